@@ -1,0 +1,5 @@
+"""`python -m lmtasks` is the `lmtasks` command."""
+
+from lmtasks.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Backbones turn token ids into vectors and next-token scores. They know nothing of tasks."""

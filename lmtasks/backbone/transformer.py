@@ -1,0 +1,184 @@
+"""Any transformers checkpoint as a backbone: causal, encoder or encoder-decoder.
+
+The backbone owns the language-model projection, often tied to its embeddings. Positions are counted over real
+tokens only, so that padding may stand on either side wherever the architecture takes explicit positions.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+)
+
+from lmtasks.errors import UsageError
+
+Kind = Literal["causal", "encoder", "encoder-decoder"]
+OwnHead = Literal["", "classification", "tagging", "span"]
+
+LOADERS: Mapping[str, type] = {
+    "": AutoModel,
+    "classification": AutoModelForSequenceClassification,
+    "tagging": AutoModelForTokenClassification,
+    "span": AutoModelForQuestionAnswering,
+    "causal": AutoModelForCausalLM,
+    "encoder-decoder": AutoModelForSeq2SeqLM,
+}
+OWN_HEADS: Mapping[str, OwnHead] = {
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "tagging",
+    "ForQuestionAnswering": "span",
+}
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
+"""Families that count positions from padding_idx + 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the rest of the line must know of a backbone."""
+
+    kind: Kind
+    family: str
+    own_head: OwnHead
+    own_labels: tuple[str, ...]
+    width: int
+    vocabulary: int
+    max_length_tokens: int
+    takes_types: bool
+
+
+class Backbone(nn.Module):
+    """A transformers module behind the words of lmtasks.
+
+    Args:
+        hf: the transformers module, with a language-model projection if its kind has one.
+        traits: from `traits_of`.
+    """
+
+    def __init__(self, hf: nn.Module, traits: Traits) -> None:
+        super().__init__()
+        self.hf = hf
+        self.traits = traits
+        self._takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
+        self._first_position = (
+            int(hf.config.pad_token_id) + 1 if traits.family in POSITIONS_AFTER_PADDING else 0  # type: ignore[union-attr, arg-type]
+        )
+
+    def inputs(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> dict[str, Tensor]:
+        """What the transformers module is called with, for ids and mask (B, T)."""
+        called = {"input_ids": ids, "attention_mask": mask.long()}
+        if self._takes_positions:
+            called["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0) + self._first_position
+        if types is not None and self.traits.takes_types:
+            called["token_type_ids"] = types
+        return called
+
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Last hidden states, (B, T) -> (B, T, D); of the encoder, for an encoder-decoder."""
+        if self.traits.kind == "encoder-decoder":
+            hidden: Tensor = self.hf.get_encoder()(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # type: ignore[operator]
+            return hidden
+        body = self.hf if self.traits.kind == "encoder" and not self.traits.own_head else self.hf.base_model
+        called = self.inputs(ids, mask, types)
+        if self.traits.kind == "causal":
+            return body(**called, use_cache=False).last_hidden_state  # type: ignore[operator, no-any-return]
+        return body(**called).last_hidden_state  # type: ignore[operator, no-any-return]
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of hidden states, (..., D) -> (..., V)."""
+        projection = self.hf.get_output_embeddings()  # type: ignore[operator]
+        if projection is None:
+            raise UsageError(
+                f"a {self.traits.family} {self.traits.kind} has no language-model projection; "
+                "use a causal or an encoder-decoder model for generation and scoring."
+            )
+        logits: Tensor = projection(hidden)
+        return logits
+
+    def own_logits(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Logits of the checkpoint's own task head: (B, C), (B, T, C), or (B, T, 2) for start and end."""
+        output = self.hf(**self.inputs(ids, mask, types))
+        if self.traits.own_head == "span":
+            return torch.stack([output.start_logits, output.end_logits], dim=-1)
+        logits: Tensor = output.logits
+        return logits
+
+
+def load_backbone(folder: Path) -> Backbone:
+    """Load a transformers folder in fp32.
+
+    Raises:
+        UsageError: no configuration, no weights, or weights that do not fit the configuration.
+    """
+    config = read_config(folder)
+    traits = traits_of(config)
+    loader = LOADERS[traits.own_head or (traits.kind if traits.kind != "encoder" else "")]
+    try:
+        hf, info = loader.from_pretrained(  # type: ignore[attr-defined]
+            str(folder), config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise UsageError(
+            f"the model in {folder} lacks {len(missing)} weights, the first is {missing[0]!r}; "
+            f"its config.json asks for {type(hf).__name__}: give the folder that belongs to these weights."
+        )
+    hf.eval()
+    return Backbone(hf, traits)
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The transformers configuration of a folder."""
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} is no model: it has no config.json.")
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{folder}/config.json cannot be read: {_first_line(error)}") from error
+    return config
+
+
+def traits_of(config: PreTrainedConfig) -> Traits:
+    """What kind of backbone a configuration describes."""
+    architecture = (config.architectures or [""])[0]
+    ending = next((name for name in OWN_HEADS if architecture.endswith(name)), "")
+    own: OwnHead = OWN_HEADS.get(ending, "")
+    causal = architecture.endswith(CAUSAL_ENDINGS) or (not architecture and config.model_type in {"gpt2", "llama"})
+    kind: Kind = "encoder-decoder" if config.is_encoder_decoder and not own else "causal" if causal else "encoder"
+    labels: dict[int, str] = dict(config.id2label or {}) if own in {"classification", "tagging"} else {}  # type: ignore[assignment]
+    return Traits(
+        kind=kind,
+        family=config.model_type,
+        own_head=own,
+        own_labels=tuple(labels[index] for index in sorted(labels)),
+        width=int(config.hidden_size),
+        vocabulary=int(config.vocab_size),
+        max_length_tokens=_longest(config),
+        takes_types=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
+    )
+
+
+def _longest(config: PreTrainedConfig) -> int:
+    names = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+    found = [int(value) for name in names if (value := getattr(config, name, None))]
+    longest = found[0] if found else 512  # T5 has relative positions and no limit; 512 is what it was trained on
+    return longest - 2 if config.model_type in POSITIONS_AFTER_PADDING else longest
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

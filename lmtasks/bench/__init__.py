@@ -1,0 +1,6 @@
+"""Time, memory and size of a variant, measured so that the numbers can be trusted.
+
+One fresh process a variant (`isolate`, `child`), real requests of a fixed sample (`workload`), warm-up until the times
+settle (`clock`), percentiles only with enough samples (`percentile`), the machine and its own limits beside them
+(`machine`, `limits`), rounds in alternation where two variants are compared (`compare`).
+"""

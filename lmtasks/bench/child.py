@@ -1,0 +1,72 @@
+"""The fresh process that measures one variant: `python -m lmtasks.bench.child SPEC.json OUT.json`.
+
+Importing this module loads nothing heavy, so that the time of the imports can be taken here.
+"""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import LmtasksError, UsageError
+
+if TYPE_CHECKING:
+    from lmtasks.bench.opening import Answering
+    from lmtasks.bench.spec import SpeedSpec
+    from lmtasks.records import Json
+
+LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "transformers", "lmtasks.runtime.torch_runtime"),
+    "torch-compile": ("torch", "transformers", "lmtasks.runtime.torch_runtime"),
+    "onnx": ("onnxruntime", "lmtasks.runtime.onnx_runtime"),
+}
+"""What a runtime imports before it can load anything."""
+SHARED = ("lmtasks.bench.measure", "lmtasks.engine.engine", "lmtasks.data.tokenizer", "lmtasks.runtime.open")
+
+Open = Callable[["SpeedSpec"], "Answering"]
+
+
+def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
+    """Exit code: 0 done, 1 the work failed, 2 what was given is wrong. An error's sentence is the last line of stderr.
+
+    Args:
+        arguments: the files of the spec and of the record.
+        open_engine: opens something else than lmtasks' own engine; for tests.
+    """
+    try:
+        spec_file, out_file = (Path(argument) for argument in arguments)
+        told = json.loads(spec_file.read_text(encoding="utf-8"))
+        record = _measure(told, open_engine)
+        aside = out_file.with_name(f"{out_file.name}.part")
+        aside.write_text(json.dumps(record), encoding="utf-8")
+        aside.rename(out_file)
+    except LmtasksError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _measure(told: "Json", open_engine: Open | None) -> "Json":
+    started = time.perf_counter()
+    names = SHARED[:1] if open_engine else (*SHARED, *LIBRARIES[str(told["runtime"])])
+    for name in names:
+        importlib.import_module(name)
+    import_seconds = time.perf_counter() - started
+
+    from lmtasks.bench.measure import measure_variant
+    from lmtasks.bench.opening import open_variant
+    from lmtasks.bench.spec import spec_from_json
+
+    return measure_variant(
+        spec_from_json(told),
+        open_engine=open_engine or open_variant,
+        import_seconds=import_seconds,
+        tell=lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

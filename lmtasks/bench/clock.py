@@ -1,0 +1,137 @@
+"""Timing calls: warm-up until the times settle, no garbage collection in between, a floor of calls and of seconds.
+
+>>> ticks = iter(range(0, 10**9, 1000))
+>>> times = time_calls(lambda: None, stop=Stop(least_calls=3, most_calls=3), now=lambda: next(ticks))
+>>> times.seconds  # 1,000 ns each
+(1e-06, 1e-06, 1e-06)
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+Now = Callable[[], int]
+"""A clock in nanoseconds that never goes back."""
+
+ROUND_RESOLUTIONS = 1000
+"""A round is at least so many steps of the clock long, so that its error stays below a thousandth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """When timing ends: after `least_calls` and `least_seconds`, but never beyond `most_seconds` or `most_calls`."""
+
+    least_calls: int = 7
+    least_seconds: float = 0.0
+    most_calls: int = 100_000
+    most_seconds: float = float("inf")
+    """Not before 1 call is done."""
+
+    def reached(self, *, calls: int, seconds: float) -> bool:
+        """Is it enough?"""
+        if calls >= self.most_calls or (calls > 0 and seconds >= self.most_seconds):
+            return True
+        return calls >= self.least_calls and seconds >= self.least_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of each call, in order."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """Seconds of all calls together."""
+        return sum(self.seconds)
+
+
+def time_calls(call: Callable[[], object], *, stop: Stop, now: Now = time.perf_counter_ns) -> Times:
+    """Times every call by itself, with the garbage collector off."""
+    taken: list[float] = []
+    total = 0.0
+    with without_garbage_collection():
+        while not stop.reached(calls=len(taken), seconds=total):
+            start = now()
+            call()
+            taken.append((now() - start) / 1e9)
+            total += taken[-1]
+    return Times(seconds=tuple(taken))
+
+
+def time_rounds(
+    call: Callable[[], object], *, rounds: int, least_round_seconds: float = 0.0, now: Now = time.perf_counter_ns
+) -> Times:
+    """Seconds a call, once a round of as many calls as the clock needs: for calls near the clock's resolution.
+
+    Args:
+        rounds: how many rounds.
+        least_round_seconds: a round is at least so long.
+    """
+    least = max(least_round_seconds, ROUND_RESOLUTIONS * clock_resolution(now=now))
+    inner = 1
+    with without_garbage_collection():
+        while (taken := _round(call, inner, now)) < least:  # calibrate
+            inner = max(2 * inner, min(100 * inner, int(inner * least / max(taken, 1e-9)) + 1))
+        return Times(seconds=tuple(_round(call, inner, now) / inner for _ in range(rounds)))
+
+
+def warm_up(
+    call: Callable[[], object],
+    *,
+    window: int = 5,
+    tolerance: float = 0.05,
+    most_seconds: float = 5.0,
+    now: Now = time.perf_counter_ns,
+) -> Times:
+    """Calls until the median of the last `window` calls is within `tolerance` of the median of the window before.
+
+    A fixed number of calls would be too few for a runtime that still allocates and too many for a slow one.
+
+    Returns:
+        The times of the calls, which are not to be counted; fewer than two windows when `most_seconds` ran out.
+    """
+    taken: list[float] = []
+    while sum(taken) < most_seconds:
+        start = now()
+        call()
+        taken.append((now() - start) / 1e9)
+        if len(taken) >= 2 * window:
+            before, last = median(taken[-2 * window : -window]), median(taken[-window:])
+            if abs(last - before) <= tolerance * before:
+                break
+    return Times(seconds=tuple(taken))
+
+
+def clock_resolution(*, now: Now = time.perf_counter_ns) -> float:
+    """The smallest step of the clock that can be seen, in seconds."""
+    steps = []
+    for _ in range(20):
+        start = now()
+        while (end := now()) == start:
+            pass
+        steps.append(end - start)
+    return min(steps) / 1e9
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Collect once, then keep the collector off inside the block; afterwards it is as it was."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _round(call: Callable[[], object], inner: int, now: Now) -> float:
+    start = now()
+    for _ in range(inner):
+        call()
+    return (now() - start) / 1e9

@@ -1,0 +1,75 @@
+"""What a child process is told: which variant to open, on what to time it, for how long. A JSON file carries it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from lmtasks.bench.speed import SpeedSettings
+from lmtasks.bench.workload import Workload
+from lmtasks.errors import WorkError, unknown
+from lmtasks.records import Json
+
+RuntimeName = Literal["torch", "torch-compile", "onnx"]
+RUNTIMES: Mapping[str, RuntimeName] = {name: name for name in get_args(RuntimeName)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedSpec:
+    """One variant to be measured in a process of its own."""
+
+    variant: Json
+    """Goes into the record as it is: {"name", "model", "adaptation", "runtime", "device", "precision", "threads"}."""
+    ref: Path
+    """The model or package folder."""
+    runtime: RuntimeName
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int
+    """For the runtime, BLAS and the copy of `limits` alike."""
+    workloads: tuple[Workload, ...]
+    settings: SpeedSettings
+
+    def __post_init__(self) -> None:
+        if not self.workloads:
+            raise WorkError(f"there is nothing to time {self.name} on: no task has a workload.")
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return str(self.variant.get("name", self.ref.name))
+
+    def as_json(self) -> Json:
+        """Ready for a JSON file."""
+        return {
+            "schema": 1,
+            "variant": dict(self.variant),
+            "ref": str(self.ref),
+            "runtime": self.runtime,
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+            "workloads": [workload.as_json() for workload in self.workloads],
+            "settings": asdict(self.settings),
+        }
+
+
+def spec_from_json(record: Json) -> SpeedSpec:
+    """What `as_json` gave."""
+    runtime = str(record["runtime"])
+    if runtime not in RUNTIMES:
+        raise unknown("runtime", runtime, RUNTIMES)
+    variant, workloads, settings = record["variant"], record["workloads"], record["settings"]
+    assert isinstance(variant, dict)  # written by as_json, read by the child it was written for
+    assert isinstance(workloads, list)
+    assert isinstance(settings, dict)
+    return SpeedSpec(
+        variant=variant,
+        ref=Path(str(record["ref"])),
+        runtime=RUNTIMES[runtime],
+        device=str(record["device"]),
+        precision=str(record["precision"]),
+        threads=int(str(record["threads"])),
+        workloads=tuple(Workload.from_json(workload) for workload in workloads),
+        settings=SpeedSettings(**{**settings, "batch_sizes": tuple(settings["batch_sizes"])}),
+    )

@@ -1,0 +1,81 @@
+"""`lmtasks pretrain`: text to backbone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmtasks.cli.progress import progress_bars
+from lmtasks.errors import UsageError
+
+
+def command(
+    data: Annotated[list[Path], typer.Option("--data", help="Text: a file or a folder of a data set; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new backbone.")],
+    text: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    weights: Annotated[str, typer.Option(help="Share of each --data in training, as 0.6,0.4; default: by size.")] = "",
+    backbone: Annotated[str, typer.Option(help="Family and sizes.")] = "llama:width=256,layers=6,inner=640",
+    vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer to use instead.")] = None,
+    window: Annotated[int, typer.Option(help="Tokens per training row.")] = 512,
+    steps: Annotated[int, typer.Option(help="Optimizer steps at most.")] = 100_000,
+    minutes: Annotated[float | None, typer.Option(help="Training time at most; the schedule follows it.")] = None,
+    batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
+    accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the model first.")] = False,
+    evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out text.")] = 200,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed.")] = 1234,
+) -> None:
+    """Train a language-model backbone on text; the same command again goes on where it stopped."""
+    if precision not in ("fp32", "bf16"):
+        raise UsageError(f"--precision of a training must be fp32 or bf16, was {precision!r}.")
+    from lmtasks.data.corpus import read_documents
+    from lmtasks.training.pretrain import pretrain
+    from lmtasks.training.settings import TrainingSettings
+
+    settings = TrainingSettings(
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        batch_rows=batch_rows,
+        accumulate=accumulate,
+        precision="bf16" if precision == "bf16" else "fp32",
+        compile=compile_,
+        evaluate_every=evaluate_every,
+        checkpoint_every=100,
+        seed=seed,
+    )
+    corpora = [read_documents(path, column=text) for path in data]
+    shares = _shares(weights, [sum(len(item.text.encode()) for item in corpus) for corpus in corpora])
+    with progress_bars() as report:
+        trained, held_out = pretrain(
+            corpora=corpora,
+            weights=shares,
+            family=backbone,
+            vocabulary=vocabulary,
+            window=window,
+            settings=settings,
+            out=out,
+            report=report,
+            tokenizer_folder=tokenizer,
+            device=device,
+        )
+    print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
+    for score in held_out:
+        print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}   bits per byte {score.bits_per_byte:.4f}")
+    print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
+
+
+def _shares(text: str, sizes: list[int]) -> list[float]:
+    if not text:
+        return [float(size) for size in sizes]
+    try:
+        shares = [float(item) for item in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) != len(sizes) or min(shares) <= 0:
+        raise UsageError(f"--weights must be {len(sizes)} positive numbers with commas between, was {text!r}.")
+    return shares

@@ -1,0 +1,67 @@
+"""Draws `Progress` reports: bars with time left on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lmtasks.records import Progress
+
+PLAIN_SECONDS = 10.0
+"""Between two lines where no terminal is attached."""
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[Progress], None]]:
+    """A callback that draws; all on standard error, so that standard output holds results only."""
+    if not sys.stderr.isatty():
+        yield _Plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    with Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=Console(stderr=True),
+    ) as bars:
+        known = {}
+
+        def draw(report: Progress) -> None:
+            if report.stage not in known:
+                known[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit, note="")
+            bars.update(known[report.stage], completed=report.done, total=report.total, note=report.note)
+
+        yield draw
+
+
+class _Plain:
+    """One line a stage every few seconds, with an estimate of the time left."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, tuple[float, int]] = {}
+        self.printed: dict[str, float] = {}
+
+    def __call__(self, report: Progress) -> None:
+        now = time.monotonic()
+        began, first = self.started.setdefault(report.stage, (now, report.done))
+        last = self.printed.get(report.stage)
+        if last is not None and now - last < PLAIN_SECONDS and report.done < report.total:
+            return
+        self.printed[report.stage] = now
+        rate = (report.done - first) / (now - began) if now > began else 0.0
+        left = f", {_span((report.total - report.done) / rate)} left" if rate and report.done < report.total else ""
+        note = f", {report.note}" if report.note else ""
+        print(f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,68 @@
+"""Bytes of a text file become text: UTF-8, UTF-8 with a byte order mark, or GB18030 (which holds GBK and GB2312).
+
+>>> decode("评论,标签".encode("gb18030"), name="reviews.csv")
+'评论,标签'
+"""
+
+from lmtasks.errors import UsageError
+
+UTF8_MARK = b"\xef\xbb\xbf"
+OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+# Most byte pairs are *some* character of GB18030, so that Latin-1 or Big5 bytes often pass for it. Such text comes out
+# as characters that are rare or no Chinese at all; in real text nearly all are those of GB2312, or marks.
+LEAST_COMMON_SHARE = 0.7
+
+
+def decode(data: bytes, *, name: str) -> str:
+    """The text of a file, without its byte order mark.
+
+    Args:
+        data: the bytes.
+        name: the file's name, for the error.
+
+    Raises:
+        UsageError: the bytes are in no known encoding; says at which byte.
+    """
+    for mark, encoding in OTHER_MARKS.items():
+        if data.startswith(mark):
+            raise UsageError(f"{name} is written in {encoding}; save it as UTF-8.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # With a mark, positions count from behind it.
+        at = error.start + (len(UTF8_MARK) if data.startswith(UTF8_MARK) else 0)
+    if data.startswith(UTF8_MARK):
+        raise UsageError(f"{name} says that it is UTF-8, but is not at {_place(data, at)}; save it again as UTF-8.")
+    try:
+        text = data.decode("gb18030")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name} is neither UTF-8 (wrong at {_place(data, at)}) nor GB18030 (wrong at "
+            f"{_place(data, error.start)}); save it as UTF-8."
+        ) from error
+    if not _looks_chinese(text):
+        raise UsageError(
+            f"{name} is not UTF-8 (wrong at {_place(data, at)}), and read as GB18030 it is no common Chinese; "
+            "save it as UTF-8."
+        )
+    return text
+
+
+def _place(data: bytes, at: int) -> str:
+    line = data.count(b"\n", 0, at) + 1
+    return f"byte {at}, 0x{data[at]:02x}, in line {line}"
+
+
+def _looks_chinese(text: str) -> bool:
+    characters = [character for character in text if not character.isascii()]
+    return sum(_is_common(character) for character in characters) >= LEAST_COMMON_SHARE * len(characters)
+
+
+def _is_common(character: str) -> bool:
+    if "\u4e00" <= character <= "\u9fff":
+        return bool(character.encode("gb2312", "ignore"))
+    # General and Chinese punctuation, full-width forms, and the middle dot in foreign names.
+    return "\u2010" <= character <= "\u2027" or "\u3000" <= character <= "\u303f" or character in "·×°" or (
+        "\uff00" <= character <= "\uffef"
+    )

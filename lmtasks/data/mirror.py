@@ -1,0 +1,180 @@
+"""Which local files hold which split: in a local mirror of the Hub, a folder, one file, or beside a task file.
+
+    <data_root>/stanfordnlp/sst2/validation.parquet              split `validation` of `stanfordnlp/sst2`
+    <data_root>/allenai/openbookqa/main/test.parquet             the same with the configuration `main`
+    <folder>/data/train-00000-of-00002.parquet, ...              as `hf download --repo-type dataset` leaves it
+    tasks/mine/task.yaml with `data_files: {train: train.csv}`   files beside the task file
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmtasks.data.files import BUILDERS, SUFFIXES, Format
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError, unknown
+from lmtasks.task.task import Source
+
+# As `datasets` reads file names: a split may go by these names, and may be cut into shards.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SHARD = re.compile(r"-\d{4,5}(?:-of-\d{4,5})?(?:-[0-9a-f]{8,})?$")
+WORDS = re.compile(r"[^A-Za-z0-9]+")
+# Files that lie in data set folders and hold no rows.
+NO_DATA = frozenset({"readme", "license", "licence", "dataset_info", "dataset_infos", "dataset_dict", "state"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSet:
+    """A data set that lies on this machine."""
+
+    where: str
+    """Folder or file, for people."""
+    splits: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Split name to its files, in order."""
+    only: tuple[Path, ...] = ()
+    """The files of a set that is not divided into splits; they stand for any split name."""
+    form: Format | None = None
+    """How files without a known suffix are written."""
+
+    def files(self, split: str) -> tuple[Path, ...]:
+        """The files of one split, under its own name or one that means the same (`dev`, `valid`: validation).
+
+        Raises:
+            UsageError: no such split; names those that there are.
+        """
+        if self.only:
+            return self.only
+        if split in self.splits:
+            return self.splits[split]
+        wanted = next((names for names in OTHER_NAMES.values() if split in names), ())
+        exact = [name for name in wanted if name in self.splits]
+        inside = [name for name in self.splits if set(wanted) & set(WORDS.split(name.lower()))]
+        for names in (exact, inside):
+            if len(names) == 1:
+                return self.splits[names[0]]
+        raise unknown(f"split of {self.where}", split, self.splits)
+
+
+def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
+    """The local files of a source; None when it can only come from the Hub.
+
+    Searched in this order: files that the task names (`data_files` under a format's name), the mirror, a file or
+    folder (relative to the task file, or without one to the working folder).
+
+    Raises:
+        UsageError: the mirror or a named file or folder does not exist, or has no data in it.
+    """
+    if source.path in BUILDERS:
+        return _named_files(source, folder=source.base or Path())
+    return _in_mirror(source, options.data_root) or _in_folder(source)
+
+
+def is_remote(files: object) -> bool:
+    """Does one of these `data_files` lie on the network?"""
+    return any("://" in name for name in _names(files))
+
+
+def splits_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """The splits whose files lie in a folder, in its `data` folder, or in a folder of the split's own name."""
+    found: dict[str, list[Path]] = {}
+    for file in _data_files(folder) + _data_files(folder / "data"):
+        found.setdefault(SHARD.sub("", file.stem), []).append(file)
+    if not found:
+        for inner in sorted(path for path in folder.glob("*/") if path.name in set().union(*OTHER_NAMES.values())):
+            found[inner.name] = _data_files(inner)
+    order = list(SUFFIXES)
+    splits: dict[str, tuple[Path, ...]] = {}
+    for name, files in sorted(found.items()):
+        best = min((file.suffix.lower() for file in files), key=order.index, default="")
+        splits[name] = tuple(file for file in files if file.suffix.lower() == best)
+    return {name: files for name, files in splits.items() if files}
+
+
+def _named_files(source: Source, *, folder: Path) -> LocalSet | None:
+    if not source.data_files:
+        raise UsageError(f"the data set is given as {source.path!r}, a file format; name its files in data_files.")
+    if is_remote(source.data_files.get(source.split)) or any(map(is_remote, source.data_files.values())):
+        return None
+    splits = {split: _resolve(files, folder=folder) for split, files in source.data_files.items()}
+    where = str(folder) if str(folder) != "." else ", ".join(str(file) for files in splits.values() for file in files)
+    return LocalSet(where=where, splits=splits, form=BUILDERS.get(source.path))
+
+
+def _resolve(files: object, *, folder: Path) -> tuple[Path, ...]:
+    found: list[Path] = []
+    for name in _names(files):
+        path = folder / Path(name).expanduser()
+        matches = sorted(path.parent.glob(path.name)) if any(mark in path.name for mark in "*?[") else [path]
+        if not matches:
+            raise UsageError(f"no data file matches {path}; check data_files.")
+        found += matches
+    return tuple(found)
+
+
+def _names(files: object) -> tuple[str, ...]:
+    if isinstance(files, Sequence) and not isinstance(files, str):
+        return tuple(str(name) for name in files)
+    return () if files is None else (str(files),)
+
+
+def _in_mirror(source: Source, root: Path | None) -> LocalSet | None:
+    if root is None:
+        return None
+    if not root.is_dir():
+        raise UsageError(f"the data root {root} is not a folder; give the folder of a local mirror of the Hub.")
+    if Path(source.path).is_absolute() or source.path.startswith("."):
+        return None
+    folder = root / source.path
+    return _folder(source, folder) if folder.is_dir() else None
+
+
+def _in_folder(source: Source) -> LocalSet | None:
+    given = Path(source.path).expanduser()
+    path = given if source.base is None else source.base / given
+    if path.is_file():
+        return LocalSet(where=str(path), only=(path,))
+    if path.is_dir():
+        found = _folder(source, path)
+        if found is None:
+            raise UsageError(f"{path} holds no data files; files may be {', '.join(SUFFIXES)}, named after splits.")
+        return found
+    looks_local = given.is_absolute() or source.path.startswith((".", "~")) or len(given.parts) > 2
+    if looks_local or given.suffix.lower() in SUFFIXES:
+        raise UsageError(f"there is no file or folder {path}; check the path of the data.")
+    return None
+
+
+def _folder(source: Source, folder: Path) -> LocalSet | None:
+    """The data set in a folder, with the configuration that the source names; None where the folder has it not."""
+    if source.data_files:
+        return _named_files(source, folder=folder)
+    if source.name is not None and (folder / source.name).is_dir():
+        splits = splits_in(folder / source.name)
+        return LocalSet(where=str(folder / source.name), splits=splits) if splits else None
+    splits = splits_in(folder)
+    if splits:
+        return LocalSet(where=str(folder), splits=splits)
+    inner = {path.name: splits_in(path) for path in sorted(folder.glob("*/")) if splits_in(path)}
+    if source.name is not None or not inner:
+        return None
+    name = "default" if "default" in inner else next(iter(inner))
+    if len(inner) > 1 and name != "default":
+        raise UsageError(
+            f"{folder} has the configurations {', '.join(inner)}; name one of them (dataset_name) for {source.path}."
+        )
+    return LocalSet(where=str(folder / name), splits=inner[name])
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.stem.lower() not in NO_DATA and path.is_file()
+    ]

@@ -1,0 +1,16 @@
+"""How data may be reached: the options that every command shares."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where rows may come from, besides the files that a task names."""
+
+    data_root: Path | None = None
+    """A local mirror of the Hub, searched first: `<data_root>/<dataset_path>[/<dataset_name>]/<split>.parquet`."""
+    offline: bool = False
+    """Touch no network at all."""
+    token: str | None = None
+    """Hub token; None: the one that `huggingface_hub` finds (HF_TOKEN, or `hf auth login`)."""

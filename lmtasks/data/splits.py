@@ -1,0 +1,143 @@
+"""The data of one task: what it trains on, what choices are made on, what is scored.
+
+The three never share a row of one split: where a task has no validation data of its own, or would choose on what it is
+scored on, a seeded part of its training data is set apart for that.
+"""
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import Rows, make_rows, open_rows, read_rows, split_parts
+from lmtasks.errors import UsageError, unknown
+from lmtasks.records import Row
+from lmtasks.task.task import Source, SplitName, Task
+
+CARVED_SHARE = 0.1
+CARVED_MOST = 1000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """The rows of a task; a split that was not needed is None."""
+
+    train: Rows | None = None
+    validation: Rows | None = None
+    test: Rows | None = None
+    """The scored split."""
+
+
+def load_task_data(
+    task: Task,
+    *,
+    options: DataOptions,
+    need: frozenset[SplitName],
+    limit: int | None = None,
+    seed: int = 1234,
+) -> TaskData:
+    """Open the splits that are needed.
+
+    Args:
+        task: names the sources.
+        options: where data may come from.
+        need: which splits to open. `train` is the same rows whether or not `validation` is opened with it.
+        limit: score only the first rows of the scored split; training and validation data stay whole.
+        seed: of the draw of validation rows from training data.
+
+    Raises:
+        UsageError: the task has no source for a needed split, or the source cannot be read, is empty, or lacks a column.
+        WorkError: the Hub could not be reached.
+    """
+    carves = not _has_own_validation(task)
+    train, validation = None, None
+    if "train" in need or ("validation" in need and carves):
+        train, validation = _open_train(task, options=options, carves=carves, need=need, seed=seed)
+    if "validation" in need and not carves:
+        validation = open_rows(task.sources["validation"], options=options)
+        _check_columns(task, validation, split="validation")
+    test = None
+    if "test" in need:
+        if "test" not in task.sources:
+            raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
+        test = open_rows(task.sources["test"], options=options, limit=limit)
+        _check_columns(task, test, split="test")
+    return TaskData(train=train, validation=validation, test=test)
+
+
+def carve(rows: Sequence[Row], *, seed: int) -> tuple[list[Row], list[Row]]:
+    """Set a seeded tenth of the rows apart, at most 1,000 and at least one: (kept, set apart), each in its old order.
+
+    >>> kept, apart = carve([{"n": number} for number in range(30)], seed=1)
+    >>> len(kept), len(apart)
+    (27, 3)
+    """
+    count = min(CARVED_MOST, max(1, round(len(rows) * CARVED_SHARE)))
+    apart = set(random.Random(seed).sample(range(len(rows)), count))
+    return (
+        [row for number, row in enumerate(rows) if number not in apart],
+        [row for number, row in enumerate(rows) if number in apart],
+    )
+
+
+def _open_train(
+    task: Task, *, options: DataOptions, carves: bool, need: frozenset[SplitName], seed: int
+) -> tuple[Rows | None, Rows | None]:
+    if "train" not in task.sources:
+        wants = "training" if "train" in need else "validation"
+        raise UsageError(
+            f"task {task.name} has no {wants} data; give it a training_split"
+            + (" or a validation_split that is not the scored one." if wants == "validation" else ".")
+        )
+    rows, where = read_rows(task.sources["train"], options=options)
+    _check_columns(task, make_rows(rows[:1], where=where), split="train")
+    if not carves:
+        return make_rows(rows, where=where), None
+    if len(rows) < 2:
+        raise UsageError(
+            f"the training data of task {task.name} ({where}) is one row, and validation data must be taken from it; "
+            "give more rows, or a validation_split."
+        )
+    kept, apart = carve(rows, seed=seed)
+    log.info("task %s: %d of %d training rows are set apart for validation", task.name, len(apart), len(rows))
+    part = f"{len(apart)} of {len(rows)} rows, seed {seed}"
+    return (
+        make_rows(kept, where=f"{where} without {part}") if "train" in need else None,
+        make_rows(apart, where=f"{where} ({part})") if "validation" in need else None,
+    )
+
+
+def _has_own_validation(task: Task) -> bool:
+    validation, test = task.sources.get("validation"), task.sources.get("test")
+    return validation is not None and (test is None or not _overlap(validation, test))
+
+
+def _overlap(first: Source, second: Source) -> bool:
+    """May the two hold the same rows? Two different slices of one split are trusted to be apart."""
+    if replace(first, split=second.split) != second:
+        return False
+    if first.split == second.split:
+        return True
+    parts, others = split_parts(first.split), split_parts(second.split)
+    return any(
+        name == other and (not cut or not other_cut or cut == other_cut)
+        for name, cut in parts
+        for other, other_cut in others
+    )
+
+
+def _check_columns(task: Task, rows: Rows, *, split: SplitName) -> None:
+    """Say now, not in the middle of the work, that a column which a head reads is not there."""
+    columns = list(rows.rows[0])
+    for role, column in task.inputs.items():
+        if "{{" in column or "{%" in column or column in columns:
+            continue
+        raise unknown(
+            f"column (input {role!r} of task {task.name})",
+            column,
+            columns,
+            hint=f"The {split} data is {rows.where}.",
+        )

@@ -1,0 +1,194 @@
+"""A tokenizer read from `tokenizer.json`, needing the `tokenizers` library alone (no transformers).
+
+>>> tokenizer = train_byte_bpe(["a cat", "a hat"], vocabulary=270)
+>>> tokenizer.decode(tokenizer.encode("a cat"))
+'a cat'
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as RawTokenizer
+
+from lmtasks.errors import UsageError
+
+END_OF_TEXT = "<|endoftext|>"
+PADDING = "<|pad|>"
+SEPARATOR = "<|sep|>"
+# One piece is a word with its leading space, one digit, a run of marks, or white space (as GPT-2 cuts, digits apart).
+PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One text, or a pair of texts, as tokens."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    """Where each token stands in its text, in characters, end exclusive; (0, 0) for added tokens."""
+    sequences: tuple[int, ...]
+    """0: first text, 1: second text, -1: an added token."""
+    types: tuple[int, ...]
+    """Segment ids as the tokenizer gives them."""
+
+
+class Tokenizer:
+    """Text to token ids and back, with the special ids that models need.
+
+    Args:
+        raw: the tokenizer itself.
+        bos, eos, pad: their ids, None where the tokenizer has none.
+        takes_types: does its model read segment ids?
+    """
+
+    def __init__(
+        self, raw: RawTokenizer, *, bos: int | None, eos: int | None, pad: int | None, takes_types: bool = False
+    ) -> None:
+        raw.no_padding()
+        raw.no_truncation()
+        self.raw = raw
+        self.bos = bos
+        self.eos = eos
+        self.pad = pad if pad is not None else (eos if eos is not None else 0)
+        self.takes_types = takes_types
+        self.adds_special = bool(raw.encode("a").special_tokens_mask.count(1))
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, added ones included."""
+        return int(self.raw.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the sha256 over `tokenizer.json`."""
+        return hashlib.sha256(self.raw.to_str().encode()).hexdigest()[:16]
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of one text; with `special`, with whatever the tokenizer puts around a text."""
+        return list(self.raw.encode(text, add_special_tokens=special).ids)
+
+    def encode_many(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+        """`encode` for several texts, in parallel inside `tokenizers`."""
+        return [list(item.ids) for item in self.raw.encode_batch(list(texts), add_special_tokens=special)]
+
+    def encode_for_head(self, first: str, second: str | None = None) -> Encoded:
+        """Tokens as a head reads them: with the tokenizer's own special tokens if it adds any.
+
+        A tokenizer that adds none (those of causal models) gets a separator between the texts, or a line break
+        if it has no separator token, and the end token behind them, which a `last` pooling reads.
+        """
+        if self.adds_special:
+            pair = self.raw.encode(first, second) if second is not None else self.raw.encode(first)
+            sequences = tuple(-1 if item is None else int(item) for item in pair.sequence_ids)
+            offsets = tuple((int(a), int(b)) for a, b in pair.offsets)
+            return Encoded(ids=tuple(pair.ids), offsets=offsets, sequences=sequences, types=tuple(pair.type_ids))
+        ids: list[int] = []
+        offsets_: list[tuple[int, int]] = []
+        sequence: list[int] = []
+        for index, text in enumerate([first] if second is None else [first, second]):
+            if index:
+                between = self._between()
+                ids += between
+                offsets_ += [(0, 0)] * len(between)
+                sequence += [-1] * len(between)
+            item = self.raw.encode(text, add_special_tokens=False)
+            ids += item.ids
+            offsets_ += [(int(a), int(b)) for a, b in item.offsets]
+            sequence += [index] * len(item.ids)
+        if self.eos is not None:
+            ids.append(self.eos)
+            offsets_.append((0, 0))
+            sequence.append(-1)
+        return Encoded(ids=tuple(ids), offsets=tuple(offsets_), sequences=tuple(sequence), types=(0,) * len(ids))
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of token ids."""
+        return str(self.raw.decode(list(ids), skip_special_tokens=skip_special))
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and the `tokenizer_config.json` that transformers reads."""
+        self.raw.save(str(folder / "tokenizer.json"))
+        names = {"bos_token": self.bos, "eos_token": self.eos, "pad_token": self.pad}
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **{name: self.raw.id_to_token(index) for name, index in names.items() if index is not None},
+            **({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if self.takes_types else {}),
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _between(self) -> list[int]:
+        separator = self.raw.token_to_id(SEPARATOR)
+        return [separator] if separator is not None else list(self.raw.encode("\n", add_special_tokens=False).ids)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Read a tokenizer from a model folder.
+
+    Raises:
+        UsageError: the folder has no `tokenizer.json`, or it cannot be read.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise UsageError(
+            f"{folder} has no tokenizer.json; save the model's fast tokenizer beside its weights "
+            "(transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
+        )
+    try:
+        raw = RawTokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception for a malformed file
+        raise UsageError(f"{file} is not a tokenizer that can be read: {error}") from error
+    config = _json(folder / "tokenizer_config.json")
+    names = {**_json(folder / "special_tokens_map.json"), **config}
+    inputs = config.get("model_input_names")
+    kind = str(_json(folder / "config.json").get("model_type", ""))
+    takes_types = "token_type_ids" in inputs if isinstance(inputs, list) else kind in {"bert", "electra", "albert"}
+    return Tokenizer(
+        raw,
+        bos=_special(raw, names.get("bos_token")),
+        eos=_special(raw, names.get("eos_token")),
+        pad=_special(raw, names.get("pad_token")),
+        takes_types=takes_types,
+    )
+
+
+def train_byte_bpe(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
+    """Learn a byte-level BPE vocabulary: any text can be encoded, Chinese as well as English.
+
+    Args:
+        texts: what to learn from.
+        vocabulary: number of tokens, the 3 special ones and the 256 bytes included.
+    """
+    raw = RawTokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[AddedToken(name, special=True) for name in (END_OF_TEXT, PADDING, SEPARATOR)],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(texts, trainer)
+    end = raw.token_to_id(END_OF_TEXT)
+    return Tokenizer(raw, bos=end, eos=end, pad=raw.token_to_id(PADDING))
+
+
+def _json(file: Path) -> dict[str, object]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _special(raw: RawTokenizer, token: object) -> int | None:
+    if token is None:
+        return None
+    text = str(token["content"]) if isinstance(token, dict) else str(token)
+    index = raw.token_to_id(text)
+    return None if index is None else int(index)

@@ -1,0 +1,171 @@
+"""Beam search over a batch of prompts, each with its own beams.
+
+At every step each prompt keeps its `num_beams` most likely unfinished texts. A text that ends is scored by
+
+    log-probability / length ** length_penalty        (length in tokens, the end token counted)
+
+and the best one is the answer. A prompt is finished when no unfinished text could still get a better score; that is
+exact, where transformers' default stops by a heuristic. As there, only ends among the `num_beams` best candidates of a
+step count, and a repetition penalty acts on log-probabilities.
+
+Axes: R rows of the state (all beams of all unfinished prompts, in order), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
+from lmtasks.engine.requests import Decoding, Stopped
+from lmtasks.engine.sampling import greedy, penalize
+from lmtasks.engine.stream import Decode, TextStream
+from lmtasks.records import Floats, Floats32, TokenBatch
+from lmtasks.runtime.base import Runtime
+
+
+def beam_rows(
+    runtime: Runtime[State],
+    batch: TokenBatch,
+    prompts: Sequence[Prompt],
+    *,
+    decode: Decode,
+    ends: frozenset[int],
+    on_step: OnStep,
+) -> None:
+    """Write the best text of every row; `on_step` is told of finished rows only. Arguments as in `continue_rows`."""
+    searches = [_Search(row, prompt, decode=decode, ends=ends) for row, prompt in enumerate(prompts)]
+    state, logits = runtime.prefill(batch)
+    step = 0
+    while True:
+        greedy(logits)  # refuses NaN
+        first = 0
+        parents: list[int] = []
+        tokens: list[int] = []
+        unfinished: list[_Search] = []
+        for search in searches:
+            rows = slice(first, first + len(search.beams))
+            moves = search.advance(logits[rows], step=step)
+            if moves:
+                unfinished.append(search)
+                parents += [rows.start + parent for parent, _ in moves]
+                tokens += [token for _, token in moves]
+            else:
+                answer = search.answer()
+                on_step(Step(row=search.row, step=step, text=answer.text, answer=answer))
+            first = rows.stop
+        searches = unfinished
+        if not searches:
+            return
+        if parents != list(range(first)):
+            state = runtime.reorder(state, np.array(parents, dtype=np.int64))
+        state, logits = runtime.step(state, np.array(tokens, dtype=np.int64))
+        step += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beam:
+    """An unfinished text."""
+
+    logprob: float
+    stream: TextStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    score: float
+    stream: TextStream
+    stopped: Stopped
+
+
+class _Search:
+    """The beams of one prompt."""
+
+    def __init__(self, row: int, prompt: Prompt, *, decode: Decode, ends: frozenset[int]) -> None:
+        self.row = row
+        self.beams = [_Beam(logprob=0.0, stream=TextStream(decode, stops=prompt.settings.stop))]
+        self._prompt = prompt
+        self._ends = ends
+        self._best: _Finished | None = None
+
+    def advance(self, logits: Floats32, *, step: int) -> list[tuple[int, int]]:
+        """One token further, logits (number of beams, V): the parent and the token of every new beam; none at the end."""
+        settings = self._prompt.settings
+        moves: list[tuple[int, int]] = []
+        beams: list[_Beam] = []
+        for rank, (score, parent, token) in enumerate(self._candidates(logits)):
+            if len(beams) == settings.num_beams or score == -np.inf:
+                break
+            stream = self.beams[parent].stream
+            if token in self._ends:
+                if rank < settings.num_beams:
+                    self._finish(score, length=step + 1, stream=stream, stopped="end")
+                continue
+            stream = stream.copy()
+            if settings.stop and stream.push(token):
+                if rank < settings.num_beams:
+                    self._finish(score, length=step + 1, stream=stream, stopped="stop")
+                continue
+            if not settings.stop:
+                stream.ids.append(token)
+            beams.append(_Beam(logprob=score, stream=stream))
+            moves.append((parent, token))
+        self.beams = beams
+        if step + 1 == settings.max_new_tokens:
+            for beam in beams:
+                self._finish(beam.logprob, length=step + 1, stream=beam.stream, stopped="length")
+            return []
+        return [] if self._is_settled(length=step + 2) else moves
+
+    def answer(self) -> Answer:
+        if self._best is None:
+            raise AssertionError("a search ends with a finished text")
+        return Answer(
+            ids=tuple(self._best.stream.ids), text=self._best.stream.text(), stopped=self._best.stopped
+        )
+
+    def _candidates(self, logits: Floats32) -> Iterator[tuple[float, int, int]]:
+        """The best continuations of all beams: log-probability, parent, token; of equals the first parent and token."""
+        logprobs = _log_softmax(logits)
+        settings = self._prompt.settings
+        if settings.repetition_penalty != 1.0:
+            for place, beam in enumerate(self.beams):
+                seen = np.array((*self._prompt.seen, *beam.stream.ids), dtype=np.int64)
+                logprobs[place] = penalize(logprobs[place], seen=seen, penalty=settings.repetition_penalty)
+        totals = (logprobs + np.array([[beam.logprob] for beam in self.beams])).reshape(-1)
+        # Even if every end token of every beam comes first, enough others are left.
+        wanted = min(max(2, 1 + len(self._ends)) * settings.num_beams, totals.size)
+        best = np.argpartition(-totals, wanted - 1)[:wanted]
+        best = best[np.lexsort((best, -totals[best]))]
+        for flat in best.tolist():
+            yield float(totals[flat]), *divmod(flat, logprobs.shape[1])
+
+    def _finish(self, logprob: float, *, length: int, stream: TextStream, stopped: Stopped) -> None:
+        score = _score(logprob, length=length, settings=self._prompt.settings)
+        if self._best is None or score > self._best.score:
+            self._best = _Finished(score=score, stream=stream, stopped=stopped)
+
+    def _is_settled(self, *, length: int) -> bool:
+        """Can no beam overtake the best finished text? Each can at best lose nothing more, at the kindest length."""
+        if not self.beams:
+            return True
+        if self._best is None:
+            return False
+        settings = self._prompt.settings
+        kindest = settings.max_new_tokens if settings.length_penalty > 0 else length
+        bound = max(_score(beam.logprob, length=kindest, settings=settings) for beam in self.beams)
+        return self._best.score >= bound
+
+
+def _score(logprob: float, *, length: int, settings: Decoding) -> float:
+    return float(logprob / length**settings.length_penalty)
+
+
+def _log_softmax(logits: Floats32) -> Floats:
+    """In float64, but with the exponentials in float32: those are most of the time of a step."""
+    highest = logits.max(axis=-1, keepdims=True)
+    total = np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64)
+    result: Floats = logits.astype(np.float64) - (highest + np.log(total))
+    return result

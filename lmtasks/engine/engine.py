@@ -1,0 +1,313 @@
+"""The engine: requests over any runtime. It batches them, runs equal ones once, decodes, and maps the answers back.
+
+An answer depends on its request alone, not on what else is asked, in which order, or how much fits into a batch
+(beyond the last bits of floating point).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmtasks.data.batches import pad
+from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.engine.beam import beam_rows
+from lmtasks.engine.decode import Answer, Prompt, Step, continue_rows
+from lmtasks.engine.requests import (
+    Generated,
+    GenerateRequest,
+    OnProgress,
+    OnToken,
+    Scored,
+    ScoreRequest,
+    TokenEvent,
+)
+from lmtasks.engine.schedule import Limits, Schedule, schedule
+from lmtasks.errors import UsageError, unknown
+from lmtasks.records import Floats32, HeadSpec, TokenScores
+from lmtasks.runtime.base import Runtime
+
+State = TypeVar("State")
+_Answer = TypeVar("_Answer")
+
+
+class HeadRow(Protocol):
+    """What a head reads: one encoded text, or one window."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def types(self) -> Sequence[int]: ...
+
+
+class Engine(Generic[State]):
+    """One loaded model, ready to answer.
+
+    Args:
+        runtime: what computes.
+        tokenizer: the model's.
+        tokens_per_batch: rows times longest row of a batch, padding counted; of generation with the new tokens.
+        rows_per_batch: at most so many rows, whatever their length; None: as many as the tokens allow.
+        decoder_start: what an encoder-decoder's decoder reads first; None: its padding token, as T5 and Marian do.
+        ends: tokens that end a text; None: the tokenizer's EOS.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime[State],
+        tokenizer: Tokenizer,
+        *,
+        tokens_per_batch: int = 4096,
+        rows_per_batch: int | None = None,
+        decoder_start: int | None = None,
+        ends: frozenset[int] | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.tokenizer = tokenizer
+        self.limits = Limits(tokens=tokens_per_batch, rows=rows_per_batch)
+        self._start = tokenizer.pad if decoder_start is None else decoder_start
+        self._ends = ends if ends is not None else frozenset({tokenizer.eos} - {None})
+
+    @property
+    def max_length_tokens(self) -> int:
+        """Longest input of the model."""
+        return self.runtime.model.max_length_tokens
+
+    def head(self, name: str) -> HeadSpec:
+        """The model's head of that name.
+
+        Raises:
+            UsageError: it has none.
+        """
+        heads = {head.name: head for head in self.runtime.model.heads}
+        if name not in heads:
+            raise unknown(f"head of {self.runtime.model.name}", name, heads)
+        return heads[name]
+
+    def predict(
+        self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None
+    ) -> list[Floats32]:
+        """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
+
+        Raises:
+            UsageError: the model has no such head, or a row is longer than it takes.
+        """
+        per_token = self.head(head).kind != "classification"
+        for number, row in enumerate(rows):
+            self._check_length(len(row.ids), number)
+        keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
+        plan = schedule(keys, costs=[len(row.ids) for row in rows], limits=self.limits)
+        answers = _Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
+        for batch in plan.batches:
+            ids = [rows[index].ids for index in batch]
+            types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
+            logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
+            for place, index in enumerate(batch):
+                answers.give(index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+        return answers.all()
+
+    def score(
+        self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None
+    ) -> list[Scored]:
+        """Log-probability of each request's target behind its context.
+
+        Raises:
+            UsageError: a target has no tokens, or a causal model is given an empty context.
+        """
+        score = self._score_pairs if self.runtime.model.kind == "encoder-decoder" else self._score_rows
+        for number, request in enumerate(requests):
+            if not request.target_ids:
+                raise UsageError(f"request {number} has a target of no tokens; there is nothing to score.")
+        return score(requests, on_progress)
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        *,
+        on_progress: OnProgress | None = None,
+        on_token: OnToken | None = None,
+    ) -> list[Generated]:
+        """A continuation of each prompt.
+
+        A prompt longer than the model takes beside its new tokens is cut on the left. With beams, `on_token` is told
+        of finished texts only.
+
+        Raises:
+            UsageError: no room is left for a prompt, or a prompt has no tokens.
+        """
+        prompts = [self._fitting_prompt(request, number) for number, request in enumerate(requests)]
+        keys: list[tuple[object, ...]] = []
+        costs: list[int] = []
+        for number, (request, ids) in enumerate(zip(requests, prompts, strict=True)):
+            settings = request.settings
+            stream = (_number(request, number), request.seed) if settings.temperature > 0 else (0, 0)
+            keys.append((settings.num_beams, ids, repr(settings), *stream))
+            costs.append((len(ids) + settings.max_new_tokens) * settings.num_beams)
+        plan = schedule(keys, costs=costs, limits=self.limits)
+        answers = _Answers[Answer](plan, count=len(requests), on_progress=on_progress)
+        for batch in plan.batches:
+            for beams in (False, True):
+                part = [index for index in batch if (requests[index].settings.num_beams > 1) is beams]
+                if part:
+                    self._continue(part, requests, prompts, plan, answers, on_token)
+        return [
+            Generated(
+                ids=answer.ids,
+                text=answer.text,
+                stopped=answer.stopped,
+                truncated=len(ids) < len(request.prompt_ids),
+            )
+            for answer, ids, request in zip(answers.all(), prompts, requests, strict=True)
+        ]
+
+    def _continue(
+        self,
+        part: Sequence[int],
+        requests: Sequence[GenerateRequest],
+        prompts: Sequence[tuple[int, ...]],
+        plan: Schedule,
+        answers: "_Answers[Answer]",
+        on_token: OnToken | None,
+    ) -> None:
+        """Write the answers of one batch, all with beams or all without."""
+
+        def on_step(step: Step) -> None:
+            if on_token is not None:
+                stopped = None if step.answer is None else step.answer.stopped
+                for copy in plan.copies[part[step.row]]:
+                    on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
+            if step.answer is not None:
+                answers.give(part[step.row], step.answer)
+
+        rows = [
+            Prompt(
+                seen=() if self.runtime.model.kind == "encoder-decoder" else prompts[index],
+                settings=requests[index].settings,
+                seed=requests[index].seed,
+                number=_number(requests[index], index),
+            )
+            for index in part
+        ]
+        batch = pad([prompts[index] for index in part], pad_id=self.tokenizer.pad)
+        if rows[0].settings.num_beams > 1:
+            beam_rows(self.runtime, batch, rows, decode=self.tokenizer.decode, ends=self._ends, on_step=on_step)
+        else:
+            continue_rows(
+                self.runtime,
+                batch,
+                rows,
+                decode=self.tokenizer.decode,
+                ends=self._ends,
+                streaming=on_token is not None,
+                on_step=on_step,
+            )
+
+    def _score_rows(self, requests: Sequence[ScoreRequest], on_progress: OnProgress | None) -> list[Scored]:
+        """Causal: one row holds context and target. Its last token is scored, never read, so it may be one longer."""
+        longest = self.max_length_tokens + 1
+        rows: list[tuple[int, ...]] = []
+        for number, request in enumerate(requests):
+            if not request.context_ids:
+                raise UsageError(f"request {number} has no context; a causal model needs a token before the target.")
+            rows.append((*request.context_ids, *request.target_ids)[-longest:])
+        counts = [
+            min(len(request.target_ids), len(row) - 1) for request, row in zip(requests, rows, strict=True)
+        ]
+        plan = schedule(list(zip(rows, counts, strict=True)), costs=[len(row) for row in rows], limits=self.limits)
+        answers = _Answers[Scored](plan, count=len(requests), on_progress=on_progress)
+        for batch in plan.batches:
+            scores = self.runtime.score(pad([rows[index] for index in batch], pad_id=self.tokenizer.pad))
+            for place, index in enumerate(batch):
+                end = len(rows[index]) - 1
+                answers.give(index, _scored(scores, place, slice(end - counts[index], end)))
+        lengths = [len(request.context_ids) + len(request.target_ids) for request in requests]
+        return [
+            answer if length <= longest else _truncated(answer)
+            for answer, length in zip(answers.all(), lengths, strict=True)
+        ]
+
+    def _score_pairs(self, requests: Sequence[ScoreRequest], on_progress: OnProgress | None) -> list[Scored]:
+        """Encoder-decoder: the encoder reads the context, the decoder its start token and the target."""
+        longest = self.max_length_tokens
+        sources = [request.context_ids[-longest:] for request in requests]
+        targets = [request.target_ids[-longest:] for request in requests]
+        keys = list(zip(sources, targets, strict=True))
+        for number, source in enumerate(sources):
+            if not source:
+                raise UsageError(f"request {number} has no context; an encoder-decoder needs a source of one token.")
+        costs = [max(len(source), len(target) + 1) for source, target in keys]
+        plan = schedule(keys, costs=costs, limits=self.limits)
+        answers = _Answers[Scored](plan, count=len(requests), on_progress=on_progress)
+        for batch in plan.batches:
+            decoder = pad([(self._start, *targets[index]) for index in batch], pad_id=self.tokenizer.pad)
+            encoder = pad([sources[index] for index in batch], pad_id=self.tokenizer.pad)
+            scores = self.runtime.score(decoder, source=encoder)
+            for place, index in enumerate(batch):
+                answers.give(index, _scored(scores, place, slice(0, len(targets[index]))))
+        return [
+            answer
+            if max(len(request.context_ids), len(request.target_ids)) <= longest
+            else _truncated(answer)
+            for answer, request in zip(answers.all(), requests, strict=True)
+        ]
+
+    def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
+        """The prompt's last tokens, as many as the model takes beside the new ones."""
+        if not request.prompt_ids:
+            raise UsageError(f"request {number} has a prompt of no tokens; it needs at least one.")
+        new = request.settings.max_new_tokens
+        # The source of an encoder-decoder takes no room from its answer.
+        room = self.max_length_tokens - (0 if self.runtime.model.kind == "encoder-decoder" else new)
+        if room < 1:
+            raise UsageError(
+                f"max_new_tokens is {new}, but {self.runtime.model.name} takes {self.max_length_tokens} tokens in all, "
+                f"prompt and answer; use at most {self.max_length_tokens - 1}."
+            )
+        return request.prompt_ids[-room:]
+
+    def _check_length(self, length: int, number: int) -> None:
+        if length > self.max_length_tokens:
+            raise UsageError(
+                f"row {number} has {length} tokens, but {self.runtime.model.name} takes {self.max_length_tokens}; "
+                "cut it or slide a window over it."
+            )
+
+
+class _Answers(Generic[_Answer]):
+    """Answers as they come, mapped to all requests that they answer."""
+
+    def __init__(self, plan: Schedule, *, count: int, on_progress: OnProgress | None) -> None:
+        self._copies = plan.copies
+        self._answers: list[_Answer | None] = [None] * count
+        self._done = 0
+        self._tell: Callable[[int], None] = on_progress or (lambda done: None)
+
+    def give(self, index: int, answer: _Answer) -> None:
+        for copy in self._copies[index]:
+            self._answers[copy] = answer
+        self._done += len(self._copies[index])
+        self._tell(self._done)
+
+    def all(self) -> list[_Answer]:
+        return [answer for answer in self._answers if answer is not None]
+
+
+def _number(request: GenerateRequest, place: int) -> int:
+    return place if request.number is None else request.number
+
+
+def _scored(scores: TokenScores, row: int, positions: slice) -> Scored:
+    logprobs: NDArray[np.float64] = scores.logprobs[row, positions].astype(np.float64)
+    return Scored(
+        logprob=float(logprobs.sum()),
+        greedy=bool(scores.greedy[row, positions].all()),
+        token_logprobs=tuple(logprobs.tolist()),
+    )
+
+
+def _truncated(scored: Scored) -> Scored:
+    return Scored(
+        logprob=scored.logprob, greedy=scored.greedy, token_logprobs=scored.token_logprobs, truncated=True
+    )

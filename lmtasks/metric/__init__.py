@@ -1,0 +1,25 @@
+"""Metrics: per-example statistics apart from their aggregate, so that intervals and paired tests come for every one.
+
+>>> from lmtasks.records import Likelihood
+>>> metric = make_metric("byte_perplexity")
+>>> statistics = metric.statistics([Likelihood(logprob=-4.0, tokens=2, words=1, bytes=8)] * 3)
+>>> round(estimate(metric, statistics).value, 4)
+1.6487
+"""
+
+from lmtasks.metric.base import Formula, Metric, Settings
+from lmtasks.metric.interval import estimate
+from lmtasks.metric.paired import PairedResult, compare
+from lmtasks.metric.table import METRICS, MetricSpec, make_metric
+
+__all__ = [
+    "METRICS",
+    "Formula",
+    "Metric",
+    "MetricSpec",
+    "PairedResult",
+    "Settings",
+    "compare",
+    "estimate",
+    "make_metric",
+]

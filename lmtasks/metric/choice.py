@@ -1,0 +1,113 @@
+"""Metrics of a choice among labels or continuations, with lm-evaluation-harness' meaning (0.4.13).
+
+`acc` takes the most likely choice, `acc_norm` and `acc_bytes` the most likely one per character or byte; of equals the
+first. With scores (-4, -6) and texts of 2 and 6 characters, `acc` answers 0 and `acc_norm` (-2 against -1) answers 1.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from lmtasks.errors import WorkError
+from lmtasks.metric.base import Formula, Settings, mean, only
+from lmtasks.records import Choice, Floats, Ints, Outcome
+
+Lengths = Callable[[Choice], Sequence[int]]
+
+
+def accuracy(settings: Settings) -> Formula:
+    """`acc`: the most likely choice is right."""
+    return mean(_right, signature="answer:argmax")
+
+
+def accuracy_per_character(settings: Settings) -> Formula:
+    """`acc_norm`: the choice with the highest log-probability per character is right."""
+    return mean(partial(_right, lengths=lambda choice: choice.chars), signature="answer:argmax|norm:chars")
+
+
+def accuracy_per_byte(settings: Settings) -> Formula:
+    """`acc_bytes`: the choice with the highest log-probability per UTF-8 byte is right."""
+    return mean(partial(_right, lengths=lambda choice: choice.bytes), signature="answer:argmax|norm:utf8-bytes")
+
+
+def exact_match(settings: Settings) -> Formula:
+    """`exact_match`: greedy decoding yields a right choice. A head decodes nothing: its greedy answer is its argmax.
+
+    The options of the metric on texts have no effect here, as in lm-evaluation-harness.
+    """
+    return mean(_greedily_right, signature="answer:greedy")
+
+
+def brier_score(settings: Settings) -> Formula:
+    """`brier_score`: squared distance between the probabilities (softmax of the scores) and the truth, 0-2.
+
+    Where several choices are right, the truth is spread evenly over them.
+    """
+    return mean(_squared_distance, signature="probabilities:softmax")
+
+
+def answers(choices: Sequence[Choice], lengths: Lengths | None = None) -> Ints:
+    """(N,) index of the answer: the highest score, over the choice's length if asked; of equals the lowest index."""
+    scores = _scores(choices)
+    if lengths is not None:
+        sizes = _padded([lengths(choice) for choice in choices], fill=0.0)
+        # An empty choice can be normalised by nothing, so it is never the answer.
+        scores = np.divide(scores, sizes, out=np.full_like(scores, -np.inf), where=sizes > 0)
+    result: Ints = scores.argmax(axis=1)
+    return result
+
+
+def _right(outcomes: Sequence[Outcome], lengths: Lengths | None = None) -> Floats:
+    choices = only(Choice, outcomes)
+    found = answers(choices, lengths).tolist()
+    return np.array([float(answer in choice.gold) for answer, choice in zip(found, choices, strict=True)])
+
+
+def _greedily_right(outcomes: Sequence[Outcome]) -> Floats:
+    choices = only(Choice, outcomes)
+    found = answers(choices).tolist()
+    values = [
+        any(choice.greedy[gold] for gold in choice.gold if 0 <= gold < len(choice.greedy))
+        if choice.greedy
+        else answer in choice.gold
+        for answer, choice in zip(found, choices, strict=True)
+    ]
+    return np.array(values, dtype=np.float64)
+
+
+def _squared_distance(outcomes: Sequence[Outcome]) -> Floats:
+    choices = only(Choice, outcomes)
+    scores = _scores(choices)
+    # Where every choice is impossible, none is more likely than another.
+    hopeless = np.isneginf(scores).all(axis=1)
+    for row in np.flatnonzero(hopeless).tolist():
+        scores[row, : len(choices[row].scores)] = 0.0
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    distance = weights / weights.sum(axis=1, keepdims=True)
+    for row, choice in enumerate(choices):
+        for gold in choice.gold:
+            if 0 <= gold < len(choice.scores):
+                distance[row, gold] -= 1.0 / len(choice.gold)
+    result: Floats = np.square(distance).sum(axis=1)
+    return result
+
+
+def _scores(choices: Sequence[Choice]) -> Floats:
+    scores = _padded([choice.scores for choice in choices], fill=-np.inf)
+    # `<` is false for NaN as well. A NaN would win every argmax, so it must never pass for an answer.
+    wrong = ~(scores < np.inf).all(axis=1) | np.array([not choice.scores for choice in choices])
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise WorkError(
+            f"example {first} has the scores {choices[first].scores}; each choice must have one, "
+            "below infinity and not NaN. Did the model overflow in this precision?"
+        )
+    return scores
+
+
+def _padded(rows: Sequence[Sequence[float]], *, fill: float) -> Floats:
+    matrix = np.full((len(rows), max(1, *map(len, rows))) if rows else (0, 1), fill)
+    for index, row in enumerate(rows):
+        matrix[index, : len(row)] = row
+    return matrix

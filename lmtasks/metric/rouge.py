@@ -1,0 +1,92 @@
+"""`rouge1`, `rouge2`, `rougeL`, `rougeLsum`: F by rouge-score, 0-100, the mean over examples of the best reference.
+
+English: rouge-score's own tokenizer with its Porter stemmer. Any other language: `words` (Chinese by characters, Latin
+words and numbers whole) without a stemmer, as rouge-score's tokenizer would drop every letter outside a-z.
+
+`rougeLsum` needs sentences. They are lines; a text of one line is cut after its full stops, question and exclamation
+marks. (rouge-score alone would take such a text as a single sentence.)
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from importlib.metadata import version
+from typing import Protocol
+
+import numpy as np
+
+from lmtasks.metric.base import Formula, Settings, mean, only, references
+from lmtasks.metric.words import words
+from lmtasks.records import Floats, Outcome, Text
+
+# English marks end a sentence before a space; Chinese ones do at once.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？；])\s*")
+_STEMS_KEPT = 1 << 16
+
+
+class _Tokenizer(Protocol):
+    """What rouge-score asks of a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]: ...
+
+
+def rouge(settings: Settings, *, name: str) -> Formula:
+    """One of rouge-score's types, by its name there."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    english = settings.language == "en"
+    tokenizer: _Tokenizer = _English() if english else _AnyLanguage()
+    scorer = RougeScorer([name], tokenizer=tokenizer)
+    by_sentence = name == "rougeLsum"
+    prepare: Callable[[str], str] = sentences_on_lines if by_sentence else str
+
+    def value(text: Text) -> float:
+        prediction = prepare(text.prediction)
+        best = max(scorer.score(prepare(gold), prediction)[name].fmeasure for gold in references(text))
+        return 100.0 * float(best)
+
+    def values(outcomes: Sequence[Outcome]) -> Floats:
+        return np.array([value(text) for text in only(Text, outcomes)])
+
+    parts = [
+        f"tok:{'rouge-score+porter' if english else 'words-or-han'}",
+        *(["sentences:lines-or-marks"] if by_sentence else []),
+        "refs:best",
+        f"rouge-score:{version('rouge-score')}",
+    ]
+    return mean(values, signature="|".join(parts))
+
+
+rouge1 = partial(rouge, name="rouge1")
+rouge2 = partial(rouge, name="rouge2")
+rouge_l = partial(rouge, name="rougeL")
+rouge_l_sum = partial(rouge, name="rougeLsum")
+
+
+def sentences_on_lines(text: str) -> str:
+    """A text with one sentence a line.
+
+    >>> sentences_on_lines("It rains. It pours!")
+    'It rains.\\nIt pours!'
+    """
+    return text if "\n" in text.strip() else "\n".join(_SENTENCE_END.split(text))
+
+
+class _English:
+    """rouge-score's default tokenizer; each word is stemmed once."""
+
+    def __init__(self) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem: Callable[[str], str] = lru_cache(maxsize=_STEMS_KEPT)(PorterStemmer().stem)
+
+    def tokenize(self, text: str) -> list[str]:
+        from rouge_score.tokenize import tokenize
+
+        tokens: list[str] = tokenize(text, self)
+        return tokens
+
+
+class _AnyLanguage:
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)

@@ -1,0 +1,200 @@
+"""Every metric by name. Adding one is a builder in a file of its own, and a line here.
+
+>>> METRICS["ter"].higher_is_better, METRICS["acc"].takes
+(False, ('choice', 'likelihood'))
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.metric import choice, classes, diversity, likelihood, match, rouge, squad, translation
+from lmtasks.metric.base import Formula, Metric, Scale, Settings
+from lmtasks.records import OutcomeKind
+
+Builder = Callable[[Settings], Formula]
+
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One line of the table."""
+
+    description: str
+    """One line for people."""
+    scale: Scale
+    higher_is_better: bool = True
+    build: Mapping[OutcomeKind, Builder]
+    """How it is computed for each kind of outcome that it can score."""
+    options: tuple[str, ...] = ()
+    """The options that a task file may give it."""
+
+    @property
+    def takes(self) -> tuple[OutcomeKind, ...]:
+        """The kinds of outcome that it can score; the first is meant where nobody says which."""
+        return tuple(self.build)
+
+
+def make_metric(
+    name: str,
+    *,
+    takes: OutcomeKind | None = None,
+    language: str = "en",
+    labels: tuple[str, ...] = (),
+    options: Mapping[str, object] = NO_OPTIONS,
+) -> Metric:
+    """The metric of that name for a task.
+
+    Args:
+        takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
+            `exact_match` texts.
+        language: of the texts, `en`, `zh` or another code; only `squad_*` and `rouge*` look at it.
+        labels: class names of the task, for `f1`, `macro_f1` and `mcc`.
+        options: from the task file.
+
+    Raises:
+        UsageError: the name, the kind or an option is unknown, or the metric does not fit the labels or the language.
+    """
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    spec = METRICS[name]
+    kind = takes or spec.takes[0]
+    if kind not in spec.build:
+        fitting = sorted(other for other, line in METRICS.items() if kind in line.build)
+        raise UsageError(f"{name} scores {' or '.join(spec.takes)}, not {kind}; for {kind} use {', '.join(fitting)}.")
+    for option in options:
+        if not spec.options:
+            raise UsageError(f"{name} takes no options, was given {option!r}.")
+        if option not in spec.options:
+            raise unknown(f"option of {name}", option, spec.options)
+    formula = spec.build[kind](Settings(language=language, labels=labels, options=options))
+    return Metric(
+        name=name,
+        takes=kind,
+        higher_is_better=spec.higher_is_better,
+        scale=spec.scale,
+        signature=formula.signature,
+        kind=formula.kind,
+        statistics=formula.statistics,
+        aggregate=formula.aggregate,
+        per_example=formula.per_example,
+    )
+
+
+METRICS: Mapping[str, MetricSpec] = {
+    # choices
+    "acc": MetricSpec(
+        description="share of right answers (of a given text: is it what greedy decoding yields?)",
+        scale="fraction",
+        build={"choice": choice.accuracy, "likelihood": likelihood.greedy_accuracy},
+    ),
+    "acc_norm": MetricSpec(
+        description="share of right answers, log-probability per character",
+        scale="fraction",
+        build={"choice": choice.accuracy_per_character},
+    ),
+    "acc_bytes": MetricSpec(
+        description="share of right answers, log-probability per byte",
+        scale="fraction",
+        build={"choice": choice.accuracy_per_byte},
+    ),
+    "f1": MetricSpec(description="F1 of label 1 of two", scale="fraction", build={"choice": classes.binary_f1}),
+    "macro_f1": MetricSpec(
+        description="mean of the F1 of every class", scale="fraction", build={"choice": classes.macro_f1}
+    ),
+    "mcc": MetricSpec(
+        description="Matthews' correlation of answers and truth, -1 to 1",
+        scale="fraction",
+        build={"choice": classes.matthews},
+    ),
+    "brier_score": MetricSpec(
+        description="squared distance of probabilities and truth, 0 to 2",
+        scale="raw",
+        higher_is_better=False,
+        build={"choice": choice.brier_score},
+    ),
+    # texts
+    "exact_match": MetricSpec(
+        description="share of answers equal to a reference (of choices: greedy decoding yields a right one)",
+        scale="fraction",
+        build={"text": match.exact_match, "choice": choice.exact_match},
+        options=match.OPTIONS,
+    ),
+    "squad_em": MetricSpec(
+        description="exact match by the SQuAD 2.0 script (zh: CMRC 2018)",
+        scale="fraction",
+        build={"text": squad.squad_em},
+    ),
+    "squad_f1": MetricSpec(
+        description="overlap with the nearest reference by the SQuAD 2.0 script (zh: CMRC 2018)",
+        scale="fraction",
+        build={"text": squad.squad_f1},
+    ),
+    "bleu": MetricSpec(description="sacrebleu, 13a tokenizer", scale="points", build={"text": translation.bleu}),
+    "bleu_zh": MetricSpec(
+        description="sacrebleu, Chinese tokenizer", scale="points", build={"text": translation.bleu_zh}
+    ),
+    "chrf": MetricSpec(description="character n-gram F", scale="points", build={"text": translation.chrf}),
+    "chrf++": MetricSpec(
+        description="character and word n-gram F", scale="points", build={"text": translation.chrf_plus_plus}
+    ),
+    "ter": MetricSpec(
+        description="translation edit rate",
+        scale="points",
+        higher_is_better=False,
+        build={"text": translation.ter},
+    ),
+    "rouge1": MetricSpec(description="F of shared words", scale="points", build={"text": rouge.rouge1}),
+    "rouge2": MetricSpec(description="F of shared word pairs", scale="points", build={"text": rouge.rouge2}),
+    "rougeL": MetricSpec(
+        description="F of the longest common subsequence", scale="points", build={"text": rouge.rouge_l}
+    ),
+    "rougeLsum": MetricSpec(
+        description="rougeL, sentence by sentence", scale="points", build={"text": rouge.rouge_l_sum}
+    ),
+    "distinct_1": MetricSpec(
+        description="share of distinct words in an answer", scale="fraction", build={"text": diversity.distinct_1}
+    ),
+    "distinct_2": MetricSpec(
+        description="share of distinct word pairs in an answer", scale="fraction", build={"text": diversity.distinct_2}
+    ),
+    "repetition": MetricSpec(
+        description="share of 4-grams in an answer that are repeats",
+        scale="fraction",
+        higher_is_better=False,
+        build={"text": diversity.repetition},
+    ),
+    # given texts
+    "token_perplexity": MetricSpec(
+        description="perplexity per token (not comparable across tokenizers)",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.token_perplexity},
+    ),
+    "word_perplexity": MetricSpec(
+        description="perplexity per word",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.word_perplexity},
+    ),
+    "byte_perplexity": MetricSpec(
+        description="perplexity per UTF-8 byte",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.byte_perplexity},
+    ),
+    "bits_per_byte": MetricSpec(
+        description="bits to encode one UTF-8 byte",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.bits_per_byte},
+    ),
+    "perplexity": MetricSpec(
+        description="perplexity per document, whatever its length",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.document_perplexity},
+    ),
+}

@@ -1,0 +1,1 @@
+"""One backbone, its heads, its adapters: assembled, saved, loaded."""

@@ -1,0 +1,88 @@
+"""A model: one backbone shared by many heads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lmtasks.backbone.transformer import Backbone
+from lmtasks.errors import unknown
+from lmtasks.head.table import build_head
+from lmtasks.records import HeadSpec, ModelCard
+
+
+class Model(nn.Module):
+    """One backbone and its heads, in memory once.
+
+    Args:
+        backbone: shared by all heads.
+        card: what identifies the model; its `heads` say which heads there are.
+        folder: where `tokenizer.json` lies.
+    """
+
+    def __init__(self, backbone: Backbone, *, card: ModelCard, folder: Path) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.card = card
+        self.folder = folder
+        self.heads = nn.ModuleList()
+        self._places: dict[str, int] = {}
+        for spec in card.heads:
+            self._add(spec)
+
+    @property
+    def hf(self) -> nn.Module:
+        """The transformers module, for its key-value cache and for export."""
+        return self.backbone.hf
+
+    def spec(self, name: str) -> HeadSpec:
+        """The head of that name."""
+        for spec in self.card.heads:
+            if spec.name == name:
+                return spec
+        raise unknown("head", name, [spec.name for spec in self.card.heads])
+
+    def head(self, name: str) -> nn.Module:
+        """The weights of a head; a head without weights, and a checkpoint's own, have none here."""
+        self.spec(name)
+        return self.heads[self._places[name]]
+
+    def add_heads(self, specs: Sequence[HeadSpec]) -> None:
+        """Give the model new heads, freshly initialised."""
+        from dataclasses import replace
+
+        self.card = replace(self.card, heads=(*self.card.heads, *specs))
+        for spec in specs:
+            self._add(spec)
+
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Hidden states, (B, T) -> (B, T, D)."""
+        return self.backbone.encode(ids, mask, types)
+
+    def head_logits(self, name: str, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Logits of one head: (B, C) for classification, (B, T, C) for tagging, (B, T, 2) for span."""
+        if self.spec(name).pooling == "own":
+            return self.backbone.own_logits(ids, mask, types)
+        logits: Tensor = self.head(name)(self.encode(ids, mask, types), mask)
+        return logits
+
+    def lm_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Next-token logits at every position of a causal model, (B, T) -> (B, T, V)."""
+        return self.backbone.project(self.encode(ids, mask))
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None
+    ) -> Tensor:
+        """What training calls: the logits of a head; of the language model for a generation head."""
+        if self.spec(head).kind != "generation":
+            return self.head_logits(head, ids, mask, types)
+        if decoder_ids is None:
+            return self.lm_logits(ids, mask)
+        logits: Tensor = self.hf(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=decoder_ids).logits
+        return logits
+
+    def _add(self, spec: HeadSpec) -> None:
+        module = None if spec.pooling == "own" else build_head(spec, width=self.backbone.traits.width)
+        if module is not None:
+            self._places[spec.name] = len(self.heads)
+            self.heads.append(module)

@@ -1,0 +1,149 @@
+"""Models on disk.
+
+    model.json                what the model is and how it came to be
+    backbone/                 a transformers folder with its tokenizer: any other tool can load it
+    heads/<name>/head.json, head.safetensors
+
+A bare transformers folder is a model as well: one without heads, or with the head that its checkpoint carries.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import UsageError
+from lmtasks.model.weights import weight_facts
+from lmtasks.records import HeadSpec, ModelCard
+
+if TYPE_CHECKING:
+    from lmtasks.model.model import Model
+
+SCHEMA = 1
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a model or of a package lies."""
+    return folder / "backbone" if (folder / "model.json").is_file() else folder
+
+
+def card_of(folder: Path) -> ModelCard:
+    """What identifies the model in a folder, from its files alone.
+
+    Raises:
+        UsageError: the folder holds no model.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.")
+    facts = weight_facts(folder)
+    if (folder / "model.json").is_file():
+        return replace(_read_card(folder), weights_hash=facts.hash)
+    from lmtasks.backbone.transformer import read_config, traits_of
+
+    traits = traits_of(read_config(folder))
+    own = (
+        (HeadSpec(name="own", kind=traits.own_head, labels=traits.own_labels, pooling="own"),)
+        if traits.own_head
+        else ()
+    )
+    return ModelCard(
+        name=folder.name,
+        family=traits.family,
+        kind=traits.kind,
+        adaptation="prompt",
+        parameters=facts.parameters,
+        weights_hash=facts.hash,
+        tokenizer_hash=_tokenizer_hash(folder),
+        max_length_tokens=traits.max_length_tokens,
+        vocabulary=traits.vocabulary,
+        heads=own,
+    )
+
+
+def load_model(folder: Path) -> "Model":
+    """Load backbone and heads, the backbone once.
+
+    Raises:
+        UsageError: a part is missing or does not fit.
+    """
+    from safetensors.torch import load_file
+
+    from lmtasks.backbone.transformer import load_backbone
+    from lmtasks.model.model import Model
+
+    card = card_of(folder)
+    assembled = (folder / "model.json").is_file()
+    model = Model(
+        load_backbone(folder / "backbone" if assembled else folder), card=card, folder=tokenizer_folder(folder)
+    )
+    for spec in card.heads:
+        if spec.kind == "generation" or spec.pooling == "own":
+            continue
+        file = folder / "heads" / spec.name / "head.safetensors"
+        if not file.is_file():
+            raise UsageError(f"the model in {folder} lacks the weights of head {spec.name!r}: {file} is missing.")
+        model.head(spec.name).load_state_dict(load_file(str(file)))
+    return model.eval()
+
+
+def save_model(model: "Model", folder: Path, *, provenance: Mapping[str, object]) -> None:
+    """Write the model to a folder that does not exist yet; the caller renames it into place."""
+    from safetensors.torch import save_file
+
+    (folder / "heads").mkdir(parents=True)
+    model.hf.save_pretrained(folder / "backbone")  # type: ignore[operator]
+    for name in TOKENIZER_FILES:
+        if (model.folder / name).is_file():
+            shutil.copyfile(model.folder / name, folder / "backbone" / name)
+    for spec in model.card.heads:
+        place = folder / "heads" / spec.name
+        place.mkdir()
+        (place / "head.json").write_text(_pretty(asdict(spec)), encoding="utf-8")
+        if spec.kind != "generation" and spec.pooling != "own":
+            tensors = {name: tensor.contiguous() for name, tensor in model.head(spec.name).state_dict().items()}
+            save_file(tensors, str(place / "head.safetensors"))
+    facts = weight_facts(folder)
+    card = replace(model.card, weights_hash=facts.hash, parameters=facts.parameters)
+    content = {"schema": SCHEMA, "card": asdict(card), "provenance": dict(provenance)}
+    (folder / "model.json").write_text(_pretty(content), encoding="utf-8")
+
+
+def read_provenance(folder: Path) -> Mapping[str, object]:
+    """How the model of a folder came to be; empty for a bare transformers folder."""
+    file = folder / "model.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))["provenance"]) if file.is_file() else {}
+
+
+def card_from_json(content: Mapping[str, object]) -> ModelCard:
+    """The inverse of `dataclasses.asdict` for a card."""
+    heads = content["heads"]
+    specs = tuple(
+        HeadSpec(**{**spec, "labels": tuple(spec["labels"])})
+        for spec in heads  # type: ignore[attr-defined]
+    )
+    return ModelCard(**{**content, "heads": specs})  # type: ignore[arg-type]
+
+
+def _read_card(folder: Path) -> ModelCard:
+    file = folder / "model.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise UsageError(f"{file} has schema {content['schema']}, this version reads {SCHEMA}.")
+        return replace(card_from_json(content["card"]), name=folder.name)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is damaged: {error}.") from error
+
+
+def _tokenizer_hash(folder: Path) -> str:
+    from lmtasks.model.weights import file_hash
+
+    file = folder / "tokenizer.json"
+    return file_hash(file) if file.is_file() else ""
+
+
+def _pretty(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,179 @@
+"""The frozen values that cross folder borders.
+
+Axes, here and in every file: B batch, T time (tokens), D width, H heads, V vocabulary, C classes, N examples.
+Log-probabilities are natural logarithms. Fractions (accuracy, F1) are 0-1; BLEU, chrF, TER and ROUGE are 0-100.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+Row = Mapping[str, object]
+"""One row of a data set: column name to value, as `datasets` yields it."""
+
+Json = Mapping[str, object]
+"""What goes into a JSON file unchanged."""
+
+
+# --- outcomes: what answering one example yields, before any metric --------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A choice among labels or continuations was scored."""
+
+    gold: tuple[int, ...]
+    """Indices that are right (several when the data allows several)."""
+    scores: tuple[float, ...]
+    """Log-probability of each choice."""
+    chars: tuple[int, ...]
+    """Length of each choice in characters, without the delimiter before it."""
+    bytes: tuple[int, ...]
+    """Length of each choice in UTF-8 bytes."""
+    greedy: tuple[bool, ...] = ()
+    """Was each choice what greedy decoding yields? Empty for heads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A text was answered: a translation, a summary, an answer to a question, a label sequence."""
+
+    references: tuple[str, ...]
+    """Right answers; an empty tuple means that the question has no answer."""
+    prediction: str
+    source: str = ""
+    """What the text was made from, for metrics that look at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """A given text was scored."""
+
+    logprob: float
+    tokens: int
+    words: int
+    bytes: int
+    greedy: bool = False
+
+
+Outcome = Choice | Text | Likelihood
+OutcomeKind = Literal["choice", "text", "likelihood"]
+
+
+# --- scores ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A metric's value with its uncertainty."""
+
+    value: float
+    stderr: float | None
+    ci95: tuple[float, float] | None
+    higher_is_better: bool
+    scale: Literal["fraction", "points", "raw"]
+    """fraction: 0-1; points: 0-100; raw: perplexity, bits, nats, counts."""
+    signature: str
+    """The conditions under which the value is comparable (tokenizer, smoothing, version, ...)."""
+
+
+# --- batches, and what a runtime yields ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """Token ids of B rows, padded to T. `mask` is True at real tokens; padding may stand on either side."""
+
+    ids: Ints
+    """(B, T)"""
+    mask: Bools
+    """(B, T)"""
+    types: Ints | None = None
+    """(B, T) segment ids for encoders that were trained with them (BERT); None: all zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScores:
+    """Per position t, how likely ids[t + 1] was after ids[: t + 1]."""
+
+    logprobs: Floats32
+    """(B, T - 1)"""
+    greedy: Bools
+    """(B, T - 1): was ids[t + 1] the most likely token?"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """A head without its weights: what a package or a runtime must know to answer with it."""
+
+    name: str
+    """The head's name in its model: the name of the task that it was adapted to."""
+    kind: Literal["classification", "span", "tagging", "generation"]
+    labels: tuple[str, ...] = ()
+    """Class names in the order of the logits; empty for span and generation."""
+    pooling: Literal["mean", "last", "first", "own"] = "mean"
+    """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What identifies a model, with no weights in it."""
+
+    name: str
+    """As a person calls it: the folder's name, or the Hub id."""
+    family: str
+    """transformers' model_type (`llama`, `bert`, ...), or a baseline's name."""
+    kind: Literal["causal", "encoder", "encoder-decoder", "baseline"]
+    adaptation: Literal["prompt", "probe", "full", "none"]
+    parameters: int
+    weights_hash: str
+    """sha256 over the weights' values, 16 hex digits; equal weights, equal hash."""
+    tokenizer_hash: str
+    max_length_tokens: int
+    vocabulary: int
+    heads: tuple[HeadSpec, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeCard:
+    """What computed: recorded with every score and every timing."""
+
+    runtime: Literal["torch", "torch-compile", "onnx", "native"]
+    version: str
+    device: str
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "int4", "none"]
+    threads: int
+    size_bytes: int
+    """Bytes on disk of what was loaded."""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One report of long work; `cli/` draws it. Units: `done` of `total` `unit`."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str = "items"
+    note: str = ""
+
+
+def softmax_log(logits: NDArray[np.floating], axis: int = -1) -> Floats:
+    """Log-softmax in float64. Shapes are kept."""
+    shifted = logits.astype(np.float64) - np.max(logits, axis=axis, keepdims=True).astype(np.float64)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return result
+
+
+def strings(values: Sequence[object]) -> tuple[str, ...]:
+    """Every value as text."""
+    return tuple(str(value) for value in values)

@@ -1,0 +1,94 @@
+"""`generation_kwargs` as lm-evaluation-harness reads them."""
+
+from collections.abc import Mapping
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.task.task import Generation
+
+LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names of the same thing; where several are given the first wins."""
+CARRIED_OUT = (*LENGTH_KEYS, "until", "do_sample", "temperature", "top_k", "top_p", "num_beams", "repetition_penalty")
+KNOWN_ELSEWHERE = (
+    "min_new_tokens",
+    "min_length",
+    "max_length",
+    "no_repeat_ngram_size",
+    "length_penalty",
+    "early_stopping",
+    "num_return_sequences",
+    "num_beam_groups",
+    "diversity_penalty",
+    "encoder_no_repeat_ngram_size",
+    "penalty_alpha",
+    "typical_p",
+    "min_p",
+    "seed",
+    "use_cache",
+    "frequency_penalty",
+    "presence_penalty",
+    "think_end_token",
+)
+"""Settings of transformers and of servers that lm-evaluation-harness passes on, and lmtasks does not carry out yet."""
+
+
+def generation_of(
+    kwargs: Mapping[str, object] | None, *, delimiter: str
+) -> tuple[Generation, tuple[str, ...]]:
+    """The settings, and what of them is not carried out yet. Without `until`, answers end at `delimiter`.
+
+    Raises:
+        UsageError: a key is unknown, or a value is out of range.
+    """
+    given = kwargs or {}
+    not_yet = []
+    for key in given:
+        if key in KNOWN_ELSEWHERE:
+            not_yet.append(f"generation_kwargs.{key}")
+        elif key not in CARRIED_OUT:
+            raise unknown("key of generation_kwargs", key, CARRIED_OUT)
+    length = next((given[key] for key in LENGTH_KEYS if given.get(key) is not None), 256)
+    made = Generation(
+        max_new_tokens=int(_number("max_gen_toks", length, at_least=1)),
+        stop=_stops(given.get("until"), delimiter=delimiter),
+        temperature=_temperature(given),
+        top_k=int(_number("top_k", given.get("top_k", 0), at_least=0)),
+        top_p=_number("top_p", given.get("top_p", 1.0), at_least=0, at_most=1),
+        num_beams=int(_number("num_beams", given.get("num_beams", 1), at_least=1)),
+        repetition_penalty=_number("repetition_penalty", given.get("repetition_penalty", 1.0), at_least=0),
+    )
+    return made, tuple(not_yet)
+
+
+def _stops(until: object, *, delimiter: str) -> tuple[str, ...]:
+    if until is None:
+        return (delimiter,) if delimiter else ()
+    if isinstance(until, str):
+        return (until,) if until else ()
+    if isinstance(until, list):
+        return tuple(str(stop) for stop in until if stop)
+    raise UsageError(f"generation_kwargs.until must be a text or a list of texts, was: {until!r}.")
+
+
+def _temperature(given: Mapping[str, object]) -> float:
+    """`do_sample: false` means greedy whatever the temperature; `do_sample: true` alone means temperature 1."""
+    sample = given.get("do_sample")
+    stated = given.get("temperature")
+    temperature = _number("temperature", 0.0 if stated is None else stated, at_least=0)
+    if sample is None:
+        return temperature
+    if str(sample).lower() not in ("true", "false"):
+        raise UsageError(f"generation_kwargs.do_sample must be true or false, was: {sample!r}.")
+    if str(sample).lower() == "false":
+        return 0.0
+    return 1.0 if stated is None else temperature
+
+
+def _number(key: str, value: object, *, at_least: float, at_most: float = float("inf")) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise UsageError(f"generation_kwargs.{key} must be a number, was: {value!r}.") from None
+    if not at_least <= number <= at_most:
+        limit = f"at least {at_least}" if at_most == float("inf") else f"between {at_least} and {at_most}"
+        raise UsageError(f"generation_kwargs.{key} must be {limit}, was: {value!r}.")
+    return number

@@ -1,0 +1,175 @@
+"""The keys of a task file. All of lm-evaluation-harness 0.4.13's `TaskConfig`, and those that heads need.
+
+Unknown keys are refused with the nearest known one. What a key means is in docs/tasks.md and in `resolve.py`.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.task.functions import FunctionRef
+from lmtasks.task.task import Kind, OutputType, SplitName
+from lmtasks.task.yaml_file import TaskYaml
+
+
+def _refuse_truth(value: object) -> object:
+    """YAML 1.1 reads yes, no, on, off as true and false; a label or a choice that is one was meant as text."""
+    if isinstance(value, bool):
+        raise ValueError(f"YAML reads this as {str(value).lower()}; put it in quotes")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_refuse_truth)]
+Names = str | list[Name] | None
+Cell = Annotated[str | int | float | None, BeforeValidator(_refuse_truth)]
+Text = str | int | FunctionRef | None
+Target = str | int | list[Cell] | FunctionRef | None
+Choices = str | list[Name] | dict[str, Name] | FunctionRef | None
+
+STRICT = ConfigDict(
+    extra="forbid", frozen=True, arbitrary_types_allowed=True, coerce_numbers_to_str=True, protected_namespaces=()
+)
+OPEN = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
+
+
+class MetricLine(BaseModel):
+    """One entry of `metric_list`; keys beyond these are options of the metric."""
+
+    model_config = OPEN
+    metric: str | FunctionRef
+    aggregation: str | FunctionRef | None = None
+    higher_is_better: bool | None = None
+    hf_evaluate: bool = False
+
+
+class MetricWish(BaseModel):
+    """One entry of our own `metrics`."""
+
+    model_config = STRICT
+    name: str
+    options: dict[str, object] = Field(default_factory=dict)
+
+
+class FilterLine(BaseModel):
+    """One pipeline of `filter_list`."""
+
+    model_config = OPEN
+    name: str
+    filter: list[dict[str, object]]
+
+
+class SourceFile(BaseModel):
+    """One entry of `sources`: what is not given comes from the task's own data set, unless `path` names another."""
+
+    model_config = STRICT
+    path: str | None = None
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+
+
+class ShotsFile(BaseModel):
+    """`fewshot_config`."""
+
+    model_config = STRICT
+    sampler: str | FunctionRef = "default"
+    split: str | None = None
+    process_docs: FunctionRef | None = None
+    fewshot_indices: list[int] | None = None
+    samples: list[dict[str, object]] | FunctionRef | None = None
+    doc_to_text: Text = None
+    doc_to_target: Target = None
+    doc_to_choice: Choices = None
+    gen_prefix: str | None = None
+    fewshot_delimiter: str | None = None
+    target_delimiter: str | None = None
+
+
+class TaskFile(BaseModel):
+    """A task file, its includes merged."""
+
+    model_config = STRICT
+
+    # identity
+    task: Name
+    task_alias: str | None = None
+    tag: Names = None
+    group: Names = None
+    metadata: dict[str, object] | None = None
+    # where rows come from
+    dataset_path: str | None = None
+    dataset_name: str | None = None
+    dataset_kwargs: dict[str, object] | None = None
+    custom_dataset: FunctionRef | None = None
+    training_split: str | None = None
+    validation_split: str | None = None
+    test_split: str | None = None
+    fewshot_split: str | None = None
+    process_docs: FunctionRef | None = None
+    # what is asked
+    doc_to_text: Text = None
+    doc_to_target: Target = None
+    doc_to_choice: Choices = None
+    doc_to_image: str | list[object] | FunctionRef | None = None
+    doc_to_audio: str | list[object] | FunctionRef | None = None
+    use_prompt: str | None = None
+    description: str | None = None
+    gen_prefix: str | None = None
+    target_delimiter: str = " "
+    fewshot_delimiter: str = "\n\n"
+    fewshot_config: ShotsFile | None = None
+    num_fewshot: int | None = Field(default=None, ge=0)
+    # how it is answered and scored
+    output_type: OutputType | None = None
+    generation_kwargs: dict[str, object] | None = None
+    repeats: int = Field(default=1, ge=1)
+    filter_list: list[FilterLine] | None = None
+    metric_list: list[MetricLine] | None = None
+    process_results: FunctionRef | None = None
+    unsafe_code: bool = False
+    should_decontaminate: bool = False
+    doc_to_decontamination_query: str | None = None
+    task_list: list[object] | None = None
+    # ours
+    about: str = ""
+    kind: Kind | None = None
+    language: Name = "en"
+    inputs: dict[str, Name] = Field(default_factory=dict)
+    labels: list[Name] = Field(default_factory=list)
+    metrics: list[str | MetricWish] | None = None
+    no_answer: str = ""
+    revision: Name | None = None
+    sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
+
+
+KEYS = (*TaskFile.model_fields, "include")
+
+
+def check_keys(yaml: TaskYaml) -> TaskFile:
+    """The file's keys, each of the right type.
+
+    Raises:
+        UsageError: naming the file, the line, the key and what is allowed there.
+    """
+    for key in yaml.keys:
+        if key not in KEYS:
+            raise UsageError(f"{yaml.line(key)}: {unknown('key of a task file', key, KEYS)}")
+    try:
+        return TaskFile.model_validate(dict(yaml.keys))
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda found: found["type"] != "value_error")
+        key = str(first["loc"][0]) if first["loc"] else ""
+        place = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        given = repr(first["input"])
+        shown = given if len(given) <= 80 else given[:77] + "..."
+        raise UsageError(f"{yaml.line(key)}: {place}: {message}, was: {shown}.") from error
+
+
+def _is_branch(part: str | int) -> bool:
+    """Is this step of an error's place only a name of pydantic's for one of several allowed types?"""
+    return isinstance(part, str) and (
+        part in ("str", "int", "float", "bool", "MetricWish") or part.startswith(("list[", "dict[", "is-", "function-"))
+    )

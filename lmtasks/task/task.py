@@ -1,0 +1,156 @@
+"""A task: where rows come from, what goes in, what should come out, and how answers are scored. Pure data.
+
+>>> infer_kind(kind=None, output_type="loglikelihood_rolling")
+'language_modelling'
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from lmtasks.errors import UsageError
+from lmtasks.records import Row
+from lmtasks.task.templates import Templates
+
+Kind = Literal[
+    "classification",
+    "span",
+    "tagging",
+    "translation",
+    "summarization",
+    "generation",
+    "multiple_choice",
+    "language_modelling",
+]
+SplitName = Literal["train", "validation", "test"]
+OutputType = Literal["loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+LOCAL_FORMATS = ("json", "csv", "parquet", "text")
+"""Source paths that mean files, named in `data_files`, and not a data set of the Hub."""
+
+OUTPUT_OF_KIND: Mapping[Kind, OutputType] = {
+    "classification": "multiple_choice",
+    "span": "generate_until",
+    "tagging": "generate_until",
+    "translation": "generate_until",
+    "summarization": "generate_until",
+    "generation": "generate_until",
+    "multiple_choice": "multiple_choice",
+    "language_modelling": "loglikelihood_rolling",
+}
+KIND_OF_OUTPUT: Mapping[OutputType, Kind] = {
+    "multiple_choice": "multiple_choice",
+    "loglikelihood": "language_modelling",
+    "loglikelihood_rolling": "language_modelling",
+    "generate_until": "generation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the rows of one split come from."""
+
+    path: str
+    """A Hub id, a folder, or one of `LOCAL_FORMATS` with `data_files`."""
+    name: str | None = None
+    """The configuration of the data set."""
+    split: str
+    revision: str | None = None
+    data_files: Mapping[str, object] | None = None
+    """Split name to a file, or a list of files, relative to `base`."""
+    base: Path | None = None
+    """Folder of the task file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricUse:
+    """A metric that a task asks for, with its options."""
+
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How answers are decoded."""
+
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these strings."""
+    temperature: float = 0.0
+    """0: greedy."""
+    top_k: int = 0
+    """0: all tokens."""
+    top_p: float = 1.0
+    num_beams: int = 1
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task, checked. `test` in `sources` is the split that is scored, whatever its name in the data set."""
+
+    name: str
+    alias: str
+    """The name to show."""
+    about: str = ""
+    """One line for people."""
+    kind: Kind
+    language: str
+    """Of the answers: `en`, `zh`, ..."""
+    output_type: OutputType
+    sources: Mapping[SplitName, Source]
+    inputs: Mapping[str, str]
+    """Role to a column's name or a Jinja template: what a head reads."""
+    labels: tuple[str, ...]
+    metrics: tuple[MetricUse, ...]
+    generation: Generation
+    num_fewshot: int
+    zero_shot_only: bool = False
+    """The file says `num_fewshot: 0` itself; then no option overrides it."""
+    target_delimiter: str
+    fewshot_delimiter: str
+    description: str
+    templates: Templates
+    no_answer: str = ""
+    """What a prompted model writes when a question has no answer; it counts as the empty answer."""
+    shots: Source | None = None
+    """Where worked examples come from, unless `shot_rows` has them."""
+    shot_rows: tuple[Row, ...] = ()
+    """Worked examples that stand in the task file itself."""
+    shot_order: Literal["random", "first"] = "random"
+    not_yet: tuple[str, ...] = ()
+    """Fields of the file that would change scores and that lmtasks reads, but does not carry out yet."""
+    tags: tuple[str, ...] = ()
+    hash: str
+    """sha256 over `fields` without what is only shown to people, 16 hex digits."""
+    file: Path | None
+    fields: Mapping[str, object]
+    """Everything above, resolved, ready for JSON."""
+    version: str
+
+    def require_supported(self) -> None:
+        """Refuse to answer or score a task of which a part would silently be left out.
+
+        Raises:
+            UsageError: `not_yet` is not empty.
+        """
+        if self.not_yet:
+            raise UsageError(
+                f"task {self.name} uses {', '.join(self.not_yet)}, which lmtasks reads but does not carry out yet; "
+                "its scores would mean something else. Write the task without, or choose another."
+            )
+
+
+def infer_kind(*, kind: str | None, output_type: str | None) -> Kind:
+    """The kind as the file says it, or as lm-evaluation-harness' `output_type` implies it."""
+    for known in KINDS:
+        if kind == known:
+            return known
+    for output, implied in KIND_OF_OUTPUT.items():
+        if output_type == output:
+            return implied
+    return "generation"

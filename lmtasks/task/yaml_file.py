@@ -1,0 +1,119 @@
+"""Reading a task file: YAML, `!function` references left unresolved, `include` merged in.
+
+`include` names one file or several, relative to the file that names them; later ones win over earlier ones, and the
+file's own keys win over all (lm-evaluation-harness' rule).
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from lmtasks.errors import UsageError
+from lmtasks.task.functions import FunctionRef
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskYaml:
+    """A task file with its includes merged."""
+
+    file: Path
+    keys: Mapping[str, object]
+    files: tuple[Path, ...]
+    """The file itself, then everything that it includes."""
+
+    def line(self, key: str) -> str:
+        """`file:line` of a top-level key, in whichever file sets it."""
+        for file in self.files:
+            number = _key_lines(file).get(key)
+            if number is not None:
+                return f"{file}:{number}"
+        return str(self.file)
+
+
+def read_task_yaml(file: Path) -> TaskYaml:
+    """Read a task file and what it includes.
+
+    Raises:
+        UsageError: a file is missing, is not YAML (with the line), is not a mapping, or includes itself.
+    """
+    files: list[Path] = []
+    keys = _merged(file, chain=(), files=files)
+    return TaskYaml(file=file, keys=keys, files=tuple(files))
+
+
+def _merged(file: Path, *, chain: tuple[Path, ...], files: list[Path]) -> dict[str, object]:
+    place = file.expanduser().resolve()
+    if place in chain:
+        raise UsageError(f"{file} includes itself by way of {' -> '.join(path.name for path in (*chain, place))}.")
+    if not place.is_file():
+        named = f", which {chain[-1]} includes" if chain else ""
+        raise UsageError(f"there is no task file {file}{named}.")
+    own = dict(_parse(place, place.stat().st_mtime_ns))
+    files.append(file)
+    included = own.pop("include", None)
+    if included is None:
+        return own
+    merged: dict[str, object] = {}
+    for name in included if isinstance(included, list) else [included]:
+        if not isinstance(name, str):
+            raise UsageError(f"{file}: include must name files, was: {name!r}.")
+        merged.update(_merged(file.parent / name, chain=(*chain, place), files=files))
+    merged.update(own)
+    return merged
+
+
+@lru_cache(maxsize=1024)
+def _parse(file: Path, _changed_ns: int) -> Mapping[str, object]:
+    """One file's own keys. Bases are shared by many tasks, so they are read once for each time that they change."""
+    try:
+        loader = _with_functions(file.parent)(_text(file))
+        value: object = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
+        raise UsageError(f"{where}: this is not YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: this is not YAML: {error}.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{file}: a task file is a mapping of keys to values, was: {type(value).__name__}.")
+    return {str(key): content for key, content in value.items()}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+@lru_cache(maxsize=1024)
+def _with_functions(folder: Path) -> type[yaml.SafeLoader]:
+    """A safe loader that keeps `!function a.b` as a reference to code in `folder`."""
+
+    def reference(loader: yaml.SafeLoader, node: yaml.Node) -> FunctionRef:
+        if not isinstance(node, yaml.ScalarNode) or "." not in str(node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "!function takes module.name, as in !function utils.doc_to_text", node.start_mark
+            )
+        return FunctionRef(qualified=str(node.value), folder=folder)
+
+    made = type("TaskLoader", (_Loader,), {})
+    made.add_constructor("!function", reference)
+    loader_class: type[yaml.SafeLoader] = made
+    return loader_class
+
+
+@lru_cache(maxsize=64)
+def _key_lines(file: Path) -> Mapping[Hashable, int]:
+    """Line (from 1) of each top-level key. Only read when there is something to complain about."""
+    node = yaml.compose(_text(file), Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: key.start_mark.line + 1 for key, _ in node.value}

@@ -1,0 +1,1 @@
+"""One training loop: pretraining, and the adaptation of a model to tasks."""

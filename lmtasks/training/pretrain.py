@@ -1,0 +1,180 @@
+"""Text to backbone: learn a tokenizer, train a causal language model on full windows, save a transformers folder."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmtasks.backbone.family import FAMILIES, Vocabulary, parse_family
+from lmtasks.data.corpus import Document, TokenizedCorpus, WindowSampler, tokenize_corpus
+from lmtasks.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress
+from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.loop import Batch, Trained, train
+from lmtasks.training.settings import TrainingSettings
+
+TOKENIZER_SAMPLE_BYTES = 12_000_000
+"""Text of each corpus that the vocabulary is learned from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well the backbone predicts the held-out documents of one source."""
+
+    source: str
+    bytes: int
+    tokens: int
+    token_perplexity: float
+    bits_per_byte: float
+
+
+def pretrain(
+    *,
+    corpora: Sequence[Sequence[Document]],
+    weights: Sequence[float],
+    family: str,
+    vocabulary: int,
+    window: int,
+    settings: TrainingSettings,
+    out: Path,
+    report: Callable[[Progress], None],
+    tokenizer_folder: Path | None = None,
+    device: str = "cpu",
+) -> tuple[Trained, tuple[HeldOut, ...]]:
+    """Train a backbone and write it to `out` as a transformers folder; work in progress lies in `out`.work.
+
+    Args:
+        corpora: documents, one sequence a corpus.
+        weights: share of the training windows that each corpus gets.
+        family: `llama:width=256,layers=6`.
+        vocabulary: tokens to learn, when no `tokenizer_folder` is given.
+        window: tokens per row.
+    """
+    work = out.with_name(out.name + ".work")
+    name, sizes = parse_family(family)
+    if window > sizes.context:
+        raise UsageError(f"window must be at most the backbone's context of {sizes.context} tokens, was {window}.")
+    tokenizer = _tokenizer(corpora, vocabulary=vocabulary, folder=tokenizer_folder or work, report=report)
+    config = FAMILIES[name].config(
+        sizes,
+        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
+    )
+    tokens = [
+        tokenize_corpus(corpus, tokenizer=tokenizer, seed=settings.seed, folder=work / "tokens", report=report)
+        for corpus in corpora
+    ]
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(settings.seed)
+    module: nn.Module = AutoModelForCausalLM.from_config(config)
+    sampler = WindowSampler([corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed)
+    rows = settings.batch_rows // settings.accumulate
+
+    def batch_at(step: int, part: int) -> Batch:
+        return {"ids": torch.from_numpy(sampler.rows(step * settings.batch_rows + part * rows, rows))}
+
+    def validate() -> float:
+        scores = [score for corpus in tokens for score in held_out_scores(module, corpus, window=window, limit=8)]
+        return sum(s.bits_per_byte * s.bytes for s in scores) / sum(s.bytes for s in scores)
+
+    trained = train(
+        module=module,
+        loss=next_token_loss,
+        batch_at=batch_at,
+        settings=settings,
+        folder=work,
+        data_key=f"{tokenizer.hash} {family} {window} {list(weights)} {[len(corpus.train) for corpus in tokens]}",
+        validate=validate if settings.evaluate_every else None,
+        higher_is_better=False,
+        report=report,
+        device=device,
+    )
+    held = tuple(score for corpus in tokens for score in held_out_scores(module, corpus, window=window, limit=None))
+    record = {
+        "family": family,
+        "window": window,
+        "weights": list(weights),
+        "settings": asdict(settings),
+        "trained": asdict(trained),
+        "tokens_seen": trained.steps * settings.batch_rows * window,
+        "tokens_available": [len(corpus.train) for corpus in tokens],
+        "held_out": [asdict(score) for score in held],
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+    }
+    _save(module, tokenizer, record, out)
+    return trained, held
+
+
+def next_token_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy of each next token, in nats. `ids` is (B, T + 1)."""
+    ids = batch["ids"]
+    logits = module(input_ids=ids[:, :-1], use_cache=False).logits
+    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+@torch.no_grad()
+def held_out_scores(module: nn.Module, corpus: TokenizedCorpus, *, window: int, limit: int | None) -> list[HeldOut]:
+    """Held-out loss by source over disjoint windows, the first `limit` of each source (None: all)."""
+    module.eval()
+    scores = []
+    for source, size, tokens in corpus.held_out:
+        ids = np.asarray(tokens, dtype=np.int64)
+        nats, count = 0.0, 0
+        for number, start in enumerate(range(0, len(ids) - 1, window)):
+            if limit is not None and number >= limit:
+                break
+            row = torch.from_numpy(ids[start : start + window + 1][None])
+            nats += float(next_token_loss(module, {"ids": row.to(_device(module))})) * (row.shape[1] - 1)
+            count += row.shape[1] - 1
+        share = size * count / max(1, len(ids) - 1)
+        scores.append(
+            HeldOut(
+                source=source,
+                bytes=round(share),
+                tokens=count,
+                token_perplexity=math.exp(nats / max(1, count)),
+                bits_per_byte=nats / math.log(2) / max(1.0, share),
+            )
+        )
+    return scores
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _tokenizer(
+    corpora: Sequence[Sequence[Document]], *, vocabulary: int, folder: Path, report: Callable[[Progress], None]
+) -> Tokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return load_tokenizer(folder)
+    report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
+    sample: list[str] = []
+    for corpus in corpora:
+        size = 0
+        for index in np.random.default_rng(0).permutation(len(corpus)):
+            if size > TOKENIZER_SAMPLE_BYTES:
+                break
+            sample.append(corpus[index].text)
+            size += len(corpus[index].text.encode())
+    tokenizer = train_byte_bpe(sample, vocabulary=vocabulary)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
+    return tokenizer
+
+
+def _save(module: nn.Module, tokenizer: Tokenizer, record: dict[str, object], out: Path) -> None:
+    aside = out.with_name(out.name + ".part")
+    aside.mkdir(parents=True, exist_ok=True)
+    module.to(torch.bfloat16).save_pretrained(aside)  # type: ignore[operator]  # transformers' own method
+    tokenizer.save(aside)
+    (aside / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    replace_folder(aside, out)

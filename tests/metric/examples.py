@@ -1,0 +1,55 @@
+"""Outcomes that several tests score: random but seeded, and small."""
+
+import numpy as np
+
+from lmtasks.records import Choice, Likelihood, Outcome, OutcomeKind, Text
+
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "running", "dogs", "barked", ".", "loudly", "in", "1999", ",")
+HAN = "今天天气很好我们去北京大学看书。吃饭，"
+
+
+def choices(n: int, *, classes: int = 2, seed: int = 0) -> list[Outcome]:
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, 9, size=(n, classes))
+    return [
+        Choice(
+            gold=(int(draw.integers(classes)),),
+            scores=tuple(draw.normal(-5, 2, size=classes).tolist()),
+            chars=tuple(row.tolist()),
+            bytes=tuple((2 * row + 1).tolist()),
+            greedy=tuple((draw.random(classes) < 0.4).tolist()),
+        )
+        for row in lengths
+    ]
+
+
+def texts(n: int, *, references: int = 1, seed: int = 0, chinese: bool = False) -> list[Outcome]:
+    draw = np.random.default_rng(seed)
+
+    def text() -> str:
+        length = int(draw.integers(3, 14))
+        return "".join(draw.choice(list(HAN), length)) if chinese else " ".join(draw.choice(WORDS, length))
+
+    # The prediction is a reference with its tail exchanged, so that there is something to find.
+    found: list[Outcome] = []
+    for _ in range(n):
+        golds = tuple(text() for _ in range(references))
+        found.append(Text(references=golds, prediction=golds[0][: len(golds[0]) // 2] + text()[:20]))
+    return found
+
+
+def likelihoods(n: int, *, seed: int = 0) -> list[Outcome]:
+    draw = np.random.default_rng(seed)
+    found: list[Outcome] = []
+    for _ in range(n):
+        tokens = int(draw.integers(1, 30))
+        logprob = float(-tokens * draw.uniform(0.5, 4))
+        found.append(
+            Likelihood(logprob=logprob, tokens=tokens, words=tokens, bytes=5 * tokens, greedy=bool(draw.random() < 0.3))
+        )
+    return found
+
+
+def of_kind(kind: OutcomeKind, n: int, *, seed: int = 0) -> list[Outcome]:
+    makers = {"choice": choices, "text": texts, "likelihood": likelihoods}
+    return makers[kind](n, seed=seed)

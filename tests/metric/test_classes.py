@@ -1,0 +1,82 @@
+"""F1, macro F1 and MCC equal scikit-learn's over the whole set and over resamples of it."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from lmtasks.errors import UsageError
+from lmtasks.metric import make_metric
+from lmtasks.records import Choice, Outcome
+
+from .examples import choices
+
+
+def labels_of(outcomes: list[Outcome]) -> tuple[list[int], list[int]]:
+    found = [outcome for outcome in outcomes if isinstance(outcome, Choice)]
+    return [choice.gold[0] for choice in found], [int(np.argmax(choice.scores)) for choice in found]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("name", "classes"), [("f1", 2), ("macro_f1", 2), ("macro_f1", 7), ("mcc", 2), ("mcc", 7)])
+def test_equals_scikit_learn(name: str, classes: int, seed: int) -> None:
+    theirs = {
+        "f1": lambda true, answered: f1_score(true, answered),
+        "macro_f1": lambda true, answered: f1_score(true, answered, average="macro", zero_division=0),
+        "mcc": lambda true, answered: matthews_corrcoef(true, answered),
+    }[name]
+    outcomes = choices(40, classes=classes, seed=seed)
+    metric = make_metric(name)
+    rows = metric.statistics(outcomes)
+    # A resample of eight of seven classes leaves some unseen.
+    drawn = [np.arange(40), *np.random.default_rng(seed).integers(40, size=(5, 8))]
+    ours = metric.aggregate(np.stack([rows[places].sum(axis=0) for places in drawn]))
+    for found, places in zip(ours, drawn, strict=True):
+        true, answered = labels_of([outcomes[place] for place in places])
+        assert found == pytest.approx(theirs(true, answered), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["f1", "macro_f1", "mcc"])
+@pytest.mark.parametrize(("gold", "answer"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_one_class_alone_is_defined(name: str, gold: int, answer: int) -> None:
+    outcome = Choice(gold=(gold,), scores=(-1.0 - answer, -2.0 + answer), chars=(1, 1), bytes=(1, 1))
+    metric = make_metric(name)
+    expected = {
+        "f1": float(gold == answer == 1),
+        "macro_f1": float(gold == answer),
+        "mcc": 0.0,
+    }[name]
+    assert float(metric.aggregate(metric.statistics([outcome] * 3).sum(axis=0))) == expected
+
+
+def test_a_gold_outside_the_choices_is_a_class_that_nobody_answers() -> None:
+    # scikit-learn: f1_score([0, -100], [0, 0], average="macro") = mean(2/3, 0)
+    outcomes: list[Outcome] = [
+        Choice(gold=(gold,), scores=(-1.0, -2.0), chars=(1, 1), bytes=(1, 1)) for gold in (0, -100)
+    ]
+    metric = make_metric("macro_f1")
+    found = float(metric.aggregate(metric.statistics(outcomes).sum(axis=0)))
+    assert found == pytest.approx(f1_score([0, -100], [0, 0], average="macro", zero_division=0))
+    assert found == pytest.approx(1 / 3)
+
+
+def test_labels_fix_the_columns() -> None:
+    few, many = choices(4, classes=2), choices(4, classes=3)
+    metric = make_metric("macro_f1", labels=("bad", "fair", "good"))
+    assert metric.statistics(few).shape == metric.statistics(many).shape
+    with pytest.raises(UsageError, match="5 choices, but the task has 3 labels"):
+        metric.statistics(choices(1, classes=5))
+
+
+def test_binary_f1_refuses_a_third_class() -> None:
+    with pytest.raises(UsageError, match="use macro_f1"):
+        make_metric("f1", labels=("a", "b", "c"))
+    with pytest.raises(UsageError, match="this task has 3"):
+        make_metric("f1").statistics(choices(2, classes=3))
+
+
+def test_the_value_of_an_example_is_whether_it_is_right() -> None:
+    outcomes = choices(20, classes=4)
+    true, answered = labels_of(outcomes)
+    metric = make_metric("macro_f1")
+    expected = [float(a == b) for a, b in zip(true, answered, strict=True)]
+    assert metric.per_example(metric.statistics(outcomes)).tolist() == expected

@@ -1,0 +1,109 @@
+"""Paired comparisons: McNemar against scipy's binomial test, randomization against full enumeration."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from lmtasks.errors import WorkError
+from lmtasks.metric import compare, make_metric
+from lmtasks.metric.paired import MCNEMAR, RANDOMIZATION, mcnemar
+from lmtasks.records import Floats
+
+from .examples import choices, likelihoods, texts
+
+
+def rows_of(values: list[float]) -> Floats:
+    return np.stack([np.array(values, dtype=float), np.ones(len(values))], axis=1)
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (0, 5), (5, 1), (6, 6), (40, 61), (300, 200), (2, 900)])
+def test_mcnemar_equals_the_binomial_test(wins: int, losses: int) -> None:
+    theirs = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert mcnemar(wins, losses) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_accuracy_is_compared_by_mcnemar() -> None:
+    metric = make_metric("acc")
+    a = rows_of([1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
+    b = rows_of([1, 1, 0, 1, 1, 1, 1, 1, 0, 0])  # one lost, five won
+    result = compare(metric, a, b)
+    assert result.test == MCNEMAR
+    assert result.p_value == 0.21875
+    assert (result.n, result.wins, result.ties, result.losses) == (10, 5, 4, 1)
+    assert (result.a, result.b, result.difference) == (0.3, 0.7, pytest.approx(40.0))  # points
+    assert result.ci95 is not None
+    assert result.ci95[0] < 40.0 < result.ci95[1]
+
+
+def test_turned_round_only_the_signs_change() -> None:
+    metric = make_metric("acc")
+    a, b = rows_of([1, 0, 0, 0, 1, 0]), rows_of([1, 1, 1, 0, 0, 1])
+    there, back = compare(metric, a, b), compare(metric, b, a)
+    assert (there.difference, there.p_value, there.wins) == (-back.difference, back.p_value, back.losses)
+    assert there.ci95 is not None
+    assert back.ci95 == pytest.approx((-there.ci95[1], -there.ci95[0]))
+
+
+def test_a_fraction_that_is_not_right_or_wrong_is_randomized() -> None:
+    metric = make_metric("squad_f1")
+    result = compare(metric, rows_of([0.5, 1.0, 0.0]), rows_of([1.0, 1.0, 0.0]))
+    assert result.test == RANDOMIZATION
+
+
+def test_randomization_approaches_full_enumeration() -> None:
+    """All 2^10 swaps, counted by hand, against 5,000 random ones."""
+    draw = np.random.default_rng(5)
+    a = draw.random(10)
+    b = np.clip(a + draw.normal(0.25, 0.2, size=10), 0, 1)
+    gaps = b - a
+    exact = np.mean([abs(np.dot(signs, gaps)) >= abs(gaps.sum()) - 1e-12 for signs in product((-1, 1), repeat=10)])
+    found = compare(make_metric("squad_f1"), rows_of(a.tolist()), rows_of(b.tolist()), resamples=5000).p_value
+    assert found == pytest.approx(exact, abs=0.02)
+    assert 0.01 < exact < 0.5
+
+
+def test_p_values_are_uniform_when_nothing_differs() -> None:
+    metric = make_metric("token_perplexity")
+    draw = np.random.default_rng(0)
+    small = 0
+    for _ in range(200):
+        a, b = (np.stack([draw.normal(-20, 3, size=40), np.full(40, 10.0)], axis=1) for _ in range(2))
+        small += compare(metric, a, b, resamples=200).p_value <= 0.05
+    assert 2 <= small <= 20  # 10 expected
+
+
+def test_a_clear_difference_is_found() -> None:
+    metric = make_metric("bits_per_byte")
+    outcomes = likelihoods(60)
+    a = metric.statistics(outcomes)
+    b = a * np.array([0.8, 1.0])  # every text a fifth cheaper
+    result = compare(metric, a, b, resamples=500)
+    assert result.p_value == pytest.approx(1 / 501)
+    assert (result.wins, result.losses) == (60, 0)  # lower is better
+    assert result.difference < 0
+    assert result.difference == pytest.approx(-0.2 * result.a)  # raw: in bits, not points
+    assert result.ci95 is not None
+    assert result.ci95[1] < 0
+
+
+def test_corpus_scores_and_class_scores_have_paired_tests() -> None:
+    bleu, f1 = make_metric("bleu"), make_metric("macro_f1")
+    pairs = [
+        (bleu, bleu.statistics(texts(30, seed=1)), bleu.statistics(texts(30, seed=2))),
+        (f1, f1.statistics(choices(30, classes=3, seed=1)), f1.statistics(choices(30, classes=3, seed=2))),
+    ]
+    for metric, a, b in pairs:
+        result = compare(metric, a, b, resamples=200)
+        assert 0 < result.p_value <= 1
+        assert result.test == RANDOMIZATION
+        unit = 100 if metric.scale == "fraction" else 1
+        assert result.difference == pytest.approx(unit * (result.b - result.a))
+        assert result.wins + result.ties + result.losses == 30
+        assert result == compare(metric, a, b, resamples=200)
+
+
+def test_different_examples_cannot_be_paired() -> None:
+    with pytest.raises(WorkError, match=r"same examples on both sides.*\(2, 2\) and \(1, 2\)"):
+        compare(make_metric("acc"), rows_of([1, 0]), rows_of([1]))
