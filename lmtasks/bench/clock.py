@@ -1,7 +1,7 @@
 """Timing calls: warm-up until the times settle, no garbage collection in between, a floor of calls and of seconds.
 
 >>> ticks = iter(range(0, 10**9, 1000))
->>> times = time_calls(lambda: None, stop=Stop(least_calls=3, most_calls=3), now=lambda: next(ticks))
+>>> times = time_calls(lambda: None, stop=Stop(least_calls=3), now=lambda: next(ticks))
 >>> times.seconds  # 1,000 ns each
 (1e-06, 1e-06, 1e-06)
 """
@@ -22,19 +22,20 @@ ROUND_RESOLUTIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """When timing ends: after `least_calls` and `least_seconds`, but never beyond `most_seconds` or `most_calls`."""
+    """When timing ends: after the least calls and seconds, at the end of a pass; but never long after `most_seconds`."""
 
     least_calls: int = 7
     least_seconds: float = 0.0
-    most_calls: int = 100_000
+    calls_per_pass: int = 1
     most_seconds: float = float("inf")
-    """Not before 1 call is done."""
+    """Ends even within a pass, but not before 1 call is done."""
 
     def reached(self, *, calls: int, seconds: float) -> bool:
         """Is it enough?"""
-        if calls >= self.most_calls or (calls > 0 and seconds >= self.most_seconds):
+        if calls > 0 and seconds >= self.most_seconds:
             return True
-        return calls >= self.least_calls and seconds >= self.least_seconds
+        enough = calls >= self.least_calls and seconds >= self.least_seconds
+        return enough and calls % self.calls_per_pass == 0
 
 
 @dataclass(frozen=True, kw_only=True)

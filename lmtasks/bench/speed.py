@@ -105,17 +105,16 @@ def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settin
 
     queue = cycle(batches)
     units: list[int] = []
-    seconds: list[float] = []
+    stop = Stop(
+        least_calls=MEDIAN_CALLS,
+        least_seconds=settings.least_seconds,
+        calls_per_pass=len(batches),
+        most_seconds=settings.most_seconds,
+    )
+    times = time_calls(lambda: units.append(answer(next(queue))), stop=stop)
     note = ""
-    while len(units) < MEDIAN_CALLS or sum(seconds) < settings.least_seconds:
-        left = settings.most_seconds - sum(seconds)
-        whole = Stop(least_calls=len(batches), most_calls=len(batches), most_seconds=left)
-        seconds += time_calls(lambda: units.append(answer(next(queue))), stop=whole).seconds
-        if len(units) % len(batches):
-            note = f"cut after {settings.most_seconds:g} s, {len(units)} calls; a whole pass has {len(batches)}"
-            break
-        if sum(seconds) >= settings.most_seconds:
-            break
+    if len(units) % len(batches):
+        note = f"cut after {settings.most_seconds:g} s, {len(units)} calls; a whole pass has {len(batches)}"
     expected = size * (workload.new_tokens if workload.kind == "generate" else 1)
     if any(done != expected for done in units):
         short = f"a call yielded {min(units)} to {max(units)} {workload.unit.removesuffix('/s')}, not {expected}"
@@ -126,7 +125,7 @@ def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settin
         batch_size=size,
         unit=workload.unit,
         new_tokens=workload.new_tokens,
-        raw_ms=tuple(round(1000 * value, 5) for value in seconds),
+        raw_ms=tuple(round(1000 * value, 5) for value in times.seconds),
         units=tuple(units),
         warm_up_calls=len(warm.seconds),
         note=note,

@@ -1,34 +1,63 @@
-"""`lmtasks`: the commands, and how errors end: one sentence and an exit code, a traceback only with --debug."""
+"""The `lmtasks` command: its table of commands, and how it starts."""
 
 import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import typer
 
-from lmtasks.cli import pretrain
-from lmtasks.errors import GateError, LmtasksError, UsageError
+from lmtasks.cli import list_, pretrain, validate
+from lmtasks.cli.failures import guarded
+from lmtasks.cli.quiet import quiet_libraries
+
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "pretrain": pretrain.command,
+    "list": list_.command,
+    "validate": validate.command,
+}
 
 app = typer.Typer(
-    name="lmtasks", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    name="lmtasks",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would take longer to load than the help takes to read
 )
-app.command("pretrain")(pretrain.command)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    _version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; any command takes it.")] = False,
+) -> None:
     """Which model, adapted how, running on what, is best for my tasks on my machine?"""
 
 
 def main() -> None:
     """Entry point of the `lmtasks` command."""
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    try:
-        app(args=arguments, prog_name="lmtasks")
-    except LmtasksError as error:
-        if debug:
-            raise
-        print(f"lmtasks: {error}", file=sys.stderr)
-        sys.exit({GateError: 3, UsageError: 2}.get(type(error), 1))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command line; returns the exit code.
+
+    `--debug` and `--version` may stand anywhere before a lone `--`, so they are taken out before typer looks.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    ours, rest = arguments[:end], arguments[end:]
+    debug = "--debug" in ours
+    ours = [argument for argument in ours if argument != "--debug"]
+    if "--version" in ours:
+        from lmtasks import __version__
+
+        print(f"lmtasks {__version__}")
+        return 0
+    quiet_libraries(debug=debug)
+    command = next((argument for argument in ours if argument in COMMANDS), "")
+    return guarded(
+        lambda: app(args=[*ours, *rest] or ["--help"], prog_name="lmtasks", standalone_mode=False), command=command, debug=debug
+    )
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from lmtasks.records import Progress
+if TYPE_CHECKING:
+    from lmtasks.records import Progress
 
 PLAIN_SECONDS = 10.0
 """Between two lines where no terminal is attached."""
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[Progress], None]]:
+def progress_bars() -> "Iterator[Callable[[Progress], None]]":
     """A callback that draws; all on standard error, so that standard output holds results only."""
     if not sys.stderr.isatty():
         yield _Plain()
@@ -34,7 +36,7 @@ def progress_bars() -> Iterator[Callable[[Progress], None]]:
     ) as bars:
         known = {}
 
-        def draw(report: Progress) -> None:
+        def draw(report: "Progress") -> None:
             if report.stage not in known:
                 known[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit, note="")
             bars.update(known[report.stage], completed=report.done, total=report.total, note=report.note)
@@ -49,7 +51,7 @@ class _Plain:
         self.started: dict[str, tuple[float, int]] = {}
         self.printed: dict[str, float] = {}
 
-    def __call__(self, report: Progress) -> None:
+    def __call__(self, report: "Progress") -> None:
         now = time.monotonic()
         began, first = self.started.setdefault(report.stage, (now, report.done))
         last = self.printed.get(report.stage)

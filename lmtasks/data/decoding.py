@@ -9,9 +9,10 @@ from lmtasks.errors import UsageError
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
-# Most byte pairs are *some* character of GB18030, so that Latin-1 or Big5 bytes often pass for it. Such text comes out
-# as characters that are rare or no Chinese at all; in real text nearly all are those of GB2312, or marks.
-LEAST_COMMON_SHARE = 0.7
+# Most byte pairs are *some* character of GB18030, so that Latin-1, Big5 or Shift JIS often pass for it. They come out as
+# characters that hardly anybody writes: of those beyond ASCII, up to a third are in GB2312 (which holds the common ones)
+# or marks. Of simplified Chinese nearly all are, of traditional Chinese six in ten.
+LEAST_COMMON_SHARE = 0.5
 
 
 def decode(data: bytes, *, name: str) -> str:
@@ -63,6 +64,9 @@ def _is_common(character: str) -> bool:
     if "\u4e00" <= character <= "\u9fff":
         return bool(character.encode("gb2312", "ignore"))
     # General and Chinese punctuation, full-width forms, and the middle dot in foreign names.
-    return "\u2010" <= character <= "\u2027" or "\u3000" <= character <= "\u303f" or character in "·×°" or (
-        "\uff00" <= character <= "\uffef"
+    return (
+        "\u2010" <= character <= "\u2027"
+        or "\u3000" <= character <= "\u303f"
+        or character in "·×°"
+        or ("\uff00" <= character <= "\uffef")
     )

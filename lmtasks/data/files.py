@@ -156,7 +156,7 @@ def _cells(text: str, file: Path, *, delimiter: str, quoted: bool) -> list[list[
     """Lines of cells, the header first; each line as long as the header."""
     # The limit on a cell's length is the csv module's own global; raising it changes no result.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=quoted)
     lines: list[list[str]] = []
     try:

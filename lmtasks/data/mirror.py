@@ -1,9 +1,9 @@
 """Which local files hold which split: in a local mirror of the Hub, a folder, one file, or beside a task file.
 
-    <data_root>/stanfordnlp/sst2/validation.parquet              split `validation` of `stanfordnlp/sst2`
-    <data_root>/allenai/openbookqa/main/test.parquet             the same with the configuration `main`
-    <folder>/data/train-00000-of-00002.parquet, ...              as `hf download --repo-type dataset` leaves it
-    tasks/mine/task.yaml with `data_files: {train: train.csv}`   files beside the task file
+<data_root>/stanfordnlp/sst2/validation.parquet              split `validation` of `stanfordnlp/sst2`
+<data_root>/allenai/openbookqa/main/test.parquet             the same with the configuration `main`
+<folder>/data/train-00000-of-00002.parquet, ...              as `hf download --repo-type dataset` leaves it
+tasks/mine/task.yaml with `data_files: {train: train.csv}`   files beside the task file
 """
 
 import re
@@ -74,9 +74,11 @@ def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
     return _in_mirror(source, options.data_root) or _in_folder(source)
 
 
-def is_remote(files: object) -> bool:
-    """Does one of these `data_files` lie on the network?"""
-    return any("://" in name for name in _names(files))
+def names_of(files: object) -> tuple[str, ...]:
+    """The files of one split, as `data_files` gives them: a name, or a list of names."""
+    if isinstance(files, Sequence) and not isinstance(files, str):
+        return tuple(str(name) for name in files)
+    return () if files is None else (str(files),)
 
 
 def splits_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
@@ -98,7 +100,7 @@ def splits_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
 def _named_files(source: Source, *, folder: Path) -> LocalSet | None:
     if not source.data_files:
         raise UsageError(f"the data set is given as {source.path!r}, a file format; name its files in data_files.")
-    if is_remote(source.data_files.get(source.split)) or any(map(is_remote, source.data_files.values())):
+    if any("://" in name for files in source.data_files.values() for name in names_of(files)):
         return None
     splits = {split: _resolve(files, folder=folder) for split, files in source.data_files.items()}
     where = str(folder) if str(folder) != "." else ", ".join(str(file) for files in splits.values() for file in files)
@@ -107,19 +109,13 @@ def _named_files(source: Source, *, folder: Path) -> LocalSet | None:
 
 def _resolve(files: object, *, folder: Path) -> tuple[Path, ...]:
     found: list[Path] = []
-    for name in _names(files):
+    for name in names_of(files):
         path = folder / Path(name).expanduser()
         matches = sorted(path.parent.glob(path.name)) if any(mark in path.name for mark in "*?[") else [path]
         if not matches:
             raise UsageError(f"no data file matches {path}; check data_files.")
         found += matches
     return tuple(found)
-
-
-def _names(files: object) -> tuple[str, ...]:
-    if isinstance(files, Sequence) and not isinstance(files, str):
-        return tuple(str(name) for name in files)
-    return () if files is None else (str(files),)
 
 
 def _in_mirror(source: Source, root: Path | None) -> LocalSet | None:
@@ -134,6 +130,8 @@ def _in_mirror(source: Source, root: Path | None) -> LocalSet | None:
 
 
 def _in_folder(source: Source) -> LocalSet | None:
+    if "://" in source.path:
+        return None
     given = Path(source.path).expanduser()
     path = given if source.base is None else source.base / given
     if path.is_file():

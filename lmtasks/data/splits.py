@@ -9,14 +9,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lmtasks.data.local import split_parts
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import Rows, make_rows, open_rows, read_rows, split_parts
-from lmtasks.errors import UsageError, unknown
+from lmtasks.data.rows import Rows, make_rows, open_rows, read_rows
+from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Source, SplitName, Task
+from lmtasks.task.templates import Place, column_value, is_template
 
 CARVED_SHARE = 0.1
 CARVED_MOST = 1000
+ONLY_SCORED = ("references", "source")
+"""Roles that training does not read, so that training data from another set may lack them."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ def load_task_data(
         seed: of the draw of validation rows from training data.
 
     Raises:
-        UsageError: the task has no source for a needed split, or the source cannot be read, is empty, or lacks a column.
+        UsageError: no source for a needed split; or it cannot be read, is empty, or lacks a column.
         WorkError: the Hub could not be reached.
     """
     carves = not _has_own_validation(task)
@@ -131,13 +135,7 @@ def _overlap(first: Source, second: Source) -> bool:
 
 def _check_columns(task: Task, rows: Rows, *, split: SplitName) -> None:
     """Say now, not in the middle of the work, that a column which a head reads is not there."""
-    columns = list(rows.rows[0])
     for role, column in task.inputs.items():
-        if "{{" in column or "{%" in column or column in columns:
+        if is_template(column) or (split == "train" and role in ONLY_SCORED):
             continue
-        raise unknown(
-            f"column (input {role!r} of task {task.name})",
-            column,
-            columns,
-            hint=f"The {split} data is {rows.where}.",
-        )
+        column_value(column, row=rows.rows[0], place=Place(task=task.name, field=f"inputs.{role}, {split} data"))

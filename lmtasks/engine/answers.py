@@ -10,13 +10,10 @@ import numpy as np
 
 from lmtasks.data.encode import SpanWindow
 from lmtasks.engine.requests import Scored
-from lmtasks.records import Choice, Floats, Floats32, softmax_log
+from lmtasks.records import Bools, Choice, Floats, Floats32, softmax_log
 
 MAX_ANSWER_TOKENS = 30
 """Longest answer, as in the SQuAD script of transformers."""
-
-NULL_POSITION = 0
-"""Where a window points that has no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ def best_span(
 ) -> Span:
     """The answer that the windows over one text yield together.
 
-    The text has no answer where every window points to its first position by more than `null_margin` over the best
+    The text has no answer where every window points to its null position by more than `null_margin` over the best
     span: a window without the answer always does so, hence the least such score counts.
 
     Args:
@@ -57,16 +54,17 @@ def best_span(
         null_margin: how much better than the best span "no answer" must be.
     """
     found = spans(logits, windows, source=source, max_answer_tokens=max_answer_tokens, count=1)
-    null = null_score(logits)
+    null = null_score(logits, windows)
     best = found[0] if found else NO_ANSWER
     if null > best.score + null_margin or not found:
         return Span(text="", start=0, end=0, score=null)
     return best
 
 
-def null_score(logits: Sequence[Floats32]) -> float:
+def null_score(logits: Sequence[Floats32], windows: Sequence[SpanWindow]) -> float:
     """How much the windows of a text, (T, 2) each, say together that it holds no answer."""
-    return min((float(window[NULL_POSITION].sum(dtype=np.float64)) for window in logits), default=float("inf"))
+    pairs = zip(logits, windows, strict=True)
+    return min((float(table[window.null].sum(dtype=np.float64)) for table, window in pairs), default=float("inf"))
 
 
 def spans(
@@ -86,7 +84,7 @@ def spans(
         table = _pairs(window_logits, np.array(window.context, dtype=bool), max_answer_tokens=max_answer_tokens)
         flat = table.reshape(-1)
         # A piece may stand in a window once only, so `count` pairs of each window are enough.
-        top = np.argsort(-flat, kind="stable")[:count] if count > 1 else flat.argmax(keepdims=True)
+        top = np.argsort(-flat, kind="stable")[:count] if count > 1 else np.array([int(flat.argmax())])
         for place in top.tolist():
             if flat[place] == -np.inf:
                 break
@@ -99,9 +97,7 @@ def spans(
     )
 
 
-def head_choice(
-    logits: Floats32, *, order: Sequence[int], labels: Sequence[str], gold: Sequence[int]
-) -> Choice:
+def head_choice(logits: Floats32, *, order: Sequence[int], labels: Sequence[str], gold: Sequence[int]) -> Choice:
     """The outcome of a classification head.
 
     Args:
@@ -135,7 +131,7 @@ def likelihood_choice(scored: Sequence[Scored], *, choices: Sequence[str], gold:
     )
 
 
-def _pairs(logits: Floats32, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], *, max_answer_tokens: int) -> Floats:
+def _pairs(logits: Floats32, inside: Bools, *, max_answer_tokens: int) -> Floats:
     """(T, 2) -> (T, L): score of the span from t to t + l; minus infinity where one of both is outside."""
     length = len(logits)
     scores = np.where(inside[:, None], logits.astype(np.float64), -np.inf)

@@ -91,7 +91,11 @@ class _Search:
         self._best: _Finished | None = None
 
     def advance(self, logits: Floats32, *, step: int) -> list[tuple[int, int]]:
-        """One token further, logits (number of beams, V): the parent and the token of every new beam; none at the end."""
+        """One token further, logits (number of beams, V).
+
+        Returns:
+            Parent and token of every new beam; nothing once the search is over.
+        """
         settings = self._prompt.settings
         moves: list[tuple[int, int]] = []
         beams: list[_Beam] = []
@@ -122,9 +126,7 @@ class _Search:
     def answer(self) -> Answer:
         if self._best is None:
             raise AssertionError("a search ends with a finished text")
-        return Answer(
-            ids=tuple(self._best.stream.ids), text=self._best.stream.text(), stopped=self._best.stopped
-        )
+        return Answer(ids=tuple(self._best.stream.ids), text=self._best.stream.text(), stopped=self._best.stopped)
 
     def _candidates(self, logits: Floats32) -> Iterator[tuple[float, int, int]]:
         """The best continuations of all beams: log-probability, parent, token; of equals the first parent and token."""

@@ -4,11 +4,8 @@ An answer depends on its request alone, not on what else is asked, in which orde
 (beyond the last bits of floating point).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
@@ -23,13 +20,13 @@ from lmtasks.engine.requests import (
     ScoreRequest,
     TokenEvent,
 )
-from lmtasks.engine.schedule import Limits, Schedule, schedule
+from lmtasks.engine.schedule import Answers, Limits, Schedule, schedule
+from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.errors import UsageError, unknown
-from lmtasks.records import Floats32, HeadSpec, TokenScores
+from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
-_Answer = TypeVar("_Answer")
 
 
 class HeadRow(Protocol):
@@ -68,7 +65,19 @@ class Engine(Generic[State]):
         self.tokenizer = tokenizer
         self.limits = Limits(tokens=tokens_per_batch, rows=rows_per_batch)
         self._start = tokenizer.pad if decoder_start is None else decoder_start
-        self._ends = ends if ends is not None else frozenset({tokenizer.eos} - {None})
+        if ends is None:
+            ends = frozenset() if tokenizer.eos is None else frozenset({tokenizer.eos})
+        self._ends = ends
+
+    @property
+    def model(self) -> ModelCard:
+        """What answers."""
+        return self.runtime.model
+
+    @property
+    def card(self) -> RuntimeCard:
+        """What computes."""
+        return self.runtime.card
 
     @property
     def max_length_tokens(self) -> int:
@@ -86,9 +95,7 @@ class Engine(Generic[State]):
             raise unknown(f"head of {self.runtime.model.name}", name, heads)
         return heads[name]
 
-    def predict(
-        self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None
-    ) -> list[Floats32]:
+    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
         """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
 
         Raises:
@@ -99,7 +106,7 @@ class Engine(Generic[State]):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
         plan = schedule(keys, costs=[len(row.ids) for row in rows], limits=self.limits)
-        answers = _Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
+        answers = Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
         for batch in plan.batches:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
@@ -108,19 +115,29 @@ class Engine(Generic[State]):
                 answers.give(index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
         return answers.all()
 
-    def score(
-        self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None
-    ) -> list[Scored]:
+    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """Log-probability of each request's target behind its context.
 
         Raises:
-            UsageError: a target has no tokens, or a causal model is given an empty context.
+            UsageError: a target or a context has no tokens.
         """
-        score = self._score_pairs if self.runtime.model.kind == "encoder-decoder" else self._score_rows
         for number, request in enumerate(requests):
             if not request.target_ids:
                 raise UsageError(f"request {number} has a target of no tokens; there is nothing to score.")
-        return score(requests, on_progress)
+            if not request.context_ids:
+                raise UsageError(f"request {number} has no context; a target needs at least one token before it.")
+        if self.runtime.model.kind == "encoder-decoder":
+            return score_pairs(
+                self.runtime,
+                requests,
+                limits=self.limits,
+                pad_id=self.tokenizer.pad,
+                start=self._start,
+                on_progress=on_progress,
+            )
+        return score_rows(
+            self.runtime, requests, limits=self.limits, pad_id=self.tokenizer.pad, on_progress=on_progress
+        )
 
     def generate(
         self,
@@ -146,7 +163,7 @@ class Engine(Generic[State]):
             keys.append((settings.num_beams, ids, repr(settings), *stream))
             costs.append((len(ids) + settings.max_new_tokens) * settings.num_beams)
         plan = schedule(keys, costs=costs, limits=self.limits)
-        answers = _Answers[Answer](plan, count=len(requests), on_progress=on_progress)
+        answers = Answers[Answer](plan, count=len(requests), on_progress=on_progress)
         for batch in plan.batches:
             for beams in (False, True):
                 part = [index for index in batch if (requests[index].settings.num_beams > 1) is beams]
@@ -168,7 +185,7 @@ class Engine(Generic[State]):
         requests: Sequence[GenerateRequest],
         prompts: Sequence[tuple[int, ...]],
         plan: Schedule,
-        answers: "_Answers[Answer]",
+        answers: Answers[Answer],
         on_token: OnToken | None,
     ) -> None:
         """Write the answers of one batch, all with beams or all without."""
@@ -204,55 +221,6 @@ class Engine(Generic[State]):
                 on_step=on_step,
             )
 
-    def _score_rows(self, requests: Sequence[ScoreRequest], on_progress: OnProgress | None) -> list[Scored]:
-        """Causal: one row holds context and target. Its last token is scored, never read, so it may be one longer."""
-        longest = self.max_length_tokens + 1
-        rows: list[tuple[int, ...]] = []
-        for number, request in enumerate(requests):
-            if not request.context_ids:
-                raise UsageError(f"request {number} has no context; a causal model needs a token before the target.")
-            rows.append((*request.context_ids, *request.target_ids)[-longest:])
-        counts = [
-            min(len(request.target_ids), len(row) - 1) for request, row in zip(requests, rows, strict=True)
-        ]
-        plan = schedule(list(zip(rows, counts, strict=True)), costs=[len(row) for row in rows], limits=self.limits)
-        answers = _Answers[Scored](plan, count=len(requests), on_progress=on_progress)
-        for batch in plan.batches:
-            scores = self.runtime.score(pad([rows[index] for index in batch], pad_id=self.tokenizer.pad))
-            for place, index in enumerate(batch):
-                end = len(rows[index]) - 1
-                answers.give(index, _scored(scores, place, slice(end - counts[index], end)))
-        lengths = [len(request.context_ids) + len(request.target_ids) for request in requests]
-        return [
-            answer if length <= longest else _truncated(answer)
-            for answer, length in zip(answers.all(), lengths, strict=True)
-        ]
-
-    def _score_pairs(self, requests: Sequence[ScoreRequest], on_progress: OnProgress | None) -> list[Scored]:
-        """Encoder-decoder: the encoder reads the context, the decoder its start token and the target."""
-        longest = self.max_length_tokens
-        sources = [request.context_ids[-longest:] for request in requests]
-        targets = [request.target_ids[-longest:] for request in requests]
-        keys = list(zip(sources, targets, strict=True))
-        for number, source in enumerate(sources):
-            if not source:
-                raise UsageError(f"request {number} has no context; an encoder-decoder needs a source of one token.")
-        costs = [max(len(source), len(target) + 1) for source, target in keys]
-        plan = schedule(keys, costs=costs, limits=self.limits)
-        answers = _Answers[Scored](plan, count=len(requests), on_progress=on_progress)
-        for batch in plan.batches:
-            decoder = pad([(self._start, *targets[index]) for index in batch], pad_id=self.tokenizer.pad)
-            encoder = pad([sources[index] for index in batch], pad_id=self.tokenizer.pad)
-            scores = self.runtime.score(decoder, source=encoder)
-            for place, index in enumerate(batch):
-                answers.give(index, _scored(scores, place, slice(0, len(targets[index]))))
-        return [
-            answer
-            if max(len(request.context_ids), len(request.target_ids)) <= longest
-            else _truncated(answer)
-            for answer, request in zip(answers.all(), requests, strict=True)
-        ]
-
     def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
         """The prompt's last tokens, as many as the model takes beside the new ones."""
         if not request.prompt_ids:
@@ -275,39 +243,5 @@ class Engine(Generic[State]):
             )
 
 
-class _Answers(Generic[_Answer]):
-    """Answers as they come, mapped to all requests that they answer."""
-
-    def __init__(self, plan: Schedule, *, count: int, on_progress: OnProgress | None) -> None:
-        self._copies = plan.copies
-        self._answers: list[_Answer | None] = [None] * count
-        self._done = 0
-        self._tell: Callable[[int], None] = on_progress or (lambda done: None)
-
-    def give(self, index: int, answer: _Answer) -> None:
-        for copy in self._copies[index]:
-            self._answers[copy] = answer
-        self._done += len(self._copies[index])
-        self._tell(self._done)
-
-    def all(self) -> list[_Answer]:
-        return [answer for answer in self._answers if answer is not None]
-
-
 def _number(request: GenerateRequest, place: int) -> int:
     return place if request.number is None else request.number
-
-
-def _scored(scores: TokenScores, row: int, positions: slice) -> Scored:
-    logprobs: NDArray[np.float64] = scores.logprobs[row, positions].astype(np.float64)
-    return Scored(
-        logprob=float(logprobs.sum()),
-        greedy=bool(scores.greedy[row, positions].all()),
-        token_logprobs=tuple(logprobs.tolist()),
-    )
-
-
-def _truncated(scored: Scored) -> Scored:
-    return Scored(
-        logprob=scored.logprob, greedy=scored.greedy, token_logprobs=scored.token_logprobs, truncated=True
-    )

@@ -34,7 +34,7 @@ class Decoding:
     length_penalty: float = 1.0
     """A beam's score is its log-probability over its length (tokens, the end token counted) to this power."""
     repetition_penalty: float = 1.0
-    """Above 1, tokens that stand in the prompt or the answer become less likely (Keskar et al. 2019, arXiv:1909.05858)."""
+    """Above 1, tokens that stood before become less likely (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
 
     def __post_init__(self) -> None:
         checks: tuple[tuple[bool, str], ...] = (

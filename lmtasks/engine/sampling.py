@@ -37,7 +37,7 @@ def greedy(logits: Floats32) -> Ints:
     found = logits[np.arange(len(logits)), best]  # argmax finds a NaN before any number
     if not np.isfinite(found).all():
         raise WorkError(
-            "the model's next-token scores are not numbers; it overflowed in this precision, or its weights are damaged."
+            "next-token scores are not numbers; did it overflow in this precision, or are its weights damaged?"
         )
     return best
 

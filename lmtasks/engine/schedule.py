@@ -9,10 +9,14 @@ Longest first because a batch that is too large for the memory is then the first
 (0, 2)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from lmtasks.data.batches import plan_batches
 from lmtasks.errors import UsageError
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +56,34 @@ def schedule(keys: Sequence[tuple[object, ...]], *, costs: Sequence[int], limits
     copies: dict[tuple[object, ...], list[int]] = {}
     for index, key in enumerate(keys):
         copies.setdefault(key, []).append(index)
-    firsts = [indices[0] for indices in copies.values()]
-    firsts.sort(key=lambda index: (-costs[index], keys[index]))
-    batches: list[tuple[int, ...]] = []
-    batch: list[int] = []
-    for index in firsts:
-        full = len(batch) == limits.rows or bool(batch) and (len(batch) + 1) * costs[batch[0]] > limits.tokens
-        if full:
-            batches.append(tuple(batch))
-            batch = []
-        batch.append(index)
-    if batch:
-        batches.append(tuple(batch))
-    return Schedule(batches=tuple(batches), copies={group[0]: tuple(group) for group in copies.values()})
+    firsts = sorted((indices[0] for indices in copies.values()), key=lambda index: keys[index])
+    plan = plan_batches([costs[index] for index in firsts], tokens_per_batch=limits.tokens, max_rows=limits.rows)
+    batches = tuple(tuple(firsts[place] for place in batch) for batch in plan)
+    return Schedule(batches=batches, copies={group[0]: tuple(group) for group in copies.values()})
+
+
+class Answers(Generic[_Answer]):
+    """Answers as they come, mapped back to all requests that they answer.
+
+    Args:
+        plan: what runs.
+        count: number of requests.
+        on_progress: is told how many requests are answered so far.
+    """
+
+    def __init__(self, plan: Schedule, *, count: int, on_progress: Callable[[int], None] | None) -> None:
+        self._copies = plan.copies
+        self._answers: list[_Answer | None] = [None] * count
+        self._done = 0
+        self._tell: Callable[[int], None] = on_progress or (lambda done: None)
+
+    def give(self, index: int, answer: _Answer) -> None:
+        """The answer of a request that ran."""
+        for copy in self._copies[index]:
+            self._answers[copy] = answer
+        self._done += len(self._copies[index])
+        self._tell(self._done)
+
+    def all(self) -> list[_Answer]:
+        """In the order of the requests, once every scheduled one is answered."""
+        return [answer for answer in self._answers if answer is not None]

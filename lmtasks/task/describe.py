@@ -7,6 +7,8 @@ folder change nothing.
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from pydantic import BaseModel
+
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.schema import TaskFile
 from lmtasks.task.task import Source, Task
@@ -58,7 +60,7 @@ def describe(task: Task, *, raw: TaskFile) -> dict[str, object]:
     if task.output_type == "generate_until":
         fields["generation"] = to_json(asdict(task.generation))
     if task.not_yet:
-        written = raw.model_dump(include=set(KEPT_AS_WRITTEN), exclude_none=True)
+        written = {key: value for key, value in raw if key in KEPT_AS_WRITTEN and value is not None}
         fields["not_yet"] = {"fields": list(task.not_yet), "written": to_json(written)}
     return fields
 
@@ -67,6 +69,8 @@ def to_json(value: object) -> object:
     """The value as JSON has it; code as its name and the hash of its file."""
     if isinstance(value, FunctionRef):
         return value.describe()
+    if isinstance(value, BaseModel):
+        return {key: to_json(content) for key, content in value if content is not None}
     if isinstance(value, Mapping):
         return {str(key): to_json(content) for key, content in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

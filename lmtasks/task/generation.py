@@ -31,9 +31,7 @@ KNOWN_ELSEWHERE = (
 """Settings of transformers and of servers that lm-evaluation-harness passes on, and lmtasks does not carry out yet."""
 
 
-def generation_of(
-    kwargs: Mapping[str, object] | None, *, delimiter: str
-) -> tuple[Generation, tuple[str, ...]]:
+def generation_of(kwargs: Mapping[str, object] | None, *, delimiter: str) -> tuple[Generation, tuple[str, ...]]:
     """The settings, and what of them is not carried out yet. Without `until`, answers end at `delimiter`.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Which metrics a task asks for: our `metrics`, else lm-evaluation-harness' `metric_list`, else what the kind implies."""
+"""Which metrics a task asks for.
+
+Our `metrics`, else lm-evaluation-harness' `metric_list`, else what the kind or the output type implies.
+"""
 
 from collections.abc import Mapping
 

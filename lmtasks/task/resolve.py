@@ -23,8 +23,12 @@ CARRIED_OUT_KWARGS = ("data_files", "revision", "trust_remote_code", "streaming"
 """`dataset_kwargs` that are followed, or that change nothing."""
 
 
-def resolve(file: TaskFile, *, path: Path | None, base: Path | None) -> Task:
-    """The task that a file describes. `base` is the folder that its data files are relative to.
+def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored: bool = True) -> Task:
+    """The task that a file describes.
+
+    Args:
+        base: the folder that its data files are relative to.
+        need_scored: refuse a task without a split to score; one's own training data has none.
 
     Raises:
         UsageError: no split can be scored, or a setting is out of range.
@@ -32,7 +36,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None) -> Task:
     kind = infer_kind(kind=file.kind, output_type=file.output_type)
     output_type = file.output_type or (OUTPUT_OF_KIND[file.kind] if file.kind else "generate_until")
     labels = _labels(file, kind=kind)
-    sources = _sources(file, base=base)
+    sources = _sources(file, base=base, need_scored=need_scored)
     shots = file.fewshot_config or ShotsFile()
     shot_rows = tuple(shots.samples) if isinstance(shots.samples, list) and shots.split is None else ()
     metrics, metrics_not_yet = metrics_of(file, kind=kind, output_type=output_type)
@@ -121,7 +125,7 @@ def _or(value: Spec, fallback: Spec) -> Spec:
     return fallback if value is None else value
 
 
-def _sources(file: TaskFile, *, base: Path | None) -> dict[SplitName, Source]:
+def _sources(file: TaskFile, *, base: Path | None, need_scored: bool) -> dict[SplitName, Source]:
     """The source of each split. lm-evaluation-harness' rule: `test_split` is scored, else `validation_split`."""
     named = {"train": file.training_split, "validation": file.validation_split, "test": file.test_split}
     found: dict[SplitName, Source] = {}
@@ -129,7 +133,7 @@ def _sources(file: TaskFile, *, base: Path | None) -> dict[SplitName, Source]:
         override = file.sources.get(split)
         if override is not None or named[split] is not None:
             found[split] = _source(file, override or SourceFile(), split=named[split] or split, base=base)
-    if "test" not in found:
+    if "test" not in found and need_scored:
         if "validation" not in found:
             raise UsageError(
                 f"task {file.task} names no split to score; set test_split or validation_split "
@@ -171,7 +175,7 @@ def _shots_source(
     """Where worked examples come from: `fewshot_split`, else train, else validation, else the scored split."""
     named = shots.split or file.fewshot_split
     if named is None:
-        return sources.get("train") or sources.get("validation") or sources["test"]
+        return sources.get("train") or sources.get("validation") or next(iter(sources.values()))
     known = {"train": file.training_split, "validation": file.validation_split, "test": file.test_split}
     for split, source in sources.items():
         if named in (known[split], source.split):

@@ -5,7 +5,7 @@ Unknown keys are refused with the nearest known one. What a key means is in docs
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.functions import FunctionRef
@@ -20,12 +20,13 @@ def _refuse_truth(value: object) -> object:
     return value
 
 
+Code = InstanceOf[FunctionRef]
 Name = Annotated[str, BeforeValidator(_refuse_truth)]
 Names = str | list[Name] | None
 Cell = Annotated[str | int | float | None, BeforeValidator(_refuse_truth)]
-Text = str | int | FunctionRef | None
-Target = str | int | list[Cell] | FunctionRef | None
-Choices = str | list[Name] | dict[str, Name] | FunctionRef | None
+Text = str | int | Code | None
+Target = str | int | list[Cell] | Code | None
+Choices = str | list[Name] | dict[str, Name] | Code | None
 
 STRICT = ConfigDict(
     extra="forbid", frozen=True, arbitrary_types_allowed=True, coerce_numbers_to_str=True, protected_namespaces=()
@@ -37,8 +38,8 @@ class MetricLine(BaseModel):
     """One entry of `metric_list`; keys beyond these are options of the metric."""
 
     model_config = OPEN
-    metric: str | FunctionRef
-    aggregation: str | FunctionRef | None = None
+    metric: str | Code
+    aggregation: str | Code | None = None
     higher_is_better: bool | None = None
     hf_evaluate: bool = False
 
@@ -74,11 +75,11 @@ class ShotsFile(BaseModel):
     """`fewshot_config`."""
 
     model_config = STRICT
-    sampler: str | FunctionRef = "default"
+    sampler: str | Code = "default"
     split: str | None = None
-    process_docs: FunctionRef | None = None
+    process_docs: Code | None = None
     fewshot_indices: list[int] | None = None
-    samples: list[dict[str, object]] | FunctionRef | None = None
+    samples: list[dict[str, object]] | Code | None = None
     doc_to_text: Text = None
     doc_to_target: Target = None
     doc_to_choice: Choices = None
@@ -102,18 +103,18 @@ class TaskFile(BaseModel):
     dataset_path: str | None = None
     dataset_name: str | None = None
     dataset_kwargs: dict[str, object] | None = None
-    custom_dataset: FunctionRef | None = None
+    custom_dataset: Code | None = None
     training_split: str | None = None
     validation_split: str | None = None
     test_split: str | None = None
     fewshot_split: str | None = None
-    process_docs: FunctionRef | None = None
+    process_docs: Code | None = None
     # what is asked
     doc_to_text: Text = None
     doc_to_target: Target = None
     doc_to_choice: Choices = None
-    doc_to_image: str | list[object] | FunctionRef | None = None
-    doc_to_audio: str | list[object] | FunctionRef | None = None
+    doc_to_image: str | list[object] | Code | None = None
+    doc_to_audio: str | list[object] | Code | None = None
     use_prompt: str | None = None
     description: str | None = None
     gen_prefix: str | None = None
@@ -127,10 +128,10 @@ class TaskFile(BaseModel):
     repeats: int = Field(default=1, ge=1)
     filter_list: list[FilterLine] | None = None
     metric_list: list[MetricLine] | None = None
-    process_results: FunctionRef | None = None
+    process_results: Code | None = None
     unsafe_code: bool = False
     should_decontaminate: bool = False
-    doc_to_decontamination_query: str | None = None
+    doc_to_decontamination_query: Text = None
     task_list: list[object] | None = None
     # ours
     about: str = ""

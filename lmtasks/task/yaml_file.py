@@ -104,9 +104,8 @@ def _with_functions(folder: Path) -> type[yaml.SafeLoader]:
             )
         return FunctionRef(qualified=str(node.value), folder=folder)
 
-    made = type("TaskLoader", (_Loader,), {})
-    made.add_constructor("!function", reference)
-    loader_class: type[yaml.SafeLoader] = made
+    loader_class: type[yaml.SafeLoader] = type("TaskLoader", (_Loader,), {})
+    loader_class.add_constructor("!function", reference)
     return loader_class
 
 

@@ -1,7 +1,7 @@
 """A toy model in NumPy, deterministic and with real state: an Elman network with fixed random weights.
 
-hidden = tanh(hidden @ A + E[id]); next-token logits = hidden @ W. As an encoder-decoder, the encoder's last hidden state
-is the decoder's first. It counts its calls, so that tests can see what was run.
+hidden = tanh(hidden @ A + E[id]); next-token logits = hidden @ W. As an encoder-decoder, the encoder's last hidden
+state is the decoder's first. It counts its calls, so that tests can see what was run.
 """
 
 from collections.abc import Sequence
@@ -66,16 +66,12 @@ class FakeRuntime:
             vocabulary=vocabulary,
             heads=tuple(heads),
         )
-        self.card = RuntimeCard(
-            runtime="native", version="1", device="cpu", precision="fp32", threads=1, size_bytes=0
-        )
+        self.card = RuntimeCard(runtime="native", version="1", device="cpu", precision="fp32", threads=1, size_bytes=0)
         self.calls = Calls()
         self._embed = random.normal(size=(vocabulary, WIDTH))
         self._again = random.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH)
         self._out = random.normal(size=(WIDTH, vocabulary)) / np.sqrt(WIDTH) * sharpness
-        self._out_heads = {
-            head.name: random.normal(size=(WIDTH, len(head.labels) or 2)) * sharpness for head in heads
-        }
+        self._out_heads = {head.name: random.normal(size=(WIDTH, len(head.labels) or 2)) * sharpness for head in heads}
         self._start = start
         self._banned = list(banned)
 
@@ -125,7 +121,7 @@ class FakeRuntime:
         return after, self._logits(after)
 
     def _logits(self, hidden: Floats) -> Floats32:
-        logits = (hidden @ self._out).astype(np.float32)
+        logits: Floats32 = (hidden @ self._out).astype(np.float32)
         logits[..., self._banned] = -np.inf
         return logits
 

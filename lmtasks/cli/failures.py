@@ -1,0 +1,132 @@
+"""How a command ends that could not be carried out: one sentence on standard error, and an exit code.
+
+    2  the command, a file or an option is wrong        130  interrupted
+    1  the work failed                                    3  a gate said no
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import typer
+
+from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
+
+GO_ON: Mapping[str, str] = {
+    "run": "finished cells are kept; the same command again goes on where it stopped",
+    "adapt": "the last checkpoint is kept; the same command again goes on from there",
+    "pretrain": "the last checkpoint is kept; the same command again goes on from there",
+}
+"""What an interrupted command leaves; of all others nothing half-written is left."""
+STARTS_AGAIN = "nothing half-written is left; the same command again starts anew"
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What the person is told, and the process's exit code."""
+
+    sentence: str
+    code: int
+
+
+def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
+    """Carry out a command line and return its exit code; a failure is told on standard error.
+
+    Args:
+        work: returns 130 when it was interrupted, as typer does; anything else is no failure.
+        command: the first word of the command line, for advice on going on.
+        debug: let errors through, for a traceback.
+    """
+    try:
+        ended = work()
+    except KeyboardInterrupt:
+        ended = 130
+    except BrokenPipeError:
+        _close_output()
+        return 0  # whoever read our output has seen enough
+    except Exception as error:  # noqa: BLE001  # the border to the person: nothing may end in a traceback unasked
+        if debug:
+            raise
+        failure = failure_of(error)
+        print(f"lmtasks: {failure.sentence}", file=sys.stderr)
+        return failure.code
+    if ended == 130:
+        print(f"\nlmtasks: interrupted; {GO_ON.get(command, STARTS_AGAIN)}.", file=sys.stderr)
+        return 130
+    return ended if isinstance(ended, int) else 0
+
+
+def failure_of(error: Exception) -> Failure:
+    """The sentence and the exit code of an error.
+
+    >>> failure_of(OSError(errno.ENOSPC, "No space left on device", "runs/a.json")).sentence
+    'the disk that holds runs/a.json is full; free some space and give the same command again.'
+    """
+    match error:
+        case GateError():
+            return Failure(sentence=str(error), code=3)
+        case UsageError():
+            return Failure(sentence=str(error), code=2)
+        case LmtasksError():
+            return Failure(sentence=str(error), code=1)
+        case typer.TyperException():
+            return Failure(sentence=_of_command_line(error), code=2)
+        case typer.Abort():
+            return Failure(sentence="ended.", code=1)
+        case OSError():
+            return Failure(sentence=_of_system(error), code=1)
+        case MemoryError():
+            advice = "use a smaller --batch-size, a smaller model, or another machine"
+            return Failure(sentence=f"the memory is full; {advice}.", code=1)
+        case ModuleNotFoundError():
+            return Failure(sentence=f"the package {error.name} is not installed; install it with pip.", code=1)
+    said = " ".join(str(error).split()) or "no message"
+    return Failure(
+        sentence=f"unexpected {type(error).__name__}: {said[:400]} (a fault of lmtasks; --debug shows where).", code=1
+    )
+
+
+def _of_system(error: OSError) -> str:
+    place = error.filename2 or error.filename or "the output folder"
+    said = error.strerror or str(error)
+    if error.errno in FULL:
+        return f"the disk that holds {place} is full; free some space and give the same command again."
+    if error.errno in NOT_WRITABLE:
+        return f"{place} cannot be read or written ({said}); check its permissions, or give another --out."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{place} cannot be a folder, since a file has that name or is above it; give another --out."
+    if error.errno == errno.ENOENT:
+        return f"there is no file or folder {place}."
+    return f"{place}: {said}."
+
+
+def _of_command_line(error: typer.TyperException) -> str:
+    """typer's errors in our words: unknown options and commands with the nearest ones that there are."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "lmtasks"
+    option = getattr(error, "option_name", None)
+    if option is not None and context is not None and "No such option" in error.message:
+        return str(unknown(f"option of {where}", option, _options(context.command.params), hint=_help(where)))
+    if "No such command" in error.message and context is not None:
+        given = error.message.split("'")[1]
+        return str(unknown("command", given, context.command.commands, hint=_help(where)))
+    said = " ".join(error.format_message().split()).replace("Invalid value for '--", "wrong value for '--")
+    return f"{where}: {said[:1].lower()}{said[1:].rstrip('.')}. {_help(where)}"
+
+
+def _options(parameters: Iterable[object]) -> list[str]:
+    return [name for each in parameters for name in getattr(each, "opts", ()) if name.startswith("--")]
+
+
+def _help(where: str) -> str:
+    return f"See {where} --help."
+
+
+def _close_output() -> None:
+    """Let the interpreter's last flush go nowhere, else it complains once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

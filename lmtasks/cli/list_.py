@@ -1,0 +1,70 @@
+"""`lmtasks list`: what there is of tasks, backbones, heads, metrics, runtimes."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import typer
+
+from lmtasks.cli.table import print_table
+from lmtasks.errors import unknown
+
+
+def command(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks, backbones, heads, metrics or runtimes.")],
+) -> None:
+    """List tasks, backbones, heads, metrics or runtimes."""
+    if what not in LISTS:
+        raise unknown("list", what, LISTS)
+    LISTS[what]()
+
+
+def _tasks() -> None:
+    from lmtasks.task.index import default_index
+
+    rows = [
+        (entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in default_index().entries()
+    ]
+    print_table(("task", "kind", "language", "data", "about"), rows)
+
+
+def _backbones() -> None:
+    from lmtasks.backbone.family import FAMILIES
+    from lmtasks.model.resolve import shipped_names
+
+    shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]
+    families = [(name, "family", f"{family.about}: {name}:width=256,layers=6") for name, family in FAMILIES.items()]
+    print_table(("backbone", "is", "about"), [*shipped, *families])
+    print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
+
+
+def _heads() -> None:
+    from lmtasks.head.table import HEADS
+
+    print_table(("head", "about"), [(name, head.about) for name, head in HEADS.items()])
+
+
+def _metrics() -> None:
+    from lmtasks.metric import METRICS
+
+    scales = {"fraction": "0-1", "points": "0-100", "raw": "raw"}
+    rows = [
+        (name, scales[spec.scale], "higher" if spec.higher_is_better else "lower", ", ".join(spec.takes), spec.description)
+        for name, spec in METRICS.items()
+    ]
+    print_table(("metric", "scale", "better", "scores", "about"), rows)
+
+
+def _runtimes() -> None:
+    from lmtasks.runtime.open import list_runtimes
+
+    for info in list_runtimes():
+        print(info)
+
+
+LISTS: Mapping[str, Callable[[], None]] = {
+    "tasks": _tasks,
+    "backbones": _backbones,
+    "heads": _heads,
+    "metrics": _metrics,
+    "runtimes": _runtimes,
+}

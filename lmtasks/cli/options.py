@@ -1,0 +1,157 @@
+"""The options that several commands share, each with one meaning everywhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmtasks.errors import UsageError, unknown
+
+RUNTIMES = ("torch", "torch-compile", "onnx")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-tensor")
+
+
+def whole(option: str, *, at_least: int) -> Callable[[str], int]:
+    """A parser of whole numbers that says what was given.
+
+    >>> whole("--limit", at_least=1)("ten")
+    Traceback (most recent call last):
+    ...
+    lmtasks.errors.UsageError: --limit must be a whole number of at least 1, was 'ten'.
+    """
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = at_least - 1
+        if number < at_least:
+            raise UsageError(f"{option} must be a whole number of at least {at_least}, was {text!r}.")
+        return number
+
+    return parse
+
+
+def one_of(option: str, allowed: tuple[str, ...]) -> Callable[[str], str]:
+    """A parser of names from a short list."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise unknown(f"{option}", text, allowed)
+        return text
+
+    return parse
+
+
+def _batch_size(text: str) -> int:
+    """`auto` is 0: as many rows as the token budget of a batch allows."""
+    if text == "auto":
+        return 0
+    try:
+        return whole("--batch-size", at_least=1)(text)
+    except UsageError:
+        raise UsageError(f"--batch-size must be auto or a whole number of at least 1, was {text!r}.") from None
+
+
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline's name; repeatable.",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="MODEL", help="Model or package folder, shipped name, or Hub id (with @revision)."),
+]
+Backbone = Annotated[
+    str, typer.Option("--backbone", metavar="MODEL", help="The same, or a family with sizes: llama:width=256,layers=6.")
+]
+Tasks = Annotated[
+    str, typer.Option("--tasks", metavar="TASKS", help="Names, globs or files of tasks, with commas between.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="FILE", help="Your own data instead of --tasks: CSV, TSV, JSON, JSONL, parquet or a folder."
+    ),
+]
+Text = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --data that holds the text.")]
+Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of --data with a second text.")]
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Column of --data that holds the label.")
+]
+Language = Annotated[
+    str, typer.Option("--language", metavar="CODE", help="Language of the answers to --data: en, zh, ...")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="FOLDER", help="Local mirror of the Hub's data sets, searched first."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Touch no network at all.")]
+Token = Annotated[
+    str | None, typer.Option("--token", metavar="TOKEN", help="Hub token; default: the one that HF_TOKEN names.")
+]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let task files run their own Python code.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        parser=one_of("--runtime", RUNTIMES),
+        help=f"{', '.join(RUNTIMES)}; default: what the model is made for.",
+    ),
+]
+Runtimes = Annotated[
+    list[str],
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        parser=one_of("--runtime", RUNTIMES),
+        help=f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", metavar="NAME", parser=one_of("--precision", PRECISIONS), help=f"{', '.join(PRECISIONS)}."
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="NUMBER",
+        parser=whole("--threads", at_least=1),
+        help="Threads of the runtime; default: one for each processor.",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", metavar="NUMBER", parser=_batch_size, help="Rows of a batch at most, or auto: by their length."
+    ),
+]
+NumFewshot = Annotated[
+    int | None,
+    typer.Option(
+        "--num-fewshot",
+        metavar="NUMBER",
+        parser=whole("--num-fewshot", at_least=0),
+        help="Worked examples in a prompt; default: what the task says.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="NUMBER", parser=whole("--limit", at_least=1), help="Score only so many first rows."
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="NUMBER", parser=whole("--seed", at_least=0), help="Of everything drawn.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where results go.")]
+NoSamples = Annotated[bool, typer.Option("--no-samples", help="Write no samples files.")]

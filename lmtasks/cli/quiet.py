@@ -1,0 +1,30 @@
+"""What libraries say is not what the person asked: their bars and warnings are left out, ours are shown."""
+
+import logging
+import os
+import sys
+import warnings
+
+SILENT = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Variables that these libraries read while they are imported; none changes a result. What the person set stays."""
+
+
+def quiet_libraries(*, debug: bool) -> None:
+    """Before the first of them is imported. With `debug` they may say everything."""
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(logging.Formatter("lmtasks: %(message)s"))
+    ours = logging.getLogger("lmtasks")
+    ours.handlers = [notes]
+    ours.propagate = False
+    ours.setLevel(logging.INFO)
+    if debug:
+        return
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore")

@@ -1,0 +1,171 @@
+"""What a head learns from: rows of token ids with targets, made from the rows of a task.
+
+One task file serves both ways to solve a task. A classification, span or tagging head reads the columns that
+`inputs` names; a generation head learns to continue the task's prompt with its target, the prompt it is scored on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lmtasks.data.encode import classification_row, continuation_row, seq2seq_row, span_windows
+from lmtasks.data.splits import TaskData
+from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.errors import UsageError
+from lmtasks.records import HeadSpec, Row
+from lmtasks.task.head_input import head_input, scored_text
+from lmtasks.task.prompt import build_prompt
+from lmtasks.task.task import Kind, Task
+
+IGNORED = -100
+"""A target that is not learned."""
+
+HEAD_OF_KIND: Mapping[Kind, str] = {
+    "classification": "classification",
+    "span": "span",
+    "tagging": "tagging",
+    "translation": "generation",
+    "summarization": "generation",
+    "generation": "generation",
+    "multiple_choice": "generation",
+    "language_modelling": "generation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One training row.
+
+    `targets` means, by head kind: classification (label,); span (start, end); tagging one tag a position;
+    generation the next token at each position, `IGNORED` inside the prompt.
+    """
+
+    ids: tuple[int, ...]
+    targets: tuple[int, ...]
+    types: tuple[int, ...] = ()
+    decoder_ids: tuple[int, ...] = ()
+    """What the decoder of an encoder-decoder reads; empty otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadExamples:
+    """The training and validation rows of one head."""
+
+    head: HeadSpec
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    truncated: int
+    """Training texts that were cut to the model's longest input."""
+    fingerprint: str
+    """Identifies the data that the rows were made from."""
+
+
+def head_examples(
+    task: Task, data: TaskData, *, tokenizer: Tokenizer, max_length: int, causal: bool, decodes: bool
+) -> HeadExamples:
+    """Encode the training and validation rows of a task for its head.
+
+    Args:
+        max_length: longest row in tokens.
+        causal: does the backbone see the past only? Then a classification head reads the last token's neighbours
+            by mean all the same, and a span head points at the end token where there is no answer.
+        decodes: does the backbone have an encoder and a decoder?
+
+    Raises:
+        UsageError: the task has no train split, or no row that can be learned from.
+    """
+    if data.train is None or data.validation is None:
+        raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
+    kind = HEAD_OF_KIND[task.kind]
+    encode = ENCODERS["seq2seq" if decodes and kind == "generation" else kind]
+    parts: list[tuple[Example, ...]] = []
+    truncated = 0
+    for rows in (data.train, data.validation):
+        encoded = [encode(task, row, number, tokenizer, max_length, causal) for number, row in enumerate(rows.rows)]
+        parts.append(tuple(example for examples, _ in encoded for example in examples))
+        truncated += sum(cut for _, cut in encoded)
+    spec = HeadSpec(name=task.name, kind=kind, labels=task.labels)  # type: ignore[arg-type]  # from the table above
+    return HeadExamples(
+        head=spec,
+        train=parts[0],
+        validation=parts[1],
+        truncated=truncated,
+        fingerprint=f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}",
+    )
+
+
+Encoder = Callable[[Task, Row, int, Tokenizer, int, bool], tuple[Sequence[Example], bool]]
+
+
+def _classification(
+    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
+) -> tuple[Sequence[Example], bool]:
+    del causal
+    given = head_input(task, row, row_number=number)
+    if given.label is None:
+        return (), False
+    encoded = classification_row(given, tokenizer=tokenizer, max_length=max_length)
+    return (
+        Example(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, tokenizer)),
+    ), encoded.truncated
+
+
+def _span(
+    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
+) -> tuple[Sequence[Example], bool]:
+    windows = span_windows(
+        head_input(task, row, row_number=number), tokenizer=tokenizer, max_length=max_length, null_at_end=causal
+    )
+    examples = [
+        Example(
+            ids=window.ids,
+            targets=(
+                window.start if window.start is not None else window.null,
+                window.end if window.end is not None else window.null,
+            ),
+            types=_types(window.types, tokenizer),
+        )
+        for window in windows
+        if window.trainable
+    ]
+    return examples, any(window.truncated for window in windows)
+
+
+def _generation(
+    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
+) -> tuple[Sequence[Example], bool]:
+    del number, causal
+    if task.kind == "language_modelling":
+        context, target = "", scored_text(task, row)
+    else:
+        prompt = build_prompt(task, row)
+        context, target = prompt.context, prompt.delimiter + prompt.target
+    encoded = continuation_row(context=context, target=target, tokenizer=tokenizer, max_length=max_length, end=True)
+    ids = (*encoded.context_ids, *encoded.target_ids)
+    hidden = len(encoded.context_ids) - 1
+    example = Example(ids=ids[:-1], targets=(*[IGNORED] * hidden, *encoded.target_ids))
+    return (example,), encoded.truncated
+
+
+def _seq2seq(
+    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
+) -> tuple[Sequence[Example], bool]:
+    del number, causal
+    prompt = build_prompt(task, row)
+    encoded = seq2seq_row(context=prompt.context, target=prompt.target, tokenizer=tokenizer, max_length=max_length)
+    start = tokenizer.pad
+    example = Example(
+        ids=encoded.context_ids, targets=encoded.target_ids, decoder_ids=(start, *encoded.target_ids[:-1])
+    )
+    return (example,), encoded.truncated
+
+
+ENCODERS: Mapping[str, Encoder] = {
+    "classification": _classification,
+    "span": _span,
+    "generation": _generation,
+    "seq2seq": _seq2seq,
+}
+
+
+def _types(types: tuple[int, ...], tokenizer: Tokenizer) -> tuple[int, ...]:
+    return types if tokenizer.takes_types else ()

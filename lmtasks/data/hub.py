@@ -1,0 +1,238 @@
+"""Rows from the Hugging Face Hub, through `datasets`; revision, token and HF_ENDPOINT as `huggingface_hub` reads them.
+
+`datasets` is used where a data set is what it knows (its card's configurations, split patterns, shards, formats), for
+that is a lot to know. What it refuses, a data set that is a loading script, has a copy in parquet that the Hub made
+itself, in the branch `refs/convert/parquet`: those files are fetched by `huggingface_hub` and read as local ones.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from lmtasks.data.files import BUILDERS, SUFFIXES
+from lmtasks.data.local import read_local, split_parts
+from lmtasks.data.mirror import SHARD, LocalSet, names_of
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
+from lmtasks.records import Row
+from lmtasks.task.task import Source
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
+CONVERTED = "refs/convert/parquet"
+SCRIPT = "Dataset scripts are no longer supported"
+"""How `datasets` begins its refusal."""
+PARTIAL = "partial-"
+"""Prefix of a split's folder in the converted branch when only its first 5 GB are there."""
+
+COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+log = logging.getLogger(__name__)
+
+
+def read_hub(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+    """The rows of a split, at most `limit`, and where they came from.
+
+    With a limit the rows are streamed, so that a large data set is not fetched for a few of them; without one the data
+    set is fetched into the cache of `datasets` and stays there. Offline only what lies in the caches is read.
+
+    Raises:
+        UsageError: no such data set, configuration, revision or split; or it is not in the caches, offline.
+        WorkError: the Hub could not be reached.
+    """
+    with _explained(source):
+        if source.path in BUILDERS:
+            return _read_addresses(source, options=options, limit=limit)
+        if options.offline:
+            return _read_cached(source, limit=limit)
+        builder = _builder(source, options=options)
+        if builder is None:
+            return _read_converted(source, options=options, limit=limit)
+        return _read_builder(builder, source, limit=limit)
+
+
+def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None":
+    """What reads the data set; None when it is a loading script, which `datasets` no longer runs, nor do we."""
+    from datasets import load_dataset_builder
+
+    try:
+        return load_dataset_builder(
+            source.path,
+            source.name,
+            data_files=None if source.data_files is None else dict(source.data_files),
+            revision=source.revision,
+            token=options.token,
+        )
+    except RuntimeError as error:
+        if not str(error).startswith(SCRIPT):
+            raise
+        return None
+
+
+def _read_builder(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:
+    where = f"Hub data set {_name(source)} at {str(builder.hash)[:12]}"
+    # Slices need to know how long the split is, so they are not streamed.
+    if limit is not None and all(not cut for _, cut in split_parts(source.split)) and "+" not in source.split:
+        return [dict(row) for row in builder.as_streaming_dataset(split=source.split).take(limit)], where
+    builder.download_and_prepare()
+    return _prepared(builder, source, limit=limit), where
+
+
+def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> list[Row]:
+    dataset = builder.as_dataset(split=source.split)
+    return [dict(row) for row in (dataset if limit is None else dataset.take(limit))]
+
+
+def _read_cached(source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:
+    """What an earlier run left in the caches. `Cache` is what `datasets` itself uses where HF_HUB_OFFLINE is set;
+    that variable is read when it is imported, too early for an option."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    files = _converted_in_cache(source)
+    if files:
+        local = _converted_set(source, files)
+        return read_local(local, source.split, limit=limit)[0], f"{local.where}, cached"
+    try:
+        builder = Cache(
+            repo_id=source.path,
+            dataset_name=source.path.split("/")[-1],
+            config_name=source.name,
+            version="auto",
+            hash="auto",
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"data set {_name(source)} is not on this machine, and --offline forbids to fetch it; run once without "
+            f"--offline, or lay it under --data-root as {source.path}/<split>.parquet."
+        ) from error
+    commit = str(builder.hash)
+    if source.revision and COMMIT.fullmatch(source.revision) and not commit.startswith(source.revision):
+        raise UsageError(
+            f"of data set {_name(source)} only revision {commit[:12]} is on this machine, and --offline forbids to "
+            "fetch another; run once without --offline."
+        )
+    return _prepared(builder, source, limit=limit), f"Hub data set {_name(source)} at {commit[:12]}, cached"
+
+
+def _read_converted(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+    """Rows from the branch in which the Hub keeps a copy in parquet: `<configuration>/<split>/0000.parquet`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    api = HfApi(token=options.token)
+    try:
+        names = api.list_repo_files(source.path, repo_type="dataset", revision=CONVERTED)
+    except RevisionNotFoundError as error:
+        raise UsageError(
+            f"data set {source.path} is a loading script, which is not run, and the Hub has no copy of it in parquet "
+            f"({CONVERTED}); lay its splits under --data-root as {source.path}/<split>.parquet."
+        ) from error
+    listed = _converted_set(source, {name: Path(name) for name in names})
+    needed = {split: listed.files(split) for split, _ in split_parts(source.split)}
+    fetched = {
+        split: tuple(
+            Path(api.hf_hub_download(source.path, file.as_posix(), repo_type="dataset", revision=CONVERTED))
+            for file in files
+        )
+        for split, files in needed.items()
+    }
+    revision = f" (revision {source.revision} could not be kept)" if source.revision else ""
+    log.warning("%s is a loading script; read from its branch %s instead%s", source.path, CONVERTED, revision)
+    rows, _ = read_local(LocalSet(where=listed.where, splits=fetched), source.split, limit=limit)
+    return rows, f"{listed.where}{revision}"
+
+
+def _converted_set(source: Source, files: Mapping[str, Path]) -> LocalSet:
+    """The splits of one configuration among the files of the converted branch, by their names there."""
+    configurations: dict[str, dict[str, list[Path]]] = {}
+    for name in sorted(files):
+        parts = PurePosixPath(name)
+        if parts.suffix != ".parquet" or len(parts.parts) < 2:
+            continue
+        # The first copies were named <configuration>/<data set>-<split>.parquet.
+        own = SHARD.sub("", parts.stem).removeprefix(f"{source.path.split('/')[-1]}-")
+        split = parts.parts[1] if len(parts.parts) > 2 else own
+        if split.startswith(PARTIAL):
+            log.warning("%s of %s is partial: only its first 5 GB are in %s", split, source.path, CONVERTED)
+        splits = configurations.setdefault(parts.parts[0], {})
+        splits.setdefault(split.removeprefix(PARTIAL), []).append(files[name])
+    chosen = source.name or ("default" if "default" in configurations else "")
+    if not chosen and len(configurations) == 1:
+        chosen = next(iter(configurations))
+    if chosen not in configurations:
+        raise unknown(f"configuration (dataset_name) of {source.path}", chosen, configurations)
+    return LocalSet(
+        where=f"Hub data set {source.path}/{chosen}, a loading script, from its branch {CONVERTED}",
+        splits={split: tuple(found) for split, found in configurations[chosen].items()},
+    )
+
+
+def _converted_in_cache(source: Source) -> Mapping[str, Path]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return {}
+    for repo in repos:
+        revision = repo.refs.get(CONVERTED)
+        if repo.repo_type == "dataset" and repo.repo_id == source.path and revision is not None:
+            return {
+                file.file_path.relative_to(revision.snapshot_path).as_posix(): file.file_path for file in revision.files
+            }
+    return {}
+
+
+def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+    """Files whose addresses (https://, hf://) a task gives under a format's name."""
+    from datasets import DownloadConfig, DownloadManager
+
+    if options.offline:
+        raise UsageError("data_files name addresses on the network, and --offline forbids to fetch them; name files.")
+    manager = DownloadManager(download_config=DownloadConfig(token=options.token))
+    form = BUILDERS[source.path]
+    given = source.data_files or {}
+    splits: dict[str, tuple[Path, ...]] = {}
+    for split, _ in split_parts(source.split):
+        if split not in given:
+            raise unknown("split of data_files", split, given)
+        addresses = names_of(given[split])
+        # Fetched files lie in the cache without a suffix.
+        form = SUFFIXES.get(PurePosixPath(addresses[0]).suffix, form)
+        splits[split] = tuple(Path(str(manager.download(address))) for address in addresses)
+    where = ", ".join(address for split in splits for address in names_of(given[split]))
+    rows, _ = read_local(LocalSet(where=where, splits=splits, form=form), source.split, limit=limit)
+    return rows, where
+
+
+def _name(source: Source) -> str:
+    revision = f"@{source.revision}" if source.revision else ""
+    return f"{source.path}{f'/{source.name}' if source.name else ''}{revision}"
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """Failures of the Hub's libraries as one sentence. They come from several unrelated hierarchies."""
+    try:
+        yield
+    except LmtasksError:
+        raise
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(f"data set {_name(source)} cannot be read: {_sentence(error)}") from error
+    except Exception as error:
+        cause = "" if error.__cause__ is None else f" {_sentence(error.__cause__)}"
+        raise WorkError(
+            f"data set {_name(source)} could not be fetched from the Hub: {_sentence(error)}{cause} Check the network "
+            "and HF_ENDPOINT, or read it from a local mirror with --data-root."
+        ) from error
+
+
+def _sentence(error: BaseException) -> str:
+    # `datasets` appends examples in Python, and the Hub a page of advice.
+    text = " ".join(str(error).partition("\nExample")[0].partition("\n\n")[0].split()) or type(error).__name__
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,1 @@
+"""Requests over any runtime: scheduling, decoding, and answers from logits. NumPy only."""

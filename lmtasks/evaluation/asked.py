@@ -1,0 +1,51 @@
+"""What evaluation needs of an engine, and how a task's settings and progress reach it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.engine.engine import HeadRow
+from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
+from lmtasks.evaluation.solver import Report
+from lmtasks.records import Floats32, ModelCard, Progress, RuntimeCard
+from lmtasks.task.task import Generation
+
+
+class Answers(Protocol):
+    """`lmtasks.engine.engine.Engine`, whatever its runtime's state."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def model(self) -> ModelCard: ...
+
+    @property
+    def card(self) -> RuntimeCard: ...
+
+    @property
+    def max_length_tokens(self) -> int: ...
+
+    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None) -> list[Floats32]: ...
+
+    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None) -> list[Scored]: ...
+
+    def generate(self, requests: Sequence[GenerateRequest], *, on_progress: OnProgress | None) -> list[Generated]: ...
+
+
+def decoding_of(settings: Generation) -> Decoding:
+    """A task's settings of generation as the engine reads them."""
+    return Decoding(
+        max_new_tokens=settings.max_new_tokens,
+        stop=settings.stop,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        num_beams=settings.num_beams,
+        repetition_penalty=settings.repetition_penalty,
+    )
+
+
+def telling(report: Report, *, stage: str, total: int, unit: str) -> Callable[[int], None]:
+    """Reports how many of `total` units are done."""
+    report(Progress(stage=stage, done=0, total=total, unit=unit))
+    return lambda done: report(Progress(stage=stage, done=done, total=total, unit=unit))

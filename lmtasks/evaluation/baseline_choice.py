@@ -1,0 +1,109 @@
+"""Baselines that choose without reading: the commonest answer, a drawn one, the longest one."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from math import log
+
+from lmtasks.engine.sampling import draw
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.headed import shown
+from lmtasks.evaluation.outcome import Answered, answered_choice
+from lmtasks.records import Choice, Row
+from lmtasks.task.head_input import HeadInput, head_input
+from lmtasks.task.prompt import Prompt, build_prompt
+from lmtasks.task.task import Task
+
+Answer = Callable[[Sequence[Row]], Sequence[Answered]]
+
+UNLIKELY = -30.0
+"""Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte."""
+
+
+def majority_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """The commonest label; the scores are the logarithms of the labels' shares (each seen once more than it was)."""
+    counts = [1] * len(task.labels)
+    for number, row in enumerate(train):
+        label = head_input(task, row, row_number=number).label
+        if label is not None:
+            counts[label] += 1
+    scores = [log(count / sum(counts)) for count in counts]
+    return _labels(task, lambda number: scores)
+
+
+def random_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """A label for each row, drawn by the seed and the row's number alone."""
+    return _labels(task, lambda number: certain(_drawn(len(task.labels), seed, number), len(task.labels)))
+
+
+def majority_number(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """The commonest number of the right choice; where a row has fewer choices, the commonest that it has."""
+    counts = Counter(
+        gold for number, row in enumerate(train) for gold in build_prompt(task, row, row_number=number).gold
+    )
+
+    def commonest(prompt: Prompt, number: int) -> int:
+        return max(range(len(prompt.choices)), key=lambda choice: (counts[choice], -choice))
+
+    return _choices(task, commonest)
+
+
+def random_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """A choice for each row, drawn by the seed and the row's number alone."""
+    return _choices(task, lambda prompt, number: _drawn(len(prompt.choices), seed, number))
+
+
+def longest_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """The choice with most characters; of equals the first."""
+    return _choices(
+        task, lambda prompt, number: max(range(len(prompt.choices)), key=lambda place: len(prompt.choices[place]))
+    )
+
+
+def certain(chosen: int, count: int) -> list[float]:
+    """The scores of an answer without doubt."""
+    return [0.0 if place == chosen else UNLIKELY for place in range(count)]
+
+
+def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:
+    """An answer to a classification row, from the log-probability of each label."""
+    return answered_choice(
+        _outcome(scores, texts=task.labels, gold=() if given.label is None else (given.label,)),
+        prompt=shown(given),
+        choices=task.labels,
+    )
+
+
+def _labels(task: Task, scores: Callable[[int], Sequence[float]]) -> Answer:
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        inputs = (head_input(task, row, row_number=number) for number, row in enumerate(rows))
+        return [label_answer(task, given, scores(number)) for number, given in enumerate(inputs)]
+
+    return answer
+
+
+def _choices(task: Task, choose: Callable[[Prompt, int], int]) -> Answer:
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        found: list[Answered] = []
+        for number, row in enumerate(rows):
+            prompt = build_prompt(task, row, row_number=number)
+            if not prompt.choices:
+                raise UsageError(f"task {task.name}, row {number}: there are no choices.")
+            scores = certain(choose(prompt, number), len(prompt.choices))
+            outcome = _outcome(scores, texts=prompt.choices, gold=prompt.gold)
+            found.append(answered_choice(outcome, prompt=prompt.contexts or prompt.context, choices=prompt.choices))
+        return found
+
+    return answer
+
+
+def _outcome(scores: Sequence[float], *, texts: Sequence[str], gold: Sequence[int]) -> Choice:
+    return Choice(
+        gold=tuple(gold),
+        scores=tuple(scores),
+        chars=tuple(len(text) for text in texts),
+        bytes=tuple(len(text.encode()) for text in texts),
+    )
+
+
+def _drawn(count: int, seed: int, number: int) -> int:
+    return int(draw(seed=seed, number=number, step=0) * count)

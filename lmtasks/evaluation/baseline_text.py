@@ -1,0 +1,76 @@
+"""Baselines that write without thinking: the source, its first sentences, nothing."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from lmtasks.evaluation.outcome import Answered, answered_text
+from lmtasks.records import Row
+from lmtasks.task.head_input import baseline_source, head_input
+from lmtasks.task.prompt import build_prompt
+from lmtasks.task.task import Task
+
+Answer = Callable[[Sequence[Row]], Sequence[Answered]]
+
+LEAD = 3
+
+_SENTENCE = re.compile(
+    r"""
+    .+?                               # as little as possible, up to
+    (?: [。！？…]+[”’」』）]* | # the end of a Chinese sentence, its quotation mark included,
+        [.!?]+["'”’)]* (?=\s|$)       # or of another one, white space behind it,
+      | \n+                           # or of a line (a turn of a dialogue),
+      | $ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def copy(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """The source as it is."""
+    return _texts(task, lambda source: source)
+
+
+def lead_3(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """The source's first three sentences."""
+    return _texts(task, lambda source: first_sentences(source, count=LEAD))
+
+
+def empty(task: Task, train: Sequence[Row], seed: int) -> Answer:
+    """Nothing."""
+    return _texts(task, lambda source: "")
+
+
+def first_sentences(text: str, *, count: int) -> str:
+    """The first sentences of a text, or lines where it is a dialogue.
+
+    >>> first_sentences("It was 3.5 km. We walked! Why? No bus came.", count=3)
+    'It was 3.5 km. We walked! Why?'
+    >>> first_sentences("他说：“走吧！”我们走了。天黑了。", count=2)
+    '他说：“走吧！”我们走了。'
+    """
+    end = 0
+    for number, sentence in enumerate(_SENTENCE.finditer(text.strip())):
+        if number == count:
+            break
+        end = sentence.end()
+    return text.strip()[:end].strip()
+
+
+def _texts(task: Task, write: Callable[[str], str]) -> Answer:
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        found: list[Answered] = []
+        for number, row in enumerate(rows):
+            source = baseline_source(task, row)
+            prediction = write(source)
+            if task.kind == "span":
+                given = head_input(task, row, row_number=number)
+                prompt, references = f"{given.first}\n{given.second or ''}", given.answers
+            else:
+                asked = build_prompt(task, row, row_number=number)
+                prompt, references = asked.context, asked.references
+            found.append(
+                answered_text(prediction, prediction=prediction, prompt=prompt, references=references, source=source)
+            )
+        return found
+
+    return answer

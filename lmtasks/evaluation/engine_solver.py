@@ -1,0 +1,157 @@
+"""A model answers tasks: by a head where it has a fitting one, else by prompts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lmtasks.data.splits import TaskData
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.headed import FittingHead, solve_by_head
+from lmtasks.evaluation.outcome import Way, outcome_kind
+from lmtasks.evaluation.prompted import solve_by_prompt
+from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
+from lmtasks.records import HeadSpec, ModelCard, RuntimeCard
+from lmtasks.task.task import Kind, SplitName, Task
+
+HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span"}
+"""The kind of head that answers a kind of task; others are answered by a generation head, whose answers are texts."""
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How a task will be answered, or why not."""
+
+    why_not: str = ""
+    head: FittingHead | None = None
+
+
+class EngineSolver:
+    """Answers with a loaded model.
+
+    Args:
+        engine: the model.
+        label_names: what a checkpoint's own labels mean, where their names do not say it:
+            `{"LABEL_0": "negative", "LABEL_1": "positive"}`.
+    """
+
+    def __init__(self, engine: Answers, *, label_names: Mapping[str, str] = NO_LABELS) -> None:
+        self._engine = engine
+        self._label_names = label_names
+
+    @property
+    def model(self) -> ModelCard:
+        """What answers."""
+        return self._engine.model
+
+    @property
+    def card(self) -> RuntimeCard:
+        """What computes."""
+        return self._engine.card
+
+    def why_not(self, task: Task, *, way: AskedWay) -> str:
+        """Why it cannot answer the task, as a sentence; empty where it can."""
+        return self._plan(task, way).why_not
+
+    def way(self, task: Task, *, way: AskedWay) -> Way:
+        """`head` or `prompt`."""
+        return "head" if self._plan(task, way).head else "prompt"
+
+    def needs(self, task: Task) -> frozenset[SplitName]:
+        """Nothing but the scored split; worked examples come from the task's own source of them."""
+        return frozenset()
+
+    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
+        """Answer every row of the scored split.
+
+        Raises:
+            UsageError: the model cannot answer the task, or the task does not fit its data.
+            WorkError: the model yields no numbers.
+        """
+        plan = self._plan(task, asking.way)
+        if plan.why_not or data.test is None:
+            raise UsageError(plan.why_not or f"task {task.name}: the scored split was not opened.")
+        if plan.head is not None and plan.head.spec.kind != "generation":
+            return solve_by_head(self._engine, task, data.test.rows, head=plan.head, report=report)
+        return solve_by_prompt(
+            self._engine, task, data.test.rows, asking=asking, trained=plan.head is not None, report=report
+        )
+
+    def _plan(self, task: Task, way: AskedWay) -> _Plan:
+        model = self.model
+        if way != "prompt":
+            named = next((head for head in model.heads if head.name == task.name and head.pooling != "own"), None)
+            own = next((head for head in model.heads if head.pooling == "own" and head.kind == _head_kind(task)), None)
+            head = named or own
+            fitting = self._fit(head, task) if head is not None else _Plan()
+            if fitting.head is not None or (fitting.why_not and (named or way == "head" or model.kind == "encoder")):
+                return fitting
+            if way == "head":
+                return _Plan(why_not=f"{model.name} has no head for {task.name}; {_heads_of(model)}.")
+        if model.kind == "encoder":
+            return _Plan(
+                why_not=f"{model.name} is an encoder, which answers by heads alone, and it has none for {task.name}; "
+                f"{_heads_of(model)}. Adapt it to the task first."
+            )
+        if task.templates.asked.question is None:
+            return _Plan(why_not=f"task {task.name} has no doc_to_text to prompt with; it is answered by a head alone.")
+        outcome_kind(task.kind, "prompt")
+        return _Plan()
+
+    def _fit(self, head: HeadSpec, task: Task) -> _Plan:
+        if head.kind == "generation":
+            return _Plan(head=FittingHead(spec=head))
+        if head.kind != HEADS.get(task.kind):
+            return _Plan(
+                why_not=f"a {task.kind} task cannot be answered by a {head.kind} head"
+                + ("." if task.kind in HEADS else " yet.")
+            )
+        if head.kind != "classification":
+            return _Plan(head=FittingHead(spec=head))
+        order, why_not = match_labels(head.labels, task.labels, names=self._label_names)
+        if why_not:
+            return _Plan(
+                why_not=f"the head {head.name!r} of {self.model.name} does not fit task {task.name}: {why_not}"
+            )
+        return _Plan(head=FittingHead(spec=head, order=order))
+
+
+def match_labels(
+    head: tuple[str, ...], task: tuple[str, ...], *, names: Mapping[str, str] = NO_LABELS
+) -> tuple[tuple[int, ...], str]:
+    """For each label of the task its place in the head, and why that cannot be said.
+
+    Names are compared without regard to case, blanks, `_` and `-`.
+
+    >>> match_labels(("POSITIVE", "NEGATIVE"), ("negative", "positive"))
+    ((1, 0), '')
+    >>> match_labels(("LABEL_0", "LABEL_1"), ("negative", "positive"))[1]
+    "its labels are LABEL_0, LABEL_1, the task's are negative, positive; say which is which, as LABEL_0=negative."
+    """
+    known = {_plain(label): place for place, label in enumerate(task)}
+    meant = [known.get(_plain(names.get(label, label))) for label in head]
+    if sorted(place for place in meant if place is not None) == list(range(len(task))) and None not in meant:
+        return tuple(meant.index(place) for place in range(len(task))), ""
+    sentence = f"its labels are {_listed(head)}, the task's are {_listed(task)}"
+    if len(head) != len(task):
+        return (), f"{sentence}; a head answers a task with the same number of labels."
+    return (), f"{sentence}; say which is which, as {head[0]}={task[0]}."
+
+
+def _plain(label: str) -> str:
+    return "".join(letter for letter in label.casefold() if letter not in " _-")
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
+
+
+def _head_kind(task: Task) -> str:
+    return HEADS.get(task.kind, "")
+
+
+def _heads_of(model: ModelCard) -> str:
+    names = [head.name for head in model.heads]
+    return f"its heads: {', '.join(names)}" if names else "it has no heads"

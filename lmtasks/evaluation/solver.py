@@ -1,0 +1,71 @@
+"""What answers tasks: an engine over a model, or a baseline. Evaluation knows no more of them than this."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lmtasks.data.splits import TaskData
+from lmtasks.evaluation.outcome import Answered, Way
+from lmtasks.records import Json, ModelCard, Progress, Row, RuntimeCard
+from lmtasks.task.task import SplitName, Task
+
+AskedWay = Literal["auto", "head", "prompt"]
+"""auto: by the model's head where it has a fitting one, else by prompt."""
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How a task is to be asked."""
+
+    way: AskedWay = "auto"
+    num_fewshot: int = 0
+    """Worked examples before a prompt; a head gets none."""
+    shot_pool: Sequence[Row] = ()
+    """Where they are drawn from."""
+    seed: int = 1234
+    """Of worked examples, sampling and random answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """The answers to all rows of a task's scored split, in their order."""
+
+    examples: tuple[Answered, ...]
+    truncated: int
+    """Examples of which something was cut off to fit the model."""
+    seconds: float
+    """For answering, with the model loaded and the data ready."""
+    decoding: Json | None = None
+    """Settings of generation, where texts were generated."""
+
+
+class Solver(Protocol):
+    """Answers tasks."""
+
+    @property
+    def model(self) -> ModelCard:
+        """What answers."""
+        ...
+
+    @property
+    def card(self) -> RuntimeCard:
+        """What computes."""
+        ...
+
+    def why_not(self, task: Task, *, way: AskedWay) -> str:
+        """Why it cannot answer the task, as a sentence; empty where it can."""
+        ...
+
+    def way(self, task: Task, *, way: AskedWay) -> Way:
+        """How it will answer a task that it can answer."""
+        ...
+
+    def needs(self, task: Task) -> frozenset[SplitName]:
+        """The splits that it reads besides the scored one."""
+        ...
+
+    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
+        """Answer every row of the scored split."""
+        ...

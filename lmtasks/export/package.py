@@ -1,0 +1,184 @@
+"""An exported model on disk. Reading one needs neither torch nor transformers.
+
+    package.json              the model's card, precision, graphs, emitter, and the hash of every other file
+    score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
+    weights.bin               the weights of all graphs, equal ones once
+    tokenizer.json, tokenizer_config.json                 its tokenizer
+    generation.json           what a decoder reads first, and which tokens end a text
+    parity.json               the proof that it computes what the model computes
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lmtasks.errors import UsageError
+from lmtasks.records import HeadSpec, Json, ModelCard
+
+SCHEMA = 1
+MANIFEST = "package.json"
+PARITY = "parity.json"
+GENERATION = "generation.json"
+WEIGHTS = "weights.bin"
+
+Precision = Literal["fp32", "int8", "int8-tensor"]
+GraphName = Literal["heads", "score", "encoder", "decoder"]
+
+PRECISIONS: Mapping[Precision, str] = {
+    "fp32": "the weights as they are",
+    "int8": "weights in 8 bits with a scale per column, activations with a scale per row: answers do not depend on "
+    "their neighbours in the batch",
+    "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on its "
+    "neighbours in the batch",
+}
+
+GRAPHS: Mapping[GraphName, str] = {
+    "heads": "ids, mask[, types] (B, T) -> the logits of every head, each an output of its own",
+    "score": "ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and whether it is the most likely one",
+    "encoder": "the source, (B, S), and the decoder's start token, (B, 1) -> next-token logits (B, V) and caches",
+    "decoder": "new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationFacts:
+    """What decoding must know of a model beside its tokenizer."""
+
+    decoder_start: int | None = None
+    """What the decoder of an encoder-decoder reads first; None for other models."""
+    ends: tuple[int, ...] = ()
+    """Tokens that end a text, as the checkpoint says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """A file of a package as it was written."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """An exported model."""
+
+    folder: Path
+    model: ModelCard
+    precision: Precision
+    graphs: Mapping[GraphName, str]
+    """Which graphs there are, and the file of each."""
+    emitter: str
+    """What made the graphs, with its version: part of what identifies an answer."""
+    generation: GenerationFacts
+    files: Mapping[str, FileFacts]
+    parity: Json = field(default_factory=dict)
+    """The proof; empty while a package is being made."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the graphs and their weights on disk."""
+        names = {*self.graphs.values(), WEIGHTS}
+        return sum(facts.size_bytes for name, facts in self.files.items() if name in names)
+
+
+def is_package(folder: Path) -> bool:
+    """Is this the folder of an exported model?"""
+    return (folder / MANIFEST).is_file()
+
+
+def load_package(folder: Path) -> Package:
+    """Read a package and check every file of it against its hash.
+
+    Raises:
+        UsageError: no package, one of another version, or a file that is missing or was altered.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise UsageError(
+            f"{folder} is no exported model: it has no {MANIFEST}. Make one with `lmtasks export --model MODEL --out {folder}`."
+        )
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise UsageError(
+                f"{folder} was made by another version (schema {content['schema']}, this one reads {SCHEMA}); "
+                "export the model again."
+            )
+        files = {name: FileFacts(**facts) for name, facts in content["files"].items()}
+        card = dict(content["model"])
+        card["heads"] = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in card["heads"])
+        model = ModelCard(**card)
+        precision: Precision = content["precision"]
+        graphs: dict[GraphName, str] = dict(content["graphs"])
+        emitter = str(content["emitter"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{manifest} is damaged ({error}); export the model again.") from error
+    for name, facts in files.items():
+        _check_file(folder / name, facts)
+    return Package(
+        folder=folder,
+        model=model,
+        precision=precision,
+        graphs=graphs,
+        emitter=emitter,
+        generation=_read_generation(folder / GENERATION),
+        files=files,
+        parity=_read_parity(folder / PARITY),
+    )
+
+
+def write_manifest(
+    folder: Path, *, model: ModelCard, precision: Precision, graphs: Mapping[GraphName, str], emitter: str
+) -> None:
+    """Write `package.json` over the files that lie in `folder` now; the caller renames the folder into place."""
+    names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != MANIFEST)
+    content = {
+        "schema": SCHEMA,
+        "model": asdict(model),
+        "precision": precision,
+        "emitter": emitter,
+        "graphs": dict(graphs),
+        "files": {name: asdict(_facts(folder / name)) for name in names},
+    }
+    write_json(folder / MANIFEST, content)
+
+
+def write_parity(folder: Path, parity: Json) -> None:
+    """Put the proof into a package that is being made."""
+    package = load_package(folder)
+    write_json(folder / PARITY, parity)
+    write_manifest(
+        folder, model=package.model, precision=package.precision, graphs=package.graphs, emitter=package.emitter
+    )
+
+
+def write_json(file: Path, content: Json) -> None:
+    """Write a JSON file for people: two spaces, UTF-8."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _facts(file: Path) -> FileFacts:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileFacts(sha256=digest, size_bytes=file.stat().st_size)
+
+
+def _check_file(file: Path, facts: FileFacts) -> None:
+    if not file.is_file():
+        raise UsageError(f"the package in {file.parent} lacks {file.name}; copy it again, or export the model again.")
+    if file.stat().st_size != facts.size_bytes or _facts(file).sha256 != facts.sha256:
+        raise UsageError(
+            f"{file} is not the file that was exported (its hash differs); copy the package again, or export the model again."
+        )
+
+
+def _read_generation(file: Path) -> GenerationFacts:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return GenerationFacts(decoder_start=content["decoder_start"], ends=tuple(content["ends"]))
+
+
+def _read_parity(file: Path) -> Json:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -1,0 +1,1 @@
+"""Parity of an export with the model that it was made from."""

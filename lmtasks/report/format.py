@@ -1,0 +1,116 @@
+"""Numbers for people: formatted here and nowhere else.
+
+>>> value(0.8131, "fraction"), value(31.27, "points"), value(14.268, "raw")
+('81.3', '31.3', '14.27')
+>>> uncertainty(0.8131, (0.787, 0.8392), "fraction"), uncertainty(14.27, (13.9, 15.1), "raw")
+('±2.6', '[13.90, 15.10]')
+>>> milliseconds(0.62), milliseconds(12.34), milliseconds(1234.0)
+('0.62 ms', '12.3 ms', '1.23 s')
+>>> size(13_400_000), rate(1234.5), ratio(2.314), duration(200)
+('13.4 MB', '1,230', '2.31×', '3 min 20 s')
+"""
+
+import math
+
+from lmtasks.metric.base import Scale
+
+POINTS = 100.0
+EVEN = 0.1
+"""An interval is written as ± while its halves differ by less than this share of its width."""
+MISSING = "–"
+
+
+def in_points(number: float, scale: Scale) -> float:
+    """Fractions in points (0-100); anything else as it is."""
+    return POINTS * number if scale == "fraction" else number
+
+
+def value(number: float, scale: Scale) -> str:
+    """A metric's value: points with one decimal, a raw value with as many as its size calls for."""
+    shown = in_points(number, scale)
+    return _decimals(shown, 1 if scale != "raw" else raw_decimals(shown))
+
+
+def uncertainty(number: float, ci95: tuple[float, float] | None, scale: Scale) -> str:
+    """`±2.6` where the interval is even around the value, `[low, high]` where it is not; empty where it is unknown."""
+    if ci95 is None or not math.isfinite(number):
+        return ""
+    centre, low, high = (in_points(end, scale) for end in (number, *ci95))
+    places = 1 if scale != "raw" else raw_decimals(centre)
+    if abs((high - centre) - (centre - low)) <= EVEN * (high - low):
+        return f"±{_decimals((high - low) / 2, places)}"
+    return f"[{_decimals(low, places)}, {_decimals(high, places)}]"
+
+
+def difference(points: float) -> str:
+    """A difference with its sign, in points or in the metric's unit."""
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def milliseconds(ms: float | None) -> str:
+    """A latency in three digits."""
+    if ms is None:
+        return MISSING
+    return f"{_digits(ms / 1000)} s" if ms >= 1000 else f"{_digits(ms)} ms"
+
+
+def duration(seconds: float) -> str:
+    """A longer time."""
+    if seconds < 60:
+        return f"{_digits(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(bytes_: float) -> str:
+    """Bytes, in powers of 1,000."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= factor:
+            return f"{_digits(bytes_ / factor)} {unit}"
+    return f"{bytes_:.0f} B"
+
+
+def rate(per_second: float) -> str:
+    """A throughput in three digits."""
+    return _digits(per_second)
+
+
+def rate_uncertainty(per_second: float, ci95: tuple[float, float] | None) -> str:
+    """The larger half of a throughput's interval."""
+    return "" if ci95 is None else f"±{_digits(max(per_second - ci95[0], ci95[1] - per_second))}"
+
+
+def ratio(times: float | None) -> str:
+    """How many times as much."""
+    return MISSING if times is None else f"{_digits(times)}×"
+
+
+def count(number: int) -> str:
+    """A whole number with thousands apart."""
+    return f"{number:,}"
+
+
+def raw_decimals(number: float) -> int:
+    """Decimals of perplexities and the like: 3 below 2, 2 below 100, then 1."""
+    return 3 if abs(number) < 2 else 2 if abs(number) < 100 else 1
+
+
+def _decimals(number: float, places: int) -> str:
+    if math.isnan(number):
+        return "n/a"
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    text = f"{number:,.{places}f}"
+    return text.replace("-", "−") if float(f"{number:.{places}f}") else f"{0:.{places}f}"
+
+
+def _digits(number: float) -> str:
+    """Three significant digits, at most two decimals, thousands apart, no exponent."""
+    if not math.isfinite(number):
+        return _decimals(number, 1)
+    if number == 0:
+        return "0"
+    rounded = float(f"{number:.3g}")
+    places = min(2, max(0, 2 - math.floor(math.log10(abs(rounded)))))
+    return f"{rounded:,.{places}f}"

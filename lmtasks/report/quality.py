@@ -1,0 +1,151 @@
+"""Tables of scores: the main metrics of all tasks, and every metric of one."""
+
+from collections.abc import Callable, Sequence
+
+from lmtasks.metric import METRICS
+from lmtasks.report import format as show
+from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
+from lmtasks.report.read import CellRecord, RunRecords, TaskInfo, Variant
+from lmtasks.report.table import Cell, Column, Line, Notes, Table
+
+PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
+"""What every table says of precision int8-tensor."""
+
+
+def quality_table(run: RunRecords) -> Table:
+    """Rows are variants, baselines behind the models; columns are tasks in their main metric."""
+    notes = Notes()
+    order = (*models(run), *(v for v in run.variants if baseline_of(run, v)))
+    columns = [(task, main_metric(run, task)) for task in run.tasks]
+    bests = [_best(run, order, task, metric) for task, metric in columns]
+    lines = []
+    for variant in order:
+        cells = [
+            _cell(run.of(variant=variant.name, task=task.name), metric, at_best, notes)
+            for (task, metric), at_best in zip(columns, bests, strict=True)
+        ]
+        lines.append(_line(run, variant, cells, notes, grouped=True))
+    return Table(
+        id="quality",
+        caption="Quality: main metric of each task, with its 95 % interval. Fractions are given in points, 0-100.",
+        corner="variant",
+        columns=tuple(Column(title=task.name, detail=_metric_title(run, task, metric)) for task, metric in columns),
+        lines=tuple(lines),
+        notes=notes.texts,
+    )
+
+
+def metric_tables(run: RunRecords) -> tuple[Table, ...]:
+    """One table a task with every metric that was scored."""
+    return tuple(_metric_table(run, task) for task in run.tasks if metrics_of(run, task))
+
+
+def variant_detail(variant: Variant) -> str:
+    """What the name may not say: the model, how it was adapted, what it ran on."""
+    threads = f"{variant.threads} threads" if variant.threads else ""
+    parts = (variant.model, variant.adaptation, variant.runtime, variant.precision, variant.device, threads)
+    shown = [part for part in dict.fromkeys(parts) if part and part not in {variant.name, "native", "none"}]
+    return ", ".join(shown)
+
+
+def name_notes(variant: Variant, notes: Notes) -> tuple[int, ...]:
+    """The notes that a variant's name carries in every table."""
+    return (notes.number(f"{variant.precision}: {PER_TENSOR}"),) if variant.precision == "int8-tensor" else ()
+
+
+def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
+    notes = Notes()
+    names = metrics_of(run, task)
+    order = [v for v in (*models(run), *(v for v in run.variants if baseline_of(run, v)))
+             if any(cell.status != "not-applicable" for cell in run.of(variant=v.name, task=task.name))]  # fmt: skip
+    bests = [_best(run, order, task, metric) for metric in names]
+    lines = []
+    for variant in order:
+        cells = run.of(variant=variant.name, task=task.name)
+        lines.append(_line(run, variant, [_cell(cells, m, b, notes) for m, b in zip(names, bests, strict=True)], notes))
+    return Table(
+        id=f"metrics-{task.name}",
+        caption=f"{task.name}: every metric",
+        corner="variant",
+        columns=tuple(Column(title=f"{name}{_arrow(run, task, name)}", detail=_about(name)) for name in names),
+        lines=tuple(lines),
+        notes=notes.texts,
+    )
+
+
+def _line(run: RunRecords, variant: Variant, cells: Sequence[Cell], notes: Notes, *, grouped: bool = False) -> Line:
+    baseline = baseline_of(run, variant)
+    group = ("baselines" if baseline else "models") if grouped else ""
+    return Line(
+        name=variant.name,
+        detail="" if baseline else variant_detail(variant),
+        cells=tuple(cells),
+        group=group,
+        quiet=bool(baseline),
+        notes=name_notes(variant, notes),
+    )
+
+
+def _cell(cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes) -> Cell:
+    found = score(cells, metric)
+    marks = [notes.number(mark) for cell in cells if (mark := _mark(cell))]
+    if found is None:
+        return _empty(cells, tuple(marks))
+    if found.seeds > 1:
+        marks.append(notes.number(f"mean of {found.seeds} seeds"))
+    text = show.value(found.value, found.scale)
+    return Cell(
+        text=text,
+        detail=" ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), _which(cells)])),
+        sort=found.value,
+        best=text == at_best,
+        notes=tuple(dict.fromkeys(marks)),
+    )
+
+
+def _which(cells: Sequence[CellRecord]) -> str:
+    """The baseline's name, where the variant's own does not say it."""
+    return next((cell.baseline for cell in cells if cell.baseline not in {"", cell.variant.name}), "")
+
+
+def _empty(cells: Sequence[CellRecord], marks: tuple[int, ...]) -> Cell:
+    if any(cell.status == "failed" for cell in cells):
+        return Cell(text="failed", quiet=True, notes=marks)
+    return Cell(text=show.MISSING, quiet=True, notes=marks)
+
+
+def _mark(cell: CellRecord) -> str:
+    """What a reader must know of a cell."""
+    sentences: dict[str, Callable[[], str]] = {
+        "failed": lambda: f"failed: {cell.reason or 'no reason was recorded'}",
+        "not-applicable": lambda: f"not applicable: {cell.reason}" if cell.reason else "",
+        "done": lambda: (
+            f"{cell.task.name}: {show.count(cell.truncated)} inputs were cut to fit the model" if cell.truncated else ""
+        ),
+    }
+    return sentences[cell.status]()
+
+
+def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:
+    """The best value as it is shown, so that equal numbers are marked alike."""
+    found = [score(run.of(variant=variant.name, task=task.name), metric) for variant in variants]
+    top = max((each for each in found if each is not None), key=lambda each: each.order, default=None)
+    return None if top is None else show.value(top.value, top.scale)
+
+
+def _metric_title(run: RunRecords, task: TaskInfo, metric: str | None) -> str:
+    sizes = {cell.n for cell in run.cells if cell.task.name == task.name and cell.status == "done"}
+    n = f"n {'–'.join(show.count(size) for size in sorted({min(sizes), max(sizes)}))}" if sizes else ""
+    return " · ".join(filter(None, [f"{metric}{_arrow(run, task, metric)}" if metric else "not scored", n]))
+
+
+def _arrow(run: RunRecords, task: TaskInfo, metric: str) -> str:
+    for cell in run.cells:
+        if cell.task.name == task.name and metric in cell.metrics:
+            return "" if cell.metrics[metric].higher_is_better else " ↓"
+    return ""
+
+
+def _about(metric: str) -> str:
+    spec = METRICS.get(metric.partition(",")[0])
+    return spec.description if spec is not None else ""

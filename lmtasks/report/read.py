@@ -1,0 +1,293 @@
+"""A run folder, or a published one, as checked values.
+
+>>> read_run(Path("no-such-folder"))
+Traceback (most recent call last):
+...
+lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. Give ...
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from lmtasks.errors import UsageError
+from lmtasks.records import Estimate, Json
+from lmtasks.report.fields import Fields, read_fields
+
+Status = Literal["done", "failed", "not-applicable"]
+STATUSES: Mapping[str, Status] = {"done": "done", "failed": "failed", "not-applicable": "not-applicable"}
+SCALES: Mapping[str, Literal["fraction", "points", "raw"]] = {"fraction": "fraction", "points": "points", "raw": "raw"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What was compared."""
+
+    name: str
+    model: str
+    adaptation: str
+    runtime: str
+    device: str
+    precision: str
+    threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """On what."""
+
+    name: str
+    kind: str
+    language: str
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """One variant on one task with one seed."""
+
+    id: str
+    variant: Variant
+    task: TaskInfo
+    seed: int
+    status: Status
+    reason: str
+    metrics: Mapping[str, Estimate]
+    """In the task's order: the first is its main metric."""
+    n: int
+    truncated: int
+    seconds: float | None
+    conditions: Json
+    model: Json
+    runtime: Json
+    machine: Json
+    versions: Json
+
+    @property
+    def baseline(self) -> str:
+        """The baseline's name (`majority`, `tfidf`, ...); empty for a model."""
+        if self.model.get("kind") == "baseline" or self.variant.runtime == "native":
+            return str(self.model.get("family") or self.variant.model)
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One variant's speed on one task at one batch size."""
+
+    task: str
+    kind: str
+    batch_size: int
+    unit: str
+    new_tokens: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    n: int
+    throughput: float
+    throughput_ci95: tuple[float, float] | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedRecord:
+    """What one fresh process measured."""
+
+    variant: Variant
+    size_bytes: int
+    load_seconds: float
+    import_seconds: float
+    peak_memory_bytes: int
+    timings: tuple[Timing, ...]
+    limits: Json
+    notes: tuple[str, ...]
+    machine: Json
+    versions: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecords:
+    """Everything that a run has stored."""
+
+    folder: Path
+    name: str
+    question: str
+    about: str
+    command: str
+    started: str
+    plan_text: str
+    """The plan's YAML; empty where the folder has none."""
+    cells: tuple[CellRecord, ...]
+    speeds: Mapping[str, SpeedRecord]
+    """By the variant's name."""
+    proofs: Mapping[str, Json]
+    """Parity records of exported packages, by the package's name."""
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Each once, in the plan's order."""
+        found: dict[str, Variant] = {}
+        for variant in (*(c.variant for c in self.cells), *(s.variant for s in self.speeds.values())):
+            found.setdefault(variant.name, variant)
+        return tuple(found.values())
+
+    @property
+    def tasks(self) -> tuple[TaskInfo, ...]:
+        """Each once, in the plan's order."""
+        return tuple({cell.task.name: cell.task for cell in self.cells}.values())
+
+    def of(self, *, variant: str, task: str) -> tuple[CellRecord, ...]:
+        """The cells of a variant on a task, one a seed."""
+        return tuple(cell for cell in self.cells if cell.variant.name == variant and cell.task.name == task)
+
+
+def read_run(folder: Path) -> RunRecords:
+    """Read a run folder (`runs/<plan>`) or a published one (`reports/<plan>`).
+
+    Raises:
+        UsageError: the folder is no run, has no finished cell, or a file in it is damaged or foreign (named).
+    """
+    cells_folder = folder / "cells"
+    if not cells_folder.is_dir():
+        raise UsageError(
+            f"{folder} is no run: it has no folder 'cells'. Give the folder of a run (runs/<plan>) or of a "
+            "published report (reports/<plan>)."
+        )
+    cells = [_cell(read_fields(file)) for file in sorted(cells_folder.glob("*.json"))]
+    if not cells:
+        raise UsageError(f"{folder} has no finished cell yet; carry out the plan first (lmtasks run).")
+    header = read_fields(folder / "run.json") if (folder / "run.json").is_file() else Fields({}, file=folder)
+    plan = Fields(header.json("plan"), file=header.file, path="plan.")
+    speeds = [_speed(read_fields(file)) for file in sorted((folder / "speed").glob("*.json"))]
+    plan_file = folder / "plan.yaml"
+    return RunRecords(
+        folder=folder,
+        name=plan.text("plan", folder.resolve().name),
+        question=plan.text("question", ""),
+        about=plan.text("about", ""),
+        command=header.text("command", ""),
+        started=header.text("started", ""),
+        plan_text=plan_file.read_text(encoding="utf-8") if plan_file.is_file() else "",
+        cells=tuple(
+            _in_order(
+                cells,
+                variants=[variant.text("name", "") for variant in plan.each("variants")],
+                tasks=plan.texts("tasks"),
+            )
+        ),
+        speeds={speed.variant.name: speed for speed in speeds},
+        proofs=_proofs(folder),
+    )
+
+
+def _cell(fields: Fields) -> CellRecord:
+    task, status = fields.sub("task"), fields.text("status")
+    if status not in STATUSES:
+        raise UsageError(
+            f"{fields.file}: status is {status!r}, allowed are {', '.join(STATUSES)}; the file is damaged."
+        )
+    result = fields.sub("result") if status == "done" else Fields({}, file=fields.file)
+    metrics = result.sub("metrics") if status == "done" else result
+    return CellRecord(
+        id=fields.text("id"),
+        variant=_variant(fields.sub("variant")),
+        task=TaskInfo(
+            name=task.text("name"),
+            kind=task.text("kind", ""),
+            language=task.text("language", ""),
+            hash=task.text("hash", ""),
+        ),
+        seed=int(fields.optional_number("seed") or 0),
+        status=STATUSES[status],
+        reason=fields.text("reason", ""),
+        metrics={name: _estimate(metrics.sub(name)) for name in metrics.values},
+        n=int(result.number("n")) if status == "done" else 0,
+        truncated=int(result.optional_number("truncated") or 0),
+        seconds=result.optional_number("seconds"),
+        conditions=fields.json("conditions"),
+        model=fields.json("model"),
+        runtime=fields.json("runtime"),
+        machine=fields.json("machine"),
+        versions=fields.json("versions"),
+    )
+
+
+def _variant(fields: Fields) -> Variant:
+    threads = fields.optional_number("threads")
+    return Variant(
+        name=fields.text("name"),
+        model=fields.text("model", ""),
+        adaptation=fields.text("adaptation", ""),
+        runtime=fields.text("runtime", ""),
+        device=fields.text("device", ""),
+        precision=fields.text("precision", ""),
+        threads=None if threads is None else int(threads),
+    )
+
+
+def _estimate(fields: Fields) -> Estimate:
+    scale = fields.text("scale", "raw")
+    if scale not in SCALES:
+        raise UsageError(f"{fields.file}: scale is {scale!r}, allowed are {', '.join(SCALES)}; the file is damaged.")
+    return Estimate(
+        value=fields.number("value"),
+        stderr=fields.optional_number("stderr"),
+        ci95=fields.interval("ci95"),
+        higher_is_better=fields.flag("higher_is_better"),
+        scale=SCALES[scale],
+        signature=fields.text("signature", ""),
+    )
+
+
+def _speed(fields: Fields) -> SpeedRecord:
+    return SpeedRecord(
+        variant=_variant(fields.sub("variant")),
+        size_bytes=int(fields.sub("artefact").number("size_bytes")),
+        load_seconds=fields.number("load_seconds"),
+        import_seconds=fields.number("import_seconds"),
+        peak_memory_bytes=int(fields.number("peak_memory_bytes")),
+        timings=tuple(_timing(timing) for timing in fields.each("workloads")),
+        limits=fields.json("limits"),
+        notes=fields.texts("notes"),
+        machine=fields.json("machine"),
+        versions=fields.json("versions"),
+    )
+
+
+def _timing(fields: Fields) -> Timing:
+    latency = fields.sub("latency_ms")
+    return Timing(
+        task=fields.text("task"),
+        kind=fields.text("kind"),
+        batch_size=int(fields.number("batch_size")),
+        unit=fields.text("unit"),
+        new_tokens=int(fields.optional_number("new_tokens") or 0),
+        p50_ms=latency.optional_number("p50"),
+        p90_ms=latency.optional_number("p90"),
+        p99_ms=latency.optional_number("p99"),
+        n=int(latency.number("n")),
+        throughput=fields.number("throughput"),
+        throughput_ci95=fields.interval("throughput_ci95"),
+        note=fields.text("note", ""),
+    )
+
+
+def _proofs(folder: Path) -> Mapping[str, Json]:
+    """From packages/<package>/parity.json of a run, or parity/<package>.json of a published one."""
+    files = {file.parent.name: file for file in sorted((folder / "packages").glob("*/parity.json"))}
+    files |= {file.stem: file for file in sorted((folder / "parity").glob("*.json"))}
+    return {name: read_fields(file).values for name, file in files.items()}
+
+
+def _in_order(cells: Sequence[CellRecord], *, variants: Sequence[str], tasks: Sequence[str]) -> list[CellRecord]:
+    """By the plan's variants, then its tasks (names or patterns), then seed; what it does not name comes behind."""
+
+    def place(cell: CellRecord) -> tuple[int, bool, str, int, str, int]:
+        variant, task = cell.variant.name, cell.task.name
+        by_variant = variants.index(variant) if variant in variants else len(variants)
+        by_task = next((n for n, pattern in enumerate(tasks) if fnmatchcase(task, pattern)), len(tasks))
+        return by_variant, bool(cell.baseline), variant, by_task, task, cell.seed
+
+    return sorted(cells, key=place)

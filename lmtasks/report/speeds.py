@@ -1,0 +1,73 @@
+"""Stored timings as ratios: how a variant's speed stands to the same model in torch."""
+
+from collections.abc import Sequence
+from math import exp, log
+from statistics import fmean
+
+from lmtasks.report.grid import reference_of
+from lmtasks.report.read import RunRecords, Timing, Variant
+
+
+def timings_of(run: RunRecords, variant: Variant) -> tuple[Timing, ...]:
+    """None where the variant was not timed."""
+    speed = run.speeds.get(variant.name)
+    return speed.timings if speed is not None else ()
+
+
+def alone(timings: Sequence[Timing], task: str) -> Timing | None:
+    """The task's timing at batch 1."""
+    return next((timing for timing in timings if timing.task == task and timing.batch_size == 1), None)
+
+
+def together(timings: Sequence[Timing], task: str) -> Timing | None:
+    """The task's timing at its largest batch."""
+    return max(
+        (timing for timing in timings if timing.task == task), key=lambda timing: timing.batch_size, default=None
+    )
+
+
+def throughput_ratio(run: RunRecords, variant: Variant, task: str) -> float | None:
+    """Throughput at the largest batch over that of torch; None where either was not timed there."""
+    mine, theirs = _pair(run, variant, task, largest=True)
+    return mine.throughput / theirs.throughput if mine and theirs and theirs.throughput > 0 else None
+
+
+def latency_ratio(run: RunRecords, variant: Variant, task: str) -> float | None:
+    """How many times shorter than torch's the median latency at batch 1 is."""
+    mine, theirs = _pair(run, variant, task, largest=False)
+    if mine is None or theirs is None or not mine.p50_ms or theirs.p50_ms is None:
+        return None
+    return theirs.p50_ms / mine.p50_ms
+
+
+def mean_ratio(ratios: Sequence[float | None]) -> float | None:
+    """Geometric mean of those that are known."""
+    known = [ratio for ratio in ratios if ratio]
+    return exp(fmean(log(ratio) for ratio in known)) if known else None
+
+
+def speed_up(run: RunRecords, variant: Variant) -> float | None:
+    """Geometric mean of the throughput ratios over all tasks that both were timed on."""
+    return mean_ratio([throughput_ratio(run, variant, task.name) for task in run.tasks])
+
+
+def pace(run: RunRecords, variant: Variant, *, among: Sequence[Variant]) -> float | None:
+    """Geometric mean of the throughputs on the tasks that all of `among` were timed on: for ordering only."""
+    rates = {
+        other.name: {task.name: rate for task in run.tasks if (rate := together(timings_of(run, other), task.name))}
+        for other in among
+        if other.name in run.speeds
+    }
+    if variant.name not in rates:
+        return None
+    common = set.intersection(*(set(of) for of in rates.values()))
+    return mean_ratio([rates[variant.name][task].throughput for task in sorted(common)])
+
+
+def _pair(run: RunRecords, variant: Variant, task: str, *, largest: bool) -> tuple[Timing | None, Timing | None]:
+    pick = together if largest else alone
+    reference = reference_of(run, variant)
+    mine = pick(timings_of(run, variant), task)
+    theirs = pick(timings_of(run, reference), task) if reference is not None else None
+    same = mine is not None and theirs is not None and mine.batch_size == theirs.batch_size
+    return (mine, theirs) if same else (mine, None)

@@ -1,0 +1,217 @@
+"""The primitives over ONNX Runtime, from a package: neither torch nor transformers is imported.
+
+Caches stay onnxruntime's own values from step to step; nothing of them passes through NumPy until rows are reordered.
+
+Axes: B batch, T time, P cached positions, S source positions, V vocabulary.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.export.package import GraphName, Package
+from lmtasks.records import Bools, Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores
+from lmtasks.runtime.align import align, join_scores, no_scores
+from lmtasks.runtime.session import open_session, session_options
+from lmtasks.runtime.threads import checked_threads
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+LOGITS_BYTES = 256 * 2**20
+"""So much memory may the logits of one call take inside the graph while scoring; further rows are another call."""
+SPAN_PADDING = -1e4
+"""Logit of a padded position in a span head's answer; no softmax sees it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxState:
+    """Where each row stands. Nothing in it is changed by later steps, so a state may be continued more than once."""
+
+    past: "Mapping[str, OrtValue]"
+    """By input name: keys and values (B, heads, P, width of a head)."""
+    mask: Bools
+    """(B, P): which columns of the cache are tokens; of an encoder-decoder, (B, S): which of the source are."""
+    cross: "Mapping[str, OrtValue] | None" = None
+    """By input name: keys and values of the source, of an encoder-decoder."""
+
+
+class OnnxRuntime:
+    """A package in ONNX Runtime. A graph's session is opened when it is first needed.
+
+    Args:
+        package: what to run.
+        threads: inside an operator; None: as many as the process may use.
+    """
+
+    def __init__(self, package: Package, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self.model = package.model
+        self.package = package
+        self.card = RuntimeCard(
+            runtime="onnx",
+            version=onnxruntime.__version__,
+            device="cpu",
+            precision=package.precision,
+            threads=checked_threads(threads),
+            size_bytes=package.size_bytes,
+            options={**session_options(), "emitter": package.emitter},
+        )
+        self._value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
+        self._sessions: dict[GraphName, InferenceSession] = {}
+
+    def predict(self, head: str, batch: TokenBatch) -> Floats32:
+        """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
+        spec = self._predicting(head)
+        aligned = align(batch, side="right")
+        types = aligned.batch.types
+        given = {
+            "ids": aligned.batch.ids,
+            "mask": aligned.batch.mask,
+            "types": types if types is not None else np.zeros_like(aligned.batch.ids),
+        }
+        (logits,) = self._run("heads", given, [f"head.{head}"])
+        values = _array(logits)
+        if spec.kind == "classification":
+            return values
+        return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+
+    def score(self, batch: TokenBatch, source: TokenBatch | None = None) -> TokenScores:
+        """See `Runtime`. Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
+        aligned = align(batch, side="right")
+        rows, columns = aligned.batch.ids.shape
+        if columns < 2:
+            return aligned.restore_scores(no_scores(rows, columns))
+        given: dict[str, NDArray[np.generic]] = {"ids": aligned.batch.ids, "mask": aligned.batch.mask}
+        if source is not None:
+            encoder = align(source, side="right").batch
+            given |= {"source_ids": encoder.ids, "source_mask": encoder.mask}
+        every = max(1, LOGITS_BYTES // (4 * columns * self.model.vocabulary))
+        parts = []
+        for start in range(0, rows, every):
+            part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in given.items()}
+            logprobs, greedy = self._run("score", part, ["logprobs", "greedy"])
+            parts.append(TokenScores(logprobs=logprobs.numpy(), greedy=greedy.numpy()))
+        return aligned.restore_scores(join_scores(parts))
+
+    def prefill(self, batch: TokenBatch) -> tuple[OnnxState, Floats32]:
+        """See `Runtime`."""
+        if self.model.kind == "encoder-decoder":
+            return self._prefill_pairs(align(batch, side="right").batch)
+        aligned = align(batch, side="left").batch
+        return self._append(self._empty_past(aligned.ids.shape[0]), aligned.ids, aligned.mask)
+
+    def step(self, state: OnnxState, ids: Ints) -> tuple[OnnxState, Floats32]:
+        """See `Runtime`."""
+        new = np.ascontiguousarray(ids[:, None])
+        if state.cross is None:
+            mask = np.concatenate([state.mask, np.ones((new.shape[0], 1), dtype=np.bool_)], axis=1)
+            return self._append(state.past, new, mask)
+        given = {"ids": new, "source_mask": state.mask}
+        logits, past = self._decode("decoder", given, {**state.past, **state.cross})
+        return OnnxState(past=past, mask=state.mask, cross=state.cross), logits
+
+    def reorder(self, state: OnnxState, rows: Ints) -> OnnxState:
+        """See `Runtime`. Columns of the cache that are padding in all rows kept are dropped."""
+        if np.array_equal(rows, np.arange(state.mask.shape[0])):
+            return state
+        mask = state.mask[rows]
+        if state.cross is not None:
+            return OnnxState(past=self._pick(state.past, rows), mask=mask, cross=self._pick(state.cross, rows))
+        first = int(mask.any(axis=0).argmax())
+        return OnnxState(past=self._pick(state.past, rows, first=first), mask=np.ascontiguousarray(mask[:, first:]))
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        self._sessions.clear()
+
+    def _predicting(self, head: str) -> HeadSpec:
+        specs = {spec.name: spec for spec in self.model.heads}
+        if head not in specs:
+            raise unknown("head", head, specs)
+        if specs[head].kind == "generation":
+            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
+        return specs[head]
+
+    def _session(self, graph: GraphName) -> "InferenceSession":
+        if graph not in self.package.graphs:
+            raise UsageError(
+                f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
+                f"it has {', '.join(self.package.graphs)}."
+            )
+        if graph not in self._sessions:
+            self._sessions[graph] = open_session(
+                self.package.folder / self.package.graphs[graph], threads=self.card.threads
+            )
+        return self._sessions[graph]
+
+    def _run(
+        self,
+        graph: GraphName,
+        given: Mapping[str, NDArray[np.generic]],
+        outputs: Sequence[str],
+        held: "Mapping[str, OrtValue] | None" = None,
+    ) -> "list[OrtValue]":
+        """Run a graph. `given` may hold more than the graph takes; `held` are values that already are onnxruntime's."""
+        session = self._session(graph)
+        takes = {item.name for item in session.get_inputs()}
+        feeds = {name: self._value(array) for name, array in given.items() if name in takes}
+        try:
+            return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common base but Exception
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            reason = str(error).strip().splitlines()[0]
+            raise WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}") from error
+
+    def _append(
+        self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools
+    ) -> tuple[OnnxState, Floats32]:
+        logits, present = self._decode("decoder", {"ids": ids, "mask": mask}, past)
+        return OnnxState(past=present, mask=mask), logits
+
+    def _decode(
+        self, graph: GraphName, given: Mapping[str, NDArray[np.generic]], held: "Mapping[str, OrtValue]"
+    ) -> "tuple[Floats32, dict[str, OrtValue]]":
+        """Next-token logits, and the caches under the names by which the next step takes them."""
+        names = [item.name for item in self._session(graph).get_outputs() if item.name.startswith("present_")]
+        logits, *present = self._run(graph, given, ["logits", *names], held)
+        return _array(logits), {
+            name.replace("present_", "past_", 1): value for name, value in zip(names, present, strict=True)
+        }
+
+    def _prefill_pairs(self, source: TokenBatch) -> tuple[OnnxState, Floats32]:
+        """Read the source, and feed the decoder its start token."""
+        start = np.full((source.ids.shape[0], 1), self.package.generation.decoder_start, dtype=np.int64)
+        names = [item.name for item in self._session("encoder").get_outputs()]
+        outputs = self._run("encoder", {"source_ids": source.ids, "source_mask": source.mask, "ids": start}, names)
+        by_name = dict(zip(names, outputs, strict=True))
+        past = {
+            name.replace("present_", "past_", 1): value for name, value in by_name.items() if name.startswith("present_")
+        }
+        cross = {name: value for name, value in by_name.items() if name.startswith("cross_")}
+        return OnnxState(past=past, mask=source.mask, cross=cross), _array(by_name["logits"])
+
+    def _empty_past(self, rows: int) -> "dict[str, OrtValue]":
+        shapes = {
+            item.name: item.shape for item in self._session("decoder").get_inputs() if item.name.startswith("past_")
+        }
+        return {
+            name: self._value(np.zeros((rows, int(shape[1]), 0, int(shape[3])), dtype=np.float32))
+            for name, shape in shapes.items()
+        }
+
+    def _pick(self, past: "Mapping[str, OrtValue]", rows: Ints, *, first: int = 0) -> "dict[str, OrtValue]":
+        return {
+            name: self._value(np.ascontiguousarray(value.numpy()[rows, :, first:])) for name, value in past.items()
+        }
+
+
+def _array(value: "OrtValue") -> Floats32:
+    # A copy: what onnxruntime hands out is a view of its own memory.
+    array: Floats32 = np.array(value.numpy(), dtype=np.float32)
+    return array

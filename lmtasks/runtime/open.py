@@ -1,0 +1,182 @@
+"""From a folder to a runtime; and what can run here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, cast
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.export.package import PRECISIONS, is_package, load_package
+from lmtasks.runtime.base import Runtime
+
+RuntimeName = Literal["torch", "torch-compile", "onnx"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeInfo:
+    """One line of `lmtasks list runtimes`."""
+
+    name: RuntimeName
+    about: str
+    version: str
+    """Empty where it is not installed."""
+    devices: tuple[str, ...]
+    """Where it can compute on this machine; empty where it cannot run at all."""
+    precisions: tuple[str, ...]
+    """What it can compute in on this machine."""
+    note: str = ""
+    """Why something is missing, and how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What `open_runtime` was asked for."""
+
+    ref: Path
+    device: str
+    precision: str | None
+    threads: int | None
+
+
+def open_runtime(
+    ref: Path,
+    *,
+    runtime: str,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Runtime[object]:
+    """Load what lies in `ref`.
+
+    Args:
+        ref: a model folder for torch, an exported package for onnx.
+        runtime: `torch`, `torch-compile` or `onnx`.
+        device: `cpu`, or `cuda` where torch has it.
+        precision: None: fp32 in torch, the package's own in onnx.
+        threads: inside an operator; None: as many as the process may use.
+
+    Raises:
+        UsageError: the folder does not suit the runtime, or this machine cannot run it so. Nothing is replaced silently.
+        WorkError: the weights or graphs cannot be loaded.
+    """
+    if runtime not in OPENERS:
+        raise unknown("runtime", runtime, OPENERS)
+    return OPENERS[runtime](Wanted(ref=ref, device=device, precision=precision, threads=threads))
+
+
+def list_runtimes() -> tuple[RuntimeInfo, ...]:
+    """What is installed here, and what it can run on this machine."""
+    return (_torch_info("torch"), _torch_info("torch-compile"), _onnx_info())
+
+
+def _open_onnx(wanted: Wanted) -> Runtime[object]:
+    if not is_package(wanted.ref):
+        raise UsageError(
+            f"{wanted.ref} is no exported package, and onnx runs packages only: make one with "
+            f"`lmtasks export --model {wanted.ref} --precision {wanted.precision or 'fp32'} --out PACKAGE`."
+        )
+    if wanted.device != "cpu":
+        raise UsageError(f"onnx computes on cpu in this version, was asked for {wanted.device!r}; use --device cpu.")
+    package = load_package(wanted.ref)
+    if wanted.precision not in {None, package.precision}:
+        raise UsageError(
+            f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package runs in "
+            f"the precision it was exported in: `lmtasks export --precision {wanted.precision}` makes another one."
+        )
+    from lmtasks.runtime.onnx_runtime import OnnxRuntime
+
+    return cast("Runtime[object]", OnnxRuntime(package, threads=wanted.threads))  # its states are nobody else's business
+
+
+def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
+    name: RuntimeName = "torch-compile" if compiled else "torch"
+    if is_package(wanted.ref):
+        raise UsageError(
+            f"{wanted.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {name} the model "
+            "folder that `lmtasks export` was given."
+        )
+    info = _torch_info(name)
+    if wanted.device not in info.devices:
+        raise UsageError(
+            f"{name} cannot compute on {wanted.device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. {info.note}"
+        )
+    precision = wanted.precision or "fp32"
+    if precision not in info.precisions:
+        raise UsageError(
+            f"{name} cannot compute in {precision!r} here; it can in: {', '.join(info.precisions)}. {info.note}"
+        )
+    from lmtasks.model.store import load_model
+    from lmtasks.runtime.torch_runtime import TorchRuntime
+
+    return cast(
+        "Runtime[object]",
+        TorchRuntime(
+            load_model(wanted.ref),
+            size_bytes=_weight_bytes(wanted.ref),
+            device=wanted.device,
+            precision=cast("Literal['fp32', 'bf16']", precision),
+            threads=wanted.threads,
+            compiled=compiled,
+        ),
+    )
+
+
+def _open_compiled(wanted: Wanted) -> Runtime[object]:
+    return _open_torch(wanted, compiled=True)
+
+
+OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {
+    "torch": _open_torch,
+    "torch-compile": _open_compiled,
+    "onnx": _open_onnx,
+}
+
+
+def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
+    import torch
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    about = "PyTorch" if name == "torch" else "PyTorch, compiled by torch.compile for the shapes that it meets"
+    devices, notes = ["cpu"], []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    fast_bf16 = torch.cpu._is_avx512_bf16_supported() or "cuda" in devices
+    if not fast_bf16:
+        notes.append("bf16 needs a processor with AVX-512 BF16.")
+    if name == "torch-compile":
+        try:
+            cpp_builder.get_cpp_compiler()
+        except InvalidCxxCompiler:
+            devices.remove("cpu")
+            notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
+    return RuntimeInfo(
+        name=name,
+        about=about,
+        version=torch.__version__,
+        devices=tuple(devices),
+        precisions=("fp32", "bf16") if fast_bf16 else ("fp32",),
+        note=" ".join(notes),
+    )
+
+
+def _onnx_info() -> RuntimeInfo:
+    about = "ONNX Runtime, over packages made by `lmtasks export`"
+    found = _version("onnxruntime")
+    if not found:
+        note = "onnxruntime is not installed; `pip install onnxruntime`."
+        return RuntimeInfo(name="onnx", about=about, version="", devices=(), precisions=(), note=note)
+    return RuntimeInfo(name="onnx", about=about, version=found, devices=("cpu",), precisions=tuple(PRECISIONS))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _weight_bytes(folder: Path) -> int:
+    files = list(folder.rglob("*.safetensors")) or list(folder.rglob("pytorch_model*.bin"))
+    return sum(file.stat().st_size for file in files)

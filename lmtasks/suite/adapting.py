@@ -1,0 +1,89 @@
+"""Tasks and a backbone to a model: hands data, heads and settings to the training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmtasks.data.options import DataOptions
+from lmtasks.data.splits import TaskData, load_task_data
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress
+from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.training.loop import Trained
+
+
+def adapt_to_tasks(
+    *,
+    backbone: Path,
+    tasks: Sequence[Task],
+    settings: "AdaptSettings",
+    options: DataOptions,
+    out: Path,
+    report: Callable[[Progress], None],
+    rows: int | None = None,
+) -> "Trained | None":
+    """Adapt one backbone to several tasks together and write the model folder `out`.
+
+    Args:
+        rows: training rows of each task at most, drawn by the settings' seed; None: all.
+
+    Raises:
+        UsageError: no task has training rows, or a head does not fit the backbone.
+    """
+    from lmtasks.data.examples import HeadExamples, head_examples
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.model import Model
+    from lmtasks.training.adapt import adapt
+
+    if not any("train" in task.sources for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
+
+    def prepare(model: Model) -> Sequence[HeadExamples]:
+        tokenizer = load_tokenizer(model.folder)
+        prepared = []
+        for number, task in enumerate(tasks):
+            report(Progress(stage="read the tasks", done=number, total=len(tasks), unit="tasks", note=task.name))
+            data = load_task_data(
+                task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
+            )
+            prepared.append(
+                head_examples(
+                    task,
+                    _drawn(data, rows=rows, seed=settings.seed),
+                    tokenizer=tokenizer,
+                    max_length=model.card.max_length_tokens,
+                    causal=model.card.kind == "causal",
+                    decodes=model.card.kind == "encoder-decoder",
+                )
+            )
+        report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
+        return prepared
+
+    return adapt(
+        backbone=backbone,
+        prepare=prepare,
+        settings=settings,
+        out=out,
+        report=report,
+        provenance={"task_hashes": {task.name: task.hash for task in tasks}},
+    )
+
+
+def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks that have a train split."""
+    return tuple(task for task in tasks if "train" in task.sources)
+
+
+def _drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
+    if rows is None or data.train is None or len(data.train.rows) <= rows:
+        return data
+    places = np.sort(np.random.default_rng(seed).permutation(len(data.train.rows))[:rows])
+    kept = tuple(data.train.rows[int(place)] for place in places)
+    return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{rows}/{seed}"))

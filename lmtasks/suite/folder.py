@@ -1,0 +1,108 @@
+"""The folder of a run: what lies where, and how a finished piece is recognised.
+
+run.json                   plan, versions, machine, and the command that repeats the run
+plan.yaml                  the plan as it was given
+models/<model>-s<seed>/    adapted models
+packages/<model>-s<seed>-<precision>/
+cells/<id>.json            scores of one variant on one task under one seed
+samples/<id>.jsonl         its examples, with prompt, answer and values
+speed/<variant>.json       timings of one variant in a process of its own
+index.html, report.md, charts/
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.suite.plan import Plan
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    root: Path
+
+    def model(self, name: str, *, seed: int) -> Path:
+        """An adapted model."""
+        return self.root / "models" / f"{slug(name)}-s{seed}"
+
+    def package(self, name: str, *, seed: int, precision: str) -> Path:
+        """An exported model."""
+        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}"
+
+    def cell(self, identity: str) -> Path:
+        """The scores of a cell."""
+        return self.root / "cells" / f"{identity}.json"
+
+    def samples(self, identity: str) -> Path:
+        """The examples of a cell."""
+        return self.root / "samples" / f"{identity}.jsonl"
+
+    def speed(self, variant: str) -> Path:
+        """The timings of a variant."""
+        return self.root / "speed" / f"{slug(variant)}.json"
+
+
+def cell_id(*, variant: str, task: str, seed: int) -> str:
+    """The name of a cell's files.
+
+    >>> cell_id(variant="onnx int8", task="sst2", seed=1)
+    'onnx-int8--sst2--s1'
+    """
+    return f"{slug(variant)}--{slug(task)}--s{seed}"
+
+
+def slug(name: str) -> str:
+    """A name as a file name."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-").lower()
+
+
+def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:
+    """Make the folder this plan's, or find that it already is.
+
+    Raises:
+        UsageError: the folder holds the run of another plan.
+        WorkError: it cannot be written.
+    """
+    file = folder.root / "run.json"
+    if file.is_file():
+        held = json.loads(file.read_text(encoding="utf-8"))
+        if held.get("plan_hash") != plan.hash:
+            raise UsageError(
+                f"{folder.root} holds a run of plan {held.get('plan', {}).get('plan')!r} with other contents; "
+                "give another --out, or delete the folder to start again."
+            )
+        return
+    write_json(file, {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header})
+    (folder.root / "plan.yaml").write_bytes(plan_file.read_bytes())
+
+
+def read_json(file: Path) -> dict[str, object] | None:
+    """A finished JSON file; None where there is none, or it is not whole."""
+    if not file.is_file():
+        return None
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        return None  # only a machine that lost power leaves such a file: the piece is made again
+
+
+def write_json(file: Path, content: Mapping[str, object]) -> None:
+    """Write aside, then rename.
+
+    Raises:
+        WorkError: the folder cannot be written, or the disk is full.
+    """
+    aside = file.with_name(f"{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,172 @@
+"""A plan: one question, and the models, variants and tasks that answer it.
+
+plan: starter
+question: Which runtime should serve the shipped backbone?
+tasks: [starter_*]
+models:
+  mini: {backbone: lmtasks-mini, adaptation: full, training: {epochs: 5}}
+variants:
+  - {name: trivial, baseline: majority}
+  - {name: torch, model: mini, runtime: torch}
+  - {name: onnx int8, model: mini, runtime: onnx, precision: int8}
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.installation import shipped
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingPlan(_Strict):
+    """How a model is adapted; what is not set keeps the defaults of `AdaptSettings`."""
+
+    epochs: float = Field(default=4.0, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    tokens_per_batch: int = Field(default=2048, ge=16)
+    evaluations: int = Field(default=8, ge=1)
+    patience: int = Field(default=3, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    rows: int | None = Field(default=None, ge=1)
+    """Training rows of each task at most, drawn by seed."""
+
+
+class ModelPlan(_Strict):
+    """A model that the plan makes: one backbone, adapted to all its tasks together."""
+
+    backbone: str
+    adaptation: Literal["prompt", "probe", "full"] = "full"
+    tasks: tuple[str, ...] = ()
+    """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
+    training: TrainingPlan = TrainingPlan()
+
+
+class VariantPlan(_Strict):
+    """One row of the report: a model on a runtime, or one or several baselines."""
+
+    name: str = Field(min_length=1)
+    model: str | None = None
+    """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
+    baseline: tuple[str, ...] = ()
+    """Baselines; each task gets the first of them that can answer it."""
+    runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor"] = "fp32"
+    threads: int | None = Field(default=None, ge=1)
+    tasks: tuple[str, ...] = ()
+    """Task names that this variant answers; empty: all."""
+    num_fewshot: int = Field(default=0, ge=0)
+
+
+class BenchPlan(_Strict):
+    """What is timed."""
+
+    rows: int = Field(default=64, ge=8)
+    """Rows of each task that the requests are drawn from."""
+    seconds: float = Field(default=3.0, gt=0)
+    """Time for each task and batch size."""
+    batch_size: int = Field(default=16, ge=1)
+    """Rows at once in the measurement of throughput; latency is measured one by one."""
+
+
+class Plan(_Strict):
+    """A checked plan."""
+
+    plan: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    question: str = ""
+    about: str = ""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    models: Mapping[str, ModelPlan] = {}
+    variants: tuple[VariantPlan, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(1234,), min_length=1)
+    limit: int | None = Field(default=None, ge=1)
+    """Scored rows of each task at most, a prefix."""
+    bench: BenchPlan | None = BenchPlan()
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the resolved plan, 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shipped_plans() -> tuple[str, ...]:
+    """Names of the plans that come with lmtasks."""
+    return tuple(sorted(file.stem for file in shipped("benchmarks").glob("*.yaml")))
+
+
+def find_plan(ref: str) -> Path:
+    """A plan's file, by path or by the name of a shipped one."""
+    file = Path(ref)
+    if file.is_file():
+        return file
+    named = shipped("benchmarks") / f"{file.stem if file.parent.name == 'benchmarks' else ref}.yaml"
+    if named.is_file():
+        return named
+    if file.suffix in {".yaml", ".yml"}:
+        raise UsageError(f"plan {ref} does not exist; shipped plans: {', '.join(shipped_plans())}.")
+    raise unknown("plan", ref, shipped_plans(), hint="Or give a YAML file.")
+
+
+def load_plan(file: Path) -> Plan:
+    """Read and check a plan.
+
+    Raises:
+        UsageError: malformed YAML (file and line), unknown keys (with the nearest known), wrong values.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UsageError(f"{file}, line {line}: {error.problem}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} is no plan: it must hold `plan`, `tasks` and `variants`.")
+    try:
+        plan = Plan.model_validate({**content, "tasks": _listed(content.get("tasks", ()))})
+    except ValidationError as error:
+        raise UsageError(f"{file}: {_explain(error)}") from error
+    _check(plan, file)
+    return plan
+
+
+def _check(plan: Plan, file: Path) -> None:
+    names = [variant.name for variant in plan.variants]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise UsageError(f"{file}: two variants are called {double[0]!r}; give each its own name.")
+    for variant in plan.variants:
+        if bool(variant.baseline) == bool(variant.model):
+            raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+
+
+def _listed(value: object) -> Sequence[object]:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value  # type: ignore[return-value]
+
+
+KEYS: Mapping[str, type[BaseModel]] = {
+    "models": ModelPlan,
+    "training": TrainingPlan,
+    "variants": VariantPlan,
+    "bench": BenchPlan,
+}
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint in one sentence, with near names for an unknown key."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        parents = [part for part in first["loc"][:-1] if part in KEYS]
+        schema = KEYS[str(parents[-1])] if parents else Plan
+        return str(unknown(f"key at {place}:", str(first["loc"][-1]), schema.model_fields))
+    return f"{place}: {first['msg']} (was {first.get('input')!r})."

@@ -1,0 +1,160 @@
+"""A task file, or one's own data file, becomes a checked `Task`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from lmtasks.errors import UsageError
+from lmtasks.task.functions import FunctionRef
+from lmtasks.task.task import SPLITS, Task
+from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
+
+FORMATS: Mapping[str, str] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+"""Suffix of a data file to the path of its `Source`."""
+
+
+def load_task(file: Path, *, trust_code: bool = False) -> Task:
+    """Read, check and resolve one task file.
+
+    Args:
+        trust_code: allow `!function`, Python code beside the file. Nothing is run before a row needs it.
+
+    Raises:
+        UsageError: the file is missing, malformed, names an unknown key, makes no sense, or holds code.
+    """
+    from lmtasks.task.check import check_task
+    from lmtasks.task.resolve import resolve
+    from lmtasks.task.schema import check_keys
+
+    yaml = read_task_yaml(file)
+    _refuse_other_files(yaml)
+    if not trust_code:
+        _refuse_code(yaml)
+    checked = check_keys(yaml)
+    try:
+        task = resolve(checked, path=file, base=file.resolve().parent)
+        check_task(task)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from error
+    return task
+
+
+def own_task(
+    *,
+    data: Path,
+    text: str,
+    label: str | None,
+    labels: Sequence[str] = (),
+    pair: str | None = None,
+    name: str | None = None,
+    language: str = "en",
+    use: Literal["score", "train"] = "score",
+) -> Task:
+    """A task from one's own data, without a task file.
+
+    With a label column it is classification, without one it is language modelling of the text column.
+
+    Args:
+        data: a file, or a folder with `train.*`, `validation.*` and `test.*`.
+        text, label, pair: columns.
+        labels: class names in the order of their numbers; the caller reads them off the label column.
+        name: of the task, and of a head that is adapted to it; the file's name without suffix if absent.
+        use: what the rows of a single file are for. A file to train on is no file to score on: pass another.
+
+    Raises:
+        UsageError: the data is missing, of an unknown format, or the labels do not make two classes.
+    """
+    from lmtasks.task.check import check_task
+    from lmtasks.task.resolve import resolve
+    from lmtasks.task.schema import SourceFile, TaskFile
+
+    files = _own_files(data, use=use)
+    suffixes = {FORMATS[file.suffix.lower()] for file in files.values()}
+    if len(suffixes) > 1:
+        raise UsageError(f"{data} mixes formats ({', '.join(sorted(suffixes))}); give files of one format.")
+    columns = [text] if pair is None else [text, pair]
+    shown = "\n".join("{{row[" + repr(column) + "]}}" for column in columns)
+    classification = label is not None
+    made = TaskFile(
+        task=name or data.stem,
+        about=f"your own data: {data.name}",
+        kind="classification" if classification else "language_modelling",
+        language=language,
+        dataset_path=suffixes.pop(),
+        dataset_kwargs={"data_files": {split: file.name for split, file in files.items()}},
+        sources={split: SourceFile(split=split) for split in SPLITS if split in files},
+        inputs={"text": text} | ({"label": label} if label is not None else {}) | ({"pair": pair} if pair else {}),
+        labels=list(labels),
+        doc_to_text=(shown + ("\n类别：" if language == "zh" else "\nCategory:")) if classification else "",
+        target_delimiter="" if language == "zh" else " ",
+        metrics=["acc", "macro_f1"] if classification else ["token_perplexity", "byte_perplexity", "bits_per_byte"],
+    )
+    folder = next(iter(files.values())).resolve().parent
+    task = resolve(made, path=None, base=folder, need_scored=use == "score")
+    check_task(task)
+    return task
+
+
+def _own_files(data: Path, *, use: Literal["score", "train"]) -> dict[str, Path]:
+    if data.is_dir():
+        found = {split: _one_file(data, split) for split in SPLITS}
+        files = {str(split): file for split, file in found.items() if file is not None}
+        if not files:
+            raise UsageError(f"{data} holds no train, validation or test file ({', '.join(FORMATS)}).")
+        return files
+    if not data.is_file():
+        raise UsageError(f"there is no data file {data}.")
+    if data.suffix.lower() not in FORMATS:
+        raise UsageError(f"{data} is of no known format; known by suffix: {', '.join(FORMATS)}.")
+    return {"test" if use == "score" else "train": data}
+
+
+def _one_file(folder: Path, split: str) -> Path | None:
+    found = sorted(file for file in folder.glob(f"{split}.*") if file.suffix.lower() in FORMATS)
+    if len(found) > 1:
+        raise UsageError(f"{folder} holds several files for {split}: {', '.join(file.name for file in found)}.")
+    return found[0] if found else None
+
+
+def _refuse_other_files(yaml: TaskYaml) -> None:
+    """Files of lm-evaluation-harness that are no task: Python tasks, groups, files that are only included."""
+    if "class" in yaml.keys:
+        raise UsageError(
+            f"{yaml.line('class')}: class names a task written in Python for lm-evaluation-harness, which lmtasks "
+            "does not run; only task files made of data are read."
+        )
+    task = yaml.keys.get("task")
+    if isinstance(task, list) or (task is None and "group" in yaml.keys):
+        raise UsageError(
+            f"{yaml.file} is a group of tasks, not a task; name its tasks, or give the group to --tasks: "
+            f"{', '.join(str(member) for member in (task if isinstance(task, list) else []))[:200]}."
+        )
+    if task is None:
+        raise UsageError(f"{yaml.file} names no task; a file without the key task can only be included by others.")
+
+
+def _refuse_code(yaml: TaskYaml) -> None:
+    for key, value in yaml.keys.items():
+        for reference in _functions(value):
+            raise UsageError(
+                f"{yaml.line(key)}: {key} is Python code (!function {reference.qualified}), which is not run "
+                "unasked; if you trust the file, add --trust-code."
+            )
+
+
+def _functions(value: object) -> Iterator[FunctionRef]:
+    if isinstance(value, FunctionRef):
+        yield value
+    elif isinstance(value, Mapping):
+        for content in value.values():
+            yield from _functions(content)
+    elif isinstance(value, list):
+        for content in value:
+            yield from _functions(content)

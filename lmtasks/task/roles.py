@@ -1,0 +1,125 @@
+"""What the roles of `inputs` yield for a row: labels, spans, references, texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lmtasks.errors import UsageError
+from lmtasks.records import Row
+from lmtasks.task.task import Task
+from lmtasks.task.templates import Place, column_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans:
+    """Answers as texts and where they begin in the context, in characters; -1 where the context lacks the text."""
+
+    texts: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+def role_value(task: Task, row: Row, *, role: str) -> object:
+    """The value of a role.
+
+    Raises:
+        UsageError: the task has no such role, or the data no such column.
+    """
+    if role not in task.inputs:
+        raise UsageError(f"task {task.name} ({task.kind}) has no inputs.{role}.")
+    return column_value(task.inputs[role], row=row, place=Place(task=task.name, field=f"inputs.{role}"))
+
+
+def role_text(task: Task, row: Row, *, role: str, where: str) -> str:
+    """The value of a role as text; numbers are written out.
+
+    Raises:
+        UsageError: the value is missing, or is no text.
+    """
+    value = role_value(task, row, role=role)
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    what = "empty" if value is None else f"of type {type(value).__name__}"
+    raise UsageError(f"{where}: {task.inputs[role]!r} (inputs.{role}) must be text, is {what}.")
+
+
+def label_number(task: Task, row: Row, *, where: str) -> int:
+    """The number of the row's label. A label is given by name, or by number.
+
+    Names go first: among the labels "1" to "5" a 3 is the third, not the fourth.
+
+    Raises:
+        UsageError: the label is neither a name nor in range.
+    """
+    value = role_value(task, row, role="label")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = str(value)
+    if name in task.labels:
+        return task.labels.index(name)
+    number = int(value) if isinstance(value, int) else int(name) if name.isdecimal() else None
+    if number is not None and 0 <= number < len(task.labels):
+        return number
+    shown = ", ".join(task.labels[:20]) + (", ..." if len(task.labels) > 20 else "")
+    hidden = "; -1 usually marks a split with hidden labels" if number == -1 else ""
+    raise UsageError(
+        f"{where}: the label {value!r} is none of the {len(task.labels)} labels ({shown}) and no number from 0 to "
+        f"{len(task.labels) - 1}{hidden}."
+    )
+
+
+def references_of(task: Task, row: Row) -> tuple[str, ...]:
+    """All right answers by the role `references`; none where the task has no such role."""
+    if "references" not in task.inputs:
+        return ()
+    value = role_value(task, row, role="references")
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value if item is not None) if isinstance(value, Sequence) else ()
+
+
+def span_answers(task: Task, row: Row) -> Spans:
+    """Answers of a row in SQuAD's form: `{"text": [...], "answer_start": [...]}`, or a list of such single answers.
+
+    Offsets that do not fit are moved to the nearest place where the answer's text stands (cmrc2018 has 8 such).
+
+    Raises:
+        UsageError: the column has another form.
+    """
+    value = role_value(task, row, role="answers")
+    texts, starts = _lists(value)
+    if texts is None:
+        raise UsageError(
+            f"task {task.name}: {task.inputs['answers']!r} (inputs.answers) must hold text and answer_start, "
+            f"was: {str(value)[:80]!r}."
+        )
+    context = str(role_value(task, row, role="context"))
+    kept = [(str(text), start) for text, start in zip(texts, starts, strict=False) if str(text)]
+    return Spans(
+        texts=tuple(text for text, _ in kept),
+        starts=tuple(_place(context, text=text, start=start) for text, start in kept),
+    )
+
+
+def _lists(value: object) -> tuple[Sequence[object] | None, Sequence[object]]:
+    if value is None:
+        return (), ()
+    if isinstance(value, Mapping):
+        texts, starts = value.get("text"), value.get("answer_start")
+        if isinstance(texts, str):
+            return (texts,), (starts,)
+        if isinstance(texts, Sequence):
+            return texts, starts if isinstance(starts, Sequence) else [None] * len(texts)
+        return None, ()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if not all(isinstance(item, Mapping) and "text" in item for item in value):
+            return None, ()
+        return [item["text"] for item in value], [item.get("answer_start") for item in value]
+    return None, ()
+
+
+def _place(context: str, *, text: str, start: object) -> int:
+    wanted = start if isinstance(start, int) and start >= 0 else 0
+    if context.startswith(text, wanted):
+        return wanted
+    after, before = context.find(text, wanted), context.rfind(text, 0, wanted + len(text))
+    found = [place for place in (before, after) if place >= 0]
+    return min(found, key=lambda place: abs(place - wanted), default=-1)

@@ -1,0 +1,248 @@
+"""Backbone and tasks to model: heads are added and trained, alone (`probe`) or with the backbone (`full`).
+
+Several tasks train together: the backbone moves for all of them, each head for its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lmtasks.data.examples import HeadExamples
+from lmtasks.errors import UsageError
+from lmtasks.head.classification import classification_loss
+from lmtasks.head.generation import generation_loss
+from lmtasks.head.span import span_loss
+from lmtasks.head.tagging import tagging_loss
+from lmtasks.model.model import Model
+from lmtasks.model.store import load_model, save_model
+from lmtasks.records import HeadSpec, Progress
+from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.examples import collate, plan_steps
+from lmtasks.training.loop import Batch, Trained, train
+from lmtasks.training.settings import TrainingSettings
+
+Method = Literal["prompt", "probe", "full"]
+
+REFERENCE_PARAMETERS = 7e6
+VALIDATION_ROWS = 256
+"""Validation rows of each head that early stopping looks at, a prefix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings:
+    """How a model is adapted."""
+
+    method: Method = "full"
+    epochs: float = 4.0
+    minutes: float | None = None
+    learning_rate: float | None = None
+    """None: chosen by the size of what moves, see `default_learning_rate`."""
+    tokens_per_batch: int = 2048
+    evaluations: int = 8
+    """How often the validation rows are looked at during the training."""
+    patience: int = 3
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "cpu"
+    seed: int = 1234
+
+
+def adapt(
+    *,
+    backbone: Path,
+    prepare: Callable[[Model], Sequence[HeadExamples]],
+    settings: AdaptSettings,
+    out: Path,
+    report: Callable[[Progress], None],
+    validate: Callable[[Model], float] | None = None,
+    provenance: Mapping[str, object] | None = None,
+) -> Trained | None:
+    """Train heads on a backbone and write a model folder; None for `prompt`, where nothing moves.
+
+    Args:
+        backbone: a model folder or a transformers folder.
+        prepare: makes the rows of each head, given the loaded model (its tokenizer, its longest input).
+        validate: judges the model for early stopping, higher is better; default: `score_heads` on validation rows.
+        provenance: what to keep beside the training's own record in model.json.
+
+    Raises:
+        UsageError: a head that the backbone cannot carry, or a task without training rows.
+    """
+    model = load_model(backbone)
+    model.card = replace(model.card, name=out.name, adaptation=settings.method)
+    record: dict[str, object] = {
+        "backbone": {"name": backbone.name, "weights_hash": model.card.weights_hash},
+        "settings": asdict(settings),
+        **(provenance or {}),
+    }
+    if settings.method == "prompt":
+        _save(model, out, record)
+        return None
+    heads = list(prepare(model))
+    for head in heads:
+        _check(model, head)
+    torch.manual_seed(settings.seed)
+    model.add_heads([head.head for head in heads if head.head.name not in {spec.name for spec in model.card.heads}])
+    moving = _freeze(model, settings.method)
+    if settings.method == "probe":
+        heads = [head for head in heads if head.head.kind != "generation"]
+    steps = plan_steps(heads, epochs=settings.epochs, tokens_per_batch=settings.tokens_per_batch, seed=settings.seed)
+    pad_id = int(model.hf.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
+    losses = {number: _loss(model, head.head) for number, head in enumerate(heads)}
+
+    def batch_at(step: int, part: int) -> Batch:
+        del part  # one part a step
+        number, rows = steps[step]
+        examples = [heads[number].train[row] for row in rows]
+        batch = dict(collate(examples, kind=heads[number].head.kind, pad_id=pad_id))
+        return {**batch, "head": torch.tensor(number)}
+
+    def loss(runner: nn.Module, batch: Batch) -> Tensor:
+        return losses[int(batch["head"])](runner, batch)
+
+    judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
+    trained = train(
+        module=model,
+        loss=loss,
+        batch_at=batch_at,
+        settings=TrainingSettings(
+            steps=len(steps),
+            minutes=settings.minutes,
+            learning_rate=settings.learning_rate or default_learning_rate(settings.method, moving),
+            batch_rows=1,
+            warmup=0.1,
+            floor=0.02,
+            decay="linear",
+            weight_decay=0.05,
+            betas=(0.9, 0.99),
+            precision=settings.precision,
+            evaluate_every=max(1, len(steps) // settings.evaluations),
+            patience=settings.patience,
+            seed=settings.seed,
+        ),
+        folder=out.with_name(out.name + ".work"),
+        data_key=f"{model.card.weights_hash} {asdict(settings)} {[head.fingerprint for head in heads]}",
+        validate=lambda: judge(model),
+        higher_is_better=True,
+        report=report,
+        device=settings.device,
+    )
+    record["trained"] = asdict(trained)
+    record["tasks"] = {
+        head.head.name: {"rows": len(head.train), "validation_rows": len(head.validation), "truncated": head.truncated}
+        for head in heads
+    }
+    _save(model, out, record)
+    return trained
+
+
+def default_learning_rate(method: Method, parameters: int) -> float:
+    """A peak learning rate that suits the size of what moves.
+
+    A new head alone bears 1e-3. A whole model gets 5e-4 at 7M parameters and less as it grows: 5e-5 at 110M, which
+    is what BERT's authors fine-tune its base size with (Devlin et al., 2019, appendix A.3: 2e-5 to 5e-5).
+    """
+    if method == "probe":
+        return 1e-3
+    return float(min(1e-3, 5e-4 * (REFERENCE_PARAMETERS / max(1, parameters)) ** 0.85))
+
+
+@torch.no_grad()
+def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> float:
+    """Mean over heads of a 0-1 score on validation rows, answered with the right prefix given (teacher forcing).
+
+    classification: share of right labels; span: share of rows with both ends right; tagging: share of right tags;
+    generation: exp(-loss), the geometric mean of the probabilities of the right tokens.
+    """
+    scores = []
+    device = next(model.parameters()).device
+    for head in heads:
+        right, total = 0.0, 0
+        rows = head.validation[:VALIDATION_ROWS]
+        for start in range(0, len(rows), 16):
+            part = collate(rows[start : start + 16], kind=head.head.kind, pad_id=pad_id)
+            batch = {name: tensor.to(device) for name, tensor in part.items()}
+            good, count = SCORES[head.head.kind](_logits(model, batch, head.head.name), batch["targets"])
+            right, total = right + good, total + count
+        value = right / max(1, total)
+        scores.append(float(torch.tensor(-value).exp()) if head.head.kind == "generation" else value)
+    return sum(scores) / max(1, len(scores))
+
+
+def _right_labels(logits: Tensor, targets: Tensor) -> tuple[float, int]:
+    return float((logits.argmax(-1) == targets[:, 0]).sum()), len(targets)
+
+
+def _right_spans(logits: Tensor, targets: Tensor) -> tuple[float, int]:
+    return float((logits.argmax(1) == targets).all(-1).sum()), len(targets)
+
+
+def _right_tags(logits: Tensor, targets: Tensor) -> tuple[float, int]:
+    judged = targets >= 0
+    return float((logits.argmax(-1) == targets)[judged].sum()), int(judged.sum())
+
+
+def _nats(logits: Tensor, targets: Tensor) -> tuple[float, int]:
+    count = int((targets >= 0).sum())
+    return float(generation_loss(logits, targets)) * count, count
+
+
+SCORES: Mapping[str, Callable[[Tensor, Tensor], tuple[float, int]]] = {
+    "classification": _right_labels,
+    "span": _right_spans,
+    "tagging": _right_tags,
+    "generation": _nats,
+}
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "classification": lambda logits, targets: classification_loss(logits, targets[:, 0]),
+    "span": lambda logits, targets: span_loss(logits, targets[:, 0], targets[:, 1]),
+    "tagging": tagging_loss,
+    "generation": generation_loss,
+}
+
+
+def _loss(model: Model, head: HeadSpec) -> Callable[[nn.Module, Batch], Tensor]:
+    del model
+    return lambda runner, batch: LOSSES[head.kind](_logits(runner, batch, head.name), batch["targets"])
+
+
+def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
+    logits: Tensor = runner(
+        batch["ids"], batch["mask"], head, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
+    )
+    return logits
+
+
+def _check(model: Model, head: HeadExamples) -> None:
+    if head.head.kind == "generation" and model.card.kind == "encoder":
+        raise UsageError(
+            f"a {model.card.family} encoder cannot generate, so it cannot be adapted to {head.head.name!r}; "
+            "use a causal or an encoder-decoder backbone."
+        )
+    if not head.train:
+        raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
+
+
+def _freeze(model: Model, method: Method) -> int:
+    """Fix what the method does not move; the number of parameters that are left to move.
+
+    A probe moves heads only, so that a generation head, which has no weights of its own, has nothing to learn.
+    """
+    if method == "probe":
+        if not len(model.heads):
+            raise UsageError("a probe trains heads alone, and a generation head has no weights; use full.")
+        for parameter in model.backbone.parameters():
+            parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _save(model: Model, out: Path, record: Mapping[str, object]) -> None:
+    import shutil
+
+    aside = out.with_name(out.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    save_model(model, aside, provenance=record)
+    replace_folder(aside, out)

@@ -1,0 +1,50 @@
+"""Training rows become batches: which rows stand in which step, and how they are padded."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lmtasks.data.batches import plan_batches
+from lmtasks.data.examples import IGNORED, Example, HeadExamples
+
+
+def plan_steps(
+    heads: Sequence[HeadExamples], *, epochs: float, tokens_per_batch: int, seed: int
+) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments."""
+    import numpy as np
+
+    steps: list[tuple[int, tuple[int, ...]]] = []
+    whole = int(np.ceil(epochs))
+    for epoch in range(whole):
+        batches: list[tuple[int, tuple[int, ...]]] = []
+        for number, head in enumerate(heads):
+            lengths = [len(example.ids) + len(example.decoder_ids) for example in head.train]
+            plan = plan_batches(lengths, tokens_per_batch=tokens_per_batch, seed=seed + epoch * 1009 + number)
+            batches += [(number, rows) for rows in plan]
+        order = np.random.default_rng((seed, epoch)).permutation(len(batches))
+        share = 1.0 if epoch + 1 < whole else epochs - (whole - 1)
+        steps += [batches[index] for index in order[: max(1, round(share * len(batches)))]]
+    return tuple(steps)
+
+
+def collate(examples: Sequence[Example], *, kind: str, pad_id: int) -> Mapping[str, Tensor]:
+    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
+    batch = {
+        "ids": _padded([example.ids for example in examples], pad_id),
+        "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
+        "targets": _padded([example.targets for example in examples], IGNORED),
+    }
+    if kind in {"classification", "span"}:
+        batch["targets"] = torch.tensor([example.targets for example in examples])
+    if examples[0].types:
+        batch["types"] = _padded([example.types for example in examples], 0)
+    if examples[0].decoder_ids:
+        batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
+    return batch
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

@@ -1,0 +1,66 @@
+"""What every test gets: no network beyond this machine, no caches of the person who runs it, real data only where named."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DATA_ROOT = "LMTASKS_DATA_ROOT"
+LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+NOWHERE = "http://127.0.0.1:9"
+"""A proxy that nobody listens on: what a child process asks of the network fails at once."""
+
+# Read by libraries while they are imported, hence set before any test module is.
+_HOME = tempfile.TemporaryDirectory(prefix="lmtasks-tests-")
+os.environ.update(
+    HF_HOME=_HOME.name,
+    HTTP_PROXY=NOWHERE,
+    HTTPS_PROXY=NOWHERE,
+    http_proxy=NOWHERE,
+    https_proxy=NOWHERE,
+    NO_PROXY="localhost,127.0.0.1,::1",
+    no_proxy="localhost,127.0.0.1,::1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
+    os.environ.pop(_name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests on real data, with the reason, where no mirror is named."""
+    if os.environ.get(DATA_ROOT):
+        return
+    skip = pytest.mark.skip(reason=f"reads real data: set {DATA_ROOT} to a local mirror of the Hub")
+    for item in items:
+        if "real_data" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The local mirror of the Hub; for tests marked `real_data`."""
+    return Path(os.environ[DATA_ROOT])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Refuse every connection that would leave this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+        yield
+
+
+def _guarded(connect):  # type: ignore[no-untyped-def]  # the standard library's own signature
+    def guarded(self: socket.socket, address: object):  # type: ignore[no-untyped-def]
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family != socket.AF_UNIX and not str(host).startswith(LOOPBACK):
+            raise OSError(f"tests are offline; something wanted to reach {address!r}")
+        return connect(self, address)
+
+    return guarded

@@ -1,0 +1,115 @@
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from lmtasks.data.options import DataOptions
+from lmtasks.data.splits import carve, load_task_data
+from lmtasks.errors import UsageError
+from lmtasks.records import Row
+from lmtasks.task.load import load_task
+from lmtasks.task.task import SplitName, Task
+
+ALL: frozenset[SplitName] = frozenset({"train", "validation", "test"})
+NO_NETWORK = DataOptions(offline=True)
+
+
+def rows(name: str, count: int) -> list[Row]:
+    return [{"text": f"{name} {number}", "label": number % 2} for number in range(count)]
+
+
+def make_task(folder: Path, *, files: Mapping[str, Sequence[Row]], lines: str) -> Task:
+    for name, content in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    listed = ", ".join(f"{name}: {name}.jsonl" for name in files)
+    (folder / "task.yaml").write_text(
+        f"task: demo\nkind: classification\nlabels: [bad, good]\ninputs: {{text: text, label: label}}\n"
+        f"dataset_path: json\ndataset_kwargs: {{data_files: {{{listed}}}}}\n{lines}\n"
+    )
+    return load_task(folder / "task.yaml")
+
+
+def test_a_tenth_of_train_where_there_is_no_validation(tmp_path: Path) -> None:
+    task = make_task(
+        tmp_path,
+        files={"train": rows("a", 200), "test": rows("b", 30)},
+        lines="training_split: train\ntest_split: test",
+    )
+    data = load_task_data(task, options=NO_NETWORK, need=ALL)
+    assert data.train and data.validation and data.test
+    assert len(data.train.rows) == 180
+    assert len(data.validation.rows) == 20
+    assert len(data.test.rows) == 30
+    texts = [str(row["text"]) for row in (*data.train.rows, *data.validation.rows)]
+    assert sorted(texts) == sorted(str(row["text"]) for row in rows("a", 200))
+    assert "20 of 200 rows, seed 1234" in data.validation.where
+    assert len({data.train.fingerprint, data.validation.fingerprint, data.test.fingerprint}) == 3
+    # The same whichever splits are opened, and whatever the limit.
+    alone = load_task_data(task, options=NO_NETWORK, need=frozenset({"train"}))
+    assert alone.validation is None
+    assert alone.train == data.train
+    limited = load_task_data(task, options=NO_NETWORK, need=ALL, limit=7)
+    assert limited.test
+    assert limited.test.rows == data.test.rows[:7]
+    assert (limited.train, limited.validation) == (data.train, data.validation)
+    other = load_task_data(task, options=NO_NETWORK, need=ALL, seed=1)
+    assert other.validation
+    assert other.validation.fingerprint != data.validation.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("lines", "carved"),
+    [
+        ("training_split: train\nvalidation_split: dev\ntest_split: test", False),
+        # The validation split is the scored one.
+        ("training_split: train\nvalidation_split: dev", True),
+        ("training_split: train\nvalidation_split: test\ntest_split: test", True),
+        ("training_split: train\nvalidation_split: test\ntest_split: 'test[:10]'", True),
+        ("training_split: train\nvalidation_split: 'test[:10]'\ntest_split: 'test[10:]'", False),
+        ("training_split: train\nvalidation_split: 'train[:10]'\ntest_split: test", False),
+    ],
+)
+def test_never_choose_on_what_is_scored(tmp_path: Path, lines: str, carved: bool) -> None:
+    files = {"train": rows("a", 50), "dev": rows("b", 20), "test": rows("c", 20)}
+    data = load_task_data(make_task(tmp_path, files=files, lines=lines), options=NO_NETWORK, need=ALL)
+    assert data.train and data.validation and data.test
+    assert len(data.train.rows) == (45 if carved else 50)
+    assert (" of 50 rows, seed" in data.validation.where) is carved
+    shared = {str(row["text"]) for row in data.validation.rows} & {str(row["text"]) for row in data.test.rows}
+    assert not shared
+
+
+@pytest.mark.parametrize(("count", "apart"), [(2, 1), (5, 1), (25, 2), (1000, 100), (50_000, 1000)])
+def test_carve(count: int, apart: int) -> None:
+    whole = [{"n": number} for number in range(count)]
+    kept, taken = carve(whole, seed=7)
+    assert len(taken) == apart
+    assert sorted([*kept, *taken], key=lambda row: row["n"]) == whole  # type: ignore[arg-type, return-value]
+    assert carve(whole, seed=7) == (kept, taken)
+
+
+@pytest.mark.parametrize(
+    ("lines", "need", "says"),
+    [
+        ("test_split: test", "train", "task demo has no training data"),
+        ("test_split: test", "validation", "task demo has no validation data; give it a training_split or"),
+        ("training_split: one\ntest_split: test", "train", "is one row"),
+        ("training_split: other\ntest_split: test", "train", "inputs.text, train data names 'text'"),
+        ("test_split: other", "test", "Columns: sentence, label."),
+        ("test_split: absent", "test", "unknown split"),
+    ],
+)
+def test_what_cannot_be_opened(tmp_path: Path, lines: str, need: SplitName, says: str) -> None:
+    files = {"test": rows("a", 3), "one": rows("b", 1), "other": [{"sentence": "x", "label": 0}] * 4}
+    task = make_task(tmp_path, files=files, lines=lines)
+    with pytest.raises(UsageError) as error:
+        load_task_data(task, options=NO_NETWORK, need=frozenset({need}))
+    assert says in str(error.value)
+
+
+def test_only_what_is_needed_is_opened(tmp_path: Path) -> None:
+    task = make_task(tmp_path, files={"test": rows("a", 3)}, lines="training_split: absent\ntest_split: test")
+    data = load_task_data(task, options=NO_NETWORK, need=frozenset({"test"}))
+    assert data.test
+    assert data.train is None

@@ -1,0 +1,219 @@
+"""Continuations: greedy, drawn, with beams; stop strings, streaming."""
+
+import random
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from fake_runtime import FakeRuntime
+
+from lmtasks.data.batches import pad
+from lmtasks.data.tokenizer import train_byte_bpe
+from lmtasks.engine.beam import beam_rows
+from lmtasks.engine.decode import Prompt, Step
+from lmtasks.engine.engine import Engine
+from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, ScoreRequest, TokenEvent
+from lmtasks.errors import UsageError
+from lmtasks.records import Floats
+
+TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
+SPECIAL = (0, 1, 2)
+END = TOKENIZER.encode("<|endoftext|>")[0]
+# A small alphabet makes stop strings likely; byte tokens of these letters.
+LETTERS = [TOKENIZER.encode(letter)[0] for letter in "abc \n"]
+OTHERS = [token for token in range(TOKENIZER.vocabulary) if token not in (*LETTERS, END)]
+
+
+def fake(**settings: object) -> FakeRuntime:
+    given: dict[str, object] = {"sharpness": 1.5, **settings}
+    return FakeRuntime(vocabulary=TOKENIZER.vocabulary, **given)  # type: ignore[arg-type]
+
+
+def engine(runtime: FakeRuntime, **limits: int) -> Engine[Floats]:
+    return Engine(runtime, TOKENIZER, **limits)  # type: ignore[arg-type]
+
+
+def requests(settings: Decoding, count: int = 12) -> list[GenerateRequest]:
+    chooser = random.Random(3)
+    return [
+        GenerateRequest(
+            prompt_ids=tuple(chooser.randrange(3, 200) for _ in range(chooser.randrange(1, 9))), settings=settings
+        )
+        for _ in range(count)
+    ]
+
+
+SETTINGS = {
+    "greedy": Decoding(max_new_tokens=12),
+    "penalty": Decoding(max_new_tokens=12, repetition_penalty=1.5),
+    "drawn": Decoding(max_new_tokens=12, temperature=0.9, top_k=50, top_p=0.9),
+    "beams": Decoding(max_new_tokens=8, num_beams=3),
+    "stops": Decoding(max_new_tokens=12, temperature=1.0, stop=("ab", " \n")),
+    "beams with stops": Decoding(max_new_tokens=8, num_beams=3, stop=("ab", " \n")),
+}
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder-decoder"])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_answers_do_not_depend_on_batch_or_order(settings: Decoding, kind: str) -> None:
+    asked = [replace(request, number=number) for number, request in enumerate(requests(settings))]
+    banned = OTHERS if settings.stop else ()
+    alone = engine(fake(kind=kind, banned=banned), rows_per_batch=1).generate(asked)
+    assert engine(fake(kind=kind, banned=banned)).generate(asked) == alone
+    assert engine(fake(kind=kind, banned=banned), tokens_per_batch=60).generate(asked) == alone
+    assert engine(fake(kind=kind, banned=banned)).generate(asked[::-1])[::-1] == alone
+
+
+def test_greedy_takes_the_most_likely_token_each_time() -> None:
+    runtime = fake()
+    answers = engine(runtime).generate(requests(Decoding(max_new_tokens=5)))
+    scored = engine(runtime).score(
+        [
+            ScoreRequest(context_ids=request.prompt_ids, target_ids=answer.ids)
+            for request, answer in zip(requests(Decoding()), answers, strict=True)
+            if answer.ids
+        ]
+    )
+    assert all(each.greedy for each in scored)
+
+
+def test_equal_requests_run_once_unless_they_are_drawn() -> None:
+    one = GenerateRequest(prompt_ids=(5, 6), settings=Decoding(max_new_tokens=6))
+    runtime = fake()
+    answers = engine(runtime).generate([one, one, one])
+    assert len(runtime.calls.rows) == 1
+    assert answers[0] == answers[1] == answers[2]
+    drawn = replace(one, settings=Decoding(max_new_tokens=6, temperature=1.0))
+    assert len({answer.ids for answer in engine(fake()).generate([drawn] * 6)}) > 1
+    same = engine(fake()).generate([replace(drawn, number=4)] * 6)
+    assert len({answer.ids for answer in same}) == 1
+    other_seed = engine(fake()).generate([replace(drawn, number=4, seed=2)])
+    assert other_seed[0].ids != same[0].ids
+
+
+def test_finished_rows_leave_the_batch() -> None:
+    runtime = fake(banned=OTHERS)
+    answers = engine(runtime).generate(requests(Decoding(max_new_tokens=6, temperature=1.0)))
+    assert {answer.stopped for answer in answers} == {"end", "length"}
+    assert runtime.calls.reorders > 0
+    # Every step was spent on rows that were still written.
+    needed = sum(len(answer.ids) - (answer.stopped == "length") for answer in answers)
+    assert sum(runtime.calls.steps) == needed
+    assert all(END not in answer.ids for answer in answers)
+
+
+def test_stop_strings_cut_the_text_across_token_borders() -> None:
+    stops = ("ba", "\n", "c a")
+    free = engine(fake(banned=[*OTHERS, END])).generate(requests(Decoding(max_new_tokens=30, temperature=1.0)))
+    stopped = engine(fake(banned=[*OTHERS, END])).generate(
+        requests(Decoding(max_new_tokens=30, temperature=1.0, stop=stops))
+    )
+    assert {answer.stopped for answer in stopped} >= {"stop"}
+    for whole, cut in zip(free, stopped, strict=True):
+        first = min((whole.text.index(stop) for stop in stops if stop in whole.text), default=None)
+        assert cut.text == whole.text[:first]
+        assert (cut.stopped == "stop") == (first is not None)
+        assert cut.ids == whole.ids[: len(cut.ids)]
+        if first is not None:  # not one token more than the stop string needs
+            assert not any(stop in TOKENIZER.decode(cut.ids[:-1]) for stop in stops)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_events_join_to_the_answers(settings: Decoding) -> None:
+    asked = [*requests(settings), requests(settings)[0]]
+    asked = [replace(request, number=min(number, 11) % 11) for number, request in enumerate(asked)]
+    events: list[TokenEvent] = []
+    told: list[int] = []
+    runtime = fake(banned=OTHERS if settings.stop else ())
+    answers = engine(runtime, rows_per_batch=5).generate(asked, on_token=events.append, on_progress=told.append)
+    assert told[-1] == len(asked)
+    for number, answer in enumerate(answers):
+        mine = [event for event in events if event.request == number]
+        assert "".join(event.text for event in mine) == answer.text
+        assert [event.stopped for event in mine] == [None] * (len(mine) - 1) + [answer.stopped]
+        assert [event.step for event in mine] == sorted(event.step for event in mine)
+    quiet = engine(fake(banned=OTHERS if settings.stop else ())).generate(asked)
+    assert quiet == answers
+
+
+def test_a_long_prompt_is_cut_on_the_left_and_counted() -> None:
+    runtime = fake(max_length=10)
+    settings = Decoding(max_new_tokens=4)
+    long = GenerateRequest(prompt_ids=tuple(range(3, 12)), settings=settings)
+    short = GenerateRequest(prompt_ids=tuple(range(6, 12)), settings=settings)
+    answers = engine(runtime).generate([long, short])
+    assert [answer.truncated for answer in answers] == [True, False]
+    assert answers[0].ids == answers[1].ids
+    assert runtime.calls.rows == [tuple(range(6, 12))]
+
+
+def test_what_cannot_be_continued() -> None:
+    with pytest.raises(UsageError, match="takes 10 tokens in all, prompt and answer; use at most 9"):
+        engine(fake(max_length=10)).generate(requests(Decoding(max_new_tokens=10)))
+    with pytest.raises(UsageError, match="prompt of no tokens"):
+        engine(fake()).generate([GenerateRequest(prompt_ids=(), settings=Decoding())])
+
+
+# --- beams, on a vocabulary of five tokens of which one ends a text -----------------------------------------------
+
+
+def best_by_brute_force(runtime: FakeRuntime, prompt: tuple[int, ...], *, longest: int, penalty: float) -> list[int]:
+    """Score every text of letters, ended or at full length, and take the best."""
+    allowed = [token for token in (*LETTERS[:3], END)]
+    texts = [
+        text
+        for length in range(1, longest + 1)
+        for text in product(allowed, repeat=length)
+        if END not in text[:-1] and (text[-1] == END or length == longest)
+    ]
+    asked = [ScoreRequest(context_ids=prompt, target_ids=text) for text in texts]
+    scored = engine(runtime, tokens_per_batch=100_000).score(asked)
+    scores = [each.logprob / len(text) ** penalty for each, text in zip(scored, texts, strict=True)]
+    best = texts[int(np.argmax(scores))]
+    return [token for token in best if token != END]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0, -0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_enough_beams_find_the_best_text(seed: int, penalty: float) -> None:
+    banned = [token for token in range(TOKENIZER.vocabulary) if token not in (*LETTERS[:3], END)]
+    runtime = fake(seed=seed, banned=banned, sharpness=1.0)
+    settings = Decoding(max_new_tokens=4, num_beams=200, length_penalty=penalty)
+    prompts = [(5, 6), (7,), (9, 10, 11)]
+    answers = engine(runtime).generate([GenerateRequest(prompt_ids=each, settings=settings) for each in prompts])
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert list(answer.ids) == best_by_brute_force(runtime, prompt, longest=4, penalty=penalty)
+
+
+def test_more_beams_find_no_worse_texts() -> None:
+    def mean_score(answers: list[Generated]) -> float:
+        pairs = zip(requests(Decoding()), answers, strict=True)
+        asked = [ScoreRequest(context_ids=request.prompt_ids, target_ids=answer.ids) for request, answer in pairs]
+        return float(np.mean([each.logprob for each in engine(runtime).score(asked)]))
+
+    runtime = fake(banned=[END])
+    scores = [
+        mean_score(engine(runtime).generate(requests(Decoding(max_new_tokens=6, num_beams=beams))))
+        for beams in (1, 2, 8)
+    ]
+    assert scores[0] < scores[1] <= scores[2]
+
+
+def test_one_beam_is_greedy() -> None:
+    runtime = fake(banned=OTHERS)
+    asked = requests(Decoding(max_new_tokens=10, length_penalty=0.0))
+    steps: dict[int, Step] = {}
+    beam_rows(
+        runtime,
+        pad([request.prompt_ids for request in asked], pad_id=TOKENIZER.pad),
+        [Prompt(seen=request.prompt_ids, settings=request.settings, seed=0, number=0) for request in asked],
+        decode=TOKENIZER.decode,
+        ends=frozenset({END}),
+        on_step=lambda step: steps.update({step.row: step}),
+    )
+    greedy = engine(runtime).generate(asked)
+    found = [steps[row].answer for row in range(len(asked))]
+    assert [(each.ids, each.text, each.stopped) for each in found if each] == [
+        (each.ids, each.text, each.stopped) for each in greedy
+    ]

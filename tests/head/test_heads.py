@@ -1,0 +1,78 @@
+"""Heads on random hidden states: shapes, padding on either side, and that each can learn."""
+
+import pytest
+import torch
+
+from lmtasks.errors import UsageError
+from lmtasks.head.classification import ClassificationHead, classification_loss
+from lmtasks.head.generation import generation_loss
+from lmtasks.head.span import SpanHead, span_loss
+from lmtasks.head.table import HEADS, build_head
+from lmtasks.head.tagging import TaggingHead, tagging_loss
+from lmtasks.records import HeadSpec
+
+B, T, D, C = 3, 5, 8, 4
+
+
+def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same three rows of 5, 3 and 1 real states, padded to 7 on one side with noise."""
+    rows = [torch.randn(count, D, generator=torch.Generator().manual_seed(count)) for count in (5, 3, 1)]
+    hidden, mask = torch.randn(B, 7, D) * 9, torch.zeros(B, 7, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(7 - len(row), 7)
+        hidden[number, where], mask[number, where] = row, True
+    return hidden, mask
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "first"])
+def test_classification_does_not_see_padding(pooling: str) -> None:
+    head = ClassificationHead(width=D, classes=C, pooling=pooling).eval()  # type: ignore[arg-type]
+    right, left = head(*padded("right")), head(*padded("left"))
+    assert right.shape == (B, C)
+    assert torch.allclose(right, left, atol=1e-6)
+
+
+def test_last_pooling_reads_the_last_real_state() -> None:
+    head = ClassificationHead(width=D, classes=C, pooling="last").eval()
+    hidden, mask = padded("right")
+    assert torch.allclose(head(hidden, mask)[1], head.output(hidden[1, 2]))
+
+
+def test_span_shuts_padding_out() -> None:
+    head = SpanHead(width=D).eval()
+    hidden, mask = padded("left")
+    logits = head(hidden, mask)
+    assert logits.shape == (B, 7, 2)
+    assert (logits.softmax(1)[~mask] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "targets"),
+    [
+        (ClassificationHead(width=D, classes=C), classification_loss, (torch.tensor([0, 3, 1]),)),
+        (SpanHead(width=D), span_loss, (torch.tensor([0, 2, 4]), torch.tensor([1, 2, 4]))),
+        (TaggingHead(width=D, classes=C), tagging_loss, (torch.tensor([[0, 1, 2, 3, -100]] * 3),)),
+        (TaggingHead(width=D, classes=C), generation_loss, (torch.tensor([[0, 1, 2, 3, -100]] * 3),)),
+    ],
+)
+def test_every_head_learns(head: torch.nn.Module, loss, targets: tuple[torch.Tensor, ...]) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    hidden, mask = torch.randn(B, T, D), torch.ones(B, T, dtype=torch.bool)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    first = last = 0.0
+    for step in range(60):
+        value = loss(head(hidden, mask), *targets)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        first, last = (value.item(), last) if step == 0 else (first, value.item())
+    assert last < first / 3
+
+
+def test_the_table_builds_every_kind() -> None:
+    for kind in HEADS:
+        spec = HeadSpec(name="a", kind=kind, labels=("x", "y"))  # type: ignore[arg-type]
+        module = build_head(spec, width=D)
+        assert (module is None) == (kind == "generation")
+    with pytest.raises(UsageError, match="did you mean 'span'"):
+        build_head(HeadSpec(name="a", kind="spam"), width=D)  # type: ignore[arg-type]

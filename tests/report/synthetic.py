@@ -1,0 +1,188 @@
+"""A small run folder, as the suite writes it: 3 variants of a model and 2 baselines on 5 tasks. Numbers are made up."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+TASKS: Mapping[str, tuple[str, str, str, str]] = {
+    "sst2": ("classification", "acc", "fraction", "head"),
+    "tatoeba_en_zh": ("translation", "bleu_zh", "points", "generate"),
+    "dialogsum": ("summarization", "rougeL", "points", "generate"),
+    "squad_v2": ("span", "squad_f1", "fraction", "head"),
+    "ptb": ("language_modelling", "token_perplexity", "raw", "score"),
+}
+"""Kind, main metric, its scale, what is timed."""
+
+VALUES: Mapping[str, tuple[float | None, ...]] = {
+    "torch": (0.8131, 21.42, 18.31, 0.612, 61.22),
+    "onnx fp32": (0.8131, 21.42, 18.30, 0.612, 61.22),
+    "onnx int8": (0.8085, 19.05, 18.02, 0.607, 61.74),
+    "trivial": (0.5092, 0.4, 14.1, 0.5007, None),
+    "tf-idf": (0.818, None, None, None, None),
+}
+HALVES = (0.0129, 1.31, 1.12, 0.0214, 1.9)
+N = (872, 500, 500, 1000, 3761)
+SPEED: Mapping[str, tuple[float, ...]] = {  # units a second at batch 16
+    "torch": (310.2, 142.0, 139.5, 41.2, 88.4),
+    "onnx fp32": (402.7, 393.1, 371.0, 52.3, 99.0),
+    "onnx int8": (931.4, 965.3, 890.2, 118.4, 214.8),
+}
+TRIVIAL = ("majority", "copy", "lead-3", "empty", "")
+MACHINE = {
+    "processor": "AMD EPYC",
+    "architecture": "x86_64",
+    "cores_physical": 2,
+    "cores_logical": 2,
+    "cores_usable": 2,
+    "flags": ["avx2", "avx512f", "avx512_vnni", "avx512_bf16"],
+    "memory_bytes": 25_276_514_304,
+    "system": "Linux",
+    "kernel": "6.18.44",
+    "load": [0.04],
+    "python": "3.11.7",
+}
+VERSIONS = {"python": "3.11.7", "lmtasks": "0.1.0", "torch": "2.13.0", "onnxruntime": "1.32.0", "numpy": "2.4.6"}
+
+
+def write_run(folder: Path, *, rename: Mapping[str, str] | None = None) -> Path:
+    """Write the folder and return it.
+
+    Args:
+        rename: other names for some tasks.
+    """
+    names = {task: (rename or {}).get(task, task) for task in TASKS}
+    _write(
+        folder / "run.json",
+        {
+            "schema": 1,
+            "plan": {
+                "plan": "first-light",
+                "question": "Which runtime should serve one small model adapted to five tasks?",
+                "about": "The shipped backbone, adapted to all tasks together.",
+                "tasks": list(names.values()),
+                "variants": [{"name": name} for name in VALUES],
+            },
+            "plan_hash": "aaaabbbbccccdddd",
+            "command": "lmtasks run benchmarks/first-light.yaml --data-root ../shared/data",
+            "started": "2026-11-24T14:05:00+00:00",
+            "machine": MACHINE,
+            "versions": VERSIONS,
+        },
+    )
+    (folder / "plan.yaml").write_text("plan: first-light\ntasks: [sst2]\n", encoding="utf-8")
+    for variant, values in VALUES.items():
+        for place, (task, value) in enumerate(zip(TASKS, values, strict=True)):
+            record = _cell(variant, task, place, value)
+            record["task"]["name"] = names[task]  # type: ignore[index]
+            _write(folder / "cells" / f"{variant.replace(' ', '-')}--{place}--s1234.json", record)
+        if variant in SPEED:
+            _write(folder / "speed" / f"{variant.replace(' ', '-')}.json", _speed(variant, names))
+    return folder
+
+
+def variant_of(name: str) -> dict[str, object]:
+    """As cells and speed records carry it."""
+    baseline = name in {"trivial", "tf-idf"}
+    return {
+        "name": name,
+        "model": "" if baseline else "mini",
+        "adaptation": "none" if baseline else "full",
+        "runtime": "native" if baseline else name.split()[0],
+        "device": "cpu",
+        "precision": "none" if baseline else (name.split()[1] if " " in name else "fp32"),
+        "threads": None if baseline else 2,
+    }
+
+
+def _cell(variant: str, task: str, place: int, value: float | None) -> dict[str, object]:
+    kind, metric, scale, way = TASKS[task]
+    baseline = variant in {"trivial", "tf-idf"}
+    family = {"tf-idf": "tfidf", "trivial": TRIVIAL[place]}.get(variant, "llama")
+    record: dict[str, object] = {
+        "schema": 1,
+        "id": f"{variant}--{task}--s1234",
+        "variant": variant_of(variant),
+        "task": {"name": task, "kind": kind, "language": "zh" if "zh" in task else "en", "hash": f"{place:016x}"},
+        "seed": 1234,
+        "model": {"name": variant, "family": family, "kind": "baseline" if baseline else "causal"},
+        "runtime": {},
+        "machine": MACHINE,
+        "versions": VERSIONS,
+        "conditions": {
+            "task_hash": f"{place:016x}",
+            "data_fingerprint": f"f{place:015x}",
+            "prompt_way": "baseline" if baseline else ("head" if way == "head" else "prompt"),
+            "num_fewshot": 0,
+            "limit": None,
+            "seed": 1234,
+        },
+    }
+    if value is None:
+        return {**record, "status": "not-applicable", "reason": f"{variant} cannot answer {kind}"}
+    half = HALVES[place]
+    estimate = {
+        "value": value,
+        "stderr": half / 1.96,
+        "ci95": [value - half, value + half] if scale == "fraction" else [value - 0.8 * half, value + 1.2 * half],
+        "higher_is_better": scale != "raw",
+        "scale": scale,
+        "signature": f"{metric}|v:1",
+    }
+    metrics: dict[str, object] = {metric: estimate}
+    if kind == "span":
+        metrics["squad_em"] = {**estimate, "value": value - 0.05, "ci95": [value - 0.08, value - 0.02]}
+    return {
+        **record,
+        "status": "done",
+        "reason": "",
+        "result": {
+            "n": N[place],
+            "seconds": 12.3,
+            "seconds_total": 14.0,
+            "truncated": 12 if task == "dialogsum" and not baseline else 0,
+            "metrics": metrics,
+        },
+        "statistics": {metric: [[1.0, 1.0]] * 3},
+    }
+
+
+def _speed(variant: str, names: Mapping[str, str]) -> dict[str, object]:
+    workloads = []
+    for place, (task, (_, _, _, kind)) in enumerate(TASKS.items()):
+        rate = SPEED[variant][place]
+        unit = "tokens/s" if kind == "generate" else "examples/s"
+        alone = 1000 / rate * (32 * 2.5 if kind == "generate" else 1.4)
+        for batch, throughput in ((1, rate / 3), (16, rate)):
+            workloads.append(
+                {
+                    "task": names[task],
+                    "kind": kind,
+                    "batch_size": batch,
+                    "unit": unit,
+                    "new_tokens": 32 if kind == "generate" else 0,
+                    "latency_ms": {"p50": alone, "p90": None if place == 3 else 1.3 * alone, "p99": None, "n": 64},
+                    "throughput": throughput,
+                    "throughput_ci95": [0.97 * throughput, 1.03 * throughput],
+                    "raw_ms": [alone] * 64,
+                    "note": "",
+                }
+            )
+    scale = {"torch": 1.0, "onnx fp32": 0.6, "onnx int8": 0.3}[variant]
+    return {
+        "schema": 1,
+        "variant": variant_of(variant),
+        "artefact": {"weights_hash": "0123456789abcdef", "size_bytes": int(28_400_000 * scale)},
+        "machine": MACHINE,
+        "versions": VERSIONS,
+        "import_seconds": 4.12 * scale,
+        "load_seconds": 0.81 * scale,
+        "peak_memory_bytes": int(412_000_000 * scale),
+        "workloads": workloads,
+        "limits": {"copy_gb_per_s": 19.6 + scale, "gemm_gflop_per_s": 140.2, "threads": 2},
+        "notes": ["the machine was not idle before the start: load 1.9 on 2 cores"] if variant == "torch" else [],
+    }
+
+
+def _write(file: Path, content: Mapping[str, object]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content), encoding="utf-8")

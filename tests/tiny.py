@@ -1,0 +1,130 @@
+"""Tiny random checkpoints that tests build in a temporary folder: seconds to make, every architecture's real code."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+)
+
+from lmtasks.data.tokenizer import Tokenizer, train_byte_bpe
+
+TEXTS = (
+    "the cat sat on the mat and looked at the bird",
+    "a good film, a bad film, and a very long film",
+    "今天天气很好，我们去公园散步。",
+    "the river runs past the old mill to the sea",
+)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A byte-level BPE of 300 tokens."""
+    return train_byte_bpe(TEXTS * 3, vocabulary=300)
+
+
+def _llama(vocabulary: int) -> PreTrainedModel:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    )
+
+
+def _gpt2(vocabulary: int) -> PreTrainedModel:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=64,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    )
+
+
+def _bert_config(vocabulary: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        pad_token_id=1,
+        num_labels=2,
+        id2label={0: "negative", 1: "positive"},
+    )
+
+
+def _bert(vocabulary: int) -> PreTrainedModel:
+    return BertModel(_bert_config(vocabulary), add_pooling_layer=False)
+
+
+def _bert_classifier(vocabulary: int) -> PreTrainedModel:
+    return BertForSequenceClassification(_bert_config(vocabulary))
+
+
+def _marian(vocabulary: int) -> PreTrainedModel:
+    return MarianMTModel(
+        MarianConfig(
+            vocab_size=vocabulary,
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=48,
+            decoder_ffn_dim=48,
+            max_position_embeddings=64,
+            pad_token_id=1,
+            eos_token_id=0,
+            decoder_start_token_id=1,
+            forced_eos_token_id=None,
+        )
+    )
+
+
+ARCHITECTURES: Mapping[str, Callable[[int], PreTrainedModel]] = {
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "bert": _bert,
+    "bert-classifier": _bert_classifier,
+    "marian": _marian,
+}
+
+
+def tiny_checkpoint(folder: Path, architecture: str, *, seed: int = 0) -> Path:
+    """A random checkpoint of that architecture with its tokenizer, as a transformers folder."""
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    model = ARCHITECTURES[architecture](tokenizer.vocabulary)
+    with torch.no_grad():  # larger than transformers' own start, so that different inputs give different answers
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.2)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+    return folder

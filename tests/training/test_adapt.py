@@ -1,0 +1,126 @@
+"""Adaptation: what moves, what is kept, and that each head learns from its rows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
+from lmtasks.data.examples import IGNORED, Example, HeadExamples
+from lmtasks.errors import UsageError
+from lmtasks.model.model import Model
+from lmtasks.model.store import load_model, read_provenance
+from lmtasks.records import HeadSpec, Progress
+from lmtasks.training.adapt import AdaptSettings, adapt, default_learning_rate, score_heads
+from lmtasks.training.examples import plan_steps
+
+SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2)
+
+
+def moods() -> HeadExamples:
+    """Label 1 where token 40 stands in the row."""
+    rows = tuple(
+        Example(ids=(10 + number % 7, 40 if number % 2 else 41, 12, 13 + number % 5), targets=(number % 2,))
+        for number in range(32)
+    )
+    head = HeadSpec(name="mood", kind="classification", labels=("bad", "good"))
+    return HeadExamples(head=head, train=rows, validation=rows[:8], truncated=0, fingerprint="moods")
+
+
+def finds() -> HeadExamples:
+    """The answer is token 50, wherever it stands."""
+    rows = tuple(
+        Example(ids=tuple(50 if place == number % 5 else 20 + place for place in range(6)), targets=(number % 5,) * 2)
+        for number in range(20)
+    )
+    head = HeadSpec(name="find", kind="span")
+    return HeadExamples(head=head, train=rows, validation=rows[:5], truncated=0, fingerprint="finds")
+
+
+def says() -> HeadExamples:
+    """After 60 comes 61, then 62."""
+    rows = tuple(
+        Example(ids=(30 + number % 4, 60, 61), targets=(IGNORED, 61, 62)) for number in range(16)
+    )
+    head = HeadSpec(name="say", kind="generation")
+    return HeadExamples(head=head, train=rows, validation=rows[:4], truncated=0, fingerprint="says")
+
+
+ALL = (moods(), finds(), says())
+
+
+def run(folder: Path, *, heads: Sequence[HeadExamples] = ALL, settings: AdaptSettings = SETTINGS,
+        architecture: str = "llama", report=lambda _: None) -> Model:  # type: ignore[no-untyped-def]  # fmt: skip
+    backbone = folder / "backbone"
+    if not backbone.is_dir():
+        tiny_checkpoint(backbone, architecture)
+    adapt(backbone=backbone, prepare=lambda _: heads, settings=settings, out=folder / "model", report=report)
+    return load_model(folder / "model")
+
+
+def test_several_heads_learn_together_over_one_backbone(tmp_path: Path) -> None:
+    model = run(tmp_path)
+    for head in ALL:
+        assert score_heads(model, [head], pad_id=1) > 0.8, head.head.name
+    assert {spec.name for spec in model.card.heads} == {"mood", "find", "say"}
+    assert read_provenance(tmp_path / "model")["trained"]["stopped"] == "steps"  # type: ignore[index]
+
+
+def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
+    model = run(tmp_path, settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
+    before = load_model(tmp_path / "backbone").backbone.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
+    assert score_heads(model, [moods()], pad_id=1) > 0.9
+
+
+def test_a_probe_of_generation_alone_has_nothing_to_learn(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no weights; use full"):
+        run(tmp_path, heads=[says()], settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
+
+
+def test_prompt_moves_nothing(tmp_path: Path) -> None:
+    model = run(tmp_path, settings=replace(SETTINGS, method="prompt"))
+    assert model.card.heads == ()
+    assert model.card.adaptation == "prompt"
+
+
+def test_an_encoder_cannot_generate(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="encoder cannot generate"):
+        run(tmp_path, heads=[says()], architecture="bert")
+
+
+def test_an_encoder_carries_the_other_heads(tmp_path: Path) -> None:
+    assert score_heads(run(tmp_path, heads=[moods(), finds()], architecture="bert"), [moods()], pad_id=1) > 0.9
+
+
+def test_an_interrupted_adaptation_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if progress.done == progress.total // 2:
+            raise Killed
+
+    short = replace(SETTINGS, epochs=4)
+    whole = run(tmp_path / "whole", settings=short)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", settings=short, report=kill)
+    assert not (tmp_path / "parts" / "model").exists()
+    resumed = run(tmp_path / "parts", settings=short)
+    assert all(torch.equal(one, two) for one, two in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_every_row_is_seen_once_an_epoch() -> None:
+    steps = plan_steps(ALL, epochs=2, tokens_per_batch=40, seed=3)
+    for number, head in enumerate(ALL):
+        rows = [row for which, part in steps if which == number for row in part]
+        assert sorted(rows) == sorted([*range(len(head.train))] * 2)
+    assert steps != plan_steps(ALL, epochs=2, tokens_per_batch=40, seed=4)
+
+
+def test_learning_rates_fall_with_size() -> None:
+    """BERT's authors fine-tune 110M parameters with 2e-5 to 5e-5 (Devlin et al., 2019, appendix A.3)."""
+    assert 2e-5 <= default_learning_rate("full", 110_000_000) <= 5.1e-5
+    assert default_learning_rate("full", 7_000_000) == pytest.approx(5e-4)
