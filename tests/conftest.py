@@ -1,4 +1,4 @@
-"""What every test gets: no network beyond this machine, no caches of the person who runs it, real data only where named."""
+"""What every test gets: no network, no caches of the person who runs it, real data only where named."""
 
 import os
 import socket

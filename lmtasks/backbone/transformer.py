@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedConfig,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from lmtasks.errors import UsageError
 
@@ -123,6 +124,7 @@ def load_backbone(folder: Path) -> Backbone:
     Raises:
         UsageError: no configuration, no weights, or weights that do not fit the configuration.
     """
+    disable_progress_bar()  # progress is a callback here, and loading is quick
     config = read_config(folder)
     traits = traits_of(config)
     loader = LOADERS[traits.own_head or (traits.kind if traits.kind != "encoder" else "")]

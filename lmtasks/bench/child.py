@@ -51,7 +51,7 @@ def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
 
 def _measure(told: "Json", open_engine: Open | None) -> "Json":
     started = time.perf_counter()
-    names = SHARED[:1] if open_engine else (*SHARED, *LIBRARIES[str(told["runtime"])])
+    names = SHARED[:1] if open_engine else (*SHARED, *LIBRARIES.get(str(told["runtime"]), ()))
     for name in names:
         importlib.import_module(name)
     import_seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ ROUND_RESOLUTIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """When timing ends: after the least calls and seconds, at the end of a pass; but never long after `most_seconds`."""
+    """When timing ends: after the least calls and seconds, at the end of a pass; never long after `most_seconds`."""
 
     least_calls: int = 7
     least_seconds: float = 0.0

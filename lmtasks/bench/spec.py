@@ -1,17 +1,12 @@
 """What a child process is told: which variant to open, on what to time it, for how long. A JSON file carries it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload
-from lmtasks.errors import WorkError, unknown
+from lmtasks.errors import WorkError
 from lmtasks.records import Json
-
-RuntimeName = Literal["torch", "torch-compile", "onnx"]
-RUNTIMES: Mapping[str, RuntimeName] = {name: name for name in get_args(RuntimeName)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +17,10 @@ class SpeedSpec:
     """Goes into the record as it is: {"name", "model", "adaptation", "runtime", "device", "precision", "threads"}."""
     ref: Path
     """The model or package folder."""
-    runtime: RuntimeName
+    runtime: str
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: str | None = None
+    """None: the runtime's own choice (fp32 in torch, what a package was exported in)."""
     threads: int
     """For the runtime, BLAS and the copy of `limits` alike."""
     workloads: tuple[Workload, ...]
@@ -56,9 +52,6 @@ class SpeedSpec:
 
 def spec_from_json(record: Json) -> SpeedSpec:
     """What `as_json` gave."""
-    runtime = str(record["runtime"])
-    if runtime not in RUNTIMES:
-        raise unknown("runtime", runtime, RUNTIMES)
     variant, workloads, settings = record["variant"], record["workloads"], record["settings"]
     assert isinstance(variant, dict)  # written by as_json, read by the child it was written for
     assert isinstance(workloads, list)
@@ -66,9 +59,9 @@ def spec_from_json(record: Json) -> SpeedSpec:
     return SpeedSpec(
         variant=variant,
         ref=Path(str(record["ref"])),
-        runtime=RUNTIMES[runtime],
+        runtime=str(record["runtime"]),
         device=str(record["device"]),
-        precision=str(record["precision"]),
+        precision=None if record["precision"] is None else str(record["precision"]),
         threads=int(str(record["threads"])),
         workloads=tuple(Workload.from_json(workload) for workload in workloads),
         settings=SpeedSettings(**{**settings, "batch_sizes": tuple(settings["batch_sizes"])}),

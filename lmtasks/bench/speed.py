@@ -17,7 +17,7 @@ from lmtasks.errors import UsageError
 from lmtasks.records import Json
 
 Answer = Callable[[Sequence[WorkRequest]], int]
-"""Answers requests; returns how many units were done: examples, or new tokens of a generation."""
+"""Answers requests; returns how many units were done: requests, or new tokens of a generation."""
 
 PERCENTILES = (50, 90, 99)
 MEDIAN_CALLS = 7
@@ -33,7 +33,7 @@ class SpeedSettings:
     """Passes go on at least so long for each workload and batch size."""
     most_seconds: float = 30.0
     """A pass is cut here, which the record's note says."""
-    most_warm_up_seconds: float = 3.0
+    most_warm_up_seconds: float = 2.0
     limits_seconds: float = 0.5
 
     def __post_init__(self) -> None:

@@ -60,9 +60,9 @@ class Workload:
             raise UsageError(f"the workload of {self.task} has kind 'head' but names no head.")
 
     @property
-    def unit(self) -> Literal["examples/s", "tokens/s"]:
-        """What its throughput counts: new tokens of a generation, otherwise examples."""
-        return "tokens/s" if self.kind == "generate" else "examples/s"
+    def unit(self) -> Literal["requests/s", "tokens/s"]:
+        """What its throughput counts: new tokens of a generation, otherwise requests (a text, a window, a choice)."""
+        return "tokens/s" if self.kind == "generate" else "requests/s"
 
     def as_json(self) -> Json:
         """Ready for a JSON file."""

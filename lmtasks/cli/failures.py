@@ -1,7 +1,7 @@
 """How a command ends that could not be carried out: one sentence on standard error, and an exit code.
 
-    2  the command, a file or an option is wrong        130  interrupted
-    1  the work failed                                    3  a gate said no
+2  the command, a file or an option is wrong        130  interrupted
+1  the work failed                                    3  a gate said no
 """
 
 import errno
@@ -49,7 +49,7 @@ def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
     except BrokenPipeError:
         _close_output()
         return 0  # whoever read our output has seen enough
-    except Exception as error:  # noqa: BLE001  # the border to the person: nothing may end in a traceback unasked
+    except Exception as error:  # the border to the person: nothing may end in a traceback unasked
         if debug:
             raise
         failure = failure_of(error)

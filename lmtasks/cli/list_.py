@@ -21,9 +21,7 @@ def command(
 def _tasks() -> None:
     from lmtasks.task.index import default_index
 
-    rows = [
-        (entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in default_index().entries()
-    ]
+    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in default_index().entries()]
     print_table(("task", "kind", "language", "data", "about"), rows)
 
 
@@ -48,8 +46,14 @@ def _metrics() -> None:
 
     scales = {"fraction": "0-1", "points": "0-100", "raw": "raw"}
     rows = [
-        (name, scales[spec.scale], "higher" if spec.higher_is_better else "lower", ", ".join(spec.takes), spec.description)
-        for name, spec in METRICS.items()
+        (
+            name,
+            scales[line.scale],
+            "higher" if line.higher_is_better else "lower",
+            ", ".join(line.takes),
+            line.description,
+        )
+        for name, line in METRICS.items()
     ]
     print_table(("metric", "scale", "better", "scores", "about"), rows)
 

@@ -6,12 +6,19 @@ from typing import Annotated
 
 import typer
 
-from lmtasks.cli import list_, pretrain, validate
+from lmtasks.cli import adapt, compare, eval, list_, predict, pretrain, report, validate
+from lmtasks.cli import run as run_
 from lmtasks.cli.failures import guarded
 from lmtasks.cli.quiet import quiet_libraries
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "run": run_.command,
     "pretrain": pretrain.command,
+    "adapt": adapt.command,
+    "eval": eval.command,
+    "compare": compare.command,
+    "report": report.command,
+    "predict": predict.command,
     "list": list_.command,
     "validate": validate.command,
 }
@@ -29,7 +36,7 @@ for _name, _command in COMMANDS.items():
 @app.callback()
 def _root(
     _version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; any command takes it.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback; any command takes it.")] = False,
 ) -> None:
     """Which model, adapted how, running on what, is best for my tasks on my machine?"""
 
@@ -55,9 +62,8 @@ def run(arguments: list[str]) -> int:
         return 0
     quiet_libraries(debug=debug)
     command = next((argument for argument in ours if argument in COMMANDS), "")
-    return guarded(
-        lambda: app(args=[*ours, *rest] or ["--help"], prog_name="lmtasks", standalone_mode=False), command=command, debug=debug
-    )
+    words = [*ours, *rest] or ["--help"]
+    return guarded(lambda: app(args=words, prog_name="lmtasks", standalone_mode=False), command=command, debug=debug)
 
 
 if __name__ == "__main__":

@@ -44,14 +44,18 @@ def one_of(option: str, allowed: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
-def _batch_size(text: str) -> int:
-    """`auto` is 0: as many rows as the token budget of a batch allows."""
-    if text == "auto":
-        return 0
+def batch_rows(batch_size: str) -> int | None:
+    """`--batch-size`: rows of a batch at most; None for `auto`, as many as the token budget of a batch allows.
+
+    >>> batch_rows("16"), batch_rows("auto")
+    (16, None)
+    """
+    if batch_size == "auto":
+        return None
     try:
-        return whole("--batch-size", at_least=1)(text)
+        return whole("--batch-size", at_least=1)(batch_size)
     except UsageError:
-        raise UsageError(f"--batch-size must be auto or a whole number of at least 1, was {text!r}.") from None
+        raise UsageError(f"--batch-size must be auto or a whole number of at least 1, was {batch_size!r}.") from None
 
 
 Models = Annotated[
@@ -64,7 +68,7 @@ Models = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("--model", metavar="MODEL", help="Model or package folder, shipped name, or Hub id (with @revision)."),
+    typer.Option("--model", metavar="MODEL", help="Model or package folder, shipped name, or Hub id with @revision."),
 ]
 Backbone = Annotated[
     str, typer.Option("--backbone", metavar="MODEL", help="The same, or a family with sizes: llama:width=256,layers=6.")
@@ -80,11 +84,24 @@ Data = Annotated[
 ]
 Text = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --data that holds the text.")]
 Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of --data with a second text.")]
-Label = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="Column of --data that holds the label.")
+Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of --data that holds the label.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="What --data is called as a task; a head of that name answers it. Default: the file's name.",
+    ),
+]
+LabelMap = Annotated[
+    str,
+    typer.Option(
+        "--label-map", metavar="MAP", help="What a checkpoint's own labels mean: LABEL_0=negative,LABEL_1=positive."
+    ),
 ]
 Language = Annotated[
-    str, typer.Option("--language", metavar="CODE", help="Language of the answers to --data: en, zh, ...")
+    str | None,
+    typer.Option("--language", metavar="CODE", help="Language of the answers to --data; default: guessed."),
 ]
 DataRoot = Annotated[
     Path | None,
@@ -115,9 +132,12 @@ Runtimes = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")]
 Precision = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--precision", metavar="NAME", parser=one_of("--precision", PRECISIONS), help=f"{', '.join(PRECISIONS)}."
+        "--precision",
+        metavar="NAME",
+        parser=one_of("--precision", PRECISIONS),
+        help=f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.",
     ),
 ]
 Threads = Annotated[
@@ -130,10 +150,7 @@ Threads = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int,
-    typer.Option(
-        "--batch-size", metavar="NUMBER", parser=_batch_size, help="Rows of a batch at most, or auto: by their length."
-    ),
+    str, typer.Option("--batch-size", metavar="NUMBER", help="Rows of a batch at most, or auto: by their length.")
 ]
 NumFewshot = Annotated[
     int | None,

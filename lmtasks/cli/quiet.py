@@ -25,6 +25,8 @@ def quiet_libraries(*, debug: bool) -> None:
     ours.setLevel(logging.INFO)
     if debug:
         return
+    if not sys.stderr.isatty():  # on a terminal a download of gigabytes shows its bar
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore")

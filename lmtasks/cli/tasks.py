@@ -28,6 +28,7 @@ class OwnData:
     text: str
     label: str | None
     pair: str | None = None
+    name: str | None = None
     language: str | None = None
 
 
@@ -50,6 +51,7 @@ def chosen_tasks(
     text: str,
     label: str | None,
     pair: str | None = None,
+    name: str | None = None,
     language: str | None = None,
     trust_code: bool = False,
     use: Literal["score", "train"] = "score",
@@ -62,11 +64,15 @@ def chosen_tasks(
     if data is not None:
         if tasks:
             raise UsageError("--tasks and --data both say what the task is; give one of them.")
-        return (own_data_task(OwnData(file=data, text=text, label=label, pair=pair, language=language), use=use),)
-    if label is not None or pair is not None:
-        raise UsageError("--label and --pair name columns of --data, which is not given.")
+        return (
+            own_data_task(OwnData(file=data, text=text, label=label, pair=pair, name=name, language=language), use=use),
+        )
+    if label is not None or pair is not None or name is not None:
+        raise UsageError("--label, --pair and --name describe --data, which is not given.")
     if not tasks:
-        raise UsageError("give --tasks (names, globs or files; see `lmtasks list tasks`), or --data with your own file.")
+        raise UsageError(
+            "give --tasks (names, globs or files; see `lmtasks list tasks`), or --data with a file of yours."
+        )
     from lmtasks.task.index import default_index
 
     return default_index().find(tasks, trust_code=trust_code)
@@ -90,6 +96,7 @@ def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> 
         label=own.label,
         labels=() if own.label is None else _labels(rows, own.label, own.file),
         pair=own.pair,
+        name=own.name,
         language=own.language or _language([str(row[own.text]) for row in rows[:GUESS_ROWS]]),
         use=use,
     )
@@ -128,7 +135,9 @@ def _labels(rows: Sequence[Row], column: str, data: Path) -> tuple[str, ...]:
         raise UsageError(f"column {column!r} of {data} holds {len(values)} value; a label column has at least two.")
     numbers = all(isinstance(value, int | float) for value in values)
     ordered = sorted(values, key=lambda value: (float(str(value)) if numbers else 0.0, str(value)))
-    return tuple(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in ordered)
+    return tuple(
+        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in ordered
+    )
 
 
 def _language(texts: Sequence[str]) -> str:

@@ -83,7 +83,9 @@ def _is_plan(ref: str) -> bool:
 def _task(task: Task, data: DataOptions) -> None:
     from lmtasks.evaluation.outcome import metrics_for
 
-    print(f"task {task.name}: {task.kind}, {task.language}, hash {task.hash}" + (f" ({task.file})" if task.file else ""))
+    print(
+        f"task {task.name}: {task.kind}, {task.language}, hash {task.hash}" + (f" ({task.file})" if task.file else "")
+    )
     if task.about:
         print(f"  {task.about}")
     task.require_supported()
@@ -180,7 +182,9 @@ def _plan(ref: str, *, trust_code: bool) -> None:
     for variant in plan.variants:
         answered = len(variant.tasks) or len(tasks)
         cells += answered * len(plan.seeds)
-        what = ", ".join(variant.baseline) or f"{variant.model} on {variant.runtime} {variant.device} {variant.precision}"
+        what = (
+            ", ".join(variant.baseline) or f"{variant.model} on {variant.runtime} {variant.device} {variant.precision}"
+        )
         print(f"  variant {variant.name}: {what}, {answered} tasks")
     seeds = f", seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else ""
     limit = f", the first {plan.limit} rows of each task" if plan.limit else ""

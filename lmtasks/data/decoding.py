@@ -9,9 +9,9 @@ from lmtasks.errors import UsageError
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
-# Most byte pairs are *some* character of GB18030, so that Latin-1, Big5 or Shift JIS often pass for it. They come out as
-# characters that hardly anybody writes: of those beyond ASCII, up to a third are in GB2312 (which holds the common ones)
-# or marks. Of simplified Chinese nearly all are, of traditional Chinese six in ten.
+# Most byte pairs are *some* character of GB18030, so that Latin-1, Big5 or Shift JIS often pass for it. They come out
+# as characters that hardly anybody writes: of those beyond ASCII, up to a third are marks or in GB2312, which holds the
+# common ones. Of simplified Chinese nearly all are, of traditional Chinese six in ten.
 LEAST_COMMON_SHARE = 0.5
 
 

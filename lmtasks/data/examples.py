@@ -7,7 +7,14 @@ One task file serves both ways to solve a task. A classification, span or taggin
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmtasks.data.encode import classification_row, continuation_row, seq2seq_row, span_windows
+from lmtasks.data.encode import (
+    ContinuationRow,
+    classification_row,
+    continuation_row,
+    rolling_windows,
+    seq2seq_row,
+    span_windows,
+)
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
@@ -76,7 +83,7 @@ def head_examples(
     if data.train is None or data.validation is None:
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
     kind = HEAD_OF_KIND[task.kind]
-    encode = ENCODERS["seq2seq" if decodes and kind == "generation" else kind]
+    encode = ENCODERS[task.kind if task.kind in ENCODERS else "seq2seq" if decodes else "generation"]
     parts: list[tuple[Example, ...]] = []
     truncated = 0
     for rows in (data.train, data.validation):
@@ -133,24 +140,40 @@ def _span(
 def _generation(
     task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
 ) -> tuple[Sequence[Example], bool]:
+    del causal
+    prompt = build_prompt(task, row, row_number=number)
+    encoded = continuation_row(
+        context=prompt.context,
+        target=prompt.delimiter + prompt.target,
+        tokenizer=tokenizer,
+        max_length=max_length + 1,  # the last token is only predicted
+        end=True,
+    )
+    return (_next_tokens(encoded),), encoded.truncated
+
+
+def _language_modelling(
+    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
+) -> tuple[Sequence[Example], bool]:
+    """The windows that the text is scored in."""
     del number, causal
-    if task.kind == "language_modelling":
-        context, target = "", scored_text(task, row)
-    else:
-        prompt = build_prompt(task, row)
-        context, target = prompt.context, prompt.delimiter + prompt.target
-    encoded = continuation_row(context=context, target=target, tokenizer=tokenizer, max_length=max_length, end=True)
-    ids = (*encoded.context_ids, *encoded.target_ids)
-    hidden = len(encoded.context_ids) - 1
-    example = Example(ids=ids[:-1], targets=(*[IGNORED] * hidden, *encoded.target_ids))
-    return (example,), encoded.truncated
+    prefix = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
+    if prefix is None:
+        raise UsageError(f"task {task.name}: a text's first token needs a first or end token before it.")
+    ids = tokenizer.encode(scored_text(task, row), special=True)
+    return [_next_tokens(window) for window in rolling_windows(ids, prefix=prefix, max_length=max_length)], False
+
+
+def _next_tokens(row: ContinuationRow) -> Example:
+    ids = (*row.context_ids, *row.target_ids)
+    return Example(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
 
 
 def _seq2seq(
     task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
 ) -> tuple[Sequence[Example], bool]:
-    del number, causal
-    prompt = build_prompt(task, row)
+    del causal
+    prompt = build_prompt(task, row, row_number=number)
     encoded = seq2seq_row(context=prompt.context, target=prompt.target, tokenizer=tokenizer, max_length=max_length)
     start = tokenizer.pad
     example = Example(
@@ -162,6 +185,7 @@ def _seq2seq(
 ENCODERS: Mapping[str, Encoder] = {
     "classification": _classification,
     "span": _span,
+    "language_modelling": _language_modelling,
     "generation": _generation,
     "seq2seq": _seq2seq,
 }

@@ -6,13 +6,13 @@ itself, in the branch `refs/convert/parquet`: those files are fetched by `huggin
 """
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lmtasks.data.files import BUILDERS, SUFFIXES
+from lmtasks.data.hub_cache import cached_builder, cached_files
 from lmtasks.data.local import read_local, split_parts
 from lmtasks.data.mirror import SHARD, LocalSet, names_of
 from lmtasks.data.options import DataOptions
@@ -28,8 +28,6 @@ SCRIPT = "Dataset scripts are no longer supported"
 """How `datasets` begins its refusal."""
 PARTIAL = "partial-"
 """Prefix of a split's folder in the converted branch when only its first 5 GB are there."""
-
-COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +71,28 @@ def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None"
         return None
 
 
+def _or_refuse_cache(builder: "DatasetBuilder", source: Source) -> tuple["DatasetBuilder", str]:
+    """The builder, and how `where` ends. When the Hub fails `datasets` takes the newest thing in its cache, whatever
+    its revision; only the same revision will do."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    if not isinstance(builder, Cache):
+        return builder, ""
+    same = cached_builder(source)
+    if same is None:
+        raise WorkError(
+            f"data set {_name(source)} could not be fetched from the Hub, and the cache has only another revision of "
+            "it. Check the network and HF_ENDPOINT, or read it from a local mirror with --data-root."
+        )
+    log.warning("%s could not be fetched from the Hub; read from the cache of an earlier run", _name(source))
+    return same, ", cached"
+
+
 def _read_builder(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:
-    where = f"Hub data set {_name(source)} at {str(builder.hash)[:12]}"
-    # Slices need to know how long the split is, so they are not streamed.
-    if limit is not None and all(not cut for _, cut in split_parts(source.split)) and "+" not in source.split:
+    builder, cached = _or_refuse_cache(builder, source)
+    where = _where(builder, source) + cached
+    # Slices need to know how long the split is, and sums are several streams, so neither is streamed.
+    if limit is not None and not cached and split_parts(source.split) == ((source.split, ""),):
         return [dict(row) for row in builder.as_streaming_dataset(split=source.split).take(limit)], where
     builder.download_and_prepare()
     return _prepared(builder, source, limit=limit), where
@@ -88,34 +104,17 @@ def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -
 
 
 def _read_cached(source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:
-    """What an earlier run left in the caches. `Cache` is what `datasets` itself uses where HF_HUB_OFFLINE is set;
-    that variable is read when it is imported, too early for an option."""
-    from datasets.packaged_modules.cache.cache import Cache
-
-    files = _converted_in_cache(source)
+    files = cached_files(source, revision=CONVERTED)
     if files:
         local = _converted_set(source, files)
         return read_local(local, source.split, limit=limit)[0], f"{local.where}, cached"
-    try:
-        builder = Cache(
-            repo_id=source.path,
-            dataset_name=source.path.split("/")[-1],
-            config_name=source.name,
-            version="auto",
-            hash="auto",
-        )
-    except ValueError as error:
+    builder = cached_builder(source)
+    if builder is None:
         raise UsageError(
             f"data set {_name(source)} is not on this machine, and --offline forbids to fetch it; run once without "
             f"--offline, or lay it under --data-root as {source.path}/<split>.parquet."
-        ) from error
-    commit = str(builder.hash)
-    if source.revision and COMMIT.fullmatch(source.revision) and not commit.startswith(source.revision):
-        raise UsageError(
-            f"of data set {_name(source)} only revision {commit[:12]} is on this machine, and --offline forbids to "
-            "fetch another; run once without --offline."
         )
-    return _prepared(builder, source, limit=limit), f"Hub data set {_name(source)} at {commit[:12]}, cached"
+    return _prepared(builder, source, limit=limit), f"{_where(builder, source)}, cached"
 
 
 def _read_converted(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
@@ -171,23 +170,6 @@ def _converted_set(source: Source, files: Mapping[str, Path]) -> LocalSet:
     )
 
 
-def _converted_in_cache(source: Source) -> Mapping[str, Path]:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
-        return {}
-    for repo in repos:
-        revision = repo.refs.get(CONVERTED)
-        if repo.repo_type == "dataset" and repo.repo_id == source.path and revision is not None:
-            return {
-                file.file_path.relative_to(revision.snapshot_path).as_posix(): file.file_path for file in revision.files
-            }
-    return {}
-
-
 def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
     """Files whose addresses (https://, hf://) a task gives under a format's name."""
     from datasets import DownloadConfig, DownloadManager
@@ -208,6 +190,10 @@ def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) 
     where = ", ".join(address for split in splits for address in names_of(given[split]))
     rows, _ = read_local(LocalSet(where=where, splits=splits, form=form), source.split, limit=limit)
     return rows, where
+
+
+def _where(builder: "DatasetBuilder", source: Source) -> str:
+    return f"Hub data set {_name(source)} at {str(builder.hash)[:12]}"
 
 
 def _name(source: Source) -> str:

@@ -225,15 +225,15 @@ class Engine(Generic[State]):
         """The prompt's last tokens, as many as the model takes beside the new ones."""
         if not request.prompt_ids:
             raise UsageError(f"request {number} has a prompt of no tokens; it needs at least one.")
-        new = request.settings.max_new_tokens
+        new, longest = request.settings.max_new_tokens, self.max_length_tokens
         # The source of an encoder-decoder takes no room from its answer.
-        room = self.max_length_tokens - (0 if self.runtime.model.kind == "encoder-decoder" else new)
-        if room < 1:
+        apart = self.runtime.model.kind == "encoder-decoder"
+        if new > (longest if apart else longest - 1):
             raise UsageError(
-                f"max_new_tokens is {new}, but {self.runtime.model.name} takes {self.max_length_tokens} tokens in all, "
-                f"prompt and answer; use at most {self.max_length_tokens - 1}."
+                f"max_new_tokens is {new}, but {self.runtime.model.name} takes {longest} tokens in all"
+                + (f"; use at most {longest}." if apart else f", prompt and answer; use at most {longest - 1}.")
             )
-        return request.prompt_ids[-room:]
+        return request.prompt_ids[-(longest if apart else longest - new) :]
 
     def _check_length(self, length: int, number: int) -> None:
         if length > self.max_length_tokens:

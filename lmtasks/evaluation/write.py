@@ -4,7 +4,7 @@
     OUT/samples-<task>.jsonl    one line an example
     OUT/statistics.json         statistics of each example and metric: what paired comparisons need
 
-Each file is written aside and renamed, results.json last: where it stands, the others stand too.
+All files are written aside and then renamed, results.json last: where it stands, the others stand too.
 Numbers that JSON has no form for (an infinite perplexity) are written as text: "inf", "-inf", "nan".
 """
 
@@ -61,7 +61,7 @@ def write_results(
     versions: Json,
     samples: bool = True,
 ) -> None:
-    """Write the scores of one model.
+    """Write the scores of one model. Results that stand in the folder are replaced, samples included.
 
     Raises:
         WorkError: the folder cannot be written to.
@@ -87,10 +87,16 @@ def write_results(
     }
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        for result in results if samples else ():
-            _write(out / f"samples-{result.task}.jsonl", (_line(sample) for sample in result.samples))
-        _write(out / STATISTICS, [_line(statistics)])
-        _write(out / RESULTS, [json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"])
+        files: dict[str, Iterable[str]] = {
+            _samples_file(result.task): (_line(sample) for sample in result.samples)
+            for result in (results if samples else ())
+        }
+        files[STATISTICS] = [_line(statistics)]
+        files[RESULTS] = [json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"]
+        old = _old_samples(out) - set(files)
+        _write_all(out, files)
+        for name in old:
+            (out / name).unlink(missing_ok=True)
 
 
 def task_record(result: TaskResult) -> Json:
@@ -135,7 +141,7 @@ def read_samples(out: Path, task: str) -> Iterator[Json]:
     Raises:
         UsageError: there are none.
     """
-    file = out / f"samples-{task}.jsonl"
+    file = out / _samples_file(task)
     if not file.is_file():
         raise UsageError(f"{out} holds no samples of {task}; were they switched off (--no-samples)?")
     with file.open(encoding="utf-8") as lines:
@@ -196,11 +202,32 @@ def _line(record: Json) -> str:
     return json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _write(file: Path, lines: Iterable[str]) -> None:
-    aside = file.with_name(file.name + ".part")
-    with aside.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
-        opened.writelines(lines)
-    aside.replace(file)
+def _samples_file(task: str) -> str:
+    return f"samples-{task}.jsonl"
+
+
+def _old_samples(out: Path) -> set[str]:
+    """The samples of results that stand in the folder already."""
+    if not (out / RESULTS).is_file():
+        return set()
+    try:
+        return {_samples_file(task) for task in _mapping(_read(out / RESULTS, "").get("results"))}
+    except (UsageError, TypeError):
+        return set()  # not ours to clean up
+
+
+def _write_all(out: Path, files: Mapping[str, Iterable[str]]) -> None:
+    """Write every file aside, then rename them in order; after a failure nothing is left of it."""
+    asides = {name: out / f"{name}.part" for name in files}
+    try:
+        for name, lines in files.items():
+            with asides[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
+                opened.writelines(lines)
+        for name, aside in asides.items():
+            aside.replace(out / name)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager

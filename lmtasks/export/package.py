@@ -1,11 +1,11 @@
 """An exported model on disk. Reading one needs neither torch nor transformers.
 
-    package.json              the model's card, precision, graphs, emitter, and the hash of every other file
-    score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
-    weights.bin               the weights of all graphs, equal ones once
-    tokenizer.json, tokenizer_config.json                 its tokenizer
-    generation.json           what a decoder reads first, and which tokens end a text
-    parity.json               the proof that it computes what the model computes
+package.json              the model's card, precision, graphs, emitter, and the hash of every other file
+score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
+weights.bin               the weights of all graphs, equal ones once
+tokenizer.json, tokenizer_config.json                 its tokenizer
+generation.json           what a decoder reads first, and which tokens end a text
+parity.json               the proof that it computes what the model computes
 """
 
 import hashlib
@@ -31,8 +31,8 @@ PRECISIONS: Mapping[Precision, str] = {
     "fp32": "the weights as they are",
     "int8": "weights in 8 bits with a scale per column, activations with a scale per row: answers do not depend on "
     "their neighbours in the batch",
-    "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on its "
-    "neighbours in the batch",
+    "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on "
+    "its neighbours in the batch",
 }
 
 GRAPHS: Mapping[GraphName, str] = {
@@ -98,7 +98,8 @@ def load_package(folder: Path) -> Package:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise UsageError(
-            f"{folder} is no exported model: it has no {MANIFEST}. Make one with `lmtasks export --model MODEL --out {folder}`."
+            f"{folder} is no exported model: it has no {MANIFEST}. "
+            f"Make one with `lmtasks export --model MODEL --out {folder}`."
         )
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
@@ -171,7 +172,8 @@ def _check_file(file: Path, facts: FileFacts) -> None:
         raise UsageError(f"the package in {file.parent} lacks {file.name}; copy it again, or export the model again.")
     if file.stat().st_size != facts.size_bytes or _facts(file).sha256 != facts.sha256:
         raise UsageError(
-            f"{file} is not the file that was exported (its hash differs); copy the package again, or export the model again."
+            f"{file} is not the file that was exported (its hash differs); "
+            "copy the package again, or export the model again."
         )
 
 

@@ -1,6 +1,7 @@
 """Reads fields of a JSON file with their types checked, and names the file where one is wrong."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +10,8 @@ from lmtasks.errors import UsageError
 from lmtasks.records import Json
 
 SCHEMA = 1
+NOT_IN_JSON = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+"""Numbers that JSON has no form for, as evaluation writes them."""
 
 
 class Fields:
@@ -33,18 +36,14 @@ class Fields:
         return value if isinstance(value, str) else self._wrong(name, "a text", value)
 
     def number(self, name: str) -> float:
-        """A number that must be there; `Infinity` and `NaN` are numbers."""
+        """A number that must be there."""
         value = self.optional_number(name)
         return value if value is not None else self._wrong(name, "a number", None)
 
     def optional_number(self, name: str) -> float | None:
         """A number, or None where the field is null or missing."""
         value = self.values.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return self._wrong(name, "a number", value)
-        return float(value)
+        return None if value is None else self._number(name, value)
 
     def flag(self, name: str) -> bool:
         """true or false."""
@@ -54,13 +53,12 @@ class Fields:
     def interval(self, name: str) -> tuple[float, float] | None:
         """Two numbers, or None where the field is null or missing."""
         value = self.values.get(name)
-        match value:
-            case None:
-                return None
-            case [int() | float() as low, int() | float() as high]:
-                return float(low), float(high)
-            case _:
-                return self._wrong(name, "two numbers", value)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != 2:
+            return self._wrong(name, "two numbers", value)
+        low, high = (self._number(name, end) for end in value)
+        return low, high
 
     def json(self, name: str) -> Json:
         """An object as it is; empty where it is missing."""
@@ -86,6 +84,13 @@ class Fields:
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings of a list; none where it is missing."""
         return tuple(str(value) for value in self._list(name))
+
+    def _number(self, name: str, value: object) -> float:
+        if isinstance(value, str) and value in NOT_IN_JSON:
+            return NOT_IN_JSON[value]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return self._wrong(name, "a number", value)
+        return float(value)
 
     def _list(self, name: str) -> list[object]:
         value = self.values.get(name)

@@ -1,5 +1,6 @@
 """Tables of scores: the main metrics of all tasks, and every metric of one."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from lmtasks.metric import METRICS
@@ -26,8 +27,7 @@ def quality_table(run: RunRecords) -> Table:
         ]
         lines.append(_line(run, variant, cells, notes, grouped=True))
     return Table(
-        id="quality",
-        caption="Quality: main metric of each task, with its 95 % interval. Fractions are given in points, 0-100.",
+        caption="The main metric of each task with its 95 % interval; fractions in points, 0-100.",
         corner="variant",
         columns=tuple(Column(title=task.name, detail=_metric_title(run, task, metric)) for task, metric in columns),
         lines=tuple(lines),
@@ -41,11 +41,11 @@ def metric_tables(run: RunRecords) -> tuple[Table, ...]:
 
 
 def variant_detail(variant: Variant) -> str:
-    """What the name may not say: the model, how it was adapted, what it ran on."""
+    """What the name does not say: the model, how it was adapted, what it ran on."""
+    said = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
     threads = f"{variant.threads} threads" if variant.threads else ""
     parts = (variant.model, variant.adaptation, variant.runtime, variant.precision, variant.device, threads)
-    shown = [part for part in dict.fromkeys(parts) if part and part not in {variant.name, "native", "none"}]
-    return ", ".join(shown)
+    return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in said)
 
 
 def name_notes(variant: Variant, notes: Notes) -> tuple[int, ...]:
@@ -64,7 +64,6 @@ def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
         cells = run.of(variant=variant.name, task=task.name)
         lines.append(_line(run, variant, [_cell(cells, m, b, notes) for m, b in zip(names, bests, strict=True)], notes))
     return Table(
-        id=f"metrics-{task.name}",
         caption=f"{task.name}: every metric",
         corner="variant",
         columns=tuple(Column(title=f"{name}{_arrow(run, task, name)}", detail=_about(name)) for name in names),
@@ -78,7 +77,7 @@ def _line(run: RunRecords, variant: Variant, cells: Sequence[Cell], notes: Notes
     group = ("baselines" if baseline else "models") if grouped else ""
     return Line(
         name=variant.name,
-        detail="" if baseline else variant_detail(variant),
+        detail=variant_detail(variant) if grouped and not baseline else "",
         cells=tuple(cells),
         group=group,
         quiet=bool(baseline),
@@ -96,7 +95,7 @@ def _cell(cells: Sequence[CellRecord], metric: str | None, at_best: str | None, 
     text = show.value(found.value, found.scale)
     return Cell(
         text=text,
-        detail=" ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), _which(cells)])),
+        detail=" · ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), _which(cells)])),
         sort=found.value,
         best=text == at_best,
         notes=tuple(dict.fromkeys(marks)),
@@ -105,7 +104,8 @@ def _cell(cells: Sequence[CellRecord], metric: str | None, at_best: str | None, 
 
 def _which(cells: Sequence[CellRecord]) -> str:
     """The baseline's name, where the variant's own does not say it."""
-    return next((cell.baseline for cell in cells if cell.baseline not in {"", cell.variant.name}), "")
+    named = (cell.baseline for cell in cells if cell.baseline.replace("-", "") != cell.variant.name.replace("-", ""))
+    return next(named, "")
 
 
 def _empty(cells: Sequence[CellRecord], marks: tuple[int, ...]) -> Cell:

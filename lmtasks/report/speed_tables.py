@@ -1,10 +1,11 @@
 """Tables of speed: one row a variant, and one row a task and variant."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
-from lmtasks.report.quality import name_notes, variant_detail
+from lmtasks.report.quality import name_notes
 from lmtasks.report.read import RunRecords, SpeedRecord, Timing, Variant
 from lmtasks.report.speeds import alone, latency_ratio, mean_ratio, speed_up, throughput_ratio, together
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
@@ -20,7 +21,8 @@ def variant_table(run: RunRecords) -> Table | None:
     notes = Notes()
     rows = [(variant, run.speeds[variant.name]) for variant in timed]
     smallest: Sequence[Callable[[SpeedRecord], float]] = (
-        lambda speed: speed.import_seconds + speed.load_seconds,
+        lambda speed: speed.import_seconds,
+        lambda speed: speed.load_seconds,
         lambda speed: speed.peak_memory_bytes,
         lambda speed: speed.size_bytes,
     )
@@ -29,41 +31,37 @@ def variant_table(run: RunRecords) -> Table | None:
     fastest = [max((pair[side] or 0.0 for pair in ratios), default=0.0) for side in (0, 1)]
     lines = []
     for (variant, speed), pair in zip(rows, ratios, strict=True):
-        ready = speed.import_seconds + speed.load_seconds
         marks = [notes.number(f"{variant.name}: {note}") for note in speed.notes]
         lines.append(
             Line(
                 name=variant.name,
-                detail=variant_detail(variant),
                 notes=(*name_notes(variant, notes), *marks),
                 cells=(
                     *(
                         Cell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
                         for side, times in enumerate(pair)
                     ),
-                    Cell(
-                        text=show.duration(ready),
-                        detail=f"{show.duration(speed.load_seconds)} of it loading",
-                        sort=ready,
-                        best=ready == least[0],
+                    *(
+                        Cell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
+                        for side, seconds in enumerate((speed.import_seconds, speed.load_seconds))
                     ),
                     Cell(
                         text=show.size(speed.peak_memory_bytes),
                         sort=speed.peak_memory_bytes,
-                        best=speed.peak_memory_bytes == least[1],
+                        best=speed.peak_memory_bytes == least[2],
                     ),
-                    Cell(text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[2]),
+                    Cell(text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[3]),
                 ),
             )
         )
     return Table(
-        id="variants",
         caption="Each variant in a fresh process of its own. Ratios are geometric means over the tasks.",
         corner="variant",
         columns=(
             Column(title="latency", detail="× torch, batch 1"),
             Column(title="throughput", detail="× torch, largest batch"),
-            Column(title="ready in", detail="imports and loading"),
+            Column(title="imports"),
+            Column(title="loading"),
             Column(title="peak memory", detail="beyond the imports"),
             Column(title="on disk", detail="what was loaded"),
         ),
@@ -108,20 +106,22 @@ def timing_table(run: RunRecords) -> Table | None:
                     ),
                 )
             )
-    if any(cell.text == show.MISSING for line in lines for cell in line.cells[:3]):
+    columns = (
+        Column(title="p50", detail="batch 1"),
+        Column(title="p90", detail="batch 1"),
+        Column(title="p99", detail="batch 1"),
+        Column(title="throughput", detail=_batches(run)),
+        Column(title="× torch", detail="throughput"),
+    )
+    missing = [all(line.cells[place].text in {show.MISSING, NOT_TIMED} for line in lines) for place in (0, 1, 2)]
+    kept = [place for place in range(len(columns)) if place >= len(missing) or not missing[place]]
+    if any(line.cells[place].text == show.MISSING for line in lines for place in kept if place < len(missing)):
         notes.number("a percentile is printed only with enough calls: p50 needs 7, p90 44, p99 459")
     return Table(
-        id="timings",
         caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens.",
         corner="variant",
-        columns=(
-            Column(title="p50", detail="batch 1"),
-            Column(title="p90", detail="batch 1"),
-            Column(title="p99", detail="batch 1"),
-            Column(title="throughput", detail=_batches(run)),
-            Column(title="× torch", detail="throughput"),
-        ),
-        lines=tuple(lines),
+        columns=tuple(columns[place] for place in kept),
+        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in kept)) for line in lines),
         notes=notes.texts,
     )
 
@@ -158,8 +158,8 @@ def _asked(timing: Timing | None) -> str:
     if timing is None:
         return ""
     return {
-        "head": "one answer of a head",
-        "score": "one text scored",
+        "head": "one text or window through a head",
+        "score": "one text or choice scored",
         "generate": f"{timing.new_tokens} new tokens, no fewer",
     }.get(timing.kind, timing.kind)
 

@@ -50,9 +50,10 @@ def against_trivial(run: RunRecords) -> tuple[str, ...]:
         if behind:
             who = _list([f"{v.name} ({_shown(s)})" for v, s in behind])
             verb = "does" if len(behind) == 1 else "do"
+            which = next((c.baseline for c in run.of(variant=baseline.name, task=task.name)), baseline.name)
+            answered = f"{which} ({show.value(theirs.value, theirs.scale)} {main_metric(run, task)})"
             fails.append(
-                f"On {task.name}, {who} {verb} not beat the trivial answer {baseline.name} "
-                f"({show.value(theirs.value, theirs.scale)}, {main_metric(run, task)}) by more than its interval."
+                f"On {task.name}, {who} {verb} not beat the trivial answer, {answered}, by more than its interval."
             )
     if not compared:
         return ("No trivial answer was scored beside a model.",)
@@ -92,7 +93,7 @@ def _choice(run: RunRecords, candidates: Sequence[Variant], keeping: Sequence[Va
     if not keeping:
         least = min(candidates, key=lambda variant: len(losses[variant.name]))
         return (
-            f"No variant stays within the best one's interval {on_tasks}; {least.name} comes nearest, "
+            f"No variant stays within the interval of the best {on_tasks}; {least.name} comes nearest, "
             f"outside it only on {_list([f'{task.name} ({by})' for task, by in losses[least.name]])}."
         )
     if len(keeping) == len(candidates):

@@ -47,7 +47,6 @@ class Line:
 class Table:
     """Rows under columns; `corner` is the title above the rows' names."""
 
-    id: str
     caption: str
     corner: str
     columns: tuple[Column, ...]

@@ -73,5 +73,6 @@ def no_scores(rows: int, columns: int) -> TokenScores:
 def join_scores(parts: Sequence[TokenScores]) -> TokenScores:
     """Scores of consecutive rows, put together."""
     return TokenScores(
-        logprobs=np.concatenate([part.logprobs for part in parts]), greedy=np.concatenate([part.greedy for part in parts])
+        logprobs=np.concatenate([part.logprobs for part in parts]),
+        greedy=np.concatenate([part.greedy for part in parts]),
     )

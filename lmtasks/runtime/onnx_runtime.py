@@ -163,14 +163,14 @@ class OnnxRuntime:
         feeds = {name: self._value(array) for name, array in given.items() if name in takes}
         try:
             return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
-        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common base but Exception
+        except Exception as error:  # onnxruntime's errors have no common base but Exception
             shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
             reason = str(error).strip().splitlines()[0]
-            raise WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}") from error
+            raise WorkError(
+                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
+            ) from error
 
-    def _append(
-        self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools
-    ) -> tuple[OnnxState, Floats32]:
+    def _append(self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools) -> tuple[OnnxState, Floats32]:
         logits, present = self._decode("decoder", {"ids": ids, "mask": mask}, past)
         return OnnxState(past=present, mask=mask), logits
 
@@ -191,7 +191,9 @@ class OnnxRuntime:
         outputs = self._run("encoder", {"source_ids": source.ids, "source_mask": source.mask, "ids": start}, names)
         by_name = dict(zip(names, outputs, strict=True))
         past = {
-            name.replace("present_", "past_", 1): value for name, value in by_name.items() if name.startswith("present_")
+            name.replace("present_", "past_", 1): value
+            for name, value in by_name.items()
+            if name.startswith("present_")
         }
         cross = {name: value for name, value in by_name.items() if name.startswith("cross_")}
         return OnnxState(past=past, mask=source.mask, cross=cross), _array(by_name["logits"])
@@ -206,9 +208,7 @@ class OnnxRuntime:
         }
 
     def _pick(self, past: "Mapping[str, OrtValue]", rows: Ints, *, first: int = 0) -> "dict[str, OrtValue]":
-        return {
-            name: self._value(np.ascontiguousarray(value.numpy()[rows, :, first:])) for name, value in past.items()
-        }
+        return {name: self._value(np.ascontiguousarray(value.numpy()[rows, :, first:])) for name, value in past.items()}
 
 
 def _array(value: "OrtValue") -> Floats32:

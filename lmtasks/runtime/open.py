@@ -1,8 +1,10 @@
 """From a folder to a runtime; and what can run here."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, cast
 
@@ -57,7 +59,7 @@ def open_runtime(
         threads: inside an operator; None: as many as the process may use.
 
     Raises:
-        UsageError: the folder does not suit the runtime, or this machine cannot run it so. Nothing is replaced silently.
+        UsageError: the folder does not suit the runtime, or this machine cannot run it so. Nothing is replaced.
         WorkError: the weights or graphs cannot be loaded.
     """
     if runtime not in OPENERS:
@@ -81,16 +83,19 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
     package = load_package(wanted.ref)
     if wanted.precision not in {None, package.precision}:
         raise UsageError(
-            f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package runs in "
-            f"the precision it was exported in: `lmtasks export --precision {wanted.precision}` makes another one."
+            f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package "
+            "runs in the precision it was exported in: "
+            f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
     from lmtasks.runtime.onnx_runtime import OnnxRuntime
 
-    return cast("Runtime[object]", OnnxRuntime(package, threads=wanted.threads))  # its states are nobody else's business
+    return cast(
+        "Runtime[object]", OnnxRuntime(package, threads=wanted.threads)
+    )  # its states are nobody else's business
 
 
 def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
-    name: RuntimeName = "torch-compile" if compiled else "torch"
+    name: Literal["torch", "torch-compile"] = "torch-compile" if compiled else "torch"
     if is_package(wanted.ref):
         raise UsageError(
             f"{wanted.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {name} the model "
@@ -99,7 +104,8 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
     info = _torch_info(name)
     if wanted.device not in info.devices:
         raise UsageError(
-            f"{name} cannot compute on {wanted.device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. {info.note}"
+            f"{name} cannot compute on {wanted.device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. "
+            f"{info.note}"
         )
     precision = wanted.precision or "fp32"
     if precision not in info.precisions:
@@ -135,8 +141,6 @@ OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {
 
 def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
     import torch
-    from torch._inductor import cpp_builder
-    from torch._inductor.exc import InvalidCxxCompiler
 
     about = "PyTorch" if name == "torch" else "PyTorch, compiled by torch.compile for the shapes that it meets"
     devices, notes = ["cpu"], []
@@ -145,12 +149,9 @@ def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
     fast_bf16 = torch.cpu._is_avx512_bf16_supported() or "cuda" in devices
     if not fast_bf16:
         notes.append("bf16 needs a processor with AVX-512 BF16.")
-    if name == "torch-compile":
-        try:
-            cpp_builder.get_cpp_compiler()
-        except InvalidCxxCompiler:
-            devices.remove("cpu")
-            notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
+    if name == "torch-compile" and not any(map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++", "c++"))):
+        devices.remove("cpu")
+        notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
     return RuntimeInfo(
         name=name,
         about=about,
@@ -163,18 +164,14 @@ def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
 
 def _onnx_info() -> RuntimeInfo:
     about = "ONNX Runtime, over packages made by `lmtasks export`"
-    found = _version("onnxruntime")
-    if not found:
+    if find_spec("onnxruntime") is None:
         note = "onnxruntime is not installed; `pip install onnxruntime`."
         return RuntimeInfo(name="onnx", about=about, version="", devices=(), precisions=(), note=note)
-    return RuntimeInfo(name="onnx", about=about, version=found, devices=("cpu",), precisions=tuple(PRECISIONS))
+    import onnxruntime
 
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
+    return RuntimeInfo(
+        name="onnx", about=about, version=onnxruntime.__version__, devices=("cpu",), precisions=tuple(PRECISIONS)
+    )
 
 
 def _weight_bytes(folder: Path) -> int:

@@ -41,7 +41,7 @@ def open_session(file: Path, *, threads: int) -> "InferenceSession":
         session = onnxruntime.InferenceSession(
             str(file), options, providers=[PROVIDER], disabled_optimizers=list(DISABLED)
         )
-    except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common base but Exception
+    except Exception as error:  # onnxruntime's errors have no common base but Exception
         reason = str(error).strip().splitlines()[0]
         raise WorkError(f"onnxruntime {onnxruntime.__version__} cannot open {file}: {reason}") from error
     if session.get_providers() != [PROVIDER]:

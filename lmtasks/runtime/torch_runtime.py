@@ -5,7 +5,7 @@ Axes: B batch, T time, D width, V vocabulary, N scored positions.
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from lmtasks.errors import UsageError
@@ -27,6 +27,8 @@ LOGITS_BYTES = 64 * 2**20
 SPAN_PADDING = -1e4
 """Logit of a padded position in a span head's answer; no softmax sees it."""
 
+DecodingCache = DynamicCache | EncoderDecoderCache
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -34,7 +36,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class TorchState:
     """Where each row stands. Nothing in it is changed by later steps, so a state may be continued more than once."""
 
-    cache: Cache
+    cache: DecodingCache
     mask: Tensor
     """(B, P): which columns of the cache are tokens; of an encoder-decoder, (B, S): which of the source are."""
     encoded: Tensor | None = None
@@ -124,8 +126,7 @@ class TorchRuntime:
             if decodes:
                 start = torch.full((ids.shape[0], 1), self._start, device=ids.device)
                 encoded = self._model.encode(ids, mask)
-                called = {"encoder_outputs": BaseModelOutput(last_hidden_state=encoded), "attention_mask": mask.long()}
-                read, cache = self._read({**called, "decoder_input_ids": start})
+                read, cache = self._read(_pair_inputs(encoded, mask, start))
                 return TorchState(cache=cache, mask=mask, encoded=encoded), self._next(read)
             read, cache = self._read(self._model.backbone.inputs(ids, mask))
             return TorchState(cache=cache, mask=mask), self._next(read)
@@ -136,12 +137,7 @@ class TorchRuntime:
         cache = _fork(state.cache)
         with self._computing():
             if state.encoded is not None:
-                called = {
-                    "encoder_outputs": BaseModelOutput(last_hidden_state=state.encoded),
-                    "attention_mask": state.mask.long(),
-                    "decoder_input_ids": new,
-                }
-                read, cache = self._read(called, cache)
+                read, cache = self._read(_pair_inputs(state.encoded, state.mask, new), cache)
                 return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), self._next(read)
             mask = functional.pad(state.mask, (0, 1), value=True)
             inputs = self._model.backbone.inputs(new, mask)
@@ -178,7 +174,7 @@ class TorchRuntime:
     def _tensor(self, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.card.device)
 
-    def _read(self, called: dict[str, Tensor], cache: Cache | None = None) -> tuple[Tensor, Cache]:
+    def _read(self, called: Mapping[str, object], cache: DecodingCache | None = None) -> tuple[Tensor, DecodingCache]:
         """Run the body over new tokens: what `_logits` makes logits of, (B, D or V), at the last one, and the cache."""
         kept = {"logits_to_keep": 1} if self._keeps_last else {}
         output = self._body(**called, past_key_values=cache, use_cache=True, **kept)
@@ -257,15 +253,25 @@ def _token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return given - logits.logsumexp(1), given >= logits.amax(1)
 
 
-def _fork(cache: Cache) -> Cache:
+def _pair_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:
+    """What an encoder-decoder is called with, once its source is encoded."""
+    return {
+        "encoder_outputs": BaseModelOutput(last_hidden_state=encoded),
+        "attention_mask": mask.long(),
+        "decoder_input_ids": ids,
+    }
+
+
+def _fork(cache: DecodingCache) -> DecodingCache:
     """The same cache, to be continued apart. Layers replace their tensors when they grow, so nothing is copied."""
-    forked = copy.copy(cache)
     if isinstance(cache, EncoderDecoderCache):
-        forked.self_attention_cache = _fork(cache.self_attention_cache)
-        forked.cross_attention_cache = _fork(cache.cross_attention_cache)
-        forked.is_updated = dict(cache.is_updated)
-    else:
-        forked.layers = [copy.copy(layer) for layer in cache.layers]
+        return EncoderDecoderCache(_fork_layers(cache.self_attention_cache), _fork_layers(cache.cross_attention_cache))
+    return _fork_layers(cache)
+
+
+def _fork_layers(cache: DynamicCache) -> DynamicCache:
+    forked = copy.copy(cache)
+    forked.layers = [copy.copy(layer) for layer in cache.layers]
     return forked
 
 

@@ -31,6 +31,7 @@ def adapt_to_tasks(
     """Adapt one backbone to several tasks together and write the model folder `out`.
 
     Args:
+        tasks: those without a train split are left out.
         rows: training rows of each task at most, drawn by the settings' seed; None: all.
 
     Raises:
@@ -41,15 +42,16 @@ def adapt_to_tasks(
     from lmtasks.model.model import Model
     from lmtasks.training.adapt import adapt
 
-    if not any("train" in task.sources for task in tasks):
+    learned = trainable(tasks)
+    if not learned:
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
         tokenizer = load_tokenizer(model.folder)
         prepared = []
-        for number, task in enumerate(tasks):
-            report(Progress(stage="read the tasks", done=number, total=len(tasks), unit="tasks", note=task.name))
+        for number, task in enumerate(learned):
+            report(Progress(stage="read the tasks", done=number, total=len(learned), unit="tasks", note=task.name))
             data = load_task_data(
                 task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
             )
@@ -63,7 +65,7 @@ def adapt_to_tasks(
                     decodes=model.card.kind == "encoder-decoder",
                 )
             )
-        report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
+        report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
         return prepared
 
     return adapt(
@@ -72,7 +74,7 @@ def adapt_to_tasks(
         settings=settings,
         out=out,
         report=report,
-        provenance={"task_hashes": {task.name: task.hash for task in tasks}},
+        provenance={"task_hashes": {task.name: task.hash for task in learned}},
     )
 
 

@@ -1,7 +1,7 @@
 """One writer a folder: two runs into the same folder at the same time would mix their files.
 
-The lock is the operating system's (`flock` on a file beside the folder): it ends with the process that holds it, however
-that ends, so nobody ever has to remove a stale one.
+The lock is the operating system's (`flock` on a file beside the folder): it ends with the process that holds it,
+however that ends, so nobody ever has to remove a stale one.
 """
 
 import fcntl

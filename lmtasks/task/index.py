@@ -60,8 +60,8 @@ class TaskIndex:
         words = [word.strip() for word in pattern.split(",") if word.strip()]
         if not words:
             raise UsageError("no task was named; give names, globs or files, as in --tasks 'sst2,starter_*'.")
-        files = dict.fromkeys(file for word in words for file in self._files(word))
-        tasks = tuple(load_task(file, trust_code=trust_code) for file in files)
+        files = {file.resolve(): file for word in words for file in self._files(word)}
+        tasks = tuple(load_task(file, trust_code=trust_code) for file in files.values())
         names = [task.name for task in tasks]
         for task in tasks:
             if names.count(task.name) > 1:
@@ -69,25 +69,28 @@ class TaskIndex:
                 raise UsageError(f"two task files have the name {task.name}: {where}; rename one, or name one.")
         return tasks
 
-    def _files(self, word: str) -> list[Path]:
+    def _files(self, word: str, *, within: tuple[str, ...] = ()) -> list[Path]:
+        """The files that a word means; `within` are the groups whose member it is."""
         scan = self._scan
         if word in scan.files:
             found = scan.files[word]
             if len(found) > 1:
                 raise UsageError(f"several files define the task {word}: {', '.join(str(file) for file in found)}.")
             return list(found)
-        if word in scan.groups:
+        if word in scan.groups and word not in within:
             group = scan.groups[word]
             if group.changes:
                 raise UsageError(
                     f"the group {word} ({group.file}) changes settings of its tasks ({', '.join(group.changes)}), "
                     "which lmtasks does not carry out yet; name its tasks instead."
                 )
-            return [file for member in group.members for file in self._files(member)]
+            return [file for member in group.members for file in self._files(member, within=(*within, word))]
+        tagged = [entry.file for entry in scan.entries if word in entry.tags]
+        if tagged:
+            return tagged
         if _is_path(word):
             return _files_at(Path(word), index=self)
-        tagged = [entry.file for entry in scan.entries if word in entry.tags]
-        matched = tagged or [entry.file for entry in scan.entries if fnmatchcase(entry.name, word)]
+        matched = [entry.file for entry in scan.entries if fnmatchcase(entry.name, word)]
         if not matched:
             unread = f"({len(scan.unread)} files could not be read; the first: {scan.unread[0]})" if scan.unread else ""
             raise unknown("task", word, {*scan.files, *scan.groups}, hint=unread)
@@ -147,8 +150,14 @@ def _scan_folders(folders: Sequence[Path]) -> _Scan:
 
 
 def _yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
+    """Every YAML file once, though folders may lie within each other."""
+    seen: set[Path] = set()
     for folder in folders:
-        yield from sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        for file in sorted(folder.rglob("*")):
+            place = file.resolve()
+            if file.suffix in SUFFIXES and place not in seen and file.is_file():
+                seen.add(place)
+                yield file
 
 
 def _entry(yaml: TaskYaml, *, name: str) -> TaskEntry:
@@ -204,5 +213,5 @@ def _files_at(path: Path, *, index: TaskIndex) -> list[Path]:
     keys = read_task_yaml(path).keys
     group = keys.get("group")
     if isinstance(keys.get("task"), list) and isinstance(group, str):
-        return [file for entry in TaskIndex([path.parent, *index.folders]).find(group) if (file := entry.file)]
+        return TaskIndex([path.parent, *index.folders])._files(group)
     return [path]

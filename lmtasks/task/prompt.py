@@ -28,7 +28,8 @@ class Prompt:
     choices: tuple[str, ...]
     """The texts to choose from, without the delimiter; empty where there is no choice."""
     contexts: tuple[str, ...]
-    """One context a choice where the choices stand in the context and `target` follows each (Winogrande)."""
+    """One context a choice where the choices stand in the context and `target` follows each (Winogrande); `choices`
+    then still holds their texts, whose lengths `acc_norm` divides by. Empty everywhere else."""
     gold: tuple[int, ...]
     """Which choices are right."""
     target: str

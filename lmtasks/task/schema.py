@@ -1,8 +1,9 @@
 """The keys of a task file. All of lm-evaluation-harness 0.4.13's `TaskConfig`, and those that heads need.
 
-Unknown keys are refused with the nearest known one. What a key means is in docs/tasks.md and in `resolve.py`.
+Unknown keys are refused with the nearest known one. `resolve.py` says what each key becomes.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
@@ -145,6 +146,7 @@ class TaskFile(BaseModel):
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
 
 
+NESTED: Mapping[str, type[BaseModel]] = {"sources": SourceFile, "fewshot_config": ShotsFile, "metrics": MetricWish}
 KEYS = (*TaskFile.model_fields, "include")
 
 
@@ -163,6 +165,10 @@ def check_keys(yaml: TaskYaml) -> TaskFile:
         first = min(error.errors(), key=lambda found: found["type"] != "value_error")
         key = str(first["loc"][0]) if first["loc"] else ""
         place = ".".join(str(part) for part in first["loc"] if not _is_branch(part)) or "the file"
+        inner = NESTED.get(key)
+        if first["type"] == "extra_forbidden" and inner is not None:
+            refusal = unknown(f"key of {key}", str(first["loc"][-1]), inner.model_fields)
+            raise UsageError(f"{yaml.line(key)}: {refusal}") from error
         message = first["msg"].removeprefix("Value error, ")
         given = repr(first["input"])
         shown = given if len(given) <= 80 else given[:77] + "..."

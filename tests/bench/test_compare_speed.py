@@ -27,7 +27,7 @@ class Drifting:
     def __call__(self, spec: SpeedSpec) -> Json:
         self.order.append(spec.name)
         rate = {"a": 100.0, "b": 200.0}[spec.name] * 0.98 ** len(self.order)
-        return {"workloads": [{"task": "t", "batch_size": 1, "unit": "examples/s", "throughput": rate}]}
+        return {"workloads": [{"task": "t", "batch_size": 1, "unit": "requests/s", "throughput": rate}]}
 
 
 def test_rounds_alternate_and_the_drift_cancels() -> None:

@@ -33,11 +33,11 @@ def test_a_fake_engines_latency_is_found() -> None:
 
 
 @pytest.mark.parametrize("kind", ["head", "score"])
-def test_heads_and_scores_count_examples(kind: str) -> None:
+def test_heads_and_scores_count_requests(kind: str) -> None:
     work = Workload(task="t", kind="head" if kind == "head" else "score", head="h", requests=REQUESTS)
     (speed,) = measure(SleepingEngine(), workload=work, batch_sizes=(4,), settings=QUICK)
     low, high = near(PREFILL_MS)
-    assert speed.unit == "examples/s"
+    assert speed.unit == "requests/s"
     assert 4000 / high <= speed.throughput <= 4000 / low
 
 

@@ -17,10 +17,10 @@ Repositories = Mapping[str, Mapping[str, Mapping[str, bytes]]]
 class HubServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, repositories: Repositories, *, token: str | None = None) -> None:
+    def __init__(self, repositories: Repositories, *, tokens: Mapping[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = repositories
-        self.token = token
+        self.tokens = tokens
         self.requests: list[str] = []
 
     @property
@@ -29,8 +29,9 @@ class HubServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(repositories: Repositories, *, token: str | None = None) -> Iterator[HubServer]:
-    server = HubServer(repositories, token=token)
+def serving(repositories: Repositories, *, tokens: Mapping[str, str]) -> Iterator[HubServer]:
+    """Args: tokens: {id: token} of those repositories that are not open to everybody."""
+    server = HubServer(repositories, tokens=tokens)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server
@@ -63,13 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append(f"{self.command} {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
-            return self._fail(401, "GatedRepo", "Access to this data set is restricted.")
         api = path.startswith("/api/datasets/")
         rest = path.removeprefix("/api").removeprefix("/datasets/")
         repo = next((name for name in self.server.repositories if rest == name or rest.startswith(f"{name}/")), None)
         if repo is None:
             return self._fail(404 if not api else 401, "RepoNotFound", "Repository not found")
+        token = self.server.tokens.get(repo)
+        if token and self.headers.get("Authorization") != f"Bearer {token}":
+            return self._fail(401, "GatedRepo", "Access to this data set is restricted.")
         action, _, rest = rest.removeprefix(repo).strip("/").partition("/")
         found = self._revision(repo, rest if action else "main")
         if found is None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,8 +87,12 @@ def test_windows_cover_the_context_and_hold_the_answer(kind: str, answer: str, m
     windows = span_windows(given, tokenizer=tokenizer, max_length=max_length, stride=16)
     assert all(len(window.ids) <= max_length for window in windows)
     found = {answer_of(window, CONTEXT) for window in windows} - {None}
-    # A token of byte-level BPE may hold several Chinese characters, and an answer that begins inside one.
-    assert found == {"是清溪河下游" if answer == "清溪河" and kind != "bert" else answer}
+    if answer == "清溪河" and kind != "bert":
+        # A token of byte-level BPE may hold several Chinese characters, and the answer begin inside one.
+        assert found <= {"是清溪河下游", "清溪河下游"}
+        assert found
+    else:
+        assert found == {answer}
     covered = {
         character
         for window in windows
@@ -103,7 +109,7 @@ def test_neighbouring_windows_share_the_stride() -> None:
     parts = [
         [offset for offset, inside in zip(window.offsets, window.context, strict=True) if inside] for window in windows
     ]
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         assert before[-10:] == after[:10]
     assert len({len(part) for part in parts[:-1]}) == 1
 

@@ -1,6 +1,6 @@
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ ROWS = [{"text": f"text {number}", "label": number % 2} for number in range(25)]
 
 
 @pytest.fixture(autouse=True)
-def no_sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local data needs no network at all, not even a name to be looked up."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -23,7 +23,6 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield
 
 
 def write(file: Path, rows: Sequence[Row]) -> Path:

@@ -37,7 +37,9 @@ def test_a_tenth_of_train_where_there_is_no_validation(tmp_path: Path) -> None:
         lines="training_split: train\ntest_split: test",
     )
     data = load_task_data(task, options=NO_NETWORK, need=ALL)
-    assert data.train and data.validation and data.test
+    assert data.train
+    assert data.validation
+    assert data.test
     assert len(data.train.rows) == 180
     assert len(data.validation.rows) == 20
     assert len(data.test.rows) == 30
@@ -73,7 +75,9 @@ def test_a_tenth_of_train_where_there_is_no_validation(tmp_path: Path) -> None:
 def test_never_choose_on_what_is_scored(tmp_path: Path, lines: str, carved: bool) -> None:
     files = {"train": rows("a", 50), "dev": rows("b", 20), "test": rows("c", 20)}
     data = load_task_data(make_task(tmp_path, files=files, lines=lines), options=NO_NETWORK, need=ALL)
-    assert data.train and data.validation and data.test
+    assert data.train
+    assert data.validation
+    assert data.test
     assert len(data.train.rows) == (45 if carved else 50)
     assert (" of 50 rows, seed" in data.validation.where) is carved
     shared = {str(row["text"]) for row in data.validation.rows} & {str(row["text"]) for row in data.test.rows}
@@ -101,7 +105,11 @@ def test_carve(count: int, apart: int) -> None:
     ],
 )
 def test_what_cannot_be_opened(tmp_path: Path, lines: str, need: SplitName, says: str) -> None:
-    files = {"test": rows("a", 3), "one": rows("b", 1), "other": [{"sentence": "x", "label": 0}] * 4}
+    files: dict[str, Sequence[Row]] = {
+        "test": rows("a", 3),
+        "one": rows("b", 1),
+        "other": [{"sentence": "x", "label": 0}] * 4,
+    }
     task = make_task(tmp_path, files=files, lines=lines)
     with pytest.raises(UsageError) as error:
         load_task_data(task, options=NO_NETWORK, need=frozenset({need}))

@@ -151,6 +151,8 @@ def test_a_long_prompt_is_cut_on_the_left_and_counted() -> None:
 def test_what_cannot_be_continued() -> None:
     with pytest.raises(UsageError, match="takes 10 tokens in all, prompt and answer; use at most 9"):
         engine(fake(max_length=10)).generate(requests(Decoding(max_new_tokens=10)))
+    with pytest.raises(UsageError, match="takes 10 tokens in all; use at most 10"):
+        engine(fake(max_length=10, kind="encoder-decoder")).generate(requests(Decoding(max_new_tokens=11)))
     with pytest.raises(UsageError, match="prompt of no tokens"):
         engine(fake()).generate([GenerateRequest(prompt_ids=(), settings=Decoding())])
 

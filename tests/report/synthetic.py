@@ -150,7 +150,7 @@ def _speed(variant: str, names: Mapping[str, str]) -> dict[str, object]:
     workloads = []
     for place, (task, (_, _, _, kind)) in enumerate(TASKS.items()):
         rate = SPEED[variant][place]
-        unit = "tokens/s" if kind == "generate" else "examples/s"
+        unit = "tokens/s" if kind == "generate" else "requests/s"
         alone = 1000 / rate * (32 * 2.5 if kind == "generate" else 1.4)
         for batch, throughput in ((1, rate / 3), (16, rate)):
             workloads.append(

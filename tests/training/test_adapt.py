@@ -72,7 +72,7 @@ def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
     model = run(tmp_path, settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
     before = load_model(tmp_path / "backbone").backbone.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
-    assert score_heads(model, [moods()], pad_id=1) > 0.9
+    assert score_heads(model, [moods()], pad_id=1) > 0.8
 
 
 def test_a_probe_of_generation_alone_has_nothing_to_learn(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""`lmtasks adapt`: a backbone and tasks to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmtasks.cli import options
+from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.tasks import chosen_tasks, data_options
+from lmtasks.errors import UsageError
+
+METHODS = ("prompt", "probe", "full")
+
+
+def command(
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="MODEL", help="Folder, shipped name, or Hub id with @revision.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new model.")],
+    tasks: options.Tasks = "",
+    data: options.Data = None,
+    text: options.Text = "text",
+    label: options.Label = None,
+    pair: options.Pair = None,
+    name: options.TaskName = None,
+    language: options.Language = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            parser=options.one_of("--method", METHODS),
+            help="prompt (nothing moves), probe (heads only), full (heads and backbone).",
+        ),
+    ] = "full",
+    epochs: Annotated[float, typer.Option(metavar="NUMBER", help="Passes over the training rows.")] = 4.0,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Training time at most; the schedule follows it.")
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            parser=options.whole("--rows", at_least=1),
+            help="Training rows of each task at most, drawn by the seed.",
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Peak learning rate; default: by the model's size.")
+    ] = None,
+    tokens_per_batch: Annotated[int, typer.Option(metavar="NUMBER", help="Tokens of a training batch.")] = 2048,
+    patience: Annotated[int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops.")] = 3,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
+    ] = "fp32",
+    device: options.Device = "cpu",
+    seed: options.Seed = 1234,
+    data_root: options.DataRoot = None,
+    offline: options.Offline = False,
+    token: options.Token = None,
+    trust_code: options.TrustCode = False,
+) -> None:
+    """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
+    from lmtasks.model.resolve import resolve
+    from lmtasks.model.store import read_provenance
+    from lmtasks.suite.adapting import adapt_to_tasks, trainable
+    from lmtasks.suite.lock import locked
+    from lmtasks.training.adapt import AdaptSettings
+
+    if out.exists():
+        raise UsageError(f"{out} exists; give another --out, or delete it to adapt anew.")
+    chosen = chosen_tasks(
+        tasks=tasks,
+        data=data,
+        text=text,
+        label=label,
+        pair=pair,
+        name=name,
+        language=language,
+        trust_code=trust_code,
+        use="train",
+    )
+    methods = {"prompt": "prompt", "probe": "probe", "full": "full"}
+    settings = AdaptSettings(
+        method=methods[method],  # type: ignore[arg-type]  # parsed above
+        epochs=epochs,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        tokens_per_batch=tokens_per_batch,
+        patience=patience,
+        precision="bf16" if precision == "bf16" else "fp32",
+        device=device,
+        seed=seed,
+    )
+    with locked(out), progress_bars() as report:
+        trained = adapt_to_tasks(
+            backbone=resolve(backbone, offline=offline, token=token),
+            tasks=chosen,
+            settings=settings,
+            options=data_options(data_root=data_root, offline=offline, token=token),
+            out=out,
+            report=report,
+            rows=rows,
+        )
+    skipped = [task.name for task in chosen if task not in trainable(chosen)]
+    if skipped:
+        print(f"Not trained on, for want of a train split: {', '.join(skipped)}.")
+    if trained is not None:
+        best = f", best validation score {trained.best:.4f} at step {trained.best_step}" if trained.best else ""
+        print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+    cut = truncated_rows(read_provenance(out))
+    if cut:
+        print(f"{cut} training texts were longer than the model takes and were cut.")
+    asked = f"--tasks {tasks}" if tasks else f"--data {data} --text {text} --label {label}"
+    print(f"The model is in {out}. Next: lmtasks eval --model {out} {asked}")
+
+
+def truncated_rows(provenance: Mapping[str, object]) -> int:
+    """Training texts that were cut, over all tasks of a model's record."""
+    tasks = provenance.get("tasks")
+    return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0

@@ -1,0 +1,144 @@
+"""Which models a command is about, and how they are opened: folders, shipped names, Hub ids, baselines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmtasks.evaluation.solver import Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """One `--model`."""
+
+    ref: str
+    label: str
+    """Short, and no other's: the column of a table, the name of a folder."""
+    folder: Path | None
+    """None: a baseline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How models are opened, the same for all of a command."""
+
+    runtime: str | None = None
+    device: str = "cpu"
+    precision: str | None = None
+    threads: int | None = None
+    rows_per_batch: int | None = None
+    """None: by length."""
+    label_names: Mapping[str, str]
+
+
+def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[Chosen, ...]:
+    """Find every model, before any is loaded.
+
+    Raises:
+        UsageError: none was given, one is given twice, or there is nothing of that name.
+        WorkError: the Hub cannot be reached.
+    """
+    from lmtasks.evaluation.baselines import BASELINES
+    from lmtasks.model.resolve import resolve
+
+    if not refs:
+        raise UsageError("give --model: a model or package folder, a shipped name, a Hub id, or a baseline.")
+    twice = sorted({ref for ref in refs if refs.count(ref) > 1})
+    if twice:
+        raise UsageError(f"--model {twice[0]} is given twice.")
+    labels = _labels(refs)
+    return tuple(
+        Chosen(
+            ref=ref,
+            label=label,
+            folder=None if _is_baseline(ref, BASELINES) else resolve(ref, offline=offline, token=token),
+        )
+        for ref, label in zip(refs, labels, strict=True)
+    )
+
+
+@contextmanager
+def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
+    """A model, loaded, or a baseline.
+
+    Raises:
+        UsageError: the folder does not suit the runtime, device or precision, or a part of it is missing.
+        WorkError: it cannot be loaded.
+    """
+    from lmtasks.evaluation.baselines import BaselineSolver
+    from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.suite.engines import open_engine
+
+    if chosen.folder is None:
+        yield BaselineSolver(chosen.ref)
+        return
+    with open_engine(
+        chosen.folder,
+        runtime=opening.runtime,
+        device=opening.device,
+        precision=opening.precision,
+        threads=opening.threads,
+        rows_per_batch=opening.rows_per_batch,
+    ) as engine:
+        yield EngineSolver(engine, label_names=opening.label_names)
+
+
+def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:
+    """A solver that can say what it will answer, made from the model's card alone."""
+    from lmtasks.bench.recorder import Recorder
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.evaluation.baselines import BaselineSolver
+    from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.records import RuntimeCard
+    from lmtasks.suite.engines import card_in
+
+    if chosen.folder is None:
+        return BaselineSolver(chosen.ref)
+    nothing = RuntimeCard(runtime="native", version="", device="cpu", precision="none", threads=1, size_bytes=0)
+    card = card_in(chosen.folder)
+    tokenizer = load_tokenizer(tokenizer_folder(chosen.folder))
+    return EngineSolver(Recorder(model=card, card=nothing, tokenizer=tokenizer), label_names=opening.label_names)
+
+
+def label_names(text: str) -> Mapping[str, str]:
+    """`LABEL_0=negative,LABEL_1=positive` as a mapping.
+
+    >>> dict(label_names("LABEL_0=negative, LABEL_1=positive"))
+    {'LABEL_0': 'negative', 'LABEL_1': 'positive'}
+    """
+    pairs = [part.split("=", maxsplit=1) for part in text.split(",") if part.strip()]
+    if any(len(pair) != 2 or not pair[0].strip() or not pair[1].strip() for pair in pairs):
+        raise UsageError(f"--label-map must be NAME=LABEL with commas between, was {text!r}.")
+    return {name.strip(): label.strip() for name, label in pairs}
+
+
+def slug(name: str) -> str:
+    """A name as a folder's name.
+
+    >>> slug("org/some model@v1")
+    'org-some-model-v1'
+    """
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
+
+
+def _is_baseline(ref: str, baselines: Mapping[str, object]) -> bool:
+    return ref in baselines and not Path(ref).is_dir()
+
+
+def _labels(refs: Sequence[str]) -> list[str]:
+    """The last part of each path, with as many parts before it as tell them apart."""
+    parts = [[part for part in Path(ref).parts if part not in ("/", ".")] or [ref] for ref in refs]
+    for count in range(1, max(map(len, parts)) + 1):
+        labels = [slug("/".join(each[-count:])) for each in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{slug(ref)}-{number}" for number, ref in enumerate(refs, start=1)]

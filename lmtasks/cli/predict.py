@@ -1,0 +1,170 @@
+"""`lmtasks predict`: one text, or lines on standard input, through a model; answers on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmtasks.cli import options
+from lmtasks.cli.models import label_names
+from lmtasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmtasks.data.tokenizer import Tokenizer
+    from lmtasks.engine.engine import Engine, HeadRow
+    from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
+    from lmtasks.evaluation.solver import Solver
+    from lmtasks.records import Floats32, ModelCard, RuntimeCard
+    from lmtasks.task.task import Task
+
+LINES = 64
+"""Lines that are answered together."""
+
+
+def command(
+    model: options.Model,
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What to answer; without it, every line of standard input.")
+    ] = None,
+    tasks: options.Tasks = "",
+    label_map: options.LabelMap = "",
+    new_tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER",
+            parser=options.whole("--new-tokens", at_least=1),
+            help="Longest continuation of a model that is asked without a task.",
+        ),
+    ] = 64,
+    runtime: options.Runtime = None,
+    device: options.Device = "cpu",
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    batch_size: options.BatchSize = "auto",
+    seed: options.Seed = 1234,
+    offline: options.Offline = False,
+    token: options.Token = None,
+    trust_code: options.TrustCode = False,
+) -> None:
+    """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON."""
+    from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.model.resolve import resolve
+    from lmtasks.suite.asking import unlabelled
+    from lmtasks.suite.engines import card_in, open_engine
+
+    folder = resolve(model, offline=offline, token=token)
+    task = unlabelled(_task(tasks, card_in(folder), new_tokens=new_tokens, trust_code=trust_code))
+    names = label_names(label_map)
+    with open_engine(
+        folder,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        rows_per_batch=options.batch_rows(batch_size),
+    ) as engine:
+        watched = _Watched(engine) if sys.stdout.isatty() else engine
+        solver = EngineSolver(watched, label_names=names)
+        why_not = solver.why_not(task, way="auto")
+        if why_not:
+            raise UsageError(why_not)
+        together = 1 if sys.stdin.isatty() or sys.stdout.isatty() else LINES
+        for lines in _parts([text] if text is not None else _typed(), together):
+            _answer(solver, task, lines, seed=seed, streamed=watched is not engine)
+
+
+def _task(tasks: str, card: ModelCard, *, new_tokens: int, trust_code: bool) -> Task:
+    """The task that was named; else that of the model's one classification head; else to go on writing."""
+    from lmtasks.suite.asking import task_of_continuation, task_of_head
+    from lmtasks.task.index import default_index
+
+    if tasks:
+        found = default_index().find(tasks, trust_code=trust_code)
+        if len(found) > 1:
+            names = ", ".join(task.name for task in found)
+            raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
+        return found[0]
+    heads = [head for head in card.heads if head.kind == "classification"]
+    if len(card.heads) == 1 and heads:
+        return task_of_head(heads[0])
+    if card.kind == "causal" and not card.heads:
+        return task_of_continuation(new_tokens=new_tokens)
+    names = ", ".join(head.name for head in card.heads) or "none"
+    raise UsageError(f"say with --tasks what {card.name} is to answer; its heads: {names}.")
+
+
+def _answer(solver: Solver, task: Task, lines: Sequence[str], *, seed: int, streamed: bool) -> None:
+    """One line of output for each line of input."""
+    from lmtasks.data.rows import make_rows
+    from lmtasks.data.splits import TaskData
+    from lmtasks.evaluation.solver import Asking
+    from lmtasks.suite.asking import row_of
+
+    rows = make_rows([row_of(task, line) for line in lines], where="standard input")
+    solved = solver.solve(task, TaskData(test=rows), asking=Asking(seed=seed), report=lambda progress: None)
+    generates = task.output_type == "generate_until" and solver.way(task, way="auto") == "prompt"
+    if streamed and (generates or task.kind in ("translation", "summarization", "generation")):
+        print()
+    else:
+        for example in solved.examples:
+            print(" ".join(example.answer.splitlines()), flush=True)
+    if solved.truncated:
+        print(f"lmtasks: {solved.truncated} texts are longer than the model takes, and were cut.", file=sys.stderr)
+
+
+def _typed() -> Iterator[str]:
+    if sys.stdin.isatty():
+        print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
+
+
+def _parts(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    waiting = iter(lines)
+    while part := list(islice(waiting, size)):
+        yield part
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """An engine whose texts are shown while they are written."""
+
+    engine: Engine[object]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.engine.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Tokenizer) -> None:
+        raise AttributeError("an engine keeps its tokenizer")
+
+    @property
+    def model(self) -> ModelCard:
+        return self.engine.model
+
+    @property
+    def card(self) -> RuntimeCard:
+        return self.engine.card
+
+    @property
+    def max_length_tokens(self) -> int:
+        return self.engine.max_length_tokens
+
+    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None) -> list[Floats32]:
+        return self.engine.predict(head, rows, on_progress=on_progress)
+
+    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None) -> list[Scored]:
+        return self.engine.score(requests, on_progress=on_progress)
+
+    def generate(self, requests: Sequence[GenerateRequest], *, on_progress: OnProgress | None) -> list[Generated]:
+        return self.engine.generate(requests, on_progress=on_progress, on_token=_show)
+
+
+def _show(event: TokenEvent) -> None:
+    print(event.text, end="", flush=True)

@@ -1,0 +1,27 @@
+"""`lmtasks report`: pages rebuilt from stored records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or published ones.")],
+    publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
+        False
+    ),
+) -> None:
+    """Rebuild the pages of runs from their records; nothing is scored or timed."""
+    from lmtasks.report.publish import publish as publish_run
+    from lmtasks.report.write import write_report
+    from lmtasks.suite.lock import locked
+
+    for run in runs:
+        with locked(run):
+            page = write_report(run)
+        print(f"The report is {page} (and {run / 'report.md'}).")
+        if publish:
+            print(f"Published: {publish_run(run, reports=Path('reports'))}")

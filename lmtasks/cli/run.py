@@ -1,0 +1,71 @@
+"""`lmtasks run`: a plan carried out, and its report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmtasks.cli import options
+from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.tasks import data_options
+from lmtasks.errors import WorkError
+
+
+def command(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or the name of a shipped plan.")],
+    out: options.Out = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
+        False
+    ),
+    limit: options.Limit = None,
+    threads: options.Threads = None,
+    data_root: options.DataRoot = None,
+    offline: options.Offline = False,
+    token: options.Token = None,
+    trust_code: options.TrustCode = False,
+    no_samples: options.NoSamples = False,
+) -> None:
+    """Carry out a benchmark plan; a run that was stopped goes on where it was."""
+    from lmtasks.report.publish import publish as publish_run
+    from lmtasks.report.write import write_report
+    from lmtasks.suite.plan import find_plan, load_plan
+    from lmtasks.suite.run import RunOptions, run_plan
+    from lmtasks.task.index import default_index
+
+    file = find_plan(plan)
+    loaded = load_plan(file)
+    if limit is not None:
+        loaded = loaded.model_copy(update={"limit": limit})
+    folder = out or Path("runs") / loaded.plan
+    with progress_bars() as report:
+        ran = run_plan(
+            loaded,
+            plan_file=file,
+            index=default_index(),
+            out=folder,
+            options=RunOptions(
+                data=data_options(data_root=data_root, offline=offline, token=token),
+                threads=threads,
+                samples=not no_samples,
+                command=shlex.join(["lmtasks", *sys.argv[1:]]),
+            ),
+            report=report,
+            trust_code=trust_code,
+        )
+    page = write_report(folder)
+    print(
+        f"{ran.done} cells scored, {ran.found} found from before, {ran.not_applicable} not applicable, "
+        f"{len(ran.failed)} failed, in {ran.seconds / 60:.1f} min."
+    )
+    print(f"The report is {page} (and {folder / 'report.md'}).")
+    if publish:
+        print(f"Published: {publish_run(folder, reports=Path('reports'))}")
+    if ran.failed:
+        more = f" (and {len(ran.failed) - 1} more)" if len(ran.failed) > 1 else ""
+        raise WorkError(f"{ran.failed[0]}{more}; the same command again tries what failed once more.")
+    if not publish:
+        print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")

@@ -1,0 +1,133 @@
+"""The weights of all graphs of a package in one file, each value once.
+
+Graphs of one model share their backbone, and exporters store a tied embedding twice, once transposed. Here equal
+tensors share their place in the file, and a tensor that is another one transposed becomes a `Transpose` of it, which
+onnxruntime carries out once, when it loads the graph.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+SMALL_BYTES = 1024
+"""Below this, values stay inside the graph, where onnxruntime can see shapes and constants while it opens it."""
+ALIGNMENT_BYTES = 4096
+
+
+def save_graphs(graphs: Mapping[Path, "ir.Model"], *, weights: Path) -> None:
+    """Write graphs beside one file of weights. The models are changed: their large weights point into the file.
+
+    Args:
+        graphs: by file, all in the folder of `weights`.
+    """
+    import onnx_ir as ir
+
+    places: dict[str, _Place] = {}
+    with weights.open("wb") as stream:
+        for model in graphs.values():
+            for value in list(model.graph.initializers.values()):
+                tensor = value.const_value
+                if tensor is None or tensor.nbytes < SMALL_BYTES:
+                    continue
+                array = tensor.numpy()
+                key = _key(array)
+                turned = places.get(_key(array.T)) if array.ndim == 2 and key not in places else None
+                if turned is not None:
+                    _replace_by_transpose(model, value, turned, weights=weights)
+                    continue
+                if key not in places:
+                    stream.write(b"\0" * (-stream.tell() % ALIGNMENT_BYTES))
+                    places[key] = _Place(
+                        offset=stream.tell(), length=tensor.nbytes, shape=array.shape, dtype=tensor.dtype
+                    )
+                    stream.write(tensor.tobytes())
+                value.const_value = places[key].tensor(str(value.name), weights=weights)
+    for file, model in graphs.items():
+        ir.save(model, file)
+
+
+def fold_transposes(model: "ir.Model") -> None:
+    """Carry out every `Transpose` of a stored matrix, so that passes over the graph see a plain weight."""
+    import onnx_ir as ir
+
+    for node in list(model.graph):
+        given = node.inputs[0] if node.op_type == "Transpose" else None
+        if given is None or given.const_value is None or given.const_value.numpy().ndim != 2:
+            continue
+        out = node.outputs[0]
+        value = stored(str(out.name), given.const_value.numpy().T)
+        ir.convenience.replace_all_uses_with(out, value)
+        model.graph.remove(node, safe=True)
+        model.graph.initializers.add(value)
+        if not given.uses():
+            del model.graph.initializers[str(given.name)]
+
+
+def stored(name: str, array: "NDArray[np.generic] | np.generic") -> "ir.Value":
+    """A constant of a graph; the caller adds it to the graph's initializers."""
+    import onnx_ir as ir
+
+    plain = np.asarray(array, order="C")
+    tensor = ir.tensor(plain, name=name)
+    return ir.val(name, dtype=tensor.dtype, shape=plain.shape, const_value=tensor)
+
+
+def count_operators(model: "ir.Model") -> Mapping[str, int]:
+    """How often each operator stands in a graph."""
+    counts: dict[str, int] = {}
+    for node in model.graph.all_nodes():
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where in the file a tensor lies."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+    dtype: "ir.DataType"
+
+    def tensor(self, name: str, *, weights: Path) -> "ir.ExternalTensor":
+        import onnx_ir as ir
+
+        return ir.ExternalTensor(
+            weights.name,
+            self.offset,
+            self.length,
+            self.dtype,
+            shape=ir.Shape(self.shape),
+            name=name,
+            base_dir=weights.parent,
+        )
+
+
+def _replace_by_transpose(model: "ir.Model", value: "ir.Value", place: _Place, *, weights: Path) -> None:
+    import onnx_ir as ir
+
+    source = ir.val(
+        f"{value.name}.turned", dtype=place.dtype, shape=place.shape, const_value=place.tensor("", weights=weights)
+    )
+    source.const_value.name = source.name  # type: ignore[union-attr]
+    node = ir.node("Transpose", [source], {"perm": [1, 0]}, name=f"{value.name}.transpose")
+    node.outputs[0].name = f"{value.name}.value"
+    node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+    ir.convenience.replace_all_uses_with(value, node.outputs[0])
+    del model.graph.initializers[str(value.name)]
+    model.graph.initializers.add(source)
+    model.graph.insert_before(model.graph[0], node)
+
+
+def _key(array: NDArray[np.generic]) -> str:
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

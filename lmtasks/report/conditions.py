@@ -1,0 +1,107 @@
+"""Under which conditions the numbers came about: tasks, proofs of export, machine, versions."""
+
+from collections.abc import Mapping, Sequence
+
+from lmtasks.report import format as show
+from lmtasks.report.grid import main_metric
+from lmtasks.report.read import RunRecords
+from lmtasks.report.table import Cell, Column, Line, Table
+
+WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
+
+
+def conditions_table(run: RunRecords) -> Table:
+    """One row a task: what makes its values comparable with another run's."""
+    lines = []
+    for task in run.tasks:
+        cells = [cell for cell in run.cells if cell.task.name == task.name and cell.status == "done"]
+        metric = main_metric(run, task)
+        signatures = [cell.metrics[metric].signature for cell in cells if metric is not None and metric in cell.metrics]
+        lines.append(
+            Line(
+                name=task.name,
+                detail=", ".join(filter(None, [task.kind, task.language])),
+                cells=(
+                    _cell([WAYS.get(str(cell.conditions.get("prompt_way")), "") for cell in cells]),
+                    _cell([cell.conditions.get("num_fewshot") for cell in cells]),
+                    _cell([_decoding(cell.conditions.get("decoding")) for cell in cells]),
+                    _cell([cell.conditions.get("limit") for cell in cells]),
+                    _cell([cell.seed for cell in cells]),
+                    _cell(signatures),
+                    _cell([cell.conditions.get("task_hash") or task.hash for cell in cells]),
+                    _cell([cell.conditions.get("data_fingerprint") for cell in cells]),
+                ),
+            )
+        )
+    titles = (
+        "answered by",
+        "examples shown",
+        "decoding",
+        "limit",
+        "seed",
+        "signature of the main metric",
+        "task",
+        "data",
+    )
+    return Table(
+        caption="Values are comparable with those of another run where these are equal.",
+        corner="task",
+        columns=tuple(Column(title=title) for title in titles),
+        lines=tuple(lines),
+    )
+
+
+def machine_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
+    """The machine in words, with its own measured limits."""
+    machines = [speed.machine for speed in run.speeds.values()] + [cell.machine for cell in run.cells]
+    machine = next((each for each in machines if each), {})
+    flags = machine.get("flags")
+    memory = machine.get("memory_limit_bytes") or machine.get("memory_bytes")
+    cores = f"{machine.get('cores_usable')} usable of {machine.get('cores_logical')}"
+    facts = {
+        "processor": machine.get("processor"),
+        "cores": cores if machine.get("cores_usable") else None,
+        "instruction sets": ", ".join(map(str, flags)) if isinstance(flags, list) else None,
+        "memory": show.size(float(str(memory))) if memory else None,
+        "system": " ".join(str(machine[key]) for key in ("system", "kernel", "architecture") if key in machine),
+        "virtual": "yes" if machine.get("virtual") else None,
+        "processor limit": f"{machine['cpu_limit_cores']} cores" if machine.get("cpu_limit_cores") else None,
+        "governor": machine.get("governor"),
+        "copy bandwidth": _limit(run, "copy_gb_per_s", "GB/s, read and written"),
+        "matrix product": _limit(run, "gemm_gflop_per_s", "GFLOP/s, fp32, 1024 × 1024"),
+    }
+    return tuple((name, str(value)) for name, value in facts.items() if value)
+
+
+def version_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
+    """Library versions; several where the cells do not agree."""
+    found: dict[str, list[str]] = {}
+    for versions in (*(cell.versions for cell in run.cells), *(speed.versions for speed in run.speeds.values())):
+        for name, version in versions.items():
+            if str(version) not in found.setdefault(name, []):
+                found[name].append(str(version))
+    return tuple((name, " and ".join(versions)) for name, versions in found.items())
+
+
+def _decoding(settings: object) -> str:
+    """How texts were written; empty where none were."""
+    if not isinstance(settings, dict):
+        return ""
+    beams, temperature = settings.get("num_beams", 1), settings.get("temperature", 0)
+    way = f"{beams} beams" if beams != 1 else f"drawn at temperature {temperature}" if temperature else "greedy"
+    return f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
+
+
+def _limit(run: RunRecords, name: str, unit: str) -> str | None:
+    """The range over the processes that measured it."""
+    values = sorted(float(str(speed.limits[name])) for speed in run.speeds.values() if name in speed.limits)
+    if not values:
+        return None
+    low, high = show.rate(values[0]), show.rate(values[-1])
+    return f"{low if low == high else f'{low} to {high}'} {unit}"
+
+
+def _cell(values: Sequence[object]) -> Cell:
+    """What all agree on, or everything that occurs."""
+    shown = list(dict.fromkeys(str(value) for value in values if value is not None and value != ""))
+    return Cell(text=" / ".join(shown) or show.MISSING, sort=" / ".join(shown), quiet=not shown)

@@ -1,0 +1,125 @@
+"""report.md: what index.html says, for a code host. Tables are aligned as text, a Chinese character counts as two.
+
+>>> print(aligned([["task", "acc"], ["情感", "90.1"]]))
+| task |  acc |
+| :--- | ---: |
+| 情感 | 90.1 |
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from unicodedata import combining, east_asian_width
+
+from lmtasks.report.charts import Chart
+from lmtasks.report.table import Cell, Line, Table
+from lmtasks.report.view import Report
+
+SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
+"""An underline inside a word is one."""
+
+
+def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
+    """The report as Markdown.
+
+    Args:
+        chart_files: where each chart lies, relative to the report.
+    """
+    said = [f"- {_escaped(sentence)}" for sentence in report.against_trivial]
+    blocks: list[str | None] = [
+        f"# {_escaped(report.title)}",
+        _escaped(report.question),
+        _escaped(report.about),
+        f"*{_escaped(' · '.join(report.scope))}*",
+        "\n".join(f"> {_escaped(sentence)}\n>" for sentence in report.answer).removesuffix("\n>"),
+        "\n".join(f"**{_escaped(sentence)}**" for sentence in report.troubles),
+        "## Quality",
+        _escaped(report.reading),
+        _table(report.quality),
+        "## Against the trivial answer",
+        "\n".join(said),
+        "## Every metric" if report.metrics else None,
+        *(_table(table) for table in report.metrics),
+        "## Speed" if report.variants else None,
+        _table(report.variants),
+        _table(report.timings),
+        "## Quality against speed" if report.charts else None,
+        *(_picture(chart, file) for chart, file in zip(report.charts, chart_files, strict=True)),
+        "## Proofs of export" if report.proofs else None,
+        _table(report.proofs),
+        "## The machine",
+        _facts(report.machine),
+        "## Conditions",
+        _table(report.conditions),
+        _facts(report.versions),
+        "## How to repeat it",
+        _code(report.command, "sh") if report.command else None,
+        _code(report.plan_text, "yaml") if report.plan_text else None,
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table, the first one its head: first column left, the others right."""
+    widths = [max(3, *(_width(row[place]) for row in rows)) for place in range(len(rows[0]))]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [[_padded(text, widths[place], place) for place, text in enumerate(row)] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _table(table: Table | None) -> str | None:
+    if table is None:
+        return None
+    head = [
+        _escaped(table.corner),
+        *(" ".join(map(_escaped, filter(None, [c.title, c.detail]))) for c in table.columns),
+    ]
+    rows: list[list[str]] = [head]
+    for group, lines in groupby(table.lines, key=lambda line: line.group):
+        if group:
+            rows.append([f"*{_escaped(group)}*", *[""] * len(table.columns)])
+        rows += [[_name(line), *(_cell(cell) for cell in line.cells)] for line in lines]
+    notes = "  \n".join(f"<sup>{number}</sup> {_escaped(note)}" for number, note in enumerate(table.notes, start=1))
+    return "\n\n".join(filter(None, [_escaped(table.caption), aligned(rows), notes]))
+
+
+def _name(line: Line) -> str:
+    detail = f" ({_escaped(line.detail)})" if line.detail else ""
+    return f"{_escaped(line.name)}{_marks(line.notes)}{detail}"
+
+
+def _cell(cell: Cell) -> str:
+    text = f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text)
+    return " ".join(filter(None, [text, _escaped(cell.detail)])) + _marks(cell.notes)
+
+
+def _marks(notes: Sequence[int]) -> str:
+    return f"<sup>{', '.join(map(str, notes))}</sup>" if notes else ""
+
+
+def _picture(chart: Chart, file: str) -> str:
+    return f"![{_escaped(chart.about)}]({file})"
+
+
+def _facts(pairs: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in pairs)
+
+
+def _code(text: str, language: str) -> str:
+    """A block with more back-ticks around it than stand in it."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _escaped(text: str) -> str:
+    """On one line, with what Markdown or HTML would read as more than text taken out of force."""
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _padded(text: str, width: int, place: int) -> str:
+    blanks = " " * (width - _width(text))
+    return text + blanks if place == 0 else blanks + text
+
+
+def _width(text: str) -> int:
+    return sum(0 if combining(mark) else 2 if east_asian_width(mark) in "WF" else 1 for mark in text)

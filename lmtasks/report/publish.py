@@ -1,0 +1,96 @@
+"""A run folder becomes a published one, small enough to commit: pages, charts and records; no weights, no samples.
+
+    reports/<plan>/index.html report.md charts/*.svg     for people
+                   run.json plan.yaml cells/*.json speed/*.json parity/*.json     what they were made from
+
+Records lose their per-example statistics, raw timings, and the names of local folders. A published folder can be read
+again as a run (`lmtasks report reports/<plan>`).
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.records import Json
+from lmtasks.report.fields import read_fields
+from lmtasks.report.read import read_run
+from lmtasks.report.write import write_pages, write_text
+
+LEFT_OUT = frozenset({"statistics", "raw_ms"})
+"""Fields of records that grow with the number of examples or calls."""
+
+
+def publish(run_folder: Path, *, reports: Path) -> Path:
+    """Publish a run under `reports/<plan>/`, replacing what was published there before.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: the folder is no run, a file in it is damaged, or the target holds something else than a report.
+        WorkError: the target cannot be written.
+    """
+    run = read_run(run_folder)
+    target = reports / run.name
+    if target.exists() and any(target.iterdir()) and not (target / "cells").is_dir():
+        raise UsageError(f"{target} holds something else than a published report; move it away, or publish elsewhere.")
+    aside, before = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.before.part")
+    try:
+        for leftover in (aside, before):
+            shutil.rmtree(leftover, ignore_errors=True)
+        _copy_records(run_folder, aside)
+        write_pages(read_run(aside), out=aside)
+        if target.exists():
+            target.rename(before)
+        aside.rename(target)
+        shutil.rmtree(before, ignore_errors=True)
+    except OSError as error:
+        raise WorkError(f"{target} cannot be written: {error.strerror or error}.") from error
+    return target / "index.html"
+
+
+def slim(record: Json, *, private: tuple[tuple[str, str], ...] = ()) -> Json:
+    """A record without what grows with the examples.
+
+    Args:
+        private: folders and what stands for them.
+    """
+    return {name: _slim(value, private) for name, value in record.items() if name not in LEFT_OUT}
+
+
+def _copy_records(run_folder: Path, target: Path) -> None:
+    private = _private(run_folder)
+    for folder, pattern in (("", "run.json"), ("cells", "*.json"), ("speed", "*.json"), ("parity", "*.json")):
+        for file in sorted((run_folder / folder).glob(pattern)):
+            _copy(file, target / folder / file.name, private)
+    for file in sorted((run_folder / "packages").glob("*/parity.json")):
+        _copy(file, target / "parity" / f"{file.parent.name}.json", private)
+    if (run_folder / "plan.yaml").is_file():
+        write_text(target / "plan.yaml", (run_folder / "plan.yaml").read_text(encoding="utf-8"))
+
+
+def _copy(file: Path, target: Path, private: tuple[tuple[str, str], ...]) -> None:
+    record = slim(read_fields(file).values, private=private)
+    write_text(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+
+def _private(run_folder: Path) -> tuple[tuple[str, str], ...]:
+    """Folders that tell of whoever ran it, the longest first."""
+    folders = {str(run_folder.resolve()): "RUN", str(Path.cwd()): ".", str(Path.home()): "~"}
+    return tuple(sorted(((name, by) for name, by in folders.items() if len(name) > 1), key=lambda each: -len(each[0])))
+
+
+def _slim(value: object, private: tuple[tuple[str, str], ...]) -> object:
+    match value:
+        case dict():
+            return slim(value, private=private)
+        case list():
+            return [_slim(item, private) for item in value]
+        case str():
+            for folder, by in private:
+                value = re.sub(rf"(?<![\w/.-]){re.escape(folder)}(?![\w.-])", by, value)
+            return value
+        case _:
+            return value

@@ -1,0 +1,311 @@
+"""A plan carried out, cell by cell. A killed run goes on where it was: what is finished stands in its own file."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lmtasks.bench.machine import machine, usable_cores, versions
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.baselines import BaselineSolver
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.solver import Solver
+from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
+from lmtasks.suite.engines import card_in, open_engine
+from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json, write_json
+from lmtasks.suite.lock import locked
+from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
+from lmtasks.suite.variants import Artefacts, variant_json
+from lmtasks.task.index import TaskIndex
+from lmtasks.task.task import Task
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a person sets for a run, and a plan does not."""
+
+    data: DataOptions
+    threads: int | None = None
+    """For variants that set none; None: all cores that this process may use."""
+    samples: bool = True
+    command: str = ""
+    """The command that repeats the run, for the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How a run ended."""
+
+    folder: Path
+    done: int
+    found: int
+    """Cells that an earlier run had finished."""
+    not_applicable: int
+    failed: tuple[str, ...]
+    """A sentence for each cell or timing that failed."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    variant: VariantPlan
+    task: Task
+    seed: int
+
+    @property
+    def id(self) -> str:
+        return cell_id(variant=self.variant.name, task=self.task.name, seed=self.seed)
+
+
+_Scored = tuple[_Cell, str, str]
+"""A cell, how it ended, and why."""
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    plan_file: Path,
+    index: TaskIndex,
+    out: Path,
+    options: RunOptions,
+    report: Callable[[Progress], None],
+    trust_code: bool = False,
+) -> Ran:
+    """Carry out a plan into the folder `out`, or finish the one that is there.
+
+    A cell that fails does not stop the others.
+
+    Raises:
+        UsageError: the plan, a task or a model is wrong, or the folder holds another run.
+        WorkError: the folder cannot be written, or another process writes it.
+    """
+    began = time.monotonic()
+    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    _check_tasks(plan, tasks)
+    folder = RunFolder(root=out)
+    with locked(out):
+        header = {
+            "command": options.command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+        }
+        claim(folder, plan, plan_file=plan_file, header=header)
+        artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
+        runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
+        ran = runner.cells()
+        failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
+    return replace(ran, failed=failed, seconds=time.monotonic() - began)
+
+
+@dataclass(kw_only=True)
+class _Runner:
+    plan: Plan
+    tasks: Sequence[Task]
+    folder: RunFolder
+    options: RunOptions
+    artefacts: Artefacts
+    report: Callable[[Progress], None]
+
+    def cells(self) -> Ran:
+        """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
+        total = sum(len(self._tasks_of(variant)) for variant in self.plan.variants) * len(self.plan.seeds)
+        count = {"done": 0, "found": 0, "not-applicable": 0}
+        failed: list[str] = []
+        for variant in self.plan.variants:
+            for seed in self.plan.seeds:
+                cells = [_Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
+                for cell, status, reason in self._variant_cells(variant, cells, seed):
+                    count[status] = count.get(status, 0) + 1
+                    failed += [f"{cell.id}: {reason}"] if status == "failed" else []
+                    finished = sum(count.values())
+                    note = f"{variant.name}, {cell.task.name}"
+                    self.report(Progress(stage="cells", done=finished, total=total, unit="cells", note=note))
+        return Ran(
+            folder=self.folder.root,
+            done=count["done"],
+            found=count["found"],
+            not_applicable=count["not-applicable"],
+            failed=tuple(failed),
+            seconds=0.0,
+        )
+
+    def speeds(self) -> tuple[str, ...]:
+        """Time every variant with a model, each in a process of its own; a sentence for each that failed."""
+        assert self.plan.bench is not None  # the caller looked
+        failed = []
+        variants = [variant for variant in self.plan.variants if variant.model]
+        for number, variant in enumerate(variants):
+            self.report(Progress(stage="speed", done=number, total=len(variants), unit="variants", note=variant.name))
+            file = self.folder.speed(variant.name)
+            if read_json(file) is None:
+                try:
+                    write_json(file, self._speed(variant, self.plan.bench))
+                except WorkError as error:
+                    failed.append(f"speed of {variant.name}: {error}")
+        self.report(Progress(stage="speed", done=len(variants), total=len(variants), unit="variants"))
+        return tuple(failed)
+
+    def _tasks_of(self, variant: VariantPlan) -> list[Task]:
+        return [task for task in self.tasks if not variant.tasks or task.name in variant.tasks]
+
+    def _variant_cells(self, variant: VariantPlan, cells: Sequence[_Cell], seed: int) -> Iterable[_Scored]:
+        if variant.baseline:
+            return (self._baseline_cell(cell) for cell in cells)
+        ref = self.artefacts.of(variant, seed=seed)
+        weights = card_in(ref).weights_hash
+        if all(self._is_finished(cell, weights) for cell in cells):
+            return ((cell, "found", "") for cell in cells)
+        return self._model_cells(variant, ref, cells, weights)
+
+    def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[_Cell], weights: str) -> Iterator[_Scored]:
+        with open_engine(
+            ref,
+            runtime=variant.runtime,
+            device=variant.device,
+            precision=variant.precision,
+            threads=self._threads(variant),
+        ) as engine:
+            solver = EngineSolver(engine)
+            for cell in cells:
+                if self._is_finished(cell, weights):
+                    yield cell, "found", ""
+                else:
+                    yield self._score(cell, solver)
+
+    def _baseline_cell(self, cell: _Cell) -> _Scored:
+        solvers = [BaselineSolver(name) for name in cell.variant.baseline]
+        fitting = [solver for solver in solvers if not solver.why_not(cell.task, way="auto")]
+        solver = (fitting or solvers)[0]
+        if self._is_finished(cell, solver.model.weights_hash):
+            return cell, "found", ""
+        return self._score(cell, solver)
+
+    def _score(self, cell: _Cell, solver: Solver) -> _Scored:
+        """Score one cell and store it; a reason where it has none."""
+        model, runtime = solver.model, solver.card
+        reason = solver.why_not(cell.task, way="auto")
+        if reason:
+            self._write(cell, model, runtime, status="not-applicable", reason=reason)
+            return cell, "not-applicable", reason
+        try:
+            (result,) = evaluate(
+                solver=solver,
+                tasks=[cell.task],
+                options=EvalOptions(
+                    data=self.options.data,
+                    limit=self.plan.limit,
+                    num_fewshot=cell.variant.num_fewshot or None,
+                    seed=cell.seed,
+                ),
+                on_progress=self.report,
+                keep_samples=self.options.samples,
+            )
+        except LmtasksError as error:
+            self._write(cell, model, runtime, status="failed", reason=str(error))
+            return cell, "failed", str(error)
+        self._write_samples(cell, result)
+        self._write(cell, model, runtime, status="done", result=result)
+        return cell, "done", ""
+
+    def _write(
+        self,
+        cell: _Cell,
+        model: ModelCard,
+        runtime: RuntimeCard,
+        *,
+        status: str,
+        reason: str = "",
+        result: TaskResult | None = None,
+    ) -> None:
+        task = cell.task
+        record: dict[str, object] = {
+            "schema": SCHEMA,
+            "id": cell.id,
+            "variant": variant_json(cell.variant, plan=self.plan, model=model, threads=self._threads(cell.variant)),
+            "task": {"name": task.name, "kind": task.kind, "language": task.language, "hash": task.hash},
+            "seed": cell.seed,
+            "status": status,
+            "reason": reason,
+            "model": asdict(model),
+            "runtime": asdict(runtime),
+            "machine": machine(),
+            "versions": versions(),
+            "conditions": dict(result.conditions) if result else {},
+        }
+        if result:
+            record["result"] = {
+                "n": result.n,
+                "seconds": round(result.seconds, 3),
+                "seconds_total": round(result.seconds_total, 3),
+                "truncated": result.truncated,
+                "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
+            }
+            record["recipes"] = dict(result.recipes)
+            record["statistics"] = {name: values.tolist() for name, values in result.statistics.items()}
+        write_json(self.folder.cell(cell.id), record)
+
+    def _write_samples(self, cell: _Cell, result: TaskResult) -> None:
+        if not self.options.samples:
+            return
+        file = self.folder.samples(cell.id)
+        aside = file.with_name(f"{file.name}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(
+            "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in result.samples),
+            encoding="utf-8",
+            errors="surrogatepass",
+        )
+        aside.replace(file)
+
+    def _is_finished(self, cell: _Cell, weights: str) -> bool:
+        """Is the cell stored, for this very task and these very weights? A failed one is tried again."""
+        record = read_json(self.folder.cell(cell.id))
+        if record is None or record.get("status") == "failed":
+            return False
+        task, model = record.get("task"), record.get("model")
+        same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
+        return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
+
+    def _speed(self, variant: VariantPlan, bench: BenchPlan) -> Json:
+        from lmtasks.bench.isolate import measure_isolated
+        from lmtasks.bench.spec import SpeedSpec
+        from lmtasks.bench.speed import SpeedSettings
+        from lmtasks.suite.workloads import workloads_of
+
+        seed = self.plan.seeds[0]
+        ref = self.artefacts.of(variant, seed=seed)
+        threads = self._threads(variant)
+        model = card_in(ref)
+        spec = SpeedSpec(
+            variant=variant_json(variant, plan=self.plan, model=model, threads=threads),
+            ref=ref,
+            runtime=variant.runtime,
+            device=variant.device,
+            precision=variant.precision,
+            threads=threads,
+            workloads=workloads_of(
+                self._tasks_of(variant), ref=ref, model=model, options=self.options.data, rows=bench.rows, seed=seed
+            ),
+            settings=SpeedSettings(
+                batch_sizes=(1, bench.batch_size), least_seconds=bench.seconds, most_seconds=bench.seconds * 4
+            ),
+        )
+        return measure_isolated(spec, on_progress=self.report)
+
+    def _threads(self, variant: VariantPlan) -> int:
+        return variant.threads or self.options.threads or usable_cores()
+
+
+def _check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
+    names = {task.name for task in tasks}
+    for variant in plan.variants:
+        unknown = sorted(set(variant.tasks) - names)
+        if unknown:
+            raise UsageError(f"variant {variant.name!r} names {unknown[0]!r}, which is no task of the plan.")

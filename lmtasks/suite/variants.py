@@ -1,0 +1,123 @@
+"""The models of a plan, made or found: adapted, exported, and then lying in a folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.model.resolve import resolve
+from lmtasks.records import Json, ModelCard, Progress
+from lmtasks.suite.adapting import adapt_to_tasks
+from lmtasks.suite.folder import RunFolder, slug
+from lmtasks.suite.plan import Plan, VariantPlan
+from lmtasks.task.task import Task
+
+PROOF_TEXTS = 12
+"""Texts that an export is proved on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefacts:
+    """Makes what the variants of a plan run on, once each, and finds what an earlier run has made."""
+
+    plan: Plan
+    tasks: Sequence[Task]
+    folder: RunFolder
+    options: DataOptions
+    report: Callable[[Progress], None]
+
+    def of(self, variant: VariantPlan, *, seed: int) -> Path:
+        """The folder that the variant runs: a model, or a package that is proved equal to it.
+
+        Raises:
+            UsageError: the model or a setting is wrong.
+            WorkError: training or export failed.
+        """
+        assert variant.model is not None  # checked with the plan; a baseline runs on no folder
+        model = self._model(variant.model, seed=seed)
+        return self._package(variant, model, seed=seed) if variant.runtime == "onnx" else model
+
+    def _model(self, name: str, *, seed: int) -> Path:
+        if name not in self.plan.models:
+            return resolve(name, offline=self.options.offline, token=self.options.token)
+        out = self.folder.model(name, seed=seed)
+        if (out / "model.json").is_file():
+            return out
+        from lmtasks.training.adapt import AdaptSettings
+
+        wanted = self.plan.models[name]
+        backbone = resolve(wanted.backbone, offline=self.options.offline, token=self.options.token)
+        training = wanted.training
+        out.parent.mkdir(parents=True, exist_ok=True)
+        adapt_to_tasks(
+            backbone=backbone,
+            tasks=self._trained_on(wanted.tasks, name),
+            settings=AdaptSettings(
+                method=wanted.adaptation,
+                epochs=training.epochs,
+                minutes=training.minutes,
+                learning_rate=training.learning_rate,
+                tokens_per_batch=training.tokens_per_batch,
+                evaluations=training.evaluations,
+                patience=training.patience,
+                precision=training.precision,
+                seed=seed,
+            ),
+            options=self.options,
+            out=out,
+            report=self.report,
+            rows=training.rows,
+        )
+        return out
+
+    def _trained_on(self, names: Sequence[str], model: str) -> tuple[Task, ...]:
+        chosen = [task for task in self.tasks if not names or task.name in names]
+        unknown = sorted(set(names) - {task.name for task in self.tasks})
+        if unknown:
+            raise UsageError(f"model {model!r} is to be trained on {unknown[0]!r}, which is no task of the plan.")
+        return tuple(chosen)
+
+    def _package(self, variant: VariantPlan, model: Path, *, seed: int) -> Path:
+        from lmtasks.export.package import is_package
+        from lmtasks.prove.export import export_and_prove
+
+        name = slug(str(variant.model)) if variant.model in self.plan.models else model.name
+        out = self.folder.package(name, seed=seed, precision=variant.precision)
+        if is_package(out):
+            return out
+        self.report(Progress(stage=f"export {variant.name}", done=0, total=1, unit="package"))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        export_and_prove(model, out=out, precision=variant.precision, texts=self._texts(), report=self.report)
+        self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
+        return out
+
+    def _texts(self) -> tuple[str, ...]:
+        """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""
+        from lmtasks.data.splits import load_task_data
+        from lmtasks.task.head_input import baseline_source
+
+        texts: list[str] = []
+        each = max(2, -(-PROOF_TEXTS // len(self.tasks)))
+        for task in self.tasks:
+            data = load_task_data(task, options=self.options, need=frozenset({"test"}), limit=each)
+            assert data.test is not None  # it was needed
+            texts += [baseline_source(task, row) for row in data.test.rows]
+        longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
+        step = max(1, len(longest_first) // PROOF_TEXTS)
+        return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Json:
+    """What identifies a variant in a record."""
+    made = plan.models.get(variant.model or "")
+    adaptation = made.adaptation if made else "prompt"
+    return {
+        "name": variant.name,
+        "model": variant.model or (model.name if model else "/".join(variant.baseline)),
+        "adaptation": adaptation if variant.model else "none",
+        "runtime": variant.runtime if variant.model else "native",
+        "device": variant.device,
+        "precision": variant.precision if variant.model else "none",
+        "threads": threads if variant.model else 1,
+    }

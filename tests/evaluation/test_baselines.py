@@ -1,0 +1,111 @@
+"""Answers that need no language model."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_tasks import CHOICES, SENTENCES, scored, small_task
+
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.baseline_text import first_sentences
+from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
+from lmtasks.task.task import KINDS
+
+
+def test_majority_scores_the_classs_share(tmp_path: Path) -> None:
+    result = scored(BaselineSolver("majority"), small_task(tmp_path, "classification"))
+    assert {sample["answer"] for sample in result.samples} == {"good"}
+    assert result.metrics["acc"].value == 0.5
+    assert result.conditions["prompt_way"] == "baseline"
+    assert result.conditions["train_fingerprint"] is not None
+
+
+def test_majority_of_choices_is_a_number(tmp_path: Path) -> None:
+    result = scored(BaselineSolver("majority"), small_task(tmp_path, "multiple_choice"))
+    # Right in the training rows: 0, 1, 2, 0, 1, less one row that is kept for validation.
+    assert {sample["answer"] for sample in result.samples} <= {"sat", "ran off fast"}
+    assert len({sample["answer"] for sample in result.samples}) == 1
+
+
+def test_random_is_near_chance_and_keyed_by_row(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "multiple_choice")
+    result = scored(BaselineSolver("random"), task)
+    part = scored(BaselineSolver("random"), task, limit=3)
+    assert [each["answer"] for each in part.samples] == [each["answer"] for each in result.samples[:3]]
+    assert len({sample["answer"] for sample in result.samples}) > 1
+    assert result.metrics["acc"].value == result.metrics["acc_norm"].value
+
+
+def test_longest_choice(tmp_path: Path) -> None:
+    result = scored(BaselineSolver("longest-choice"), small_task(tmp_path, "multiple_choice"))
+    assert {sample["answer"] for sample in result.samples} == {"ran off fast"}
+    assert result.metrics["acc"].value == sum(row["right"] == 1 for row in CHOICES) / len(CHOICES)
+
+
+def test_copy_and_lead_3_and_empty(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "summarization")
+    copied = scored(BaselineSolver("copy"), task)
+    assert [sample["answer"] for sample in copied.samples] == [row["en"] for row in SENTENCES]
+    assert copied.metrics["rouge1"].value == 100.0
+    lead = scored(BaselineSolver("lead-3"), task)
+    assert lead.samples[0]["answer"] == "The the is here. It sat. Why?"
+    assert scored(BaselineSolver("empty"), task).metrics["rouge1"].value == 0.0
+    spans = scored(BaselineSolver("empty"), small_task(tmp_path, "span"))
+    assert spans.metrics["squad_em"].value == 0.25
+
+
+def test_tfidf_beats_majority(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "classification")
+    result = scored(BaselineSolver("tfidf"), task)
+    assert result.metrics["acc"].value == 1.0
+    chinese = scored(BaselineSolver("tfidf"), replace(task, language="zh"))
+    assert chinese.metrics["acc"].value == 1.0
+
+
+def test_tfidf_knows_labels_that_training_lacks(tmp_path: Path) -> None:
+    task = replace(small_task(tmp_path, "classification"), labels=("bad", "fair", "good"))
+    result = scored(BaselineSolver("tfidf"), task)
+    assert Counter(str(sample["answer"]) for sample in result.samples) == {"bad": 10, "good": 10}
+
+
+def test_tfidf_needs_two_labels(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "classification")
+    (tmp_path / "classification-train.jsonl").write_text('{"text": "a b", "label": "good"}\n' * 9)
+    with pytest.raises(UsageError, match="at least two labels"):
+        scored(BaselineSolver("tfidf"), task)
+
+
+def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "classification")
+    assert BaselineSolver("copy").why_not(task, way="auto") == (
+        "copy does not answer classification tasks, only translation and summarization and generation."
+    )
+    assert "neither by head nor by prompt" in BaselineSolver("random").why_not(task, way="head")
+    without = replace(task, sources={"test": task.sources["test"]})
+    assert "learns from training data" in BaselineSolver("majority").why_not(without, way="auto")
+    with pytest.raises(UsageError, match="copy does not answer"):
+        scored(BaselineSolver("copy"), task)
+    with pytest.raises(UsageError, match="did you mean 'majority'"):
+        BaselineSolver("majorty")
+
+
+def test_the_table_is_whole() -> None:
+    assert set(BASELINES) == {"majority", "random", "longest-choice", "copy", "lead-3", "empty", "tfidf"}
+    answered = {kind for baseline in BASELINES.values() for kind in baseline.kinds}
+    assert answered == set(KINDS) - {"tagging", "language_modelling"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two! Three? Four.", "One. Two! Three?"),
+        ("Only one", "Only one"),
+        ("", ""),
+        ("A: Hi\nB: Hello there. Bye.\nC: Off", "A: Hi\nB: Hello there. Bye."),
+        ("“一。”二！三？四。", "“一。”二！三？"),
+        ('He said "no." She left. It is 3.5 km. End.', 'He said "no." She left. It is 3.5 km.'),
+    ],
+)
+def test_first_sentences(text: str, expected: str) -> None:
+    assert first_sentences(text, count=3) == expected

@@ -1,0 +1,142 @@
+"""Scores on disk."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_tasks import model, scored, small_task
+
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.evaluation.evaluate import TaskResult
+from lmtasks.evaluation.outcome import remake_metric
+from lmtasks.evaluation.write import read_results, read_samples, write_results
+from lmtasks.metric import compare, estimate
+from lmtasks.records import Estimate
+
+
+def written(folder: Path, *, samples: bool = True) -> tuple[Path, list[TaskResult]]:
+    solver = model()
+    results = [scored(solver, small_task(folder, name)) for name in ("classification", "translation")]
+    out = folder / "out" / "model"
+    write_results(
+        out,
+        results=results,
+        model=solver.model,
+        runtime=solver.card,
+        machine={"cpu": "x"},
+        versions={"lmtasks": "0"},
+        samples=samples,
+    )
+    return out, results
+
+
+def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
+    out, results = written(tmp_path)
+    content = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results"]
+    record = content["results"]["classification"]
+    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "metrics", "conditions"]
+    assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
+    assert record["conditions"]["task_hash"] == results[0].task_hash
+    lines = (out / "samples-translation.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6
+    assert "在这里" in lines[0]
+    assert list(json.loads(lines[0])) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash"]
+    assert not list(out.glob("*.part"))
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    out, results = written(tmp_path)
+    stored = read_results(out)
+    assert stored.model["name"] == "fake"
+    assert stored.machine == {"cpu": "x"}
+    assert list(stored.tasks) == ["classification", "translation"]
+    for result in results:
+        task = stored.tasks[result.task]
+        assert task.metrics == result.metrics
+        for name, table in result.statistics.items():
+            np.testing.assert_array_equal(task.statistics[name], table)
+            metric = remake_metric(task.recipes[name])
+            assert estimate(metric, task.statistics[name], resamples=50).value == result.metrics[name].value
+            assert compare(metric, table, task.statistics[name], resamples=50).difference == 0.0
+        assert list(read_samples(out, result.task)) == list(result.samples)
+
+
+def test_infinite_values_survive(tmp_path: Path) -> None:
+    out, (first, _) = written(tmp_path)
+    endless = Estimate(
+        value=float("inf"), stderr=None, ci95=None, higher_is_better=False, scale="raw", signature="unit:token"
+    )
+    solver = model()
+    write_results(
+        out,
+        results=[replace(first, metrics={"token_perplexity": endless})],
+        model=solver.model,
+        runtime=solver.card,
+        machine={},
+        versions={},
+    )
+    assert "Infinity" not in (out / "results.json").read_text(encoding="utf-8")
+    assert read_results(out).tasks["classification"].metrics == {"token_perplexity": endless}
+
+
+def test_samples_may_be_left_out(tmp_path: Path) -> None:
+    out, _ = written(tmp_path, samples=False)
+    assert sorted(file.name for file in out.iterdir()) == ["results.json", "statistics.json"]
+    with pytest.raises(UsageError, match="no samples of translation"):
+        next(read_samples(out, "translation"))
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    out, (first, _) = written(tmp_path)
+    (out / "samples-mine.jsonl").write_text("{}")
+    solver = model()
+    write_results(out, results=[first], model=solver.model, runtime=solver.card, machine={}, versions={})
+    assert sorted(file.name for file in out.iterdir()) == [
+        "results.json",
+        "samples-classification.jsonl",
+        "samples-mine.jsonl",
+        "statistics.json",
+    ]
+
+
+def test_a_failure_leaves_what_stood_there(tmp_path: Path) -> None:
+    out, (first, _) = written(tmp_path)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    (out / "statistics.json.part").mkdir()
+    solver = model()
+    with pytest.raises(WorkError, match="cannot be written"):
+        write_results(out, results=[first], model=solver.model, runtime=solver.card, machine={}, versions={})
+    assert {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()} == before
+
+
+def test_folders_that_hold_no_results(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no results folder: it has no results\.json"):
+        read_results(tmp_path)
+    out, _ = written(tmp_path)
+    whole = (out / "results.json").read_text(encoding="utf-8")
+    (out / "results.json").write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
+    with pytest.raises(UsageError, match="has schema 99"):
+        read_results(out)
+    (out / "results.json").write_text(whole[:100], encoding="utf-8")
+    with pytest.raises(UsageError, match="is damaged"):
+        read_results(out)
+    (out / "results.json").write_text(whole.replace('"model"', '"modle"'), encoding="utf-8")
+    with pytest.raises(UsageError, match="is damaged: KeyError"):
+        read_results(out)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    solver = model()
+    with pytest.raises(WorkError, match="cannot be written to"):
+        write_results(
+            tmp_path / "file" / "out",
+            results=[],
+            model=solver.model,
+            runtime=solver.card,
+            machine={},
+            versions={},
+        )

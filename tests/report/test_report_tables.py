@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+from lmtasks.report.conditions import conditions_table, machine_facts
+from lmtasks.report.quality import metric_tables, quality_table
+from lmtasks.report.read import RunRecords, read_run
+from lmtasks.report.speed_tables import timing_table, variant_table
+
+
+def test_quality_has_a_row_a_variant_and_a_column_a_task(run: RunRecords) -> None:
+    table = quality_table(run)
+    assert [(line.group, line.name) for line in table.lines] == [
+        ("models", "torch"),
+        ("models", "onnx fp32"),
+        ("models", "onnx int8"),
+        ("baselines", "trivial"),
+        ("baselines", "tf-idf"),
+    ]
+    assert [column.title for column in table.columns] == ["sst2", "tatoeba_en_zh", "dialogsum", "squad_v2", "ptb"]
+    assert [column.detail for column in table.columns][::4] == ["acc · n 872", "token_perplexity ↓ · n 3,761"]
+    torch = table.lines[0].cells
+    assert [cell.text for cell in torch] == ["81.3", "21.4", "18.3", "61.2", "61.22"]
+    assert torch[0].detail == "±1.3"
+    assert torch[1].detail == "[20.4, 23.0]"
+
+
+def test_the_best_and_its_equals_are_marked(run: RunRecords) -> None:
+    table = quality_table(run)
+    marked = [[line.name for line in table.lines if line.cells[place].best] for place in range(5)]
+    same = ["torch", "onnx fp32"]
+    assert marked == [["tf-idf"], same, same, same, same]
+
+
+def test_what_has_no_number_says_why(run: RunRecords) -> None:
+    table = quality_table(run)
+    cell = table.lines[4].cells[1]
+    assert cell.text == "–"
+    assert [table.notes[number - 1] for number in cell.notes] == ["not applicable: tf-idf cannot answer translation"]
+    cut = table.lines[0].cells[2]
+    assert [table.notes[number - 1] for number in cut.notes] == ["dialogsum: 12 inputs were cut to fit the model"]
+
+
+def test_a_failed_cell_shows_its_reason(folder: Path) -> None:
+    file = folder / "cells/onnx-int8--1--s1234.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**record, "status": "failed", "reason": "out of memory"}), encoding="utf-8")
+    table = quality_table(read_run(folder))
+    cell = table.lines[2].cells[1]
+    assert cell.text == "failed"
+    assert table.notes[cell.notes[0] - 1] == "failed: out of memory"
+
+
+def test_a_scale_per_tensor_is_marked_in_every_table(folder: Path) -> None:
+    for file in (*folder.glob("cells/onnx-int8*.json"), folder / "speed/onnx-int8.json"):
+        file.write_text(file.read_text(encoding="utf-8").replace('"int8"', '"int8-tensor"'), encoding="utf-8")
+    run = read_run(folder)
+    for table in (quality_table(run), variant_table(run), timing_table(run), *metric_tables(run)):
+        assert table is not None
+        for line in table.lines:
+            notes = [table.notes[number - 1] for number in line.notes]
+            assert any(note.startswith("int8-tensor: one activation scale") for note in notes) == (
+                line.name == "onnx int8"
+            )
+
+
+def test_every_metric_of_a_task(run: RunRecords) -> None:
+    squad = next(table for table in metric_tables(run) if table.caption.startswith("squad_v2"))
+    assert [column.title for column in squad.columns] == ["squad_f1", "squad_em"]
+    assert [line.name for line in squad.lines] == ["torch", "onnx fp32", "onnx int8", "trivial"]
+
+
+def test_speed_is_held_to_torch(run: RunRecords) -> None:
+    table = variant_table(run)
+    assert table is not None
+    ratios = {line.name: [cell.text for cell in line.cells[:2]] for line in table.lines}
+    assert ratios["torch"] == ["1.00×", "1.00×"]
+    # throughputs of onnx fp32 over torch: 1.30, 2.77, 2.66, 1.27, 1.12: geometric mean 1.69
+    assert ratios["onnx fp32"] == ["1.69×", "1.69×"]
+    assert [cell.text for cell in table.lines[0].cells[2:]] == ["4.12 s", "0.81 s", "412 MB", "28.4 MB"]
+    assert [line.name for line in table.lines if line.cells[1].best] == ["onnx int8"]
+    assert table.notes == ("torch: the machine was not idle before the start: load 1.9 on 2 cores",)
+
+
+def test_percentiles_that_nobody_has_have_no_column(run: RunRecords) -> None:
+    table = timing_table(run)
+    assert table is not None
+    assert [column.title for column in table.columns] == ["p50", "p90", "throughput", "× torch"]
+    assert len(table.lines) == 15
+    squad = next(line for line in table.lines if line.group.startswith("squad_v2"))
+    assert squad.cells[1].text == "–"
+    assert table.notes == ("a percentile is printed only with enough calls: p50 needs 7, p90 44, p99 459",)
+    assert table.lines[3].group == "tatoeba_en_zh · 32 new tokens, no fewer"
+
+
+def test_a_run_without_timings_has_no_speed_tables(folder: Path) -> None:
+    for file in folder.glob("speed/*.json"):
+        file.unlink()
+    run = read_run(folder)
+    assert variant_table(run) is None
+    assert timing_table(run) is None
+
+
+def test_conditions_and_machine(run: RunRecords) -> None:
+    table = conditions_table(run)
+    assert [cell.text for cell in table.lines[0].cells][:1] == ["head"]
+    assert "acc|v:1" in [cell.text for cell in table.lines[0].cells]
+    facts = dict(machine_facts(run))
+    assert facts["processor"] == "AMD EPYC"
+    assert facts["copy bandwidth"] == "19.9 to 20.6 GB/s, read and written"
