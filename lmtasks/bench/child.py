@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from lmtasks.records import Json
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "transformers", "lmtasks.runtime.torch_runtime"),
-    "torch-compile": ("torch", "transformers", "lmtasks.runtime.torch_runtime"),
+    "torch": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
+    "torch-compile": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
     "onnx": ("onnxruntime", "lmtasks.runtime.onnx_runtime"),
 }
 """What a runtime imports before it can load anything."""

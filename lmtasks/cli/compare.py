@@ -52,7 +52,7 @@ def command(
         columns = ("task", "n", "metric", "base", "this", "difference", "95 %", "p", "better", "same", "worse")
         print_table(columns, rows, right=(1, 3, 4, 5, 6, 7, 8, 9, 10))
         _tell_missing(base, other)
-    print("\nThe difference is this minus base, in points; better, same, worse count examples.")
+    print("\nThe difference is this minus base, in points (perplexities and bits as they are).")
     if fail_if_worse and worse:
         raise GateError(f"worse than {base.folder}: {'; '.join(worse)}.")
 

@@ -70,7 +70,7 @@ def command(
     )
     models = chosen_models(model, offline=offline, token=token)
     answered, reasons = _who_answers_what(models, found, opening)
-    folder = out or _next_folder()
+    folder = out or options.next_folder("eval")
     settings = EvalOptions(data=sources, limit=limit, num_fewshot=num_fewshot, seed=seed)
     scores: dict[str, Sequence[TaskResult]] = {}
     folders: list[Path] = []
@@ -171,11 +171,3 @@ def _value(result: TaskResult | None, metric: str) -> str:
     shown = form.value(estimate.value, estimate.scale)
     half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
     return f"{shown} {half}".strip()
-
-
-def _next_folder() -> Path:
-    """`runs/eval-1`, or the first number that is free: without --out nothing is ever overwritten."""
-    number = 1
-    while (folder := Path("runs") / f"eval-{number}").exists():
-        number += 1
-    return folder

@@ -58,6 +58,14 @@ def batch_rows(batch_size: str) -> int | None:
         raise UsageError(f"--batch-size must be auto or a whole number of at least 1, was {batch_size!r}.") from None
 
 
+def next_folder(command: str) -> Path:
+    """`runs/eval-1`, or the first number that is free: without --out nothing is ever overwritten."""
+    number = 1
+    while (folder := Path("runs") / f"{command}-{number}").exists():
+        number += 1
+    return folder
+
+
 Models = Annotated[
     list[str],
     typer.Option(

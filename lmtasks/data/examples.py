@@ -66,28 +66,34 @@ class HeadExamples:
     """Identifies the data that the rows were made from."""
 
 
-def head_examples(
-    task: Task, data: TaskData, *, tokenizer: Tokenizer, max_length: int, causal: bool, decodes: bool
-) -> HeadExamples:
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a model reads."""
+
+    tokenizer: Tokenizer
+    max_length: int
+    """Longest row in tokens."""
+    causal: bool
+    """Does it see the past only? Then a span head points at the end token where there is no answer."""
+    decoder_start: int | None = None
+    """What an encoder-decoder's decoder reads first; None for other models."""
+
+
+def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExamples:
     """Encode the training and validation rows of a task for its head.
 
-    Args:
-        max_length: longest row in tokens.
-        causal: does the backbone see the past only? Then a classification head reads the last token's neighbours
-            by mean all the same, and a span head points at the end token where there is no answer.
-        decodes: does the backbone have an encoder and a decoder?
-
     Raises:
-        UsageError: the task has no train split, or no row that can be learned from.
+        UsageError: the task has no train split, or a row does not fit the task.
     """
     if data.train is None or data.validation is None:
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
     kind = HEAD_OF_KIND[task.kind]
-    encode = ENCODERS[task.kind if task.kind in ENCODERS else "seq2seq" if decodes else "generation"]
+    generating = "generation" if reading.decoder_start is None else "seq2seq"
+    encode = ENCODERS[task.kind if task.kind in ENCODERS else generating]
     parts: list[tuple[Example, ...]] = []
     truncated = 0
     for rows in (data.train, data.validation):
-        encoded = [encode(task, row, number, tokenizer, max_length, causal) for number, row in enumerate(rows.rows)]
+        encoded = [encode(task, row, number, reading) for number, row in enumerate(rows.rows)]
         parts.append(tuple(example for examples, _ in encoded for example in examples))
         truncated += sum(cut for _, cut in encoded)
     spec = HeadSpec(name=task.name, kind=kind, labels=task.labels)  # type: ignore[arg-type]  # from the table above
@@ -100,27 +106,26 @@ def head_examples(
     )
 
 
-Encoder = Callable[[Task, Row, int, Tokenizer, int, bool], tuple[Sequence[Example], bool]]
+Encoder = Callable[[Task, Row, int, Reading], tuple[Sequence[Example], bool]]
+"""(task, row, its number, reading) -> examples, and whether a text was cut."""
 
 
-def _classification(
-    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
-) -> tuple[Sequence[Example], bool]:
-    del causal
+def _classification(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     given = head_input(task, row, row_number=number)
     if given.label is None:
         return (), False
-    encoded = classification_row(given, tokenizer=tokenizer, max_length=max_length)
+    encoded = classification_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
     return (
-        Example(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, tokenizer)),
+        Example(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, reading.tokenizer)),
     ), encoded.truncated
 
 
-def _span(
-    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
-) -> tuple[Sequence[Example], bool]:
+def _span(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     windows = span_windows(
-        head_input(task, row, row_number=number), tokenizer=tokenizer, max_length=max_length, null_at_end=causal
+        head_input(task, row, row_number=number),
+        tokenizer=reading.tokenizer,
+        max_length=reading.max_length,
+        null_at_end=reading.causal,
     )
     examples = [
         Example(
@@ -129,7 +134,7 @@ def _span(
                 window.start if window.start is not None else window.null,
                 window.end if window.end is not None else window.null,
             ),
-            types=_types(window.types, tokenizer),
+            types=_types(window.types, reading.tokenizer),
         )
         for window in windows
         if window.trainable
@@ -137,31 +142,29 @@ def _span(
     return examples, any(window.truncated for window in windows)
 
 
-def _generation(
-    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
-) -> tuple[Sequence[Example], bool]:
-    del causal
+def _generation(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     prompt = build_prompt(task, row, row_number=number)
     encoded = continuation_row(
         context=prompt.context,
         target=prompt.delimiter + prompt.target,
-        tokenizer=tokenizer,
-        max_length=max_length + 1,  # the last token is only predicted
+        tokenizer=reading.tokenizer,
+        max_length=reading.max_length + 1,  # the last token is only predicted
         end=True,
     )
     return (_next_tokens(encoded),), encoded.truncated
 
 
-def _language_modelling(
-    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
-) -> tuple[Sequence[Example], bool]:
+def _language_modelling(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     """The windows that the text is scored in."""
-    del number, causal
+    del number
+    tokenizer = reading.tokenizer
     prefix = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
     if prefix is None:
         raise UsageError(f"task {task.name}: a text's first token needs a first or end token before it.")
     ids = tokenizer.encode(scored_text(task, row), special=True)
-    return [_next_tokens(window) for window in rolling_windows(ids, prefix=prefix, max_length=max_length)], False
+    return [
+        _next_tokens(window) for window in rolling_windows(ids, prefix=prefix, max_length=reading.max_length)
+    ], False
 
 
 def _next_tokens(row: ContinuationRow) -> Example:
@@ -169,15 +172,16 @@ def _next_tokens(row: ContinuationRow) -> Example:
     return Example(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
 
 
-def _seq2seq(
-    task: Task, row: Row, number: int, tokenizer: Tokenizer, max_length: int, causal: bool
-) -> tuple[Sequence[Example], bool]:
-    del causal
+def _seq2seq(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     prompt = build_prompt(task, row, row_number=number)
-    encoded = seq2seq_row(context=prompt.context, target=prompt.target, tokenizer=tokenizer, max_length=max_length)
-    start = tokenizer.pad
+    encoded = seq2seq_row(
+        context=prompt.context, target=prompt.target, tokenizer=reading.tokenizer, max_length=reading.max_length
+    )
+    assert reading.decoder_start is not None  # this encoder is chosen by it
     example = Example(
-        ids=encoded.context_ids, targets=encoded.target_ids, decoder_ids=(start, *encoded.target_ids[:-1])
+        ids=encoded.context_ids,
+        targets=encoded.target_ids,
+        decoder_ids=(reading.decoder_start, *encoded.target_ids[:-1]),
     )
     return (example,), encoded.truncated
 

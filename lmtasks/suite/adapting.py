@@ -37,7 +37,7 @@ def adapt_to_tasks(
     Raises:
         UsageError: no task has training rows, or a head does not fit the backbone.
     """
-    from lmtasks.data.examples import HeadExamples, head_examples
+    from lmtasks.data.examples import HeadExamples, Reading, head_examples
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.model import Model
     from lmtasks.training.adapt import adapt
@@ -48,23 +48,20 @@ def adapt_to_tasks(
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
-        tokenizer = load_tokenizer(model.folder)
+        reading = Reading(
+            tokenizer=load_tokenizer(model.folder),
+            max_length=model.card.max_length_tokens,
+            causal=model.card.kind == "causal",
+            decoder_start=model.decoder_start,
+        )
         prepared = []
         for number, task in enumerate(learned):
             report(Progress(stage="read the tasks", done=number, total=len(learned), unit="tasks", note=task.name))
             data = load_task_data(
                 task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
             )
-            prepared.append(
-                head_examples(
-                    task,
-                    _drawn(data, rows=rows, seed=settings.seed),
-                    tokenizer=tokenizer,
-                    max_length=model.card.max_length_tokens,
-                    causal=model.card.kind == "causal",
-                    decodes=model.card.kind == "encoder-decoder",
-                )
-            )
+            drawn = _drawn(data, rows=rows, seed=settings.seed)
+            prepared.append(head_examples(task, drawn, reading=reading))
         report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
         return prepared
 

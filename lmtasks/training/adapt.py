@@ -3,6 +3,7 @@
 Several tasks train together: the backbone moves for all of them, each head for its own.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +14,7 @@ from torch import Tensor, nn
 
 from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
-from lmtasks.head.classification import classification_loss
-from lmtasks.head.generation import generation_loss
-from lmtasks.head.span import span_loss
-from lmtasks.head.tagging import tagging_loss
+from lmtasks.model.learning import LOSSES, SCORES
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model
 from lmtasks.records import HeadSpec, Progress
@@ -91,7 +89,7 @@ def adapt(
         heads = [head for head in heads if head.head.kind != "generation"]
     steps = plan_steps(heads, epochs=settings.epochs, tokens_per_batch=settings.tokens_per_batch, seed=settings.seed)
     pad_id = int(model.hf.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
-    losses = {number: _loss(model, head.head) for number, head in enumerate(heads)}
+    losses = {number: _loss(head.head) for number, head in enumerate(heads)}
 
     def batch_at(step: int, part: int) -> Batch:
         del part  # one part a step
@@ -172,40 +170,7 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
     return sum(scores) / max(1, len(scores))
 
 
-def _right_labels(logits: Tensor, targets: Tensor) -> tuple[float, int]:
-    return float((logits.argmax(-1) == targets[:, 0]).sum()), len(targets)
-
-
-def _right_spans(logits: Tensor, targets: Tensor) -> tuple[float, int]:
-    return float((logits.argmax(1) == targets).all(-1).sum()), len(targets)
-
-
-def _right_tags(logits: Tensor, targets: Tensor) -> tuple[float, int]:
-    judged = targets >= 0
-    return float((logits.argmax(-1) == targets)[judged].sum()), int(judged.sum())
-
-
-def _nats(logits: Tensor, targets: Tensor) -> tuple[float, int]:
-    count = int((targets >= 0).sum())
-    return float(generation_loss(logits, targets)) * count, count
-
-
-SCORES: Mapping[str, Callable[[Tensor, Tensor], tuple[float, int]]] = {
-    "classification": _right_labels,
-    "span": _right_spans,
-    "tagging": _right_tags,
-    "generation": _nats,
-}
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "classification": lambda logits, targets: classification_loss(logits, targets[:, 0]),
-    "span": lambda logits, targets: span_loss(logits, targets[:, 0], targets[:, 1]),
-    "tagging": tagging_loss,
-    "generation": generation_loss,
-}
-
-
-def _loss(model: Model, head: HeadSpec) -> Callable[[nn.Module, Batch], Tensor]:
-    del model
+def _loss(head: HeadSpec) -> Callable[[nn.Module, Batch], Tensor]:
     return lambda runner, batch: LOSSES[head.kind](_logits(runner, batch, head.name), batch["targets"])
 
 
@@ -240,8 +205,6 @@ def _freeze(model: Model, method: Method) -> int:
 
 
 def _save(model: Model, out: Path, record: Mapping[str, object]) -> None:
-    import shutil
-
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     save_model(model, aside, provenance=record)

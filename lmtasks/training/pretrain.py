@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmtasks.backbone.family import FAMILIES, Vocabulary, parse_family
 from lmtasks.data.corpus import Document, TokenizedCorpus, WindowSampler, tokenize_corpus
 from lmtasks.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
-from lmtasks.errors import UsageError
+from lmtasks.model.create import Vocabulary, check_window, new_language_model
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.loop import Batch, Trained, train
@@ -58,22 +57,17 @@ def pretrain(
         window: tokens per row.
     """
     work = out.with_name(out.name + ".work")
-    name, sizes = parse_family(family)
-    if window > sizes.context:
-        raise UsageError(f"window must be at most the backbone's context of {sizes.context} tokens, was {window}.")
+    check_window(family, window)
     tokenizer = _tokenizer(corpora, vocabulary=vocabulary, folder=tokenizer_folder or work, report=report)
-    config = FAMILIES[name].config(
-        sizes,
-        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
-    )
     tokens = [
         tokenize_corpus(corpus, tokenizer=tokenizer, seed=settings.seed, folder=work / "tokens", report=report)
         for corpus in corpora
     ]
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(settings.seed)
-    module: nn.Module = AutoModelForCausalLM.from_config(config)
+    module = new_language_model(
+        family,
+        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
+        seed=settings.seed,
+    )
     sampler = WindowSampler([corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed)
     rows = settings.batch_rows // settings.accumulate
 

@@ -144,5 +144,15 @@ def test_markdown_tables_are_aligned(which: str, request: pytest.FixtureRequest)
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
 
+def test_a_run_of_baselines_alone_has_a_page_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    for file in (*folder.glob("cells/torch*"), *folder.glob("cells/onnx*"), *folder.glob("speed/*")):
+        file.unlink()
+    page = write_report(folder).read_text(encoding="utf-8")
+    parsed(page)
+    assert "No model was scored yet." in page
+    assert "<h2>Speed</h2>" not in page
+
+
 def test_two_names_that_become_one_file_stay_apart(charts: tuple[Chart, ...]) -> None:
     assert len(set(chart_files((*charts, *charts)))) == 2 * len(charts)
