@@ -32,7 +32,7 @@ def tiny_tokenizer() -> Tokenizer:
     return train_byte_bpe(TEXTS * 3, vocabulary=300)
 
 
-def _llama(vocabulary: int) -> PreTrainedModel:
+def _llama(vocabulary: int, context: int) -> PreTrainedModel:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary,
@@ -41,7 +41,7 @@ def _llama(vocabulary: int) -> PreTrainedModel:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=64,
+            max_position_embeddings=context,
             tie_word_embeddings=True,
             bos_token_id=0,
             eos_token_id=0,
@@ -50,14 +50,14 @@ def _llama(vocabulary: int) -> PreTrainedModel:
     )
 
 
-def _gpt2(vocabulary: int) -> PreTrainedModel:
+def _gpt2(vocabulary: int, context: int) -> PreTrainedModel:
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=vocabulary,
             n_embd=32,
             n_layer=2,
             n_head=4,
-            n_positions=64,
+            n_positions=context,
             bos_token_id=0,
             eos_token_id=0,
             pad_token_id=1,
@@ -65,29 +65,29 @@ def _gpt2(vocabulary: int) -> PreTrainedModel:
     )
 
 
-def _bert_config(vocabulary: int) -> BertConfig:
+def _bert_config(vocabulary: int, context: int) -> BertConfig:
     return BertConfig(
         vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=64,
+        max_position_embeddings=context,
         pad_token_id=1,
         num_labels=2,
         id2label={0: "negative", 1: "positive"},
     )
 
 
-def _bert(vocabulary: int) -> PreTrainedModel:
-    return BertModel(_bert_config(vocabulary), add_pooling_layer=False)
+def _bert(vocabulary: int, context: int) -> PreTrainedModel:
+    return BertModel(_bert_config(vocabulary, context), add_pooling_layer=False)
 
 
-def _bert_classifier(vocabulary: int) -> PreTrainedModel:
-    return BertForSequenceClassification(_bert_config(vocabulary))
+def _bert_classifier(vocabulary: int, context: int) -> PreTrainedModel:
+    return BertForSequenceClassification(_bert_config(vocabulary, context))
 
 
-def _marian(vocabulary: int) -> PreTrainedModel:
+def _marian(vocabulary: int, context: int) -> PreTrainedModel:
     return MarianMTModel(
         MarianConfig(
             vocab_size=vocabulary,
@@ -98,7 +98,7 @@ def _marian(vocabulary: int) -> PreTrainedModel:
             decoder_attention_heads=4,
             encoder_ffn_dim=48,
             decoder_ffn_dim=48,
-            max_position_embeddings=64,
+            max_position_embeddings=context,
             pad_token_id=1,
             eos_token_id=0,
             decoder_start_token_id=1,
@@ -107,7 +107,7 @@ def _marian(vocabulary: int) -> PreTrainedModel:
     )
 
 
-ARCHITECTURES: Mapping[str, Callable[[int], PreTrainedModel]] = {
+ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "llama": _llama,
     "gpt2": _gpt2,
     "bert": _bert,
@@ -116,11 +116,11 @@ ARCHITECTURES: Mapping[str, Callable[[int], PreTrainedModel]] = {
 }
 
 
-def tiny_checkpoint(folder: Path, architecture: str, *, seed: int = 0) -> Path:
+def tiny_checkpoint(folder: Path, architecture: str, *, seed: int = 0, context: int = 64) -> Path:
     """A random checkpoint of that architecture with its tokenizer, as a transformers folder."""
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
-    model = ARCHITECTURES[architecture](tokenizer.vocabulary)
+    model = ARCHITECTURES[architecture](tokenizer.vocabulary, context)
     with torch.no_grad():  # larger than transformers' own start, so that different inputs give different answers
         for parameter in model.parameters():
             if parameter.dim() > 1:

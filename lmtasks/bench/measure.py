@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+from lmtasks.bench.calls import answer_to
 from lmtasks.bench.isolate import PROGRESS
 from lmtasks.bench.limits import gemm_rate, measure_limits
 from lmtasks.bench.machine import load_before, machine, stolen_seconds, throttled_periods, usable_cores, versions
@@ -30,8 +31,9 @@ def measure_variant(
 ) -> Json:
     """Opens the variant, times every workload at every batch size, and returns the speed record.
 
-    Memory is what the variant needed beyond the imports: peak until the last timing, less what was resident before
-    loading. The limits of the machine are measured behind that, since their buffers would count.
+    Loading ends when each workload has been answered once, cold, with one new token at most. Memory is what the
+    variant needed beyond the imports: its peak until the last timing, less what was resident before loading. The limits
+    of the machine are measured behind that, since their buffers would count.
 
     Raises:
         LmtasksError: the variant cannot be opened, or cannot answer.
@@ -43,6 +45,10 @@ def measure_variant(
 
     started = time.perf_counter()
     opened = open_engine(spec)
+    open_seconds = time.perf_counter() - started
+    for workload in spec.workloads:  # a runtime may open its graphs only when they are first asked
+        first = replace(workload, new_tokens=min(1, workload.new_tokens))
+        answer_to(opened.engine, workload=first)(first.requests[:1])
     load_seconds = time.perf_counter() - started
 
     jobs = [(workload, size) for workload in spec.workloads for size in dict.fromkeys(spec.settings.batch_sizes)]
@@ -64,6 +70,7 @@ def measure_variant(
         "versions": versions(),
         "threads": spec.threads,
         "import_seconds": round(import_seconds, 3),
+        "open_seconds": round(open_seconds, 3),
         "load_seconds": round(load_seconds, 3),
         "peak_memory_bytes": max(0, peak - resident),
         "import_memory_bytes": resident,

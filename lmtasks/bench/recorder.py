@@ -7,7 +7,8 @@ An evaluation is run against the recorder, which notes every request and gives e
     workload = recorder.workload(task=task.name, seed=1234)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.errors import WorkError, unknown
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
+
+HeadKind = Literal["classification", "span", "tagging", "generation"]
 
 NEW_TOKENS = 32
 """Every timed generation yields so many, fewer only where the task asks for fewer."""
@@ -52,13 +55,14 @@ class Recorder:
         self._head = head
         self._asked["head"] += [WorkRequest(ids=tuple(row.ids), types=tuple(row.types)) for row in rows]
         classes = max(1, len(specs[head].labels))
-        shapes = {
+        shapes: Mapping[HeadKind, Callable[[HeadRow], tuple[int, ...]]] = {
             "classification": lambda row: (classes,),
             "tagging": lambda row: (len(row.ids), classes),
             "span": lambda row: (len(row.ids), 2),
             "generation": lambda row: (classes,),
         }
-        return [np.zeros(shapes[specs[head].kind](row), np.float32) for row in rows]
+        shape = shapes[specs[head].kind]
+        return [np.zeros(shape(row), np.float32) for row in rows]
 
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """Log-probabilities of zero."""

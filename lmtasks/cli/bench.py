@@ -233,7 +233,6 @@ def _print(compared: Comparison, names: Sequence[str]) -> None:
     rows: list[Sequence[str]] = []
     for row in compared.rows:
         timings = [_timing(record, row.task, row.batch_size) for record in records[row.variant]]
-        interval = row.ratio.ci95
         rows.append(
             (
                 row.task,
@@ -243,16 +242,23 @@ def _print(compared: Comparison, names: Sequence[str]) -> None:
                 form.milliseconds(_latency(timings, "p90")),
                 f"{form.rate(row.throughput)} {row.unit}",
                 form.ratio(row.ratio.value),
-                "" if interval is None else f"[{form.ratio(interval[0])}, {form.ratio(interval[1])}]",
-                "" if row.variant == row.base else row.verdict,
+                *(("", "") if row.variant == row.base else (_interval(row.ratio.ci95), row.verdict)),
             )
         )
     print()
     columns = ("task", "batch", "variant", "p50", "p90", "throughput", f"x {names[0]}", "95 %", "")
     print_table(columns, rows, right=(1, 3, 4, 5, 6, 7))
+    if any(form.MISSING in line for line in rows):
+        print(f"\n{form.MISSING}: too few calls in a round for that percentile; give it more --seconds.")
     notes = dict.fromkeys(str(note) for mine in records.values() for record in mine for note in _notes(record))
     if notes:
         print("\n" + "\n".join(f"note: {note}." for note in notes))
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    from lmtasks.report import format as form
+
+    return "" if ends is None else f"[{form.ratio(ends[0])}, {form.ratio(ends[1])}]"
 
 
 def _timing(record: Json, task: str, batch_size: int) -> Mapping[str, object]:

@@ -61,8 +61,15 @@ def _metrics() -> None:
 def _runtimes() -> None:
     from lmtasks.runtime.open import list_runtimes
 
-    for info in list_runtimes():
-        print(info)
+    found = list_runtimes()
+    rows = [
+        (info.name, info.version or "not installed", ", ".join(info.devices), ", ".join(info.precisions), info.about)
+        for info in found
+    ]
+    print_table(("runtime", "version", "devices", "precisions", "about"), rows)
+    notes = [f"{info.name}: {info.note}" for info in found if info.note]
+    if notes:
+        print("\n" + "\n".join(notes))
 
 
 LISTS: Mapping[str, Callable[[], None]] = {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lmtasks.cli import adapt, bench, compare, eval, list_, predict, pretrain, report, validate
+from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pretrain, report, validate
 from lmtasks.cli import run as run_
 from lmtasks.cli.failures import guarded
 from lmtasks.cli.quiet import quiet_libraries
@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "pretrain": pretrain.command,
     "adapt": adapt.command,
     "eval": eval.command,
+    "export": export.command,
     "bench": bench.command,
     "compare": compare.command,
     "report": report.command,

@@ -55,8 +55,10 @@ def read_rows(texts: Sequence[str], *, tokenizer: Path) -> tuple[tuple[int, ...]
     """
     from tokenizers import Tokenizer
 
-    encoded = Tokenizer.from_file(str(tokenizer)).encode_batch(list(texts))
-    rows = tuple(tuple(item.ids) for item in encoded if item.ids)
+    raw = Tokenizer.from_file(str(tokenizer))
+    raw.no_padding()
+    raw.no_truncation()
+    rows = tuple(tuple(item.ids) for item in raw.encode_batch(list(texts)) if item.ids)
     if not rows:
         raise UsageError("a proof needs texts to compare the answers on, and none was given.")
     return rows

@@ -7,7 +7,8 @@ from pathlib import Path
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import write_parity
-from lmtasks.prove.parity import Check, Parity, Rule, check_parity
+from lmtasks.prove.compare import Check, Rule
+from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
 
 

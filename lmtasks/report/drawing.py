@@ -104,7 +104,7 @@ def _lines(levels: Sequence[Level], y: "alt.Y") -> "list[alt.Chart]":
 
     if not levels:
         return []
-    base = alt.Chart(alt.Data(values=[asdict(level) for level in levels])).encode(y=y)
+    base = alt.Chart({"values": [asdict(level) for level in levels]}).encode(y=y)
     text = base.mark_text(color=PALE, align="left", baseline="bottom", dx=4, dy=-3, fontSize=10.5)
     return [base.mark_rule(color=PALE, strokeDash=[3, 3]), text.encode(x=alt.value(0), text="name:N")]
 
@@ -112,7 +112,7 @@ def _lines(levels: Sequence[Level], y: "alt.Y") -> "list[alt.Chart]":
 def _bars(points: Sequence[Point], x: "alt.X", y: "alt.Y") -> "list[alt.Chart]":
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=[asdict(point) for point in points]))
+    base = alt.Chart({"values": [asdict(point) for point in points]})
     return [
         base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_rule(color=ACCENT, strokeWidth=1.5).encode(x=alt.X("slow:Q"), x2="fast:Q", y=y),
@@ -126,7 +126,7 @@ def _marks(points: Sequence[Point], x: "alt.X", y: "alt.Y") -> "list[alt.Chart]"
     middle = sqrt(min(p.slow for p in points) * max(p.fast for p in points))
     layers: list[alt.Chart] = []
     for number, point in enumerate(sorted(points, key=lambda each: each.speed)):
-        one = alt.Chart(alt.Data(values=[asdict(point)])).encode(x=x, y=y)
+        one = alt.Chart({"values": [asdict(point)]}).encode(x=x, y=y)
         above, rightwards = number % 2 == 0, point.speed <= middle
         layers += [
             one.mark_point(

@@ -86,6 +86,22 @@ def ratio(times: float | None) -> str:
     return MISSING if times is None else f"{_digits(times)}×"
 
 
+def small(number: float) -> str:
+    """A small difference: two digits, with a power of ten where they would stand far behind the point."""
+    return f"{number:.2g}".replace("e-0", "e-")
+
+
+def share(part: float) -> str:
+    """A share of 1 in percent; never rounded up to all."""
+    percent = 100 * part
+    return "100 %" if part >= 1 else f"{min(percent, 99.99):.2f} %"
+
+
+def near_one(number: float) -> str:
+    """A cosine."""
+    return f"{number:.5f}"
+
+
 def count(number: int) -> str:
     """A whole number with thousands apart."""
     return f"{number:,}"

@@ -66,7 +66,8 @@ def _copy_records(run_folder: Path, target: Path) -> None:
         for file in sorted((run_folder / folder).glob(pattern)):
             _copy(file, target / folder / file.name, private)
     for file in sorted((run_folder / "packages").glob("*/parity.json")):
-        _copy(file, target / "parity" / f"{file.parent.name}.json", private)
+        if file.parent.suffix != ".part":  # an export that is under way, or was killed
+            _copy(file, target / "parity" / f"{file.parent.name}.json", private)
     if (run_folder / "plan.yaml").is_file():
         write_text(target / "plan.yaml", (run_folder / "plan.yaml").read_text(encoding="utf-8"))
 

@@ -122,7 +122,7 @@ class RunRecords:
     cells: tuple[CellRecord, ...]
     speeds: Mapping[str, SpeedRecord]
     """By the variant's name."""
-    proofs: Mapping[str, Json]
+    proofs: Mapping[str, Fields]
     """Parity records of exported packages, by the package's name."""
 
     @property
@@ -274,11 +274,12 @@ def _timing(fields: Fields) -> Timing:
     )
 
 
-def _proofs(folder: Path) -> Mapping[str, Json]:
+def _proofs(folder: Path) -> Mapping[str, Fields]:
     """From packages/<package>/parity.json of a run, or parity/<package>.json of a published one."""
-    files = {file.parent.name: file for file in sorted((folder / "packages").glob("*/parity.json"))}
+    made = sorted((folder / "packages").glob("*/parity.json"))
+    files = {file.parent.name: file for file in made if file.parent.suffix != ".part"}
     files |= {file.stem: file for file in sorted((folder / "parity").glob("*.json"))}
-    return {name: read_fields(file).values for name, file in files.items()}
+    return {name: read_fields(file) for name, file in files.items()}
 
 
 def _in_order(cells: Sequence[CellRecord], *, variants: Sequence[str], tasks: Sequence[str]) -> list[CellRecord]:

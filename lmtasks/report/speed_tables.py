@@ -61,7 +61,7 @@ def variant_table(run: RunRecords) -> Table | None:
             Column(title="latency", detail="× torch, batch 1"),
             Column(title="throughput", detail="× torch, largest batch"),
             Column(title="imports"),
-            Column(title="loading"),
+            Column(title="loading", detail="to the first answers"),
             Column(title="peak memory", detail="beyond the imports"),
             Column(title="on disk", detail="what was loaded"),
         ),

@@ -7,7 +7,7 @@ however that ends, so nobody ever has to remove a stale one.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmtasks.errors import WorkError
@@ -18,11 +18,13 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder against other lmtasks processes; it need not exist, but its parent is made.
 
     The file stands beside the folder (`runs/a.lock` for `runs/a`), since the folder itself may be renamed into place.
+    Parents that had to be made, and that nothing was written to, are gone afterwards.
 
     Raises:
         WorkError: another process holds it; names the process.
     """
     place = Path(os.path.abspath(folder))
+    missing = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     file = place.with_name(place.name + ".lock")
     handle = _acquire(file, folder)
@@ -31,6 +33,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)  # while still held, so that nobody holds a file that is gone
         os.close(handle)
+        for parent in missing:
+            with suppress(OSError):  # it holds something by now, as it should
+                parent.rmdir()
 
 
 def _acquire(file: Path, folder: Path) -> int:

@@ -140,7 +140,7 @@ class _Runner:
         """Time every variant with a model, each in a process of its own; a sentence for each that failed."""
         assert self.plan.bench is not None  # the caller looked
         failed = []
-        variants = [variant for variant in self.plan.variants if variant.model]
+        variants = [variant for variant in self.plan.variants if variant.model and self._has_scores(variant)]
         for number, variant in enumerate(variants):
             self.report(Progress(stage="speed", done=number, total=len(variants), unit="variants", note=variant.name))
             file = self.folder.speed(variant.name)
@@ -152,13 +152,22 @@ class _Runner:
         self.report(Progress(stage="speed", done=len(variants), total=len(variants), unit="variants"))
         return tuple(failed)
 
+    def _has_scores(self, variant: VariantPlan) -> bool:
+        """Was anything scored? What has no quality is not timed."""
+        seed = self.plan.seeds[0]
+        ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
+        return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
+
     def _tasks_of(self, variant: VariantPlan) -> list[Task]:
         return [task for task in self.tasks if not variant.tasks or task.name in variant.tasks]
 
     def _variant_cells(self, variant: VariantPlan, cells: Sequence[_Cell], seed: int) -> Iterable[_Scored]:
         if variant.baseline:
             return (self._baseline_cell(cell) for cell in cells)
-        ref = self.artefacts.of(variant, seed=seed)
+        try:
+            ref = self.artefacts.of(variant, seed=seed)
+        except WorkError as error:  # an export that is not proved, say; the other variants go on
+            return [self._fail(cell, str(error)) for cell in cells]
         weights = card_in(ref).weights_hash
         if all(self._is_finished(cell, weights) for cell in cells):
             return ((cell, "found", "") for cell in cells)
@@ -208,17 +217,22 @@ class _Runner:
                 keep_samples=self.options.samples,
             )
         except LmtasksError as error:
-            self._write(cell, model, runtime, status="failed", reason=str(error))
-            return cell, "failed", str(error)
+            return self._fail(cell, str(error), model=model, runtime=runtime)
         self._write_samples(cell, result)
         self._write(cell, model, runtime, status="done", result=result)
         return cell, "done", ""
 
+    def _fail(
+        self, cell: _Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
+    ) -> _Scored:
+        self._write(cell, model, runtime, status="failed", reason=reason)
+        return cell, "failed", reason
+
     def _write(
         self,
         cell: _Cell,
-        model: ModelCard,
-        runtime: RuntimeCard,
+        model: ModelCard | None,
+        runtime: RuntimeCard | None,
         *,
         status: str,
         reason: str = "",
@@ -233,8 +247,8 @@ class _Runner:
             "seed": cell.seed,
             "status": status,
             "reason": reason,
-            "model": asdict(model),
-            "runtime": asdict(runtime),
+            "model": asdict(model) if model else {},
+            "runtime": asdict(runtime) if runtime else {},
             "machine": machine(),
             "versions": versions(),
             "conditions": dict(result.conditions) if result else {},

@@ -88,7 +88,15 @@ class Artefacts:
             return out
         self.report(Progress(stage=f"export {variant.name}", done=0, total=1, unit="package"))
         out.parent.mkdir(parents=True, exist_ok=True)
-        export_and_prove(model, out=out, precision=variant.precision, texts=self._texts(), report=self.report)
+        plain = self.folder.package(name, seed=seed, precision="fp32")
+        export_and_prove(
+            model,
+            out=out,
+            precision=variant.precision,
+            texts=self._texts(),
+            report=self.report,
+            base=plain if is_package(plain) else None,
+        )
         self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
         return out
 

@@ -70,6 +70,8 @@ def write_run(folder: Path, *, rename: Mapping[str, str] | None = None) -> Path:
         },
     )
     (folder / "plan.yaml").write_text("plan: first-light\ntasks: [sst2]\n", encoding="utf-8")
+    for precision in ("fp32", "int8"):
+        _write(folder / "packages" / f"mini-s1234-{precision}" / "parity.json", _proof(precision))
     for variant, values in VALUES.items():
         for place, (task, value) in enumerate(zip(TASKS, values, strict=True)):
             record = _cell(variant, task, place, value)
@@ -143,6 +145,41 @@ def _cell(variant: str, task: str, place: int, value: float | None) -> dict[str,
             "metrics": metrics,
         },
         "statistics": {metric: [[1.0, 1.0]] * 3},
+    }
+
+
+def _proof(precision: str) -> dict[str, object]:
+    """As prove/parity.py writes it."""
+    exact = precision == "fp32"
+    checks = [
+        {
+            "graph": graph,
+            "case": case,
+            "numbers": 1000,
+            "max_difference": (3.1e-6 if exact else 0.21) * factor,
+            "mean_difference": 1e-7,
+            "cosine": None if graph == "score" else (1.0 if exact else 0.9987),
+            "agreement": 1.0 if exact else 0.984,
+            "open_choices": 0,
+            "ok": True,
+        }
+        for case, factor in (("padded right", 1.0), ("padded left", 1.5))
+        for graph in ("head.sst2", "head.squad_v2", "score", "decoder")
+    ]
+    rule = {
+        "max_difference": 1e-3 if exact else None,
+        "least_cosine": None if exact else 0.9,
+        "most_mean_difference": None if exact else 0.3,
+    }
+    return {
+        "ok": True,
+        "max_difference": 4.65e-6,
+        "precision": precision,
+        "rule": rule,
+        "checks": checks,
+        "texts": 12,
+        "torch": "2.13.0",
+        "onnxruntime": "1.32.0",
     }
 
 

@@ -15,10 +15,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run with everything that must not be published, and where it was published."""
     root = tmp_path_factory.mktemp("publish")
     run = write_run(root / "runs" / "first-light")
-    for name in ("models/mini-s1/backbone/model.safetensors", "samples/torch--0.jsonl", "packages/mini/score.onnx"):
+    for name in (
+        "models/mini-s1/backbone/model.safetensors",
+        "samples/torch--0.jsonl",
+        "packages/mini-s1234-fp32/score.onnx",
+    ):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("heavy", encoding="utf-8")
-    (run / "packages/mini/parity.json").write_text('{"schema": 1, "ok": true}', encoding="utf-8")
     header = json.loads((run / "run.json").read_text(encoding="utf-8"))
     header["command"] = f"lmtasks run plan.yaml --data-root {Path.home()}/data --out {run}"
     (run / "run.json").write_text(json.dumps(header), encoding="utf-8")
@@ -28,7 +31,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_records_pages_and_charts_are_published_and_nothing_heavy(published: tuple[Path, Path]) -> None:
     _, report = published
     names = {str(file.relative_to(report)) for file in report.rglob("*") if file.is_file()}
-    assert {"index.html", "report.md", "run.json", "plan.yaml", "parity/mini.json", "charts/sst2.svg"} <= names
+    assert {
+        "index.html",
+        "report.md",
+        "run.json",
+        "plan.yaml",
+        "parity/mini-s1234-fp32.json",
+        "charts/sst2.svg",
+    } <= names
     assert not [name for name in names if name.endswith((".onnx", ".safetensors", ".jsonl", ".part"))]
     for file in report.rglob("*.json"):
         text = file.read_text(encoding="utf-8")
@@ -47,7 +57,7 @@ def test_local_folders_are_not_told(published: tuple[Path, Path]) -> None:
 def test_a_published_report_can_be_read_again(published: tuple[Path, Path]) -> None:
     run, report = published
     assert answer(read_run(report)) == answer(read_run(run))
-    assert set(read_run(report).proofs) == {"mini"}
+    assert set(read_run(report).proofs) == {"mini-s1234-fp32", "mini-s1234-int8"}
 
 
 def test_publishing_again_replaces_and_leaves_nothing_behind(published: tuple[Path, Path]) -> None:

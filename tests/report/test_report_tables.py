@@ -1,7 +1,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from lmtasks.errors import UsageError
 from lmtasks.report.conditions import conditions_table, machine_facts
+from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.read import RunRecords, read_run
 from lmtasks.report.speed_tables import timing_table, variant_table
@@ -98,6 +102,21 @@ def test_a_run_without_timings_has_no_speed_tables(folder: Path) -> None:
     run = read_run(folder)
     assert variant_table(run) is None
     assert timing_table(run) is None
+
+
+def test_proofs_are_told_graph_by_graph(run: RunRecords) -> None:
+    table = proofs_table(run)
+    assert table is not None
+    rows = [(line.group.partition(" · ")[0], line.name, [cell.text for cell in line.cells]) for line in table.lines]
+    assert rows[0] == ("mini-s1234-fp32", "head.sst2", ["2,000", "4.6e-6", "1.00000", "100 %", "proved"])
+    assert rows[6] == ("mini-s1234-int8", "score", ["2,000", "0.32", "–", "98.40 %", "proved"])
+    assert table.lines[0].group.endswith("allowed: largest difference 0.001")
+
+
+def test_a_damaged_proof_is_named(folder: Path) -> None:
+    (folder / "packages/mini-s1234-fp32/parity.json").write_text('{"ok": true, "checks": []}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"parity\.json: the field rule should be an object"):
+        proofs_table(read_run(folder))
 
 
 def test_conditions_and_machine(run: RunRecords) -> None:

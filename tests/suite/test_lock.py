@@ -47,3 +47,12 @@ def test_it_ends_with_an_error_too(tmp_path: Path) -> None:
         raise ValueError("inside")
     with locked(tmp_path / "run"):
         pass
+
+
+def test_work_that_fails_leaves_no_empty_folders(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "one" / "two"):
+        pass
+    assert not (tmp_path / "runs").exists()
+    with locked(tmp_path / "runs" / "one"):
+        (tmp_path / "runs" / "one").mkdir()
+    assert (tmp_path / "runs" / "one").is_dir()

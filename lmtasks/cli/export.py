@@ -1,0 +1,125 @@
+"""`lmtasks export`: a model to an ONNX package, kept only if it is proved equal to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmtasks.cli import options
+from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.table import print_table
+from lmtasks.cli.tasks import chosen_tasks, data_options
+from lmtasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmtasks.data.options import DataOptions
+    from lmtasks.prove.compare import Check
+    from lmtasks.prove.parity import Parity
+    from lmtasks.task.task import Task
+
+PRECISIONS = ("fp32", "int8", "int8-tensor")
+PROOF_TASKS = "starter_paragraphs_*"
+TEXTS = 12
+"""Texts that the answers are compared on."""
+
+
+def command(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new package.")],
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            parser=options.one_of("--precision", PRECISIONS),
+            help=f"{', '.join(PRECISIONS)}.",
+        ),
+    ] = "fp32",
+    tasks: options.Tasks = "",
+    data: options.Data = None,
+    text: options.Text = "text",
+    threads: options.Threads = None,
+    data_root: options.DataRoot = None,
+    offline: options.Offline = False,
+    token: options.Token = None,
+    trust_code: options.TrustCode = False,
+) -> None:
+    """Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers alike."""
+    from lmtasks.export.package import is_package, load_package
+    from lmtasks.model.resolve import resolve
+    from lmtasks.prove.export import export_and_prove
+    from lmtasks.suite.lock import locked
+
+    folder = resolve(model, offline=offline, token=token)
+    if is_package(folder):
+        raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
+    sources = data_options(data_root=data_root, offline=offline, token=token)
+    named = tasks or ("" if data is not None else PROOF_TASKS)
+    found = chosen_tasks(tasks=named, data=data, text=text, label=None, trust_code=trust_code)
+    texts = _texts(found, sources)
+    with locked(out), progress_bars() as report:
+        parity = export_and_prove(folder, out=out, precision=precision, texts=texts, threads=threads, report=report)
+    _print(parity)
+    asked = f"--tasks {tasks}" if tasks else "--tasks TASKS"
+    print(f"\nThe package is in {out} ({_megabytes(load_package(out).size_bytes)}).")
+    print(f"Next: lmtasks eval --model {model} --model {out} {asked}")
+
+
+def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:
+    """Texts of several lengths from the tasks' scored rows.
+
+    Raises:
+        UsageError: the rows hold no text.
+    """
+    from lmtasks.data.splits import load_task_data
+    from lmtasks.task.head_input import baseline_source
+
+    texts: list[str] = []
+    each = -(-TEXTS // len(tasks))
+    for task in tasks:
+        data = load_task_data(task, options=sources, need=frozenset({"test"}), limit=each)
+        assert data.test is not None  # it was needed
+        texts += [baseline_source(task, row) for row in data.test.rows]
+    kept = tuple(dict.fromkeys(text for text in texts if text.strip()))[:TEXTS]
+    if not kept:
+        raise UsageError("the tasks' rows hold no text that the answers could be compared on; name other --tasks.")
+    return kept
+
+
+def _print(parity: Parity) -> None:
+    """One line for each graph and head: its worst case, and what was allowed."""
+    graphs = dict.fromkeys(check.graph for check in parity.checks)
+    rows = [_row(graph, [check for check in parity.checks if check.graph == graph]) for graph in graphs]
+    print_table(("proved", "cases", "numbers", "largest", "mean", "cosine", "equal choices"), rows, right=range(1, 7))
+    rule = parity.rule
+    allowed = {
+        "largest difference at most": rule.max_difference,
+        "mean difference of log-probabilities at most": rule.most_mean_difference,
+        "cosine at least": rule.least_cosine,
+    }
+    said = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
+    print(
+        f"\nAllowed in {parity.precision}: {said}. Compared with torch {parity.torch} in fp32 on {parity.texts} texts."
+    )
+
+
+def _row(graph: str, checks: Sequence[Check]) -> Sequence[str]:
+    cosines = [check.cosine for check in checks if check.cosine is not None]
+    return (
+        graph,
+        str(len(checks)),
+        f"{sum(check.numbers for check in checks):,}",
+        f"{max(check.max_difference for check in checks):.2g}",
+        f"{max(check.mean_difference for check in checks):.2g}",
+        f"{min(cosines):.5f}" if cosines else "",
+        f"{min(check.agreement for check in checks):.1%}",
+    )
+
+
+def _megabytes(size_bytes: int) -> str:
+    from lmtasks.report import format as form
+
+    return form.size(size_bytes)

@@ -1,0 +1,174 @@
+"""When do two answers agree?
+
+fp32 must agree to 1e-3 in every number, and in every choice that torch's two best logits do not leave open by as much.
+Rounded weights answer differently by design. Shares of equal answers depend on how decided a model is (on an untrained
+head they say nothing), so they are recorded, and what must hold is that the answer is still the same answer with some
+noise: a cosine of at least 0.9 between the logits, each row centred (noise under half of the signal), and at most
+0.3 nats of mean difference in log-probability. The accidents that are known of rounding, saturated products and outlier
+channels, miss these by far; a sound rounding stays above 0.99, and below 0.1 nats. Whether a task's score suffers is
+the question of the quality gate, not of this proof.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmtasks.export.package import Precision
+from lmtasks.records import Bools, Floats, Floats32, TokenScores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What must hold in one precision; None: recorded only."""
+
+    max_difference: float | None = None
+    """Of any logit or log-probability, in each case."""
+    least_cosine: float | None = None
+    """Between logits, each row centred, over all cases together: one nearly undecided row may turn around."""
+    most_mean_difference: float | None = None
+    """Of log-probabilities, in nats, over all cases together."""
+
+    @property
+    def together(self) -> bool:
+        """Is it judged over all cases together?"""
+        return self.least_cosine is not None or self.most_mean_difference is not None
+
+
+ROUNDED = Rule(least_cosine=0.9, most_mean_difference=0.3)
+RULES: Mapping[Precision, Rule] = {"fp32": Rule(max_difference=1e-3), "int8": ROUNDED, "int8-tensor": ROUNDED}
+ALL_CASES = "all cases together"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison."""
+
+    graph: str
+    """`head.<name>`, `score` or `decoder`."""
+    case: str
+    numbers: int
+    """How many were compared."""
+    max_difference: float
+    mean_difference: float
+    cosine: float | None
+    """Of logits; None for log-probabilities."""
+    agreement: float
+    """Share of equal choices: labels, first and last tokens of a span, most likely next tokens."""
+    open_choices: int
+    """Choices that differ where torch's two best lie within the rule's difference: a tie, broken otherwise."""
+    ok: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logits:
+    """Answers to one case, wanted and found: arrays of (rows, choices)."""
+
+    case: str
+    wanted: tuple[Floats32, ...]
+    found: tuple[Floats32, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Answers to one case, wanted and found, and which positions were to be scored, (B, T - 1)."""
+
+    case: str
+    wanted: TokenScores
+    found: TokenScores
+    scored: Bools
+
+
+def check_logits(graph: str, answers: Sequence[Logits], *, rule: Rule) -> list[Check]:
+    """One check a case, or one for all of them, as the rule has it."""
+    if rule.together:
+        answers = [
+            Logits(
+                case=ALL_CASES,
+                wanted=tuple(part for answer in answers for part in answer.wanted),
+                found=tuple(part for answer in answers for part in answer.found),
+            )
+        ]
+    return [_check_logits(graph, answer, rule) for answer in answers]
+
+
+def check_scores(answers: Sequence[Scores], *, rule: Rule) -> list[Check]:
+    """One check a case, or one for all of them, as the rule has it."""
+    picked = [
+        (
+            answer.case,
+            np.abs(answer.wanted.logprobs.astype(np.float64) - answer.found.logprobs)[answer.scored],
+            (answer.wanted.greedy == answer.found.greedy)[answer.scored],
+        )
+        for answer in answers
+    ]
+    if rule.together:
+        picked = [
+            (ALL_CASES, np.concatenate([item[1] for item in picked]), np.concatenate([item[2] for item in picked]))
+        ]
+    return [_check_scores(case, distance, equal, rule) for case, distance, equal in picked]
+
+
+def _check_logits(graph: str, answer: Logits, rule: Rule) -> Check:
+    pairs = list(zip(answer.wanted, answer.found, strict=True))
+    distance = np.concatenate([np.abs(one.astype(np.float64) - two).ravel() for one, two in pairs])
+    equal = np.concatenate([one.argmax(axis=1) == two.argmax(axis=1) for one, two in pairs])
+    tied: Bools = ~equal & (np.concatenate([_gap(one) for one, _ in pairs]) <= (rule.max_difference or 0.0))
+    largest, cosine = _largest(distance), _cosine(answer.wanted, answer.found)
+    decided = rule.max_difference is None or bool((equal | tied).all())
+    return Check(
+        graph=graph,
+        case=answer.case,
+        numbers=int(distance.size),
+        max_difference=largest,
+        mean_difference=float(distance.mean()),
+        cosine=cosine,
+        agreement=float(equal.mean()),
+        open_choices=int(tied.sum()),
+        ok=decided and _within(largest, rule.max_difference) and cosine >= (rule.least_cosine or -1.0),
+    )
+
+
+def _check_scores(case: str, distance: Floats, equal: Bools, rule: Rule) -> Check:
+    largest, mean = _largest(distance), float(distance.mean()) if distance.size else 0.0
+    return Check(
+        graph="score",
+        case=case,
+        numbers=int(distance.size),
+        max_difference=largest,
+        mean_difference=mean,
+        cosine=None,
+        agreement=float(equal.mean()) if equal.size else 1.0,
+        open_choices=0,
+        ok=_within(largest, rule.max_difference) and _within(mean, rule.most_mean_difference),
+    )
+
+
+def _gap(logits: Floats32) -> Floats:
+    """How far the best choice of each row lies above the second, (rows, choices) -> (rows,)."""
+    if logits.shape[1] < 2:
+        return np.full(logits.shape[0], np.inf)
+    best = np.sort(logits.astype(np.float64), axis=1)[:, -2:]
+    gap: Floats = best[:, 1] - best[:, 0]
+    return gap
+
+
+def _cosine(wanted: Sequence[Floats32], found: Sequence[Floats32]) -> float:
+    """Between all logits, each row centred: what a softmax sees of them."""
+    one, two = (
+        np.concatenate([(part - part.mean(axis=1, keepdims=True)).ravel() for part in parts]).astype(np.float64)
+        for parts in (wanted, found)
+    )
+    size = float(np.linalg.norm(one) * np.linalg.norm(two))
+    if size == 0.0:
+        return 1.0 if np.array_equal(one, two) else 0.0
+    return float(one @ two) / size
+
+
+def _largest(distance: Floats) -> float:
+    """The largest difference; a number that is not finite differs infinitely."""
+    return float(np.where(np.isfinite(distance), distance, np.inf).max(initial=0.0))
+
+
+def _within(value: float, most: float | None) -> bool:
+    return most is None or value <= most

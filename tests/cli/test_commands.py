@@ -1,0 +1,198 @@
+"""Commands that work: what they print, and what they write."""
+
+import json
+from pathlib import Path
+
+import pytest
+from said import Say
+
+from lmtasks.cli import main as command_line
+
+
+def test_bare_is_help_and_version_is_one_line(say: Say) -> None:
+    assert "Commands:" in say().out
+    assert say("--version").out.startswith("lmtasks ")
+    assert say("eval", "--version").code == 0
+
+
+def test_list_tasks(say: Say) -> None:
+    said = say("list", "tasks")
+    assert said.code == 0
+    assert "starter_topic_zh" in said.out
+
+
+@pytest.mark.parametrize(
+    ("what", "name"), [("backbones", "llama"), ("heads", "span"), ("metrics", "bleu_zh"), ("runtimes", "onnx")]
+)
+def test_list(what: str, name: str, say: Say) -> None:
+    said = say("list", what)
+    assert (said.code, name in said.out) == (0, True)
+
+
+def test_eval_of_one_model_writes_results_and_samples(say: Say, llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = say("eval", "--model", llama, "--tasks", "starter_sentiment_en", "--limit", 4, "--out", out)
+    assert said.code == 0, said.err
+    assert "starter_sentiment_en  4  acc" in said.out
+    assert f"Next: lmtasks compare {out} OTHER" in said.out
+    assert sorted(file.name for file in out.iterdir()) == [
+        "results.json",
+        "samples-starter_sentiment_en.jsonl",
+        "statistics.json",
+    ]
+    stored = json.loads((out / "results.json").read_text())
+    assert stored["results"]["starter_sentiment_en"]["n"] == 4
+    assert stored["runtime"]["runtime"] == "torch"
+    assert len((out / "samples-starter_sentiment_en.jsonl").read_text().splitlines()) == 4
+
+
+def test_eval_of_several_models_gives_each_a_folder(say: Say, llama: Path, llama_two: Path, tmp_path: Path) -> None:
+    arguments = ("--tasks", "starter_sentiment_en,starter_paragraphs_en", "--limit", 2, "--no-samples")
+    said = say(
+        "eval", "--model", llama, "--model", llama_two, "--model", "random", *arguments, "--out", tmp_path / "out"
+    )
+    assert said.code == 0, said.err
+    head = said.out.splitlines()[0].split()
+    assert head == ["task", "n", "metric", "llama", "llama-two", "random"]
+    assert "random: random does not answer language_modelling tasks" in said.out
+    assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json*")) == sorted(
+        f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")
+    )
+    said = say("compare", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "only in" in said.out
+
+
+def test_without_out_nothing_is_overwritten(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert say("eval", "--model", "majority", "--tasks", "starter_topic_zh", "--limit", 2).code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["eval-1", "eval-2"]
+
+
+def test_own_data_needs_no_task_file(say: Say, llama: Path, reviews: Path, tmp_path: Path) -> None:
+    arguments = ("--data", reviews, "--text", "comment", "--label", "stars", "--out", tmp_path / "out")
+    said = say("eval", "--model", llama, "--model", "random", *arguments)
+    assert said.code == 0, said.err
+    samples = (tmp_path / "out" / "llama" / "samples-reviews.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(samples[0])
+    assert (first["doc"], first["target"]) == ({"comment": "number 0 was good", "stars": 1}, "1")
+    assert len(samples) == 12
+
+
+def test_own_data_in_chinese_encoding(say: Say, tmp_path: Path) -> None:
+    file = tmp_path / "评论.csv"
+    file.write_bytes("评论,星\n很好看的电影,好\n浪费时间,坏\n".encode("gb18030"))
+    said = say("eval", "--model", "random", "--data", file, "--text", "评论", "--label", "星", "--out", tmp_path / "o")
+    assert said.code == 0, said.err
+    sample = json.loads((tmp_path / "o" / "samples-评论.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert sample["target"] == "好"
+
+
+def test_a_checkpoint_with_its_own_head_is_scored_as_it_is(
+    say: Say, classifier: Path, nameless: Path, pairs: Path, tmp_path: Path
+) -> None:
+    data = ("--data", pairs, "--text", "comment", "--label", "mood")
+    assert say("eval", "--model", classifier, *data, "--out", tmp_path / "a").code == 0
+    swapped = "LABEL_0=positive,LABEL_1=negative"
+    for name, labels in (("b", "LABEL_0=negative,LABEL_1=positive"), ("c", swapped)):
+        said = say("eval", "--model", nameless, *data, "--label-map", labels, "--out", tmp_path / name)
+        assert said.code == 0, said.err
+    answers = {
+        name: [
+            json.loads(line)["answer"] for line in (tmp_path / name / "samples-moods.jsonl").read_text().splitlines()
+        ]
+        for name in "abc"
+    }
+    assert answers["a"] == answers["b"]
+    assert all(one != other for one, other in zip(answers["a"], answers["c"], strict=True))
+
+
+def test_texts_that_are_cut_are_counted(say: Say, llama: Path, tmp_path: Path) -> None:
+    said = say("eval", "--model", llama, "--tasks", "starter_topic_en", "--limit", 3, "--out", tmp_path / "out")
+    assert "are longer than the model takes, and were cut" in said.out  # 64 tokens of a 300 token vocabulary
+
+
+def test_compare_and_its_gate(say: Say, tmp_path: Path) -> None:
+    rows = "\n".join(f"text {n},{'yes' if n % 10 else 'no'}" for n in range(60))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text(f"text,label\n{rows}\n")
+    data = ("--data", folder, "--label", "label")
+    for name in ("majority", "random"):
+        assert say("eval", "--model", name, *data, "--out", tmp_path / name).code == 0
+    said = say("compare", tmp_path / "majority", tmp_path / "random")
+    assert said.code == 0
+    assert "acc" in said.out
+    said = say("compare", tmp_path / "majority", tmp_path / "random", "--fail-if-worse")
+    assert said.code == 3
+    assert f"worse than {tmp_path / 'majority'}" in said.sentence
+    assert say("compare", tmp_path / "majority", tmp_path / "majority", "--fail-if-worse").code == 0
+
+
+def test_predict_answers_a_line_for_each_line(say: Say, llama: Path, classifier: Path) -> None:
+    said = say("predict", "--model", llama, "--tasks", "starter_sentiment_en", stdin="a fine film\nbad\n\n")
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == 3
+    assert set(said.out.split()) <= {"negative", "positive"}
+    said = say("predict", "--model", classifier, "a fine film")
+    assert said.out.strip() in ("negative", "positive")
+    question = json.dumps({"context": "Anna lives in Rome.", "question": "Where?"})
+    assert say("predict", "--model", llama, "--tasks", "starter_qa_en", question).code == 0
+    assert len(say("predict", "--model", llama, "--new-tokens", 3, "the cat").out.splitlines()) == 1
+
+
+def test_predict_answers_like_eval(say: Say, classifier: Path, pairs: Path, tmp_path: Path) -> None:
+    arguments = ("--data", pairs, "--text", "comment", "--label", "mood", "--out", tmp_path / "out")
+    assert say("eval", "--model", classifier, *arguments).code == 0
+    samples = [json.loads(line) for line in (tmp_path / "out" / "samples-moods.jsonl").read_text().splitlines()]
+    said = say("predict", "--model", classifier, stdin="".join(f"{each['doc']['comment']}\n" for each in samples))
+    assert said.out.splitlines() == [each["answer"] for each in samples]
+
+
+def test_validate_says_what_a_task_would_do(say: Say) -> None:
+    said = say("validate", "starter_sentiment_zh", "--offline")
+    assert said.code == 0, said.err
+    for piece in ("labels: negative, positive", "75 rows", "columns: text, label", "2 likelihoods", "metrics: acc"):
+        assert piece in said.out
+    assert "not looked at (--offline)" in say("validate", "sst2", "--offline").out
+
+
+def test_validate_says_what_a_plan_would_do(say: Say) -> None:
+    said = say("validate", "starter")
+    assert said.code == 0, said.err
+    assert "cells" in said.out
+
+
+@pytest.mark.parametrize("line", ["eval --model majority --tasks starter_topic_en", "run starter"])
+def test_interrupted_says_how_to_go_on(line: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmtasks.task.index.default_index", interrupt)
+    said = say(*line.split())
+    assert said.code == 130
+    assert "the same command again" in said.sentence
+
+
+def test_debug_shows_the_traceback(say: Say) -> None:
+    with pytest.raises(Exception, match="unknown task"):
+        say("eval", "--model", "majority", "--tasks", "nothing", "--debug")
+
+
+def test_a_fault_of_ours_is_one_sentence_too(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no\nluck")
+
+    monkeypatch.setattr("lmtasks.task.index.default_index", fail)
+    said = say("list", "tasks")
+    assert (said.code, said.sentence) == (
+        1,
+        "lmtasks: unexpected ZeroDivisionError: no luck (a fault of lmtasks; --debug shows where).",
+    )
+
+
+def test_every_command_has_a_file_of_its_own() -> None:
+    modules = [command.__module__ for command in command_line.COMMANDS.values()]
+    assert len(set(modules)) == len(modules)

@@ -1,0 +1,72 @@
+"""From a model to a package, beside the model in scores and in speed."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+from said import Say
+
+
+@pytest.fixture(scope="module")
+def package(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint, exported by the command; `said.txt` beside it holds what that printed."""
+    from lmtasks.cli.main import run
+
+    out = tmp_path_factory.mktemp("packages") / "llama-fp32"
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda debug: None)
+        assert run(["export", "--model", str(llama), "--out", str(out)]) == 0
+    out.with_name("said.txt").write_text(printed.getvalue(), encoding="utf-8")
+    return out
+
+
+def test_export_prints_its_proof(package: Path) -> None:
+    said = package.with_name("said.txt").read_text(encoding="utf-8")
+    assert said.startswith("proved")
+    assert "Allowed in fp32: largest difference at most 0.001" in said
+    assert json.loads((package / "parity.json").read_text())["ok"] is True
+    assert sorted(path.name for path in package.parent.iterdir()) == ["llama-fp32", "said.txt"]
+
+
+def test_model_and_package_score_alike(say: Say, llama: Path, package: Path, tmp_path: Path) -> None:
+    arguments = ("--tasks", "starter_sentiment_en", "--limit", 6, "--out", tmp_path / "out")
+    said = say("eval", "--model", llama, "--model", package, *arguments)
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[0].split()[-2:] == ["llama", "llama-fp32"]
+    said = say("compare", tmp_path / "out", "--fail-if-worse")
+    assert said.code == 0, said.err
+    assert "onnx cpu fp32" in said.out
+
+
+def test_a_package_says_what_does_not_suit_it(say: Say, package: Path, tmp_path: Path) -> None:
+    model = ("eval", "--model", package, "--tasks", "starter_sentiment_en", "--out", tmp_path / "out")
+    assert "use --runtime onnx" in (said := say(*model, "--runtime", "torch")).sentence
+    assert said.code == 2
+    assert "the package in" in say(*model, "--precision", "int8").sentence
+    assert "is exported already" in say("export", "--model", package, "--out", tmp_path / "again").sentence
+    assert "exists already" in say("export", "--model", "lmtasks-mini", "--out", package).sentence
+    (package / "package.json").rename(package / "aside")
+    assert say(*model).code == 2
+    (package / "aside").rename(package / "package.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bench_measures_in_a_process_of_its_own(say: Say, package: Path, tmp_path: Path) -> None:
+    arguments = ("--limit", 4, "--rounds", 1, "--seconds", 0.01, "--threads", 1, "--out", tmp_path / "bench")
+    said = say("bench", "--model", package, "--tasks", "starter_sentiment_en", *arguments)
+    assert said.code == 0, said.err
+    assert "peak memory" in said.out
+    stored = json.loads((tmp_path / "bench" / "bench.json").read_text())
+    assert stored["rounds"][0][0]["variant"]["runtime"] == "onnx"
+    assert {row["batch_size"] for row in stored["side_by_side"]} == {1, 8}
+
+
+def test_bench_says_what_it_cannot_run(say: Say, llama: Path, package: Path) -> None:
+    tasks = ("--tasks", "starter_sentiment_en")
+    said = say("bench", "--model", llama, "--runtime", "onnx", *tasks)
+    assert (said.code, "lmtasks export" in said.sentence) == (2, True)
+    said = say("bench", "--model", package, "--runtime", "onnx", "--runtime", "torch", *tasks)
+    assert "--runtime torch has nothing to run" in said.sentence

@@ -1,0 +1,67 @@
+"""Plans: what is refused, and in which words; what is found by name."""
+
+from pathlib import Path
+
+import pytest
+
+from lmtasks.errors import UsageError
+from lmtasks.suite.plan import find_plan, load_plan, shipped_plans
+
+GOOD = """
+plan: mine
+tasks: [starter_sentiment_en]
+variants: [{name: floor, baseline: [majority]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plan: [", "line 1"),
+        ("- a list", "is no plan"),
+        ("plan: mine\nvariants: []\ntasks: [a]", "variants"),
+        (GOOD + "tasc: 1", "did you mean 'tasks'"),
+        (GOOD + "bench: {row: 3}", "did you mean 'rows'"),
+        (GOOD + "models: {m: {backbone: x, training: {epoch: 3}}}", "did you mean 'epochs'"),
+        (GOOD + "limit: 0", "limit"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: a}]", "either `model` or `baseline`"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x}, {name: a, model: y}]", "two variants"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x, runtime: onix}]", "runtime"),
+        ("plan: m/n\ntasks: [a]\nvariants: [{name: a, model: x}]", "plan"),
+    ],
+)
+def test_a_bad_plan_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_plan(file)
+    assert str(file) in str(caught.value)
+
+
+def test_every_shipped_plan_is_right() -> None:
+    assert "starter" in shipped_plans()
+    for name in shipped_plans():
+        assert load_plan(find_plan(name)).plan == name
+
+
+def test_tasks_may_be_written_with_commas(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(GOOD.replace("[starter_sentiment_en]", "a, b"))
+    assert load_plan(file).tasks == ("a", "b")
+
+
+def test_the_hash_follows_the_contents(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(GOOD)
+    two.write_text(GOOD + "about: ''\n# a comment\n")
+    assert load_plan(one).hash == load_plan(two).hash
+    two.write_text(GOOD + "limit: 3")
+    assert load_plan(one).hash != load_plan(two).hash
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"), [("startre", "did you mean 'starter'"), ("no/such.yaml", "does not exist")]
+)
+def test_an_unknown_plan_is_explained(ref: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_plan(ref)

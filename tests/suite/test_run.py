@@ -1,0 +1,128 @@
+"""A plan carried out on tiny models: every stage for real, in seconds; killed, and finished later."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import tiny_checkpoint
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress
+from lmtasks.report.write import write_report
+from lmtasks.suite.plan import load_plan
+from lmtasks.suite.run import Ran, RunOptions, run_plan
+from lmtasks.task.index import default_index
+
+PLAN = """
+plan: tiny
+question: Does it all work?
+tasks: [starter_sentiment_en, starter_translation_en_zh, starter_paragraphs_en]
+limit: 4
+models:
+  small: {{backbone: {backbone}, training: {{epochs: 0.3, rows: 20, evaluations: 1}}}}
+variants:
+  - {{name: trivial, baseline: [majority, copy]}}
+  - {{name: torch, model: small}}
+  - {{name: onnx, model: small, runtime: onnx}}
+bench: {{rows: 8, seconds: 0.05, batch_size: 4}}
+"""
+
+
+class Killed(Exception):
+    """What a test throws in the middle of a run."""
+
+
+def carry_out(folder: Path, report: Callable[[Progress], None] = lambda _: None) -> Ran:
+    file = folder / "plan.yaml"
+    return run_plan(
+        load_plan(file), plan_file=file, index=default_index(), out=folder / "run",
+        options=RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run tiny"), report=report,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed while its fifth cell was told of, and then finished."""
+    folder = tmp_path_factory.mktemp("suite")
+    tiny_checkpoint(folder / "backbone", "llama", context=256)
+    (folder / "plan.yaml").write_text(PLAN.format(backbone=folder / "backbone"))
+
+    def kill(progress: Progress) -> None:
+        if progress.stage == "cells" and progress.done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        carry_out(folder, kill)
+    (folder / "after_kill.json").write_text(
+        json.dumps({file.name: file.stat().st_mtime_ns for file in (folder / "run" / "cells").glob("*.json")})
+    )
+    ran = carry_out(folder)
+    assert ran.failed == ()
+    assert ran.found == 5
+    return folder
+
+
+def test_a_killed_run_goes_on_where_it_was(folder: Path) -> None:
+    before = json.loads((folder / "after_kill.json").read_text())
+    assert len(before) == 5
+    for name, time in before.items():
+        assert (folder / "run" / "cells" / name).stat().st_mtime_ns == time
+    assert len(list((folder / "run" / "cells").glob("*.json"))) == 9
+
+
+def test_what_a_variant_cannot_answer_is_said(folder: Path) -> None:
+    cell = json.loads((folder / "run" / "cells" / "trivial--starter_paragraphs_en--s1234.json").read_text())
+    assert cell["status"] == "not-applicable"
+    assert "does not answer language_modelling tasks" in cell["reason"]
+
+
+def test_a_finished_run_is_found(folder: Path) -> None:
+    ran = carry_out(folder)
+    assert (ran.done, ran.found, ran.failed) == (0, 9, ())
+
+
+def test_torch_and_onnx_give_the_same_scores(folder: Path) -> None:
+    for task in ("starter_sentiment_en", "starter_translation_en_zh", "starter_paragraphs_en"):
+        torch, onnx = (
+            json.loads((folder / "run" / "cells" / f"{variant}--{task}--s1234.json").read_text())
+            for variant in ("torch", "onnx")
+        )
+        assert torch["model"]["weights_hash"] == onnx["model"]["weights_hash"]
+        for name, estimate in torch["result"]["metrics"].items():
+            assert onnx["result"]["metrics"][name]["value"] == pytest.approx(estimate["value"], rel=1e-3), name
+
+
+def test_every_variant_is_timed(folder: Path) -> None:
+    for variant in ("torch", "onnx"):
+        record = json.loads((folder / "run" / "speed" / f"{variant}.json").read_text())
+        assert {load["task"] for load in record["workloads"]} == {
+            "starter_sentiment_en", "starter_translation_en_zh", "starter_paragraphs_en"
+        }  # fmt: skip
+        assert all(load["throughput"] > 0 for load in record["workloads"])
+
+
+def test_the_report_is_written(folder: Path) -> None:
+    page = write_report(folder / "run")
+    text = page.read_text()
+    assert "Does it all work?" in text
+    assert (folder / "run" / "report.md").is_file()
+
+
+def test_a_folder_of_another_plan_is_refused(folder: Path) -> None:
+    plan = folder / "plan.yaml"
+    text = plan.read_text()
+    try:
+        plan.write_text(text.replace("limit: 4", "limit: 3"))
+        with pytest.raises(UsageError, match="holds a run of plan 'tiny' with other contents"):
+            carry_out(folder)
+    finally:
+        plan.write_text(text)
+
+
+def test_a_damaged_cell_is_scored_again(folder: Path) -> None:
+    cell = folder / "run" / "cells" / "torch--starter_sentiment_en--s1234.json"
+    cell.write_text(cell.read_text()[:100])
+    ran = carry_out(folder)
+    assert (ran.done, ran.found) == (1, 8)
