@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 DATA_ROOT = "LMTASKS_DATA_ROOT"
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+"""Looked into for doctests, several files of this one name would be taken for one module."""
+
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that nobody listens on: what a child process asks of the network fails at once."""
