@@ -1,10 +1,12 @@
 """A metric's value with its standard error and 95 % interval.
 
 Means: s / sqrt(n) with the sample deviation (n - 1), and value +- 1.96 of it, cut to the scale's range.
+Means of zeros and ones: the same standard error, but Wilson's interval (1927), which stays right near 0 and 1:
+8 of 8 right answers are 1.0 with (0.68, 1.0), not 1.0 +- 0.
 Everything else: a bootstrap over examples (Efron & Tibshirani 1993), its percentiles and its deviation.
 One example tells no uncertainty.
 
-Accuracy 3/4: s = 0.5, standard error 0.25, interval 0.75 +- 0.49 = (0.26, 1.24), cut to (0.26, 1).
+Accuracy 3/4: s = 0.5, standard error 0.25, Wilson's interval (0.30, 0.95).
 """
 
 from collections.abc import Mapping
@@ -51,6 +53,18 @@ def percentile_interval(replicates: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a share of n independent answers (Wilson, 1927).
+
+    >>> [round(end, 4) for end in wilson_interval(0.75, 4)]
+    [0.3006, 0.9544]
+    """
+    z2 = NORMAL_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
 def _uncertainty(
     metric: Metric, statistics: Floats, value: float, resamples: int, seed: int
 ) -> tuple[float | None, tuple[float, float] | None]:
@@ -58,7 +72,10 @@ def _uncertainty(
     if n < 2:
         return None, None
     if metric.kind == "mean":
-        stderr = float(metric.per_example(statistics).std(ddof=1) / np.sqrt(n))
+        values = metric.per_example(statistics)
+        stderr = float(values.std(ddof=1) / np.sqrt(n))
+        if metric.scale == "fraction" and np.isin(values, (0.0, 1.0)).all():
+            return stderr, wilson_interval(value, n)
         lowest, highest = RANGES[metric.scale]
         return stderr, (max(lowest, value - NORMAL_95 * stderr), min(highest, value + NORMAL_95 * stderr))
     replicates = metric.aggregate(bootstrap_sums(statistics, resamples=resamples, seed=seed))

@@ -14,23 +14,39 @@ PER_TENSOR = "one activation scale per tensor: an answer depends on what else is
 
 
 def quality_table(run: RunRecords) -> Table:
-    """Rows are variants, baselines behind the models; columns are tasks in their main metric."""
-    notes = Notes()
+    """The main metric of every task for every variant; whichever are fewer stand as columns, so that it fits a page."""
     order = (*models(run), *(v for v in run.variants if baseline_of(run, v)))
+    notes = Notes()
     columns = [(task, main_metric(run, task)) for task in run.tasks]
     bests = [_best(run, order, task, metric) for task, metric in columns]
-    lines = []
-    for variant in order:
-        cells = [
+    grid = [
+        [
             _cell(run.of(variant=variant.name, task=task.name), metric, at_best, notes)
             for (task, metric), at_best in zip(columns, bests, strict=True)
         ]
-        lines.append(_line(run, variant, cells, notes, grouped=True))
+        for variant in order
+    ]
+    by_task = len(run.tasks) > len(order)
+    lines = (
+        tuple(
+            Line(
+                name=task.name,
+                detail=_metric_title(run, task, metric),
+                cells=tuple(row[number] for row in grid),
+                group=task.kind.replace("_", " "),
+            )
+            for number, (task, metric) in sorted(enumerate(columns), key=lambda each: each[1][0].kind)
+        )
+        if by_task
+        else tuple(_line(run, variant, row, notes, grouped=True) for variant, row in zip(order, grid, strict=True))
+    )
     return Table(
         caption="The main metric of each task with its 95 % interval; fractions in points, 0-100.",
-        corner="variant",
-        columns=tuple(Column(title=task.name, detail=_metric_title(run, task, metric)) for task, metric in columns),
-        lines=tuple(lines),
+        corner="task" if by_task else "variant",
+        columns=tuple(_variant_column(run, variant) for variant in order)
+        if by_task
+        else tuple(Column(title=task.name, detail=_metric_title(run, task, metric)) for task, metric in columns),
+        lines=lines,
         notes=notes.texts,
     )
 
@@ -83,6 +99,13 @@ def _line(run: RunRecords, variant: Variant, cells: Sequence[Cell], notes: Notes
         quiet=bool(baseline),
         notes=name_notes(variant, notes),
     )
+
+
+def _variant_column(run: RunRecords, variant: Variant) -> Column:
+    if baseline_of(run, variant):
+        return Column(title=variant.name, detail="baseline")
+    per_tensor = PER_TENSOR if variant.precision == "int8-tensor" else ""
+    return Column(title=variant.name, detail="; ".join(filter(None, [variant_detail(variant), per_tensor])))
 
 
 def _cell(cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes) -> Cell:

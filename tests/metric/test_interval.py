@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from lmtasks.metric import Metric, estimate, make_metric, resample
 from lmtasks.records import Choice, Floats, Outcome
@@ -15,6 +16,12 @@ def answers(right: int, wrong: int) -> list[Outcome]:
     ] * wrong
 
 
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """SciPy's Wilson interval, whose quantile is 1.959964 where ours is 1.96."""
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return interval.low, interval.high
+
+
 def rows_of(values: Floats) -> Floats:
     return np.stack([values, np.ones_like(values)], axis=1)
 
@@ -25,14 +32,24 @@ def test_accuracy_by_hand() -> None:
     result = estimate(metric, metric.statistics(answers(75, 25)))
     assert result.value == 0.75
     assert result.stderr == pytest.approx(np.sqrt(0.1875 / 99))
-    assert result.ci95 == pytest.approx((0.75 - 1.96 * np.sqrt(0.1875 / 99), 0.75 + 1.96 * np.sqrt(0.1875 / 99)))
+    assert result.ci95 == pytest.approx(wilson(75, 100), abs=1e-4)
     assert (result.scale, result.higher_is_better, result.signature) == ("fraction", True, metric.signature)
 
 
-def test_intervals_stay_on_the_scale() -> None:
+@pytest.mark.parametrize(("right", "wrong"), [(3, 1), (1, 3), (8, 0), (0, 8)])
+def test_shares_near_the_ends_keep_an_interval(right: int, wrong: int) -> None:
     metric = make_metric("acc")
-    assert estimate(metric, metric.statistics(answers(3, 1))).ci95 == (pytest.approx(0.26), 1.0)
-    assert estimate(metric, metric.statistics(answers(1, 3))).ci95 == (0.0, pytest.approx(0.74))
+    result = estimate(metric, metric.statistics(answers(right, wrong)))
+    assert result.ci95 == pytest.approx(wilson(right, right + wrong), abs=1e-4)
+    assert result.ci95 is not None
+    assert 0.0 <= result.ci95[0] < result.ci95[1] <= 1.0
+
+
+def test_means_stay_on_the_scale() -> None:
+    metric = make_metric("squad_f1")
+    rows = rows_of(np.array([1.0, 1.0, 0.9]))
+    result = estimate(metric, rows)
+    assert result.ci95 == (pytest.approx(0.9667 - 1.96 * 0.0333, abs=1e-3), 1.0)
 
 
 def test_the_bootstrap_agrees_with_the_closed_form() -> None:
