@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
+from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
 
 
 def command(
-    data: Annotated[list[Path], typer.Option("--data", help="Text: a file or a folder of a data set; repeatable.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new backbone.")],
+    data: Annotated[
+        list[str],
+        typer.Option("--data", metavar="TEXT", help="A file, a folder of a data set, or a Hub id; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new backbone.")],
     text: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
     weights: Annotated[str, typer.Option(help="Share of each --data in training, as 0.6,0.4; default: by size.")] = "",
     backbone: Annotated[str, typer.Option(help="Family and sizes.")] = "llama:width=256,layers=6,inner=640",
@@ -23,16 +28,22 @@ def command(
     batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
     accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
+    ] = "fp32",
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the model first.")] = False,
     evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out text.")] = 200,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed.")] = 1234,
+    device: options.Device = "cpu",
+    seed: options.Seed = 1234,
+    data_root: options.DataRoot = None,
+    offline: options.Offline = False,
+    token: options.Token = None,
 ) -> None:
     """Train a language-model backbone on text; the same command again goes on where it stopped."""
-    if precision not in ("fp32", "bf16"):
-        raise UsageError(f"--precision of a training must be fp32 or bf16, was {precision!r}.")
+    if out.exists():
+        raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
     from lmtasks.data.corpus import read_documents
+    from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
     from lmtasks.training.settings import TrainingSettings
 
@@ -48,9 +59,10 @@ def command(
         checkpoint_every=100,
         seed=seed,
     )
-    corpora = [read_documents(path, column=text) for path in data]
+    sources = data_options(data_root=data_root, offline=offline, token=token)
+    corpora = [read_documents(each, column=text, options=sources) for each in data]
     shares = _shares(weights, [sum(len(item.text.encode()) for item in corpus) for corpus in corpora])
-    with progress_bars() as report:
+    with locked(out), progress_bars() as report:
         trained, held_out = pretrain(
             corpora=corpora,
             weights=shares,

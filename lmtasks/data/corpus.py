@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lmtasks.data.files import read_file
+from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import read_rows
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Ints, Progress
+from lmtasks.task.task import Source
 
 HELD_OUT_PER_MILLE = 5
 CHUNK = 1000
@@ -121,16 +125,20 @@ class WindowSampler:
         return len(self.corpora) - 1, number
 
 
-def read_documents(path: Path, *, column: str) -> tuple[Document, ...]:
-    """The texts of a data set's train split, empty ones dropped; column `source`, where there is one, names origins."""
-    import pyarrow.parquet as parquet
+def read_documents(data: str, *, column: str, options: DataOptions) -> tuple[Document, ...]:
+    """The texts of a file, or of the train split of a folder or a Hub data set; empty ones are dropped.
 
-    table = parquet.read_table(path)
-    texts = table[column].to_pylist()
-    sources = table["source"].to_pylist() if "source" in table.column_names else [path.name] * len(texts)
-    return tuple(
-        Document(text=text, source=source) for text, source in zip(texts, sources, strict=True) if text.strip()
-    )
+    A column `source`, where there is one, names where each text is from.
+
+    Raises:
+        UsageError: no such data, or it lacks the column.
+    """
+    file = Path(data)
+    rows = read_file(file) if file.is_file() else read_rows(Source(path=data, split="train"), options=options)[0]
+    if not rows or column not in rows[0]:
+        raise unknown(f"column of {data}", column, rows[0] if rows else ())
+    named = [(str(row[column] or ""), str(row.get("source") or file.name)) for row in rows]
+    return tuple(Document(text=text, source=source) for text, source in named if text.strip())
 
 
 def _tokenize(

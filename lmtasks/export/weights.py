@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 1024
 """Below this, values stay inside the graph, where onnxruntime can see shapes and constants while it opens it."""
-ALIGNMENT_BYTES = 4096
+ALIGNMENT_BYTES = 64
 
 
 def save_graphs(graphs: Mapping[Path, "ir.Model"], *, weights: Path) -> None:

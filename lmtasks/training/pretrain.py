@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,13 @@ from lmtasks.data.corpus import Document, TokenizedCorpus, WindowSampler, tokeni
 from lmtasks.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
 from lmtasks.model.create import Vocabulary, check_window, new_language_model
 from lmtasks.records import Progress
+from lmtasks.training.card import HeldOut, PretrainingRecord, model_card, source_facts
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.loop import Batch, Trained, train
 from lmtasks.training.settings import TrainingSettings
 
 TOKENIZER_SAMPLE_BYTES = 12_000_000
 """Text of each corpus that the vocabulary is learned from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """How well the backbone predicts the held-out documents of one source."""
-
-    source: str
-    bytes: int
-    tokens: int
-    token_perplexity: float
-    bits_per_byte: float
 
 
 def pretrain(
@@ -91,17 +80,21 @@ def pretrain(
         device=device,
     )
     held = tuple(score for corpus in tokens for score in held_out_scores(module, corpus, window=window, limit=None))
-    record = {
-        "family": family,
-        "window": window,
-        "weights": list(weights),
-        "settings": asdict(settings),
-        "trained": asdict(trained),
-        "tokens_seen": trained.steps * settings.batch_rows * window,
-        "tokens_available": [len(corpus.train) for corpus in tokens],
-        "held_out": [asdict(score) for score in held],
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-    }
+    record = PretrainingRecord(
+        family=family,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        vocabulary=tokenizer.vocabulary,
+        window=window,
+        weights=tuple(weights),
+        settings=settings,
+        steps=trained.steps,
+        seconds=trained.seconds,
+        stopped=trained.stopped,
+        tokens_seen=trained.steps * settings.batch_rows * window,
+        tokens_available=tuple(len(corpus.train) for corpus in tokens),
+        sources=source_facts(corpora),
+        held_out=held,
+    )
     _save(module, tokenizer, record, out)
     return trained, held
 
@@ -165,10 +158,11 @@ def _tokenizer(
     return tokenizer
 
 
-def _save(module: nn.Module, tokenizer: Tokenizer, record: dict[str, object], out: Path) -> None:
+def _save(module: nn.Module, tokenizer: Tokenizer, record: PretrainingRecord, out: Path) -> None:
     aside = out.with_name(out.name + ".part")
     aside.mkdir(parents=True, exist_ok=True)
     module.to(torch.bfloat16).save_pretrained(aside)  # type: ignore[operator]  # transformers' own method
     tokenizer.save(aside)
-    (aside / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (aside / "pretraining.json").write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
+    (aside / "README.md").write_text(model_card(out.name, record), encoding="utf-8")
     replace_folder(aside, out)

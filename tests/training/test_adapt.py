@@ -41,9 +41,7 @@ def finds() -> HeadExamples:
 
 def says() -> HeadExamples:
     """After 60 comes 61, then 62."""
-    rows = tuple(
-        Example(ids=(30 + number % 4, 60, 61), targets=(IGNORED, 61, 62)) for number in range(16)
-    )
+    rows = tuple(Example(ids=(30 + number % 4, 60, 61), targets=(IGNORED, 61, 62)) for number in range(16))
     head = HeadSpec(name="say", kind="generation")
     return HeadExamples(head=head, train=rows, validation=rows[:4], truncated=0, fingerprint="says")
 

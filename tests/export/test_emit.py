@@ -1,0 +1,82 @@
+"""What can be exported, and what is said when it cannot."""
+
+import shutil
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from packed import model_folder, package
+from tiny import tiny_checkpoint
+
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.export.emit import export_model
+from lmtasks.export.package import load_package
+from lmtasks.export.trace import Input, Traceable, trace
+from lmtasks.records import Progress
+
+
+def ignored(progress: Progress) -> None:
+    """A report that nobody reads."""
+
+
+def axes_of(name: str, graph: str) -> dict[str, list[object]]:
+    """Shapes of a graph's outputs, free axes by name."""
+    found = load_package(package(name))
+    session = onnxruntime.InferenceSession(
+        str(found.folder / found.graphs[graph]),  # type: ignore[index]
+        providers=["CPUExecutionProvider"],
+    )
+    return {item.name: list(item.shape) for item in session.get_outputs()}
+
+
+def test_logits_of_all_positions_never_leave_the_graph() -> None:
+    vocabulary = load_package(package("llama")).model.vocabulary
+    assert [len(shape) for shape in axes_of("llama", "score").values()] == [2, 2]
+    assert axes_of("llama", "decoder")["logits"] == ["batch", vocabulary]
+    assert axes_of("marian", "encoder")["logits"] == ["batch", vocabulary]
+
+
+def test_every_head_is_an_output_of_one_graph() -> None:
+    assert list(axes_of("bert", "heads")) == ["head.mood", "head.topic", "head.find", "head.tag"]
+
+
+def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown precision of an export 'int7'; did you mean"):
+        export_model(model_folder("gpt2"), out=tmp_path, precision="int7", report=ignored)
+
+
+def test_an_encoder_without_a_head_answers_nothing(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "bert", "bert")
+    with pytest.raises(UsageError, match=r"is an encoder without a head.*lmtasks adapt"):
+        export_model(folder, out=tmp_path, precision="fp32", report=ignored)
+
+
+def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder("gpt2"), tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match=r"has no tokenizer.json; a package needs"):
+        export_model(folder, out=tmp_path, precision="fp32", report=ignored)
+
+
+def test_graphs_are_rounded_from_an_fp32_package_of_the_same_weights_only(tmp_path: Path) -> None:
+    other = model_folder("gpt2", 1)
+    with pytest.raises(UsageError, match="was exported from other weights"):
+        export_model(other, out=tmp_path, precision="int8", report=ignored, base=package("gpt2"))
+    with pytest.raises(UsageError, match="is in int8-tensor; graphs can be rounded from an fp32 package only"):
+        export_model(
+            model_folder("gpt2"), out=tmp_path, precision="int8", report=ignored, base=package("gpt2", "int8-tensor")
+        )
+
+
+def test_what_torch_cannot_export_is_said_in_one_sentence() -> None:
+    class Depends(torch.nn.Module):
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            return given[0] * 2 if given[0].sum() > 0 else given[0]
+
+    what = Traceable(
+        module=Depends(), inputs=(Input(name="x", example=torch.ones(3, 4), axes={0: "batch"}),), outputs=("y",)
+    )
+    with pytest.raises(WorkError, match=r"cannot export the odd graph: .*stays with the torch runtime\.$") as caught:
+        trace(what, name="odd")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,161 @@
+"""8 bits with a scale per row: close to the product, and each row for itself."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from packed import package, padded, random_rows, runtime
+
+from lmtasks.export.package import load_package
+from lmtasks.export.quantize import column_scales, quantize_rows, quantize_tensors, rounded
+from lmtasks.export.weights import count_operators, fold_transposes, save_graphs, stored
+from lmtasks.records import Floats32
+
+RANDOM = np.random.default_rng(0)
+WIDE, NARROW = 32, 24
+WEIGHT = RANDOM.normal(size=(WIDE, NARROW)).astype(np.float32)
+BIAS = RANDOM.normal(size=NARROW).astype(np.float32)
+TABLE = RANDOM.normal(size=(1200, WIDE)).astype(np.float32)
+
+
+def graph(*nodes: ir.Node, given: ir.Value, constants: tuple[ir.Value, ...]) -> ir.Model:
+    """A graph of one input, whose last node is the output `out`."""
+    out = nodes[-1].outputs[0]
+    out.name, out.type = "out", ir.TensorType(ir.DataType.FLOAT)
+    made = ir.Graph([given], [out], nodes=nodes, initializers=constants, opset_imports={"": 20}, name="test")
+    return ir.Model(made, ir_version=10)
+
+
+def answer(model: ir.Model, folder: Path, given: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Floats32:
+    save_graphs({folder / "graph.onnx": model}, weights=folder / "weights.bin")
+    session = onnxruntime.InferenceSession(str(folder / "graph.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": given})
+    out: Floats32 = found
+    return out
+
+
+def rows(*shape: int) -> Floats32:
+    """Rows of very different size, as a scale per tensor could not hold them, and one of zeros."""
+    values = RANDOM.normal(size=shape) * np.geomspace(1e-3, 1e3, shape[-2])[:, None]
+    values[..., 0, :] = 0.0
+    return values.astype(np.float32)
+
+
+def test_a_product_is_rounded_by_rows_and_columns(tmp_path: Path) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["batch", "rows", WIDE])
+    weight = stored("w", WEIGHT)
+    model = graph(ir.node("MatMul", [x, weight]), given=x, constants=(weight,))
+    assert quantize_rows(model) == 1
+    counts = count_operators(model)
+    assert counts["MatMulInteger"] == 1
+    assert "MatMul" not in counts
+    given = rows(2, 7, WIDE)
+    found = answer(model, tmp_path, given)
+    wanted = given @ WEIGHT
+    scale = np.abs(given).max(-1, keepdims=True) * np.abs(WEIGHT).max(0)
+    assert (np.abs(found - wanted) <= scale * WIDE / 127 * 0.2).all()  # rounding errors, not all of one sign
+    assert (found[:, 0] == 0).all()
+    alone = answer(model, tmp_path, given[1:, 3:4])
+    np.testing.assert_array_equal(alone[0, 0], found[1, 3])
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_gemm_keeps_its_bias(tmp_path: Path, turned: int) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    weight, bias = stored("w", WEIGHT.T if turned else WEIGHT), stored("b", BIAS)
+    model = graph(ir.node("Gemm", [x, weight, bias], {"transB": turned}), given=x, constants=(weight, bias))
+    assert quantize_rows(model) == 1
+    given = rows(5, WIDE)[1:]
+    found = answer(model, tmp_path, given)
+    np.testing.assert_allclose(found, given @ WEIGHT + BIAS, atol=0.03 * np.abs(given @ WEIGHT).max())
+    np.testing.assert_allclose(answer(model, tmp_path, np.zeros((1, WIDE), np.float32))[0], BIAS)
+
+
+def test_a_tied_table_is_stored_once_and_turned_when_loaded(tmp_path: Path) -> None:
+    x = ir.val("x", dtype=ir.DataType.INT64, shape=["rows"])
+    table, head = stored("table", TABLE), stored("head", TABLE.T)
+    picked = ir.node("Gather", [table, x])
+    model = graph(picked, ir.node("MatMul", [picked.outputs[0], head]), given=x, constants=(table, head))
+    exact = answer(model, tmp_path, np.arange(5))
+    assert count_operators(model)["Transpose"] == 1
+    assert (tmp_path / "weights.bin").stat().st_size == TABLE.nbytes
+    np.testing.assert_allclose(exact, TABLE[:5] @ TABLE.T, rtol=1e-4, atol=1e-4)
+    fold_transposes(model)
+    assert "Transpose" not in count_operators(model)
+    assert quantize_rows(model) == 2
+    found = answer(model, tmp_path, np.arange(5))
+    assert (tmp_path / "weights.bin").stat().st_size < TABLE.nbytes / 3
+    assert float(np.corrcoef(found.ravel(), exact.ravel())[0, 1]) > 0.999
+
+
+def test_small_weights_stay_as_they_are() -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    weight = stored("w", WEIGHT[:, :2])
+    model = graph(ir.node("MatMul", [x, weight]), given=x, constants=(weight,))
+    assert quantize_rows(model) == 0
+    assert count_operators(model) == {"MatMul": 1}
+
+
+def test_rows_that_feed_several_products_are_rounded_once(tmp_path: Path) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    one, two = stored("one", WEIGHT), stored("two", WEIGHT + 1)
+    products = [ir.node("MatMul", [x, weight]) for weight in (one, two)]
+    total = ir.node("Add", [product.outputs[0] for product in products])
+    model = graph(*products, total, given=x, constants=(one, two))
+    assert quantize_rows(model) == 2
+    counts = count_operators(model)
+    assert (counts["MatMulInteger"], counts["Round"]) == (2, 1)
+    given = RANDOM.normal(size=(3, WIDE)).astype(np.float32)
+    np.testing.assert_allclose(answer(model, tmp_path, given), given @ (2 * WEIGHT + 1), atol=1.0)
+
+
+def test_columns_of_zeros_and_rounding() -> None:
+    weight = np.array([[127.0, 0.0], [-63.5, 0.0]], dtype=np.float32)
+    scales = column_scales(weight)
+    assert scales.tolist() == [1.0, 1.0]
+    assert rounded(weight, scales).tolist() == [[127, 0], [-64, 0]]
+
+
+def test_per_tensor_is_onnxruntimes_own(tmp_path: Path) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    weight = stored("w", WEIGHT)
+    model = quantize_tensors(graph(ir.node("MatMul", [x, weight]), given=x, constants=(weight,)), folder=tmp_path)
+    assert count_operators(model)["DynamicQuantizeLinear"] == 1
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+    given = RANDOM.normal(size=(3, WIDE)).astype(np.float32)
+    np.testing.assert_allclose(answer(model, tmp_path, given), given @ WEIGHT, atol=0.5)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_an_8_bit_answer_does_not_depend_on_its_neighbours(name: str) -> None:
+    """Issue 2's reason for a scale per row: over one scale a tensor, 27 of 400 labels of an untrained head flipped."""
+    ours = runtime("onnx", name, "int8")
+    texts = random_rows(9, 9, 9, 9)
+    for head in ("mood", "topic"):
+        together = ours.predict(head, padded(texts))
+        for number, row in enumerate(texts):
+            np.testing.assert_allclose(ours.predict(head, padded([row]))[0], together[number], atol=1e-5)
+    if name == "llama":
+        together = ours.score(padded(texts)).logprobs
+        for number, row in enumerate(texts):
+            np.testing.assert_allclose(ours.score(padded([row])).logprobs[0], together[number], atol=1e-5)
+
+
+def test_8_bit_packages_are_smaller_and_close() -> None:
+    exact, small = load_package(package("llama")), load_package(package("llama", "int8"))
+    assert small.precision == "int8"
+    assert small.files["weights.bin"].size_bytes < 0.5 * exact.files["weights.bin"].size_bytes
+    assert small.model == exact.model
+    batch = padded(random_rows(9, 2, 17))
+    difference = np.abs(
+        runtime("onnx", "llama").score(batch).logprobs - runtime("onnx", "llama", "int8").score(batch).logprobs
+    )
+    assert 1e-4 < difference.mean() < 0.3
+
+
+def test_the_per_tensor_package_carries_its_own_name() -> None:
+    found = load_package(package("gpt2", "int8-tensor"))
+    assert found.precision == "int8-tensor"
+    assert runtime("onnx", "gpt2", "int8-tensor").card.precision == "int8-tensor"

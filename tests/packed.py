@@ -1,0 +1,117 @@
+"""Tiny models and their packages, each made once for all tests of a run: exporting takes seconds a graph."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
+
+from lmtasks.model.store import load_model, save_model
+from lmtasks.prove.export import export_and_prove
+from lmtasks.records import HeadSpec, TokenBatch
+from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.open import open_runtime
+
+HEADS = (
+    HeadSpec(name="mood", kind="classification", labels=("bad", "fair", "good"), pooling="last"),
+    HeadSpec(name="topic", kind="classification", labels=("sport", "art"), pooling="mean"),
+    HeadSpec(name="find", kind="span"),
+    HeadSpec(name="tag", kind="tagging", labels=("O", "B", "I")),
+    HeadSpec(name="say", kind="generation"),
+)
+PREDICTING = tuple(head.name for head in HEADS if head.kind != "generation")
+WITH_HEADS = ("llama", "bert")
+LANGUAGE_MODELS = ("llama", "gpt2", "marian")
+VOCABULARY = 290
+ONE_LAYER: Mapping[str, Mapping[str, int]] = {
+    "llama": {"num_hidden_layers": 1},
+    "bert": {"num_hidden_layers": 1},
+    "marian": {"encoder_layers": 1, "decoder_layers": 1, "num_hidden_layers": 1},
+}
+"""Export takes as long as there are layers; gpt2 keeps its two, so that mixing up layers is found."""
+
+
+@cache
+def place() -> Path:
+    """A folder that is removed when the tests end."""
+    folder = tempfile.mkdtemp(prefix="lmtasks-packed-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def model_folder(name: str, seed: int = 0) -> Path:
+    """A random model; `llama` and `bert` with heads of every kind."""
+    plain = _checkpoint(name, seed)
+    if name not in WITH_HEADS:
+        return plain
+    model = load_model(plain)
+    model.add_heads(HEADS)
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter.normal_(0.0, 0.3)
+    folder = place() / f"{name}-{seed}-heads"
+    save_model(model, folder, provenance={"made": "by a test"})
+    return folder
+
+
+def package(name: str, precision: str = "fp32") -> Path:
+    """The model of seed 0 exported and proved."""
+    out = place() / f"{name}-{precision}.package"
+    if not out.exists():
+        base = None if precision == "fp32" else package(name)
+        export_and_prove(
+            model_folder(name),
+            out=out,
+            precision=precision,
+            texts=TEXTS,
+            report=lambda progress: None,
+            base=base,
+            threads=1,
+        )
+    return out
+
+
+@cache
+def runtime(kind: str, name: str, precision: str = "fp32") -> Runtime[object]:
+    """`torch` or `onnx` over a tiny model, open until the tests end."""
+    folder = package(name, precision) if kind == "onnx" else model_folder(name)
+    return open_runtime(folder, runtime=kind, precision=precision, threads=1)
+
+
+def random_rows(*lengths: int, seed: int = 0) -> list[list[int]]:
+    """Rows of random tokens."""
+    random = np.random.default_rng(seed)
+    return [random.integers(2, VOCABULARY, length).tolist() for length in lengths]
+
+
+def padded(rows: list[list[int]], side: str = "right") -> TokenBatch:
+    """Rows as a batch; what stands at padded places is some token, which must not matter."""
+    shape = (len(rows), max(map(len, rows)))
+    ids, mask = np.full(shape, 7, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+    for number, row in enumerate(rows):
+        place_ = slice(0, len(row)) if side == "right" else slice(shape[1] - len(row), shape[1])
+        ids[number, place_], mask[number, place_] = row, True
+    return TokenBatch(ids=ids, mask=mask)
+
+
+def _checkpoint(name: str, seed: int) -> Path:
+    folder = place() / f"{name}-{seed}"
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    model = ARCHITECTURES[name](tokenizer.vocabulary, 64)
+    if name in ONE_LAYER:
+        model.config.update(dict(ONE_LAYER[name]))
+        kept = {"add_pooling_layer": False} if name == "bert" else {}
+        model = type(model)(model.config, **kept)
+    with torch.no_grad():  # larger than transformers' own start, so that different inputs give different answers
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+    return folder

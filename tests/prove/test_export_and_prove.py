@@ -1,0 +1,87 @@
+"""A package is written when it answers as its model does, and not otherwise."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from packed import model_folder, package
+from tiny import TEXTS
+
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.export.package import load_package
+from lmtasks.prove.export import export_and_prove
+from lmtasks.prove.parity import check_parity
+from lmtasks.records import Progress
+
+
+def ignored(progress: Progress) -> None:
+    """A report that nobody reads."""
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "marian"])
+def test_the_proof_lies_in_the_package(name: str) -> None:
+    proof = load_package(package(name)).parity
+    checks = proof["checks"]
+    assert isinstance(checks, tuple | list)
+    assert proof["ok"] is True
+    assert proof["precision"] == "fp32"
+    assert proof["rule"]["max_difference"] == 1e-3  # type: ignore[index]
+    assert all(check["max_difference"] < 1e-4 for check in checks)
+    cases = {check["case"] for check in checks}
+    assert {"one token", "texts padded right", "texts padded left", "longest"} <= cases
+    graphs = {check["graph"] for check in checks}
+    heads = {"head.mood", "head.topic", "head.find", "head.tag"} if name in {"llama", "bert"} else set()
+    assert graphs == heads | (set() if name == "bert" else {"score", "decoder"})
+
+
+def test_8_bits_are_recorded_with_their_agreement() -> None:
+    proof = load_package(package("llama", "int8")).parity
+    checks = {check["graph"]: check for check in proof["checks"]}  # type: ignore[attr-defined]
+    assert proof["ok"] is True
+    assert 0.9 < checks["decoder"]["cosine"] < 1.0
+    assert 0.5 < checks["decoder"]["agreement"] <= 1.0
+    assert checks["score"]["mean_difference"] < 0.3
+
+
+def test_the_proof_survives_json() -> None:
+    text = (package("gpt2") / "parity.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_an_export_that_answers_differently_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model_folder: Path, *, out: Path, **rest: object) -> None:
+        shutil.copytree(package("gpt2"), out, dirs_exist_ok=True)
+
+    monkeypatch.setattr("lmtasks.prove.export.export_model", wrong)
+    out = tmp_path / "package"
+    with pytest.raises(WorkError, match=r"failed its proof and was not kept: .*largest difference .*allowed is"):
+        export_and_prove(model_folder("gpt2", 1), out=out, precision="fp32", texts=TEXTS, report=ignored)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="exists already; remove it, or give another --out"):
+        export_and_prove(model_folder("gpt2"), out=tmp_path, precision="fp32", texts=TEXTS, report=ignored)
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    with pytest.raises(WorkError, match="cannot be written: Not a directory"):
+        export_and_prove(model_folder("gpt2"), out=blocked / "package", precision="fp32", texts=TEXTS, report=ignored)
+    with pytest.raises(UsageError, match="unknown precision"):
+        export_and_prove(model_folder("gpt2"), out=tmp_path / "new", precision="int3", texts=TEXTS, report=ignored)
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_proof_needs_texts() -> None:
+    with pytest.raises(UsageError, match="a proof needs texts"):
+        check_parity(package("gpt2"), model_folder("gpt2"), texts=[""])
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[Progress] = []
+    parity = check_parity(package("gpt2"), model_folder("gpt2"), texts=TEXTS, threads=1, report=told.append)
+    assert parity.ok
+    assert parity.max_difference < 1e-4
+    assert told[-1].done == told[-1].total
+    assert all(one.done <= two.done for one, two in pairwise(told))

@@ -1,0 +1,44 @@
+"""Padding anywhere becomes padding on one side, and answers find their way back."""
+
+import numpy as np
+import pytest
+
+from lmtasks.records import TokenBatch, TokenScores
+from lmtasks.runtime.align import Aligned, align
+
+HOLES = TokenBatch(
+    ids=np.array([[0, 5, 0, 6, 7, 0], [0, 0, 0, 8, 0, 0]]),
+    mask=np.array([[False, True, False, True, True, False], [False, False, False, True, False, False]]),
+    types=np.array([[0, 1, 0, 2, 3, 0], [0, 0, 0, 4, 0, 0]]),
+)
+
+
+def test_tokens_go_to_one_side_in_their_order() -> None:
+    right, left = align(HOLES, side="right").batch, align(HOLES, side="left").batch
+    assert right.ids[right.mask].tolist() == left.ids[left.mask].tolist() == [5, 6, 7, 8]
+    assert right.mask.tolist() == [[True, True, True], [True, False, False]]
+    assert left.mask.tolist() == [[True, True, True], [False, False, True]]
+    assert right.types is not None
+    assert right.types[right.mask].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_values_return_to_their_places(side: str) -> None:
+    aligned: Aligned = align(HOLES, side=side)  # type: ignore[arg-type]
+    restored = aligned.restore(aligned.batch.ids.astype(np.float32)[..., None], padding=-1.0)[..., 0]
+    assert restored.tolist() == [[-1, 5, -1, 6, 7, -1], [-1, -1, -1, 8, -1, -1]]
+
+
+def test_scores_stand_before_the_token_that_they_score() -> None:
+    aligned = align(HOLES, side="right")
+    scores = TokenScores(
+        logprobs=np.array([[-6, -7], [-9, -9]], dtype=np.float32), greedy=np.ones((2, 2), dtype=np.bool_)
+    )
+    restored = aligned.restore_scores(scores)
+    assert restored.logprobs.tolist() == [[0, 0, -6, -7, 0], [0, 0, 0, 0, 0]]
+    assert restored.greedy.tolist() == [[False, False, True, True, False], [False] * 5]
+
+
+def test_a_row_without_tokens_stays_a_row() -> None:
+    empty = TokenBatch(ids=np.zeros((1, 3), dtype=np.int64), mask=np.zeros((1, 3), dtype=np.bool_))
+    assert align(empty, side="left").batch.ids.shape == (1, 1)

@@ -1,0 +1,61 @@
+"""A folder that does not suit a runtime is refused with the way out; nothing is replaced silently."""
+
+from pathlib import Path
+
+import pytest
+from packed import model_folder, package
+
+from lmtasks.errors import UsageError
+from lmtasks.runtime.open import list_runtimes, open_runtime
+from lmtasks.runtime.threads import checked_threads
+
+
+def test_a_package_is_not_opened_by_torch() -> None:
+    with pytest.raises(UsageError, match=r"is an exported package, which runs in onnx: use --runtime onnx"):
+        open_runtime(package("gpt2"), runtime="torch")
+
+
+def test_a_model_is_not_opened_by_onnx() -> None:
+    with pytest.raises(UsageError, match=r"onnx runs packages only: make one with `lmtasks export --model"):
+        open_runtime(model_folder("gpt2"), runtime="onnx")
+
+
+def test_a_package_runs_in_its_own_precision_only() -> None:
+    assert open_runtime(package("gpt2"), runtime="onnx").card.precision == "fp32"
+    with pytest.raises(UsageError, match=r"is in fp32, was asked for 'int8'.*--precision int8"):
+        open_runtime(package("gpt2"), runtime="onnx", precision="int8")
+
+
+def test_names_and_numbers_are_checked() -> None:
+    with pytest.raises(UsageError, match=r"unknown runtime 'onxx'; did you mean 'onnx'\?"):
+        open_runtime(package("gpt2"), runtime="onxx")
+    with pytest.raises(UsageError, match="onnx computes on cpu"):
+        open_runtime(package("gpt2"), runtime="onnx", device="cuda")
+    with pytest.raises(UsageError, match=r"cannot compute on 'tpu' here; it can on: cpu"):
+        open_runtime(model_folder("gpt2"), runtime="torch", device="tpu")
+    with pytest.raises(UsageError, match="--threads must be at least 1, was 0"):
+        open_runtime(package("gpt2"), runtime="onnx", threads=0)
+    with pytest.raises(UsageError, match="has no weights"):
+        open_runtime(Path(__file__).parent, runtime="torch")
+
+
+def test_every_runtime_is_listed_with_what_it_can_do_here() -> None:
+    listed = {info.name: info for info in list_runtimes()}
+    assert list(listed) == ["torch", "torch-compile", "onnx"]
+    assert "cpu" in listed["torch"].devices
+    assert listed["onnx"].precisions == ("fp32", "int8", "int8-tensor")
+    assert all(info.version for info in listed.values())
+
+
+def test_without_a_compiler_torch_compile_is_listed_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmtasks.runtime.open.shutil.which", lambda name: None)
+    info = next(info for info in list_runtimes() if info.name == "torch-compile")
+    assert "cpu" not in info.devices
+    assert "install g++" in info.note
+    with pytest.raises(UsageError, match="install g"):
+        open_runtime(model_folder("gpt2"), runtime="torch-compile")
+
+
+def test_threads_default_to_what_the_process_may_use() -> None:
+    assert checked_threads(None) >= 1
+    assert checked_threads(3) == 3

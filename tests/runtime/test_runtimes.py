@@ -1,0 +1,215 @@
+"""The contract of runtimes, over torch and onnx: what a primitive answers, whoever computes it.
+
+The references are transformers' own forward passes over single rows, without padding and without a cache.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from packed import LANGUAGE_MODELS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime
+
+from lmtasks.errors import UsageError
+from lmtasks.model.store import load_model
+from lmtasks.records import Floats32, HeadSpec, TokenBatch
+from lmtasks.runtime.base import Runtime
+
+KINDS = ("torch", "onnx")
+ROWS = random_rows(9, 2, 17, 5)
+SOURCES = random_rows(6, 11, 3, 8, seed=1)
+START = 1
+"""What the decoder of the tiny Marian reads first."""
+CLOSE = 2e-5
+
+over_runtimes = pytest.mark.parametrize("kind", KINDS)
+over_language_models = pytest.mark.parametrize("name", LANGUAGE_MODELS)
+
+
+def source_of(name: str, side: str = "right") -> TokenBatch | None:
+    return padded(SOURCES, side) if name == "marian" else None
+
+
+def prompts_of(name: str) -> list[list[int]]:
+    return SOURCES if name == "marian" else ROWS
+
+
+def own_logprobs(name: str, row: list[int], source: list[int]) -> tuple[Floats32, list[bool]]:
+    """What transformers itself says of a row: log-probability of each next token, and whether it is the first choice."""
+    model = load_model(model_folder(name))
+    ids = torch.tensor([row])
+    with torch.inference_mode():
+        if name == "marian":
+            logits = model.hf(input_ids=torch.tensor([source]), decoder_input_ids=ids).logits[0]
+        else:
+            logits = model.hf(input_ids=ids).logits[0]
+    logprobs = logits.double().log_softmax(-1)[:-1]
+    targets = ids[0, 1:]
+    found = logprobs.gather(1, targets[:, None])[:, 0].numpy().astype(np.float32)
+    return found, (logprobs.argmax(-1) == targets).tolist()
+
+
+@over_runtimes
+@over_language_models
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_scores_are_those_of_transformers_row_by_row(kind: str, name: str, side: str) -> None:
+    batch = padded(ROWS, side)
+    scores = runtime(kind, name).score(batch, source_of(name, side))
+    assert scores.logprobs.shape == scores.greedy.shape == (4, 16)
+    for number, row in enumerate(ROWS):
+        wanted, greedy = own_logprobs(name, row, SOURCES[number])
+        first = 0 if side == "right" else 17 - len(row)
+        place = slice(first, first + len(row) - 1)
+        np.testing.assert_allclose(scores.logprobs[number, place], wanted, atol=CLOSE)
+        assert scores.greedy[number, place].tolist() == greedy
+        assert scores.logprobs[number].sum() == pytest.approx(scores.logprobs[number, place].sum())
+
+
+@over_runtimes
+def test_a_causal_row_may_be_one_token_longer_than_the_model_takes(kind: str) -> None:
+    (row,) = random_rows(65)
+    scores = runtime(kind, "gpt2").score(padded([row]))
+    head = runtime(kind, "gpt2").score(padded([row[:64]]))
+    assert scores.logprobs.shape == (1, 64)
+    np.testing.assert_allclose(scores.logprobs[:, :63], head.logprobs, atol=CLOSE)
+
+
+@over_runtimes
+@over_language_models
+def test_rows_of_one_token_have_nothing_to_score(kind: str, name: str) -> None:
+    scores = runtime(kind, name).score(padded(random_rows(1, 1)), source_of(name) and padded(SOURCES[:2]))
+    assert scores.logprobs.shape == (2, 0)
+
+
+@over_runtimes
+@over_language_models
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_prefill_and_its_steps_say_what_the_score_says(kind: str, name: str, side: str) -> None:
+    ours = runtime(kind, name)
+    prompts = prompts_of(name)
+    state, logits = ours.prefill(padded(prompts, side))
+    tokens, seen = [], []
+    for _ in range(5):
+        chosen = logits.argmax(axis=1)
+        tokens.append(chosen)
+        seen.append(logits - logits.max(axis=1, keepdims=True))
+        state, logits = ours.step(state, chosen)
+    written = np.stack(tokens, axis=1)
+    starts = [[START]] * 4 if name == "marian" else prompts
+    rows = [start + new.tolist() for start, new in zip(starts, written, strict=True)]
+    scores = ours.score(padded(rows), padded(prompts) if name == "marian" else None)
+    for number, start in enumerate(starts):
+        place = slice(len(start) - 1, len(start) + 4)
+        stepped = [-np.log(np.exp(one[number].astype(np.float64)).sum()) for one in seen]
+        np.testing.assert_allclose(scores.logprobs[number, place], stepped, atol=CLOSE)
+        assert scores.greedy[number, place].all()
+
+
+@over_runtimes
+@over_language_models
+def test_reorder_drops_and_repeats_rows(kind: str, name: str) -> None:
+    ours = runtime(kind, name)
+    prompts = prompts_of(name)
+    order = np.array([3, 0, 0])
+    state, logits = ours.prefill(padded(prompts))
+    state, logits = ours.step(state, logits.argmax(axis=1))
+    moved = ours.reorder(state, order)
+    new = np.array([11, 12, 13])
+    moved, found = ours.step(moved, new)
+    moved, found = ours.step(ours.reorder(moved, np.array([2, 1])), new[:2])
+
+    alone, first = ours.prefill(padded([prompts[0]]))
+    alone, _ = ours.step(alone, first.argmax(axis=1))
+    for place, (second, third) in enumerate(((13, 11), (12, 12))):
+        other, _ = ours.step(alone, np.array([second]))  # a state may be continued more than once
+        _, wanted = ours.step(other, np.array([third]))
+        np.testing.assert_allclose(found[place], wanted[0], atol=CLOSE)
+
+
+@over_language_models
+def test_torch_and_onnx_write_the_same_32_tokens(name: str) -> None:
+    written = []
+    for kind, side in (("torch", "right"), ("onnx", "right"), ("onnx", "left")):
+        ours = runtime(kind, name)
+        state, logits = ours.prefill(padded(prompts_of(name), side))
+        tokens = []
+        for _ in range(32):
+            tokens.append(logits.argmax(axis=1))
+            state, logits = ours.step(state, tokens[-1])
+        written.append(np.stack(tokens).tolist())
+    assert written[0] == written[1] == written[2]
+    assert len({token for step in written[0] for token in step}) >= 4  # it does not repeat one token
+
+
+@over_runtimes
+@pytest.mark.parametrize("name", WITH_HEADS)
+@pytest.mark.parametrize("head", PREDICTING)
+def test_heads_answer_as_the_model_does_on_each_row_alone(kind: str, name: str, head: str) -> None:
+    ours = runtime(kind, name)
+    model = load_model(model_folder(name))
+    per_token = model.spec(head).kind != "classification"
+    for side in ("right", "left"):
+        batch = padded(ROWS, side)
+        found = ours.predict(head, batch)
+        for number, row in enumerate(ROWS):
+            ids = torch.tensor([row])
+            with torch.inference_mode():
+                wanted = model.head_logits(head, ids, torch.ones_like(ids, dtype=torch.bool))[0].numpy()
+            np.testing.assert_allclose(
+                found[number][batch.mask[number]] if per_token else found[number], wanted, atol=CLOSE
+            )
+
+
+@over_runtimes
+def test_a_span_head_never_points_at_padding(kind: str) -> None:
+    batch = padded(ROWS, "left")
+    logits = runtime(kind, "bert").predict("find", batch)
+    assert (logits[~batch.mask] == -1e4).all()
+
+
+@over_runtimes
+def test_segment_ids_are_read(kind: str) -> None:
+    ours, batch = runtime(kind, "bert"), padded(ROWS)
+    types = TokenBatch(ids=batch.ids, mask=batch.mask, types=np.ones_like(batch.ids))
+    none = TokenBatch(ids=batch.ids, mask=batch.mask, types=np.zeros_like(batch.ids))
+    np.testing.assert_array_equal(ours.predict("mood", none), ours.predict("mood", batch))
+    assert np.abs(ours.predict("mood", types) - ours.predict("mood", batch)).max() > 1e-3
+
+
+@over_runtimes
+def test_what_a_model_cannot_do_is_said(kind: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown head 'moody'; did you mean 'mood'\?"):
+        runtime(kind, "llama").predict("moody", padded(ROWS))
+    with pytest.raises(UsageError, match=r"'say' of .* writes text"):
+        runtime(kind, "llama").predict("say", padded(ROWS))
+
+
+def test_the_card_says_what_computed() -> None:
+    torch_card, onnx_card = runtime("torch", "llama").card, runtime("onnx", "llama").card
+    assert (torch_card.runtime, torch_card.precision, torch_card.threads) == ("torch", "fp32", 1)
+    assert (onnx_card.runtime, onnx_card.precision, onnx_card.threads) == ("onnx", "fp32", 1)
+    weights = sum(file.stat().st_size for file in Path(model_folder("llama")).rglob("*.safetensors"))
+    assert torch_card.size_bytes == weights
+    assert onnx_card.options["provider"] == "CPUExecutionProvider"
+    assert runtime("torch", "llama").model == runtime("onnx", "llama").model
+
+
+def test_scoring_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lmtasks.runtime.onnx_runtime
+    import lmtasks.runtime.torch_runtime
+
+    opened: list[tuple[Runtime[object], str]] = [
+        (runtime(kind, name), name) for kind in KINDS for name in LANGUAGE_MODELS
+    ]
+    whole = [ours.score(padded(ROWS), source_of(name)) for ours, name in opened]
+    monkeypatch.setattr(lmtasks.runtime.onnx_runtime, "LOGITS_BYTES", 1)
+    monkeypatch.setattr(lmtasks.runtime.torch_runtime, "LOGITS_BYTES", 1)
+    for (ours, name), wanted in zip(opened, whole, strict=True):
+        found = ours.score(padded(ROWS), source_of(name))
+        np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)
+        np.testing.assert_array_equal(found.greedy, wanted.greedy)
+
+
+def test_heads_without_predictions_are_not_in_the_graph() -> None:
+    spec = next(head for head in runtime("onnx", "llama").model.heads if head.kind == "generation")
+    assert isinstance(spec, HeadSpec)

@@ -1,0 +1,110 @@
+"""Text to backbone: held-out text is kept apart, mixing is exact, a run resumes, any other tool loads the folder."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lmtasks.data.corpus import Document, WindowSampler, held_out, read_documents, tokenize_corpus
+from lmtasks.data.options import DataOptions
+from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress
+from lmtasks.training.pretrain import pretrain
+from lmtasks.training.settings import TrainingSettings
+
+WORDS = ["river", "mill", "sea", "bird", "stone", "wind", "house", "light", "road", "song"]
+SETTINGS = TrainingSettings(steps=12, learning_rate=5e-3, batch_rows=8, accumulate=2, evaluate_every=6)
+
+
+def corpus(*, count: int = 600, seed: int = 0, source: str = "invented (CC0)") -> tuple[Document, ...]:
+    draw = np.random.default_rng(seed)
+    return tuple(
+        Document(text=" ".join(draw.choice(WORDS, size=20)) + f" {number}.", source=source) for number in range(count)
+    )
+
+
+def run(folder: Path, *, report=lambda _: None, steps: int = 12):  # type: ignore[no-untyped-def]
+    return pretrain(
+        corpora=[corpus(), corpus(seed=1, source="other (CC0)")], weights=[3, 1],
+        family="llama:width=32,layers=1,heads=2,inner=48,context=32", vocabulary=300, window=16,
+        settings=SETTINGS, out=folder, report=report,
+    )  # fmt: skip
+
+
+def test_the_backbone_learns_and_any_tool_can_load_it(tmp_path: Path) -> None:
+    trained, scores = run(tmp_path / "new")
+    assert trained.steps == 12
+    assert {score.source for score in scores} == {"invented (CC0)", "other (CC0)"}
+    assert all(0 < score.bits_per_byte < 8 for score in scores)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new")
+    text = corpus()[0].text
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer(text)["input_ids"] == load_tokenizer(tmp_path / "new").encode(text)
+    assert next(model.parameters()).dtype == torch.bfloat16
+    record = json.loads((tmp_path / "new" / "pretraining.json").read_text())
+    assert record["tokens_seen"] == 12 * 8 * 16
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert "other (CC0) | 600" in card
+    assert math.isclose(record["held_out"][0]["bits_per_byte"], scores[0].bits_per_byte)
+
+
+def test_an_interrupted_pretraining_ends_with_the_same_weights(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if progress.stage == "train" and progress.done == 7:
+            raise Killed
+
+    run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", report=kill)
+    run(tmp_path / "parts")
+    files = [tmp_path / name / "model.safetensors" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_held_out_documents_are_never_trained_on(tmp_path: Path) -> None:
+    documents = corpus(count=2000)
+    kept = [document for document in documents if held_out(document.text)]
+    assert 2 <= len(kept) <= 25  # 5 in 1,000
+    tokenizer = train_byte_bpe([document.text for document in documents[:200]], vocabulary=300)
+    tokens = tokenize_corpus(documents, tokenizer=tokenizer, seed=0, folder=tmp_path, report=lambda _: None)
+    text = tokenizer.decode(tokens.train.tolist())
+    assert not [document for document in kept if document.text in text]
+    ((source, size, ids),) = tokens.held_out
+    assert (source, size) == ("invented (CC0)", sum(len(document.text.encode()) for document in kept))
+    assert tokenizer.decode(ids.tolist()).count(".") == len(kept)
+
+
+def test_windows_are_mixed_by_weight_and_each_is_seen_once_an_epoch() -> None:
+    corpora = [np.arange(0, 1001), np.arange(10_000, 10_501)]
+    sampler = WindowSampler(corpora, weights=[2, 1], window=10, seed=5)
+    rows = sampler.rows(0, 150)
+    first = rows[rows[:, 0] < 10_000]
+    assert len(first) == 100
+    assert sorted(first[:, 0].tolist()) == list(range(0, 1000, 10))
+    assert sorted(rows[rows[:, 0] >= 10_000][:, 0].tolist()) == list(range(10_000, 10_500, 10))
+    assert (sampler.rows(40, 10) == rows[40:50]).all()
+
+
+def test_text_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "text.jsonl"
+    file.write_text('{"text": "one", "source": "a (CC0)"}\n{"text": " "}\n', encoding="utf-8")
+    assert read_documents(str(file), column="text", options=DataOptions()) == (Document(text="one", source="a (CC0)"),)
+    with pytest.raises(UsageError, match="did you mean 'text'"):
+        read_documents(str(file), column="texts", options=DataOptions())
+
+
+def test_too_little_text_is_explained(tmp_path: Path) -> None:
+    tokenizer = train_byte_bpe(["a b c"], vocabulary=260)
+    with pytest.raises(UsageError, match="none was drawn for evaluation"):
+        tokenize_corpus(corpus(count=3), tokenizer=tokenizer, seed=0, folder=tmp_path, report=lambda _: None)
+    with pytest.raises(UsageError, match="fewer than one window"):
+        WindowSampler([np.arange(5)], weights=[1], window=10, seed=0)
