@@ -9,27 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from lmtasks.metric import estimate, make_metric
 from lmtasks.records import Choice, Text
 
-WORDS = [
-    "the",
-    "old",
-    "river",
-    "runs",
-    "past",
-    "a",
-    "mill",
-    "and",
-    "the",
-    "sea",
-    "takes",
-    "all",
-    "of",
-    "it",
-    "back",
-    "in",
-    "one",
-    "slow",
-    "breath",
-]
+WORDS = ("the", "old", "river", "runs", "past", "a", "mill", "and", "the", "sea", "takes", "all", "of", "it", "back")
 
 
 def _texts(count: int) -> list[Text]:

@@ -3,6 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING
 
+from lmtasks.errors import UsageError
 from lmtasks.export.examples import LENGTH, PAST, cache_input, ids_input, mask_input
 from lmtasks.export.trace import Traceable
 
@@ -75,6 +76,12 @@ def cache_shapes(model: "Model") -> list[tuple[tuple[int, int], tuple[int, int]]
 
     ids = torch.zeros((1, 2), dtype=torch.long)
     with torch.no_grad():
-        cache = model.hf(**model.backbone.inputs(ids, torch.ones_like(ids)), use_cache=True).past_key_values
+        output = model.hf(**model.backbone.inputs(ids, torch.ones_like(ids)), use_cache=True)
+    cache = getattr(output, "past_key_values", None)
+    if cache is None:
+        raise UsageError(
+            f"{model.card.name} ({model.card.family}) keeps no keys and values to decode with, and cannot be exported "
+            "in this version; it stays with the torch runtime."
+        )
     shapes = [(tensor.shape[1], tensor.shape[3]) for tensor in tensors(cache)]
     return list(zip(shapes[::2], shapes[1::2], strict=True))

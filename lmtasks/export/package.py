@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec, Json, ModelCard
@@ -41,6 +41,8 @@ GRAPHS: Mapping[GraphName, str] = {
     "encoder": "the source, (B, S), and the decoder's start token, (B, 1) -> next-token logits (B, V) and caches",
     "decoder": "new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N",
 }
+"""What each graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that its last
+column is every row's last token. `runtime/` brings any padding into that form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ def load_package(folder: Path) -> Package:
         emitter=emitter,
         generation=_read_generation(folder / GENERATION),
         files=files,
-        parity=_read_parity(folder / PARITY),
+        parity=_read(folder / PARITY),
     )
 
 
@@ -178,9 +180,9 @@ def _check_file(file: Path, facts: FileFacts) -> None:
 
 
 def _read_generation(file: Path) -> GenerationFacts:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return GenerationFacts(decoder_start=content["decoder_start"], ends=tuple(content["ends"]))
+    content = _read(file)
+    return GenerationFacts(decoder_start=content.get("decoder_start"), ends=tuple(content.get("ends", ())))
 
 
-def _read_parity(file: Path) -> Json:
+def _read(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

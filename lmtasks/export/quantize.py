@@ -103,14 +103,15 @@ class _Rewriter:
         self._stored: dict[str, ir.Value] = {}
 
     def visit(self, node: "ir.Node") -> None:
-        if node.op_type == "MatMul" and node.domain == "":
-            weight = self._weight(node.inputs[1])
-            if weight is not None:
-                self._product(node, weight, bias=None)
-        elif node.op_type == "Gemm" and node.domain == "":
-            self._gemm(node)
-        elif node.op_type == "Gather" and node.domain == "" and not node.attributes.get_int("axis"):
-            self._table(node)
+        """Rewrite a node, if it is one of those that are rounded."""
+        kinds = {"MatMul": self._matmul, "Gemm": self._gemm, "Gather": self._table}
+        if node.domain == "" and node.op_type in kinds:
+            kinds[node.op_type](node)
+
+    def _matmul(self, node: "ir.Node") -> None:
+        weight = self._weight(node.inputs[1])
+        if weight is not None:
+            self._product(node, weight, bias=None)
 
     def _gemm(self, node: "ir.Node") -> None:
         attributes = node.attributes
@@ -158,7 +159,7 @@ class _Rewriter:
 
     def _table(self, node: "ir.Node") -> None:
         table = _matrix(node.inputs[0])
-        if table is None or table.shape[0] < LEAST_ROWS:
+        if table is None or table.shape[0] < LEAST_ROWS or node.attributes.get_int("axis"):
             return
         indices = node.inputs[1]
         scales = column_scales(table.T)

@@ -22,7 +22,7 @@ from lmtasks.runtime.threads import checked_threads
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
-LOGITS_BYTES = 256 * 2**20
+LOGITS_BYTES = 128 * 2**20
 """So much memory may the logits of one call take inside the graph while scoring; further rows are another call."""
 SPAN_PADDING = -1e4
 """Logit of a padded position in a span head's answer; no softmax sees it."""

@@ -179,6 +179,11 @@ class TorchRuntime:
         kept = {"logits_to_keep": 1} if self._keeps_last else {}
         output = self._body(**called, past_key_values=cache, use_cache=True, **kept)
         whole = output.logits if self._project is None else output.last_hidden_state  # type: ignore[attr-defined]
+        if getattr(output, "past_key_values", None) is None:
+            raise UsageError(
+                f"{self.model.name} ({self.model.family}) keeps no keys and values to decode with, which this version "
+                "needs; it can be scored."
+            )
         return whole[:, -1], output.past_key_values  # type: ignore[attr-defined]
 
     def _score_rows(self, batch: TokenBatch, source: TokenBatch | None) -> TokenScores:

@@ -21,13 +21,16 @@ def locked(folder: Path) -> Iterator[None]:
     Parents that had to be made, and that nothing was written to, are gone afterwards.
 
     Raises:
-        WorkError: another process holds it; names the process.
+        WorkError: another process holds it (named), or nothing can be written there.
     """
     place = Path(os.path.abspath(folder))
-    missing = [parent for parent in place.parents if not parent.exists()]
-    place.parent.mkdir(parents=True, exist_ok=True)
     file = place.with_name(place.name + ".lock")
-    handle = _acquire(file, folder)
+    try:
+        missing = [parent for parent in place.parents if not parent.exists()]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(file, folder)
+    except OSError as error:
+        raise WorkError(f"{folder} cannot be written: {error.strerror or error}; give another --out.") from error
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
@@ -67,6 +67,11 @@ class VariantPlan(_Strict):
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
+
+    @field_validator("baseline", "tasks", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class BenchPlan(_Strict):

@@ -76,7 +76,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "bench --model majority --tasks starter_topic_en": (2, "bench times models"),
     "bench --model tfidf --rounds 0": (2, "--rounds must be a whole number of at least 1"),
     "predict --model majority x": (2, "unknown model 'majority'"),
-    "pretrain --data x --out y --precision int8": (2, "must be fp32 or bf16"),
+    "pretrain --data x --out y --precision int8": (2, "unknown --precision 'int8'"),
     "pretrain --data x --out y --steps many": (2, "wrong value for '--steps'"),
 }
 """Command line, exit code, a piece of the sentence."""

@@ -196,3 +196,22 @@ def test_a_fault_of_ours_is_one_sentence_too(say: Say, monkeypatch: pytest.Monke
 def test_every_command_has_a_file_of_its_own() -> None:
     modules = [command.__module__ for command in command_line.COMMANDS.values()]
     assert len(set(modules)) == len(modules)
+
+
+def test_from_own_data_to_a_model_that_answers(say: Say, llama: Path, tmp_path: Path) -> None:
+    folder, model = tmp_path / "moods", tmp_path / "model"
+    folder.mkdir()
+    for split, count in (("train", 40), ("test", 10)):
+        rows = "".join(f"{'a good film' if n % 2 else 'a bad bird'} {n},{n % 2 + 1}\n" for n in range(count))
+        (folder / f"{split}.csv").write_text(f"comment,stars\n{rows}", encoding="utf-8")
+    data = ("--data", folder, "--text", "comment", "--label", "stars")
+    said = say("adapt", "--backbone", llama, *data, "--epochs", 8, "--learning-rate", 0.01, "--out", model)
+    assert said.code == 0, said.err
+    assert f"lmtasks eval --model {model}" in said.out
+    said = say("eval", "--model", model, "--model", "majority", "--model", "tfidf", *data, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    line = next(line for line in said.out.splitlines() if " acc " in line)
+    assert line.split()[:4] == ["moods", "10", "acc", "100.0"]
+    said = say("predict", "--model", model, stdin="a good film 1\na bad bird 2\n")
+    assert said.out.split() == ["2", "1"]
+    assert say("adapt", "--backbone", llama, *data, "--out", model).code == 2

@@ -6,14 +6,15 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from packed import model_folder, package
-from tiny import tiny_checkpoint
+from packed import model_folder, package, padded, random_rows
+from tiny import tiny_checkpoint, tiny_tokenizer
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
 from lmtasks.export.trace import Input, Traceable, trace
 from lmtasks.records import Progress
+from lmtasks.runtime.open import open_runtime
 
 
 def ignored(progress: Progress) -> None:
@@ -67,6 +68,28 @@ def test_graphs_are_rounded_from_an_fp32_package_of_the_same_weights_only(tmp_pa
         export_model(
             model_folder("gpt2"), out=tmp_path, precision="int8", report=ignored, base=package("gpt2", "int8-tensor")
         )
+
+
+def test_a_model_that_keeps_no_keys_and_values_stays_with_torch(tmp_path: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(
+        vocab_size=300,
+        hidden_size=16,
+        num_hidden_layers=1,
+        state_size=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    tiny_tokenizer().save(tmp_path / "mamba")
+    with pytest.raises(UsageError, match=r"\(mamba\) keeps no keys and values .* stays with the torch runtime"):
+        export_model(tmp_path / "mamba", out=tmp_path, precision="fp32", report=ignored)
+    runtime = open_runtime(tmp_path / "mamba", runtime="torch", threads=1)
+    assert runtime.score(padded(random_rows(5, 3))).logprobs.shape == (2, 4)
+    with pytest.raises(UsageError, match="it can be scored"):
+        runtime.prefill(padded(random_rows(5, 3)))
 
 
 def test_what_torch_cannot_export_is_said_in_one_sentence() -> None:

@@ -8,6 +8,10 @@ from lmtasks.records import Floats32, TokenScores
 WANTED = np.array([[1.0, 3.0, 2.0], [0.5, 0.0, 0.0]], dtype=np.float32)
 
 
+def floats(values: object) -> Floats32:
+    return np.array(values, dtype=np.float32)
+
+
 def answers(found: Floats32, case: str = "case") -> Logits:
     return Logits(case=case, wanted=(WANTED,), found=(found,))
 
@@ -23,7 +27,7 @@ def scores(wanted: list[float], found: list[float]) -> Scores:
 
 def test_fp32_holds_every_number_to_a_thousandth() -> None:
     (near,) = check_logits("decoder", [answers(WANTED + 5e-4)], rule=RULES["fp32"])
-    (far,) = check_logits("decoder", [answers(WANTED + np.float32([2e-3, 0, 0]))], rule=RULES["fp32"])
+    (far,) = check_logits("decoder", [answers(WANTED + floats([2e-3, 0, 0]))], rule=RULES["fp32"])
     assert near.ok
     assert not far.ok
     assert (near.agreement, near.numbers) == (1.0, 6)
@@ -46,7 +50,7 @@ def test_a_number_that_is_not_finite_fails() -> None:
 
 
 def test_rounded_answers_are_judged_over_all_cases_together() -> None:
-    turned = Logits(case="undecided", wanted=(np.float32([[0.01, 0.0]]),), found=(np.float32([[0.0, 0.01]]),))
+    turned = Logits(case="undecided", wanted=(floats([[0.01, 0.0]]),), found=(floats([[0.0, 0.01]]),))
     (check,) = check_logits("head.x", [answers(WANTED * 1.05), turned], rule=RULES["int8"])
     assert check.ok
     assert check.case == "all cases together"

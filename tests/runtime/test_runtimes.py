@@ -35,7 +35,7 @@ def prompts_of(name: str) -> list[list[int]]:
 
 
 def own_logprobs(name: str, row: list[int], source: list[int]) -> tuple[Floats32, list[bool]]:
-    """What transformers itself says of a row: log-probability of each next token, and whether it is the first choice."""
+    """What transformers itself says of a row: log-probability of each next token, and is it the most likely one?"""
     model = load_model(model_folder(name))
     ids = torch.tensor([row])
     with torch.inference_mode():

@@ -50,6 +50,12 @@ def test_tasks_may_be_written_with_commas(tmp_path: Path) -> None:
     assert load_plan(file).tasks == ("a", "b")
 
 
+def test_one_baseline_needs_no_list(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(GOOD.replace("[majority]", "majority"))
+    assert load_plan(file).variants[0].baseline == ("majority",)
+
+
 def test_the_hash_follows_the_contents(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text(GOOD)

@@ -1,0 +1,87 @@
+"""Typed lines as rows of a task, and what decoding must know of a folder."""
+
+from pathlib import Path
+
+import pytest
+from tiny import tiny_checkpoint
+
+from lmtasks.errors import UsageError
+from lmtasks.records import HeadSpec
+from lmtasks.suite.asking import columns_of, row_of, task_of_continuation, task_of_head, unlabelled
+from lmtasks.suite.engines import generation_facts, runtime_for
+from lmtasks.task.index import default_index
+from lmtasks.task.prompt import build_prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("sst2", ("sentence",)),
+        ("mrpc", ("sentence1", "sentence2")),
+        ("squad_v2", ("question", "context")),
+        ("starter_translation_en_zh", ("en",)),
+        ("arc_easy", ("question", "choices")),
+    ],
+)
+def test_a_task_reads_these_columns(name: str, columns: tuple[str, ...]) -> None:
+    (task,) = default_index().find(name)
+    found = columns_of(unlabelled(task))
+    assert found == columns
+
+
+@pytest.mark.parametrize("name", ["starter_sentiment_zh", "starter_translation_en_zh", "starter_summarization_en"])
+def test_a_typed_line_is_asked_as_a_scored_row(name: str) -> None:
+    from lmtasks.data.options import DataOptions
+    from lmtasks.data.splits import load_task_data
+
+    (task,) = default_index().find(name)
+    data = load_task_data(task, options=DataOptions(offline=True), need=frozenset({"test"}), limit=3)
+    assert data.test is not None
+    open_task = unlabelled(task)
+    (column,) = columns_of(open_task)
+    for row in data.test.rows:
+        asked = build_prompt(open_task, row_of(open_task, str(row[column])))
+        scored = build_prompt(task, row)
+        assert (asked.context, asked.choices, asked.delimiter) == (scored.context, scored.choices, scored.delimiter)
+
+
+def test_several_columns_come_as_json() -> None:
+    (task,) = default_index().find("starter_qa_en")
+    open_task = unlabelled(task)
+    assert row_of(open_task, '{"question": "Who?", "context": "Ann."}')["context"] == "Ann."
+    for line in ("Who?", '{"question": "Who?"}', "{broken"):
+        with pytest.raises(UsageError, match="starter_qa_en reads question, context"):
+            row_of(open_task, line)
+
+
+def test_a_task_that_asks_for_no_answer_is_refused() -> None:
+    (task,) = default_index().find("starter_paragraphs_en")
+    with pytest.raises(UsageError, match="has no answer to a text"):
+        unlabelled(task)
+
+
+def test_tasks_without_a_file() -> None:
+    head = unlabelled(task_of_head(HeadSpec(name="mood", kind="classification", labels=("sad", "glad"))))
+    assert (head.name, head.labels, columns_of(head)) == ("mood", ("sad", "glad"), ("text",))
+    free = unlabelled(task_of_continuation(new_tokens=7))
+    assert build_prompt(free, row_of(free, "Once {not a template}")).context == "Once {not a template}"
+    assert free.generation.max_new_tokens == 7
+
+
+def test_what_ends_a_text_is_read_off_the_folder(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "marian", "marian")
+    facts = generation_facts(folder)
+    assert (facts.decoder_start, facts.ends) == (1, (0,))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 5], "decoder_start_token_id": 2}')
+    facts = generation_facts(folder)
+    assert (facts.decoder_start, facts.ends) == (2, (0, 5))
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"generation_config\.json is damaged"):
+        generation_facts(folder)
+
+
+def test_the_runtime_follows_the_folder(tmp_path: Path) -> None:
+    assert runtime_for(tmp_path, wanted=None) == "torch"
+    assert runtime_for(tmp_path, wanted="torch-compile") == "torch-compile"
+    (tmp_path / "package.json").write_text("{}")
+    assert runtime_for(tmp_path, wanted=None) == "onnx"
