@@ -6,7 +6,7 @@ Log-probabilities are natural logarithms. Fractions (accuracy, F1) are 0-1; BLEU
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,20 @@ class ModelCard:
     max_length_tokens: int
     vocabulary: int
     heads: tuple[HeadSpec, ...] = ()
+    decoder_start: int | None = None
+    """What the decoder of an encoder-decoder reads first; None for other models."""
+    ends: tuple[int, ...] = ()
+    """Tokens that end a text, as the checkpoint says; empty where it leaves that to the tokenizer."""
+
+
+def card_from_json(content: Mapping[str, Any]) -> ModelCard:
+    """The inverse of `dataclasses.asdict` for a card, after a way through JSON.
+
+    Raises:
+        KeyError, TypeError: it is no card.
+    """
+    heads = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in content["heads"])
+    return ModelCard(**{**content, "heads": heads, "ends": tuple(content["ends"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,7 @@ class Engine(Generic[State]):
         tokenizer: the model's.
         tokens_per_batch: rows times longest row of a batch, padding counted; of generation with the new tokens.
         rows_per_batch: at most so many rows, whatever their length; None: as many as the tokens allow.
-        decoder_start: what an encoder-decoder's decoder reads first; None: its padding token, as T5 and Marian do.
-        ends: tokens that end a text; None: the tokenizer's EOS.
+        ends: tokens that end a text; None: the model's, or the tokenizer's EOS where the model names none.
     """
 
     def __init__(
@@ -58,16 +57,15 @@ class Engine(Generic[State]):
         *,
         tokens_per_batch: int = 4096,
         rows_per_batch: int | None = None,
-        decoder_start: int | None = None,
         ends: frozenset[int] | None = None,
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.limits = Limits(tokens=tokens_per_batch, rows=rows_per_batch)
-        self._start = tokenizer.pad if decoder_start is None else decoder_start
-        if ends is None:
-            ends = frozenset() if tokenizer.eos is None else frozenset({tokenizer.eos})
-        self._ends = ends
+        start = runtime.model.decoder_start
+        self._start = tokenizer.pad if start is None else start
+        own = frozenset(runtime.model.ends) or frozenset(() if tokenizer.eos is None else (tokenizer.eos,))
+        self._ends = own if ends is None else ends
 
     @property
     def model(self) -> ModelCard:

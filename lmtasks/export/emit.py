@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.package import (
-    GENERATION,
     PRECISIONS,
     WEIGHTS,
     GraphName,
@@ -66,11 +65,10 @@ def export_model(
         emitter, graphs = _emit(model, report)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
-        write_json(out / GENERATION, _generation(model))
     else:
         package = _checked_base(base, model_folder)
         emitter, graphs, card = package.emitter, _load_graphs(package), package.model
-        for name in (*TOKENIZER_FILES, GENERATION):
+        for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
     graphs = _rounded(graphs, wanted, folder=out)
@@ -168,18 +166,3 @@ def _copy_tokenizer(source: Path, target: Path, *, takes_types: bool) -> None:
     if not isinstance(config.get("model_input_names"), list):
         types = ["token_type_ids"] if takes_types else []
         write_json(file, {**config, "model_input_names": ["input_ids", *types, "attention_mask"]})
-
-
-def _generation(model: "Model") -> dict[str, object]:
-    """Decoding facts, from the checkpoint's generation settings, else from its configuration."""
-    config = model.hf.config
-    settings = getattr(model.hf, "generation_config", None)
-    found = {}
-    for name in ("decoder_start_token_id", "eos_token_id"):
-        value = getattr(settings, name, None)
-        found[name] = getattr(config, name, None) if value is None else value
-    ends = found["eos_token_id"]
-    return {
-        "decoder_start": found["decoder_start_token_id"] if model.card.kind == "encoder-decoder" else None,
-        "ends": [] if ends is None else list(ends) if isinstance(ends, list) else [ends],
-    }

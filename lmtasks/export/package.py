@@ -4,7 +4,6 @@ package.json              the model's card, precision, graphs, emitter, and the 
 score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
 weights.bin               the weights of all graphs, equal ones once
 tokenizer.json, tokenizer_config.json                 its tokenizer
-generation.json           what a decoder reads first, and which tokens end a text
 parity.json               the proof that it computes what the model computes
 """
 
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmtasks.errors import UsageError
-from lmtasks.records import HeadSpec, Json, ModelCard
+from lmtasks.records import Json, ModelCard, card_from_json
 
 SCHEMA = 1
 MANIFEST = "package.json"
 PARITY = "parity.json"
-GENERATION = "generation.json"
 WEIGHTS = "weights.bin"
 
 Precision = Literal["fp32", "int8", "int8-tensor"]
@@ -46,16 +44,6 @@ column is every row's last token. `runtime/` brings any padding into that form."
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationFacts:
-    """What decoding must know of a model beside its tokenizer."""
-
-    decoder_start: int | None = None
-    """What the decoder of an encoder-decoder reads first; None for other models."""
-    ends: tuple[int, ...] = ()
-    """Tokens that end a text, as the checkpoint says."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class FileFacts:
     """A file of a package as it was written."""
 
@@ -74,7 +62,6 @@ class Package:
     """Which graphs there are, and the file of each."""
     emitter: str
     """What made the graphs, with its version: part of what identifies an answer."""
-    generation: GenerationFacts
     files: Mapping[str, FileFacts]
     parity: Json = field(default_factory=dict)
     """The proof; empty while a package is being made."""
@@ -111,9 +98,7 @@ def load_package(folder: Path) -> Package:
                 "export the model again."
             )
         files = {name: FileFacts(**facts) for name, facts in content["files"].items()}
-        card = dict(content["model"])
-        card["heads"] = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in card["heads"])
-        model = ModelCard(**card)
+        model = card_from_json(content["model"])
         precision: Precision = content["precision"]
         graphs: dict[GraphName, str] = dict(content["graphs"])
         emitter = str(content["emitter"])
@@ -127,7 +112,6 @@ def load_package(folder: Path) -> Package:
         precision=precision,
         graphs=graphs,
         emitter=emitter,
-        generation=_read_generation(folder / GENERATION),
         files=files,
         parity=_read(folder / PARITY),
     )
@@ -177,11 +161,6 @@ def _check_file(file: Path, facts: FileFacts) -> None:
             f"{file} is not the file that was exported (its hash differs); "
             "copy the package again, or export the model again."
         )
-
-
-def _read_generation(file: Path) -> GenerationFacts:
-    content = _read(file)
-    return GenerationFacts(decoder_start=content.get("decoder_start"), ends=tuple(content.get("ends", ())))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Seen with torch 2.13 and onnxruntime 1.32, on two shared cores: attention written out (`eager`) gives smaller graphs
 that run faster than what torch's fused attention is translated to (decoding 3.4 against 4.0 ms a token, six layers of
-width 256), and is the only form in which T5 can be exported. onnxscript's `optimize_for_ort` on top of it gains 0-4% once
-`SkipLayerNormFusion` is switched off in the session, yields a graph for GPT-2 that cannot be loaded, and hides the
+width 256), and is the only form in which T5 can be exported. onnxscript's `optimize_for_ort` on top of it gains 0-4%
+once `SkipLayerNormFusion` is switched off in the session, yields a graph for GPT-2 that cannot be loaded, and hides the
 weights of attention from `quantize.py`. So there is one path for all architectures, and no pass that goes wrong.
 """
 

@@ -35,15 +35,6 @@ class Model(nn.Module):
         """The transformers module, for its key-value cache and for export."""
         return self.backbone.hf
 
-    @property
-    def decoder_start(self) -> int | None:
-        """What the decoder of an encoder-decoder reads first; None for other models."""
-        if self.card.kind != "encoder-decoder":
-            return None
-        config = self.hf.config
-        start = config.decoder_start_token_id  # type: ignore[union-attr]
-        return int(start if start is not None else config.pad_token_id)  # type: ignore[union-attr, arg-type]
-
     def spec(self, name: str) -> HeadSpec:
         """The head of that name."""
         for spec in self.card.heads:

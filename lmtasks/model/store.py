@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.model.weights import weight_facts
-from lmtasks.records import HeadSpec, ModelCard
+from lmtasks.records import HeadSpec, ModelCard, card_from_json
 
 if TYPE_CHECKING:
     from lmtasks.model.model import Model
@@ -60,6 +60,8 @@ def card_of(folder: Path) -> ModelCard:
         max_length_tokens=traits.max_length_tokens,
         vocabulary=traits.vocabulary,
         heads=own,
+        decoder_start=_first_token(folder) if traits.kind == "encoder-decoder" else None,
+        ends=_end_tokens(folder),
     )
 
 
@@ -117,16 +119,6 @@ def read_provenance(folder: Path) -> Mapping[str, object]:
     return dict(json.loads(file.read_text(encoding="utf-8"))["provenance"]) if file.is_file() else {}
 
 
-def card_from_json(content: Mapping[str, object]) -> ModelCard:
-    """The inverse of `dataclasses.asdict` for a card."""
-    heads = content["heads"]
-    specs = tuple(
-        HeadSpec(**{**spec, "labels": tuple(spec["labels"])})
-        for spec in heads  # type: ignore[attr-defined]
-    )
-    return ModelCard(**{**content, "heads": specs})  # type: ignore[arg-type]
-
-
 def _read_card(folder: Path) -> ModelCard:
     file = folder / "model.json"
     try:
@@ -136,6 +128,35 @@ def _read_card(folder: Path) -> ModelCard:
         return replace(card_from_json(content["card"]), name=folder.name)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged: {error}.") from error
+
+
+def _first_token(folder: Path) -> int:
+    start = _generation_settings(folder).get("decoder_start_token_id")
+    if not isinstance(start, int):
+        raise UsageError(
+            f"{folder} does not say what its decoder starts with; set decoder_start_token_id in config.json."
+        )
+    return start
+
+
+def _end_tokens(folder: Path) -> tuple[int, ...]:
+    ends = _generation_settings(folder).get("eos_token_id")
+    return tuple(end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int))
+
+
+def _generation_settings(folder: Path) -> Mapping[str, object]:
+    """What generation_config.json says counts before config.json, as in transformers."""
+    found: dict[str, object] = {}
+    for name in ("config.json", "generation_config.json"):
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            content = dict(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise UsageError(f"{file} is damaged: {error}.") from error
+        found.update({key: value for key, value in content.items() if value is not None})
+    return found
 
 
 def _tokenizer_hash(folder: Path) -> str:

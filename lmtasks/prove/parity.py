@@ -82,7 +82,7 @@ def check_parity(
             for graph, head in heads.items():
                 logits[graph].append(_predicted(reference, exported, case, head))
             if package.model.kind != "encoder":
-                scores.append(_scored(reference, exported, case, decoder_start=package.generation.decoder_start))
+                scores.append(_scored(reference, exported, case, decoder_start=package.model.decoder_start))
         if package.model.kind != "encoder":
             report(Progress(stage="proof", done=len(cases), total=len(cases) + 1, unit="cases", note="continuation"))
             steps = min(STEPS, package.model.max_length_tokens // 2)

@@ -186,7 +186,7 @@ class OnnxRuntime:
 
     def _prefill_pairs(self, source: TokenBatch) -> tuple[OnnxState, Floats32]:
         """Read the source, and feed the decoder its start token."""
-        start = np.full((source.ids.shape[0], 1), self.package.generation.decoder_start, dtype=np.int64)
+        start = np.full((source.ids.shape[0], 1), self.package.model.decoder_start, dtype=np.int64)
         names = [item.name for item in self._session("encoder").get_outputs()]
         outputs = self._run("encoder", {"source_ids": source.ids, "source_mask": source.mask, "ids": start}, names)
         by_name = dict(zip(names, outputs, strict=True))

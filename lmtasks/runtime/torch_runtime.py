@@ -84,7 +84,7 @@ class TorchRuntime:
         model.to(device=device, dtype=DTYPES[precision])
         body: nn.Module = model.hf if self._project is None else model.hf.base_model  # type: ignore[assignment]
         self._keeps_last = "logits_to_keep" in inspect.signature(body.forward).parameters
-        self._start = _decoder_start(model)
+        self._start = -1 if model.card.decoder_start is None else model.card.decoder_start  # -1: never read
         self._body: Callable[..., object] = torch.compile(body, dynamic=True) if compiled else body
         self._head: Callable[..., Tensor] = (
             torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
@@ -237,19 +237,6 @@ def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
     # With bf16 this is a copy in fp32; without a cast it is the model's own tensor, and takes no memory.
     held = {name: value.detach() for name, value in layer.named_parameters()}
     return lambda hidden: functional.linear(hidden, held["weight"].to(hidden), held.get("bias"))
-
-
-def _decoder_start(model: Model) -> int:
-    """What the decoder of an encoder-decoder reads first; -1 for other models."""
-    if model.card.kind != "encoder-decoder":
-        return -1
-    config = model.hf.config
-    start = getattr(config, "decoder_start_token_id", None)
-    if start is None:
-        start = getattr(getattr(model.hf, "generation_config", None), "decoder_start_token_id", None)
-    if start is None:
-        raise UsageError(f"{model.card.name} does not say what its decoder starts with (decoder_start_token_id).")
-    return int(start)
 
 
 def _token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def adapt_to_tasks(
             tokenizer=load_tokenizer(model.folder),
             max_length=model.card.max_length_tokens,
             causal=model.card.kind == "causal",
-            decoder_start=model.decoder_start,
+            decoder_start=model.card.decoder_start,
         )
         prepared = []
         for number, task in enumerate(learned):

@@ -1,17 +1,14 @@
-"""A folder to an engine that answers: the runtime that suits it, its tokenizer, and what ends its texts."""
+"""A folder to an engine that answers: the runtime that suits it, and its tokenizer."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.errors import UsageError
 from lmtasks.records import ModelCard
 
 if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine
-    from lmtasks.export.package import GenerationFacts
 
 TOKENS_PER_BATCH = 4096
 NO_TOKEN_LIMIT = 1 << 30
@@ -52,7 +49,6 @@ def open_engine(
     from lmtasks.runtime.open import open_runtime
 
     tokenizer = load_tokenizer(tokenizer_folder(folder))  # first: a missing one is found without loading weights
-    facts = generation_facts(folder)
     opened = open_runtime(
         folder, runtime=runtime_for(folder, wanted=runtime), device=device, precision=precision, threads=threads
     )
@@ -62,8 +58,6 @@ def open_engine(
             tokenizer,
             tokens_per_batch=TOKENS_PER_BATCH if rows_per_batch is None else NO_TOKEN_LIMIT,
             rows_per_batch=rows_per_batch,
-            decoder_start=facts.decoder_start,
-            ends=frozenset(facts.ends) or None,
         )
     finally:
         opened.close()
@@ -79,33 +73,3 @@ def card_in(folder: Path) -> ModelCard:
     from lmtasks.model.store import card_of
 
     return load_package(folder).model if is_package(folder) else card_of(folder)
-
-
-def generation_facts(folder: Path) -> "GenerationFacts":
-    """What decoding must know beside the tokenizer: from a package's own record, else from the checkpoint's JSON files.
-
-    What generation_config.json says counts before config.json, as in transformers.
-    """
-    from lmtasks.export.package import GenerationFacts, is_package, load_package
-    from lmtasks.model.store import tokenizer_folder
-
-    if is_package(folder):
-        return load_package(folder).generation
-    found: dict[str, object] = {}
-    for name in ("config.json", "generation_config.json"):
-        file = tokenizer_folder(folder) / name
-        if file.is_file():
-            found.update({key: value for key, value in _read(file).items() if value is not None})
-    start, ends = found.get("decoder_start_token_id"), found.get("eos_token_id")
-    listed = ends if isinstance(ends, list) else [ends]
-    return GenerationFacts(
-        decoder_start=start if isinstance(start, int) else None,
-        ends=tuple(end for end in listed if isinstance(end, int)),
-    )
-
-
-def _read(file: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UsageError(f"{file} is damaged: {error}.") from error

@@ -27,15 +27,15 @@ def test_a_package_says_what_it_is() -> None:
     assert found.emitter.startswith("traced-")
     assert found.model.weights_hash == card_of(model_folder("llama")).weights_hash
     assert tuple(head.name for head in found.model.heads if head.kind != "generation") == PREDICTING
-    assert found.generation.ends == (0,)
+    assert found.model.ends == (0,)
     assert found.parity["ok"] is True
-    assert {"tokenizer.json", "tokenizer_config.json", "generation.json", "parity.json"} <= set(found.files)
+    assert {"tokenizer.json", "tokenizer_config.json", "parity.json"} <= set(found.files)
 
 
 def test_an_encoder_decoder_says_what_its_decoder_starts_with() -> None:
-    assert load_package(package("marian")).generation.decoder_start == 1
+    assert load_package(package("marian")).model.decoder_start == 1
     assert set(load_package(package("marian")).graphs) == {"score", "encoder", "decoder"}
-    assert load_package(package("gpt2")).generation.decoder_start is None
+    assert load_package(package("gpt2")).model.decoder_start is None
 
 
 def test_graphs_share_their_weights() -> None:

@@ -94,6 +94,18 @@ def test_the_hash_is_of_values_not_of_files(tmp_path: Path) -> None:
     assert card_of(one).parameters == sum(parameter.numel() for parameter in loaded.parameters())
 
 
+def test_what_starts_and_ends_a_text_is_read_off_the_folder(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "marian", "marian")
+    assert (card_of(folder).decoder_start, card_of(folder).ends) == (1, (0,))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 5], "decoder_start_token_id": 2}')
+    assert (card_of(folder).decoder_start, card_of(folder).ends) == (2, (0, 5))
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"generation_config\.json is damaged"):
+        card_of(folder)
+    causal = card_of(tiny_checkpoint(tmp_path / "llama", "llama"))
+    assert (causal.decoder_start, causal.ends) == (None, (0,))
+
+
 def _drop(folder: Path, name: str) -> None:
     (folder / name).unlink()
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tiny import tiny_checkpoint
 
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec
 from lmtasks.suite.asking import columns_of, row_of, task_of_continuation, task_of_head, unlabelled
-from lmtasks.suite.engines import generation_facts, runtime_for
+from lmtasks.suite.engines import runtime_for
 from lmtasks.task.index import default_index
 from lmtasks.task.prompt import build_prompt
 
@@ -66,18 +65,6 @@ def test_tasks_without_a_file() -> None:
     free = unlabelled(task_of_continuation(new_tokens=7))
     assert build_prompt(free, row_of(free, "Once {not a template}")).context == "Once {not a template}"
     assert free.generation.max_new_tokens == 7
-
-
-def test_what_ends_a_text_is_read_off_the_folder(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path / "marian", "marian")
-    facts = generation_facts(folder)
-    assert (facts.decoder_start, facts.ends) == (1, (0,))
-    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 5], "decoder_start_token_id": 2}')
-    facts = generation_facts(folder)
-    assert (facts.decoder_start, facts.ends) == (2, (0, 5))
-    (folder / "generation_config.json").write_text("{")
-    with pytest.raises(UsageError, match=r"generation_config\.json is damaged"):
-        generation_facts(folder)
 
 
 def test_the_runtime_follows_the_folder(tmp_path: Path) -> None:
