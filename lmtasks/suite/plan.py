@@ -83,6 +83,8 @@ class BenchPlan(_Strict):
     """Time for each task and batch size."""
     batch_size: int = Field(default=16, ge=1)
     """Rows at once in the measurement of throughput; latency is measured one by one."""
+    tasks: tuple[str, ...] = ()
+    """Tasks that are timed; empty: all."""
 
 
 class Plan(_Strict):

@@ -305,7 +305,12 @@ class _Runner:
             precision=variant.precision,
             threads=threads,
             workloads=workloads_of(
-                self._tasks_of(variant), ref=ref, model=model, options=self.options.data, rows=bench.rows, seed=seed
+                [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks],
+                ref=ref,
+                model=model,
+                options=self.options.data,
+                rows=bench.rows,
+                seed=seed,
             ),
             settings=SpeedSettings(
                 batch_sizes=(1, bench.batch_size), least_seconds=bench.seconds, most_seconds=bench.seconds * 4
@@ -319,7 +324,9 @@ class _Runner:
 
 def _check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
     names = {task.name for task in tasks}
-    for variant in plan.variants:
-        unknown = sorted(set(variant.tasks) - names)
-        if unknown:
-            raise UsageError(f"variant {variant.name!r} names {unknown[0]!r}, which is no task of the plan.")
+    wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
+    wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []
+    for who, asked in wanted:
+        missing = sorted(set(asked) - names)
+        if missing:
+            raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")
