@@ -4,7 +4,7 @@ Axes, here and in every file: B batch, T time (tokens), D width, H heads, V voca
 Log-probabilities are natural logarithms. Fractions (accuracy, F1) are 0-1; BLEU, chrF, TER and ROUGE are 0-100.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -186,8 +186,3 @@ def softmax_log(logits: NDArray[np.floating], axis: int = -1) -> Floats:
     shifted = logits.astype(np.float64) - np.max(logits, axis=axis, keepdims=True).astype(np.float64)
     result: Floats = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
     return result
-
-
-def strings(values: Sequence[object]) -> tuple[str, ...]:
-    """Every value as text."""
-    return tuple(str(value) for value in values)

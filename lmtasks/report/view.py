@@ -15,7 +15,7 @@ from lmtasks.report.table import Table
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
-    "examples. ↓ marks metrics of which less is better. The best value of a column is marked, and any equal one."
+    "examples. ↓ marks metrics of which less is better. The best value of each task is marked, and any equal one."
 )
 
 

@@ -11,13 +11,13 @@ index.html, report.md, charts/
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.suite.plan import Plan
+from lmtasks.suite.slug import slug
 
 SCHEMA = 1
 
@@ -56,11 +56,6 @@ def cell_id(*, variant: str, task: str, seed: int) -> str:
     'onnx-int8--sst2--s1'
     """
     return f"{slug(variant)}--{slug(task)}--s{seed}"
-
-
-def slug(name: str) -> str:
-    """A name as a file name."""
-    return re.sub(r"[^\w.]+", "-", name).strip("-").lower()
 
 
 def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
+from lmtasks.suite.slug import slug
 
 
 class _Strict(BaseModel):
@@ -147,10 +148,14 @@ def load_plan(file: Path) -> Plan:
 
 
 def _check(plan: Plan, file: Path) -> None:
-    names = [variant.name for variant in plan.variants]
-    double = sorted({name for name in names if names.count(name) > 1})
+    # Compared as file names: `onnx int8` and `ONNX-int8` would write into the same cells.
+    names = [slug(variant.name) for variant in plan.variants]
+    double = sorted({name for name in names if names.count(name) > 1 or not name})
     if double:
-        raise UsageError(f"{file}: two variants are called {double[0]!r}; give each its own name.")
+        raise UsageError(
+            f"{file}: the names of two variants, or of one alone, are no file names of their own ({double[0]!r}); "
+            "give each variant its own name, with letters or digits."
+        )
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")

@@ -7,10 +7,13 @@ from pathlib import Path
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.resolve import resolve
+from lmtasks.model.store import read_provenance
 from lmtasks.records import Json, ModelCard, Progress
 from lmtasks.suite.adapting import adapt_to_tasks
-from lmtasks.suite.folder import RunFolder, slug
+from lmtasks.suite.engines import card_in
+from lmtasks.suite.folder import RunFolder
 from lmtasks.suite.plan import Plan, VariantPlan
+from lmtasks.suite.slug import slug
 from lmtasks.task.task import Task
 
 PROOF_TEXTS = 12
@@ -42,12 +45,13 @@ class Artefacts:
         if name not in self.plan.models:
             return resolve(name, offline=self.options.offline, token=self.options.token)
         out = self.folder.model(name, seed=seed)
+        wanted = self.plan.models[name]
+        backbone = resolve(wanted.backbone, offline=self.options.offline, token=self.options.token)
         if (out / "model.json").is_file():
+            _check_origin(out, backbone)
             return out
         from lmtasks.training.adapt import AdaptSettings
 
-        wanted = self.plan.models[name]
-        backbone = resolve(wanted.backbone, offline=self.options.offline, token=self.options.token)
         training = wanted.training
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
@@ -82,9 +86,11 @@ class Artefacts:
         from lmtasks.export.package import is_package
         from lmtasks.prove.export import export_and_prove
 
-        name = slug(str(variant.model)) if variant.model in self.plan.models else model.name
+        name = slug(str(variant.model))
         out = self.folder.package(name, seed=seed, precision=variant.precision)
         if is_package(out):
+            if card_in(out).weights_hash != card_in(model).weights_hash:
+                raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
             return out
         self.report(Progress(stage=f"export {variant.name}", done=0, total=1, unit="package"))
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +120,17 @@ class Artefacts:
         longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
         step = max(1, len(longest_first) // PROOF_TEXTS)
         return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+def _check_origin(model: Path, backbone: Path) -> None:
+    """A model that an earlier run made is taken only if the backbone is still the one that it was made from."""
+    made_from = read_provenance(model).get("backbone")
+    now = card_in(backbone).weights_hash
+    if isinstance(made_from, dict) and made_from.get("weights_hash") != now:
+        raise UsageError(
+            f"{model} was adapted from other weights than {backbone} has now; "
+            "give another --out, or delete it to adapt anew."
+        )
 
 
 def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Json:

@@ -26,6 +26,8 @@ variants: [{name: floor, baseline: [majority]}]
         (GOOD + "limit: 0", "limit"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a}]", "either `model` or `baseline`"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x}, {name: a, model: y}]", "two variants"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: a b, model: x}, {name: A-b, model: y}]", "two variants"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: +, model: x}]", "letters or digits"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x, runtime: onix}]", "runtime"),
         ("plan: m/n\ntasks: [a]\nvariants: [{name: a, model: x}]", "plan"),
     ],

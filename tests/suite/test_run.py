@@ -121,6 +121,18 @@ def test_a_folder_of_another_plan_is_refused(folder: Path) -> None:
         plan.write_text(text)
 
 
+def test_a_model_of_another_backbone_is_refused(folder: Path) -> None:
+    file = folder / "run" / "models" / "small-s1234" / "model.json"
+    text = file.read_text()
+    made_from = json.loads(text)["provenance"]["backbone"]["weights_hash"]
+    try:
+        file.write_text(text.replace(made_from, "0" * 16))
+        with pytest.raises(UsageError, match="was adapted from other weights"):
+            carry_out(folder)
+    finally:
+        file.write_text(text)
+
+
 def test_a_damaged_cell_is_scored_again(folder: Path) -> None:
     cell = folder / "run" / "cells" / "torch--starter_sentiment_en--s1234.json"
     cell.write_text(cell.read_text()[:100])
