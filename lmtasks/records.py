@@ -40,6 +40,8 @@ class Choice:
     """Length of each choice in UTF-8 bytes."""
     greedy: tuple[bool, ...] = ()
     """Was each choice what greedy decoding yields? Empty for heads."""
+    unconditional: tuple[float, ...] = ()
+    """Log-probability of each choice behind no context, where `acc_mutual_info` needs it; else empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,16 @@ class Likelihood:
     greedy: bool = False
 
 
-Outcome = Choice | Text | Likelihood
-OutcomeKind = Literal["choice", "text", "likelihood"]
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A task's own `process_results` made the values of metrics."""
+
+    values: Mapping[str, object]
+    """Metric name to what its aggregation takes: a number, a pair (gold, answer), (log-probability, weight), ..."""
+
+
+Outcome = Choice | Text | Likelihood | Made
+OutcomeKind = Literal["choice", "text", "likelihood", "made"]
 
 
 # --- scores ------------------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Choice, Floats, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, Floats, Likelihood, Made, Outcome, OutcomeKind, Text
 
-KINDS: Mapping[OutcomeKind, type[Outcome]] = {"choice": Choice, "text": Text, "likelihood": Likelihood}
+KINDS: Mapping[OutcomeKind, type[Outcome]] = {"choice": Choice, "text": Text, "likelihood": Likelihood, "made": Made}
 
 Scale = Literal["fraction", "points", "raw"]
 
-_O = TypeVar("_O", Choice, Text, Likelihood)
+_O = TypeVar("_O", Choice, Text, Likelihood, Made)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
 
 Kind = Literal[
@@ -71,6 +72,28 @@ class MetricUse:
 
     name: str
     options: Mapping[str, object] = field(default_factory=dict)
+    function: FunctionRef | None = None
+    """The task's own code for one example, where `metric_list` names a `!function`."""
+    aggregation: str | FunctionRef | None = None
+    """Where it is not what the name implies; the values of `process_results` need it."""
+    higher_is_better: bool | None = None
+    """Where the file says so itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterStep:
+    """One function over the answers to a request (regex, take_first, majority_vote, ...)."""
+
+    function: str | FunctionRef
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterPipeline:
+    """Steps from raw answers to filtered ones; each pipeline of a task yields metrics of its own."""
+
+    name: str
+    steps: tuple[FilterStep, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +145,18 @@ class Task:
     shot_rows: tuple[Row, ...] = ()
     """Worked examples that stand in the task file itself."""
     shot_order: Literal["random", "first"] = "random"
+    shot_docs: FunctionRef | None = None
+    """`fewshot_config.process_docs`, or the task's `process_docs`: rows to rows, over the pool of worked examples."""
+    process_docs: FunctionRef | None = None
+    """Rows to rows, over every split that is opened."""
+    process_results: FunctionRef | None = None
+    """(row, answers) to metric values; then nothing else scores the task."""
+    filters: tuple[FilterPipeline, ...] = ()
+    """Empty: the first answer as it is."""
+    repeats: int = 1
+    """How often each request is asked."""
+    cluster: str | None = None
+    """The column whose equal values belong together (a passage with several questions): standard errors count it."""
     not_yet: tuple[str, ...] = ()
     """Fields of the file that would change scores and that lmtasks reads, but does not carry out yet."""
     tags: tuple[str, ...] = ()
