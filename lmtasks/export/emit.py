@@ -2,12 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
+from lmtasks.export.emitters.gpt2 import emit_gpt2
+from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.package import (
+    EMITTED,
     PRECISIONS,
     WEIGHTS,
     GraphName,
@@ -28,8 +33,34 @@ if TYPE_CHECKING:
 
 Graphs = dict[GraphName, "ir.Model"]
 
-EMITTERS: Mapping[str, Callable[["Model"], Graphs]] = {}
-"""By transformers' model_type: architectures whose fused graphs are built block by block. All others are traced."""
+
+@dataclass(frozen=True, kw_only=True)
+class Emitter:
+    """What builds the graphs of one architecture, block by block."""
+
+    name: str
+    version: int
+    """Changes whenever its graphs may yield other numbers, or are driven in another way."""
+    emit: Callable[[Checkpoint], Graphs]
+
+    @property
+    def label(self) -> str:
+        """As a package names it."""
+        return f"{EMITTED}{self.name} {self.version}"
+
+
+LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
+GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
+EMITTERS: Mapping[str, Emitter] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+}
+"""By transformers' model_type. All other architectures are traced."""
+ACTIVE: frozenset[str] = frozenset()
+"""Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 TRACED = "traced-1"
@@ -43,12 +74,14 @@ def export_model(
     precision: str,
     report: Callable[[Progress], None],
     base: Path | None = None,
+    emitters: Collection[str] = ACTIVE,
 ) -> None:
     """Write the package of a model into `out`, an existing empty folder.
 
     Args:
         precision: a name of `PRECISIONS`.
         base: an fp32 package of the same model, whose graphs are then rounded instead of made anew.
+        emitters: names of those that may be used; a model that none of them builds is traced.
 
     Raises:
         UsageError: a precision or model that cannot be exported.
@@ -62,7 +95,7 @@ def export_model(
     if base is None:
         model = load_model(model_folder)
         _check_exportable(model, model_folder)
-        emitter, graphs = _emit(model, report)
+        emitter, graphs = _build(model, report, emitters)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
     else:
@@ -77,14 +110,23 @@ def export_model(
     write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter)
 
 
-def _emit(model: "Model", report: Callable[[Progress], None]) -> tuple[str, Graphs]:
-    """The graphs of a model in fp32, and the name of what made them."""
+def _build(model: "Model", report: Callable[[Progress], None], emitters: Collection[str]) -> tuple[str, Graphs]:
+    """The graphs of a model in fp32, and what made them."""
     import torch
 
+    emitter = EMITTERS.get(model.card.family)
+    why = ""
+    if emitter is not None and emitter.name in emitters:
+        try:
+            return emitter.label, emitter.emit(checkpoint_of(model))
+        except CannotEmit as refusal:
+            why = f" ({emitter.name} builds no graphs for it: {refusal})"
+    return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report)
+
+
+def _trace(model: "Model", report: Callable[[Progress], None]) -> Graphs:
     from lmtasks.export.trace import trace
 
-    if model.card.family in EMITTERS:
-        return f"{model.card.family}-1", EMITTERS[model.card.family](model)
     model.hf.set_attn_implementation("eager")  # type: ignore[operator]
     parts = _traceables(model)
     graphs: Graphs = {}
@@ -93,7 +135,7 @@ def _emit(model: "Model", report: Callable[[Progress], None]) -> tuple[str, Grap
         graphs[name] = trace(part, name=name)
         fold_transposes(graphs[name])
     report(Progress(stage="export", done=len(graphs), total=len(parts), unit="graphs"))
-    return f"{TRACED} torch-{torch.__version__}", graphs
+    return graphs
 
 
 def _traceables(model: "Model") -> "dict[GraphName, Traceable]":

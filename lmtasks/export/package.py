@@ -21,6 +21,8 @@ SCHEMA = 1
 MANIFEST = "package.json"
 PARITY = "parity.json"
 WEIGHTS = "weights.bin"
+EMITTED = "emitted:"
+"""How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 
 Precision = Literal["fp32", "int8", "int8-tensor"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
@@ -39,8 +41,18 @@ GRAPHS: Mapping[GraphName, str] = {
     "encoder": "the source, (B, S), and the decoder's start token, (B, 1) -> next-token logits (B, V) and caches",
     "decoder": "new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N",
 }
-"""What each graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that its last
-column is every row's last token. `runtime/` brings any padding into that form."""
+"""What each traced graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that its
+last column is every row's last token. `runtime/` brings any padding into that form."""
+
+EMITTED_GRAPHS: Mapping[GraphName, str] = {
+    "heads": "ids, mask[, types] (B, S) -> the logits of every head, each an output of its own",
+    "score": "packed rows: ids, positions, bias (B, 1, S, P + S), caches of P tokens, wanted places (W,), and targets "
+    "(N,) with the place that each stands behind (index) -> logprob, greedy (N,)",
+    "decoder": "ids (B, S), of which new (B,) are tokens, from the left; seqlens_k, total_sequence_length; caches that "
+    "past and present may share; wanted places (W,) -> logits (W, V)",
+}
+"""What each emitted graph computes. A place is row x S + column. Heads of causal models want rows padded on the right;
+heads of encoders take any padding. Exact inputs: `emitters/causal.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,11 @@ class Package:
     files: Mapping[str, FileFacts]
     parity: Json = field(default_factory=dict)
     """The proof; empty while a package is being made."""
+
+    @property
+    def emitted(self) -> bool:
+        """Were its graphs built block by block (`EMITTED_GRAPHS`), not traced (`GRAPHS`)?"""
+        return self.emitter.startswith(EMITTED)
 
     @property
     def size_bytes(self) -> int:

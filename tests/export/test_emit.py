@@ -70,6 +70,30 @@ def test_graphs_are_rounded_from_an_fp32_package_of_the_same_weights_only(tmp_pa
         )
 
 
+def test_a_package_says_which_way_it_was_made(tmp_path: Path) -> None:
+    assert not load_package(package("gpt2")).emitted
+    export_model(model_folder("gpt2"), out=tmp_path, precision="fp32", report=ignored, emitters={"gpt2"})
+    built = load_package(tmp_path)
+    assert built.emitted
+    assert built.emitter == "emitted:gpt2 1"
+    assert set(built.graphs) == {"score", "decoder"}
+
+
+def test_what_no_emitter_builds_is_traced_and_the_package_says_why(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"vocab_size": 300, "n_embd": 8, "n_layer": 1, "n_head": 1, "n_positions": 16}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0, pad_token_id=1, activation_function="tanh")
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save(tmp_path / "model")
+    out = tmp_path / "package"
+    out.mkdir()
+    export_model(tmp_path / "model", out=out, precision="fp32", report=ignored, emitters={"gpt2"})
+    found = load_package(out)
+    assert not found.emitted
+    assert "(gpt2 builds no graphs for it: its activation is 'tanh';" in found.emitter
+
+
 def test_a_model_that_keeps_no_keys_and_values_stays_with_torch(tmp_path: Path) -> None:
     from transformers import MambaConfig, MambaForCausalLM
 
