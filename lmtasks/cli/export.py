@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmtasks.prove.parity import Parity
     from lmtasks.task.task import Task
 
-PRECISIONS = ("fp32", "int8", "int8-tensor")
+PRECISIONS = ("fp32", "int8", "int8-tensor", "w8", "int4")
 PROOF_TASKS = "starter_paragraphs_*"
 TEXTS = 12
 """Texts that the answers are compared on."""

@@ -9,7 +9,7 @@ import typer
 from lmtasks.errors import UsageError, unknown
 
 RUNTIMES = ("torch", "torch-compile", "onnx")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-tensor")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4")
 
 
 def whole(option: str, *, at_least: int) -> Callable[[str], int]:

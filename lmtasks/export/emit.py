@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -63,7 +64,7 @@ ACTIVE: frozenset[str] = frozenset()
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-TRACED = "traced-1"
+TRACED = "traced-2"
 """Changes whenever tracing or quantizing may yield other numbers."""
 
 
@@ -104,7 +105,7 @@ def export_model(
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
-    graphs = _rounded(graphs, wanted, folder=out)
+    graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED))
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
     save_graphs({out / files[name]: graph for name, graph in graphs.items()}, weights=out / WEIGHTS)
     write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter)
@@ -155,14 +156,20 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
     return parts if heads is None else {**parts, "heads": heads}
 
 
-def _rounded(graphs: Graphs, precision: Precision, *, folder: Path) -> Graphs:
-    from lmtasks.export.quantize import quantize_rows, quantize_tensors
+def _rounded(graphs: Graphs, precision: Precision, *, folder: Path, built: bool) -> Graphs:
+    from lmtasks.export.quantize import quantize_rows, quantize_tensors, quantize_weights, quantize_whole
 
-    if precision == "int8-tensor":
+    if precision == "int8-tensor" and not built:
         return {name: quantize_tensors(graph, folder=folder) for name, graph in graphs.items()}
-    if precision == "int8":
+    rewrites: Mapping[str, Callable[[ir.Model], int]] = {
+        "int8": quantize_rows,
+        "int8-tensor": quantize_whole,
+        "w8": partial(quantize_weights, bits=8),
+        "int4": partial(quantize_weights, bits=4),
+    }
+    if precision in rewrites:
         for graph in graphs.values():
-            quantize_rows(graph)
+            rewrites[precision](graph)
     return graphs
 
 

@@ -26,7 +26,7 @@ FUSED_OPERATORS = frozenset(
         "RotaryEmbedding",
     }
 )
-"""Operators that only ONNX Runtime has. All others are ONNX's own, or (SimplifiedLayerNormalization) live among them."""
+"""Operators that only ONNX Runtime has. All others are ONNX's own, or live among them."""
 FLOAT, BOOL, INT32, INT64 = 1, 9, 6, 7
 """onnx.TensorProto.DataType"""
 

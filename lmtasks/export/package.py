@@ -24,7 +24,7 @@ WEIGHTS = "weights.bin"
 EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 
-Precision = Literal["fp32", "int8", "int8-tensor"]
+Precision = Literal["fp32", "int8", "int8-tensor", "w8", "int4"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
 
 PRECISIONS: Mapping[Precision, str] = {
@@ -33,6 +33,8 @@ PRECISIONS: Mapping[Precision, str] = {
     "their neighbours in the batch",
     "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on "
     "its neighbours in the batch",
+    "w8": "weights in 8 bits with a scale per block of 32, activations as they are",
+    "int4": "weights in 4 bits with a scale per block of 32, activations as they are",
 }
 
 GRAPHS: Mapping[GraphName, str] = {
@@ -41,8 +43,8 @@ GRAPHS: Mapping[GraphName, str] = {
     "encoder": "the source, (B, S), and the decoder's start token, (B, 1) -> next-token logits (B, V) and caches",
     "decoder": "new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N",
 }
-"""What each traced graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that its
-last column is every row's last token. `runtime/` brings any padding into that form."""
+"""What each traced graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that
+its last column is every row's last token. `runtime/` brings any padding into that form."""
 
 EMITTED_GRAPHS: Mapping[GraphName, str] = {
     "heads": "ids, mask[, types] (B, S) -> the logits of every head, each an output of its own",

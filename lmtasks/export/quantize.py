@@ -1,4 +1,4 @@
-"""8-bit graphs.
+"""Graphs with rounded weights.
 
 `int8`: the product x W of fp32 activations x (..., K) with a constant weight W (K, N) becomes
 
@@ -6,47 +6,69 @@
     scale_w = max |W| over each column / 127         (N,), known beforehand
     x W  ~  MatMulInteger(round(x / scale_x) + 128, round(W / scale_w)) * scale_x * scale_w
 
-so a row's answer depends on that row alone. A scale per tensor is a little faster, but takes in the row's neighbours
-in the batch: that one is `int8-tensor`, onnxruntime's own `quantize_dynamic`. Large tables of embeddings are kept in
-8 bits with a scale per row, which for a tied embedding are the very values that the last product uses.
+so a row's answer depends on that row alone. Of several ways to write that (processor time on one core, 768 x 768, 1, 8
+and 64 rows) `QuantizeLinear` with one scale behind a product with 127 / max |x| took 15.5, 39 and 233 us; rounding by
+hand 16.8, 42 and 254; `MatMulIntegerToFloat` for the last part 16.4, 39 and 229; a scale per tensor 13.7, 33 and 203.
+
+`int8-tensor`: one scale for all rows, which takes in a row's neighbours in the batch: `DynamicQuantizeMatMul` in built
+graphs, onnxruntime's own `quantize_dynamic` in traced ones.
+
+`w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `nbits.py`.
+
+Large tables of embeddings are kept in 8 bits with a scale per row, which for a tied embedding and `int8` are the very
+values that the last product uses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmtasks.export.graph import FUSED, FUSED_OPERATORS, Attribute
+from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
 from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-FLOAT, UINT8 = 1, 2
+FLOAT = 1
 """onnx.TensorProto.DataType"""
 LEAST_SIDE = 16
 """A weight with a shorter side (a classifier's two columns) stays in fp32: nothing is gained there, and much lost."""
 LEAST_ROWS = 1024
 """A table with fewer rows (token types, short positions) stays in fp32."""
-TINY = 1e-8
-"""A row whose largest value is below this is all zero."""
 
 
-def quantize_rows(model: "ir.Model") -> int:
+def quantize_rows(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
     """Rewrite a graph in place to `int8`.
+
+    Args:
+        keep: names of weights that stay as they are, of those that `products` lists.
 
     Returns:
         How many products and tables were rewritten.
     """
-    import onnx_ir.passes.common as passes
+    return _Rewriter(model, keep=keep, product=_Rewriter.by_rows).rewrite()
 
-    rewriter = _Rewriter(model)
-    for node in list(model.graph):
-        rewriter.visit(node)
-    passes.RemoveUnusedNodesPass()(model)
-    return rewriter.count
+
+def quantize_whole(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
+    """Rewrite a graph in place to `int8-tensor`. See `quantize_rows`."""
+    return _Rewriter(model, keep=keep, product=_Rewriter.by_tensor).rewrite()
+
+
+def quantize_weights(model: "ir.Model", *, bits: int, keep: Collection[str] = ()) -> int:
+    """Rewrite a graph in place to weights of 8 or 4 bits (`w8`, `int4`). See `quantize_rows`."""
+    product = {8: _Rewriter.by_blocks_of_8, 4: _Rewriter.by_blocks_of_4}[bits]
+    return _Rewriter(model, keep=keep, product=product).rewrite()
+
+
+def products(model: "ir.Model") -> tuple[str, ...]:
+    """Names of the weights that rounding would reach, in the order of the graph."""
+    found = [node.inputs[1] for node in model.graph if node.domain == "" and node.op_type in {"MatMul", "Gemm"}]
+    return tuple(dict.fromkeys(str(value.name) for value in found if _weight(value) is not None and value is not None))
 
 
 def quantize_tensors(model: "ir.Model", *, folder: Path) -> "ir.Model":
@@ -95,67 +117,123 @@ def rounded(weight: Floats32, scales: Floats32) -> NDArray[np.int8]:
 class _Rewriter:
     """One pass over a graph. Rows that feed several products (queries, keys, values) are rounded once."""
 
-    def __init__(self, model: "ir.Model") -> None:
+    def __init__(
+        self,
+        model: "ir.Model",
+        *,
+        keep: Collection[str],
+        product: "Callable[[_Rewriter, ir.Node, str, Floats32, ir.Value | None], ir.Value]",
+    ) -> None:
+        self.model = model
         self.graph = model.graph
         self.count = 0
+        self._keep = keep
+        self._round_product = product
         self._nodes = 0
         self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
         self._stored: dict[str, ir.Value] = {}
 
-    def visit(self, node: "ir.Node") -> None:
-        """Rewrite a node, if it is one of those that are rounded."""
-        kinds = {"MatMul": self._matmul, "Gemm": self._gemm, "Gather": self._table}
-        if node.domain == "" and node.op_type in kinds:
-            kinds[node.op_type](node)
+    def rewrite(self) -> int:
+        """Visit every node; the number of those that were rewritten."""
+        import onnx_ir.passes.common as passes
+
+        for node in list(self.graph):
+            kinds = {"MatMul": self._matmul, "Gemm": self._gemm, "Gather": self._table}
+            if node.domain == "" and node.op_type in kinds:
+                kinds[node.op_type](node)
+        passes.RemoveUnusedNodesPass()(self.model)
+        self.graph.opset_imports[FUSED] = 1
+        return self.count
+
+    def by_rows(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
+        """`int8`"""
+        scales = column_scales(weight)
+        rows, largest = self._rounded_rows(node)
+        columns = self._store(f"{name}.int8", lambda: rounded(weight, scales))
+        whole = self._add(node, "MatMulInteger", [rows, columns, self._middle()])
+        real = self._add(node, "Cast", [whole], {"to": FLOAT})
+        scaled = self._add(node, "Mul", [real, largest])
+        out = self._add(node, "Mul", [scaled, self._store(f"{name}.scales", lambda: scales / np.float32(127))])
+        return out if bias is None else self._add(node, "Add", [out, bias])
+
+    def by_tensor(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
+        """`int8-tensor`"""
+        scales = column_scales(weight)
+        columns = self._store(f"{name}.int8", lambda: rounded(weight, scales))
+        inside = bias is not None and bias.const_value is not None
+        inputs = [
+            node.inputs[0],
+            columns,
+            self._store(f"{name}.columns", lambda: scales),
+            None,
+            bias if inside else None,
+        ]
+        out = self._add(node, "DynamicQuantizeMatMul", inputs)
+        return out if inside or bias is None else self._add(node, "Add", [out, bias])
+
+    def by_blocks_of_8(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
+        """`w8`"""
+        return self._blocks(node, name, weight, bias, bits=8)
+
+    def by_blocks_of_4(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
+        """`int4`"""
+        return self._blocks(node, name, weight, bias, bits=4)
+
+    def _blocks(
+        self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None", *, bits: int
+    ) -> "ir.Value":
+        blocks, scales = packed_blocks(weight, bits=bits)
+        inside = bias is not None and bias.const_value is not None
+        inputs = [
+            node.inputs[0],
+            self._store(f"{name}.blocks", lambda: blocks),
+            self._store(f"{name}.scales", lambda: scales),
+            None,
+            None,
+            bias if inside else None,
+        ]
+        inner, outer = weight.shape
+        sizes = {"K": inner, "N": outer, "bits": bits, "block_size": BLOCK, "accuracy_level": ACCURACY}
+        out = self._add(node, "MatMulNBits", inputs, sizes)
+        return out if inside or bias is None else self._add(node, "Add", [out, bias])
 
     def _matmul(self, node: "ir.Node") -> None:
-        weight = self._weight(node.inputs[1])
-        if weight is not None:
-            self._product(node, weight, bias=None)
+        self._product(node, turned=False, bias=None)
 
     def _gemm(self, node: "ir.Node") -> None:
         attributes = node.attributes
         plain = attributes.get_float("alpha", 1.0) == 1.0 and attributes.get_float("beta", 1.0) == 1.0
-        weight = self._weight(node.inputs[1], turned=attributes.get_int("transB") == 1)
-        if plain and attributes.get_int("transA") != 1 and weight is not None:
-            self._product(node, weight, bias=node.inputs[2] if len(node.inputs) > 2 else None)
+        if plain and attributes.get_int("transA") != 1:
+            bias = node.inputs[2] if len(node.inputs) > 2 else None
+            self._product(node, turned=attributes.get_int("transB") == 1, bias=bias)
 
-    def _weight(self, value: "ir.Value | None", *, turned: bool = False) -> Floats32 | None:
-        array = _matrix(value)
-        if array is None or min(array.shape) < LEAST_SIDE:
-            return None
-        return np.ascontiguousarray(array.T) if turned else array
-
-    def _product(self, node: "ir.Node", weight: Floats32, *, bias: "ir.Value | None") -> None:
-        given = node.inputs[0]
-        assert given is not None  # both operators require it
-        scales = column_scales(weight)
-        rows, largest = self._rounded_rows(given, before=node)
-        name = str(node.outputs[0].name)
-        whole = self._add(
-            node,
-            "MatMulInteger",
-            [rows, self._store(f"{name}.weight", rounded(weight, scales)), self._store("zero", np.uint8(128))],
+    def _product(self, node: "ir.Node", *, turned: bool, bias: "ir.Value | None") -> None:
+        given = node.inputs[1]
+        weight = _weight(given)
+        if weight is None or given is None or str(given.name) in self._keep:
+            return
+        out = self._round_product(
+            self, node, str(given.name), np.ascontiguousarray(weight.T) if turned else weight, bias
         )
-        real = self._add(node, "Cast", [whole], to=FLOAT)
-        scaled = self._add(node, "Mul", [real, largest])
-        out = self._add(node, "Mul", [scaled, self._store(f"{name}.scales", scales / np.float32(127))])
-        if bias is not None:
-            out = self._add(node, "Add", [out, bias])
         self._replace(node, out)
 
-    def _rounded_rows(self, value: "ir.Value", *, before: "ir.Node") -> "tuple[ir.Value, ir.Value]":
-        """(..., K) -> its rows in 8 bits around 128, and the largest absolute value of each, (..., 1)."""
+    def _rounded_rows(self, node: "ir.Node") -> "tuple[ir.Value, ir.Value]":
+        """What a product is given, (..., K) -> its rows in 8 bits around 128, the largest value of each, (..., 1)."""
+        value = node.inputs[0]
+        assert value is not None  # both operators require it
         if value not in self._rows:
-            sizes = self._add(before, "Abs", [value])
-            peak = self._add(before, "ReduceMax", [sizes, self._store("last", np.array([-1]))], keepdims=1)
-            largest = self._add(before, "Max", [peak, self._store("tiny", np.float32(TINY))])
-            factor = self._add(before, "Div", [self._store("most", np.float32(127)), largest])
-            spread = self._add(before, "Mul", [value, factor])
-            whole = self._add(before, "Round", [spread])
-            moved = self._add(before, "Add", [whole, self._store("middle", np.float32(128))])
-            self._rows[value] = self._add(before, "Cast", [moved], to=UINT8), largest
+            sizes = self._add(node, "Abs", [value])
+            last = self._store("last", lambda: np.array([-1]))
+            largest = self._add(node, "ReduceMax", [sizes, last], {"keepdims": 1})
+            # A row of zeros becomes infinite, then no number, then some whole number, and that times zero is zero.
+            factor = self._add(node, "Div", [self._store("most", lambda: np.float32(127)), largest])
+            spread = self._add(node, "Mul", [value, factor])
+            one = self._store("one", lambda: np.float32(1))
+            self._rows[value] = self._add(node, "QuantizeLinear", [spread, one, self._middle()]), largest
         return self._rows[value]
+
+    def _middle(self) -> "ir.Value":
+        return self._store("middle", lambda: np.uint8(128))
 
     def _table(self, node: "ir.Node") -> None:
         table = _matrix(node.inputs[0])
@@ -163,24 +241,35 @@ class _Rewriter:
             return
         indices = node.inputs[1]
         scales = column_scales(table.T)
-        name = str(node.outputs[0].name)
-        rows = self._store(f"{name}.table", np.ascontiguousarray(rounded(table.T, scales).T))
-        picked = self._add(node, "Cast", [self._add(node, "Gather", [rows, indices], axis=0)], to=FLOAT)
-        scale = self._add(node, "Gather", [self._store(f"{name}.scales", scales[:, None]), indices], axis=0)
+        name = str(node.inputs[0].name)  # type: ignore[union-attr]  # it is a stored table
+        rows = self._store(f"{name}.rows", lambda: np.ascontiguousarray(rounded(table.T, scales).T))
+        picked = self._add(node, "Cast", [self._add(node, "Gather", [rows, indices], {"axis": 0})], {"to": FLOAT})
+        factors = self._store(f"{name}.row_scales", lambda: scales[:, None])
+        scale = self._add(node, "Gather", [factors, indices], {"axis": 0})
         self._replace(node, self._add(node, "Mul", [picked, scale]))
 
-    def _add(self, before: "ir.Node", kind: str, inputs: "Sequence[ir.Value | None]", **attributes: int) -> "ir.Value":
+    def _add(
+        self,
+        before: "ir.Node",
+        kind: str,
+        inputs: "Sequence[ir.Value | None]",
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> "ir.Value":
         import onnx_ir as ir
 
-        node = ir.node(kind, inputs, attributes, name=f"int8.{kind}.{self._nodes}")
+        given = list(inputs)
+        while given[-1] is None:
+            given.pop()
+        domain = FUSED if kind in FUSED_OPERATORS else ""
+        node = ir.node(kind, given, dict(attributes or {}), domain=domain, name=f"rounded.{kind}.{self._nodes}")
         self._nodes += 1
         node.outputs[0].name = f"{node.name}.value"
         self.graph.insert_before(before, node)
         return node.outputs[0]
 
-    def _store(self, name: str, array: "NDArray[np.generic] | np.generic") -> "ir.Value":
+    def _store(self, name: str, make: "Callable[[], NDArray[np.generic] | np.generic]") -> "ir.Value":
         if name not in self._stored:
-            self._stored[name] = stored(f"int8.{name}", array)
+            self._stored[name] = stored(f"rounded.{name}", make())
             self.graph.initializers.add(self._stored[name])
         return self._stored[name]
 
@@ -193,6 +282,12 @@ class _Rewriter:
         self.graph.remove(node, safe=True)
         out.name = old.name
         self.count += 1
+
+
+def _weight(value: "ir.Value | None") -> Floats32 | None:
+    """A stored matrix that is large enough to be rounded."""
+    array = _matrix(value)
+    return None if array is None or min(array.shape) < LEAST_SIDE else array
 
 
 def _matrix(value: "ir.Value | None") -> Floats32 | None:

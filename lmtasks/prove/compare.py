@@ -36,7 +36,13 @@ class Rule:
 
 
 ROUNDED = Rule(least_cosine=0.9, most_mean_difference=0.3)
-RULES: Mapping[Precision, Rule] = {"fp32": Rule(max_difference=1e-3), "int8": ROUNDED, "int8-tensor": ROUNDED}
+RULES: Mapping[Precision, Rule] = {
+    "fp32": Rule(max_difference=1e-3),
+    "int8": ROUNDED,
+    "int8-tensor": ROUNDED,
+    "w8": ROUNDED,
+    "int4": ROUNDED,
+}
 ALL_CASES = "all cases together"
 
 

@@ -63,7 +63,7 @@ class VariantPlan(_Strict):
     """Baselines; each task gets the first of them that can answer it."""
     runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
     device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4"] = "fp32"
     threads: int | None = Field(default=None, ge=1)
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""

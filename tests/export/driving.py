@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from lmtasks.export.checkpoint import Checkpoint, checkpoint_of
 from lmtasks.export.package import GraphName
-from lmtasks.export.weights import save_graphs
+from lmtasks.export.weights import count_operators, save_graphs
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints
@@ -100,10 +100,14 @@ class Emitted:
 
     def carried_out(self, graph: GraphName) -> dict[str, int]:
         """How often each operator stands in what onnxruntime made of the graph."""
-        from lmtasks.export.weights import count_operators
-
         self.session(graph)
         return dict(count_operators(ir.load(self.folder / f"{graph}.optimized.onnx")))
+
+    def layer(self, fewer: "Emitted", graph: GraphName) -> tuple[dict[str, int], dict[str, int]]:
+        """What one layer more adds to a graph: as it was built, and as onnxruntime carries it out."""
+        return _more(count_operators(self.graphs[graph]), count_operators(fewer.graphs[graph])), _more(
+            self.carried_out(graph), fewer.carried_out(graph)
+        )
 
     def empty_past(self, graph: GraphName, rows: int, capacity: int = 0) -> dict[str, Array]:
         """Caches with room for `capacity` tokens, filled with what must not matter."""
@@ -112,6 +116,10 @@ class Emitted:
             for item in self.session(graph).get_inputs()
             if item.name.startswith("past_")
         }
+
+
+def _more(counts: Mapping[str, int], fewer: Mapping[str, int]) -> dict[str, int]:
+    return {kind: count - fewer.get(kind, 0) for kind, count in counts.items() if count != fewer.get(kind, 0)}
 
 
 class Decoding:

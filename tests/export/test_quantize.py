@@ -1,5 +1,6 @@
 """8 bits with a scale per row: close to the product, and each row for itself."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from packed import package, padded, random_rows, runtime
 
 from lmtasks.export.package import load_package
-from lmtasks.export.quantize import column_scales, quantize_rows, quantize_tensors, rounded
+from lmtasks.export.quantize import (
+    column_scales,
+    products,
+    quantize_rows,
+    quantize_tensors,
+    quantize_weights,
+    quantize_whole,
+    rounded,
+)
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs, stored
 from lmtasks.records import Floats32
 
@@ -106,7 +115,7 @@ def test_rows_that_feed_several_products_are_rounded_once(tmp_path: Path) -> Non
     model = graph(*products, total, given=x, constants=(one, two))
     assert quantize_rows(model) == 2
     counts = count_operators(model)
-    assert (counts["MatMulInteger"], counts["Round"]) == (2, 1)
+    assert (counts["MatMulInteger"], counts["QuantizeLinear"]) == (2, 1)
     given = RANDOM.normal(size=(3, WIDE)).astype(np.float32)
     np.testing.assert_allclose(answer(model, tmp_path, given), given @ (2 * WEIGHT + 1), atol=1.0)
 
@@ -116,6 +125,57 @@ def test_columns_of_zeros_and_rounding() -> None:
     scales = column_scales(weight)
     assert scales.tolist() == [1.0, 1.0]
     assert rounded(weight, scales).tolist() == [[127, 0], [-64, 0]]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("bits", "error"), [(8, 0.006), (4, 0.1)])
+def test_weights_alone_may_be_rounded_in_blocks(tmp_path: Path, bits: int, error: float, bias: bool) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", 50])
+    matrix = RANDOM.normal(size=(NARROW, 50)).astype(np.float32)  # 50: the last block is not full
+    weight, added = stored("w", matrix), stored("b", BIAS)
+    inputs, constants = ([x, weight, added], (weight, added)) if bias else ([x, weight], (weight,))
+    model = graph(ir.node("Gemm", inputs, {"transB": 1}), given=x, constants=constants)
+    assert quantize_weights(model, bits=bits) == 1
+    assert count_operators(model) == {"MatMulNBits": 1}
+    given = rows(6, 50)
+    found, wanted = answer(model, tmp_path, given), given @ matrix.T + (BIAS if bias else 0)
+    scale = np.abs(given).max(-1, keepdims=True) * np.abs(matrix).max(1) + 1e-6
+    assert (np.abs(found - wanted) / scale / np.sqrt(50)).max() < error * 2
+    (tmp_path / "alone").mkdir()
+    alone = answer(model, tmp_path / "alone", given[3:4])
+    np.testing.assert_allclose(alone[0], found[3], rtol=1e-5)
+
+
+def test_one_scale_for_all_rows_is_one_operator(tmp_path: Path) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    weight, bias = stored("w", WEIGHT), stored("b", BIAS)
+    model = graph(ir.node("Gemm", [x, weight, bias]), given=x, constants=(weight, bias))
+    assert quantize_whole(model) == 1
+    assert count_operators(model) == {"DynamicQuantizeMatMul": 1}
+    given = RANDOM.normal(size=(3, WIDE)).astype(np.float32)
+    np.testing.assert_allclose(answer(model, tmp_path, given), given @ WEIGHT + BIAS, atol=0.5)
+
+
+@pytest.mark.parametrize("rewrite", [quantize_rows, quantize_whole])
+def test_a_residual_is_added_behind_the_product(tmp_path: Path, rewrite: Callable[[ir.Model], int]) -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    weight = stored("w", RANDOM.normal(size=(WIDE, WIDE)).astype(np.float32))
+    model = graph(ir.node("Gemm", [x, weight, x]), given=x, constants=(weight,))
+    assert rewrite(model) == 1
+    given = RANDOM.normal(size=(3, WIDE)).astype(np.float32)
+    wanted = given @ weight.const_value.numpy() + given  # type: ignore[union-attr]
+    np.testing.assert_allclose(answer(model, tmp_path, given), wanted, atol=0.5)
+
+
+def test_weights_that_are_named_stay_as_they_are() -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+    one, two = stored("one", WEIGHT), stored("two", WEIGHT + 1)
+    nodes = [ir.node("MatMul", [x, weight]) for weight in (one, two)]
+    total = ir.node("Add", [node.outputs[0] for node in nodes])
+    model = graph(*nodes, total, given=x, constants=(one, two))
+    assert products(model) == ("one", "two")
+    assert quantize_rows(model, keep={"two"}) == 1
+    assert products(model) == ("two",)
 
 
 def test_per_tensor_is_onnxruntimes_own(tmp_path: Path) -> None:

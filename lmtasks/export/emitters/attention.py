@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-
 from lmtasks.export.emitters.blocks import Norm
 from lmtasks.export.emitters.causal import Attends, Read
 from lmtasks.export.graph import Attribute, GraphBuilder
@@ -101,5 +100,3 @@ def _tables(graph: GraphBuilder, rotary: Rotary | None) -> "tuple[ir.Value | Non
     if rotary is None:
         return None, None
     return graph.constant("rotary.cosines", rotary.cosines), graph.constant("rotary.sines", rotary.sines)
-
-

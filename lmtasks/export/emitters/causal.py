@@ -16,7 +16,7 @@ import numpy as np
 from lmtasks.export.checkpoint import HeadWeights
 from lmtasks.export.emitters.blocks import Dense, Layout, dense, ids_input, layout_of
 from lmtasks.export.emitters.heads import head_outputs
-from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder
+from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder, Size
 from lmtasks.export.package import GraphName
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class CausalShape:
 
 
 Body = Callable[[GraphBuilder, "ir.Value", Attends, "ir.Value | None"], "tuple[ir.Value, list[Read]]"]
-"""(graph, ids, attends, wanted rows (W,) or None for all) -> hidden states (W or N, D) behind the last normalization, and
-what each layer's attention yielded."""
+"""(graph, ids, attends, wanted rows (W,) or None for all) -> hidden states (W or N, D) behind the last normalization,
+and what each layer's attention yielded."""
 
 
 def causal_graphs(shape: CausalShape, body: Body, heads: Sequence[HeadWeights]) -> "dict[GraphName, ir.Model]":
@@ -146,7 +146,9 @@ def _heads(shape: CausalShape, body: Body, heads: Sequence[HeadWeights]) -> "ir.
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     batch, columns = (
-        graph.add("Cast", graph.add("Shape", ids, attributes={"start": axis, "end": axis + 1}), attributes={"to": INT32})
+        graph.add(
+            "Cast", graph.add("Shape", ids, attributes={"start": axis, "end": axis + 1}), attributes={"to": INT32}
+        )
         for axis in (0, 1)
     )
     total = graph.add("Reshape", columns, graph.integers())
@@ -166,7 +168,7 @@ def _heads(shape: CausalShape, body: Body, heads: Sequence[HeadWeights]) -> "ir.
 def token_scores(
     graph: GraphBuilder, logits: "ir.Value", index: "ir.Value", targets: "ir.Value"
 ) -> "tuple[ir.Value, ir.Value]":
-    """Logits (W, V), places (N,) among W, tokens (N,) -> log-probability of each token, and whether none is likelier."""
+    """Logits (W, V), places (N,) among W, tokens (N,) -> log-probability of each token, and is none likelier?"""
     logprobs = graph.add("LogSoftmax", logits, attributes={"axis": -1})
     last = graph.integers(-1)
     where = graph.add(
@@ -178,7 +180,7 @@ def token_scores(
 
 
 def _past(graph: GraphBuilder, shape: CausalShape) -> "list[tuple[ir.Value, ir.Value]]":
-    axes = ["batch", shape.heads, "past", shape.width]
+    axes: list[Size] = ["batch", shape.heads, "past", shape.width]
     return [
         (
             graph.input(f"past_{key}", dtype=FLOAT, shape=axes),
@@ -213,4 +215,3 @@ def _windowed(
     near = graph.add("Less", back, graph.constant("window", np.int64(window)))
     masked = graph.constant("masked", np.float32(MASKED))
     return graph.add("Where", graph.add("Unsqueeze", near, graph.integers(1)), bias, masked)
-

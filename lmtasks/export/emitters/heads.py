@@ -55,9 +55,7 @@ def _classification(
     return dense(graph, pooled, _part(head, "output"))
 
 
-def _span(
-    graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights
-) -> "ir.Value":
+def _span(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights) -> "ir.Value":
     inner = activation(graph, dense(graph, hidden, _part(head, "inner")), "gelu")
     logits = layout.apart(graph, dense(graph, inner, _part(head, "output")))
     unseen = graph.constant("unseen", np.float32(SPAN_PADDING))
