@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
+from lmtasks.export.emitters.bert import emit_bert
+from lmtasks.export.emitters.distilbert import emit_distilbert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.package import (
@@ -50,17 +52,25 @@ class Emitter:
         return f"{EMITTED}{self.name} {self.version}"
 
 
+BERT = Emitter(name="bert", version=1, emit=emit_bert)
+DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
 LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
 GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
 EMITTERS: Mapping[str, Emitter] = {
+    "bert": BERT,
+    "camembert": BERT,
+    "distilbert": DISTILBERT,
+    "electra": BERT,
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
 }
 """By transformers' model_type. All other architectures are traced."""
-ACTIVE: frozenset[str] = frozenset()
+ACTIVE: frozenset[str] = frozenset({"bert", "distilbert"})
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

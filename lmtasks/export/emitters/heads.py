@@ -7,7 +7,7 @@ import numpy as np
 
 from lmtasks.export.checkpoint import HeadWeights
 from lmtasks.export.emitters.blocks import Dense, Layout, activation, dense
-from lmtasks.export.graph import FLOAT, GraphBuilder
+from lmtasks.export.graph import FLOAT, INT32, GraphBuilder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,21 +37,25 @@ def name_head(graph: GraphBuilder, logits: "ir.Value", head: HeadWeights) -> Non
     graph.output(f"head.{head.spec.name}", logits, dtype=FLOAT, shape=[*axes, classes])
 
 
+def token_at(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", *, last: bool) -> "ir.Value":
+    """The hidden state of each row's first or last token, (N, D) -> (B, D)."""
+    real = graph.add("Cast", mask, attributes={"to": INT32})
+    place = graph.add("ArgMax", real, attributes={"axis": 1, "keepdims": 1, "select_last_index": int(last)})
+    return graph.add("GatherND", layout.apart(graph, hidden), place, attributes={"batch_dims": 1})
+
+
 def _classification(
     graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights
 ) -> "ir.Value":
-    apart = layout.apart(graph, hidden)
-    real = graph.add("Cast", mask, attributes={"to": FLOAT})
     if head.spec.pooling == "mean":
+        real = graph.add("Cast", mask, attributes={"to": FLOAT})
         # One product a row instead of a masked copy of all hidden states.
-        total = graph.add("MatMul", graph.add("Unsqueeze", real, graph.integers(1)), apart)
+        total = graph.add("MatMul", graph.add("Unsqueeze", real, graph.integers(1)), layout.apart(graph, hidden))
         count = graph.add("ReduceSum", real, graph.integers(1), attributes={"keepdims": 1})
         some = graph.add("Max", count, graph.constant("float.1", np.float32(1)))
         pooled = graph.add("Div", graph.add("Squeeze", total, graph.integers(1)), some)
     else:
-        last = int(head.spec.pooling == "last")
-        place = graph.add("ArgMax", real, attributes={"axis": 1, "keepdims": 1, "select_last_index": last})
-        pooled = graph.add("GatherND", apart, place, attributes={"batch_dims": 1})
+        pooled = token_at(graph, hidden, layout, mask, last=head.spec.pooling == "last")
     return dense(graph, pooled, _part(head, "output"))
 
 

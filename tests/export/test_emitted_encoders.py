@@ -1,0 +1,197 @@
+"""Graphs of BERT and its relatives: as torch for every head, wherever the padding stands."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from driving import Emitted, random_tokens, tiny_model
+from numpy.typing import NDArray
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraForQuestionAnswering,
+    ElectraForSequenceClassification,
+    ElectraForTokenClassification,
+    ElectraModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForQuestionAnswering,
+    RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    RobertaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
+from lmtasks.export.emitters.bert import emit_bert
+from lmtasks.export.emitters.distilbert import emit_distilbert
+from lmtasks.export.quantize import quantize_rows
+from lmtasks.records import Bools, Floats32, Ints
+
+CLOSE = 1e-4
+LONGEST = 40
+SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": LONGEST,
+    "pad_token_id": 1,
+}
+THREE = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+
+
+def _bert(**changed: object) -> BertConfig:
+    return BertConfig(**{**SIZES, **changed})
+
+
+def _roberta(**changed: object) -> RobertaConfig:
+    return RobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1, **changed})
+
+
+def _distilbert(**changed: object) -> DistilBertConfig:
+    sizes = {"vocab_size": 300, "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "pad_token_id": 1}
+    return DistilBertConfig(**{**sizes, "max_position_embeddings": LONGEST, **changed})
+
+
+def _electra(**changed: object) -> ElectraConfig:
+    return ElectraConfig(**{**SIZES, "embedding_size": 16, **changed})
+
+
+def _xlm_roberta() -> XLMRobertaConfig:
+    return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
+
+
+MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTrainedConfig]] = {
+    "bert": (BertModel, _bert()),
+    "bert without a pooler": (partial(BertModel, add_pooling_layer=False), _bert(hidden_act="gelu_new")),
+    "bert, classifies": (BertForSequenceClassification, _bert(**THREE)),
+    "bert, tags": (BertForTokenClassification, _bert(**THREE)),
+    "bert, finds": (BertForQuestionAnswering, _bert()),
+    "roberta": (RobertaModel, _roberta()),
+    "roberta, classifies": (RobertaForSequenceClassification, _roberta(**THREE)),
+    "roberta, tags": (RobertaForTokenClassification, _roberta(**THREE)),
+    "roberta, finds": (RobertaForQuestionAnswering, _roberta()),
+    "xlm-roberta": (XLMRobertaModel, _xlm_roberta()),
+    "electra": (ElectraModel, _electra()),
+    "electra, classifies": (ElectraForSequenceClassification, _electra(**THREE)),
+    "electra, tags": (ElectraForTokenClassification, _electra(**THREE, embedding_size=32)),
+    "electra, finds": (ElectraForQuestionAnswering, _electra()),
+    "distilbert": (DistilBertModel, _distilbert()),
+    "distilbert, classifies": (DistilBertForSequenceClassification, _distilbert(**THREE)),
+    "distilbert, tags": (DistilBertForTokenClassification, _distilbert(**THREE)),
+    "distilbert, finds": (DistilBertForQuestionAnswering, _distilbert()),
+}
+
+
+def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
+    return emit_distilbert if name.startswith("distil") else emit_bert
+
+
+@cache
+def emitted(name: str) -> Emitted:
+    make, config = MODELS[name]
+    return Emitted(name, tiny_model(name, lambda: make(config)), _emit(name))  # type: ignore[arg-type]
+
+
+def laid_out(rows: list[list[int]], columns: list[list[int]], width: int) -> tuple[Ints, Bools, Ints]:
+    """Rows of tokens at given columns: ids, mask, types; what stands at padding must not matter."""
+    ids, types = np.full((len(rows), width), 7, dtype=np.int64), np.ones((len(rows), width), dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.bool_)
+    for number, (row, at) in enumerate(zip(rows, columns, strict=True)):
+        ids[number, at], mask[number, at] = row, True
+        types[number, at] = segments(row)
+    return ids, mask, types
+
+
+def segments(row: list[int]) -> NDArray[np.int64]:
+    """Segment ids: the second half of a row is another text."""
+    return (np.arange(len(row)) >= (len(row) + 1) // 2).astype(np.int64)
+
+
+def alone(made: Emitted, head: str, row: list[int]) -> Floats32:
+    """torch's answer for one row without padding."""
+    with torch.no_grad():
+        ids, types = torch.tensor([row]), torch.from_numpy(segments(row))[None]
+        logits: Floats32 = made.model.head_logits(head, ids, torch.ones_like(ids, dtype=torch.bool), types)[0].numpy()
+    return logits
+
+
+ROWS = random_tokens(9, 1, 17, 4)
+LAYOUTS: Mapping[str, tuple[list[list[int]], int]] = {
+    "right": ([list(range(len(row))) for row in ROWS], 17),
+    "left": ([list(range(17 - len(row), 17)) for row in ROWS], 17),
+    "holes": ([sorted(np.random.default_rng(len(row)).permutation(30)[: len(row)].tolist()) for row in ROWS], 30),
+}
+
+
+@pytest.mark.parametrize("padding", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
+def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str) -> None:
+    made = emitted(name)
+    columns, width = LAYOUTS[padding]
+    ids, mask, types = laid_out(ROWS, columns, width)
+    found = made.run("heads", {"ids": ids, "mask": mask, "types": types})
+    assert set(found) == {f"head.{head.name}" for head in made.model.card.heads}
+    for head in made.model.card.heads:
+        for number, row in enumerate(ROWS):
+            logits = found[f"head.{head.name}"][number]
+            given = logits if head.kind == "classification" else logits[columns[number]]
+            np.testing.assert_allclose(given, alone(made, head.name, row), atol=CLOSE, rtol=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST])
+def test_one_row_of_every_length(name: str, length: int) -> None:
+    made = emitted(name)
+    (row,) = random_tokens(length)
+    ids, mask, types = laid_out([row], [list(range(length))], length)
+    found = made.run("heads", {"ids": ids, "mask": mask, "types": types})
+    for head in made.model.card.heads:
+        np.testing.assert_allclose(found[f"head.{head.name}"][0], alone(made, head.name, row), atol=CLOSE, rtol=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_a_layer_is_thirteen_operators(name: str) -> None:
+    """As it is built, and as onnxruntime carries it out: nothing is fused into what is slower."""
+    make, config = MODELS[name]
+    changed = {"n_layers": 1} if name == "distilbert" else {"num_hidden_layers": 1}
+    smaller = type(config)(**{**config.to_dict(), **changed})
+    one = Emitted(f"{name}, one layer", tiny_model(f"{name}, one layer", lambda: make(smaller)), _emit(name))  # type: ignore[arg-type]
+    parts = {"Gemm": 4, "Reshape": 2, "Split": 1, "MultiHeadAttention": 1, "Add": 2, "LayerNormalization": 2, "Gelu": 1}
+    assert emitted(name).layer(one, "heads") == (parts, parts)
+
+
+def test_an_8_bit_answer_does_not_depend_on_its_neighbours() -> None:
+    make, config = MODELS["bert"]
+    made = Emitted("bert int8", tiny_model("bert", lambda: make(config)), emit_bert, rewrite=quantize_rows)
+    columns, width = LAYOUTS["holes"]
+    together = made.run("heads", dict(zip(("ids", "mask", "types"), laid_out(ROWS, columns, width), strict=True)))
+    for number, row in enumerate(ROWS):
+        by_itself = laid_out([row], [list(range(len(row)))], len(row))
+        found = made.run("heads", dict(zip(("ids", "mask", "types"), by_itself, strict=True)))
+        for head in ("head.mood", "head.topic"):
+            np.testing.assert_allclose(together[head][number], found[head][0], atol=2e-2)
+
+
+def test_an_encoder_that_attends_one_way_is_refused() -> None:
+    from dataclasses import replace
+
+    model = emitted("bert").model
+    given = checkpoint_of(model)
+    with pytest.raises(CannotEmit, match="it is used as causal; as an encoder it is built"):
+        emit_bert(replace(given, card=replace(given.card, kind="causal")))
