@@ -14,6 +14,8 @@ from lmtasks.export.emitters.bert import emit_bert
 from lmtasks.export.emitters.distilbert import emit_distilbert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.llama import emit_llama
+from lmtasks.export.emitters.marian import emit_marian
+from lmtasks.export.emitters.t5 import emit_t5
 from lmtasks.export.package import (
     EMITTED,
     PRECISIONS,
@@ -56,17 +58,23 @@ BERT = Emitter(name="bert", version=1, emit=emit_bert)
 DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
 LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
 GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
+MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
+T5 = Emitter(name="t5", version=1, emit=emit_t5)
 EMITTERS: Mapping[str, Emitter] = {
+    "bart": MARIAN,
     "bert": BERT,
     "camembert": BERT,
     "distilbert": DISTILBERT,
     "electra": BERT,
     "gpt2": GPT2,
     "llama": LLAMA,
+    "marian": MARIAN,
     "mistral": LLAMA,
+    "mt5": T5,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
     "roberta": BERT,
+    "t5": T5,
     "xlm-roberta": BERT,
 }
 """By transformers' model_type. All other architectures are traced."""

@@ -127,10 +127,14 @@ class Decoding:
 
     Args:
         capacity: of the caches, in tokens.
+        source: what an encoder-decoder's decoder reads of its sources.
     """
 
-    def __init__(self, emitted: Emitted, *, rows: int, capacity: int) -> None:
+    def __init__(
+        self, emitted: Emitted, *, rows: int, capacity: int, source: Mapping[str, Array] | None = None
+    ) -> None:
         self.emitted = emitted
+        self.source = dict(source or {})
         self.lengths = np.zeros(rows, dtype=np.int32)
         self.session = emitted.session("decoder")
         self.caches = {
@@ -154,6 +158,7 @@ class Decoding:
             "seqlens_k": np.maximum(after - 1, 0).astype(np.int32),
             "total_sequence_length": np.array(max(int(after.max()), columns), dtype=np.int32),
             "wanted": np.arange(len(rows)) * columns + np.maximum(new - 1, 0),
+            **self.source,
         }
         binding = self.session.io_binding()
         takes = {item.name for item in self.session.get_inputs()}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmtasks.export.checkpoint import CannotEmit
 from lmtasks.export.emitters.blocks import Norm
 from lmtasks.export.emitters.causal import Attends, Read
 from lmtasks.export.graph import Attribute, GraphBuilder
@@ -17,6 +18,9 @@ from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+WIDTHS = 8
+"""The operator takes heads whose width is a multiple of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,13 @@ class CausalAttention:
 
 
 def attention(graph: GraphBuilder, packed: "ir.Value", at: Attends, settings: CausalAttention) -> Read:
-    """Queries, keys and values side by side, (N, (heads + 2 cache heads) x width), mix over the cache."""
+    """Queries, keys and values side by side, (N, (heads + 2 cache heads) x width), mix over the cache.
+
+    Raises:
+        CannotEmit: heads of a width that the operator does not take.
+    """
+    if settings.width % WIDTHS:
+        raise CannotEmit(f"its heads have a width of {settings.width}; attention takes multiples of {WIDTHS}")
     rows = at.layout.apart(graph, packed)
     apart = settings.query_norm is not None or (settings.rotary is not None and at.positions is not None)
     given = _parts(graph, rows, at, settings) if apart else (rows, None, None)

@@ -65,6 +65,12 @@ def joined(name: str, *parts: Dense) -> Dense:
     return Dense(name=name, weight=np.concatenate([part.weight for part in parts]), bias=bias)
 
 
+def projection(table: Floats32, head: Floats32, bias: Floats32 | None = None) -> Dense:
+    """Hidden states to logits. A head that is the table of embeddings is stored under its name, "embedding", once."""
+    tied = table.shape == head.shape and bool(np.may_share_memory(table, head))
+    return Dense(name="embedding" if tied else "head", weight=table if tied else head, bias=bias)
+
+
 def dense(graph: GraphBuilder, x: "ir.Value", part: Dense, *, plus: "ir.Value | None" = None) -> "ir.Value":
     """(N, in) -> (N, out); `plus`, (N, out), is added, by the product itself where it has no bias."""
     weight = graph.constant(f"{part.name}.weight", part.weight)

@@ -143,12 +143,25 @@ def _hidden(graph: GraphBuilder, model: Encoder, ids: "ir.Value", mask: "ir.Valu
     if model.project is not None:
         x = dense(graph, x, model.project)
     real = graph.add("Cast", mask, attributes={"to": INT32})
-    for layer in model.layers:
-        mixed = both_ways(
-            graph, dense(graph, x, layer.packed), layout, real, heads=model.heads, width=layer.out.weight.shape[1]
-        )
+    return encoded(graph, x, model.layers, layout, real, heads=model.heads, act=model.act)
+
+
+def encoded(
+    graph: GraphBuilder,
+    x: "ir.Value",
+    layers: Sequence[EncoderLayer],
+    layout: Layout,
+    real: "ir.Value",
+    *,
+    heads: int,
+    act: str,
+) -> "ir.Value":
+    """Layers that normalize behind each part, (N, D) -> (N, D). `real`: int32 (B, S), 1 at tokens."""
+    for layer in layers:
+        width = layer.out.weight.shape[1]
+        mixed = both_ways(graph, dense(graph, x, layer.packed), layout, real, heads=heads, width=width)
         x = norm(graph, dense(graph, mixed, layer.out, plus=x), layer.between)
-        inner = activation(graph, dense(graph, x, layer.up), model.act)
+        inner = activation(graph, dense(graph, x, layer.up), act)
         x = norm(graph, dense(graph, inner, layer.down, plus=x), layer.after)
     return x
 
@@ -169,7 +182,7 @@ def both_ways(
     Args:
         real: int32 (B, S), 1 at tokens.
         width: D
-        bias: of positions, (1, heads, S, S).
+        bias: of positions, (1, heads, S, S), where a model has one.
         scale: of the products of queries and keys; None: 1 / sqrt(width of a head).
     """
     parts = graph.add_many("Split", layout.apart(graph, packed), outputs=3, attributes={"axis": -1, "num_outputs": 3})

@@ -16,7 +16,17 @@ import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.attention import CausalAttention, attention
-from lmtasks.export.emitters.blocks import Dense, Norm, activation, check_activation, dense, flat, looked_up, norm
+from lmtasks.export.emitters.blocks import (
+    Dense,
+    Norm,
+    activation,
+    check_activation,
+    dense,
+    flat,
+    looked_up,
+    norm,
+    projection,
+)
 from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
 from lmtasks.export.graph import GraphBuilder
 from lmtasks.export.package import GraphName
@@ -88,14 +98,13 @@ def emit_gpt2(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     if config.flag("add_cross_attention"):
         raise CannotEmit("it attends to a second text")
     layers = tuple(_layer(config, weights, number) for number in range(config.integer("n_layer")))
-    table, head = weights.take("transformer.wte.weight"), weights.take("lm_head.weight")
-    tied = config.flag("tie_word_embeddings", True)
+    table = weights.take("transformer.wte.weight")
     model = Gpt2(
         table=table,
         positions=weights.take("transformer.wpe.weight"),
         layers=layers,
         last=_norm(config, weights, "transformer.ln_f"),
-        head=Dense(name="embedding" if tied else "head", weight=table if tied else head),
+        head=projection(table, weights.take("lm_head.weight")),
         act=check_activation(config.text("activation_function")),
     )
     weights.check_all_taken()
@@ -103,7 +112,7 @@ def emit_gpt2(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
         layers=len(layers),
         heads=layers[0].attends.heads,
         width=layers[0].attends.width,
-        vocabulary=len(head),
+        vocabulary=len(model.head.weight),
         projection=model.head,
         takes_positions=True,
     )

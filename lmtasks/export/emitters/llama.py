@@ -23,6 +23,7 @@ from lmtasks.export.emitters.blocks import (
     joined,
     looked_up,
     norm,
+    projection,
 )
 from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
 from lmtasks.export.graph import GraphBuilder
@@ -119,16 +120,11 @@ def emit_llama(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
 
 def _model(config: Config, weights: Weights, layers: tuple[Layer, ...]) -> Llama:
     table = weights.take("model.embed_tokens.weight")
-    head = weights.take("lm_head.weight")
-    if config.flag("tie_word_embeddings"):
-        head = table
-    # A tied head is stored under the table's name, once.
-    name = "embedding" if head is table else "head"
     return Llama(
         table=table,
         layers=layers,
         last=_norm(config, weights, "model.norm"),
-        head=Dense(name=name, weight=head, bias=weights.find("lm_head.bias")),
+        head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),
         act=check_activation(config.text("hidden_act", "silu")),
     )
 
