@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -179,15 +178,15 @@ def _rounded(graphs: Graphs, precision: Precision, *, folder: Path, built: bool)
 
     if precision == "int8-tensor" and not built:
         return {name: quantize_tensors(graph, folder=folder) for name, graph in graphs.items()}
-    rewrites: Mapping[str, Callable[[ir.Model], int]] = {
-        "int8": quantize_rows,
-        "int8-tensor": quantize_whole,
-        "w8": partial(quantize_weights, bits=8),
-        "int4": partial(quantize_weights, bits=4),
+    rewrites: Mapping[str, Callable[[GraphName, ir.Model], int]] = {
+        "int8": lambda name, graph: quantize_rows(graph, many=built and name != "decoder"),
+        "int8-tensor": lambda name, graph: quantize_whole(graph),
+        "w8": lambda name, graph: quantize_weights(graph, bits=8),
+        "int4": lambda name, graph: quantize_weights(graph, bits=4),
     }
     if precision in rewrites:
-        for graph in graphs.values():
-            rewrites[precision](graph)
+        for name, graph in graphs.items():
+            rewrites[precision](name, graph)
     return graphs
 
 

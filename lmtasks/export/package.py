@@ -51,10 +51,13 @@ EMITTED_GRAPHS: Mapping[GraphName, str] = {
     "score": "packed rows: ids, positions, bias (B, 1, S, P + S), caches of P tokens, wanted places (W,), and targets "
     "(N,) with the place that each stands behind (index) -> logprob, greedy (N,)",
     "decoder": "ids (B, S), of which new (B,) are tokens, from the left; seqlens_k, total_sequence_length; caches that "
-    "past and present may share; wanted places (W,) -> logits (W, V)",
+    "past and present may share; wanted places (W,) -> logits (W, V). Of an encoder-decoder, also the source's keys, "
+    "values and mask",
+    "encoder": "source_ids, source_mask (B, S) -> keys and values for each layer of the decoder",
 }
 """What each emitted graph computes. A place is row x S + column. Heads of causal models want rows padded on the right;
-heads of encoders take any padding. Exact inputs: `emitters/causal.py`."""
+heads of encoders take any padding. `score` of an encoder-decoder takes whole targets, its caches empty, and no bias.
+Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ LAYERS, VOCABULARY, WIDTH = 2, 1200, 64
 REWRITES: Mapping[str, Callable[[ir.Model], object]] = {
     "fp32": lambda graph: None,
     "int8": quantize_rows,
+    "int8, many rows": partial(quantize_rows, many=True),
     "int8-tensor": quantize_whole,
     "w8": partial(quantize_weights, bits=8),
     "int4": partial(quantize_weights, bits=4),
@@ -58,7 +59,8 @@ def continued(made: Emitted, rows: list[list[int]]) -> Floats32:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize(
-    ("precision", "cosine"), [("int8", 0.995), ("int8-tensor", 0.98), ("w8", 0.995), ("int4", 0.9)]
+    ("precision", "cosine"),
+    [("int8", 0.995), ("int8, many rows", 0.995), ("int8-tensor", 0.98), ("w8", 0.995), ("int4", 0.9)],
 )
 def test_rounded_answers_are_close(name: str, precision: str, cosine: float) -> None:
     rows = random_tokens(9, 17, 6)

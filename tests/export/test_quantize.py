@@ -1,6 +1,7 @@
 """8 bits with a scale per row: close to the product, and each row for itself."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_a_product_is_rounded_by_rows_and_columns(tmp_path: Path) -> None:
     assert (found[:, 0] == 0).all()
     alone = answer(model, tmp_path, given[1:, 3:4])
     np.testing.assert_array_equal(alone[0, 0], found[1, 3])
+
+
+def test_many_rows_are_rounded_as_one_is(tmp_path: Path) -> None:
+    given, found = rows(5, WIDE), []
+    for many in (False, True):
+        x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
+        weight, bias = stored("w", WEIGHT), stored("b", BIAS)
+        model = graph(ir.node("Gemm", [x, weight, bias]), given=x, constants=(weight, bias))
+        assert quantize_rows(model, many=many) == 1
+        assert count_operators(model).get("MatMulIntegerToFloat", 0) == int(many)
+        found.append(answer(model, tmp_path, given))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("turned", [0, 1])
@@ -156,7 +169,7 @@ def test_one_scale_for_all_rows_is_one_operator(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer(model, tmp_path, given), given @ WEIGHT + BIAS, atol=0.5)
 
 
-@pytest.mark.parametrize("rewrite", [quantize_rows, quantize_whole])
+@pytest.mark.parametrize("rewrite", [quantize_rows, partial(quantize_rows, many=True), quantize_whole])
 def test_a_residual_is_added_behind_the_product(tmp_path: Path, rewrite: Callable[[ir.Model], int]) -> None:
     x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", WIDE])
     weight = stored("w", RANDOM.normal(size=(WIDE, WIDE)).astype(np.float32))
