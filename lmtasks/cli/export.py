@@ -64,7 +64,8 @@ def command(
         parity = export_and_prove(folder, out=out, precision=precision, texts=texts, threads=threads, report=report)
     _print(parity)
     asked = f"--tasks {tasks}" if tasks else "--tasks TASKS"
-    print(f"\nThe package is in {out} ({_megabytes(load_package(out).size_bytes)}).")
+    package = load_package(out)
+    print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
     print(f"Next: lmtasks eval --model {model} --model {out} {asked}")
 
 

@@ -174,7 +174,8 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
 
 
 def _rounded(graphs: Graphs, precision: Precision, *, folder: Path, built: bool) -> Graphs:
-    from lmtasks.export.quantize import quantize_rows, quantize_tensors, quantize_weights, quantize_whole
+    from lmtasks.export.dynamic import quantize_tensors
+    from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
 
     if precision == "int8-tensor" and not built:
         return {name: quantize_tensors(graph, folder=folder) for name, graph in graphs.items()}

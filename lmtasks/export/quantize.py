@@ -12,7 +12,7 @@ hand 16.8, 42 and 254; a scale per tensor 13.7, 33 and 203. `MatMulIntegerToFloa
 product: 7% slower in whole graphs that decode, 2-4% faster in those that read 24 to 1,600 rows at once.
 
 `int8-tensor`: one scale for all rows, which takes in a row's neighbours in the batch: `DynamicQuantizeMatMul` in built
-graphs, onnxruntime's own `quantize_dynamic` in traced ones.
+graphs, onnxruntime's own `quantize_dynamic` in traced ones (`dynamic.py`).
 
 `w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `nbits.py`.
 
@@ -21,7 +21,6 @@ values that the last product uses.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from lmtasks.export.graph import FUSED, FUSED_OPERATORS, Attribute
 from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
+from lmtasks.export.unread import clear_unread_rows
 from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
 
@@ -58,6 +58,7 @@ def quantize_rows(model: "ir.Model", *, many: bool = False, keep: Collection[str
 
 def quantize_whole(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
     """Rewrite a graph in place to `int8-tensor`. See `quantize_rows`."""
+    clear_unread_rows(model)
     return _Rewriter(model, keep=keep, product=_Rewriter.by_tensor).rewrite()
 
 
@@ -71,37 +72,6 @@ def products(model: "ir.Model") -> tuple[str, ...]:
     """Names of the weights that rounding would reach, in the order of the graph."""
     found = [node.inputs[1] for node in model.graph if node.domain == "" and node.op_type in {"MatMul", "Gemm"}]
     return tuple(dict.fromkeys(str(value.name) for value in found if _weight(value) is not None and value is not None))
-
-
-def quantize_tensors(model: "ir.Model", *, folder: Path) -> "ir.Model":
-    """`int8-tensor`: what onnxruntime's `quantize_dynamic` makes of the graph.
-
-    Args:
-        folder: for the files that it reads and writes; they are removed.
-    """
-    import logging
-
-    import onnx_ir as ir
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    source, target = folder / "before.onnx", folder / "after.onnx"
-    logger = logging.getLogger()
-    level = logger.level
-    try:
-        ir.save(model, source, external_data="before.bin")
-        logger.setLevel(logging.ERROR)  # it warns on the root logger that a float model could be prepared first
-        quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=True)
-        quantized = ir.load(target)
-        for value in quantized.graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
-        return quantized
-    finally:
-        logger.setLevel(level)
-        for file in folder.glob("before.*"):
-            file.unlink()
-        for file in folder.glob("after.*"):
-            file.unlink()
 
 
 def column_scales(weight: Floats32) -> Floats32:

@@ -91,6 +91,15 @@ def test_every_product_is_rounded(name: str, precision: str) -> None:
             assert counts["QuantizeLinear"] == 4 * LAYERS + 1
 
 
+def test_unwritten_rows_decide_no_scale() -> None:
+    """Attention leaves memory as it was behind a row's last token: with one scale for all rows, that has to go."""
+    made = emitted("llama", "int8-tensor")
+    assert count_operators(made.graphs["decoder"])["Where"] == LAYERS
+    rows = random_tokens(7, 20)
+    found, wanted = (continued(emitted("llama", kind), rows) for kind in ("int8-tensor", "fp32"))
+    assert float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]) > 0.98
+
+
 @pytest.mark.parametrize(("precision", "share"), [("int8", 0.32), ("int8-tensor", 0.32), ("w8", 0.52), ("int4", 0.4)])
 def test_weights_shrink(precision: str, share: float) -> None:
     """A tied table is stored once in int8; with scales a block it is one form for the table, another for the head."""

@@ -10,12 +10,12 @@ import onnxruntime
 import pytest
 from packed import package, padded, random_rows, runtime
 
+from lmtasks.export.dynamic import quantize_tensors
 from lmtasks.export.package import load_package
 from lmtasks.export.quantize import (
     column_scales,
     products,
     quantize_rows,
-    quantize_tensors,
     quantize_weights,
     quantize_whole,
     rounded,
