@@ -20,9 +20,8 @@ def progress_bars() -> "Iterator[Callable[[Progress], None]]":
         yield _Plain()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
     with Bars(
         TextColumn("{task.description}"),
