@@ -82,7 +82,6 @@ def evaluate(
     """
     report = on_progress or (lambda progress: None)
     for task in tasks:
-        task.require_supported()
         why_not = solver.why_not(task, way=options.way)
         if why_not:
             raise UsageError(why_not)
