@@ -150,6 +150,8 @@ def _aggregation(line: Mapping[str, object], *, where: str) -> GroupMetric:
         if key not in METRIC_KEYS:
             raise unknown(f"key of aggregate_metric_list in {where}", str(key), METRIC_KEYS)
     metric, aggregation = line.get("metric"), line.get("aggregation", "mean")
+    if isinstance(metric, FunctionRef):
+        metric = metric.name
     if not isinstance(metric, str):
         raise UsageError(f"{where}: each line of aggregate_metric_list names a metric, was: {dict(line)!r}.")
     if aggregation != "mean":

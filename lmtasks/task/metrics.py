@@ -92,7 +92,9 @@ def _use(line: MetricLine, file: TaskFile, *, output_type: OutputType) -> Metric
     function = line.metric if isinstance(line.metric, FunctionRef) else None
     name = line.metric if isinstance(line.metric, str) else line.metric.name
     made = file.process_results is not None
-    if line.hf_evaluate and not made:
+    # Of other output types the harness calls no metric's function, so that it does not matter whose it is; and its own
+    # exact_match is that package's.
+    if line.hf_evaluate and not made and output_type == "generate_until" and name != "exact_match":
         raise UsageError(
             f"task {file.task}: hf_evaluate asks for the metric {name} from the package evaluate, which fetches and "
             "runs code of others; take it out to use ours of that name, or score in process_results."

@@ -23,7 +23,6 @@ dataset_kwargs: {trust_remote_code: true, revision: abc, data_files: {dev: dev.j
 training_split: train
 validation_split: dev
 test_split: null
-fewshot_split: train
 doc_to_text: "{{question}}"
 doc_to_target: "{{answers}}"
 doc_to_decontamination_query: "{{question}}"
