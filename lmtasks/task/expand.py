@@ -70,7 +70,9 @@ class Names:
 
     def _group(self, yaml: TaskYaml, *, name: str, handed: Handed) -> WantedGroup:
         if name in handed.within:
-            raise UsageError(f"the group {name} is a member of itself, by way of {' -> '.join((*handed.within, name))}.")
+            raise UsageError(
+                f"the group {name} is a member of itself, by way of {' -> '.join((*handed.within, name))}."
+            )
         where = f"the group {name} ({yaml.file})"
         down = Handed(
             settings={**settings_of(yaml.keys), **handed.settings},

@@ -200,7 +200,12 @@ def rows(split):
     """Made-up rows. `twins` holds rows that are equal, so that a drawn example may be the asked row."""
     labels = ("no", "yes", "perhaps")
     made = [
-        {"q": f"{split} question {number}?", "label": number % 3, "kind": labels[number % 3], "names": [f"n{number}", "m"]}
+        {
+            "q": f"{split} question {number}?",
+            "label": number % 3,
+            "kind": labels[number % 3],
+            "names": [f"n{number}", "m"],
+        }
         for number in range(12)
     ]
     return made if split != "twins" else [*made[:4], *made[:3], made[0]]

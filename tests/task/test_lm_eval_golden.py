@@ -83,9 +83,7 @@ def test_filters_equal_those_of_the_harness(case: Mapping[str, list[Mapping[str,
     pipeline = FilterPipeline(
         name="made",
         steps=tuple(
-            FilterStep(
-                function=str(step["function"]), options={key: step[key] for key in step if key != "function"}
-            )
+            FilterStep(function=str(step["function"]), options={key: step[key] for key in step if key != "function"})
             for step in case["steps"]
         ),
     )

@@ -118,7 +118,11 @@ def test_names_beside_a_group_file_go_before_those_of_the_index(tmp_path: Path) 
             "g",
             r"the group g is a member of itself, by way of g -> h -> g",
         ),
-        ({"g.yaml": "group: g\ntask: [a]\n", "h.yaml": "group: g\ntask: [b]\n"}, "g", r"several files define the group"),
+        (
+            {"g.yaml": "group: g\ntask: [a]\n", "h.yaml": "group: g\ntask: [b]\n"},
+            "g",
+            r"several files define the group",
+        ),
         (
             {"g.yaml": "group: g\ntask: [{task: b, num_fewshot: 5}]\n"},
             "b,g",
