@@ -53,7 +53,8 @@ def split_parts(split: str) -> tuple[tuple[str, str], ...]:
 def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[Row]:
     rows: list[Row] = []
     for file in local.files(split):
-        rows += read_file(file, fallback=local.form, limit=None if limit is None else limit - len(rows))
+        left = None if limit is None else limit - len(rows)
+        rows += read_file(file, fallback=local.form, limit=left, reading=local.reading)
         if limit is not None and len(rows) >= limit:
             break
     return rows

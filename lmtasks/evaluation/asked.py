@@ -40,7 +40,9 @@ def decoding_of(settings: Generation) -> Decoding:
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
+        min_p=settings.min_p,
         num_beams=settings.num_beams,
+        length_penalty=settings.length_penalty,
         repetition_penalty=settings.repetition_penalty,
     )
 

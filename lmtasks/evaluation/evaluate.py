@@ -15,6 +15,7 @@ import numpy as np
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, open_rows
 from lmtasks.data.splits import TaskData, load_task_data
+from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered, Way, metrics_for, recipe
 from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved, Solver
@@ -81,8 +82,8 @@ def evaluate(
         WorkError: answering failed.
     """
     report = on_progress or (lambda progress: None)
+    tasks = tuple(with_stand_ins(task, options=options.data) for task in tasks)
     for task in tasks:
-        task.require_supported()
         why_not = solver.why_not(task, way=options.way)
         if why_not:
             raise UsageError(why_not)

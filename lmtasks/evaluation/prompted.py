@@ -97,8 +97,10 @@ def _by_choice(asked: Asked) -> tuple[tuple[Answered, ...], int]:
 def _by_text(asked: Asked) -> tuple[tuple[Answered, ...], int]:
     settings = decoding_of(asked.task.generation)
     encoded = [_prompt_tokens(asked, prompt.context) for prompt in asked.prompts]
+    own = asked.task.generation.seed
+    seed = asked.seed if own is None else own
     requests = [
-        GenerateRequest(prompt_ids=ids, settings=settings, seed=asked.seed, number=number)
+        GenerateRequest(prompt_ids=ids, settings=settings, seed=seed, number=number)
         for number, (ids, _) in enumerate(encoded)
     ]
     tell = telling(asked.report, stage=asked.task.name, total=len(requests), unit="texts")
