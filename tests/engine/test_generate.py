@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from fake_runtime import FakeRuntime
 
-from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.decode import Prompt, Step
@@ -208,8 +207,11 @@ def test_one_beam_is_greedy() -> None:
     steps: dict[int, Step] = {}
     beam_rows(
         runtime,
-        pad([request.prompt_ids for request in asked], pad_id=TOKENIZER.pad),
-        [Prompt(seen=request.prompt_ids, settings=request.settings, seed=0, number=0) for request in asked],
+        [
+            Prompt(ids=request.prompt_ids, seen=request.prompt_ids, settings=request.settings, seed=0, number=0)
+            for request in asked
+        ],
+        pad_id=TOKENIZER.pad,
         decode=TOKENIZER.decode,
         ends=frozenset({END}),
         on_step=lambda step: steps.update({step.row: step}),
