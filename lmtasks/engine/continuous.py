@@ -48,7 +48,14 @@ def write_queue(
         WorkError: a single row does not fit into memory.
     """
     writer = _Writer(
-        make, prompts, rows=rows, budget=budget, pad_id=pad_id, decode=decode, ends=ends, streaming=streaming,
+        make,
+        prompts,
+        rows=rows,
+        budget=budget,
+        pad_id=pad_id,
+        decode=decode,
+        ends=ends,
+        streaming=streaming,
         on_step=on_step,
     )
     while writer.waiting or writer.writing:
@@ -148,9 +155,9 @@ class _Writer:
     def _leave(self, place: int) -> None:
         assert self._slots is not None
         self._slots.leave(place)
-        for values in (self.writing, self._tokens):
-            values[place] = values[-1]  # type: ignore[call-overload]
-            values.pop()
+        self.writing[place], self._tokens[place] = self.writing[-1], self._tokens[-1]
+        self.writing.pop()
+        self._tokens.pop()
 
     def _fill(self, rows: Sequence[Row]) -> Floats32 | None:
         """None: memory ran out."""

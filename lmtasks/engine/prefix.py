@@ -10,8 +10,11 @@ Shorter runs of rows share inside a row (`tree.py`): a beginning is kept where t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+
+from lmtasks.records import Ints
 
 LEAST_PREFIX = 48
 """Tokens that are worth the way."""
@@ -66,7 +69,7 @@ def common_prefixes(lengths: Sequence[int], *, wanted_from: Sequence[int], share
     return runs
 
 
-def _nodes(common: np.ndarray, first: np.ndarray, own: np.ndarray) -> list[tuple[Run, int, list[int]]]:  # type: ignore[type-arg]
+def _nodes(common: Ints, first: Ints, own: Ints) -> list[tuple[Run, int, list[int]]]:
     """Runs inside runs, each with what its prefix saves (0: not worth it) and the numbers of its children."""
     nodes: list[tuple[Run, int, list[int]]] = []
     waiting = [(0, len(common), -1)]
@@ -81,7 +84,7 @@ def _nodes(common: np.ndarray, first: np.ndarray, own: np.ndarray) -> list[tuple
             nodes[parent][2].append(len(nodes))
         nodes.append((Run(start=start, stop=stop, before=before), before * behind if worth else 0, []))
         cuts = [start, *(start + 1 + np.flatnonzero(inner == least)).tolist(), stop]
-        for one, two in zip(cuts, cuts[1:], strict=False):
+        for one, two in pairwise(cuts):
             # A run that cannot fill a batch has no child that can.
             if two - one > 1 and two - one < stop - start and own[two] - own[one] + common[one] >= LEAST_BEHIND:
                 waiting.append((one, two, len(nodes) - 1))

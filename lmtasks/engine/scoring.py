@@ -9,6 +9,7 @@ What rows share is read once: beginnings of rows (`tree.py`, `prefix.py`), sourc
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -48,9 +49,7 @@ def score_rows(
     runs = [Run(start=0, stop=len(asked.rows), before=0)]
     if sharing is not None and sharing.prefix:
         runs = common_prefixes([len(row) for row in asked.rows], wanted_from=wanted_from, shared=asked.shared)
-    shape = Shape(
-        longest=0 if sharing is None else sharing.longest_row, tokens=budget.tokens, rows=budget.rows
-    )
+    shape = Shape(longest=0 if sharing is None else sharing.longest_row, tokens=budget.tokens, rows=budget.rows)
     scorer = _Scorer(runtime, asked, budget=budget, pad_id=pad_id, answers=answers)
     scorer.run([unit for run in runs if not run.before for unit in _units(asked, run, shape)], behind=None)
     for run in runs:
@@ -89,11 +88,12 @@ def score_pairs(
         sources=[sources[index] for index in firsts],
     )
     # Targets of one source: one that begins another one stands in its row, and one-token targets all in the same.
-    borders = [0, *(n for n in range(1, len(firsts)) if asked.sources[n] != asked.sources[n - 1]), len(firsts)]
+    read = [sources[index] for index in firsts]
+    borders = [0, *(n for n in range(1, len(firsts)) if read[n] != read[n - 1]), len(firsts)]
     shape = Shape(longest=0, tokens=budget.tokens, rows=None)
     units = [
         unit
-        for one, two in zip(borders, borders[1:], strict=False)
+        for one, two in pairwise(borders)
         if one < two
         for unit in _units(asked, Run(start=one, stop=two, before=0), shape)
     ]
@@ -137,7 +137,9 @@ class _Scorer(Generic[State]):
 
         def split(unit: Unit) -> Sequence[Unit]:
             alone = [number for number, _ in unit.members]
-            return [build_unit(self._asked.rows, [number], shared=self._asked.shared, before=before) for number in alone]
+            return [
+                build_unit(self._asked.rows, [number], shared=self._asked.shared, before=before) for number in alone
+            ]
 
         run_batches(
             units,
@@ -171,9 +173,7 @@ class _Scorer(Generic[State]):
             reach = np.zeros_like(batch.ids)
             for row, unit in enumerate(units):
                 reach[row, : len(unit.ids)] = unit.reach
-        scores = self._runtime.score(
-            batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows
-        )
+        scores = self._runtime.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
         end = 0
         for (_, number, _), target in zip(members, targets, strict=True):
             end += len(target)

@@ -20,8 +20,9 @@ import numpy as np
 from lmtasks.records import Ints
 
 PAIRS_PER_TOKEN = 2048
-"""So many pairs of tokens, one looking at the other, cost as much as the rest of a layer costs for one token. With width
-D a layer multiplies 12 D^2 numbers a token, and 2 D a pair: it is 6 D, 3,072 for a width of 512; less is careful."""
+"""So many pairs of tokens, one looking at the other, cost as much as the rest of a layer costs for one token.
+
+With width D a layer multiplies 12 D^2 numbers a token, and 2 D a pair: it is 6 D, 3,072 for a width of 512."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,9 +98,8 @@ def _plain(runtime: Runtime[State], trunk: list[int], branches: list[list[int]])
 
 
 def _agree(shared: Callable[[], Floats32], plain: Callable[[], Floats32]) -> bool:
-    wanted = plain()
     try:
-        found = shared()
+        wanted, found = plain(), shared()
     except OutOfMemory:
         raise
     except UNFIT:

@@ -107,9 +107,7 @@ class TorchBody:
         read, cell_of = self._cells(called, rows, columns)
         return self._logits(read)[cell_of]
 
-    def score_at(
-        self, called: Mapping[str, object], rows: Ints, columns: Ints, tokens: Ints
-    ) -> tuple[Floats32, Bools]:
+    def score_at(self, called: Mapping[str, object], rows: Ints, columns: Ints, tokens: Ints) -> tuple[Floats32, Bools]:
         """Run over rows: log-probability of each token at its cell, and "no other is more likely there", (S,)."""
         read, cell_of = self._cells(called, rows, columns)
         wanted = self.tensor(tokens)

@@ -26,17 +26,20 @@ class PrefixLayer(CacheLayerMixin):
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.keys, self.values = keys, values
+        self._keys, self._values = keys, values
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """It is initialized from the start."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """(B, H, T, D) -> (B, H, P + T, D)"""
         rows = key_states.shape[0]
         return (
-            torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=2),
-            torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=2),
+            torch.cat([self._keys.expand(rows, -1, -1, -1), key_states], dim=2),
+            torch.cat([self._values.expand(rows, -1, -1, -1), value_states], dim=2),
         )
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -45,7 +48,7 @@ class PrefixLayer(CacheLayerMixin):
 
     def get_seq_length(self) -> int:
         """P"""
-        return int(self.keys.shape[2])
+        return int(self._keys.shape[2])
 
     def get_max_length(self) -> int:
         """No limit of its own."""
@@ -58,12 +61,13 @@ def prefix_cache(cache: DynamicCache) -> Cache:
     Raises:
         TypeError: its layers hold something else than keys and values of the whole row.
     """
-    layers = []
+    layers: list[CacheLayerMixin] = []
     for layer in cache.layers:
-        if layer.is_sliding or layer.keys is None or layer.values is None:
-            raise TypeError("a sliding layer has forgotten the start of the prefix")
-        layers.append(PrefixLayer(layer.keys, layer.values))
-    return Cache(layers=layers)
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if keys is None or values is None or getattr(layer, "is_sliding", False):
+            raise TypeError("a layer keeps something else than keys and values of the whole prefix")
+        layers.append(PrefixLayer(keys, values))
+    return Cache(layers=list(layers))
 
 
 @dataclass
@@ -115,11 +119,14 @@ class SlotLayer(CacheLayerMixin):
         self.values = value_states.new_empty((*sizes, value_states.shape[3]))
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Write new tokens, and give those that they see: of prompts (B, H, T, D), of a step (B, H, longest, D)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         table = self._table
         if table.filling:
             first, columns = len(table.lengths), key_states.shape[2]
@@ -135,7 +142,8 @@ class SlotLayer(CacheLayerMixin):
 
     def _clean_to(self, columns: int) -> None:
         """A mask hides numbers, but not the NaN that fresh memory may hold."""
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         if columns > self._clean:
             fresh = slice(self._clean, min(self._table.length, columns + CLEAN_TOKENS))
             self.keys[:, :, fresh] = 0.0

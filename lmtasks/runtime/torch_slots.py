@@ -122,7 +122,8 @@ class PairSlots:
             _move_last(self._table, self._cache.self_attention_cache, place)
             self._encoded, self._mask = _without(self._encoded, place, last), _without(self._mask, place, last)
             for layer in self._cache.cross_attention_cache.layers:
-                layer.keys, layer.values = _without(layer.keys, place, last), _without(layer.values, place, last)
+                kept = [_without(getattr(layer, name), place, last) for name in ("keys", "values")]
+                layer.keys, layer.values = kept  # type: ignore[union-attr]
 
     def _read(self, ids: Tensor) -> Floats32:
         called = {**pair_inputs(self._encoded, self._mask, ids), "past_key_values": self._cache, "use_cache": True}

@@ -99,7 +99,11 @@ def test_no_answer_and_no_event_is_lost_where_memory_runs_out(
     kind: str, keeps_slots: bool, name: str, room: int
 ) -> None:
     asked = [replace(request, number=number) for number, request in enumerate(requests(SETTINGS[name]))]
-    settings: dict[str, object] = {"kind": kind, "keeps_slots": keeps_slots, "banned": OTHERS if name == "stops" else ()}
+    settings: dict[str, object] = {
+        "kind": kind,
+        "keeps_slots": keeps_slots,
+        "banned": OTHERS if name == "stops" else (),
+    }
     alone = engine(fake(**settings), rows_per_batch=1).generate(asked)
     events: list[TokenEvent] = []
     said: list[str] = []

@@ -53,7 +53,9 @@ def test_a_full_batch_is_not_filled_up_with_much_shorter_rows() -> None:
 def test_rows_that_share_take_no_more_room_than_they_would_alone() -> None:
     # Each stands for rows of 3 tokens: two rows a batch are 6 tokens, whatever they share.
     ran: list[list[str]] = []
-    run_batches(["abcdef", "ghi", "jkl"], size=len, unshared=lambda item: 3, budget=Budget(tokens=99, rows=2), run=ran.append)
+    run_batches(
+        ["abcdef", "ghi", "jkl"], size=len, unshared=lambda item: 3, budget=Budget(tokens=99, rows=2), run=ran.append
+    )
     assert ran == [["abcdef"], ["ghi", "jkl"]]
 
 

@@ -36,7 +36,9 @@ def tokens(count: int, *, seed: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng(seed).integers(3, 200, count).tolist())
 
 
-def questions(count: int, *, shots: int = 0, context: int = 20, choices: Sequence[int] = (3, 4, 2, 4)) -> list[ScoreRequest]:
+def questions(
+    count: int, *, shots: int = 0, context: int = 20, choices: Sequence[int] = (3, 4, 2, 4)
+) -> list[ScoreRequest]:
     """Questions with several choices behind each, all behind the same worked examples. Nothing else is shared."""
     before = tokens(shots, seed=99)
     return [
@@ -107,7 +109,9 @@ def test_one_token_choices_are_one_place() -> None:
 def test_windows_of_a_long_text_share_nothing_and_are_not_slowed() -> None:
     shared = fake()
     windows = [
-        ScoreRequest(context_ids=(1,) if number == 0 else tokens(1, seed=number), target_ids=tokens(50, seed=-number - 1 & 999))
+        ScoreRequest(
+            context_ids=(1,) if number == 0 else tokens(1, seed=number), target_ids=tokens(50, seed=-number - 1 & 999)
+        )
         for number in range(20)
     ]
     engine(shared).score(windows)

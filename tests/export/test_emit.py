@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from packed import model_folder, package, padded, random_rows
+from packed import model_folder, package, padded, random_rows, score_all
 from tiny import tiny_checkpoint, tiny_tokenizer
 
 from lmtasks.errors import UsageError, WorkError
