@@ -67,8 +67,8 @@ def every_next(batch: TokenBatch) -> tuple[TokenBatch, Wanted]:
     A row's last token is wanted, and need not be read; so a row may be one token longer than the model's input.
 
     >>> read, wanted = every_next(TokenBatch(ids=np.array([[5, 6, 7]]), mask=np.ones((1, 3), dtype=np.bool_)))
-    >>> read.ids.tolist(), wanted.columns.tolist(), wanted.tokens.tolist()
-    ([[5, 6]], [0, 1], [6, 7])
+    >>> read.ids[read.mask].tolist(), wanted.columns.tolist(), wanted.tokens.tolist()
+    ([5, 6], [0, 1], [6, 7])
     """
     mask = batch.mask
     last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
