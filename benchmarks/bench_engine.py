@@ -151,8 +151,8 @@ def questions(count: int, *, shots: int, same_shots: bool = False) -> list[Score
 
 
 def note(benchmark: BenchmarkFixture, counting: Counting) -> None:
-    rounds = max(1, benchmark.stats.stats.rounds + 1 if benchmark.stats else 1)
-    benchmark.extra_info.update(rounds=rounds, **vars(counting.counts))
+    """Of all rounds together."""
+    benchmark.extra_info.update(vars(counting.counts))
 
 
 @pytest.mark.parametrize("way", ["shared", "plain"])
