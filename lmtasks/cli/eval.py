@@ -161,6 +161,12 @@ def _print(
         for (model, task), result in found.items()
         if result.truncated
     ]
+    notes += [
+        f"{model}, {task}: {result.cached} answers were known from before (--cache off asks anew), so its seconds say "
+        "nothing about speed."
+        for (model, task), result in found.items()
+        if result.cached
+    ]
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))
 

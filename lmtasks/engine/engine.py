@@ -69,6 +69,11 @@ class Engine(Generic[State]):
         self._ends = own if ends is None else ends
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """Which answers of the last call were known before; an engine has no memory, so it is empty."""
+        return ()
+
+    @property
     def model(self) -> ModelCard:
         """What answers."""
         return self.runtime.model

@@ -29,6 +29,9 @@ class Telling(Protocol):
     tokenizer: Tokenizer
 
     @property
+    def cached(self) -> Sequence[bool]: ...
+
+    @property
     def model(self) -> ModelCard: ...
 
     @property
@@ -77,12 +80,16 @@ class CachedAnswers:
 
     def __init__(self, engine: Telling, *, store: AnswerStore, artefact: str) -> None:
         self.tokenizer = engine.tokenizer
-        self.cached: list[bool] = []
-        """Of the last call, for each request: was its answer found?"""
+        self._cached: Sequence[bool] = ()
         self._engine = engine
         self._store = store
         scope = scope_of(model=engine.model, runtime=engine.card, tokenizer=engine.tokenizer, artefact=artefact)
         self._keys = Keys(scope, model=engine.model)
+
+    @property
+    def cached(self) -> Sequence[bool]:
+        """Of the last call, for each request: was its answer found in the store?"""
+        return self._cached
 
     @property
     def model(self) -> ModelCard:
@@ -143,8 +150,8 @@ class CachedAnswers:
             first.setdefault(key, place)
         found = self._store.get(list(first))
         answers = {key: codec.unpack(value) for key, value in found.items()}
-        self.cached = [key in answers for key in keys]
-        done = sum(self.cached)
+        self._cached = tuple(key in answers for key in keys)
+        done = sum(self._cached)
         tell = on_progress or (lambda finished: None)
         missing = [place for key, place in first.items() if key not in answers]
         if done:

@@ -265,6 +265,7 @@ class _Runner:
                 "seconds": round(result.seconds, 3),
                 "seconds_total": round(result.seconds_total, 3),
                 "truncated": result.truncated,
+                "cached": result.cached,
                 "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
             }
             record["recipes"] = dict(result.recipes)
