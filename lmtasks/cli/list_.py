@@ -10,7 +10,9 @@ from lmtasks.errors import unknown
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")
+    ],
 ) -> None:
     """List tasks, backbones, baselines, heads, metrics or runtimes."""
     if what not in LISTS:

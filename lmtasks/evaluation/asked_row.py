@@ -57,9 +57,7 @@ def asked_of_head(task: Task, row: Row, *, number: int, head: HeadSpec, model: M
         whole = classification_row(given, tokenizer=tok, max_length=NO_LIMIT)
         cut = classification_row(given, tokenizer=tok, max_length=model.max_length_tokens)
         return AskedRow(lengths=(len(whole.ids),), cut=int(cut.truncated), predict=(cut,), head=head.name)
-    windows = span_windows(
-        given, tokenizer=tok, max_length=model.max_length_tokens, null_at_end=model.kind == "causal"
-    )
+    windows = span_windows(given, tokenizer=tok, max_length=model.max_length_tokens, null_at_end=model.kind == "causal")
     return AskedRow(
         lengths=tuple(len(window.ids) for window in windows),
         cut=sum(window.truncated for window in windows),
@@ -82,7 +80,9 @@ def asked_by_prompt(
     if task.output_type == "loglikelihood_rolling":
         prefix = tok.bos if tok.bos is not None else tok.eos
         if prefix is None:
-            raise UsageError(f"task {task.name}: {model.name} has neither a first nor an end token to begin texts with.")
+            raise UsageError(
+                f"task {task.name}: {model.name} has neither a first nor an end token to begin texts with."
+            )
         ids = tok.encode(scored_text(task, row), special=True)
         windows = rolling_windows(ids, prefix=prefix, max_length=longest)
         score = [ScoreRequest(context_ids=each.context_ids, target_ids=each.target_ids) for each in windows]

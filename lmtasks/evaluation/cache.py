@@ -4,8 +4,8 @@
         engine = CachedAnswers(engine, store=store, artefact=settings_hash)
         engine.score(requests, on_progress=None)     # asks the model for what the store lacks, and keeps it
 
-The whole list goes to the engine at once, so that its batches are as good as without a cache, and what it has finished is
-kept batch by batch: a process that is killed asks at most its last batch again.
+The whole list goes to the engine at once, so that its batches are as good as without a cache, and what it has finished
+is kept batch by batch: a process that is killed asks at most its last batch again.
 """
 
 from collections.abc import Callable, Sequence
@@ -132,9 +132,7 @@ class CachedAnswers:
             asked = [replace(requests[place], number=numbers[place]) for place in places]
             return self._engine.generate(asked, on_progress=tell, on_answers=hear)
 
-        keys = [
-            self._keys.of_prompt(request, number=number) for request, number in zip(requests, numbers, strict=True)
-        ]
+        keys = [self._keys.of_prompt(request, number=number) for request, number in zip(requests, numbers, strict=True)]
         return self._answered(keys, GENERATED, ask, on_progress)
 
     def _answered(

@@ -46,7 +46,7 @@ def scope_of(*, model: ModelCard, runtime: RuntimeCard, tokenizer: Tokenizer, ar
     """
     if runtime.precision in DEPENDS_ON_NEIGHBOURS:
         raise UsageError(
-            f"answers in {runtime.precision} depend on their neighbours in the batch, so they are never kept in a cache."
+            f"answers in {runtime.precision} depend on their neighbours in the batch, so they are never kept."
         )
     card = asdict(model)
     facts = {

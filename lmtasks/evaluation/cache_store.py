@@ -104,7 +104,9 @@ class AnswerStore:
                 connection.execute("ROLLBACK")
             if _code(error) in TAKES_NO_MORE:
                 self._takes_more = False
-                log.warning("the cache %s takes no more answers: %s; those in it are still used.", self.file, _why(error))
+                log.warning(
+                    "the cache %s takes no more answers: %s; those in it are still used.", self.file, _why(error)
+                )
             else:
                 self._failed(error)
 

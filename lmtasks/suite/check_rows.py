@@ -17,6 +17,8 @@ PEEK_ROWS = 20
 """Rows that are fetched from the Hub to look at; of local data every row is checked."""
 EVERY = 500
 """Rows between two reports of progress."""
+WORTH_TELLING = 5000
+"""Rows of a split, from which on its progress is told at all."""
 SCORED = "scored"
 ONLY_SCORED = ("references", "source")
 """Roles that training does not read: training rows may lack them."""
@@ -79,9 +81,7 @@ def check_split(
     """
     local = find_local(source, options=options.data) is not None
     if not local and options.data.offline:
-        return SplitCheck(
-            role=role, source=source, where="", rows=0, whole=False, columns=(), wrong=0, first_wrong=""
-        )
+        return SplitCheck(role=role, source=source, where="", rows=0, whole=False, columns=(), wrong=0, first_wrong="")
     limit = options.limit if role == SCORED else None
     rows, where = read_rows(source, options=options.data, limit=limit if local else min(PEEK_ROWS, limit or PEEK_ROWS))
     fitting = task if role == SCORED else _for_training(task, rows[0])
@@ -108,6 +108,9 @@ def check_split(
 
 
 def _told(rows: Sequence[Row], *, report: Report, stage: str) -> Iterator[Row]:
+    if len(rows) < WORTH_TELLING:
+        yield from rows
+        return
     for number, row in enumerate(rows):
         if number % EVERY == 0:
             report(Progress(stage=stage, done=number, total=len(rows), unit="rows"))

@@ -19,6 +19,7 @@ from lmtasks.task.task import Source, Task
 
 POOL = "few-shot pool"
 
+
 @dataclass(frozen=True, kw_only=True)
 class TaskCheck:
     """Everything that was found."""
@@ -60,7 +61,8 @@ def check_task(
     """
     reason = solver.why_not(task, way="auto") if solver is not None else ""
     way = "" if reason else _way(task, solver)
-    shots = shots_of(task, "prompt", asked=options.num_fewshot) if way == "prompt" else 0
+    takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
+    shots = shots_of(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
     asker = AskedRows(task=task, options=options, way=way, shots=shots, engine=engine)
     splits: list[SplitCheck] = []
     others: list[tuple[str, Documents]] = []

@@ -1,14 +1,12 @@
 """A process that asks a slow model and tells of each batch before it runs, to be killed at any of them.
 
-    python cached_child.py FILE
+python cached_child.py FILE
 """
 
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "engine")]
 
 from fake_runtime import FakeRuntime
 from small_tasks import tokenizer

@@ -7,8 +7,8 @@ import pytest
 from fake_runtime import FakeRuntime
 from small_tasks import TASKS, scored, small_task, tokenizer
 
-from lmtasks.data.rows import open_rows
 from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import open_rows
 from lmtasks.engine.engine import Engine, HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.evaluation.asked_row import AskedRow, ask_engine, asked_by_prompt, asked_of_head
@@ -38,7 +38,9 @@ class Heard(Engine[object]):
         longest = self.max_length_tokens
         for request in requests:
             context, target = len(request.context_ids), len(request.target_ids)
-            self.heard.append(min(context, longest) + min(target, longest) if self._apart else min(context + target, longest + 1))
+            self.heard.append(
+                min(context, longest) + min(target, longest) if self._apart else min(context + target, longest + 1)
+            )
         return super().score(requests, on_progress=on_progress)
 
     def generate(  # type: ignore[override]

@@ -33,7 +33,10 @@ def test_random_is_drawn_by_seed_and_row_and_by_nothing_else(tmp_path: Path) -> 
     task = small_task(tmp_path, "classification")
     rows = [{"text": f"text {number}", "label": "good"} for number in range(600)]
     drawn = [answer.answer for answer in baseline_choice.random_label(task, (), 1)(rows)]
-    parts = [*baseline_choice.random_label(task, (), 1)(rows[300:]), *baseline_choice.random_label(task, (), 1)(rows[:300])]
+    parts = [
+        *baseline_choice.random_label(task, (), 1)(rows[300:]),
+        *baseline_choice.random_label(task, (), 1)(rows[:300]),
+    ]
     assert [answer.answer for answer in parts] == drawn[300:] + drawn[:300]
     other = [answer.answer for answer in baseline_choice.random_label(task, (), 2)(rows)]
     same = sum(one == two for one, two in zip(drawn, other, strict=True))

@@ -1,6 +1,8 @@
 """An engine with a memory: it answers as without, asks nothing twice, and goes on where it was killed."""
 
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,7 @@ from cached_child import engine as slow_model
 from fake_runtime import FakeRuntime
 from small_tasks import TASKS, scored, small_task, tokenizer
 
+import lmtasks
 from lmtasks.data.encode import EncodedRow
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
@@ -90,8 +93,6 @@ def test_half_a_list_that_is_known_changes_no_answer(name: str, tmp_path: Path) 
 
 
 def _forget_half(file: Path) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(file)
     connection.execute("DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY key LIMIT 2)")
     connection.commit()
@@ -173,7 +174,10 @@ def test_batches_are_those_of_the_whole_list(tmp_path: Path) -> None:
 def test_a_killed_process_loses_one_batch_at_most(batches: int, tmp_path: Path) -> None:
     file = tmp_path / "a"
     script = Path(__file__).with_name("cached_child.py")
-    with subprocess.Popen([sys.executable, str(script), str(file)], stdout=subprocess.PIPE, text=True) as child:
+    places = [str(script.parents[1] / "engine"), str(Path(lmtasks.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    command = [sys.executable, str(script), str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         for _ in range(batches):
             assert child.stdout.readline() == "batch\n"
