@@ -71,7 +71,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Model or package folder, shipped name, Hub id (with @revision), or baseline (`lmtasks list baselines`); repeatable.",
+        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
+        "baselines`); repeatable.",
     ),
 ]
 Model = Annotated[

@@ -129,5 +129,5 @@ OnToken = Callable[[TokenEvent], None]
 _Answer = TypeVar("_Answer")
 
 OnAnswers = Callable[[Sequence[tuple[int, _Answer]]], None]
-"""Is told of answers as soon as a batch is finished: each request's place in the list, and its answer, the very one that
-the call returns in the end. Every place is told of once."""
+"""Is told of answers as soon as a batch is finished: each request's place in the list, and its answer, the very one
+that the call returns in the end. Every place is told of once."""

@@ -105,11 +105,11 @@ def test_equal_requests_are_asked_once_and_told_of_together(tmp_path: Path) -> N
         cached = CachedAnswers(engine, store=store, artefact="")
         request = ScoreRequest(context_ids=(1, 2), target_ids=(3,))
         first = cached.score([request, request, replace(request, target_ids=(4,))], on_progress=told.append)
-        assert (_rows_read(engine), told[-1], cached.cached) == (2, 3, [False, False, False])
+        assert (_rows_read(engine), told[-1], cached.cached) == (2, 3, (False, False, False))
         assert first[0] == first[1] != first[2]
         told.clear()
         again = cached.score([request, replace(request, target_ids=(5,)), request], on_progress=told.append)
-        assert (told, cached.cached) == ([2, 3], [True, False, True])
+        assert (told, cached.cached) == ([2, 3], (True, False, True))
         assert again[0] == again[2] == first[0]
     assert count_answers(tmp_path / "a") == 3
 
