@@ -12,7 +12,15 @@ from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.budget import auto_tokens
 from lmtasks.engine.decode import Answer, Prompt
 from lmtasks.engine.generation import TextSettings, generate_all
-from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, OnToken, Scored, ScoreRequest
+from lmtasks.engine.requests import (
+    Generated,
+    GenerateRequest,
+    OnAnswers,
+    OnProgress,
+    OnToken,
+    Scored,
+    ScoreRequest,
+)
 from lmtasks.engine.schedule import Answers, Budget, distinct, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.errors import UsageError, unknown
@@ -69,6 +77,11 @@ class Engine(Generic[State]):
         self._ends = own if ends is None else ends
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """Which answers of the last call were known before; an engine has no memory, so it is empty."""
+        return ()
+
+    @property
     def model(self) -> ModelCard:
         """What answers."""
         return self.runtime.model
@@ -94,7 +107,14 @@ class Engine(Generic[State]):
             raise unknown(f"head of {self.runtime.model.name}", name, heads)
         return heads[name]
 
-    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
+    def predict(
+        self,
+        head: str,
+        rows: Sequence[HeadRow],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Floats32] | None = None,
+    ) -> list[Floats32]:
         """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
 
         Raises:
@@ -105,19 +125,35 @@ class Engine(Generic[State]):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
         plan = distinct(keys)
-        answers = Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
+        answers = Answers[Floats32, Floats32](
+            plan,
+            count=len(rows),
+            finish=lambda index, answer: answer,
+            on_progress=on_progress,
+            on_answers=on_answers,
+        )
 
         def run(batch: list[int]) -> None:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
             logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            for place, index in enumerate(batch):
-                answers.give(index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+            answers.give(
+                [
+                    (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                    for place, index in enumerate(batch)
+                ]
+            )
 
         run_batches(plan.firsts, size=lambda index: len(rows[index].ids), budget=self.budget, run=run)
         return answers.all()
 
-    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Scored] | None = None,
+    ) -> list[Scored]:
         """Log-probability of each request's target behind its context.
 
         Raises:
@@ -136,9 +172,15 @@ class Engine(Generic[State]):
                 pad_id=self.tokenizer.pad,
                 start=self._start,
                 on_progress=on_progress,
+                on_answers=on_answers,
             )
         return score_rows(
-            self.runtime, requests, budget=self.budget, pad_id=self.tokenizer.pad, on_progress=on_progress
+            self.runtime,
+            requests,
+            budget=self.budget,
+            pad_id=self.tokenizer.pad,
+            on_progress=on_progress,
+            on_answers=on_answers,
         )
 
     def generate(
@@ -147,6 +189,7 @@ class Engine(Generic[State]):
         *,
         on_progress: OnProgress | None = None,
         on_token: OnToken | None = None,
+        on_answers: OnAnswers[Generated] | None = None,
     ) -> list[Generated]:
         """A continuation of each prompt.
 
@@ -169,7 +212,14 @@ class Engine(Generic[State]):
             for number, (request, ids) in enumerate(zip(requests, fitting, strict=True))
         ]
         plan = distinct([_key(prompt) for prompt in prompts])
-        answers = Answers[Answer](plan, count=len(requests), on_progress=on_progress)
+
+        def finish(index: int, answer: Answer) -> Generated:
+            cut = len(fitting[index]) < len(requests[index].prompt_ids)
+            return Generated(ids=answer.ids, text=answer.text, stopped=answer.stopped, truncated=cut)
+
+        answers = Answers[Answer, Generated](
+            plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
+        )
         generate_all(
             self.runtime,
             prompts,
@@ -179,15 +229,7 @@ class Engine(Generic[State]):
             decoding=TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends),
             on_token=on_token,
         )
-        return [
-            Generated(
-                ids=answer.ids,
-                text=answer.text,
-                stopped=answer.stopped,
-                truncated=len(ids) < len(request.prompt_ids),
-            )
-            for answer, ids, request in zip(answers.all(), fitting, requests, strict=True)
-        ]
+        return answers.all()
 
     def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
         """The prompt's last tokens, as many as the model takes beside the new ones."""

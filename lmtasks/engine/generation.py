@@ -8,7 +8,7 @@ from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.budget import KEPT_TOKENS
 from lmtasks.engine.continuous import write_queue
 from lmtasks.engine.decode import Answer, OnStep, Prompt, Step, continue_rows
-from lmtasks.engine.requests import OnToken, TokenEvent
+from lmtasks.engine.requests import Generated, OnToken, TokenEvent
 from lmtasks.engine.schedule import Answers, Budget, Distinct, run_batches
 from lmtasks.engine.stream import Decode
 from lmtasks.runtime.base import Runtime, Slots
@@ -33,7 +33,7 @@ def generate_all(
     prompts: Sequence[Prompt],
     *,
     plan: Distinct,
-    answers: Answers[Answer],
+    answers: Answers[Answer, Generated],
     budget: Budget,
     decoding: TextSettings,
     on_token: OnToken | None,
@@ -102,7 +102,12 @@ class _Writing:
     """Steps of rows become events and answers of requests."""
 
     def __init__(
-        self, prompts: Sequence[Prompt], *, plan: Distinct, answers: Answers[Answer], on_token: OnToken | None
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        plan: Distinct,
+        answers: Answers[Answer, Generated],
+        on_token: OnToken | None,
     ) -> None:
         self._plan = plan
         self._answers = answers
@@ -128,7 +133,7 @@ class _Writing:
                     self._on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
             if step.answer is not None:
                 self._finished.add(index)
-                self._answers.give(index, step.answer)
+                self._answers.give([(index, step.answer)])
 
         return on_step
 

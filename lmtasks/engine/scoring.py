@@ -9,14 +9,14 @@ What rows share is read once: beginnings of rows (`tree.py`, `prefix.py`), sourc
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from lmtasks.data.batches import pad
 from lmtasks.engine.prefix import Run, common_prefixes
-from lmtasks.engine.requests import OnProgress, Scored, ScoreRequest
+from lmtasks.engine.requests import OnAnswers, OnProgress, Scored, ScoreRequest
 from lmtasks.engine.schedule import Answers, Budget, Distinct, distinct, run_batches, too_long
 from lmtasks.engine.tree import Shape, Unit, build_unit, group_rows, shared_lengths
 from lmtasks.errors import WorkError
@@ -34,13 +34,20 @@ def score_rows(
     budget: Budget,
     pad_id: int,
     on_progress: OnProgress | None,
+    on_answers: OnAnswers[Scored] | None,
 ) -> list[Scored]:
     """Causal: a row may be one token longer than the model's input."""
     longest = runtime.model.max_length_tokens + 1
     rows = [(*request.context_ids, *request.target_ids)[-longest:] for request in requests]
     counts = [min(len(request.target_ids), len(row) - 1) for request, row in zip(requests, rows, strict=True)]
     plan = distinct(list(zip(rows, counts, strict=True)))
-    answers = Answers[Scored](plan, count=len(requests), on_progress=on_progress)
+
+    def finish(index: int, answer: Scored) -> Scored:
+        return replace(answer, truncated=len(requests[index].context_ids) + len(requests[index].target_ids) > longest)
+
+    answers = Answers[Scored, Scored](
+        plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
+    )
     asked = _sorted_rows(plan, rows, counts)
     wanted_from = [len(row) - len(targets) for row, targets in zip(asked.rows, asked.targets, strict=True)]
     # Whether rows may share is measured when there is something to share.
@@ -56,10 +63,7 @@ def score_rows(
         if run.before:
             prefix = _read_prefix(runtime, asked.rows[run.start][: run.before], pad_id=pad_id)
             scorer.run(_units(asked, run, shape), behind=prefix, before=run.before)
-    return [
-        replace(answer, truncated=len(request.context_ids) + len(request.target_ids) > longest)
-        for answer, request in zip(answers.all(), requests, strict=True)
-    ]
+    return answers.all()
 
 
 def score_pairs(
@@ -70,6 +74,7 @@ def score_pairs(
     pad_id: int,
     start: int,
     on_progress: OnProgress | None,
+    on_answers: OnAnswers[Scored] | None,
 ) -> list[Scored]:
     """Encoder-decoder: the encoder reads the context, the decoder `start` and the target. A source is read once in a
     batch, and its targets stand together."""
@@ -77,7 +82,14 @@ def score_pairs(
     sources = [request.context_ids[-longest:] for request in requests]
     targets = [request.target_ids[-longest:] for request in requests]
     plan = distinct(list(zip(sources, targets, strict=True)))
-    answers = Answers[Scored](plan, count=len(requests), on_progress=on_progress)
+
+    def finish(index: int, answer: Scored) -> Scored:
+        request = requests[index]
+        return replace(answer, truncated=max(len(request.context_ids), len(request.target_ids)) > longest)
+
+    answers = Answers[Scored, Scored](
+        plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
+    )
     firsts = plan.firsts  # in the order of their sources, then of their targets
     rows = [np.array((start, *targets[index][:-1]), dtype=np.int64) for index in firsts]
     asked = _Asked(
@@ -99,10 +111,7 @@ def score_pairs(
     ]
     scorer = _Scorer(runtime, asked, budget=budget, pad_id=pad_id, answers=answers)
     scorer.run(units, behind=None)
-    return [
-        replace(answer, truncated=max(len(request.context_ids), len(request.target_ids)) > longest)
-        for answer, request in zip(answers.all(), requests, strict=True)
-    ]
+    return answers.all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +133,7 @@ class _Scorer(Generic[State]):
     """Runs units in batches, and gives the answers."""
 
     def __init__(
-        self, runtime: Runtime[State], asked: _Asked, *, budget: Budget, pad_id: int, answers: Answers[Scored]
+        self, runtime: Runtime[State], asked: _Asked, *, budget: Budget, pad_id: int, answers: Answers[Scored, Scored]
     ) -> None:
         self._runtime = runtime
         self._asked = asked
@@ -174,10 +183,13 @@ class _Scorer(Generic[State]):
             for row, unit in enumerate(units):
                 reach[row, : len(unit.ids)] = unit.reach
         scores = self._runtime.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
-        end = 0
-        for (_, number, _), target in zip(members, targets, strict=True):
-            end += len(target)
-            self._answers.give(self._asked.indices[number], _scored(scores, slice(end - len(target), end)))
+        ends = accumulate(len(target) for target in targets)
+        self._answers.give(
+            [
+                (self._asked.indices[number], _scored(scores, slice(end - len(target), end)))
+                for (_, number, _), target, end in zip(members, targets, ends, strict=True)
+            ]
+        )
 
     def _source_of(self, units: Sequence[Unit]) -> tuple[TokenBatch | None, Ints | None]:
         """Each different source of the batch once, and which one each row belongs to."""

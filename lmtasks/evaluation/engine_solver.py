@@ -1,7 +1,7 @@
 """A model answers tasks: by a head where it has a fitting one, else by prompts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lmtasks.data.splits import TaskData
@@ -74,10 +74,12 @@ class EngineSolver:
         if plan.why_not or data.test is None:
             raise UsageError(plan.why_not or f"task {task.name}: the scored split was not opened.")
         if plan.head is not None and plan.head.spec.kind != "generation":
-            return solve_by_head(self._engine, task, data.test.rows, head=plan.head, report=report)
-        return solve_by_prompt(
-            self._engine, task, data.test.rows, asking=asking, trained=plan.head is not None, report=report
-        )
+            solved = solve_by_head(self._engine, task, data.test.rows, head=plan.head, report=report)
+        else:
+            solved = solve_by_prompt(
+                self._engine, task, data.test.rows, asking=asking, trained=plan.head is not None, report=report
+            )
+        return replace(solved, cached=sum(self._engine.cached))
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
         model = self.model

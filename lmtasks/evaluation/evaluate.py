@@ -59,6 +59,8 @@ class TaskResult:
     metrics: Mapping[str, Estimate]
     conditions: Json
     """All that the scores depend on besides model, runtime and versions; the same on every machine."""
+    cached: int
+    """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     recipes: Mapping[str, Json]
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
@@ -137,6 +139,7 @@ def _evaluate(solver: Solver, task: Task, *, options: EvalOptions, report: Repor
         seconds=solved.seconds,
         seconds_total=perf_counter() - started,
         truncated=solved.truncated,
+        cached=solved.cached,
         metrics=estimates,
         conditions=conditions,
         recipes={use.name: recipe(task, way, use) for use in task.metrics},
