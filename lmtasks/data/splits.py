@@ -9,9 +9,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lmtasks.data.docs import open_processed, processed
 from lmtasks.data.local import split_parts
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import Rows, make_rows, open_rows, read_rows
+from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Source, SplitName, Task
@@ -61,13 +62,13 @@ def load_task_data(
     if "train" in need or ("validation" in need and carves):
         train, validation = _open_train(task, options=options, carves=carves, need=need, seed=seed)
     if "validation" in need and not carves:
-        validation = open_rows(task.sources["validation"], options=options)
+        validation = open_processed(task.sources["validation"], function=task.process_docs, options=options)
         _check_columns(task, validation, split="validation")
     test = None
     if "test" in need:
         if "test" not in task.sources:
             raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
-        test = open_rows(task.sources["test"], options=options, limit=limit)
+        test = open_processed(task.sources["test"], function=task.process_docs, options=options, limit=limit)
         _check_columns(task, test, split="test")
     return TaskData(train=train, validation=validation, test=test)
 
@@ -97,6 +98,8 @@ def _open_train(
             + (" or a validation_split that is not the scored one." if wants == "validation" else ".")
         )
     rows, where = read_rows(task.sources["train"], options=options)
+    if task.process_docs is not None:
+        rows = processed(rows, function=task.process_docs)
     _check_columns(task, make_rows(rows[:1], where=where), split="train")
     if not carves:
         return make_rows(rows, where=where), None

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.schema import TaskFile
-from lmtasks.task.task import Source, Task
+from lmtasks.task.task import Source, Task, Windows
 from lmtasks.task.templates import Wording
 
 KEPT_AS_WRITTEN = (
@@ -59,6 +59,8 @@ def describe(task: Task, *, raw: TaskFile) -> dict[str, object]:
     }
     if task.output_type == "generate_until":
         fields["generation"] = to_json(asdict(task.generation))
+    if task.windows != Windows():
+        fields["windows"] = asdict(task.windows)
     if task.not_yet:
         written = {key: value for key, value in raw if key in KEPT_AS_WRITTEN and value is not None}
         fields["not_yet"] = {"fields": list(task.not_yet), "written": to_json(written)}

@@ -13,7 +13,7 @@ from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
 from lmtasks.task.metrics import metrics_of
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile
-from lmtasks.task.task import OUTPUT_OF_KIND, SPLITS, Kind, OutputType, Source, SplitName, Task, infer_kind
+from lmtasks.task.task import OUTPUT_OF_KIND, SPLITS, Kind, OutputType, Source, SplitName, Task, Windows, infer_kind
 from lmtasks.task.templates import Spec, Templates, Wording
 
 ONLY_SHOWN = ("task_alias", "about", "tags")
@@ -64,6 +64,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         shots=None if shot_rows else _shots_source(file, shots=shots, sources=sources, base=base),
         shot_rows=shot_rows,
         shot_order=_shot_order(file, shots),
+        windows=_windows(file, output_type=output_type),
         not_yet=(*_not_yet(file, shots), *metrics_not_yet, *generation_not_yet),
         tags=tuple(dict.fromkeys([*_listed(file.tag), *_listed(file.group)])),
         hash="",
@@ -189,6 +190,14 @@ def _shot_order(file: TaskFile, shots: ShotsFile) -> Literal["random", "first"]:
     if shots.sampler == "first_n":
         return "first"
     raise unknown(f"fewshot_config.sampler of task {file.task}", shots.sampler, ("default", "first_n"))
+
+
+def _windows(file: TaskFile, *, output_type: OutputType) -> Windows:
+    if file.windows is None:
+        return Windows()
+    if output_type != "loglikelihood_rolling":
+        raise UsageError(f"windows cut texts of rolling likelihoods; the output_type of {file.task} is {output_type}.")
+    return Windows(stride=file.windows.stride, concatenate=file.windows.concatenate)
 
 
 def _not_yet(file: TaskFile, shots: ShotsFile) -> tuple[str, ...]:

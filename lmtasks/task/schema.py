@@ -61,6 +61,14 @@ class FilterLine(BaseModel):
     filter: list[dict[str, object]]
 
 
+class WindowsFile(BaseModel):
+    """`windows`: how long texts are cut, for rolling likelihoods."""
+
+    model_config = STRICT
+    stride: int | None = Field(default=None, ge=1)
+    concatenate: bool = False
+
+
 class SourceFile(BaseModel):
     """One entry of `sources`: what is not given comes from the task's own data set, unless `path` names another."""
 
@@ -144,9 +152,15 @@ class TaskFile(BaseModel):
     no_answer: str = ""
     revision: Name | None = None
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
+    windows: WindowsFile | None = None
 
 
-NESTED: Mapping[str, type[BaseModel]] = {"sources": SourceFile, "fewshot_config": ShotsFile, "metrics": MetricWish}
+NESTED: Mapping[str, type[BaseModel]] = {
+    "sources": SourceFile,
+    "fewshot_config": ShotsFile,
+    "metrics": MetricWish,
+    "windows": WindowsFile,
+}
 KEYS = (*TaskFile.model_fields, "include")
 
 
