@@ -97,12 +97,10 @@ def _who_answers_what(
     """The tasks that each model answers, and why not the others; known before the first model is loaded.
 
     Raises:
-        UsageError: a model answers none of the tasks, or a task is not carried out yet.
+        UsageError: a model answers none of the tasks.
     """
     answered: dict[str, Sequence[Task]] = {}
     reasons: dict[tuple[str, str], str] = {}
-    for task in tasks:
-        task.require_supported()
     for chosen in models:
         solver = solver_before_loading(chosen, opening)
         why_not = {task.name: solver.why_not(task, way="auto") for task in tasks}

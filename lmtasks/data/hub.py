@@ -19,7 +19,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
-from lmtasks.task.task import Source
+from lmtasks.task.task import Reading, Source
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -62,14 +62,26 @@ def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None"
         return load_dataset_builder(
             source.path,
             source.name,
+            data_dir=source.data_dir,
             data_files=None if source.data_files is None else dict(source.data_files),
             revision=source.revision,
             token=options.token,
+            **reader_options(source.reading),
         )
     except RuntimeError as error:
         if not str(error).startswith(SCRIPT):
             raise
         return None
+
+
+def reader_options(reading: Reading | None) -> dict[str, object]:
+    """The options of a reader by their names in `datasets`."""
+    if reading is None:
+        return {}
+    names = None if reading.column_names is None else list(reading.column_names)
+    given = {"column_names": names, "delimiter": reading.delimiter, "field": reading.field}
+    header = {} if names is None else {"header": 0 if reading.header else None}
+    return {**{name: value for name, value in given.items() if value is not None}, **header}
 
 
 def _or_refuse_cache(builder: "DatasetBuilder", source: Source) -> tuple["DatasetBuilder", str]:
@@ -189,7 +201,8 @@ def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) 
         form = SUFFIXES.get(PurePosixPath(addresses[0]).suffix, form)
         splits[split] = tuple(Path(str(manager.download(address))) for address in addresses)
     where = ", ".join(address for split in splits for address in names_of(given[split]))
-    rows, _ = read_local(LocalSet(where=where, splits=splits, form=form), source.split, limit=limit)
+    local = LocalSet(where=where, splits=splits, form=form, reading=source.reading)
+    rows, _ = read_local(local, source.split, limit=limit)
     return rows, where
 
 

@@ -59,7 +59,8 @@ def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[R
         found = LazyRows(ParquetTable(files))
         return found if limit is None else found[:limit]
     for file in files:
-        rows += read_file(file, fallback=local.form, limit=None if limit is None else limit - len(rows))
+        left = None if limit is None else limit - len(rows)
+        rows += read_file(file, fallback=local.form, limit=left, reading=local.reading)
         if limit is not None and len(rows) >= limit:
             break
     return rows
