@@ -40,6 +40,7 @@ def command(
     seed: options.Seed = 1234,
     out: options.Out = None,
     no_samples: options.NoSamples = False,
+    cache: options.Cache = None,
     data_root: options.DataRoot = None,
     offline: options.Offline = False,
     token: options.Token = None,
@@ -47,6 +48,7 @@ def command(
 ) -> None:
     """Score models on tasks."""
     from lmtasks.evaluation.evaluate import EvalOptions
+    from lmtasks.suite.caching import cache_file
     from lmtasks.suite.lock import locked
 
     opening = Opening(
@@ -56,6 +58,7 @@ def command(
         threads=threads,
         rows_per_batch=options.batch_rows(batch_size),
         label_names=label_names(label_map),
+        cache=cache_file(cache),
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
     found = chosen_tasks(
@@ -155,6 +158,12 @@ def _print(
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()
         if result.truncated
+    ]
+    notes += [
+        f"{model}, {task}: {result.cached} answers were known from before (--cache off asks anew), so its seconds say "
+        "nothing about speed."
+        for (model, task), result in found.items()
+        if result.cached
     ]
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))

@@ -71,7 +71,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline's name; repeatable.",
+        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline (see `lmtasks list baselines`); repeatable.",
     ),
 ]
 Model = Annotated[
@@ -179,4 +179,12 @@ Seed = Annotated[
     int, typer.Option("--seed", metavar="NUMBER", parser=whole("--seed", at_least=0), help="Of everything drawn.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where results go.")]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="Where answers are kept, and not asked for again; or off. Default: a file in your cache folder.",
+    ),
+]
 NoSamples = Annotated[bool, typer.Option("--no-samples", help="Write no samples files.")]

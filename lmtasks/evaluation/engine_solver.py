@@ -112,6 +112,7 @@ class EngineSolver:
             examples=tuple(each.answered for each in finished),
             truncated=sum(each.truncated for each in finished),
             seconds=job.seconds,
+            cached=job.cached,
             decoding=job.asker.decoding,
         )
 

@@ -22,9 +22,9 @@ from lmtasks.evaluation.stream import CHUNK, Job, Stream
 from lmtasks.evaluation.tally import Tallied, Tally, merge
 from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
+from lmtasks.task.shots import ShotStream
 from lmtasks.task.task import Kind, Task
 
-ShotStream = Literal["ours", "lm-eval"]
 Draws = Literal["ours", "lm-eval"]
 SHOT_STREAMS: tuple[ShotStream, ...] = get_args(ShotStream)
 DRAWS: tuple[Draws, ...] = get_args(Draws)
@@ -76,6 +76,8 @@ class TaskResult:
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
     """(N, K) of each metric."""
+    cached: int = 0
+    """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -135,6 +137,7 @@ class _Scored:
     scorings: Sequence[Scoring]
     tally: Tally
     seconds: float = 0.0
+    cached: int = 0
     decoding: Json | None = None
     failure: LmtasksError | None = None
 
@@ -202,6 +205,7 @@ class _Run:
         ).run(jobs)
         for each, job in zip(scored, jobs, strict=True):
             each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.asker.decoding
+            each.cached = job.cached
         self.report(replace(told, done=mine))
 
     def _solve(self, scored: Sequence[_Scored]) -> None:
@@ -218,7 +222,7 @@ class _Run:
 
     def _gathered(self, each: _Scored, spooled: Spooled, found: list[TaskResult]) -> None:
         """The result of all processes together, in the first."""
-        part = _Part(tallied=None, seconds=each.seconds, failure=each.failure)
+        part = _Part(tallied=None, seconds=each.seconds, cached=each.cached, failure=each.failure)
         try:
             part = replace(part, tallied=each.tally.result() if each.failure is None else None)
         except LmtasksError as error:
@@ -231,6 +235,7 @@ class _Run:
             spooled.drop(each.task.name)
         if self.processes.first:
             each.failure, each.seconds = failure, max(other.seconds for other in parts)
+            each.cached = sum(other.cached for other in parts)
             tallied = [other.tallied for other in parts if other.tallied is not None]
             self._finish(each, lambda: self._result(each, merge(tallied)), found)
 
@@ -256,6 +261,7 @@ class _Run:
             data_fingerprint=opened.fingerprint,
             n=len(tallied.doc_ids),
             truncated=tallied.truncated,
+            cached=each.cached,
             metrics={
                 scoring.name: estimated(
                     scoring,
@@ -281,6 +287,7 @@ class _Part:
 
     tallied: Tallied | None
     seconds: float
+    cached: int
     failure: LmtasksError | None
 
 

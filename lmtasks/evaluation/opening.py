@@ -138,4 +138,4 @@ def _drawn(
         return ()
     from lmtasks.task.shots import lm_eval_shots
 
-    return lm_eval_shots(task, task.shot_rows or pool, rows, count)
+    return lm_eval_shots(task, pool=pool, rows=rows, count=count, seed=options.seed)

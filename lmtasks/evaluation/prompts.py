@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import open_rows
+from lmtasks.data.rows import fingerprint, open_rows
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.pending import Example
 from lmtasks.records import Row
+from lmtasks.task.hooks import shot_pool
 from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
 from lmtasks.task.task import Task
 
@@ -30,9 +30,14 @@ class Prompts:
         Raises:
             UsageError: the task does not fit the row, or too few worked examples are there.
         """
-        plain = self.asking.chat is None and self.asking.system is None
-        build = build_prompt if plain else partial(build_prompt, chat=self.asking.chat, system=self.asking.system)
-        return build(self.task, example.row, shots=self._shots(example), row_number=example.doc_id)
+        return build_prompt(
+            self.task,
+            example.row,
+            shots=self._shots(example),
+            row_number=example.doc_id,
+            chat=self.asking.chat,
+            system=self.asking.system,
+        )
 
     def _shots(self, example: Example) -> tuple[Row, ...]:
         if self.asking.drawn:
@@ -56,19 +61,19 @@ class Pool:
 
 
 def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
-    """The pool of a task; None where no worked example is asked for, or the task brings its own.
+    """The pool of a task; None where no worked example is asked for, or they stand in the task file.
 
     Raises:
         UsageError: there are no rows to draw from, or they cannot be read.
+        WorkError: the task's own code failed.
     """
-    if not count or task.shot_rows or (task.shots is None and task.shot_docs is None):
+    if not count or task.shot_rows:
         return None
-    if task.shots is None:
-        raise UsageError(f"task {task.name} names no rows to draw worked examples from; set num_fewshot to 0.")
-    opened = open_rows(task.shots, options=options)
-    rows: Sequence[Row] = list(opened.rows)
-    if task.shot_docs is not None:
-        from lmtasks.task.hooks import shot_pool
-
-        rows = shot_pool(task, rows)
-    return Pool(rows=rows, fingerprint=opened.fingerprint)
+    opened = None if task.shots is None else open_rows(task.shots, options=options)
+    rows = shot_pool(task, list(opened.rows) if opened else ())
+    if not rows:
+        raise UsageError(
+            f"task {task.name} has no rows for worked examples; name a fewshot_split or fewshot_config.samples, or ask "
+            "with --num-fewshot 0."
+        )
+    return Pool(rows=rows, fingerprint=opened.fingerprint if opened else fingerprint(rows))

@@ -46,6 +46,8 @@ class Solved:
     """Examples of which something was cut off to fit the model."""
     seconds: float
     """For answering, with the model loaded and the data ready."""
+    cached: int = 0
+    """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     decoding: Json | None = None
     """Settings of generation, where texts were generated."""
 

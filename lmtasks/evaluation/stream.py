@@ -39,6 +39,8 @@ class Job:
     """Is handed the answers, in the order of the examples."""
     seconds: float = 0.0
     """Spent on it: making its requests, and its share of the engine's time by tokens."""
+    cached: int = 0
+    """Its requests whose answers were known before."""
     failure: LmtasksError | None = None
 
 
@@ -141,26 +143,38 @@ class Stream:
             [pending.score for pending in pendings],
             lambda requests: engine.score(requests, on_progress=ticking.part(len(requests))),
         )
+        self._count_known([(job, len(pending.score)) for job, pending in waiting])
         self._share(waiting, ticking, lambda p: sum(len(r.context_ids) + len(r.target_ids) for r in p.score))
         generated = _together(
             [pending.generate for pending in pendings],
             lambda requests: engine.generate(requests, on_progress=ticking.part(len(requests))),
         )
+        self._count_known([(job, len(pending.generate)) for job, pending in waiting])
         self._share(
             waiting, ticking, lambda p: sum(len(r.prompt_ids) + r.settings.max_new_tokens for r in p.generate)
         )
-        logits = self._predicted(pendings, ticking)
+        logits = self._predicted(waiting, ticking)
         self._share(waiting, ticking, lambda p: sum(len(row.ids) for row in p.predict))
         return [
             Replies(scored=one, generated=two, logits=three)
             for one, two, three in zip(scored, generated, logits, strict=True)
         ]
 
-    def _predicted(self, pendings: Sequence[Pending], ticking: "_Ticking") -> list[Sequence[Floats32]]:
+    def _count_known(self, counts: Sequence[tuple[Job, int]]) -> None:
+        """Which requests of the last call the engine had answers to before, job by job."""
+        if not sum(count for _, count in counts):
+            return
+        known = iter(self.engine.cached)
+        for job, count in counts:
+            job.cached += sum(islice(known, count))
+
+    def _predicted(self, waiting: Sequence[tuple[Job, Pending]], ticking: "_Ticking") -> list[Sequence[Floats32]]:
+        pendings = [pending for _, pending in waiting]
         found: list[Sequence[Floats32]] = [()] * len(pendings)
         for head in dict.fromkeys(pending.head for pending in pendings if pending.predict):
             places = [place for place, pending in enumerate(pendings) if pending.predict and pending.head == head]
             logits = _together([pendings[place].predict for place in places], self._asks(head, ticking))
+            self._count_known([(waiting[place][0], len(pendings[place].predict)) for place in places])
             for place, each in zip(places, logits, strict=True):
                 found[place] = each
         return found

@@ -115,6 +115,7 @@ def task_record(result: TaskResult) -> Json:
         "seconds": round(result.seconds, 3),
         "seconds_total": round(result.seconds_total, 3),
         "truncated": result.truncated,
+        "cached": result.cached,
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
     }

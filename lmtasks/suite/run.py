@@ -15,6 +15,7 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.solver import Solver
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
+from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json, write_json
 from lmtasks.suite.lock import locked
@@ -34,6 +35,8 @@ class RunOptions:
     threads: int | None = None
     """For variants that set none; None: all cores that this process may use."""
     samples: bool = True
+    cache: Path | None = None
+    """The file in which answers are kept; None: they are not. What is timed never sees it."""
     command: str = ""
     """The command that repeats the run, for the report."""
 
@@ -174,14 +177,17 @@ class _Runner:
         return self._model_cells(variant, ref, cells, weights)
 
     def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[_Cell], weights: str) -> Iterator[_Scored]:
-        with open_engine(
-            ref,
-            runtime=variant.runtime,
-            device=variant.device,
-            precision=variant.precision,
-            threads=self._threads(variant),
-        ) as engine:
-            solver = EngineSolver(engine)
+        with (
+            open_engine(
+                ref,
+                runtime=variant.runtime,
+                device=variant.device,
+                precision=variant.precision,
+                threads=self._threads(variant),
+            ) as engine,
+            remembering(engine, folder=ref, cache=self.options.cache) as answers,
+        ):
+            solver = EngineSolver(answers)
             for cell in cells:
                 if self._is_finished(cell, weights):
                     yield cell, "found", ""
@@ -259,6 +265,7 @@ class _Runner:
                 "seconds": round(result.seconds, 3),
                 "seconds_total": round(result.seconds_total, 3),
                 "truncated": result.truncated,
+                "cached": result.cached,
                 "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
             }
             record["recipes"] = dict(result.recipes)
