@@ -7,7 +7,6 @@ intervals come from those alone, and so do paired comparisons later.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Literal, get_args
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import LmtasksError, UsageError, WorkError
@@ -20,14 +19,10 @@ from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.solver import AskedWay, Report, Solver
 from lmtasks.evaluation.stream import CHUNK, Job, Stream
 from lmtasks.evaluation.tally import Tallied, Tally, merge
-from lmtasks.metric import estimate
+from lmtasks.metric import Draws, estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
 from lmtasks.task.shots import ShotStream
-from lmtasks.task.task import Kind, Task
-
-Draws = Literal["ours", "lm-eval"]
-SHOT_STREAMS: tuple[ShotStream, ...] = get_args(ShotStream)
-DRAWS: tuple[Draws, ...] = get_args(Draws)
+from lmtasks.task.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +41,10 @@ class EvalOptions:
     seed: int = 1234
     """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
     way: AskedWay = "auto"
-    resamples: int = 1000
-    """Of the bootstrap, for metrics whose standard error has no closed form."""
+    resamples: int | None = None
+    """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
     draws: Draws = "ours"
-    """lm-eval: the bootstrap draws what lm-evaluation-harness draws."""
+    """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +53,6 @@ class TaskResult:
 
     task: str
     alias: str
-    kind: Kind
-    language: str
     task_hash: str
     data_fingerprint: str
     n: int
@@ -237,7 +230,7 @@ class _Run:
             each.failure, each.seconds = failure, max(other.seconds for other in parts)
             each.cached = sum(other.cached for other in parts)
             tallied = [other.tallied for other in parts if other.tallied is not None]
-            self._finish(each, lambda: self._result(each, merge(tallied)), found)
+            self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.scorings)), found)
 
     def _finish(self, each: _Scored, make: Callable[[], TaskResult], found: list[TaskResult]) -> None:
         if each.failure is None:
@@ -255,20 +248,18 @@ class _Run:
         return TaskResult(
             task=task.name,
             alias=task.alias,
-            kind=task.kind,
-            language=task.language,
             task_hash=task.hash,
             data_fingerprint=opened.fingerprint,
             n=len(tallied.doc_ids),
             truncated=tallied.truncated,
             cached=each.cached,
             metrics={
-                scoring.name: estimated(
-                    scoring,
+                scoring.name: estimate(
+                    scoring.metric,
                     tallied.statistics[scoring.name],
-                    clusters=tallied.clusters,
                     resamples=self.options.resamples,
                     seed=self.options.seed,
+                    clusters=tallied.clusters,
                     draws=self.options.draws,
                 )
                 for scoring in each.scorings
@@ -289,21 +280,6 @@ class _Part:
     seconds: float
     cached: int
     failure: LmtasksError | None
-
-
-def estimated(
-    scoring: Scoring,
-    statistics: Floats,
-    *,
-    clusters: Sequence[str] | None,
-    resamples: int,
-    seed: int,
-    draws: Draws,
-) -> Estimate:
-    """A metric's value with its uncertainty; examples of one cluster are drawn together."""
-    if clusters is None and draws == "ours":
-        return estimate(scoring.metric, statistics, resamples=resamples, seed=seed)
-    return estimate(scoring.metric, statistics, resamples=resamples, seed=seed, clusters=clusters, draws=draws)
 
 
 def _stage(scored: Sequence[_Scored]) -> str:

@@ -1,6 +1,6 @@
 """Generated texts become answers: white space, filters, the word for "no answer", and the task's own code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lmtasks.evaluation.made import with_made
@@ -8,6 +8,7 @@ from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.evaluation.pending import Example
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.records import Outcome, Row, Text
+from lmtasks.task.filters import filter_answers
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import FilterPipeline, Task
 
@@ -50,8 +51,7 @@ def with_filters(
     """An answer with what the task's filters make of the texts; as it is, where there are none."""
     text = answered.outcome
     if not isinstance(text, Text) or not task.filters:
-        handed: Mapping[str, object] = {"": texts[0]}
-        return with_made(answered, task, example=example, results={"": list(handed.values())})
+        return with_made(answered, task, example=example, results={"": [texts[0]]})
     scored: dict[str, Outcome] = {}
     left: dict[str, object] = {}
     results: dict[str, Sequence[object]] = {}
@@ -59,7 +59,8 @@ def with_filters(
         answers, handed_on = run_filter(pipeline, texts, example.row)
         first = answers[0] if answers else ""
         scored[name] = replace(text, prediction=prediction(task, first, trained=trained))
-        left[pipeline.name] = answers[0] if len(answers) == 1 else answers
+        kept = [prediction(task, answer, trained=trained) for answer in answers]
+        left[pipeline.name] = kept[0] if len(kept) == 1 else kept
         results[name] = [handed_on]
     first_outcome = next(iter(scored.values()))
     answer = first_outcome.prediction if isinstance(first_outcome, Text) else answered.answer
@@ -69,11 +70,8 @@ def with_filters(
 
 def run_filter(pipeline: FilterPipeline, texts: Sequence[str], row: Row) -> tuple[list[str], object]:
     """What a filter leaves of the answers to one request, as texts; and as the task's own code is handed it."""
-    from lmtasks.task.filters import apply_filters, filter_answers
-
-    (answers,) = apply_filters(pipeline, [list(texts)], [row])
-    (handed,) = filter_answers(pipeline, [list(texts)], [row])
-    return answers, handed.handed
+    (found,) = filter_answers(pipeline, [texts], [row])
+    return ["" if answer is None else str(answer) for answer in found.answers], found.handed
 
 
 def prediction(task: Task, text: str, *, trained: bool) -> str:

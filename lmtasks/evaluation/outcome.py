@@ -86,7 +86,7 @@ def recipe(task: Task, way: Way, use: MetricUse) -> Json:
     found: dict[str, object] = {
         "task": task.name,
         "name": use.name,
-        "takes": _takes(task, way, use),
+        "takes": _takes(task, way),
         "language": task.language,
         "labels": list(task.labels) if task.kind == "classification" else [],
         "options": dict(use.options),
@@ -105,10 +105,10 @@ def remake_metric(made_from: Json) -> Metric:
         UsageError: it is unknown, does not fit its outcomes or its options; or it is code of a task file.
     """
     aggregation = made_from.get("aggregation")
-    if isinstance(aggregation, Mapping):
+    if isinstance(aggregation, Mapping) or made_from.get("function") is not None:
         raise UsageError(
-            f"the metric {made_from['name']} of task {made_from['task']} is aggregated by code of its task file, which "
-            "results do not hold; give the task file with --tasks."
+            f"the metric {made_from['name']} of task {made_from['task']} is code of its task file, which results do "
+            "not hold; give the task file with --tasks."
         )
     labels, options = made_from["labels"], made_from["options"]
     return _make(
@@ -135,7 +135,7 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
     return _make(
         use.name,
         task=task.name,
-        takes=_takes(task, way, use),
+        takes=_takes(task, way),
         language=task.language,
         labels=task.labels if task.kind == "classification" else (),
         use=use,
@@ -178,8 +178,6 @@ def _make(
     name: str, *, task: str, takes: OutcomeKind | None, language: str, labels: tuple[str, ...], use: MetricUse
 ) -> Metric:
     try:
-        if takes != "made":
-            return make_metric(name, takes=takes, language=language, labels=labels, options=use.options)
         return make_metric(
             name,
             takes=takes,
@@ -187,16 +185,16 @@ def _make(
             labels=labels,
             options=use.options,
             aggregation=use.aggregation.load() if isinstance(use.aggregation, FunctionRef) else use.aggregation,
+            function=None if use.function is None else use.function.load(),
             higher_is_better=use.higher_is_better,
         )
     except UsageError as error:
         raise UsageError(f"task {task}: {error}") from error
 
 
-def _takes(task: Task, way: Way, use: MetricUse) -> OutcomeKind:
-    """The task's own code makes the values of all its metrics (`process_results`), or of one."""
-    own = task.process_results is not None or use.function is not None
-    return "made" if own else outcome_kind(task.kind, way)
+def _takes(task: Task, way: Way) -> OutcomeKind:
+    """With `process_results` the task's own code makes the values of all metrics."""
+    return "made" if task.process_results is not None else outcome_kind(task.kind, way)
 
 
 def _told(value: str | FunctionRef) -> object:

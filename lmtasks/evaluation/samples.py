@@ -4,7 +4,7 @@
      "metrics": {"acc": 1.0}, "hash": "...", "outcome": {"kind": "choice", "gold": [0], ...}}
 
 `raw` is what came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
-choices, one log-probability. `filtered` stands where a task has filters. `hash` is that of doc, prompt and target.
+choices, one log-probability. `filtered` stands where a task has filters, `made` where its own code made values. `hash` is that of doc, prompt and target.
 """
 
 import hashlib
@@ -136,6 +136,8 @@ def sample_of(finished: Finished, values: Mapping[str, float]) -> Json:
     }
     if answered.filtered:
         sample["filtered"] = plain(answered.filtered)
+    if answered.made:
+        sample["made"] = {name: plain(made.values) for name, made in answered.made.items()}
     return sample
 
 

@@ -9,10 +9,12 @@ from itertools import chain
 
 import numpy as np
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
 from lmtasks.evaluation.scoring import Scoring
+from lmtasks.metric import Metric
+from lmtasks.metric.base import concatenate
 from lmtasks.records import Floats, Ints, Row
 
 
@@ -85,7 +87,7 @@ class Tally:
         return Tallied(
             doc_ids=np.concatenate([np.zeros(0, dtype=np.int64), *self._doc_ids]),
             statistics={
-                scoring.name: _joined(self._statistics.get(scoring.name, []), what=f"{self.task}, {scoring.name}")
+                scoring.name: _joined(scoring.metric, self._statistics.get(scoring.name, []))
                 for scoring in self.scorings
             },
             clusters=tuple(self._clusters) if self.cluster is not None else None,
@@ -93,33 +95,25 @@ class Tally:
         )
 
 
-def merge(parts: Sequence[Tallied]) -> Tallied:
+def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
     """The tallies of several processes as that of one would be: in the order of the examples."""
     doc_ids = np.concatenate([part.doc_ids for part in parts])
     order = np.argsort(doc_ids, kind="stable")
     clusters = list(chain.from_iterable(part.clusters or () for part in parts))
-    filled = [part for part in parts if len(part.doc_ids)] or list(parts[:1])
+    filled = [part for part in parts if len(part.doc_ids)]
     return Tallied(
         doc_ids=doc_ids[order],
         statistics={
-            name: _joined([part.statistics[name] for part in filled], what=name)[order]
-            for name in parts[0].statistics
+            scoring.name: _joined(scoring.metric, [part.statistics[scoring.name] for part in filled])[order]
+            for scoring in scorings
         },
         clusters=None if parts[0].clusters is None else tuple(clusters[place] for place in order.tolist()),
         truncated=sum(part.truncated for part in parts),
     )
 
 
-def _joined(tables: Sequence[Floats], *, what: str) -> Floats:
-    if not tables:
-        return np.zeros((0, 0))
-    widths = {table.shape[1] for table in tables}
-    if len(widths) > 1:
-        raise WorkError(
-            f"{what}: the rows have different numbers of classes ({', '.join(map(str, sorted(widths)))} columns of "
-            "counts); name the task's labels."
-        )
-    return np.concatenate(tables)
+def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:
+    return concatenate(metric, tables) if tables else np.zeros((0, 0))
 
 
 def _cluster(row: Row, column: str, *, task: str) -> str:
