@@ -2,7 +2,7 @@
 
 `TemplateLM._encode_pair`, `HFLM.tok_encode`: white space at the end of the context moves to the target. For a causal
 model both are encoded together, and the target is what stands behind as many tokens as the context alone has. For an
-encoder-decoder each is encoded by itself, and no end token is scored. Nothing is cut here: the engine cuts, and says so.
+encoder-decoder each is encoded by itself, and no end token is scored. Nothing is cut here: the engine cuts, and says.
 
 Training encodes by `continuation_row`, which never lets a token reach over the joint: what is learned must be what a
 generating model sees. Scoring must give the harness' numbers.

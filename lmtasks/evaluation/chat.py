@@ -39,7 +39,7 @@ def chat_use(folder: Path, *, template: str | None, system: str | None, multitur
     """What the options mean for the model in `folder`; None where there is neither template nor instruction.
 
     Args:
-        template: the name of a template, an empty text for the one that it has; None: no chat.
+        template: the name of a template; `default` for the one that it has; None: no chat.
 
     Raises:
         UsageError: the model has no such template, or worked examples are to be turns of no chat.
@@ -57,7 +57,7 @@ def chat_use(folder: Path, *, template: str | None, system: str | None, multitur
     return ChatUse(
         chat=Chat(apply=renderer(text, special=special, where=str(folder)), multiturn=multiturn, system=system),
         conditions={
-            "template": template or DEFAULT,
+            "template": template,
             "template_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
             "fewshot_as_multiturn": multiturn,
             "system_instruction": system,
@@ -77,13 +77,11 @@ def find_template(folder: Path, *, name: str) -> str:
             f"{folder} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); leave "
             "--apply-chat-template out."
         )
-    if name:
-        if name not in found:
-            raise unknown(f"chat template of {folder}", name, found)
-        return found[name]
-    if DEFAULT in found or len(found) == 1:
-        return found.get(DEFAULT, next(iter(found.values())))
-    raise UsageError(f"{folder} has several chat templates; name one: {', '.join(sorted(found))}.")
+    if name == DEFAULT and len(found) == 1:
+        return next(iter(found.values()))
+    if name not in found:
+        raise unknown(f"chat template of {folder}", name, found)
+    return found[name]
 
 
 def renderer(text: str, *, special: Mapping[str, str], where: str) -> "Callable[[Sequence[Message], bool], str]":
@@ -109,9 +107,7 @@ def renderer(text: str, *, special: Mapping[str, str], where: str) -> "Callable[
     return render
 
 
-def _rendered(
-    template: "Template", messages: "Sequence[Message]", *, begins: bool, special: Mapping[str, str]
-) -> str:
+def _rendered(template: "Template", messages: "Sequence[Message]", *, begins: bool, special: Mapping[str, str]) -> str:
     rendered = template.render(messages=list(messages), add_generation_prompt=begins, **special)
     if begins or not messages:
         return rendered
@@ -162,7 +158,7 @@ def _templates(folder: Path) -> dict[str, str]:
 
 def _special_tokens(folder: Path) -> dict[str, str]:
     """`bos_token` and the others that templates may name."""
-    found = {}
+    found: dict[str, str] = {}
     for name, value in _config(folder).items():
         if name.endswith("_token") and name.count("_") == 1:
             text = value.get("content") if isinstance(value, Mapping) else value

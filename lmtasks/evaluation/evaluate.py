@@ -6,6 +6,7 @@ intervals come from those alone, and so do paired comparisons later.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 
 from lmtasks.data.options import DataOptions
@@ -57,8 +58,8 @@ class TaskResult:
     data_fingerprint: str
     n: int
     seconds: float
-    """For making and answering its requests, with the model loaded and the data opened, without bootstrap. Where several
-    tasks were answered together: its share by tokens."""
+    """For making and answering its requests, with the model loaded and the data opened, without bootstrap. Of tasks that
+    were answered together: its share by tokens."""
     seconds_total: float
     truncated: int
     """Examples of which something was cut off to fit the model."""
@@ -160,7 +161,7 @@ class _Run:
         found: list[TaskResult] = []
         for each in scored:
             if alone:
-                self._finish(each, lambda each=each: self._result(each, each.tally.result()), found)
+                self._finish(each, partial(self._alone, each), found)
             else:
                 self._gathered(each, spooled, found)
         return found
@@ -205,9 +206,7 @@ class _Run:
         """Baselines: each task whole."""
         for each in scored:
             try:
-                solved = self.solver.solve(
-                    each.task, each.opened.data, asking=each.opened.asking, report=self.report
-                )
+                solved = self.solver.solve(each.task, each.opened.data, asking=each.opened.asking, report=self.report)
                 each.tally.take(each.opened.finished(solved))
                 each.seconds, each.decoding = solved.seconds, solved.decoding
             except LmtasksError as error:
@@ -231,6 +230,9 @@ class _Run:
             each.cached = sum(other.cached for other in parts)
             tallied = [other.tallied for other in parts if other.tallied is not None]
             self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.scorings)), found)
+
+    def _alone(self, each: _Scored) -> TaskResult:
+        return self._result(each, each.tally.result())
 
     def _finish(self, each: _Scored, make: Callable[[], TaskResult], found: list[TaskResult]) -> None:
         if each.failure is None:

@@ -45,9 +45,7 @@ def filtered_text(
     return with_filters(task, answered, example=example, texts=texts, trained=trained)
 
 
-def with_filters(
-    task: Task, answered: Answered, *, example: Example, texts: Sequence[str], trained: bool
-) -> Answered:
+def with_filters(task: Task, answered: Answered, *, example: Example, texts: Sequence[str], trained: bool) -> Answered:
     """An answer with what the task's filters make of the texts; as it is, where there are none."""
     text = answered.outcome
     if not isinstance(text, Text) or not task.filters:

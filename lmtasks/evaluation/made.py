@@ -10,9 +10,7 @@ from lmtasks.task.hooks import call_process_results
 from lmtasks.task.task import Task
 
 
-def with_made(
-    answered: Answered, task: Task, *, example: Example, results: Mapping[str, Sequence[object]]
-) -> Answered:
+def with_made(answered: Answered, task: Task, *, example: Example, results: Mapping[str, Sequence[object]]) -> Answered:
     """The answer with the values that the task's own code makes of it; as it is, where there is no such code.
 
     Args:

@@ -95,6 +95,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "num_fewshot": shots,
         "fewshot_stream": options.shot_stream if shots else None,
         "chat": chat.conditions if chat else None,
+        "cluster": task.cluster,
         "limit": options.limit,
         "seed": options.seed,
     }

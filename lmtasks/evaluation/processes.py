@@ -102,7 +102,7 @@ class Spooled:
     def add(self, task: str, samples: Sequence[Json]) -> None:
         """Write more."""
         if task not in self._files:
-            self._files[task] = TemporaryFile("w+", encoding="utf-8", errors="surrogatepass")
+            self._files[task] = TemporaryFile("w+", encoding="utf-8", errors="surrogatepass")  # noqa: SIM115  # until `drop`
         self._files[task].writelines(line_of(sample) for sample in samples)
 
     def drop(self, task: str) -> None:

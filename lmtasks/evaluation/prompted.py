@@ -139,8 +139,7 @@ class LikelihoodAsker:
         prompts = [self._asked.prompts.of(example) for example in examples]
         pairs = self._asked.pairs([(prompt.context, prompt.delimiter + prompt.target) for prompt in prompts])
         return [
-            self._pending(example, prompt, pair)
-            for example, prompt, pair in zip(examples, prompts, pairs, strict=True)
+            self._pending(example, prompt, pair) for example, prompt, pair in zip(examples, prompts, pairs, strict=True)
         ]
 
     def end(self) -> Sequence[Pending]:

@@ -41,9 +41,7 @@ class RollingAsker:
         """One request a window."""
         texts = [scored_text(self._task, example.row) for example in examples]
         encoded = encode_texts(texts, tokenizer=self._engine.tokenizer)
-        return [
-            self._pending(example, text, ids) for example, text, ids in zip(examples, texts, encoded, strict=True)
-        ]
+        return [self._pending(example, text, ids) for example, text, ids in zip(examples, texts, encoded, strict=True)]
 
     def end(self) -> Sequence[Pending]:
         """Nothing waits."""
@@ -156,9 +154,7 @@ class JoinedAsker:
         ]
 
     def _pendings(self, windows: Sequence[ContinuationRow], *, example: Example) -> list[Pending]:
-        return [
-            Pending(doc_id=example.doc_id, score=[_request(window)], finish=self._finish) for window in windows
-        ]
+        return [Pending(doc_id=example.doc_id, score=[_request(window)], finish=self._finish) for window in windows]
 
     def _finish(self, replies: Replies) -> Sequence[Finished]:
         """Give each token to the row that it is of; windows come in their order."""

@@ -43,7 +43,7 @@ def scorings_for(task: Task, way: Way) -> tuple[Scoring, ...]:
             name=f"{use.name},{name}" if name not in ("", DEFAULT_FILTER) else use.name,
             filter_name=name,
             metric=metric_for(task, way, use),
-            recipe=recipe(task, way, use),
+            recipe={**recipe(task, way, use), **({"filter": name} if name else {})},
         )
         for name in filter_names(task)
         for use in task.metrics

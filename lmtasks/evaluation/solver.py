@@ -28,7 +28,7 @@ class Asking:
     shot_pool: Sequence[Row] = ()
     """Where they are drawn from."""
     drawn: Sequence[tuple[Row, ...]] = ()
-    """Worked examples that are drawn already, those of each row of the split; empty: a row's are drawn when it is asked."""
+    """Worked examples that are drawn already, for each row of the split; empty: a row's are drawn when it is asked."""
     chat: "Chat | None" = None
     """The model's chat template; the system instruction stands in it."""
     system: str | None = None

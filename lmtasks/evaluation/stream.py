@@ -150,9 +150,7 @@ class Stream:
             lambda requests: engine.generate(requests, on_progress=ticking.part(len(requests))),
         )
         self._count_known([(job, len(pending.generate)) for job, pending in waiting])
-        self._share(
-            waiting, ticking, lambda p: sum(len(r.prompt_ids) + r.settings.max_new_tokens for r in p.generate)
-        )
+        self._share(waiting, ticking, lambda p: sum(len(r.prompt_ids) + r.settings.max_new_tokens for r in p.generate))
         logits = self._predicted(waiting, ticking)
         self._share(waiting, ticking, lambda p: sum(len(row.ids) for row in p.predict))
         return [

@@ -67,9 +67,7 @@ class Tally:
         if self.cluster is not None:
             self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
         self._truncated += sum(each.truncated for each in finished)
-        values = {
-            scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings
-        }
+        values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
         self.samples.add(
             self.task,
             [

@@ -216,7 +216,7 @@ def _statistics_lines(results: Sequence[TaskResult]) -> Iterator[str]:
         kept = {"data_fingerprint": result.data_fingerprint, "recipes": result.recipes}
         yield f'{"," if number else ""}{json.dumps(result.task)}:{line_of(kept).rstrip()[:-1]},"statistics":{{'
         for place, (name, table) in enumerate(result.statistics.items()):
-            yield f'{"," if place else ""}{json.dumps(name)}:['
+            yield f"{',' if place else ''}{json.dumps(name)}:["
             for start in range(0, len(table), ROWS_AT_ONCE):
                 yield ("," if start else "") + line_of_rows(table[start : start + ROWS_AT_ONCE])
             yield "]"
