@@ -10,7 +10,7 @@ Unweighted (macro), the tasks being independent:
 
 >>> total = aggregate([0.5, 0.8], stderrs=[0.05, 0.02], sizes=[100, 300], weight_by_size=True)
 >>> round(total.value, 4), round(total.stderr or 0, 6)
-(0.725, 0.019486)
+(0.725, 0.019515)
 """
 
 from collections.abc import Sequence
