@@ -16,6 +16,7 @@ from lmtasks.data.hub_cache import cached_builder, cached_files
 from lmtasks.data.local import read_local, split_parts
 from lmtasks.data.mirror import SHARD, LocalSet, names_of
 from lmtasks.data.options import DataOptions
+from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
 from lmtasks.task.task import Reading, Source
@@ -110,9 +111,9 @@ def _read_builder(builder: "DatasetBuilder", source: Source, *, limit: int | Non
     return _prepared(builder, source, limit=limit), where
 
 
-def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> list[Row]:
-    dataset = builder.as_dataset(split=source.split)
-    return [dict(row) for row in (dataset if limit is None else dataset.take(limit))]
+def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> Sequence[Row]:
+    rows = LazyRows(HubTable(builder.as_dataset(split=source.split)))
+    return rows if limit is None else rows[:limit]
 
 
 def _read_cached(source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:

@@ -1,6 +1,5 @@
 """A plan carried out, cell by cell. A killed run goes on where it was: what is finished stands in its own file."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
 from lmtasks.suite.caching import remembering
@@ -210,6 +210,16 @@ class _Runner:
             self._write(cell, model, runtime, status="not-applicable", reason=reason)
             return cell, "not-applicable", reason
         try:
+            result = self._evaluated(cell, solver)
+        except LmtasksError as error:
+            return self._fail(cell, str(error), model=model, runtime=runtime)
+        self._write(cell, model, runtime, status="done", result=result)
+        return cell, "done", ""
+
+    def _evaluated(self, cell: _Cell, solver: Solver) -> TaskResult:
+        """The scores of one cell; its samples stand in their file then."""
+        file = self.folder.samples(cell.id)
+        with sample_files(file.parent, name=lambda task: file.name) as samples:
             (result,) = evaluate(
                 solver=solver,
                 tasks=[cell.task],
@@ -220,13 +230,11 @@ class _Runner:
                     seed=cell.seed,
                 ),
                 on_progress=self.report,
-                keep_samples=self.options.samples,
+                keep_samples=False,
+                samples=samples if self.options.samples else None,
             )
-        except LmtasksError as error:
-            return self._fail(cell, str(error), model=model, runtime=runtime)
-        self._write_samples(cell, result)
-        self._write(cell, model, runtime, status="done", result=result)
-        return cell, "done", ""
+            samples.rename()
+        return result
 
     def _fail(
         self, cell: _Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
@@ -271,19 +279,6 @@ class _Runner:
             record["recipes"] = dict(result.recipes)
             record["statistics"] = {name: values.tolist() for name, values in result.statistics.items()}
         write_json(self.folder.cell(cell.id), record)
-
-    def _write_samples(self, cell: _Cell, result: TaskResult) -> None:
-        if not self.options.samples:
-            return
-        file = self.folder.samples(cell.id)
-        aside = file.with_name(f"{file.name}.part")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(
-            "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in result.samples),
-            encoding="utf-8",
-            errors="surrogatepass",
-        )
-        aside.replace(file)
 
     def _is_finished(self, cell: _Cell, weights: str) -> bool:
         """Is the cell stored, for this very task and these very weights? A failed one is tried again."""

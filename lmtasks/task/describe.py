@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import FilterStep, Generation, MetricUse, Source, Task
+from lmtasks.task.task import FilterStep, Generation, MetricUse, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
 ADDED = ("min_p", "length_penalty", "seed")
@@ -61,6 +61,8 @@ def describe(task: Task) -> dict[str, object]:
         fields["repeats"] = task.repeats
     if task.cluster is not None:
         fields["cluster"] = task.cluster
+    if task.windows != Windows():
+        fields["windows"] = asdict(task.windows)
     return fields
 
 

@@ -25,6 +25,7 @@ from lmtasks.task.task import (
     Source,
     SplitName,
     Task,
+    Windows,
     infer_kind,
 )
 from lmtasks.task.templates import Spec, Templates, Wording
@@ -88,6 +89,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         filters=filters,
         repeats=file.repeats,
         cluster=file.cluster,
+        windows=_windows(file, output_type=output_type),
         tags=tuple(dict.fromkeys([*_listed(file.tag), *_listed(file.group)])),
         hash="",
         file=path,
@@ -182,6 +184,14 @@ def _shot_order(file: TaskFile, shots: ShotsFile) -> Literal["random", "first"]:
     if shots.sampler == "first_n":
         return "first"
     raise unknown(f"fewshot_config.sampler of task {file.task}", shots.sampler, ("default", "first_n"))
+
+
+def _windows(file: TaskFile, *, output_type: OutputType) -> Windows:
+    if file.windows is None:
+        return Windows()
+    if output_type != "loglikelihood_rolling":
+        raise UsageError(f"windows cut texts of rolling likelihoods; the output_type of {file.task} is {output_type}.")
+    return Windows(stride=file.windows.stride, concatenate=file.windows.concatenate)
 
 
 def _filters(file: TaskFile, *, output_type: OutputType) -> tuple[FilterPipeline, ...]:

@@ -68,6 +68,14 @@ class FilterLine(BaseModel):
     filter: list[FilterStepLine]
 
 
+class WindowsFile(BaseModel):
+    """`windows`: how long texts are cut, for rolling likelihoods."""
+
+    model_config = STRICT
+    stride: int | None = Field(default=None, ge=1)
+    concatenate: bool = False
+
+
 class SourceFile(BaseModel):
     """One entry of `sources`: what is not given comes from the task's own data set, unless `path` names another."""
 
@@ -152,6 +160,7 @@ class TaskFile(BaseModel):
     cluster: str | None = None
     revision: Name | None = None
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
+    windows: WindowsFile | None = None
 
 
 NESTED: Mapping[str, type[BaseModel]] = {
@@ -159,6 +168,7 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "fewshot_config": ShotsFile,
     "metrics": MetricWish,
     "filter_list": FilterLine,
+    "windows": WindowsFile,
 }
 TOLD_FIRST: Mapping[str, int] = {"value_error": 0, "extra_forbidden": 1}
 """Of several faults: our own sentences, then a misspelt key, which may be why another one is missing."""

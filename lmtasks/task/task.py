@@ -148,6 +148,17 @@ class Generation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How a text that is longer than the model is cut, where a task wants it otherwise than lm-evaluation-harness."""
+
+    stride: int | None = None
+    """Tokens that each window after the first predicts; all that it reads besides is context. None: as many as the
+    model takes, so that a window has one token of context."""
+    concatenate: bool = False
+    """Score the rows as one text, a blank line between them; each row still has its own numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One task, checked. `test` in `sources` is the split that is scored, whatever its name in the data set."""
 
@@ -199,6 +210,8 @@ class Task:
     """How often each request is asked."""
     cluster: str | None = None
     """The column whose equal values belong together (a passage with several questions): standard errors count it."""
+    windows: Windows = Windows()
+    """Of rolling likelihoods."""
     tags: tuple[str, ...] = ()
     hash: str
     """sha256 over `fields` without what is only shown to people, 16 hex digits."""

@@ -43,7 +43,8 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     lines = (out / "samples-translation.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
     assert "在这里" in lines[0]
-    assert list(json.loads(lines[0])) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash"]
+    held = ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash", "outcome"]
+    assert list(json.loads(lines[0])) == held
     assert not list(out.glob("*.part"))
 
 
