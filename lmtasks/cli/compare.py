@@ -105,9 +105,11 @@ def _print(compared: Compared) -> None:
         print(f"not compared: {reason}")
     count = len(compared.comparisons)
     print(
-        "\nThe difference is this minus base, in points (perplexities and bits as they are). p (Holm) counts all "
-        f"{count} comparisons together; verdicts go by it (below {SURE}). could show: the smallest difference that as "
-        "many examples would show four times in five. effect: Cohen's h of shares, d_z of other means."
+        f"""
+difference   this minus base, in points (perplexities and bits as they are)
+p (Holm)     counts all {count} comparisons together; verdicts go by it (below {SURE})
+effect       Cohen's h of shares, d_z of other means
+could show   the smallest difference that as many examples would show four times in five"""
     )
 
 
