@@ -71,7 +71,7 @@ class _Chunk:
     def _by_sums(self, drawn: Ints) -> Floats:
         sums = np.tile(self.statistics[0] * len(self.codes), (len(drawn), 1))
         for place, column in self.columns.items():
-            # clip: nothing is out of bounds, so nothing is looked up twice to make sure. The product with ones is a sum.
+            # clip: nothing is out of bounds, so nothing need be looked up twice. The product with ones is a sum.
             sums[:, place] = column.take(drawn, mode="clip") @ self.ones
         return self.formula.aggregate(sums)
 
