@@ -100,7 +100,7 @@ def test_variants_are_paired_with_the_first(folder: Path) -> None:
     assert [(each["variant"], each["task"], each["metric"]) for each in record["comparisons"]] == [
         ("onnx", "starter_sentiment_en", "acc"),
         ("onnx", "starter_translation_en_zh", "bleu_zh"),
-        ("onnx", "starter_paragraphs_en", "byte_perplexity"),
+        ("onnx", "starter_paragraphs_en", "token_perplexity"),
     ]
     for each in record["comparisons"]:
         assert each["verdict"] == "open"
