@@ -1,4 +1,4 @@
-"""`lmtasks list`: what there is of tasks, backbones, heads, metrics, runtimes."""
+"""`lmtasks list`: what there is of tasks, backbones, baselines, heads, metrics, runtimes."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -10,9 +10,9 @@ from lmtasks.errors import unknown
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks, backbones, heads, metrics or runtimes.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")],
 ) -> None:
-    """List tasks, backbones, heads, metrics or runtimes."""
+    """List tasks, backbones, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     LISTS[what]()
@@ -33,6 +33,17 @@ def _backbones() -> None:
     families = [(name, "family", f"{family.about}: {name}:width=256,layers=6") for name, family in FAMILIES.items()]
     print_table(("backbone", "is", "about"), [*shipped, *families])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
+
+
+def _baselines() -> None:
+    from lmtasks.evaluation.baselines import BASELINES
+
+    rows = [
+        (name, ", ".join(line.kinds), "training data" if line.learns else "nothing", line.about)
+        for name, line in BASELINES.items()
+    ]
+    print_table(("baseline", "answers", "learns from", "about"), rows)
+    print("\nThe floor of every table: lmtasks eval --model MODEL --model majority --model random --tasks TASKS")
 
 
 def _heads() -> None:
@@ -75,6 +86,7 @@ def _runtimes() -> None:
 LISTS: Mapping[str, Callable[[], None]] = {
     "tasks": _tasks,
     "backbones": _backbones,
+    "baselines": _baselines,
     "heads": _heads,
     "metrics": _metrics,
     "runtimes": _runtimes,

@@ -145,6 +145,10 @@ class _Watched:
         raise AttributeError("an engine keeps its tokenizer")
 
     @property
+    def cached(self) -> Sequence[bool]:
+        return ()
+
+    @property
     def model(self) -> ModelCard:
         return self.engine.model
 

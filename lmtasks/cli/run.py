@@ -28,10 +28,12 @@ def command(
     token: options.Token = None,
     trust_code: options.TrustCode = False,
     no_samples: options.NoSamples = False,
+    cache: options.Cache = None,
 ) -> None:
     """Carry out a benchmark plan; a run that was stopped goes on where it was."""
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
+    from lmtasks.suite.caching import cache_file
     from lmtasks.suite.plan import find_plan, load_plan
     from lmtasks.suite.run import RunOptions, run_plan
     from lmtasks.task.index import default_index
@@ -51,6 +53,7 @@ def command(
                 data=data_options(data_root=data_root, offline=offline, token=token),
                 threads=threads,
                 samples=not no_samples,
+                cache=cache_file(cache),
                 command=shlex.join(["lmtasks", *sys.argv[1:]]),
             ),
             report=report,

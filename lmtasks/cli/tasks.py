@@ -13,6 +13,7 @@ from lmtasks.errors import UsageError, unknown
 if TYPE_CHECKING:
     from lmtasks.data.options import DataOptions
     from lmtasks.records import Row
+    from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
 MOST_LABELS = 200
@@ -76,6 +77,13 @@ def chosen_tasks(
     from lmtasks.task.index import default_index
 
     return default_index().find(tasks, trust_code=trust_code)
+
+
+def chosen_groups(tasks: str) -> tuple[Group, ...]:
+    """The groups among what `--tasks` names: their values are printed and written beside those of their tasks."""
+    from lmtasks.task.index import default_index
+
+    return default_index().find_groups(tasks)
 
 
 def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> Task:

@@ -88,7 +88,6 @@ def _task(task: Task, data: DataOptions) -> None:
     )
     if task.about:
         print(f"  {task.about}")
-    task.require_supported()
     if task.kind == "tagging":
         metrics = tuple(use.name for use in task.metrics)
     else:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from lmtasks.data.decoding import decode
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
+from lmtasks.task.task import Reading
 
 Format = Literal["parquet", "jsonl", "json", "csv", "tsv", "text"]
 
@@ -40,13 +41,16 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 log = logging.getLogger(__name__)
 
 
-def read_file(file: Path, *, fallback: Format | None = None, limit: int | None = None) -> list[Row]:
+def read_file(
+    file: Path, *, fallback: Format | None = None, limit: int | None = None, reading: Reading | None = None
+) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
 
     Args:
         file: its suffix names the format.
         fallback: the format of a file with another suffix.
         limit: read no more rows than this.
+        reading: what the file does not say of itself.
 
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
@@ -62,7 +66,7 @@ def read_file(file: Path, *, fallback: Format | None = None, limit: int | None =
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    rows = READERS[form](decode(data, name=str(file)), file)
+    rows = READERS[form](decode(data, name=str(file)), file, reading or Reading())
     return _rectangular(rows if limit is None else rows[:limit])
 
 
@@ -83,14 +87,18 @@ def _read_parquet(file: Path, *, limit: int | None) -> list[Row]:
         raise UsageError(f"{file} is no parquet file that can be read: {_first_line(error)}") from error
 
 
-def _read_json(text: str, file: Path) -> list[Row]:
+def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
     """A list of objects; an object with one list of objects in it (as SQuAD's `data`); or, misnamed, JSON Lines."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            return _read_jsonl(text, file)
+            return _read_jsonl(text, file, reading)
         raise UsageError(f"{file} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from error
+    if reading.field is not None:
+        if not isinstance(value, dict) or reading.field not in value:
+            raise unknown(f"field of {file}", reading.field, value if isinstance(value, dict) else ())
+        value = value[reading.field]
     if isinstance(value, dict):
         lists = {key: item for key, item in value.items() if _are_objects(item)}
         if len(lists) != 1:
@@ -107,7 +115,7 @@ def _read_json(text: str, file: Path) -> list[Row]:
     return value
 
 
-def _read_jsonl(text: str, file: Path) -> list[Row]:
+def _read_jsonl(text: str, file: Path, _reading: Reading) -> list[Row]:
     rows: list[Row] = []
     # Not splitlines(): texts may hold U+2028 and other separators that are no line ends in JSON Lines.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -123,27 +131,28 @@ def _read_jsonl(text: str, file: Path) -> list[Row]:
     return rows
 
 
-def _read_csv(text: str, file: Path) -> list[Row]:
-    return _typed(_cells(text, file, delimiter=",", quoted=True), file)
+def _read_csv(text: str, file: Path, reading: Reading) -> list[Row]:
+    return _typed(_named(_cells(text, file, delimiter=reading.delimiter or ",", quoted=True), file, reading), file)
 
 
-def _read_tsv(text: str, file: Path) -> list[Row]:
+def _read_tsv(text: str, file: Path, reading: Reading) -> list[Row]:
     """With quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in GLUE."""
     try:
-        return _typed(_cells(text, file, delimiter="\t", quoted=True), file)
+        lines = _cells(text, file, delimiter=reading.delimiter or "\t", quoted=True)
     except UsageError as error:
         log.info("read %s with quotes as plain characters: %s", file, error)
-        return _typed(_cells(text, file, delimiter="\t", quoted=False), file)
+        lines = _cells(text, file, delimiter=reading.delimiter or "\t", quoted=False)
+    return _typed(_named(lines, file, reading), file)
 
 
-def _read_text(text: str, file: Path) -> list[Row]:
+def _read_text(text: str, file: Path, _reading: Reading) -> list[Row]:
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     return [{"text": line.removesuffix("\r")} for line in lines]
 
 
-READERS: Mapping[Format, Callable[[str, Path], list[Row]]] = {
+READERS: Mapping[Format, Callable[[str, Path, Reading], list[Row]]] = {
     "json": _read_json,
     "jsonl": _read_jsonl,
     "csv": _read_csv,
@@ -172,6 +181,18 @@ def _cells(text: str, file: Path, *, delimiter: str, quoted: bool) -> list[list[
     except csv.Error as error:
         raise UsageError(f"{file}, line {reader.line_num} is no {file.suffix[1:] or 'csv'}: {error}.") from error
     return lines
+
+
+def _named(lines: list[list[str]], file: Path, reading: Reading) -> list[list[str]]:
+    """The lines under the names that the task gives, in place of the file's own or where it has none."""
+    if reading.column_names is None or not lines:
+        return lines
+    if len(reading.column_names) != len(lines[0]):
+        raise UsageError(
+            f"{file} has {len(lines[0])} columns, but column_names names {len(reading.column_names)} "
+            f"({', '.join(reading.column_names)})."
+        )
+    return [list(reading.column_names), *(lines[1:] if reading.header else lines)]
 
 
 def _typed(lines: Sequence[Sequence[str]], file: Path) -> list[Row]:

@@ -14,6 +14,7 @@ from lmtasks.engine.decode import Answer, Prompt, Step, continue_rows
 from lmtasks.engine.requests import (
     Generated,
     GenerateRequest,
+    OnAnswers,
     OnProgress,
     OnToken,
     Scored,
@@ -68,6 +69,11 @@ class Engine(Generic[State]):
         self._ends = own if ends is None else ends
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """Which answers of the last call were known before; an engine has no memory, so it is empty."""
+        return ()
+
+    @property
     def model(self) -> ModelCard:
         """What answers."""
         return self.runtime.model
@@ -93,7 +99,14 @@ class Engine(Generic[State]):
             raise unknown(f"head of {self.runtime.model.name}", name, heads)
         return heads[name]
 
-    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
+    def predict(
+        self,
+        head: str,
+        rows: Sequence[HeadRow],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Floats32] | None = None,
+    ) -> list[Floats32]:
         """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
 
         Raises:
@@ -104,16 +117,32 @@ class Engine(Generic[State]):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
         plan = schedule(keys, costs=[len(row.ids) for row in rows], limits=self.limits)
-        answers = Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
+        answers = Answers[Floats32, Floats32](
+            plan,
+            count=len(rows),
+            finish=lambda index, answer: answer,
+            on_progress=on_progress,
+            on_answers=on_answers,
+        )
         for batch in plan.batches:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
             logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            for place, index in enumerate(batch):
-                answers.give(index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+            answers.give(
+                [
+                    (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                    for place, index in enumerate(batch)
+                ]
+            )
         return answers.all()
 
-    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Scored] | None = None,
+    ) -> list[Scored]:
         """Log-probability of each request's target behind its context.
 
         Raises:
@@ -132,9 +161,15 @@ class Engine(Generic[State]):
                 pad_id=self.tokenizer.pad,
                 start=self._start,
                 on_progress=on_progress,
+                on_answers=on_answers,
             )
         return score_rows(
-            self.runtime, requests, limits=self.limits, pad_id=self.tokenizer.pad, on_progress=on_progress
+            self.runtime,
+            requests,
+            limits=self.limits,
+            pad_id=self.tokenizer.pad,
+            on_progress=on_progress,
+            on_answers=on_answers,
         )
 
     def generate(
@@ -143,6 +178,7 @@ class Engine(Generic[State]):
         *,
         on_progress: OnProgress | None = None,
         on_token: OnToken | None = None,
+        on_answers: OnAnswers[Generated] | None = None,
     ) -> list[Generated]:
         """A continuation of each prompt.
 
@@ -161,21 +197,24 @@ class Engine(Generic[State]):
             keys.append((settings.num_beams, ids, repr(settings), *stream))
             costs.append((len(ids) + settings.max_new_tokens) * settings.num_beams)
         plan = schedule(keys, costs=costs, limits=self.limits)
-        answers = Answers[Answer](plan, count=len(requests), on_progress=on_progress)
+
+        def finish(index: int, answer: Answer) -> Generated:
+            return Generated(
+                ids=answer.ids,
+                text=answer.text,
+                stopped=answer.stopped,
+                truncated=len(prompts[index]) < len(requests[index].prompt_ids),
+            )
+
+        answers = Answers[Answer, Generated](
+            plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
+        )
         for batch in plan.batches:
             for beams in (False, True):
                 part = [index for index in batch if (requests[index].settings.num_beams > 1) is beams]
                 if part:
                     self._continue(part, requests, prompts, plan, answers, on_token)
-        return [
-            Generated(
-                ids=answer.ids,
-                text=answer.text,
-                stopped=answer.stopped,
-                truncated=len(ids) < len(request.prompt_ids),
-            )
-            for answer, ids, request in zip(answers.all(), prompts, requests, strict=True)
-        ]
+        return answers.all()
 
     def _continue(
         self,
@@ -183,7 +222,7 @@ class Engine(Generic[State]):
         requests: Sequence[GenerateRequest],
         prompts: Sequence[tuple[int, ...]],
         plan: Schedule,
-        answers: Answers[Answer],
+        answers: Answers[Answer, Generated],
         on_token: OnToken | None,
     ) -> None:
         """Write the answers of one batch, all with beams or all without."""
@@ -194,7 +233,7 @@ class Engine(Generic[State]):
                 for copy in plan.copies[part[step.row]]:
                     on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
             if step.answer is not None:
-                answers.give(part[step.row], step.answer)
+                answers.give([(part[step.row], step.answer)])
 
         rows = [
             Prompt(

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from lmtasks.data.batches import plan_batches
 from lmtasks.errors import UsageError
 
+_Ran = TypeVar("_Ran")
 _Answer = TypeVar("_Answer")
 
 
@@ -62,27 +63,41 @@ def schedule(keys: Sequence[tuple[object, ...]], *, costs: Sequence[int], limits
     return Schedule(batches=batches, copies={group[0]: tuple(group) for group in copies.values()})
 
 
-class Answers(Generic[_Answer]):
+class Answers(Generic[_Ran, _Answer]):
     """Answers as they come, mapped back to all requests that they answer.
 
     Args:
         plan: what runs.
         count: number of requests.
+        finish: makes a request's own answer of what ran: of two requests that ran as one, one may have been cut.
         on_progress: is told how many requests are answered so far.
+        on_answers: is told of the answers themselves, batch by batch.
     """
 
-    def __init__(self, plan: Schedule, *, count: int, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        plan: Schedule,
+        *,
+        count: int,
+        finish: Callable[[int, _Ran], _Answer],
+        on_progress: Callable[[int], None] | None,
+        on_answers: Callable[[Sequence[tuple[int, _Answer]]], None] | None,
+    ) -> None:
         self._copies = plan.copies
         self._answers: list[_Answer | None] = [None] * count
         self._done = 0
+        self._finish = finish
         self._tell: Callable[[int], None] = on_progress or (lambda done: None)
+        self._hear: Callable[[Sequence[tuple[int, _Answer]]], None] = on_answers or (lambda answers: None)
 
-    def give(self, index: int, answer: _Answer) -> None:
-        """The answer of a request that ran."""
-        for copy in self._copies[index]:
+    def give(self, ran: Sequence[tuple[int, _Ran]]) -> None:
+        """The answers of requests that ran, a batch, or the rows of one that are finished."""
+        fresh = [(copy, self._finish(copy, answer)) for index, answer in ran for copy in self._copies[index]]
+        for copy, answer in fresh:
             self._answers[copy] = answer
-        self._done += len(self._copies[index])
+        self._done += len(fresh)
         self._tell(self._done)
+        self._hear(fresh)
 
     def all(self) -> list[_Answer]:
         """In the order of the requests, once every scheduled one is answered."""

@@ -17,6 +17,11 @@ class Answers(Protocol):
     tokenizer: Tokenizer
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """Of the last call, for each request: was its answer known before? Empty: none was."""
+        ...
+
+    @property
     def model(self) -> ModelCard: ...
 
     @property

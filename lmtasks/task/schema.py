@@ -53,12 +53,27 @@ class MetricWish(BaseModel):
     options: dict[str, object] = Field(default_factory=dict)
 
 
+class FilterStepLine(BaseModel):
+    """One step of a pipeline; keys beyond its function are options of it."""
+
+    model_config = OPEN
+    function: str | Code
+
+
 class FilterLine(BaseModel):
     """One pipeline of `filter_list`."""
 
-    model_config = OPEN
+    model_config = STRICT
     name: str
-    filter: list[dict[str, object]]
+    filter: list[FilterStepLine]
+
+
+class WindowsFile(BaseModel):
+    """`windows`: how long texts are cut, for rolling likelihoods."""
+
+    model_config = STRICT
+    stride: int | None = Field(default=None, ge=1)
+    concatenate: bool = False
 
 
 class SourceFile(BaseModel):
@@ -142,11 +157,19 @@ class TaskFile(BaseModel):
     labels: list[Name] = Field(default_factory=list)
     metrics: list[str | MetricWish] | None = None
     no_answer: str = ""
+    cluster: str | None = None
     revision: Name | None = None
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
+    windows: WindowsFile | None = None
 
 
-NESTED: Mapping[str, type[BaseModel]] = {"sources": SourceFile, "fewshot_config": ShotsFile, "metrics": MetricWish}
+NESTED: Mapping[str, type[BaseModel]] = {
+    "sources": SourceFile,
+    "fewshot_config": ShotsFile,
+    "metrics": MetricWish,
+    "filter_list": FilterLine,
+    "windows": WindowsFile,
+}
 KEYS = (*TaskFile.model_fields, "include")
 
 

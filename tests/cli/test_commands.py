@@ -22,7 +22,14 @@ def test_list_tasks(say: Say) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name"), [("backbones", "llama"), ("heads", "span"), ("metrics", "bleu_zh"), ("runtimes", "onnx")]
+    ("what", "name"),
+    [
+        ("backbones", "llama"),
+        ("baselines", "longest-choice"),
+        ("heads", "span"),
+        ("metrics", "bleu_zh"),
+        ("runtimes", "onnx"),
+    ],
 )
 def test_list(what: str, name: str, say: Say) -> None:
     said = say("list", what)

@@ -37,13 +37,14 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     content = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results"]
     record = content["results"]["classification"]
-    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "metrics", "conditions"]
+    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions"]
     assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
     assert record["conditions"]["task_hash"] == results[0].task_hash
     lines = (out / "samples-translation.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
     assert "在这里" in lines[0]
-    assert list(json.loads(lines[0])) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash"]
+    held = ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash", "outcome"]
+    assert list(json.loads(lines[0])) == held
     assert not list(out.glob("*.part"))
 
 

@@ -66,13 +66,6 @@ def test_one_name_in_two_files(tmp_path: Path) -> None:
         TaskIndex([folder]).find("mine_a")
 
 
-def test_a_group_that_changes_its_tasks_is_refused(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    (folder / "group2.yaml").write_text("group: shots\ntask: [{task: mine_a, num_fewshot: 5}]\n")
-    with pytest.raises(UsageError, match=r"group shots .*changes settings of its tasks \(num_fewshot\)"):
-        TaskIndex([folder]).find("shots")
-
-
 def test_names_are_found_without_heavy_imports() -> None:
     code = (
         "import sys; from lmtasks.task import default_index; assert len(default_index().entries()) > 30; "
