@@ -45,6 +45,8 @@ class StoredTask:
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
     """(N, K) of each metric."""
+    clusters: tuple[str, ...] | None = None
+    """(N,) which examples belong together; None: all are independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +178,7 @@ def estimate_from_json(record: Json) -> Estimate:
 
 def _stored(name: str, record: Json, statistics: Json) -> StoredTask:
     metrics = _mapping(record["metrics"])
+    clusters = statistics.get("clusters")
     return StoredTask(
         task=name,
         record=record,
@@ -184,6 +187,7 @@ def _stored(name: str, record: Json, statistics: Json) -> StoredTask:
         statistics={
             metric: np.array(rows, dtype=np.float64) for metric, rows in _mapping(statistics["statistics"]).items()
         },
+        clusters=tuple(map(str, clusters)) if isinstance(clusters, list) else None,
     )
 
 

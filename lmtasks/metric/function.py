@@ -1,4 +1,4 @@
-"""A metric that is a task's own function of one example (`metric: !function utils.mine`), as lm-evaluation-harness calls it.
+"""A metric that is a task's own function of one example (`metric: !function ...`), called as in lm-evaluation-harness.
 
 The function is called with `references=[right answer], predictions=[answer]` and the options of the file's line; one
 that does not take these names is called with the list [right answer, answer]. What it returns, or what it returns under

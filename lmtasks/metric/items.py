@@ -27,8 +27,7 @@ def present(statistics: Floats) -> Bools:
     """(N, K) -> (N,): has the example a value?"""
     if statistics.dtype == object:
         return np.array([item is not MISSING for item in statistics[:, 0].tolist()], dtype=np.bool_)
-    result: Bools = ~np.isnan(statistics).any(axis=1)
-    return result
+    return np.logical_not(np.isnan(statistics).any(axis=1))
 
 
 def items_of(name: str, outcomes: Sequence[Outcome]) -> list[object]:

@@ -1,4 +1,4 @@
-"""Values that a task makes itself (`process_results`), and how they are aggregated, with lm-evaluation-harness' meaning.
+"""Values that a task makes itself (`process_results`), aggregated with lm-evaluation-harness' meaning (0.4.13).
 
 An aggregation takes one value for each example: a number (`mean`, `nanmean`, `median`, `perplexity`), a pair of
 log-probability and units (`weighted_perplexity`, `bits_per_byte`), of truth and answer (`f1`, `matthews_corrcoef`), of

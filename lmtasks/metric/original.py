@@ -29,7 +29,7 @@ DRAWS = 100_000
 """The original's default, `bootstrap_iters`."""
 
 CHUNK = 1000
-CELLS_AT_ONCE = 1 << 17
+CELLS_AT_ONCE = 1 << 16
 """Draws x items in one block: they stay in the processor's cache."""
 
 MOST_SUMS = 4
@@ -57,19 +57,22 @@ class _Chunk:
     def __init__(self, formula: Formula, statistics: Floats, *, size: int) -> None:
         self.formula, self.statistics, self.size = formula, statistics, size
         self.rows, self.codes = distinct(statistics)
-        self.moving = np.flatnonzero(np.ptp(statistics, axis=0)) if formula.weighted is None else np.arange(0)
+        moving = np.flatnonzero(np.ptp(statistics, axis=0)).tolist() if formula.weighted is None else []
+        self.columns = {place: np.ascontiguousarray(statistics[:, place]) for place in moving}
+        self.ones = np.ones(len(statistics))
 
     def __call__(self, chunk: int) -> Floats:
         values = self._by_sums if self._few_columns() else self._by_counts
         return np.concatenate([values(drawn) for drawn in drawn_items(chunk, n=len(self.codes), draws=self.size)])
 
     def _few_columns(self) -> bool:
-        return self.formula.weighted is None and len(self.rows) == len(self.codes) and len(self.moving) <= MOST_SUMS
+        return self.formula.weighted is None and len(self.rows) == len(self.codes) and len(self.columns) <= MOST_SUMS
 
     def _by_sums(self, drawn: Ints) -> Floats:
         sums = np.tile(self.statistics[0] * len(self.codes), (len(drawn), 1))
-        for column in self.moving.tolist():
-            sums[:, column] = np.take(np.ascontiguousarray(self.statistics[:, column]), drawn).sum(axis=1)
+        for place, column in self.columns.items():
+            # clip: nothing is out of bounds, so nothing need be looked up twice. The product with ones is a sum.
+            sums[:, place] = column.take(drawn, mode="clip") @ self.ones
         return self.formula.aggregate(sums)
 
     def _by_counts(self, drawn: Ints) -> Floats:
@@ -85,8 +88,8 @@ def drawn_items(chunk: int, *, n: int, draws: int) -> Iterator[Ints]:
     size = max(1, CELLS_AT_ONCE // n)
     for start in range(0, draws, size):
         uniform = stream.random_sample((min(size, draws - start), n))
-        uniform *= n
-        yield uniform.astype(np.int64)  # all are at least 0, so that cutting off is rounding down
+        # Multiplied and cut off in one pass; all are at least 0, so that cutting off is rounding down.
+        yield np.multiply(uniform, n, out=np.empty(uniform.shape, dtype=np.int64), casting="unsafe")
 
 
 def _cores() -> int:

@@ -69,11 +69,10 @@ def swap_weights(codes: Ints, *, resamples: int, seed: int, clusters: Ints | Non
     n, counts = len(codes), np.bincount(codes)
     if clusters is not None:
         for rows in _blocks(resamples, n):
-            swapped = generator.integers(2, size=(rows, int(clusters.max()) + 1), dtype=np.uint8)
-            yield swapped[:, clusters].astype(np.float64)
+            yield _coins(generator, rows, int(clusters.max()) + 1)[:, clusters]
     elif len(counts) == n:
         for rows in _blocks(resamples, n):
-            yield generator.integers(2, size=(rows, n), dtype=np.uint8).astype(np.float64)
+            yield _coins(generator, rows, n)
     else:
         for rows in _blocks(resamples, len(counts)):
             yield generator.binomial(counts, 0.5, size=(rows, len(counts))).astype(np.float64)
@@ -96,8 +95,18 @@ def cluster_numbers(clusters: Sequence[object] | None, n: int) -> Ints | None:
 
 def _drawn(generator: np.random.Generator, rows: int, n: int) -> Floats:
     """(rows, n): how often each of n was drawn in n draws."""
-    drawn = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+    drawn = generator.integers(n, size=(rows, n), dtype=np.int32)
+    counts = np.empty((rows, n))
+    for place, row in enumerate(drawn):  # one count at a time stays in the processor's cache
+        counts[place] = np.bincount(row, minlength=n)
+    return counts
+
+
+def _coins(generator: np.random.Generator, rows: int, n: int) -> Floats:
+    """(rows, n) zeros and ones, from one bit each."""
+    words = generator.integers(1 << 64, size=(rows, -(-n // 64)), dtype=np.uint64)
+    # Little-endian everywhere, so that a seed means the same on every machine.
+    return np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=n).astype(np.float64)
 
 
 def _blocks(resamples: int, n: int) -> Iterator[int]:

@@ -64,8 +64,8 @@ def make_metric(
         higher_is_better: where the task says so itself.
 
     Raises:
-        UsageError: the name, the kind, an option or the aggregation is unknown, or the metric does not fit the labels or
-            the language.
+        UsageError: the name, the kind, an option or the aggregation is unknown, or the metric does not fit the labels
+            or the language.
     """
     if function is not None:
         formula = own_function(name, function, options=options, aggregation=aggregation)

@@ -7,6 +7,7 @@ packages/<model>-s<seed>-<precision>/
 cells/<id>.json            scores of one variant on one task under one seed
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
+paired.json                every variant against the first, paired by example
 index.html, report.md, charts/
 """
 
@@ -47,6 +48,11 @@ class RunFolder:
     def speed(self, variant: str) -> Path:
         """The timings of a variant."""
         return self.root / "speed" / f"{slug(variant)}.json"
+
+    @property
+    def paired(self) -> Path:
+        """The paired comparisons."""
+        return self.root / "paired.json"
 
 
 def cell_id(*, variant: str, task: str, seed: int) -> str:

@@ -19,6 +19,7 @@ from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json, write_json
 from lmtasks.suite.lock import locked
+from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.suite.variants import Artefacts, variant_json
 from lmtasks.task.index import TaskIndex
@@ -103,6 +104,7 @@ def run_plan(
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
         runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
         ran = runner.cells()
+        write_json(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
     return replace(ran, failed=failed, seconds=time.monotonic() - began)
 

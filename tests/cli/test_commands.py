@@ -134,7 +134,20 @@ def test_compare_and_its_gate(say: Say, tmp_path: Path) -> None:
     assert "acc" in said.out
     said = say("compare", tmp_path / "majority", tmp_path / "random", "--fail-if-worse")
     assert said.code == 3
-    assert f"worse than {tmp_path / 'majority'}" in said.sentence
+    assert f"worse than {tmp_path / 'majority'}: {tmp_path / 'random'} in acc of" in said.sentence
+    better = say("compare", tmp_path / "random", tmp_path / "majority", "--fail-if-worse", "--only", "*/acc")
+    assert better.code == 0
+    assert "macro_f1" not in better.out
+    said = say(
+        *("compare", tmp_path / "majority", tmp_path / "random", tmp_path / "majority"),
+        *("--examples", 2, "--out", tmp_path / "compared.json"),
+    )
+    assert said.code == 0
+    assert said.out.count("asked  {") == 2
+    assert "no example is right in one and wrong in the other, so p is 1" in said.out
+    written = json.loads((tmp_path / "compared.json").read_text(encoding="utf-8"))
+    assert [line["verdict"] for line in written["comparisons"] if line["metric"] == "acc"] == ["worse", "open"]
+    assert {"p_value", "p_holm", "ci95", "detectable", "effect", "signature"} <= set(written["comparisons"][0])
     assert say("compare", tmp_path / "majority", tmp_path / "majority", "--fail-if-worse").code == 0
 
 

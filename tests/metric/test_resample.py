@@ -43,7 +43,7 @@ def test_a_resample_draws_as_many_examples_as_there_are() -> None:
 def test_equal_rows_together_are_drawn_as_one_by_one() -> None:
     """The same mean and covariance, whether 50 examples are drawn or three kinds of them."""
     apart = bootstrap(ALONE, resamples=20_000)
-    summed = np.stack([apart[:, EQUAL == kind].sum(axis=1) for kind in range(3)], axis=1)
+    summed = np.stack([apart[:, kind == EQUAL].sum(axis=1) for kind in range(3)], axis=1)
     together = bootstrap(EQUAL, resamples=20_000, seed=8)
     np.testing.assert_allclose(summed.mean(axis=0), together.mean(axis=0), atol=0.15)
     np.testing.assert_allclose(np.cov(summed.T), np.cov(together.T), atol=0.5)
