@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
-from lmtasks.evaluation.evaluate import shots_of
+from lmtasks.evaluation.opening import shots_of
 from lmtasks.evaluation.solver import Solver
 from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths
 from lmtasks.suite.check_rows import SCORED, CheckOptions, Report, SplitCheck, check_split

@@ -16,8 +16,8 @@ from lmtasks.engine.requests import Scored, ScoreRequest
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
-from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.opening import scored_examples
+from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
 from lmtasks.task.task import Task
 
