@@ -25,9 +25,7 @@ OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=20)
 
 
 def together(solver: EngineSolver, tasks: Sequence[Task], *, chunk: int = 10_000) -> dict[str, TaskResult]:
-    return {
-        result.task: result for result in evaluate(solver=solver, tasks=tasks, options=OPTIONS, chunk=chunk)
-    }
+    return {result.task: result for result in evaluate(solver=solver, tasks=tasks, options=OPTIONS, chunk=chunk)}
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder-decoder"])
