@@ -84,6 +84,8 @@ def command(
             ),
         )
         return
+    if not model:
+        raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
     if metrics:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
     with started() as processes:

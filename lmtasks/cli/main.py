@@ -80,7 +80,7 @@ def _with_values(arguments: list[str]) -> list[str]:
     following = [*arguments[1:], "--"]
     return [
         f"{word}={VALUES[word]}" if word in VALUES and after.startswith("-") else word
-        for word, after in zip(arguments, following, strict=True)
+        for word, after in zip(arguments, following, strict=False)
     ]
 
 

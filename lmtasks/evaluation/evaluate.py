@@ -58,8 +58,8 @@ class TaskResult:
     data_fingerprint: str
     n: int
     seconds: float
-    """For making and answering its requests, with the model loaded and the data opened, without bootstrap. Of tasks that
-    were answered together: its share by tokens."""
+    """For making and answering requests, with the model loaded and the data opened, without bootstrap; of tasks that
+    were answered together its share by tokens."""
     seconds_total: float
     truncated: int
     """Examples of which something was cut off to fit the model."""

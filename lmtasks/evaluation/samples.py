@@ -4,8 +4,8 @@
      "metrics": {"acc": 1.0}, "hash": "...", "outcome": {"kind": "choice", "gold": [0], ...}}
 
 `raw` is what came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
-choices, one log-probability. `filtered` stands where a task has filters, `made` where its own code made values. `hash` is that of
-doc, prompt and target.
+choices, one log-probability. `filtered` stands where a task has filters, `made` where its own code made values.
+`hash` is that of doc, prompt and target.
 """
 
 import hashlib

@@ -69,7 +69,8 @@ def test_each_filter_has_its_metrics_and_the_default_adds_nothing(tmp_path: Path
 
 
 def test_the_only_filter_adds_nothing(tmp_path: Path) -> None:
-    more = 'filter_list: [{name: letter, filter: [{function: regex, regex_pattern: "([a-z])"}, {function: take_first}]}]'
+    steps = '[{function: regex, regex_pattern: "([a-z])"}, {function: take_first}]'
+    more = f"filter_list: [{{name: letter, filter: {steps}}}]"
     (result,) = score([small_task(tmp_path, "generation", more=more)])
     assert list(result.metrics) == ["exact_match", "distinct_1"]
     assert all(len(str(sample["answer"])) in (1, len("[invalid]")) for sample in result.samples)
@@ -154,7 +155,7 @@ def test_samples_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         rescore(read_results(folder), Rescoring(), samples=KeptSamples())
     changed = {**json.loads(lines[0]), "prompt": "What else?"}
     file.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
-    with pytest.raises(UsageError, match="sample 0 of multiple_choice in .* does not fit its hash"):
+    with pytest.raises(UsageError, match=r"sample 0 of multiple_choice in .* does not fit its hash"):
         rescore(read_results(folder), Rescoring(), samples=KeptSamples())
 
 
@@ -164,7 +165,7 @@ def test_clusters_widen_the_error(tmp_path: Path) -> None:
     (clustered,) = score([replace(task, cluster="right")])
     assert clustered.metrics["acc"].value == alone.metrics["acc"].value
     assert clustered.metrics["acc"].stderr != alone.metrics["acc"].stderr
-    with pytest.raises(UsageError, match="cluster column 'passage' is not in the data. Columns: q, options, right"):
+    with pytest.raises(UsageError, match=r"cluster column 'passage' is not in the data. Columns: q, options, right"):
         score([replace(task, cluster="passage")])
 
 

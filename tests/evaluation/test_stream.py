@@ -16,8 +16,8 @@ from lmtasks.engine.requests import Scored, ScoreRequest
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
-from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.opening import scored_examples
+from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
 from lmtasks.task.task import Task
 
@@ -25,9 +25,7 @@ OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=20)
 
 
 def together(solver: EngineSolver, tasks: Sequence[Task], *, chunk: int = 10_000) -> dict[str, TaskResult]:
-    return {
-        result.task: result for result in evaluate(solver=solver, tasks=tasks, options=OPTIONS, chunk=chunk)
-    }
+    return {result.task: result for result in evaluate(solver=solver, tasks=tasks, options=OPTIONS, chunk=chunk)}
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder-decoder"])
