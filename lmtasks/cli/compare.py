@@ -196,7 +196,7 @@ def _cut(value: object) -> str:
 
 
 def _write(compared: Compared, file: Path) -> None:
-    from lmtasks.evaluation.evaluate import plain
+    from lmtasks.evaluation.samples import plain
 
     content = {
         "schema": 1,

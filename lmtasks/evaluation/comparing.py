@@ -172,12 +172,13 @@ def _pairs(base: StoredResults, other: StoredResults, left_out: list[str]) -> It
 
 def _metrics(task: StoredTask, left_out: list[str]) -> Iterator[tuple[str, Metric]]:
     for name in task.metrics:
-        if name not in task.statistics:
-            continue
         try:
-            yield name, remake_metric(task.recipes[name])
+            metric = remake_metric(task.recipes[name])
         except UsageError as error:
             left_out += [str(error)] if str(error) not in left_out else []
+            continue
+        if name in task.statistics:
+            yield name, metric
 
 
 def _fits(pair: _Pair, pattern: str) -> bool:

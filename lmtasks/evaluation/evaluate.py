@@ -71,6 +71,8 @@ class TaskResult:
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
     """(N, K) of each metric."""
+    clusters: tuple[str, ...] | None = None
+    """(N,) which examples belong together, where the task names a column for it."""
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     samples: tuple[Json, ...] = ()
@@ -271,6 +273,7 @@ class _Run:
             conditions={**opened.conditions, "decoding": each.decoding},
             recipes={scoring.name: scoring.recipe for scoring in each.scorings},
             statistics=tallied.statistics,
+            clusters=tallied.clusters,
             seconds=each.seconds,
             seconds_total=opened.seconds + each.seconds + perf_counter() - started,
         )

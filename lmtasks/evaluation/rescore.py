@@ -105,6 +105,7 @@ def _rescored(
         conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
         recipes={scoring.name: scoring.recipe for scoring in scorings},
         statistics=tallied.statistics,
+        clusters=tallied.clusters,
     )
 
 

@@ -217,15 +217,23 @@ def _statistics_lines(results: Sequence[TaskResult]) -> Iterator[str]:
     """statistics.json, a piece at a time."""
     yield f'{{"schema":{SCHEMA},"tasks":{{'
     for number, result in enumerate(results):
-        kept = {"data_fingerprint": result.data_fingerprint, "recipes": result.recipes}
+        kept: dict[str, object] = {"data_fingerprint": result.data_fingerprint, "recipes": result.recipes}
+        if result.clusters is not None:
+            kept["clusters"] = result.clusters
         yield f'{"," if number else ""}{json.dumps(result.task)}:{line_of(kept).rstrip()[:-1]},"statistics":{{'
-        for place, (name, table) in enumerate(result.statistics.items()):
+        for place, (name, table) in enumerate(storable(result.statistics).items()):
             yield f"{',' if place else ''}{json.dumps(name)}:["
             for start in range(0, len(table), ROWS_AT_ONCE):
                 yield ("," if start else "") + line_of_rows(table[start : start + ROWS_AT_ONCE])
             yield "]"
         yield "}}"
     yield "}}\n"
+
+
+def storable(statistics: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """The statistics that are numbers. Those of a metric that code of the task file aggregates are whatever it made:
+    nothing else could compute with them again."""
+    return {name: table for name, table in statistics.items() if table.dtype == np.float64}
 
 
 def line_of_rows(table: Floats) -> str:

@@ -18,7 +18,7 @@ from lmtasks.report.fields import read_fields
 from lmtasks.report.read import read_run
 from lmtasks.report.write import write_pages, write_text
 
-LEFT_OUT = frozenset({"statistics", "raw_ms"})
+LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms"})
 """Fields of records that grow with the number of examples or calls."""
 
 

@@ -26,6 +26,7 @@ class _Scored:
     metric: Metric
     name: str
     statistics: Floats
+    clusters: Sequence[object] | None
     data: object
     """The fingerprint of the scored rows."""
 
@@ -44,7 +45,14 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
                 pairs.append((name, task.name, first, other))
     resamples = resamples_for(len(pairs))
     results = [
-        compare(first.metric, first.statistics, other.statistics, resamples=resamples, seed=seed)
+        compare(
+            first.metric,
+            first.statistics,
+            other.statistics,
+            resamples=resamples,
+            seed=seed,
+            clusters=first.clusters,
+        )
         for _, _, first, other in pairs
     ]
     adjusted = holm([result.p_value for result in results])
@@ -72,12 +80,13 @@ def _scored(folder: RunFolder, variant: str, task: Task, seed: int) -> _Scored |
     recipes, statistics, conditions = (record.get(key) for key in ("recipes", "statistics", "conditions"))
     if not (isinstance(recipes, dict) and isinstance(statistics, dict) and isinstance(conditions, dict) and recipes):
         return None
-    name = next(iter(recipes))
+    name, clusters = next(iter(recipes)), record.get("clusters")
     try:
         return _Scored(
             metric=remake_metric(recipes[name]),
             name=name,
             statistics=np.array(statistics[name], dtype=np.float64),
+            clusters=clusters if isinstance(clusters, list) else None,
             data=conditions.get("data_fingerprint"),
         )
     except (UsageError, ValueError, KeyError):

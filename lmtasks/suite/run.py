@@ -14,6 +14,7 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
+from lmtasks.evaluation.write import storable
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
 from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
@@ -279,7 +280,8 @@ class _Runner:
                 "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
             }
             record["recipes"] = dict(result.recipes)
-            record["statistics"] = {name: values.tolist() for name, values in result.statistics.items()}
+            record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
+            record["clusters"] = result.clusters
         write_json(self.folder.cell(cell.id), record)
 
     def _is_finished(self, cell: _Cell, weights: str) -> bool:

@@ -43,7 +43,13 @@ def stored(
 
 def results(folder: str, *tasks: StoredTask) -> StoredResults:
     return StoredResults(
-        folder=Path(folder), model={}, runtime={}, machine={}, versions={}, tasks={task.task: task for task in tasks}
+        folder=Path(folder),
+        model={},
+        runtime={},
+        machine={},
+        versions={},
+        tasks={task.task: task for task in tasks},
+        groups={},
     )
 
 

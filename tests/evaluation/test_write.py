@@ -141,3 +141,23 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
             machine={},
             versions={},
         )
+
+
+def test_clusters_are_kept_and_what_only_a_tasks_code_can_read_is_not(tmp_path: Path) -> None:
+    _, (first, _) = written(tmp_path)
+    made = np.empty((first.n, 1), dtype=object)
+    made[:, 0] = [{"any": (number, "thing")} for number in range(first.n)]
+    clusters = tuple(f"passage {number // 2}" for number in range(first.n))
+    solver = model()
+    out = tmp_path / "clustered"
+    write_results(
+        out,
+        results=[replace(first, statistics={**first.statistics, "theirs": made}, clusters=clusters)],
+        model=solver.model,
+        runtime=solver.card,
+        machine={},
+        versions={},
+    )
+    task = read_results(out).tasks[first.task]
+    assert task.clusters == clusters
+    assert set(task.statistics) == set(first.statistics)
