@@ -15,21 +15,31 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.evaluation.cache import CachedAnswers
 from lmtasks.evaluation.cache_store import AnswerStore
-from lmtasks.records import TokenBatch, TokenScores
+from lmtasks.records import Ints, TokenBatch, TokenScores, Wanted
 
 ROWS_A_BATCH = 4
 REQUESTS = [
-    ScoreRequest(context_ids=tuple(range(1, 2 + number % 7)), target_ids=(number + 5, 2)) for number in range(80)
+    ScoreRequest(context_ids=(number + 5, *range(1, 1 + number % 7)), target_ids=(4, 2)) for number in range(80)
 ]
+"""None begins as another does, so that each one is a row of its own."""
 
 
 class SlowRuntime(FakeRuntime):
     """Tells of each batch, and takes its time."""
 
-    def score(self, batch: TokenBatch, source: TokenBatch | None = None) -> TokenScores:
+    def score(
+        self,
+        batch: TokenBatch,
+        wanted: Wanted,
+        *,
+        reach: Ints | None = None,
+        behind: object | None = None,
+        source: TokenBatch | None = None,
+        source_rows: Ints | None = None,
+    ) -> TokenScores:
         print("batch", flush=True)
         time.sleep(0.02)
-        return super().score(batch, source)
+        return super().score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
 
 
 def engine(*, slow: bool = False) -> Engine[object]:

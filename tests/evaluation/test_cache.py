@@ -104,7 +104,7 @@ def test_equal_requests_are_asked_once_and_told_of_together(tmp_path: Path) -> N
     with closing(AnswerStore(tmp_path / "a")) as store:
         cached = CachedAnswers(engine, store=store, artefact="")
         request = ScoreRequest(context_ids=(1, 2), target_ids=(3,))
-        first = cached.score([request, request, replace(request, target_ids=(4,))], on_progress=told.append)
+        first = cached.score([request, request, replace(request, context_ids=(5, 6))], on_progress=told.append)
         assert (_rows_read(engine), told[-1], cached.cached) == (2, 3, (False, False, False))
         assert first[0] == first[1] != first[2]
         told.clear()
