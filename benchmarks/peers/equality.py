@@ -71,7 +71,12 @@ def _samples(
 ) -> Iterator[Compared]:
     if len(theirs) != len(ours):
         yield Compared(
-            job=job, task=task, what="documents", n=len(theirs), worst=math.inf, bound=0,
+            job=job,
+            task=task,
+            what="documents",
+            n=len(theirs),
+            worst=math.inf,
+            bound=0,
             detail=f"{len(theirs)} there, {len(ours)} here",
         )
         return
@@ -109,19 +114,21 @@ def distinct_prompts(prompts: Sequence[str]) -> list[str]:
 
 
 def _logprobs(job: str, task: str, theirs: Sequence[Any], ours: Sequence[Any]) -> Compared:
-    worst, n, detail = 0.0, 0, ""
+    worst, rounding, n, detail = 0.0, 0.0, 0, ""
     for number, (one, other) in enumerate(zip(theirs, ours, strict=True)):
         a, b = [_logprob(each) for each in _flat(one["replies"])], [_logprob(each) for each in _flat(other["replies"])]
         n += len(a)
-        gap = max((_apart(x, y) for x, y in zip(a, b, strict=True)), default=0.0) if len(a) == len(b) else math.inf
-        if gap > worst:
-            worst, detail = gap, f"document {number}: {a} there, {b} here"
-    return Compared(job=job, task=task, what="log-probabilities", n=n, worst=worst, bound=LOGPROB, detail=detail[:400])
-
-
-def _apart(theirs: float, ours: float) -> float:
-    """Their distance beyond what a sum in single precision leaves of the larger: they are added up so there."""
-    return max(0.0, abs(theirs - ours) - max(abs(theirs), abs(ours)) * SINGLE)
+        if len(a) != len(b):
+            worst, detail = math.inf, f"document {number}: {a} there, {b} here"
+            continue
+        for x, y in zip(a, b, strict=True):
+            # What counts is how far they are apart beyond what their sum in single precision leaves open.
+            if not detail or abs(x - y) - abs(x) * SINGLE > worst - rounding:
+                worst, rounding = abs(x - y), abs(x) * SINGLE
+                detail = f"document {number}: {x!r} there, {y!r} here"
+    return Compared(
+        job=job, task=task, what="log-probabilities", n=n, worst=worst, bound=LOGPROB + rounding, detail=detail
+    )
 
 
 def _texts(job: str, task: str, theirs: Sequence[Any], ours: Sequence[Any], near_tie: NearTie | None) -> Compared:
@@ -154,13 +161,23 @@ def compare_metrics(job: str, task: str, theirs: Mapping[str, Any], ours: Mappin
         bound = RELATIVE if relative else EXACT
         shown = name if pipeline == "none" else key
         yield Compared(
-            job=job, task=task, what=shown, n=1, worst=_gap(one["value"], other["value"], relative=relative),
-            bound=bound, detail=f"{one['value']!r} there, {other['value']!r} here",
+            job=job,
+            task=task,
+            what=shown,
+            n=1,
+            worst=_gap(one["value"], other["value"], relative=relative),
+            bound=bound,
+            detail=f"{one['value']!r} there, {other['value']!r} here",
         )
         if one["stderr"] is not None:
             gap = math.inf if other["stderr"] is None else _gap(one["stderr"], other["stderr"], relative=True)
             yield Compared(
-                job=job, task=task, what=f"stderr of {shown}", n=1, worst=gap, bound=bound,
+                job=job,
+                task=task,
+                what=f"stderr of {shown}",
+                n=1,
+                worst=gap,
+                bound=bound,
                 detail=f"{one['stderr']!r} there, {other['stderr']!r} here",
             )
 

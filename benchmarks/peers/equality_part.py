@@ -26,7 +26,9 @@ def run_equality(place: Workplace) -> Mapping[str, Any]:
         request = Request(checkpoint=str(place.checkpoints[checkpoint]), jobs=jobs, threads=place.threads)
         answers = {}
         for side in SIDES:
-            answers[side] = place.ask(side, request, name=f"equality/{checkpoint}")
+            # The peer's answers to the same request do not change; ours do with our code.
+            reuse = side == "lm-eval"
+            answers[side] = place.ask(side, request, name=f"equality/{checkpoint}", reuse=reuse)
             versions[side] = answers[side]["versions"]
         judge = near_ties(place.checkpoints[checkpoint])
         for job in jobs:

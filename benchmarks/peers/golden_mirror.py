@@ -42,25 +42,27 @@ SHIPPED: tuple[Shipped, ...] = (
 )
 
 
-def mirror_records(
-    work: Path, checkpoint: Path, *, peer: Path, peer_files: Path, data_root: Path
-) -> dict[str, Any]:
+def mirror_records(work: Path, checkpoint: Path, *, peer: Path, peer_files: Path, data_root: Path) -> dict[str, Any]:
     """What lm-evaluation-harness finds for each."""
     tasks = write_tasks(work / "tasks", peer_files=peer_files, data_root=data_root)
     jobs = {
-        f"{task.peer}-{shots}": (task, shots, Job(
-            name=f"{task.peer}-{shots}",
-            task_folder=str(tasks),
-            tasks=(task.peer,),
-            num_fewshot=shots,
-            limit=task.limit,
-            resamples=RESAMPLES,
-        ))
+        f"{task.peer}-{shots}": (
+            task,
+            shots,
+            Job(
+                name=f"{task.peer}-{shots}",
+                task_folder=str(tasks),
+                tasks=(task.peer,),
+                num_fewshot=shots,
+                limit=task.limit,
+                resamples=RESAMPLES,
+            ),
+        )
         for task in SHIPPED
         for shots in task.shots
     }
     request = Request(checkpoint=str(checkpoint), jobs=tuple(job for _, _, job in jobs.values()))
-    answer = ask("lm-eval", request, peer=peer, folder=work / "work" / "mirror")
+    answer = ask("lm-eval", request, peer=peer, folder=work / "work" / "mirror", reuse=True)
     records = [
         {
             "name": name,

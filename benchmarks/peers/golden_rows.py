@@ -6,8 +6,18 @@ Row = Mapping[str, object]
 
 SENTENCES: Sequence[Row] = (
     {"sentence": "Ada gave Bo the key because _ was leaving.", "one": "Ada", "two": "Bo", "answer": 0},
-    {"sentence": "The box did not fit on the shelf, since the _ was too wide.", "one": "box", "two": "shelf", "answer": 0},
-    {"sentence": "The pear was sweeter than the plum, so Tom ate the _ first.", "one": "pear", "two": "plum", "answer": 0},
+    {
+        "sentence": "The box did not fit on the shelf, since the _ was too wide.",
+        "one": "box",
+        "two": "shelf",
+        "answer": 0,
+    },
+    {
+        "sentence": "The pear was sweeter than the plum, so Tom ate the _ first.",
+        "one": "pear",
+        "two": "plum",
+        "answer": 0,
+    },
     {"sentence": "Mia asked Rosa to sing, and _ said no.", "one": "Mia", "two": "Rosa", "answer": 1},
     {"sentence": "The lamp fell off the table when the _ was pushed.", "one": "lamp", "two": "table", "answer": 1},
     {"sentence": "Ned thanked Ole for the soup that _ had made.", "one": "Ned", "two": "Ole", "answer": 1},

@@ -3,21 +3,21 @@
     python benchmarks/peers/make_golden.py [--peer PYTHON] [--data-root MIRROR]
 
 Writes tests/golden/<file>.json for cases over the project's own rows. With --data-root also tests/golden/mirror.json:
-metrics and hashes over data sets that are not ours to copy.
+metrics and hashes over data sets that are not ours to copy. Answers that stand in --work are taken again.
 """
 
 import argparse
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from equality import distinct_prompts
-from golden_cases import CASES, Case
+from golden_base import Case
+from golden_cases import CASES
 from golden_files import FOLDER, MINI, RESAMPLES, TOKENIZER, write_case
 from golden_mirror import mirror_records
 from lm_eval_setup import DEFAULT, set_up, task_files
@@ -33,16 +33,15 @@ def main() -> None:
     options = _options()
     peer = options.peer or set_up(DEFAULT)
     _tokenizer()
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        checkpoints = _checkpoints(work)
-        if not options.only or options.only == "rows":
-            _rows(work, checkpoints, peer)
-        if options.data_root is not None and options.only in ("", "mirror"):
-            content = mirror_records(
-                work, checkpoints["lmtasks-mini"], peer=peer, peer_files=task_files(peer), data_root=options.data_root
-            )
-            _write("mirror", {**_provenance(content.pop("versions"), checkpoints, ["lmtasks-mini"]), **content})
+    work: Path = options.work
+    checkpoints = _checkpoints(work)
+    if options.only in ("", "rows"):
+        _rows(work, checkpoints, peer)
+    if options.data_root is not None and options.only in ("", "mirror"):
+        content = mirror_records(
+            work, checkpoints["lmtasks-mini"], peer=peer, peer_files=task_files(peer), data_root=options.data_root
+        )
+        _write("mirror", {**_provenance(content.pop("versions"), checkpoints, ["lmtasks-mini"]), **content})
 
 
 def _rows(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
@@ -63,7 +62,8 @@ def _rows(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
 
 def _asked(folder: Path, jobs: Sequence[Job], *, peer: Path, work: Path) -> Mapping[str, Any]:
     # One row a batch: no padding, so nothing but the model itself is in the numbers.
-    return ask("lm-eval", Request(checkpoint=str(folder), jobs=tuple(jobs), batch_size=1), peer=peer, folder=work)
+    request = Request(checkpoint=str(folder), jobs=tuple(jobs), batch_size=1)
+    return ask("lm-eval", request, peer=peer, folder=work, reuse=True)
 
 
 def _record(case: Case) -> dict[str, Any]:
@@ -119,7 +119,9 @@ def _lines(value: Any, *, depth: int, indent: int = 0) -> str:
     if isinstance(value, list):
         parts = [_lines(item, depth=depth - 1, indent=indent + 1) for item in value]
     else:
-        parts = [f"{json.dumps(key)}: {_lines(item, depth=depth - 1, indent=indent + 1)}" for key, item in value.items()]
+        parts = [
+            f"{json.dumps(key)}: {_lines(item, depth=depth - 1, indent=indent + 1)}" for key, item in value.items()
+        ]
     opening, closing = ("[", "]") if isinstance(value, list) else ("{", "}")
     return opening + "\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + closing
 
@@ -147,6 +149,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, help="Python of an environment with lm-eval; None: one is made")
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "peers" / "golden", help="answers that stay")
     parser.add_argument("--only", choices=("", "rows", "mirror"), default="")
     return parser.parse_args()
 

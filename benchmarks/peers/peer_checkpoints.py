@@ -87,16 +87,19 @@ def seed_weights(model: "PreTrainedModel", *, seed: int) -> None:
             draw = np.random.RandomState((zlib.crc32(name.encode()) + seed) & 0xFFFFFFFF)
             # Uniform with a standard deviation of 1, from -sqrt(3) to sqrt(3).
             numbers = (draw.random_sample(tuple(parameter.shape)) - 0.5) * 12**0.5
-            parameter.copy_(torch.from_numpy((_middle(name) + _spread(model, name, parameter) * numbers)))
+            parameter.copy_(torch.from_numpy(_middle(name) + _spread(model, name, parameter) * numbers))
 
 
 def weights_hash(folder: Path) -> str:
-    """First 16 hex digits of the sha256 over names and bytes of a checkpoint's tensors."""
-    from safetensors.numpy import load_file
-
+    """First 16 hex digits of the sha256 over names, types, shapes and bytes of a checkpoint's tensors."""
+    content = (folder / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
     digest = hashlib.sha256()
-    for name, tensor in sorted(load_file(str(folder / "model.safetensors")).items()):
-        digest.update(name.encode() + tensor.tobytes())
+    for name in sorted(header.keys() - {"__metadata__"}):
+        first, last = header[name]["data_offsets"]
+        digest.update(f"{name} {header[name]['dtype']} {header[name]['shape']}".encode())
+        digest.update(content[start + first : start + last])
     return digest.hexdigest()[:16]
 
 

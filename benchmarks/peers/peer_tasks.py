@@ -47,7 +47,10 @@ LETTERS = {
     "generation_kwargs": {"max_gen_toks": 24, "until": ["\n\n", "Question"]},
     "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],
     "filter_list": [
-        {"name": "first-letter", "filter": [{"function": "regex", "regex_pattern": "([A-Ea-e])"}, {"function": "take_first"}]},
+        {
+            "name": "first-letter",
+            "filter": [{"function": "regex", "regex_pattern": "([A-Ea-e])"}, {"function": "take_first"}],
+        },
         {
             "name": "last-letter",
             "filter": [
@@ -89,6 +92,17 @@ SUMS = {
         },
     ],
 }
+
+UNEVEN = {
+    "output_type": "generate_until",
+    "test_split": "test",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answerKey}}",
+    # A model of seeded weights ends nowhere by itself: many short strings stop it, sooner or later.
+    "generation_kwargs": {"max_gen_toks": 96, "until": ["q", "z", "th", "。", "\n"]},
+    "metric_list": [{"metric": "exact_match"}],
+}
+"""Answers of very different lengths."""
 
 TASKS: tuple[PeerTask, ...] = (
     PeerTask(name="arc_easy", include="arc/arc_easy.yaml", data="allenai/ai2_arc/ARC-Easy", keys=ARC, shots=(0, 5)),
@@ -135,6 +149,7 @@ TASKS: tuple[PeerTask, ...] = (
         shots=(0, 5),
     ),
     PeerTask(name="arc_letters", data="allenai/ai2_arc/ARC-Easy", keys=LETTERS, shots=(0, 5), limit=40),
+    PeerTask(name="uneven", data="allenai/ai2_arc/ARC-Easy", keys=UNEVEN, shots=()),
     PeerTask(name="sums", data="", keys=SUMS, shots=(0, 5), limit=40),
     PeerTask(
         name="multi30k_en_de",

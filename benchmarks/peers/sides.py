@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,7 @@ class Request:
     """May lm-evaluation-harness' bootstrap start no processes of its own?"""
 
 
-def ask(side: Side, request: Request, *, peer: Path, folder: Path) -> Mapping[str, Any]:
+def ask(side: Side, request: Request, *, peer: Path, folder: Path, reuse: bool = False) -> Mapping[str, Any]:
     """Let a side answer in a process of its own.
 
     Args:
@@ -74,13 +74,17 @@ def ask(side: Side, request: Request, *, peer: Path, folder: Path) -> Mapping[st
         request: what.
         peer: Python of lm-evaluation-harness' environment.
         folder: where request, answer and log are left.
+        reuse: take the answer that stands there, if it is one to this very request.
 
     Raises:
         SystemExit: the process failed; its last lines are shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked, answered, log = (folder / f"{side}.{end}" for end in ("request.json", "answer.json", "log"))
-    asked.write_text(json.dumps(asdict(request), ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(asdict(request), ensure_ascii=False)
+    if reuse and answered.is_file() and asked.is_file() and asked.read_text(encoding="utf-8") == text:
+        return _read(answered)
+    asked.write_text(text, encoding="utf-8")
     answered.unlink(missing_ok=True)
     python = str(peer) if side == "lm-eval" else sys.executable
     script = HERE / ("side_lm_eval.py" if side == "lm-eval" else "side_lmtasks.py")
@@ -95,7 +99,11 @@ def ask(side: Side, request: Request, *, peer: Path, folder: Path) -> Mapping[st
     if done.returncode or not answered.is_file():
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
         raise SystemExit(f"{side} failed ({done.returncode}); {log}:\n{last}")
-    answer: Mapping[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
+    return _read(answered)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return answer
 
 
@@ -104,12 +112,3 @@ def _environment(side: Side, request: Request) -> dict[str, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "MKL_NUM_THREADS": str(request.threads)}
     environment.pop("PYTHONPATH", None)
     return {**environment, "PYTHONPATH": str(ROOT)} if side == "lmtasks" else environment
-
-
-def plan(names: Sequence[str]) -> str:
-    """Names as they stand in a sentence.
-
-    >>> plan(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -28,6 +28,6 @@ class Workplace:
         """So many documents at this scale."""
         return max(least, round(count * self.scale))
 
-    def ask(self, side: Side, request: Request, *, name: str) -> Mapping[str, Any]:
-        """Let a side answer in a fresh process."""
-        return ask(side, request, peer=self.peer, folder=self.out / "work" / name)
+    def ask(self, side: Side, request: Request, *, name: str, reuse: bool = False) -> Mapping[str, Any]:
+        """Let a side answer in a fresh process; with `reuse`, an answer that stands is taken again."""
+        return ask(side, request, peer=self.peer, folder=self.out / "work" / name, reuse=reuse)

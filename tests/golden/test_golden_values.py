@@ -82,7 +82,9 @@ def test_values_of_lm_evaluation_harness(
     stored = case["expected"][checkpoint]
     theirs = {"samples": {task: stored["samples"]}, "results": {task: stored["results"]}}
     checks = compare(case["name"], theirs, ours, near_tie=near_ties(folder))
-    wrong = [f"{check.what}: {check.worst:.3g} over {check.bound:.0e}; {check.detail}" for check in checks if not check.equal]
+    wrong = [
+        f"{check.what}: {check.worst:.3g} over {check.bound:.0e}; {check.detail}" for check in checks if not check.equal
+    ]
     assert not wrong, "\n".join(wrong)
     _same_answers(stored["samples"], ours["samples"][task])
 
@@ -117,7 +119,9 @@ def test_values_on_data_of_the_mirror(
     ours = evaluated_tasks(engine, [task], job, checkpoint=folder, data_root=data_root)
     samples = ours["samples"][task.name]
     assert hashes(samples)["prompts"] == stored["prompts"], "the prompts are not lm-evaluation-harness'"
-    shared = {key: value for key, value in stored["results"].items() if key.partition(",")[0] in ours["results"][task.name]}
+    shared = {
+        key: value for key, value in stored["results"].items() if key.partition(",")[0] in ours["results"][task.name]
+    }
     assert shared, f"no metric of lm-evaluation-harness is among {list(ours['results'][task.name])}"
     checks = list(compare_metrics(str(stored["name"]), task.name, shared, ours["results"][task.name]))
     assert not [check for check in checks if not check.equal]
