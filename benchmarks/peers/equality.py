@@ -1,8 +1,8 @@
 """Two answers to the same request, number by number.
 
-Bounds: a request's log-probability 1e-4 (beyond the rounding of a sum in single precision); metrics 1e-9, perplexities and what is made of log-probabilities 1e-5 of the
-value; standard errors 1e-9 of the value, those of log-probabilities 1e-5; texts equal, but for a first difference where
-the two best tokens lie within 1e-4.
+Bounds: a request's log-probability 1e-4 (beyond the rounding of a sum in single precision); metrics 1e-9, perplexities
+and what is made of log-probabilities 1e-5 of the value; standard errors 1e-9 of the value, those of log-probabilities
+1e-5; texts equal, but for a first difference where the two best tokens lie within 1e-4.
 """
 
 import math

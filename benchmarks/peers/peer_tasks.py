@@ -1,7 +1,8 @@
 """Task files for both sides, written when they are needed.
 
 The peer's own task files are included where they lie; only what the local mirror of the Hub lacks is overridden (where
-the rows are, and splits that are not there). Tasks that it does not have are written here, in the schema that both read.
+the rows are, and splits that are not there). Tasks that it does not have are written here, in the schema that both
+read.
 """
 
 import json
@@ -42,7 +43,9 @@ LETTERS = {
     "output_type": "generate_until",
     "training_split": "train",
     "test_split": "test",
-    "doc_to_text": "{{question}}\n{% for text in choices.text %}{{'ABCDE'[loop.index0]}}. {{text}}\n{% endfor %}Answer:",
+    "doc_to_text": (
+        "{{question}}\n{% for text in choices.text %}{{'ABCDE'[loop.index0]}}. {{text}}\n{% endfor %}Answer:"
+    ),
     "doc_to_target": "{{'ABCDE'[choices.label.index(answerKey)]}}",
     "generation_kwargs": {"max_gen_toks": 24, "until": ["\n\n", "Question"]},
     "metric_list": [{"metric": "exact_match", "ignore_case": True, "ignore_punctuation": True}],

@@ -41,7 +41,7 @@ def _equality(content: Mapping[str, Any]) -> Iterator[str]:
     yield from _conditions("Equality", content)
     yield f"{equal} of {len(compared)} comparisons are equal within their bounds."
     yield ""
-    yield "| checkpoint | task | requests | largest difference of a log-probability | texts | metrics equal | errors equal |"
+    yield "| checkpoint | task | requests | largest gap of a log-probability | texts | metrics equal | errors equal |"
     yield "|---|---|---:|---:|---|---:|---:|"
     for checkpoint, job in dict.fromkeys((each["checkpoint"], each["job"]) for each in compared):
         mine = [each for each in compared if (each["checkpoint"], each["job"]) == (checkpoint, job)]
