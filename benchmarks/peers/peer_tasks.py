@@ -165,7 +165,7 @@ TASKS: tuple[PeerTask, ...] = (
             "test_split": "test",
             "doc_to_text": "{{en}}\nDeutsch:",
             "doc_to_target": "{{de}}",
-            "generation_kwargs": {"max_gen_toks": 40, "until": ["\n"]},
+            "generation_kwargs": {"max_gen_toks": 96, "until": ["\n"]},
         },
     ),
     PeerTask(

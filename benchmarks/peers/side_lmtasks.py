@@ -73,7 +73,7 @@ def evaluated_tasks(
     data_root: Path | None = None,
 ) -> dict[str, Any]:
     """The same for tasks that are loaded."""
-    from lmtasks.evaluation.chat import chat_use
+    from lmtasks.evaluation.chat import DEFAULT, chat_use
 
     from lmtasks.data.options import DataOptions
     from lmtasks.evaluation.engine_solver import EngineSolver
@@ -87,7 +87,7 @@ def evaluated_tasks(
         shot_stream="lm-eval",
         chat=chat_use(
             checkpoint,
-            template=None if job["chat"] == "no" else "",
+            template=None if job["chat"] == "no" else DEFAULT,
             system=job["system"],
             multiturn=job["chat"] == "multiturn",
         ),

@@ -9,6 +9,7 @@
 Metrics are named `metric,filter` on both sides.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -81,7 +82,7 @@ def ask(side: Side, request: Request, *, peer: Path, folder: Path, reuse: bool =
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked, answered, log = (folder / f"{side}.{end}" for end in ("request.json", "answer.json", "log"))
-    text = json.dumps(asdict(request), ensure_ascii=False)
+    text = json.dumps({**asdict(request), "content": _content(request)}, ensure_ascii=False)
     if reuse and answered.is_file() and asked.is_file() and asked.read_text(encoding="utf-8") == text:
         return _read(answered)
     asked.write_text(text, encoding="utf-8")
@@ -100,6 +101,17 @@ def ask(side: Side, request: Request, *, peer: Path, folder: Path, reuse: bool =
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:])
         raise SystemExit(f"{side} failed ({done.returncode}); {log}:\n{last}")
     return _read(answered)
+
+
+def _content(request: Request) -> str:
+    """A hash of all that the request names: task files, rows and code beside them, the checkpoint."""
+    folders = {job.task_folder for job in request.jobs} | ({request.checkpoint} if request.checkpoint else set())
+    digest = hashlib.sha256()
+    for folder in sorted(folders):
+        for file in sorted(Path(folder).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(str(file).encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _read(file: Path) -> Mapping[str, Any]:
