@@ -73,9 +73,8 @@ def evaluated_tasks(
     data_root: Path | None = None,
 ) -> dict[str, Any]:
     """The same for tasks that are loaded."""
-    from lmtasks.evaluation.chat import DEFAULT, chat_use
-
     from lmtasks.data.options import DataOptions
+    from lmtasks.evaluation.chat import DEFAULT, chat_use
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.evaluate import EvalOptions, evaluate
 

@@ -49,8 +49,8 @@ class Engine(Generic[State]):
         runtime: what computes.
         tokenizer: the model's.
         tokens_per_batch: rows times longest row of a batch, padding counted; None: as many as the memory has room for,
-            and are of use, unless `rows_per_batch` is given. Where memory runs out, batches become smaller.
-        rows_per_batch: at most so many rows, whatever their length; None: as many as the tokens allow.
+            and are of use. Where memory runs out, batches become smaller.
+        rows_per_batch: at most so many rows; None: as many as the tokens allow.
         ends: tokens that end a text; None: the model's, or the tokenizer's EOS where the model names none.
         warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
     """
@@ -67,10 +67,11 @@ class Engine(Generic[State]):
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
-        tokens = tokens_per_batch
-        if tokens is None:
-            tokens = auto_tokens(runtime) if rows_per_batch is None else NO_TOKEN_LIMIT
+        tokens = auto_tokens(runtime) if tokens_per_batch is None else tokens_per_batch
         self.budget = Budget(tokens=tokens, rows=rows_per_batch, warn=warn)
+        # A step of writing reads one token a row, so the rows that were asked for fit, however long they are.
+        written = NO_TOKEN_LIMIT if tokens_per_batch is None and rows_per_batch is not None else tokens
+        self._writing = Budget(tokens=written, rows=rows_per_batch, warn=warn)
         start = runtime.model.decoder_start
         self._start = tokenizer.pad if start is None else start
         own = frozenset(runtime.model.ends) or frozenset(() if tokenizer.eos is None else (tokenizer.eos,))
@@ -225,7 +226,7 @@ class Engine(Generic[State]):
             prompts,
             plan=plan,
             answers=answers,
-            budget=self.budget,
+            budget=self._writing,
             decoding=TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends),
             on_token=on_token,
         )

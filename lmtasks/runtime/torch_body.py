@@ -5,6 +5,7 @@ Axes: B batch, T time, S source tokens or wanted ones, D width, V vocabulary, N 
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from lmtasks.model.model import Model
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.torch_cache import DecodingCache
+from lmtasks.runtime.torch_pack import pack, packed_product
 
-LOGITS_BYTES = 32 * 2**20
+LOGITS_BYTES = 8 * 2**20
 """So much memory may the logits of one piece take while scoring."""
 WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
 """Settings by which a model looks back over a part of a long row only."""
@@ -51,6 +53,15 @@ class TorchBody:
         self.device, self.dtype = device, dtype
         if compiled:
             self._call = torch.compile(self._module, dynamic=True)
+
+    def pack(self) -> bool:
+        """Pack the products, where this computes in fp32 on the CPU. Returns whether it was done."""
+        layer = self.model.hf.get_output_embeddings() if self._project is not None else None  # type: ignore[operator]
+        if not pack(self.model.hf, answer=lambda: _said(self.model), kept=layer):
+            return False
+        if layer is not None and self._project is not None:
+            self._project = packed_product(layer.weight.detach(), layer.bias, otherwise=self._project)
+        return True
 
     def computing(self) -> torch.inference_mode:
         """Everything is computed inside of this."""
@@ -163,6 +174,18 @@ def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
     # With bf16 this is a copy in fp32; without a cast it is the model's own tensor, and takes no memory.
     held = {name: value.detach() for name, value in layer.named_parameters()}
     return lambda hidden: functional.linear(hidden, held["weight"].to(hidden), held.get("bias"))
+
+
+def _said(model: Model) -> Tensor:
+    """What a model makes of a few tokens."""
+    ids = (torch.arange(6).reshape(2, 3) * 7 + 1) % model.card.vocabulary
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    if model.card.kind == "encoder":
+        return model.encode(ids, mask)
+    if model.card.kind == "encoder-decoder":
+        called = pair_inputs(model.encode(ids, mask), mask, ids)
+        return cast(Tensor, model.hf(**called, use_cache=False).logits)
+    return cast(Tensor, model.hf(**model.backbone.inputs(ids, mask), use_cache=False)[0])
 
 
 def pair_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:

@@ -4,7 +4,7 @@ Axes: B batch, T time, P tokens before, V vocabulary, S wanted tokens.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from lmtasks.model.model import Model
 from lmtasks.records import Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.memory import free_host_bytes, memory_errors
+from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
 from lmtasks.runtime.sharing import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch_body import TorchBody, pair_inputs
@@ -70,6 +70,8 @@ class TorchRuntime:
                 f"torch computes in {' or '.join(DTYPES)}, was asked for {precision!r}; 8 bits run in onnx: "
                 "`lmtasks export --precision int8`."
             )
+        if device == "cpu":
+            keep_freed_memory()
         self.model = model.card
         self.card = RuntimeCard(
             runtime="torch-compile" if compiled else "torch",
@@ -85,6 +87,9 @@ class TorchRuntime:
         self._keeps_slots: bool | None = None
         if precision != "fp32" or compiled:  # measured in exact numbers, and before anything is compiled for it
             self._sharing, self._keeps_slots = self._measure_sharing(), self._measure_slots()
+        packed = device == "cpu" and precision == "fp32" and not compiled and self._body.pack()
+        if packed:
+            self.card = replace(self.card, options={**self.card.options, "products": "onednn-packed"})
         self._body.move(device=device, dtype=DTYPES[precision], compiled=compiled)
         self._head: Callable[..., Tensor] = (
             torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
