@@ -30,6 +30,8 @@ ROWS_AT_ONCE = 10_000
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_GROUPS: Mapping[str, Json] = MappingProxyType({})
 RESULTS = "results.json"
+SAMPLE_KEYS = frozenset({"doc_id", "doc", "prompt", "target", "raw", "hash", "outcome"})
+"""What every sample has."""
 STATISTICS = "statistics.json"
 
 
@@ -152,14 +154,20 @@ def read_samples(out: Path, task: str) -> Iterator[Json]:
     """The samples of a task, one by one.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or a line is no sample.
     """
     file = out / samples_file(task)
     if not file.is_file():
         raise UsageError(f"{out} holds no samples of {task}; were they switched off (--no-samples)?")
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                sample = _mapping(json.loads(line))
+                if not SAMPLE_KEYS <= set(sample):
+                    raise ValueError(f"it lacks {', '.join(sorted(SAMPLE_KEYS - set(sample)))}")
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"{file}, line {number} is damaged: {error}; run the evaluation again.") from error
+            yield sample
 
 
 def estimate_from_json(record: Json) -> Estimate:
