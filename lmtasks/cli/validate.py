@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.checked import metric_names, print_plan, print_task
+from lmtasks.cli.checked import metric_names, print_group, print_plan, print_task
 from lmtasks.cli.models import Opening, chosen_models, label_names
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
     from lmtasks.evaluation.solver import Solver
     from lmtasks.suite.check_rows import CheckOptions
+    from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
 
@@ -83,14 +84,16 @@ def command(
     for error in wrong:
         print(f"lmtasks: {error}", file=sys.stderr)
     if wrong:
-        raise UsageError(f"{len(wrong)} of {len(things)} tasks and plans are wrong.")
+        looked_at = sum(thing.group is None for thing in things)
+        raise UsageError(f"{len(wrong)} of {looked_at} tasks and plans are wrong.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Thing:
-    """A task or a plan, or why there is none."""
+    """A task, a group or a plan, or why there is none."""
 
     task: Task | None = None
+    group: Group | None = None
     plan: str = ""
     error: LmtasksError | None = None
     trust_code: bool = False
@@ -110,7 +113,8 @@ def _things(ref: str, *, trust_code: bool) -> Sequence[_Thing]:
     try:
         if _is_plan(ref):
             return [_Thing(plan=ref, trust_code=trust_code)]
-        return [_Thing(task=task) for task in default_index().find(ref, trust_code=trust_code)]
+        groups = [_Thing(group=group) for group in default_index().find_groups(ref)]
+        return [*groups, *(_Thing(task=task) for task in default_index().find(ref, trust_code=trust_code))]
     except LmtasksError as error:
         return [_Thing(error=error)]
 
@@ -155,6 +159,9 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: _Asked | None, *, fir
             return thing.error
         if not first:
             print()
+        if thing.group is not None:
+            print_group(thing.group)
+            return None
         if thing.task is None:
             print_plan(thing.plan, trust_code=thing.trust_code)
             return None
@@ -175,5 +182,5 @@ def _check(task: Task, wanted: CheckOptions, asked: _Asked | None) -> LmtasksErr
             solver=asked.solver if asked else None,
             engine=asked.engine if asked else None,
         )
-    print_task(task, check, metrics=metrics, engine=asked.engine if asked else None)
+    print_task(check, metrics=metrics, engine=asked.engine if asked else None)
     return UsageError(check.problems[0]) if check.problems else None

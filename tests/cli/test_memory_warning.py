@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from said import Said, Say
 
+import lmtasks.report.write
 from lmtasks.runtime.memory import OutOfMemory
 from lmtasks.runtime.torch_runtime import TorchRuntime
 
@@ -27,6 +28,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         return score(self, batch, wanted, **named)
 
     monkeypatch.setattr(TorchRuntime, "score", tight)
+    monkeypatch.setattr(lmtasks.report.write, "write_report", lambda folder: folder / "index.html")  # takes long
 
 
 def _eval(say: Say, model: Path, folder: Path) -> Said:
