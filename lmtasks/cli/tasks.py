@@ -110,8 +110,10 @@ def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> 
     )
 
 
-def _rows(data: Path) -> list[Row]:
-    from lmtasks.data.files import SUFFIXES, read_file
+def _rows(data: Path) -> Sequence[Row]:
+    from lmtasks.data.files import SUFFIXES
+    from lmtasks.data.large import open_file
+    from lmtasks.data.table import joined
 
     if not data.exists():
         raise UsageError(f"there is no data file {data}; check --data.")
@@ -124,7 +126,7 @@ def _rows(data: Path) -> list[Row]:
         )
         if not files:
             raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
-    rows = [row for file in files for row in read_file(file)]
+    rows = joined([open_file(file) for file in files])
     if not rows:
         raise UsageError(f"{data} holds no rows.")
     return rows
