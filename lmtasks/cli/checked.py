@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lmtasks.suite.check_rows import SplitCheck
     from lmtasks.suite.checking import TaskCheck
     from lmtasks.task.groups import Group
+    from lmtasks.task.index import TaskIndex
     from lmtasks.task.prompt import Prompt
     from lmtasks.task.task import FilterStep, Source, Task
 
@@ -172,25 +173,24 @@ def _shown(name: str, text: str) -> None:
     print(f"      {name}: {cut!r}")
 
 
-def print_plan(ref: str, *, trust_code: bool) -> None:
+def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
     """One section.
 
     Raises:
         UsageError: the plan, or a task of it, is wrong.
     """
     from lmtasks.suite.plan import find_plan, load_plan
-    from lmtasks.task.index import default_index
 
     file = find_plan(ref)
     plan = load_plan(file)
-    tasks = default_index().find(",".join(plan.tasks), trust_code=trust_code)
+    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
     print(f"plan {plan.plan}, hash {plan.hash} ({file})")
     if plan.question:
         print(f"  {plan.question}")
     print(f"  tasks: {_names([task.name for task in tasks])}")
     for name, model in plan.models.items():
         where = ",".join(model.tasks)
-        trained = default_index().find(where, trust_code=trust_code) if where else tasks
+        trained = index.find(where, trust_code=trust_code) if where else tasks
         learned = [task.name for task in trained if "train" in task.sources]
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}"
         print(f"  model {name}: {model.backbone}, {how}")

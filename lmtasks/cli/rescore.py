@@ -21,6 +21,7 @@ class Rescored:
 
     models: Sequence[str]
     tasks: str
+    include: Sequence[Path]
     metrics: str
     out: Path | None
     samples: bool
@@ -51,7 +52,7 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
     out = asked.out or options.next_folder("eval")
     if out.resolve() == folder.resolve():
         raise UsageError(f"--out {out} holds the results that are to be scored again; give another folder.")
-    index = default_index()
+    index = default_index(include=asked.include)
     rescoring = Rescoring(
         tasks=index.find(asked.tasks, trust_code=asked.trust_code) if asked.tasks else (),
         metrics=tuple(name.strip() for name in asked.metrics.split(",") if name.strip()),

@@ -56,6 +56,7 @@ def chosen_tasks(
     language: str | None = None,
     trust_code: bool = False,
     use: Literal["score", "train"] = "score",
+    include: Sequence[Path] = (),
 ) -> tuple[Task, ...]:
     """The tasks of a command line.
 
@@ -76,14 +77,14 @@ def chosen_tasks(
         )
     from lmtasks.task.index import default_index
 
-    return default_index().find(tasks, trust_code=trust_code)
+    return default_index(include=include).find(tasks, trust_code=trust_code)
 
 
-def chosen_groups(tasks: str) -> tuple[Group, ...]:
+def chosen_groups(tasks: str, *, include: Sequence[Path] = ()) -> tuple[Group, ...]:
     """The groups among what `--tasks` names: their values are printed and written beside those of their tasks."""
     from lmtasks.task.index import default_index
 
-    return default_index().find_groups(tasks)
+    return default_index(include=include).find_groups(tasks)
 
 
 def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> Task:

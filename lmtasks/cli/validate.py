@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lmtasks.evaluation.solver import Solver
     from lmtasks.suite.check_rows import CheckOptions
     from lmtasks.task.groups import Group
+    from lmtasks.task.index import TaskIndex
     from lmtasks.task.task import Task
 
 
@@ -35,6 +36,7 @@ def command(
         str | None,
         typer.Option("--model", metavar="MODEL", help="Count tokens and estimate the time as for this model."),
     ] = None,
+    include_path: options.IncludePath = options.NO_PATHS,
     show: Annotated[
         int,
         typer.Option(
@@ -60,6 +62,7 @@ def command(
 ) -> None:
     """Check task files and plans, and say what each would do."""
     from lmtasks.suite.check_rows import CheckOptions
+    from lmtasks.task.index import default_index
 
     opening = Opening(
         runtime=runtime,
@@ -76,7 +79,8 @@ def command(
         seed=seed,
         show=show,
     )
-    things = [thing for file in files for thing in _things(file, trust_code=trust_code)]
+    index = default_index(include=include_path)
+    things = [thing for file in files for thing in _things(file, index=index, trust_code=trust_code)]
     with _opened(model, opening, offline=offline, token=token) as asked:
         wrong = [each for thing in things if (each := _carry_out(thing, wanted, asked, first=thing is things[0]))]
     if len(things) == 1 and wrong:
@@ -95,6 +99,8 @@ class _Thing:
     task: Task | None = None
     group: Group | None = None
     plan: str = ""
+    index: TaskIndex | None = None
+    """Where a plan's tasks are found."""
     error: LmtasksError | None = None
     trust_code: bool = False
 
@@ -107,27 +113,24 @@ class _Asked:
     engine: Answers
 
 
-def _things(ref: str, *, trust_code: bool) -> Sequence[_Thing]:
-    from lmtasks.task.index import default_index
-
+def _things(ref: str, *, index: TaskIndex, trust_code: bool) -> Sequence[_Thing]:
     try:
-        if _is_plan(ref):
-            return [_Thing(plan=ref, trust_code=trust_code)]
-        groups = [_Thing(group=group) for group in default_index().find_groups(ref)]
-        return [*groups, *(_Thing(task=task) for task in default_index().find(ref, trust_code=trust_code))]
+        if _is_plan(ref, index=index):
+            return [_Thing(plan=ref, index=index, trust_code=trust_code)]
+        groups = [_Thing(group=group) for group in index.find_groups(ref)]
+        return [*groups, *(_Thing(task=task) for task in index.find(ref, trust_code=trust_code))]
     except LmtasksError as error:
         return [_Thing(error=error)]
 
 
-def _is_plan(ref: str) -> bool:
+def _is_plan(ref: str, *, index: TaskIndex) -> bool:
     """A plan says so in its first level; a name that is a shipped plan's and no task's is one too."""
     from lmtasks.suite.plan import shipped_plans
-    from lmtasks.task.index import default_index
     from lmtasks.task.yaml_file import read_task_yaml
 
     if Path(ref).is_file():
         return bool({"plan", "variants"} & set(read_task_yaml(Path(ref)).keys))
-    return ref in shipped_plans() and ref not in default_index().names()
+    return ref in shipped_plans() and ref not in index.names()
 
 
 @contextmanager
@@ -162,10 +165,10 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: _Asked | None, *, fir
         if thing.group is not None:
             print_group(thing.group)
             return None
-        if thing.task is None:
-            print_plan(thing.plan, trust_code=thing.trust_code)
+        if thing.index is not None:
+            print_plan(thing.plan, index=thing.index, trust_code=thing.trust_code)
             return None
-        return _check(thing.task, wanted, asked)
+        return None if thing.task is None else _check(thing.task, wanted, asked)
     except LmtasksError as error:
         return error
 
