@@ -61,7 +61,15 @@ def command(
     from lmtasks.task.index import default_index
 
     folder = resolve(model, offline=offline, token=token)
-    task = unlabelled(_task(tasks, card_in(folder), new_tokens=new_tokens, index=default_index(include=include_path), trust_code=trust_code))
+    task = unlabelled(
+        _task(
+            tasks,
+            card_in(folder),
+            new_tokens=new_tokens,
+            index=default_index(include=include_path),
+            trust_code=trust_code,
+        )
+    )
     names = label_names(label_map)
     with open_engine(
         folder,

@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from lmtasks.data.decoding import Encoding, encoding_of
 from lmtasks.data.delimited import DELIMITERS, Columns, cells_of
@@ -155,7 +155,7 @@ class CellsTable:
         if left <= 0:
             return
         with _Lines(self._places, at=self._places.begins[start]) as lines:
-            quoting = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
             for cells in csv.reader(lines, delimiter=self._delimiter, quoting=quoting, strict=self._quoted):
                 if not cells:
                     continue

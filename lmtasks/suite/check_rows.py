@@ -91,7 +91,15 @@ def check_split(
     lacking = _lacking(source, found, options=options.data) if may_lack else ""
     if lacking or (found is None and options.data.offline):
         return SplitCheck(
-            role=role, source=source, where="", rows=0, whole=False, columns=(), wrong=0, first_wrong="", lacking=lacking
+            role=role,
+            source=source,
+            where="",
+            rows=0,
+            whole=False,
+            columns=(),
+            wrong=0,
+            first_wrong="",
+            lacking=lacking,
         )
     limit = options.limit if role == SCORED else None
     read = limit if task.process_docs is None else None  # which may leave rows out, as when it is evaluated

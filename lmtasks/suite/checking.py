@@ -70,9 +70,7 @@ def check_task(
     others: list[tuple[str, Documents]] = []
     for role, source in _other_sources(task).items():
         documents = Documents()
-        check = check_split(
-            task, role, source, options=options, report=report, documents=documents, may_lack=True
-        )
+        check = check_split(task, role, source, options=options, report=report, documents=documents, may_lack=True)
         splits.append(check)
         if check.whole and role != "validation":
             others.append((role, documents))

@@ -47,7 +47,9 @@ def test_a_group_stands_under_its_tasks(say: Say, llama: Path, moods: Path, tmp_
     order = ["starter_sentiment_en", "starter_sentiment_zh", "moods (group)"]
     places = [next(place for place, line in enumerate(lines) if line.startswith(name)) for name in order]
     assert places == sorted(places)
-    assert len(_lines(said.out, "moods (group)")[0].split(" acc ")[1].split("±")) == 3  # two models, each with an interval
+    assert (
+        len(_lines(said.out, "moods (group)")[0].split(" acc ")[1].split("±")) == 3
+    )  # two models, each with an interval
     for model in ("llama", "majority"):
         content = _results(tmp_path / "out" / model)
         group, tasks = content["groups"]["moods"], list(content["results"].values())
@@ -144,7 +146,10 @@ def test_options_that_do_not_fit(
 
 
 def test_folders_that_hold_no_results(say: Say, stored: Path, tmp_path: Path) -> None:
-    for folder, sentence in ((tmp_path, "is no results folder: it has no results.json"), (stored, "give another folder")):
+    for folder, sentence in (
+        (tmp_path, "is no results folder: it has no results.json"),
+        (stored, "give another folder"),
+    ):
         said = say("eval", "--rescore", folder, "--out", stored)
         assert (said.code, sentence in said.sentence) == (2, True), said.err
     (stored / "results.json").write_text("{")

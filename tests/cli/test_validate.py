@@ -245,9 +245,7 @@ def test_groups_and_tags_are_their_tasks(say: Say, folder: Path) -> None:
     _task(folder, name="odd", more="tag: numbers")
     _task(folder, more="tag: numbers")
     file = folder / "both.yaml"
-    file.write_text(
-        "group: both\ntask: [even, odd]\naggregate_metric_list: [{metric: acc, weight_by_size: false}]\n"
-    )
+    file.write_text("group: both\ntask: [even, odd]\naggregate_metric_list: [{metric: acc, weight_by_size: false}]\n")
     said = say("validate", file)
     assert said.code == 0, said.err
     assert "group both: 2 tasks, even, odd\n  acc: the mean, tasks count alike\n" in said.out

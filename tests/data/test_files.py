@@ -161,7 +161,7 @@ def test_suffix_unknown_but_format_named(read: Read, tmp_path: Path) -> None:
     assert read(file, fallback="json") == [{"a": 1}, {"a": 2}]
 
 
-MESSY = "id,text,n\r\n\r\n007,\"two\r\nlines\",1\n\n\n010,\"a \"\"word\"\"\",\r8,caf\u00e9,3\n9,\u2028,4"
+MESSY = 'id,text,n\r\n\r\n007,"two\r\nlines",1\n\n\n010,"a ""word""",\r8,caf\u00e9,3\n9,\u2028,4'
 """Line ends of all kinds, within quotes and between rows."""
 
 

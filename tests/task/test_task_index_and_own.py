@@ -184,8 +184,12 @@ def _tree(tmp_path: Path) -> Path:
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "deep" / "_shared").write_text("tag:\n  - shared\n  - other\n" + SMALL)
     (folder / "deep" / "er" / "c.yaml").write_text('include: ../_shared\n"task": "mine_c" # its name\n')
-    (folder / "deep" / "er" / "d.yaml").write_text("include: ../_shared\ntag: own\ngroup: old_tag\ntask: starter_topic_en\n")
-    (folder / "deep" / "all.yaml").write_text("group: deep_ones\ntask:\n  - mine_c\n  - group: inner\n    task: [mine_a]\n")
+    (folder / "deep" / "er" / "d.yaml").write_text(
+        "include: ../_shared\ntag: own\ngroup: old_tag\ntask: starter_topic_en\n"
+    )
+    (folder / "deep" / "all.yaml").write_text(
+        "group: deep_ones\ntask:\n  - mine_c\n  - group: inner\n    task: [mine_a]\n"
+    )
     return folder
 
 
