@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
     from lmtasks.suite.check_rows import SplitCheck
     from lmtasks.suite.checking import TaskCheck
+    from lmtasks.task.groups import Group
+    from lmtasks.task.index import TaskIndex
     from lmtasks.task.prompt import Prompt
-    from lmtasks.task.task import Source, Task
+    from lmtasks.task.task import FilterStep, Source, Task
 
 LONGEST = 400
 """Characters of an example that are shown."""
@@ -23,27 +25,37 @@ EACH_ROW_ASKS: Mapping[str, str] = {
 
 
 def metric_names(task: Task) -> Sequence[str]:
-    """The task's metrics, each checked.
+    """The task's metrics under the names that results have, each checked.
 
     Raises:
         UsageError: one is unknown, does not fit, or has a wrong option.
     """
-    from lmtasks.evaluation.outcome import metrics_for
+    from lmtasks.evaluation.scoring import scorings_for
 
     if task.kind == "tagging":
         return [use.name for use in task.metrics]
-    return [metric.name for metric in metrics_for(task, "prompt")]
+    return [scoring.name for scoring in scorings_for(task, "prompt")]
 
 
-def print_task(task: Task, check: TaskCheck, *, metrics: Sequence[str], engine: Answers | None) -> None:
+def print_group(group: Group) -> None:
     """One section."""
+    print(f"group {group.name}: {len(group.tasks)} tasks, {_names(group.tasks)}")
+    for line in group.aggregations:
+        mean = "by their number of examples" if line.weight_by_size else "alike"
+        filters = f" of {', '.join(line.filters)}" if line.filters else ""
+        print(f"  {line.metric}{filters}: the mean, tasks count {mean}")
+
+
+def print_task(check: TaskCheck, *, metrics: Sequence[str], engine: Answers | None) -> None:
+    """One section."""
+    task = check.task
     file = f" ({task.file})" if task.file else ""
     print(f"task {task.name}: {task.kind}, {task.language}, hash {task.hash}{file}")
     if task.about:
         print(f"  {task.about}")
     print(f"  metrics: {', '.join(metrics)}")
     for pipeline in task.filters:
-        print(f"  filter {pipeline.name}: {', '.join(str(step.function) for step in pipeline.steps)}")
+        print(f"  filter {pipeline.name}: {', '.join(map(_step, pipeline.steps))}")
     if task.inputs:
         print(f"  a head reads: {', '.join(f'{role} from {column!r}' for role, column in task.inputs.items())}")
     if task.labels:
@@ -57,8 +69,24 @@ def print_task(task: Task, check: TaskCheck, *, metrics: Sequence[str], engine: 
         _prompt(prompt)
 
 
+def _step(step: FilterStep) -> str:
+    """A step with its options: `regex(regex_pattern='...')`, `!function utils.clean`."""
+    name = step.function if isinstance(step.function, str) else _told(step.function)
+    told = ", ".join(f"{key}={_told(value)}" for key, value in step.options.items())
+    return f"{name}({told})" if told else name
+
+
+def _told(value: object) -> str:
+    from lmtasks.task.functions import FunctionRef
+
+    return f"!function {value.qualified}" if isinstance(value, FunctionRef) else repr(value)
+
+
 def _split(split: SplitCheck) -> None:
     what = f"  {split.role} ({split.source.split} of {_named(split.source)}):"
+    if split.lacking:
+        print(f"{what} not in the mirror, not looked at: {split.lacking}")
+        return
     if not split.where:
         print(f"{what} not on this machine, not looked at (--offline)")
         return
@@ -145,25 +173,24 @@ def _shown(name: str, text: str) -> None:
     print(f"      {name}: {cut!r}")
 
 
-def print_plan(ref: str, *, trust_code: bool) -> None:
+def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
     """One section.
 
     Raises:
         UsageError: the plan, or a task of it, is wrong.
     """
     from lmtasks.suite.plan import find_plan, load_plan
-    from lmtasks.task.index import default_index
 
     file = find_plan(ref)
     plan = load_plan(file)
-    tasks = default_index().find(",".join(plan.tasks), trust_code=trust_code)
+    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
     print(f"plan {plan.plan}, hash {plan.hash} ({file})")
     if plan.question:
         print(f"  {plan.question}")
     print(f"  tasks: {_names([task.name for task in tasks])}")
     for name, model in plan.models.items():
         where = ",".join(model.tasks)
-        trained = default_index().find(where, trust_code=trust_code) if where else tasks
+        trained = index.find(where, trust_code=trust_code) if where else tasks
         learned = [task.name for task in trained if "train" in task.sources]
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}"
         print(f"  model {name}: {model.backbone}, {how}")
@@ -188,7 +215,8 @@ def _names(names: Sequence[str]) -> str:
 def _named(source: Source) -> str:
     if source.data_files:
         return str(source.data_files.get(source.split, source.path))
-    return f"{source.path}/{source.name}" if source.name else source.path
+    name = f"{source.path}/{source.name}" if source.name else source.path
+    return f"{name}, in place of {source.stands_for}" if source.stands_for else name
 
 
 def _span(seconds: float) -> str:

@@ -31,6 +31,7 @@ NO_MODELS: list[str] = []
 def command(
     model: options.Models = NO_MODELS,
     tasks: options.Tasks = "",
+    include_path: options.IncludePath = options.NO_PATHS,
     data: options.Data = None,
     text: options.Text = "text",
     label: options.Label = None,
@@ -74,6 +75,7 @@ def command(
             Rescored(
                 models=model,
                 tasks=tasks,
+                include=include_path,
                 metrics=metrics,
                 out=out,
                 samples=not no_samples,
@@ -108,6 +110,7 @@ def command(
             name=name,
             language=language,
             trust_code=trust_code,
+            include=include_path,
         )
         models = chosen_models(model, offline=offline, token=token)
         answered, reasons = _who_answers_what(models, found, opening)
@@ -123,7 +126,7 @@ def command(
                 draws=draws,
             ),
             chat=_Chat(template=apply_chat_template, system=system_instruction, multiturn=fewshot_as_multiturn),
-            groups=chosen_groups(tasks) if tasks else (),
+            groups=chosen_groups(tasks, include=include_path) if tasks else (),
             samples=not no_samples,
             processes=processes,
         )

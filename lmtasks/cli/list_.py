@@ -1,29 +1,38 @@
 """`lmtasks list`: what there is of tasks, backbones, baselines, heads, metrics, runtimes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import unknown
+from lmtasks.errors import UsageError, unknown
 
 
 def command(
     what: Annotated[
         str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")
     ],
+    include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:
     """List tasks, backbones, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
+    if what == "tasks":
+        _tasks(include_path)
+        return
+    if include_path:
+        raise UsageError(f"--include-path names folders of task files; {what} are not in them.")
     LISTS[what]()
 
 
-def _tasks() -> None:
+def _tasks(include: Sequence[Path]) -> None:
     from lmtasks.task.index import default_index
 
-    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in default_index().entries()]
+    entries = default_index(include=include).entries()
+    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in entries]
     print_table(("task", "kind", "language", "data", "about"), rows)
 
 
@@ -86,7 +95,7 @@ def _runtimes() -> None:
 
 
 LISTS: Mapping[str, Callable[[], None]] = {
-    "tasks": _tasks,
+    "tasks": lambda: _tasks(()),
     "backbones": _backbones,
     "baselines": _baselines,
     "heads": _heads,

@@ -87,6 +87,15 @@ Backbone = Annotated[
 Tasks = Annotated[
     str, typer.Option("--tasks", metavar="TASKS", help="Names, globs or files of tasks, with commas between.")
 ]
+NO_PATHS: list[Path] = []
+IncludePath = Annotated[
+    list[Path],
+    typer.Option(
+        "--include-path",
+        metavar="FOLDER",
+        help="Task files in this folder and below go by name, too, before those that come along; repeatable.",
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option(

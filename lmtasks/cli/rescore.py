@@ -21,6 +21,7 @@ class Rescored:
 
     models: Sequence[str]
     tasks: str
+    include: Sequence[Path]
     metrics: str
     out: Path | None
     samples: bool
@@ -38,6 +39,7 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
         WorkError: a metric has no value, or nothing can be written.
     """
     from lmtasks.bench.machine import versions
+    from lmtasks.evaluation.groups import group_results, stored_groups
     from lmtasks.evaluation.rescore import Rescoring, rescore
     from lmtasks.evaluation.samples import sample_files
     from lmtasks.evaluation.write import read_results, samples_file, write_results
@@ -50,8 +52,9 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
     out = asked.out or options.next_folder("eval")
     if out.resolve() == folder.resolve():
         raise UsageError(f"--out {out} holds the results that are to be scored again; give another folder.")
+    index = default_index(include=asked.include)
     rescoring = Rescoring(
-        tasks=default_index().find(asked.tasks, trust_code=asked.trust_code) if asked.tasks else (),
+        tasks=index.find(asked.tasks, trust_code=asked.trust_code) if asked.tasks else (),
         metrics=tuple(name.strip() for name in asked.metrics.split(",") if name.strip()),
         seed=asked.seed,
         resamples=asked.resamples,
@@ -59,6 +62,8 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
     )
     with locked(out), sample_files(out, name=samples_file) as samples:
         results = rescore(stored, rescoring, samples=samples)
+        named = index.find_groups(asked.tasks) if asked.tasks else stored_groups(stored.groups)
+        groups = {name: record for name, record in group_results(named, results).items() if record["metrics"]}
         write_results(
             out,
             results=results,
@@ -67,8 +72,8 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
             machine=stored.machine,
             versions=versions(),
             samples=samples if asked.samples else False,
+            groups=groups,
         )
-    print_scores(
-        {str(stored.model.get("name")): results}, tasks=[result.task for result in results], groups={}, reasons={}
-    )
+    model = str(stored.model.get("name"))
+    print_scores({model: results}, tasks=[result.task for result in results], groups={model: groups}, reasons={})
     print(f"\nScores are in {out / 'results.json'}.")

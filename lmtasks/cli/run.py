@@ -17,6 +17,7 @@ from lmtasks.errors import WorkError
 
 def command(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or the name of a shipped plan.")],
+    include_path: options.IncludePath = options.NO_PATHS,
     out: options.Out = None,
     publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
         False
@@ -47,7 +48,7 @@ def command(
         ran = run_plan(
             loaded,
             plan_file=file,
-            index=default_index(),
+            index=default_index(include=include_path),
             out=folder,
             options=RunOptions(
                 data=data_options(data_root=data_root, offline=offline, token=token),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.checked import metric_names, print_plan, print_task
+from lmtasks.cli.checked import metric_names, print_group, print_plan, print_task
 from lmtasks.cli.models import Opening, chosen_models, label_names
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
     from lmtasks.evaluation.solver import Solver
     from lmtasks.suite.check_rows import CheckOptions
+    from lmtasks.task.groups import Group
+    from lmtasks.task.index import TaskIndex
     from lmtasks.task.task import Task
 
 
@@ -34,6 +36,7 @@ def command(
         str | None,
         typer.Option("--model", metavar="MODEL", help="Count tokens and estimate the time as for this model."),
     ] = None,
+    include_path: options.IncludePath = options.NO_PATHS,
     show: Annotated[
         int,
         typer.Option(
@@ -59,6 +62,7 @@ def command(
 ) -> None:
     """Check task files and plans, and say what each would do."""
     from lmtasks.suite.check_rows import CheckOptions
+    from lmtasks.task.index import default_index
 
     opening = Opening(
         runtime=runtime,
@@ -75,7 +79,8 @@ def command(
         seed=seed,
         show=show,
     )
-    things = [thing for file in files for thing in _things(file, trust_code=trust_code)]
+    index = default_index(include=include_path)
+    things = [thing for file in files for thing in _things(file, index=index, trust_code=trust_code)]
     with _opened(model, opening, offline=offline, token=token) as asked:
         wrong = [each for thing in things if (each := _carry_out(thing, wanted, asked, first=thing is things[0]))]
     if len(things) == 1 and wrong:
@@ -83,15 +88,19 @@ def command(
     for error in wrong:
         print(f"lmtasks: {error}", file=sys.stderr)
     if wrong:
-        raise UsageError(f"{len(wrong)} of {len(things)} tasks and plans are wrong.")
+        looked_at = sum(thing.group is None for thing in things)
+        raise UsageError(f"{len(wrong)} of {looked_at} tasks and plans are wrong.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Thing:
-    """A task or a plan, or why there is none."""
+    """A task, a group or a plan, or why there is none."""
 
     task: Task | None = None
+    group: Group | None = None
     plan: str = ""
+    index: TaskIndex | None = None
+    """Where a plan's tasks are found."""
     error: LmtasksError | None = None
     trust_code: bool = False
 
@@ -104,26 +113,24 @@ class _Asked:
     engine: Answers
 
 
-def _things(ref: str, *, trust_code: bool) -> Sequence[_Thing]:
-    from lmtasks.task.index import default_index
-
+def _things(ref: str, *, index: TaskIndex, trust_code: bool) -> Sequence[_Thing]:
     try:
-        if _is_plan(ref):
-            return [_Thing(plan=ref, trust_code=trust_code)]
-        return [_Thing(task=task) for task in default_index().find(ref, trust_code=trust_code)]
+        if _is_plan(ref, index=index):
+            return [_Thing(plan=ref, index=index, trust_code=trust_code)]
+        groups = [_Thing(group=group) for group in index.find_groups(ref)]
+        return [*groups, *(_Thing(task=task) for task in index.find(ref, trust_code=trust_code))]
     except LmtasksError as error:
         return [_Thing(error=error)]
 
 
-def _is_plan(ref: str) -> bool:
+def _is_plan(ref: str, *, index: TaskIndex) -> bool:
     """A plan says so in its first level; a name that is a shipped plan's and no task's is one too."""
     from lmtasks.suite.plan import shipped_plans
-    from lmtasks.task.index import default_index
     from lmtasks.task.yaml_file import read_task_yaml
 
     if Path(ref).is_file():
         return bool({"plan", "variants"} & set(read_task_yaml(Path(ref)).keys))
-    return ref in shipped_plans() and ref not in default_index().names()
+    return ref in shipped_plans() and ref not in index.names()
 
 
 @contextmanager
@@ -155,10 +162,13 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: _Asked | None, *, fir
             return thing.error
         if not first:
             print()
-        if thing.task is None:
-            print_plan(thing.plan, trust_code=thing.trust_code)
+        if thing.group is not None:
+            print_group(thing.group)
             return None
-        return _check(thing.task, wanted, asked)
+        if thing.index is not None:
+            print_plan(thing.plan, index=thing.index, trust_code=thing.trust_code)
+            return None
+        return None if thing.task is None else _check(thing.task, wanted, asked)
     except LmtasksError as error:
         return error
 
@@ -175,5 +185,5 @@ def _check(task: Task, wanted: CheckOptions, asked: _Asked | None) -> LmtasksErr
             solver=asked.solver if asked else None,
             engine=asked.engine if asked else None,
         )
-    print_task(task, check, metrics=metrics, engine=asked.engine if asked else None)
+    print_task(check, metrics=metrics, engine=asked.engine if asked else None)
     return UsageError(check.problems[0]) if check.problems else None

@@ -6,7 +6,7 @@ A split may be cut as `datasets` writes it: `train[:100]`, `train[10%:20%]`, `tr
 import re
 from collections.abc import Mapping, Sequence
 
-from lmtasks.data.files import read_file
+from lmtasks.data.large import open_file
 from lmtasks.data.mirror import LocalSet
 from lmtasks.data.table import LazyRows, ParquetTable, joined
 from lmtasks.errors import UsageError
@@ -52,18 +52,18 @@ def split_parts(split: str) -> tuple[tuple[str, str], ...]:
 
 
 def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[Row]:
-    """Parquet stays on the disk until a row is asked for; other formats are read whole."""
-    rows: list[Row] = []
+    """Parquet and large text files stay on the disk until a row is asked for; others are read whole."""
+    parts: list[Sequence[Row]] = []
     files = local.files(split)
     if files and all(file.suffix.lower() == ".parquet" and file.is_file() for file in files):
         found = LazyRows(ParquetTable(files))
         return found if limit is None else found[:limit]
     for file in files:
-        left = None if limit is None else limit - len(rows)
-        rows += read_file(file, fallback=local.form, limit=left, reading=local.reading)
-        if limit is not None and len(rows) >= limit:
+        left = None if limit is None else limit - sum(map(len, parts))
+        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading))
+        if limit is not None and sum(map(len, parts)) >= limit:
             break
-    return rows
+    return joined(parts) if parts else []
 
 
 def _cut(split: str, read: Mapping[str, Sequence[Row]], *, where: str) -> Sequence[Row]:

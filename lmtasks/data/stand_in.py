@@ -25,6 +25,8 @@ def with_stand_ins(task: Task, *, options: DataOptions) -> Task:
     shots = None if task.shots is None else _there(task.shots, options)
     if sources == dict(task.sources) and shots == task.shots:
         return task
+    for told in sorted({source.stands_for for source in (*sources.values(), shots) if source and source.stands_for}):
+        log.warning("task %s: %s lacks %s; it is read instead", task.name, options.data_root, told)
     return with_fields(replace(task, sources=sources, shots=shots))
 
 
@@ -34,5 +36,4 @@ def _there(source: Source, options: DataOptions) -> Source:
         return source
     if find_local(instead, options=options) is None:
         return source
-    log.warning("%s has %s/%s instead of %s", options.data_root, instead.path, instead.name, instead.stands_for)
     return instead

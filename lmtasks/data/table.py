@@ -147,6 +147,29 @@ class HubTable:
             yield dict(row)
 
 
+class Parts:
+    """Sequences of rows one behind the other, as one table."""
+
+    def __init__(self, parts: Sequence[Sequence[Row]]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` to before `stop`."""
+        for part, end in zip(self._parts, self._ends, strict=True):
+            first = end - len(part)
+            if start < end and stop > first:
+                yield from part[max(0, start - first) : stop - first]
+
+
 def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
-    """Sequences of rows one behind the other."""
-    return parts[0] if len(parts) == 1 else [row for part in parts for row in part]
+    """Sequences of rows one behind the other; they stay where they lie."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, LazyRows) for part in parts):
+        return LazyRows(Parts(parts))
+    return [row for part in parts for row in part]

@@ -31,6 +31,34 @@ def group_results(groups: Sequence[Group], results: Sequence[TaskResult]) -> Map
     return found
 
 
+def stored_groups(records: Mapping[str, Json]) -> tuple[Group, ...]:
+    """The groups that results were written with, from their records: what rescored tasks are put together by again."""
+    return tuple(
+        Group(
+            name=name,
+            alias=str(record.get("alias", name)),
+            members=tuple(map(str, _listed(record.get("tasks")))),
+            aggregations=tuple(
+                GroupMetric(
+                    metric=metric.partition(",")[0],
+                    filters=(metric.partition(",")[2] or DEFAULT_FILTER,),
+                    weight_by_size=_mapping(made).get("weight_by_size") is not False,
+                )
+                for metric, made in _mapping(record.get("metrics")).items()
+            ),
+        )
+        for name, record in records.items()
+    )
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def _all(groups: Sequence[Group]) -> list[Group]:
     """The groups with those inside of them, outer ones first, each once."""
     found: dict[str, Group] = {}

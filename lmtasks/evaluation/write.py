@@ -11,17 +11,17 @@ Numbers that JSON has no form for (an infinite perplexity) are written as text: 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.samples import SampleFiles, line_of, plain
+from lmtasks.files import write_files, writing
 from lmtasks.records import Estimate, Floats, Json, ModelCard, RuntimeCard
 
 SCHEMA = 1
@@ -30,6 +30,8 @@ ROWS_AT_ONCE = 10_000
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_GROUPS: Mapping[str, Json] = MappingProxyType({})
 RESULTS = "results.json"
+SAMPLE_KEYS = frozenset({"doc_id", "doc", "prompt", "target", "raw", "hash", "outcome"})
+"""What every sample has."""
 STATISTICS = "statistics.json"
 
 
@@ -95,8 +97,7 @@ def write_results(
     }
     content |= {"groups": dict(groups)} if groups else {}
     content |= {"failed": dict(failed)} if failed else {}
-    with _writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(f"results cannot be written to {out}"):
         files: dict[str, Iterable[str]] = {
             samples_file(result.task): (line_of(sample) for sample in result.samples)
             for result in (results if samples is True else ())
@@ -105,7 +106,7 @@ def write_results(
         files[RESULTS] = [json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"]
         streamed = samples if isinstance(samples, SampleFiles) else None
         old = _old_samples(out) - set(files) - (streamed.names() if streamed else frozenset())
-        _write_all(out, files, before=streamed.rename if streamed else lambda: None)
+        write_files(out, files, before=streamed.rename if streamed else lambda: None)
         for name in old:
             (out / name).unlink(missing_ok=True)
 
@@ -152,14 +153,20 @@ def read_samples(out: Path, task: str) -> Iterator[Json]:
     """The samples of a task, one by one.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or a line is no sample.
     """
     file = out / samples_file(task)
     if not file.is_file():
         raise UsageError(f"{out} holds no samples of {task}; were they switched off (--no-samples)?")
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                sample = _mapping(json.loads(line))
+                if SAMPLE_KEYS - set(sample):
+                    raise ValueError(f"it lacks {', '.join(sorted(SAMPLE_KEYS - set(sample)))}")
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"{file}, line {number} is damaged: {error}; run the evaluation again.") from error
+            yield sample
 
 
 def estimate_from_json(record: Json) -> Estimate:
@@ -256,26 +263,3 @@ def _old_samples(out: Path) -> set[str]:
         return {samples_file(task) for task in _mapping(_read(out / RESULTS, "").get("results"))}
     except (UsageError, TypeError):
         return set()  # not ours to clean up
-
-
-def _write_all(out: Path, files: Mapping[str, Iterable[str]], *, before: Callable[[], None]) -> None:
-    """Write every file aside, then rename them in order, after `before`; after a failure nothing is left of it."""
-    asides = {name: out / f"{name}.part" for name in files}
-    try:
-        for name, lines in files.items():
-            with asides[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
-                opened.writelines(lines)
-        before()
-        for name, aside in asides.items():
-            aside.replace(out / name)
-    finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkError(f"results cannot be written to {out}: {error.strerror or error}.") from error

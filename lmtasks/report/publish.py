@@ -13,10 +13,11 @@ import shutil
 from pathlib import Path
 
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.files import write_text
 from lmtasks.records import Json
 from lmtasks.report.fields import read_fields
 from lmtasks.report.read import read_run
-from lmtasks.report.write import write_pages, write_text
+from lmtasks.report.write import write_pages
 
 LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms"})
 """Fields of records that grow with the number of examples or calls."""

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lmtasks.data.mirror import find_local
+from lmtasks.data.files import BUILDERS
+from lmtasks.data.local import split_parts
+from lmtasks.data.mirror import LocalSet, find_local
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
 from lmtasks.suite.overlap import Documents, document_of
 from lmtasks.task.head_input import head_input
+from lmtasks.task.hooks import process_rows, shot_pool
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Source, Task
 
@@ -20,6 +23,7 @@ EVERY = 500
 WORTH_TELLING = 5000
 """Rows of a split, from which on its progress is told at all."""
 SCORED = "scored"
+POOL = "few-shot pool"
 ONLY_SCORED = ("references", "source")
 """Roles that training does not read: training rows may lack them."""
 
@@ -55,6 +59,8 @@ class SplitCheck:
     wrong: int
     """Rows that do not fit the task."""
     first_wrong: str
+    lacking: str = ""
+    """Why the local mirror has not got it, where nothing that is asked needs it."""
 
 
 def check_split(
@@ -67,6 +73,7 @@ def check_split(
     documents: Documents,
     each: Callable[[Row, int], None] = lambda row, number: None,
     count: Callable[[int], None] = lambda rows: None,
+    may_lack: bool = False,
 ) -> SplitCheck:
     """Read one split.
 
@@ -74,16 +81,32 @@ def check_split(
         documents: is told of every document.
         each: sees every row that fits, and its number.
         count: is told before how many rows there are.
+        may_lack: a mirror of the Hub need not have this split.
 
     Raises:
         UsageError: the split cannot be read.
-        WorkError: the Hub cannot be reached.
+        WorkError: the Hub cannot be reached, or the task's own code failed.
     """
-    local = find_local(source, options=options.data) is not None
-    if not local and options.data.offline:
-        return SplitCheck(role=role, source=source, where="", rows=0, whole=False, columns=(), wrong=0, first_wrong="")
+    found = find_local(source, options=options.data)
+    lacking = _lacking(source, found, options=options.data) if may_lack else ""
+    if lacking or (found is None and options.data.offline):
+        return SplitCheck(
+            role=role,
+            source=source,
+            where="",
+            rows=0,
+            whole=False,
+            columns=(),
+            wrong=0,
+            first_wrong="",
+            lacking=lacking,
+        )
     limit = options.limit if role == SCORED else None
-    rows, where = read_rows(source, options=options.data, limit=limit if local else min(PEEK_ROWS, limit or PEEK_ROWS))
+    read = limit if task.process_docs is None else None  # which may leave rows out, as when it is evaluated
+    peek = None if found is not None else min(PEEK_ROWS, limit or PEEK_ROWS)
+    rows, where = read_rows(source, options=options.data, limit=read if peek is None else peek)
+    rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)
+    rows = rows if limit is None else rows[:limit]
     fitting = task if role == SCORED else _for_training(task, rows[0])
     count(len(rows))
     wrong, first_wrong = 0, ""
@@ -100,11 +123,23 @@ def check_split(
         source=source,
         where=where,
         rows=len(rows),
-        whole=local,
+        whole=found is not None,
         columns=tuple(rows[0]),
         wrong=wrong,
         first_wrong=first_wrong,
     )
+
+
+def _lacking(source: Source, found: LocalSet | None, *, options: DataOptions) -> str:
+    """Why a mirror that has the data set lacks the split; empty where it does not. A task's own files may lack none."""
+    if found is None or options.data_root is None or source.path in BUILDERS:
+        return ""
+    try:
+        for name, _ in split_parts(source.split):
+            found.files(name)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _told(rows: Sequence[Row], *, report: Report, stage: str) -> Iterator[Row]:

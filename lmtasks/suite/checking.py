@@ -6,24 +6,25 @@ Rows are read one after the other; of each only its length, a hash and, of a few
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lmtasks.data.rows import read_rows
+from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
 from lmtasks.evaluation.opening import shots_of
+from lmtasks.evaluation.prompts import open_pool
 from lmtasks.evaluation.solver import Solver
 from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths
-from lmtasks.suite.check_rows import SCORED, CheckOptions, Report, SplitCheck, check_split
+from lmtasks.suite.check_rows import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
 from lmtasks.suite.overlap import Documents, Overlap
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task
-
-POOL = "few-shot pool"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCheck:
     """Everything that was found."""
 
+    task: Task
+    """As it would be evaluated: with what stands in for data that the mirror lacks."""
     splits: tuple[SplitCheck, ...]
     way: str
     """`head`, `prompt`, or empty where nothing can be asked."""
@@ -59,6 +60,7 @@ def check_task(
         UsageError: a split cannot be read.
         WorkError: the Hub cannot be reached, or the model fails.
     """
+    task = with_stand_ins(task, options=options.data)
     reason = solver.why_not(task, way="auto") if solver is not None else ""
     way = "" if reason else _way(task, solver)
     takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
@@ -68,14 +70,14 @@ def check_task(
     others: list[tuple[str, Documents]] = []
     for role, source in _other_sources(task).items():
         documents = Documents()
-        check = check_split(task, role, source, options=options, report=report, documents=documents)
+        check = check_split(task, role, source, options=options, report=report, documents=documents, may_lack=True)
         splits.append(check)
         if check.whole and role != "validation":
             others.append((role, documents))
     if task.sources.get("test") is None:
         raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
-    if shots and not task.shot_rows and task.shots is not None:
-        asker.pool, _ = read_rows(task.shots, options=options.data)
+    pool = open_pool(task, count=shots, options=options.data)
+    asker.pool = task.shot_rows if pool is None else pool.rows
     documents = Documents()
     scored = check_split(
         task,
@@ -90,6 +92,7 @@ def check_task(
     splits.append(scored)
     whole = all(split.whole for split in splits if split.role != "validation")
     return TaskCheck(
+        task=task,
         splits=tuple(splits),
         way=way,
         reason=reason,

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError
+from lmtasks.files import write_json
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.slug import slug
 
@@ -92,18 +93,3 @@ def read_json(file: Path) -> dict[str, object] | None:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except ValueError:
         return None  # only a machine that lost power leaves such a file: the piece is made again
-
-
-def write_json(file: Path, content: Mapping[str, object]) -> None:
-    """Write aside, then rename.
-
-    Raises:
-        WorkError: the folder cannot be written, or the disk is full.
-    """
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error

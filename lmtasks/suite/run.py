@@ -15,10 +15,11 @@ from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
 from lmtasks.evaluation.write import storable
+from lmtasks.files import write_json
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
 from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
-from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json, write_json
+from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan

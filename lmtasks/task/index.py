@@ -10,6 +10,7 @@ from lmtasks.installation import shipped
 from lmtasks.task.expand import Names, wanted_task
 from lmtasks.task.groups import Group, Wanted, WantedGroup, is_group
 from lmtasks.task.load import task_of
+from lmtasks.task.peek import peek_folders
 from lmtasks.task.scan import SUFFIXES, Scan, TaskEntry, scan_folders
 from lmtasks.task.task import Task
 from lmtasks.task.yaml_file import read_task_yaml
@@ -24,20 +25,31 @@ class TaskIndex:
     'classification'
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], *, include: Sequence[Path] = ()) -> None:
+        """
+        Args:
+            folders: are read once, whole.
+            include: folders of task files that may be many: only what is asked for is read. What has a name there wins
+                over the same name in `folders`, a folder over those behind it.
+        """
         self.folders = tuple(folders)
+        self.include = tuple(include)
 
     def entries(self) -> tuple[TaskEntry, ...]:
-        """Every task, sorted by name."""
-        return self._scan.entries
+        """Every task, sorted by name. All files are read."""
+        found: dict[str, TaskEntry] = {}
+        for scan in (*(scan_folders([folder]) for folder in self.include), self._scan):
+            for entry in scan.entries:
+                found.setdefault(entry.name, entry)
+        return tuple(found[name] for name in sorted(found))
 
     def names(self) -> tuple[str, ...]:
         """Every task's name, sorted."""
-        return tuple(entry.name for entry in self.entries())
+        return tuple(sorted({name for scan in self._scans for name in scan.files}))
 
     def groups(self) -> tuple[str, ...]:
         """Every group's name, sorted."""
-        return tuple(sorted(self._scan.groups))
+        return tuple(sorted({name for scan in self._scans for name in scan.groups}))
 
     def find(self, pattern: str, *, trust_code: bool = False) -> tuple[Task, ...]:
         """The tasks that a comma-separated list of names, globs, tags, groups, files and folders means.
@@ -80,15 +92,15 @@ class TaskIndex:
 
     def _meant(self, word: str) -> list[Wanted | WantedGroup]:
         """What one word means."""
-        scan = self._scan
-        names = Names(scans=(scan,))
+        names = Names(scans=self._scans)
         found = names.find(word)
         if found:
             return found
         if _is_path(word):
             return self._at(Path(word))
-        matched = [entry.name for entry in scan.entries if fnmatchcase(entry.name, word)]
+        matched = [name for name in self.names() if fnmatchcase(name, word)]
         if not matched:
+            scan = self._scan
             unread = f"({len(scan.unread)} files could not be read; the first: {scan.unread[0]})" if scan.unread else ""
             raise unknown("task", word, names.names(), hint=unread)
         return [each for name in matched for each in names.find(name)]
@@ -106,17 +118,29 @@ class TaskIndex:
             )
         yaml = read_task_yaml(path)
         if is_group(yaml.keys):
-            return [Names(scans=(scan_folders([path.parent]), self._scan)).group(yaml)]
+            return [Names(scans=(peek_folders([path.parent]), *self._scans)).group(yaml)]
         return [wanted_task(yaml, name=str(yaml.keys.get("task")))]
+
+    @cached_property
+    def _scans(self) -> tuple[Scan, ...]:
+        """Of every folder, in the order in which names are looked up."""
+        return (*(peek_folders([folder]) for folder in self.include), self._scan)
 
     @cached_property
     def _scan(self) -> Scan:
         return scan_folders(self.folders)
 
 
-def default_index() -> TaskIndex:
-    """The tasks that come with lmtasks."""
-    return TaskIndex([shipped("tasks")])
+def default_index(*, include: Sequence[Path] = ()) -> TaskIndex:
+    """The tasks that come with lmtasks, and those in folders of one's own.
+
+    Raises:
+        UsageError: one of them is no folder.
+    """
+    for folder in include:
+        if not folder.is_dir():
+            raise UsageError(f"--include-path {folder} is no folder; give one with task files (*.yaml) in it.")
+    return TaskIndex([shipped("tasks")], include=include)
 
 
 def _is_path(word: str) -> bool:

@@ -53,7 +53,7 @@ def scan_folders(folders: Sequence[Path]) -> Scan:
     groups: dict[str, list[Path]] = {}
     tags: dict[str, set[str]] = {}
     unread: list[str] = []
-    for file in _yaml_files(folders):
+    for file in yaml_files(folders):
         try:
             yaml = read_task_yaml(file)
         except UsageError as error:
@@ -76,7 +76,7 @@ def scan_folders(folders: Sequence[Path]) -> Scan:
     )
 
 
-def _yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
+def yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
     """Every YAML file once, though folders may lie within each other."""
     seen: set[Path] = set()
     for folder in folders:
@@ -99,11 +99,12 @@ def _entry(yaml: TaskYaml, *, name: str) -> TaskEntry:
         source=source,
         file=yaml.file,
         about=str(keys.get("about", "")),
-        tags=(*_words(keys.get("tag")), *_words(keys.get("group"))),
+        tags=(*words(keys.get("tag")), *words(keys.get("group"))),
     )
 
 
-def _words(value: object) -> tuple[str, ...]:
+def words(value: object) -> tuple[str, ...]:
+    """A word, or a list of them."""
     if isinstance(value, list):
         return tuple(str(word) for word in value)
     return (value,) if isinstance(value, str) else ()

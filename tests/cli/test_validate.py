@@ -167,3 +167,88 @@ def test_training_rows_may_lack_what_only_scoring_reads(say: Say, tmp_path: Path
     )
     said = say("validate", file)
     assert (said.code, "WRONG" in said.out) == (0, False), said
+
+
+HOOKS = """def upper(dataset):
+    return dataset.filter(lambda row: row["answer"] == 1).map(lambda row: {"question": row["question"].upper()})
+
+
+def clean(answers, docs):
+    return answers
+"""
+
+
+def test_rows_are_checked_as_process_docs_makes_them(say: Say, folder: Path) -> None:
+    (folder / "hooks.py").write_text(HOOKS)
+    file = _task(folder, shots=2, more="process_docs: !function hooks.upper")
+    assert "--trust-code" in say("validate", file).sentence
+    said = say("validate", file, "--trust-code", "--limit", 3)
+    assert said.code == 0, said.err
+    assert "train (train of train.jsonl): 10 rows" in said.out  # of twenty every second one
+    assert "scored (test of test.jsonl): 3 rows" in said.out  # the limit counts what the code leaves
+    assert re.search(r"prompt: 'IS \d+ EVEN\? yes|no\\n\\nIS \d+ EVEN\? ", said.out)
+
+
+def test_filters_are_said_with_their_options(say: Say, folder: Path) -> None:
+    (folder / "hooks.py").write_text(HOOKS)
+    file = folder / "write.yaml"
+    file.write_text(
+        "task: write\noutput_type: generate_until\ndataset_path: json\ntest_split: test\n"
+        "dataset_kwargs: {data_files: {test: test.jsonl}}\ndoc_to_text: question\ndoc_to_target: 'yes'\n"
+        "generation_kwargs: {until: ['.']}\nmetric_list: [{metric: exact_match}]\nfilter_list:\n"
+        "- {name: own, filter: [{function: custom, filter_fn: !function hooks.clean}, {function: take_first}]}\n"
+        "- {name: plain, filter: [{function: regex, regex_pattern: '(no|yes)'}, {function: take_first}]}\n"
+    )
+    said = say("validate", file, "--trust-code")
+    assert said.code == 0, said.err
+    assert "metrics: exact_match,own, exact_match,plain" in said.out
+    assert "filter own: custom(filter_fn=!function hooks.clean), take_first" in said.out
+    assert "filter plain: regex(regex_pattern='(no|yes)'), take_first" in said.out
+    file.write_text(file.read_text().replace("function: regex,", "function: regexx,"))
+    assert "unknown filter" in say("validate", file, "--trust-code").sentence
+
+
+def test_a_mirror_may_lack_what_nothing_asks_for(say: Say, folder: Path) -> None:
+    (folder / "hub" / "org" / "even").mkdir(parents=True)
+    (folder / "test.jsonl").rename(folder / "hub" / "org" / "even" / "test.jsonl")
+    file = folder / "even.yaml"
+    lines = TASK.format(name="even", shots=0, more="validation_split: validation").splitlines()
+    file.write_text("\n".join(line for line in lines if "data_files" not in line).replace(": json", ": org/even"))
+    line = ("validate", file, "--data-root", folder / "hub", "--offline")
+    said = say(*line)
+    assert said.code == 0, said.err
+    for split in ("train", "validation"):
+        assert f"{split} ({split} of org/even): not in the mirror, not looked at: unknown split" in said.out
+    assert "scored (test of org/even): 10 rows" in said.out
+    file.write_text(file.read_text().replace("num_fewshot: 0", "num_fewshot: 2"))
+    said = say(*line)  # now the training rows are needed
+    assert (said.code, "unknown split of" in said.sentence, "'train'" in said.sentence) == (2, True, True)
+
+
+def test_what_stands_in_for_lacking_data_is_said(say: Say, tmp_path: Path) -> None:
+    rows = tmp_path / "hub" / "EleutherAI" / "wikitext_document_level" / "wikitext-2-v1"
+    rows.mkdir(parents=True)
+    (rows / "test.jsonl").write_text('{"page": "a page"}\n')
+    file = tmp_path / "pages.yaml"
+    file.write_text(
+        "task: pages\noutput_type: loglikelihood_rolling\ndataset_path: EleutherAI/wikitext_document_level\n"
+        "dataset_name: wikitext-2-raw-v1\ntest_split: test\ndoc_to_text: ''\ndoc_to_target: '{{page}}'\n"
+        "metric_list: [{metric: word_perplexity}]\n"
+    )
+    said = say("validate", file, "--data-root", tmp_path / "hub", "--offline")
+    assert said.code == 0, said.err
+    assert "in place of EleutherAI/wikitext_document_level/wikitext-2-raw-v1 (the same articles tokenized" in said.out
+    assert said.err.count("it is read instead") == 1
+
+
+def test_groups_and_tags_are_their_tasks(say: Say, folder: Path) -> None:
+    _task(folder, name="odd", more="tag: numbers")
+    _task(folder, more="tag: numbers")
+    file = folder / "both.yaml"
+    file.write_text("group: both\ntask: [even, odd]\naggregate_metric_list: [{metric: acc, weight_by_size: false}]\n")
+    said = say("validate", file)
+    assert said.code == 0, said.err
+    assert "group both: 2 tasks, even, odd\n  acc: the mean, tasks count alike\n" in said.out
+    assert re.findall(r"^task (\w+)", said.out, re.MULTILINE) == ["even", "odd"]
+    file.write_text("group: both\ntask: [even, numbers, odds]\n")
+    assert "'odds'" in say("validate", file).sentence
