@@ -160,13 +160,17 @@ def test_clusters_are_heeded() -> None:
     assert together.result.difference == apart.result.difference
 
 
+SAMPLE = {"prompt": "", "target": "", "raw": "", "hash": "", "outcome": {}}
+"""What every sample has besides, and a comparison does not look at."""
+
+
 def test_examples_that_differ(tmp_path: Path) -> None:
     a, b = np.array([1.0, 0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.0, 1.0])
     folders = []
     for name, values in (("a", a), ("b", b)):
         (tmp_path / name).mkdir()
         lines = [
-            {"doc_id": place, "doc": {"q": place}, "answer": f"{name}{place}", "metrics": {"acc": value}}
+            {**SAMPLE, "doc_id": place, "doc": {"q": place}, "answer": f"{name}{place}", "metrics": {"acc": value}}
             for place, value in enumerate(values.tolist())
         ]
         (tmp_path / name / "samples-one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
