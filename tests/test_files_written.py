@@ -35,7 +35,7 @@ def test_a_disk_that_is_full_leaves_what_stood_there(tmp_path: Path, monkeypatch
 
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkError, match="cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(WorkError, match=r"cannot be written: (Not a directory|File exists)"):
         write_text(tmp_path / "file" / "a.txt", "x")
 
 

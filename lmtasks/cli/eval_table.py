@@ -32,6 +32,8 @@ def print_scores(
     found = {(model, result.task): result for model, results in scores.items() for result in results}
     rows: list[list[str]] = []
     for task in tasks:
+        if all((model, task) in reasons for model in scores):
+            continue  # the notes say why
         having = [found[model, task] for model in scores if (model, task) in found]
         sizes = {str(result.n) for result in having}
         names = dict.fromkeys(name for result in having for name in result.metrics)
@@ -40,7 +42,9 @@ def print_scores(
             rows.append([*head, name, *(_value(found.get((model, task)), name) for model in scores)])
     rows += _group_rows(groups, models=tuple(scores))
     print_table(("task", "n", "metric", *scores), rows, right=(1, *range(3, 3 + len(scores))))
-    notes = [f"{model}: {reason}" for (model, _), reason in reasons.items()]
+    notes = [
+        reason if reason.startswith(f"{model} ") else f"{model}: {reason}" for (model, _), reason in reasons.items()
+    ]
     notes += [
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()

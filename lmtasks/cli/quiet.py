@@ -17,7 +17,7 @@ SILENT = {
 
 
 class _OnStandardError(logging.StreamHandler[TextIO]):
-    """To standard error as it is when something is said: while bars are drawn it is theirs, and lines stand above them."""
+    """To standard error as it is when something is said: while bars are drawn, lines stand above them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.setStream(sys.stderr)

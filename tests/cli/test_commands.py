@@ -61,7 +61,7 @@ def test_eval_of_several_models_gives_each_a_folder(say: Say, llama: Path, llama
     assert said.code == 0, said.err
     head = said.out.splitlines()[0].split()
     assert head == ["task", "n", "metric", "llama", "llama-two", "random"]
-    assert "random: random does not answer language_modelling tasks" in said.out
+    assert "\nrandom does not answer language_modelling tasks" in said.out
     assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json*")) == sorted(
         f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")
     )
@@ -187,7 +187,7 @@ def test_validate_says_what_a_plan_would_do(say: Say) -> None:
 
 @pytest.mark.parametrize("line", ["eval --model majority --tasks starter_topic_en", "run starter"])
 def test_interrupted_says_how_to_go_on(line: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lmtasks.task.index.default_index", interrupt)
@@ -202,7 +202,7 @@ def test_debug_shows_the_traceback(say: Say) -> None:
 
 
 def test_a_fault_of_ours_is_one_sentence_too(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no\nluck")
 
     monkeypatch.setattr("lmtasks.task.index.default_index", fail)
@@ -235,3 +235,17 @@ def test_from_own_data_to_a_model_that_answers(say: Say, llama: Path, tmp_path: 
     said = say("predict", "--model", model, stdin="a good film 1\na bad bird 2\n")
     assert said.out.split() == ["2", "1"]
     assert say("adapt", "--backbone", llama, *data, "--out", model).code == 2
+
+
+def test_baselines_print_the_floor_of_what_they_answer(say: Say, tmp_path: Path) -> None:
+    line = ("eval", "--model", "random", "--model", "majority", "--tasks", "starter_topic_*,starter_qa_en")
+    said = say(*line, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    table, notes = said.out.split("\n\n", maxsplit=1)
+    assert [row.split()[0] for row in table.splitlines() if not row.startswith(" ")] == [
+        "task",
+        "starter_topic_en",
+        "starter_topic_zh",
+    ]
+    assert notes.startswith("random does not answer span tasks: ")
+    assert "\nmajority does not answer span tasks: " in notes
