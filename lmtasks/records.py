@@ -111,13 +111,25 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which next tokens are to be scored, S of them. A place may be asked for several tokens."""
+
+    rows: Ints
+    """(S,) rows of the batch."""
+    columns: Ints
+    """(S,) columns of the batch: the token follows what stands there, and what that column sees."""
+    tokens: Ints
+    """(S,)"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenScores:
-    """Per position t, how likely ids[t + 1] was after ids[: t + 1]."""
+    """How likely each wanted token was."""
 
     logprobs: Floats32
-    """(B, T - 1)"""
+    """(S,)"""
     greedy: Bools
-    """(B, T - 1): was ids[t + 1] the most likely token?"""
+    """(S,): was no token more likely?"""
 
 
 @dataclass(frozen=True, kw_only=True)

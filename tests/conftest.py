@@ -20,6 +20,7 @@ NOWHERE = "http://127.0.0.1:9"
 _HOME = tempfile.TemporaryDirectory(prefix="lmtasks-tests-")
 os.environ.update(
     HF_HOME=_HOME.name,
+    LMTASKS_CACHE=_HOME.name,
     HTTP_PROXY=NOWHERE,
     HTTPS_PROXY=NOWHERE,
     http_proxy=NOWHERE,

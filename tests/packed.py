@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
 
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
-from lmtasks.records import HeadSpec, TokenBatch
+from lmtasks.records import Bools, Floats32, HeadSpec, TokenBatch
+from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
 
@@ -98,6 +100,25 @@ def padded(rows: list[list[int]], side: str = "right") -> TokenBatch:
         place_ = slice(0, len(row)) if side == "right" else slice(shape[1] - len(row), shape[1])
         ids[number, place_], mask[number, place_] = row, True
     return TokenBatch(ids=ids, mask=mask)
+
+
+@dataclass(frozen=True)
+class NextScores:
+    """Of every token of a batch behind those before it, (B, T - 1) in the batch's layout; 0 and False elsewhere."""
+
+    logprobs: Floats32
+    greedy: Bools
+
+
+def score_all(runtime: Runtime[object], batch: TokenBatch, source: TokenBatch | None = None) -> NextScores:
+    """Score whole rows."""
+    read, wanted = every_next(batch)
+    scores = runtime.score(read, wanted, source=source)
+    shape = (batch.ids.shape[0], batch.ids.shape[1] - 1)
+    found = NextScores(logprobs=np.zeros(shape, dtype=np.float32), greedy=np.zeros(shape, dtype=np.bool_))
+    found.logprobs[wanted.rows, wanted.columns] = scores.logprobs
+    found.greedy[wanted.rows, wanted.columns] = scores.greedy
+    return found
 
 
 def _checkpoint(name: str, seed: int) -> Path:

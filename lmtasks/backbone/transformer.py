@@ -73,16 +73,16 @@ class Backbone(nn.Module):
         super().__init__()
         self.hf = hf
         self.traits = traits
-        self._takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
-        self._first_position = (
+        self.takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
+        self.first_position = (
             int(hf.config.pad_token_id) + 1 if traits.family in POSITIONS_AFTER_PADDING else 0  # type: ignore[union-attr, arg-type]
         )
 
     def inputs(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> dict[str, Tensor]:
         """What the transformers module is called with, for ids and mask (B, T)."""
         called = {"input_ids": ids, "attention_mask": mask.long()}
-        if self._takes_positions:
-            called["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0) + self._first_position
+        if self.takes_positions:
+            called["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0) + self.first_position
         if types is not None and self.traits.takes_types:
             called["token_type_ids"] = types
         return called

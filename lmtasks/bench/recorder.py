@@ -43,6 +43,11 @@ class Recorder:
         self._asked: dict[WorkKind, list[WorkRequest]] = {"head": [], "score": [], "generate": []}
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """No answer is known before."""
+        return ()
+
+    @property
     def max_length_tokens(self) -> int:
         """Longest input of the model."""
         return self.model.max_length_tokens

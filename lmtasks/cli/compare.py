@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import GateError, UsageError
+from lmtasks.errors import GateError, UsageError, WorkError
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.write import StoredResults, StoredTask
-    from lmtasks.metric import PairedResult
-    from lmtasks.records import Estimate
+    from lmtasks.evaluation.comparing import Compared, Comparison, Example
+    from lmtasks.evaluation.write import StoredResults
+    from lmtasks.records import Json
 
-SURE = 0.05
-"""A difference counts where chance would show one as large less often than this."""
+SHOWN = 300
+"""Characters of a document, a target or an answer that are printed."""
+
+COLUMNS = (
+    *("task", "n", "metric", "base", "this", "difference", "95 %", "p", "p (Holm)", "effect", "could show"),
+    *("better", "same", "worse", "verdict"),
+)
 
 
 def command(
     results: Annotated[
         list[Path], typer.Argument(metavar="A B...", help="Folders that `lmtasks eval` wrote; the first is the base.")
     ],
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="TASK/METRIC",
+            help="Compare only this task, or this metric of it; * stands for any text. May be given several times.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    examples: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER",
+            parser=options.whole("--examples", at_least=0),
+            help="Show so many examples of each task on which the results differ most.",
+        ),
+    ] = 0,
     fail_if_worse: Annotated[
         bool,
-        typer.Option("--fail-if-worse", help=f"Exit with 3 if another is worse than A in any metric (p < {SURE})."),
+        typer.Option(
+            "--fail-if-worse",
+            help="Exit with 3 if another is significantly worse than A in any metric that is compared.",
+        ),
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.json", help="Write every number to this file too.")
+    ] = None,
+    seed: options.Seed = 1234,
 ) -> None:
     """Compare stored results, paired by example; all are held to the first."""
+    from lmtasks.evaluation.comparing import compare_results, examples_that_differ
     from lmtasks.evaluation.write import read_results
 
     folders = [folder for given in results for folder in _folders(given)]
     if len(folders) < 2:
         raise UsageError(f"compare needs at least two folders of results, was given {len(folders)}.")
     base, *others = [read_results(folder) for folder in folders]
-    for other in others:
-        _refuse_if_unlike(base, other)
-    print(f"base: {base.folder} ({_what(base)})")
-    worse: list[str] = []
-    for other in others:
-        print(f"\n{other.folder} ({_what(other)})")
-        rows: list[Sequence[str]] = []
-        for task in _shared(base, other):
-            for metric, paired in _paired(base.tasks[task], other.tasks[task]):
-                estimate = base.tasks[task].metrics[metric]
-                rows.append(_row(task, metric, paired, estimate))
-                if paired.p_value < SURE and _is_worse(paired, estimate):
-                    worse.append(f"{other.folder} in {metric} of {task} (p = {paired.p_value:.2g})")
-        columns = ("task", "n", "metric", "base", "this", "difference", "95 %", "p", "better", "same", "worse")
-        print_table(columns, rows, right=(1, 3, 4, 5, 6, 7, 8, 9, 10))
-        _tell_missing(base, other)
-    print("\nThe difference is this minus base, in points (perplexities and bits as they are).")
+    compared = compare_results(base, others, only=only, seed=seed)
+    _print(compared)
+    for comparison in _first_of_each_task(compared) if examples else ():
+        _print_examples(base, comparison, examples_that_differ(base, comparison, count=examples))
+    if out is not None:
+        _write(compared, out)
+        print(f"\nEvery number is in {out}.")
+    worse = [_named(comparison) for comparison in compared.comparisons if comparison.verdict == "worse"]
     if fail_if_worse and worse:
         raise GateError(f"worse than {base.folder}: {'; '.join(worse)}.")
 
@@ -65,76 +88,59 @@ def _folders(given: Path) -> list[Path]:
     return inner if inner and not (given / "results.json").is_file() else [given]
 
 
-def _refuse_if_unlike(base: StoredResults, other: StoredResults) -> None:
-    """Numbers that were not got under the same conditions are not compared.
+def _print(compared: Compared) -> None:
+    from lmtasks.metric.family import SURE
 
-    Raises:
-        UsageError: no task in common, or unlike tasks, data or metrics; says which.
-    """
-    shared = _shared(base, other)
-    if not shared:
-        mine, theirs = ", ".join(base.tasks), ", ".join(other.tasks)
-        raise UsageError(f"{base.folder} ({mine}) and {other.folder} ({theirs}) have no task in common.")
-    unlike = [difference for task in shared for difference in _differences(base.tasks[task], other.tasks[task])]
-    if unlike:
-        raise UsageError(
-            f"{base.folder} and {other.folder} cannot be compared: {'; '.join(unlike)}. Score both again with the "
-            "same task files, data and --limit."
-        )
-
-
-def _differences(a: StoredTask, b: StoredTask) -> Iterator[str]:
-    for field, name in (("task_hash", "task file"), ("data_fingerprint", "data")):
-        mine, theirs = _condition(a, field), _condition(b, field)
-        if mine != theirs:
-            yield f"{a.task} has another {name} ({mine} and {theirs})"
-    for metric in a.metrics:
-        if metric in b.metrics and a.metrics[metric].signature != b.metrics[metric].signature:
-            yield (
-                f"{metric} of {a.task} has another signature ({a.metrics[metric].signature} and "
-                f"{b.metrics[metric].signature})"
-            )
+    base = compared.base
+    print(f"base: {base.folder} ({_what(base)})")
+    for other in compared.others:
+        mine = [comparison for comparison in compared.comparisons if comparison.other is other]
+        print(f"\n{other.folder} ({_what(other)})")
+        print_table(COLUMNS, [_row(comparison) for comparison in mine], right=(1, *range(3, 14)))
+        for comparison in mine:
+            if comparison.note:
+                print(f"note: {comparison.note}.")
+        _tell_missing(base, other)
+    for reason in compared.left_out:
+        print(f"not compared: {reason}")
+    count = len(compared.comparisons)
+    print(
+        f"""
+difference   this minus base, in points (perplexities and bits as they are)
+p (Holm)     counts all {count} comparisons together; verdicts go by it (below {SURE})
+effect       Cohen's h of shares, d_z of other means
+could show   the smallest difference that as many examples would show four times in five"""
+    )
 
 
-def _condition(task: StoredTask, field: str) -> object:
-    conditions = task.record.get("conditions")
-    return conditions.get(field) if isinstance(conditions, Mapping) else None
-
-
-def _shared(base: StoredResults, other: StoredResults) -> list[str]:
-    return [task for task in base.tasks if task in other.tasks]
-
-
-def _paired(a: StoredTask, b: StoredTask) -> Iterator[tuple[str, PairedResult]]:
-    from lmtasks.evaluation.outcome import remake_metric
-    from lmtasks.metric import compare
-
-    for metric in a.statistics:
-        if metric in b.statistics:
-            yield metric, compare(remake_metric(a.recipes[metric]), a.statistics[metric], b.statistics[metric])
-
-
-def _is_worse(paired: PairedResult, estimate: Estimate) -> bool:
-    return paired.difference < 0 if estimate.higher_is_better else paired.difference > 0
-
-
-def _row(task: str, metric: str, paired: PairedResult, estimate: Estimate) -> Sequence[str]:
+def _row(comparison: Comparison) -> Sequence[str]:
     from lmtasks.report import format as form
 
+    paired, scale = comparison.result, comparison.metric.scale
     interval = "" if paired.ci95 is None else f"[{form.difference(paired.ci95[0])}, {form.difference(paired.ci95[1])}]"
     return (
-        task,
+        comparison.task,
         str(paired.n),
-        metric,
-        form.value(paired.a, estimate.scale),
-        form.value(paired.b, estimate.scale),
+        comparison.name,
+        form.value(paired.a, scale),
+        form.value(paired.b, scale),
         form.difference(paired.difference),
         interval,
-        f"{paired.p_value:.3f}" if paired.p_value >= 0.001 else "<0.001",
+        _p_value(paired.p_value),
+        _p_value(comparison.p_adjusted),
+        form.MISSING if paired.effect is None else f"{paired.effect_name} {form.effect(paired.effect)}",
+        form.MISSING
+        if paired.detectable is None
+        else form.value(paired.detectable, "raw" if scale == "raw" else "points"),
         str(paired.wins),
         str(paired.ties),
         str(paired.losses),
+        {"better": "better", "worse": "worse", "open": form.MISSING}[comparison.verdict],
     )
+
+
+def _p_value(p_value: float) -> str:
+    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"
 
 
 def _what(results: StoredResults) -> str:
@@ -142,8 +148,80 @@ def _what(results: StoredResults) -> str:
     return f"{results.model.get('name')}, {runtime.get('runtime')} {runtime.get('device')} {runtime.get('precision')}"
 
 
+def _named(comparison: Comparison) -> str:
+    where = f"{comparison.other.folder} in {comparison.name} of {comparison.task}"
+    return f"{where} ({comparison.result.difference:+.2f}, p = {comparison.p_adjusted:.2g})"
+
+
 def _tell_missing(base: StoredResults, other: StoredResults) -> None:
     for one, two in ((base, other), (other, base)):
         alone = [task for task in one.tasks if task not in two.tasks]
         if alone:
             print(f"only in {one.folder}: {', '.join(alone)}")
+
+
+def _first_of_each_task(compared: Compared) -> list[Comparison]:
+    """The main metric of each task, for each of the others."""
+    found: dict[tuple[Path, str], Comparison] = {}
+    for comparison in compared.comparisons:
+        found.setdefault((comparison.other.folder, comparison.task), comparison)
+    return list(found.values())
+
+
+def _print_examples(base: StoredResults, comparison: Comparison, examples: Sequence[Example]) -> None:
+    title = f"{comparison.task}, {comparison.name}: {base.folder} against {comparison.other.folder}"
+    print(f"\n{title}" if examples else f"\n{title}: no example differs")
+    for example in examples:
+        values = " and ".join(_value(sample, comparison.name) for sample in (example.base, example.other))
+        print(f"  {example.doc_id}: {'better' if example.gain > 0 else 'worse'} ({values})")
+        for name, value in (
+            ("asked", example.base.get("doc")),
+            ("right", example.base.get("target")),
+            ("base", example.base.get("answer") or example.base.get("raw")),
+            ("this", example.other.get("answer") or example.other.get("raw")),
+        ):
+            print(f"    {name:5}  {_cut(value)}")
+
+
+def _value(sample: Json, metric: str) -> str:
+    values = sample.get("metrics")
+    found = values.get(metric) if isinstance(values, dict) else None
+    return f"{found:.4g}" if isinstance(found, int | float) else str(found)
+
+
+def _cut(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _write(compared: Compared, file: Path) -> None:
+    from lmtasks.evaluation.samples import plain
+
+    content = {
+        "schema": 1,
+        "base": str(compared.base.folder),
+        "comparisons": [
+            {
+                "other": str(comparison.other.folder),
+                "task": comparison.task,
+                "metric": comparison.name,
+                "signature": comparison.metric.signature,
+                "scale": comparison.metric.scale,
+                "higher_is_better": comparison.metric.higher_is_better,
+                **asdict(comparison.result),
+                "p_holm": comparison.p_adjusted,
+                "verdict": comparison.verdict,
+            }
+            for comparison in compared.comparisons
+        ],
+        "not_compared": list(compared.left_out),
+    }
+    aside = file.with_name(f"{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(plain(content), ensure_ascii=False, indent=1, allow_nan=False)
+        aside.write_text(f"{text}\n", encoding="utf-8", errors="surrogatepass")
+        aside.replace(file)
+    except OSError as error:
+        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error

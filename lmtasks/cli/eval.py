@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.cli import options
+from lmtasks.cli.eval_table import print_scores
 from lmtasks.cli.models import Chosen, Opening, chosen_models, label_names, open_solver, solver_before_loading
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.table import print_table
-from lmtasks.cli.tasks import chosen_tasks, data_options
-from lmtasks.errors import UsageError
+from lmtasks.cli.rescore import Rescored, rescore_results
+from lmtasks.cli.tasks import chosen_groups, chosen_tasks, data_options
+from lmtasks.errors import LmtasksError, UsageError, WorkError
 
 if TYPE_CHECKING:
+    from lmtasks.evaluation.chat import ChatUse
     from lmtasks.evaluation.evaluate import EvalOptions, TaskResult
+    from lmtasks.evaluation.processes import Processes
+    from lmtasks.records import Json, Progress
+    from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
-MISSING = "–"
+NO_MODELS: list[str] = []
+"""What --rescore needs."""
 
 
 def command(
-    model: options.Models,
+    model: options.Models = NO_MODELS,
     tasks: options.Tasks = "",
+    include_path: options.IncludePath = options.NO_PATHS,
     data: options.Data = None,
     text: options.Text = "text",
     label: options.Label = None,
@@ -40,55 +49,188 @@ def command(
     seed: options.Seed = 1234,
     out: options.Out = None,
     no_samples: options.NoSamples = False,
+    cache: options.Cache = None,
+    apply_chat_template: options.ChatTemplate = None,
+    system_instruction: options.SystemInstruction = None,
+    fewshot_as_multiturn: options.Multiturn = False,
+    fewshot_stream: options.FewshotStream = "ours",
+    resamples: options.Resamples = None,
+    draws: options.Draws = "ours",
+    rescore: options.Rescore = None,
+    metrics: options.Metrics = "",
     data_root: options.DataRoot = None,
     offline: options.Offline = False,
     token: options.Token = None,
     trust_code: options.TrustCode = False,
 ) -> None:
-    """Score models on tasks."""
+    """Score models on tasks; or score again what an evaluation stored."""
     from lmtasks.evaluation.evaluate import EvalOptions
+    from lmtasks.evaluation.processes import launched_here, started
+    from lmtasks.suite.caching import cache_file
     from lmtasks.suite.lock import locked
 
-    opening = Opening(
-        runtime=runtime,
-        device=device,
-        precision=precision,
-        threads=threads,
-        rows_per_batch=options.batch_rows(batch_size),
-        label_names=label_names(label_map),
-    )
-    sources = data_options(data_root=data_root, offline=offline, token=token)
-    found = chosen_tasks(
-        tasks=tasks,
-        data=data,
-        text=text,
-        label=label,
-        pair=pair,
-        name=name,
-        language=language,
-        trust_code=trust_code,
-    )
-    models = chosen_models(model, offline=offline, token=token)
-    answered, reasons = _who_answers_what(models, found, opening)
-    folder = out or options.next_folder("eval")
-    settings = EvalOptions(data=sources, limit=limit, num_fewshot=num_fewshot, seed=seed)
-    scores: dict[str, Sequence[TaskResult]] = {}
-    folders: list[Path] = []
-    with locked(folder):
-        for chosen in models:
-            folders.append(folder / chosen.label if len(models) > 1 else folder)
-            scores[chosen.label] = _score(
-                chosen,
-                answered[chosen.label],
-                opening=opening,
-                settings=settings,
-                out=folders[-1],
+    if rescore is not None:
+        rescore_results(
+            rescore,
+            Rescored(
+                models=model,
+                tasks=tasks,
+                include=include_path,
+                metrics=metrics,
+                out=out,
                 samples=not no_samples,
-            )
-    _print(scores, found, reasons)
-    print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
-    others = [str(each) for each in folders] if len(folders) > 1 else [str(folder), "OTHER"]
-    print(f"Next: lmtasks compare {' '.join(others)}")
+                seed=seed,
+                resamples=resamples,
+                draws=draws,
+                trust_code=trust_code,
+            ),
+        )
+        return
+    if not model:
+        raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
+    if metrics:
+        raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
+    with started() as processes:
+        opening = Opening(
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            threads=threads or _threads_each(launched_here()),
+            rows_per_batch=options.batch_rows(batch_size),
+            label_names=label_names(label_map),
+            cache=cache_file(cache),
+        )
+        sources = data_options(data_root=data_root, offline=offline, token=token)
+        found = chosen_tasks(
+            tasks=tasks,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            trust_code=trust_code,
+            include=include_path,
+        )
+        models = chosen_models(model, offline=offline, token=token)
+        answered, reasons = _who_answers_what(models, found, opening)
+        asked = _Asked(
+            opening=opening,
+            settings=EvalOptions(
+                data=sources,
+                limit=limit,
+                num_fewshot=num_fewshot,
+                shot_stream=fewshot_stream,
+                seed=seed,
+                resamples=resamples,
+                draws=draws,
+            ),
+            chat=_Chat(template=apply_chat_template, system=system_instruction, multiturn=fewshot_as_multiturn),
+            groups=chosen_groups(tasks, include=include_path) if tasks else (),
+            samples=not no_samples,
+            processes=processes,
+        )
+        uses = {chosen.label: asked.chat.use(chosen) for chosen in models}  # before a model is loaded
+        folder = processes.share(out or options.next_folder("eval"))
+        with locked(folder) if processes.first else nullcontext():
+            done = [
+                _score(
+                    chosen,
+                    answered[chosen.label],
+                    asked=asked,
+                    chat=uses[chosen.label],
+                    out=out_of(folder, models, chosen),
+                )
+                for chosen in models
+            ]
+        if processes.first:
+            _tell(done, tasks=[task.name for task in found], reasons=reasons, folder=folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chat:
+    """How prompts are put to a model."""
+
+    template: str | None
+    system: str | None
+    multiturn: bool
+
+    def use(self, chosen: Chosen) -> ChatUse | None:
+        """The model's own template; a baseline reads no prompts."""
+        from lmtasks.evaluation.chat import chat_use
+        from lmtasks.model.store import tokenizer_folder
+
+        if chosen.folder is None:
+            return None
+        return chat_use(
+            tokenizer_folder(chosen.folder), template=self.template, system=self.system, multiturn=self.multiturn
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is the same for all models of a command."""
+
+    opening: Opening
+    settings: EvalOptions
+    chat: _Chat
+    groups: Sequence[Group]
+    samples: bool
+    processes: Processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What came of one model."""
+
+    label: str
+    folder: Path
+    results: Sequence[TaskResult]
+    groups: Mapping[str, Json]
+    failed: Mapping[str, LmtasksError]
+
+
+def out_of(folder: Path, models: Sequence[Chosen], chosen: Chosen) -> Path:
+    """Where the results of a model go: of several, each has a folder of its own."""
+    return folder / chosen.label if len(models) > 1 else folder
+
+
+def _threads_each(processes: int) -> int | None:
+    """Of several processes on this machine each takes its part of the processors."""
+    if processes == 1:
+        return None
+    from lmtasks.bench.machine import usable_cores
+
+    return max(1, usable_cores() // processes)
+
+
+def _tell(done: Sequence[_Done], *, tasks: Sequence[str], reasons: Mapping[tuple[str, str], str], folder: Path) -> None:
+    """The table, where it is written down, and what failed.
+
+    Raises:
+        UsageError, WorkError: a task failed. What the others scored is kept.
+    """
+    failed = [(each, task, error) for each in done for task, error in each.failed.items()]
+    kept = sum(len(each.results) for each in done)
+    if kept:
+        print_scores(
+            {each.label: each.results for each in done},
+            tasks=tasks,
+            groups={each.label: each.groups for each in done},
+            reasons=dict(reasons),
+        )
+        folders = [each.folder for each in done if each.results]
+        print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
+        others = [str(each) for each in folders] if len(folders) > 1 else [str(folder), "OTHER"]
+        print(f"Next: lmtasks compare {' '.join(others)}")
+    if not failed:
+        return
+    if kept == 0 and len(failed) == 1:
+        raise failed[0][2]
+    several = len(done) > 1
+    told = "; ".join(f"{each.label + ', ' if several else ''}{error}" for each, _, error in failed)
+    names = ", ".join(result.task for each in done for result in each.results) or "nothing"
+    raise WorkError(f"{len(failed)} of {kept + len(failed)} failed: {told} Kept: {names}.")
 
 
 def _who_answers_what(
@@ -97,12 +239,10 @@ def _who_answers_what(
     """The tasks that each model answers, and why not the others; known before the first model is loaded.
 
     Raises:
-        UsageError: a model answers none of the tasks, or a task is not carried out yet.
+        UsageError: a model answers none of the tasks.
     """
     answered: dict[str, Sequence[Task]] = {}
     reasons: dict[tuple[str, str], str] = {}
-    for task in tasks:
-        task.require_supported()
     for chosen in models:
         solver = solver_before_loading(chosen, opening)
         why_not = {task.name: solver.why_not(task, way="auto") for task in tasks}
@@ -117,57 +257,42 @@ def _hint(reasons: Sequence[str] | object) -> str:
     return " Say so with --label-map." if "say which is which" in str(reasons) else ""
 
 
-def _score(
-    chosen: Chosen, tasks: Sequence[Task], *, opening: Opening, settings: EvalOptions, out: Path, samples: bool
-) -> Sequence[TaskResult]:
+def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUse | None, out: Path) -> _Done:
     from lmtasks.bench.machine import machine, versions
     from lmtasks.evaluation.evaluate import evaluate
-    from lmtasks.evaluation.write import write_results
+    from lmtasks.evaluation.groups import group_results
+    from lmtasks.evaluation.samples import sample_files
+    from lmtasks.evaluation.write import samples_file, write_results
 
-    with open_solver(chosen, opening) as solver:
-        with progress_bars() as report:
-            results = evaluate(solver=solver, tasks=tasks, options=settings, on_progress=report, keep_samples=samples)
-        model, card = solver.model, solver.card
-    write_results(
-        out,
-        results=results,
-        model=model,
-        runtime=card,
-        machine=machine(),
-        versions=versions(),
-        samples=samples,
-    )
-    return results
-
-
-def _print(
-    scores: Mapping[str, Sequence[TaskResult]], tasks: Sequence[Task], reasons: Mapping[tuple[str, str], str]
-) -> None:
-    """One line for each metric of each task, one column for each model."""
-    found = {(model, result.task): result for model, results in scores.items() for result in results}
-    rows: list[list[str]] = []
-    for task in tasks:
-        sizes = {str(found[model, task.name].n) for model in scores if (model, task.name) in found}
-        for number, use in enumerate(task.metrics):
-            head = (task.name, "/".join(sorted(sizes))) if number == 0 else ("", "")
-            rows.append([*head, use.name, *(_value(found.get((model, task.name)), use.name) for model in scores)])
-    print_table(("task", "n", "metric", *scores), rows, right=(1, *range(3, 3 + len(scores))))
-    notes = [f"{model}: {reason}" for (model, _), reason in reasons.items()]
-    notes += [
-        f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
-        for (model, task), result in found.items()
-        if result.truncated
-    ]
-    if notes:
-        print("\n" + "\n".join(dict.fromkeys(notes)))
+    failed: dict[str, LmtasksError] = {}
+    first = asked.processes.first
+    with sample_files(out, name=samples_file) as samples, open_solver(chosen, asked.opening) as solver:
+        with progress_bars() if first else nullcontext(_nothing) as report:
+            results = evaluate(
+                solver=solver,
+                tasks=tasks,
+                options=replace(asked.settings, chat=chat),
+                on_progress=report,
+                keep_samples=False,
+                samples=samples if asked.samples else None,
+                on_failure=failed.__setitem__,
+                processes=asked.processes,
+            )
+        groups = group_results(asked.groups, results)
+        if first and results:
+            write_results(
+                out,
+                results=results,
+                model=solver.model,
+                runtime=solver.card,
+                machine=machine(),
+                versions=versions(),
+                samples=samples if asked.samples else False,
+                groups=groups,
+                failed={task: str(error) for task, error in failed.items()},
+            )
+    return _Done(label=chosen.label, folder=out, results=results, groups=groups, failed=failed)
 
 
-def _value(result: TaskResult | None, metric: str) -> str:
-    from lmtasks.report import format as form
-
-    if result is None:
-        return MISSING
-    estimate = result.metrics[metric]
-    shown = form.value(estimate.value, estimate.scale)
-    half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
-    return f"{shown} {half}".strip()
+def _nothing(progress: Progress) -> None:
+    """Only the first process draws."""

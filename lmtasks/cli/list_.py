@@ -1,27 +1,38 @@
-"""`lmtasks list`: what there is of tasks, backbones, heads, metrics, runtimes."""
+"""`lmtasks list`: what there is of tasks, backbones, baselines, heads, metrics, runtimes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import unknown
+from lmtasks.errors import UsageError, unknown
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks, backbones, heads, metrics or runtimes.")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")
+    ],
+    include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:
-    """List tasks, backbones, heads, metrics or runtimes."""
+    """List tasks, backbones, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
+    if what == "tasks":
+        _tasks(include_path)
+        return
+    if include_path:
+        raise UsageError(f"--include-path names folders of task files; {what} are not in them.")
     LISTS[what]()
 
 
-def _tasks() -> None:
+def _tasks(include: Sequence[Path]) -> None:
     from lmtasks.task.index import default_index
 
-    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in default_index().entries()]
+    entries = default_index(include=include).entries()
+    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in entries]
     print_table(("task", "kind", "language", "data", "about"), rows)
 
 
@@ -33,6 +44,17 @@ def _backbones() -> None:
     families = [(name, "family", f"{family.about}: {name}:width=256,layers=6") for name, family in FAMILIES.items()]
     print_table(("backbone", "is", "about"), [*shipped, *families])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
+
+
+def _baselines() -> None:
+    from lmtasks.evaluation.baselines import BASELINES
+
+    rows = [
+        (name, ", ".join(line.kinds), "training data" if line.learns else "nothing", line.about)
+        for name, line in BASELINES.items()
+    ]
+    print_table(("baseline", "answers", "learns from", "about"), rows)
+    print("\nThe floor of every table: lmtasks eval --model MODEL --model majority --model random --tasks TASKS")
 
 
 def _heads() -> None:
@@ -73,8 +95,9 @@ def _runtimes() -> None:
 
 
 LISTS: Mapping[str, Callable[[], None]] = {
-    "tasks": _tasks,
+    "tasks": lambda: _tasks(()),
     "backbones": _backbones,
+    "baselines": _baselines,
     "heads": _heads,
     "metrics": _metrics,
     "runtimes": _runtimes,

@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "validate": validate.command,
 }
 
+VALUES = {"--apply-chat-template": "default"}
+"""Of options that may stand without one."""
+
 app = typer.Typer(
     name="lmtasks",
     add_completion=False,
@@ -64,8 +67,21 @@ def run(arguments: list[str]) -> int:
         return 0
     quiet_libraries(debug=debug)
     command = next((argument for argument in ours if argument in COMMANDS), "")
-    words = [*ours, *rest] or ["--help"]
+    words = [*_with_values(ours), *rest] or ["--help"]
     return guarded(lambda: app(args=words, prog_name="lmtasks", standalone_mode=False), command=command, debug=debug)
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Options whose value may be left out, with the value that is then meant.
+
+    >>> _with_values(["eval", "--apply-chat-template", "--limit", "4"])
+    ['eval', '--apply-chat-template=default', '--limit', '4']
+    """
+    following = [*arguments[1:], "--"]
+    return [
+        f"{word}={VALUES[word]}" if word in VALUES and after.startswith("-") else word
+        for word, after in zip(arguments, following, strict=False)
+    ]
 
 
 if __name__ == "__main__":

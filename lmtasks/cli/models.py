@@ -37,6 +37,8 @@ class Opening:
     rows_per_batch: int | None = None
     """None: by length."""
     label_names: Mapping[str, str]
+    cache: Path | None = None
+    """The file in which answers are kept; None: they are not."""
 
 
 def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[Chosen, ...]:
@@ -75,20 +77,24 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
     """
     from lmtasks.evaluation.baselines import BaselineSolver
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.suite.caching import remembering
     from lmtasks.suite.engines import open_engine
 
     if chosen.folder is None:
         yield BaselineSolver(chosen.ref)
         return
-    with open_engine(
-        chosen.folder,
-        runtime=opening.runtime,
-        device=opening.device,
-        precision=opening.precision,
-        threads=opening.threads,
-        rows_per_batch=opening.rows_per_batch,
-    ) as engine:
-        yield EngineSolver(engine, label_names=opening.label_names)
+    with (
+        open_engine(
+            chosen.folder,
+            runtime=opening.runtime,
+            device=opening.device,
+            precision=opening.precision,
+            threads=opening.threads,
+            rows_per_batch=opening.rows_per_batch,
+        ) as engine,
+        remembering(engine, folder=chosen.folder, cache=opening.cache) as answers,
+    ):
+        yield EngineSolver(answers, label_names=opening.label_names)
 
 
 def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from lmtasks.errors import UsageError, unknown
 
 RUNTIMES = ("torch", "torch-compile", "onnx")
+Whose = Literal["ours", "lm-eval"]
+STREAMS: tuple[Whose, ...] = get_args(Whose)
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4")
 
 
@@ -71,7 +73,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline's name; repeatable.",
+        help="Model or package folder, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
+        "baselines`); repeatable.",
     ),
 ]
 Model = Annotated[
@@ -83,6 +86,15 @@ Backbone = Annotated[
 ]
 Tasks = Annotated[
     str, typer.Option("--tasks", metavar="TASKS", help="Names, globs or files of tasks, with commas between.")
+]
+NO_PATHS: list[Path] = []
+IncludePath = Annotated[
+    list[Path],
+    typer.Option(
+        "--include-path",
+        metavar="FOLDER",
+        help="Task files in this folder and below go by name, too, before those that come along; repeatable.",
+    ),
 ]
 Data = Annotated[
     Path | None,
@@ -160,6 +172,54 @@ Threads = Annotated[
 BatchSize = Annotated[
     str, typer.Option("--batch-size", metavar="NUMBER", help="Rows of a batch at most, or auto: by their length.")
 ]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--apply-chat-template",
+        metavar="[NAME]",
+        help="Ask by the model's chat template; of several, by the one of that name.",
+    ),
+]
+SystemInstruction = Annotated[
+    str | None, typer.Option("--system-instruction", metavar="TEXT", help="Stands before every prompt.")
+]
+Multiturn = Annotated[
+    bool, typer.Option("--fewshot-as-multiturn", help="Worked examples are turns of the chat, not one message.")
+]
+FewshotStream = Annotated[
+    Whose,
+    typer.Option(
+        "--fewshot-stream",
+        metavar="NAME",
+        parser=one_of("--fewshot-stream", STREAMS),
+        help="How worked examples are drawn: ours (by seed and row), or lm-eval (as lm-evaluation-harness does).",
+    ),
+]
+Resamples = Annotated[
+    int | None,
+    typer.Option(
+        "--resamples",
+        metavar="NUMBER",
+        parser=whole("--resamples", at_least=2),
+        help="Of the bootstrap; default: 1,000, or 100,000 of lm-eval's.",
+    ),
+]
+Draws = Annotated[
+    Whose,
+    typer.Option(
+        "--draws",
+        metavar="NAME",
+        parser=one_of("--draws", STREAMS),
+        help="Whose standard errors: ours, or lm-eval (as lm-evaluation-harness has them, with its own draws).",
+    ),
+]
+Rescore = Annotated[
+    Path | None,
+    typer.Option("--rescore", metavar="FOLDER", help="Score the samples of these results again, without a model."),
+]
+Metrics = Annotated[
+    str, typer.Option("--metrics", metavar="METRICS", help="Metrics of --rescore, with commas between.")
+]
 NumFewshot = Annotated[
     int | None,
     typer.Option(
@@ -179,4 +239,12 @@ Seed = Annotated[
     int, typer.Option("--seed", metavar="NUMBER", parser=whole("--seed", at_least=0), help="Of everything drawn.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where results go.")]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="Where answers are kept, and not asked for again; or off. Default: a file in your cache folder.",
+    ),
+]
 NoSamples = Annotated[bool, typer.Option("--no-samples", help="Write no samples files.")]

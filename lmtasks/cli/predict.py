@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.solver import Solver
     from lmtasks.records import Floats32, ModelCard, RuntimeCard
+    from lmtasks.task.index import TaskIndex
     from lmtasks.task.task import Task
 
 LINES = 64
@@ -32,6 +33,7 @@ def command(
         str | None, typer.Argument(metavar="[TEXT]", help="What to answer; without it, every line of standard input.")
     ] = None,
     tasks: options.Tasks = "",
+    include_path: options.IncludePath = options.NO_PATHS,
     label_map: options.LabelMap = "",
     new_tokens: Annotated[
         int,
@@ -56,9 +58,18 @@ def command(
     from lmtasks.model.resolve import resolve
     from lmtasks.suite.asking import unlabelled
     from lmtasks.suite.engines import card_in, open_engine
+    from lmtasks.task.index import default_index
 
     folder = resolve(model, offline=offline, token=token)
-    task = unlabelled(_task(tasks, card_in(folder), new_tokens=new_tokens, trust_code=trust_code))
+    task = unlabelled(
+        _task(
+            tasks,
+            card_in(folder),
+            new_tokens=new_tokens,
+            index=default_index(include=include_path),
+            trust_code=trust_code,
+        )
+    )
     names = label_names(label_map)
     with open_engine(
         folder,
@@ -78,13 +89,12 @@ def command(
             _answer(solver, task, lines, seed=seed, streamed=watched is not engine)
 
 
-def _task(tasks: str, card: ModelCard, *, new_tokens: int, trust_code: bool) -> Task:
+def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
     """The task that was named; else that of the model's one classification head; else to go on writing."""
     from lmtasks.suite.asking import task_of_continuation, task_of_head
-    from lmtasks.task.index import default_index
 
     if tasks:
-        found = default_index().find(tasks, trust_code=trust_code)
+        found = index.find(tasks, trust_code=trust_code)
         if len(found) > 1:
             names = ", ".join(task.name for task in found)
             raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
@@ -143,6 +153,10 @@ class _Watched:
     @tokenizer.setter
     def tokenizer(self, value: Tokenizer) -> None:
         raise AttributeError("an engine keeps its tokenizer")
+
+    @property
+    def cached(self) -> Sequence[bool]:
+        return ()
 
     @property
     def model(self) -> ModelCard:

@@ -20,7 +20,7 @@ def progress_bars() -> "Iterator[Callable[[Progress], None]]":
         yield _Plain()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     with Bars(
@@ -34,11 +34,15 @@ def progress_bars() -> "Iterator[Callable[[Progress], None]]":
         TextColumn("[dim]{task.fields[note]}"),
         console=Console(stderr=True),
     ) as bars:
-        known = {}
+        known: dict[str, TaskID] = {}
+        done: dict[str, int] = {}
 
         def draw(report: "Progress") -> None:
             if report.stage not in known:
                 known[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit, note="")
+            elif report.done < done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
+                bars.reset(known[report.stage], total=report.total)
+            done[report.stage] = report.done
             bars.update(known[report.stage], completed=report.done, total=report.total, note=report.note)
 
         yield draw
@@ -50,9 +54,13 @@ class _Plain:
     def __init__(self) -> None:
         self.started: dict[str, tuple[float, int]] = {}
         self.printed: dict[str, float] = {}
+        self.done: dict[str, int] = {}
 
     def __call__(self, report: "Progress") -> None:
         now = time.monotonic()
+        if report.done < self.done.get(report.stage, 0):  # the same stage again, of the next variant
+            del self.started[report.stage], self.printed[report.stage]
+        self.done[report.stage] = report.done
         began, first = self.started.setdefault(report.stage, (now, report.done))
         last = self.printed.get(report.stage)
         if last is not None and now - last < PLAIN_SECONDS and report.done < report.total:

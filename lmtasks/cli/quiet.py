@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
 
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -15,9 +16,17 @@ SILENT = {
 """Variables that these libraries read while they are imported; none changes a result. What the person set stays."""
 
 
+class _OnStandardError(logging.StreamHandler[TextIO]):
+    """To standard error as it is when something is said: while bars are drawn, lines stand above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def quiet_libraries(*, debug: bool) -> None:
     """Before the first of them is imported. With `debug` they may say everything."""
-    notes = logging.StreamHandler(sys.stderr)
+    notes = _OnStandardError(sys.stderr)
     notes.setFormatter(logging.Formatter("lmtasks: %(message)s"))
     ours = logging.getLogger("lmtasks")
     ours.handlers = [notes]

@@ -17,6 +17,7 @@ from lmtasks.errors import WorkError
 
 def command(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or the name of a shipped plan.")],
+    include_path: options.IncludePath = options.NO_PATHS,
     out: options.Out = None,
     publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
         False
@@ -28,10 +29,12 @@ def command(
     token: options.Token = None,
     trust_code: options.TrustCode = False,
     no_samples: options.NoSamples = False,
+    cache: options.Cache = None,
 ) -> None:
     """Carry out a benchmark plan; a run that was stopped goes on where it was."""
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
+    from lmtasks.suite.caching import cache_file
     from lmtasks.suite.plan import find_plan, load_plan
     from lmtasks.suite.run import RunOptions, run_plan
     from lmtasks.task.index import default_index
@@ -45,12 +48,13 @@ def command(
         ran = run_plan(
             loaded,
             plan_file=file,
-            index=default_index(),
+            index=default_index(include=include_path),
             out=folder,
             options=RunOptions(
                 data=data_options(data_root=data_root, offline=offline, token=token),
                 threads=threads,
                 samples=not no_samples,
+                cache=cache_file(cache),
                 command=shlex.join(["lmtasks", *sys.argv[1:]]),
             ),
             report=report,

@@ -13,6 +13,7 @@ from lmtasks.errors import UsageError, unknown
 if TYPE_CHECKING:
     from lmtasks.data.options import DataOptions
     from lmtasks.records import Row
+    from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
 MOST_LABELS = 200
@@ -55,6 +56,7 @@ def chosen_tasks(
     language: str | None = None,
     trust_code: bool = False,
     use: Literal["score", "train"] = "score",
+    include: Sequence[Path] = (),
 ) -> tuple[Task, ...]:
     """The tasks of a command line.
 
@@ -75,7 +77,14 @@ def chosen_tasks(
         )
     from lmtasks.task.index import default_index
 
-    return default_index().find(tasks, trust_code=trust_code)
+    return default_index(include=include).find(tasks, trust_code=trust_code)
+
+
+def chosen_groups(tasks: str, *, include: Sequence[Path] = ()) -> tuple[Group, ...]:
+    """The groups among what `--tasks` names: their values are printed and written beside those of their tasks."""
+    from lmtasks.task.index import default_index
+
+    return default_index(include=include).find_groups(tasks)
 
 
 def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> Task:
@@ -102,8 +111,10 @@ def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> 
     )
 
 
-def _rows(data: Path) -> list[Row]:
-    from lmtasks.data.files import SUFFIXES, read_file
+def _rows(data: Path) -> Sequence[Row]:
+    from lmtasks.data.files import SUFFIXES
+    from lmtasks.data.large import open_file
+    from lmtasks.data.table import joined
 
     if not data.exists():
         raise UsageError(f"there is no data file {data}; check --data.")
@@ -116,7 +127,7 @@ def _rows(data: Path) -> list[Row]:
         )
         if not files:
             raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
-    rows = [row for file in files for row in read_file(file)]
+    rows = joined([open_file(file) for file in files])
     if not rows:
         raise UsageError(f"{data} holds no rows.")
     return rows

@@ -16,7 +16,7 @@ SPREAD = 1.125
 
 
 def pad(
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Sequence[int] | Ints],
     *,
     pad_id: int,
     types: Sequence[Sequence[int]] | None = None,
@@ -74,7 +74,9 @@ def plan_batches(
     return tuple(batches[number] for number in draw.permutation(len(batches)))
 
 
-def _fill(rows: Sequence[Sequence[int]], mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], value: int) -> Ints:
+def _fill(
+    rows: Sequence[Sequence[int] | Ints], mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], value: int
+) -> Ints:
     filled = np.full(mask.shape, value, dtype=np.int64)
     filled[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return filled

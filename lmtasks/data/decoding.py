@@ -4,10 +4,16 @@
 '评论,标签'
 """
 
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
 from lmtasks.errors import UsageError
 
 UTF8_MARK = b"\xef\xbb\xbf"
 OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+PIECE_BYTES = 1 << 20
 
 # Most byte pairs are *some* character of GB18030, so that Latin-1, Big5 or Shift JIS often pass for it. They come out
 # as characters that hardly anybody writes: of those beyond ASCII, up to a third are marks or in GB2312, which holds the
@@ -48,6 +54,40 @@ def decode(data: bytes, *, name: str) -> str:
             "save it as UTF-8."
         )
     return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How a file's bytes are to be decoded."""
+
+    codec: str
+    mark_bytes: int
+    """Of the byte order mark, before the text."""
+
+
+def encoding_of(file: Path) -> Encoding:
+    """What `decode` would decode a file as, found without the whole of it in memory where it is UTF-8.
+
+    In both encodings the bytes of line ends are part of no other character, so that lines may be decoded one by one.
+
+    Raises:
+        UsageError: the file cannot be read, or its bytes are in no known encoding; says at which byte.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(len(UTF8_MARK))
+            mark_bytes = len(UTF8_MARK) if start == UTF8_MARK else 0
+            decoder.decode(b"" if mark_bytes else start)
+            while piece := stream.read(PIECE_BYTES):
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        return Encoding(codec="utf-8", mark_bytes=mark_bytes)
+    except UnicodeDecodeError:
+        decode(file.read_bytes(), name=str(file))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    return Encoding(codec="gb18030", mark_bytes=0)
 
 
 def _place(data: bytes, at: int) -> str:

@@ -4,18 +4,18 @@ Read here rather than by `datasets`, which guesses no encoding, keeps a second c
 reads the CSV cells `None`, `NA` and `null` as missing, and turns an id such as `007` into the number 7.
 """
 
-import csv
 import io
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.data.decoding import decode
-from lmtasks.errors import UsageError
+from lmtasks.data.delimited import DELIMITERS, Columns, cells_of
+from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
+from lmtasks.task.task import Reading
 
 Format = Literal["parquet", "jsonl", "json", "csv", "tsv", "text"]
 
@@ -33,20 +33,19 @@ SUFFIXES: Mapping[str, Format] = {
 BUILDERS: Mapping[str, Format] = {"parquet": "parquet", "json": "json", "csv": "csv", "tsv": "tsv", "text": "text"}
 """Names that a task file's `dataset_path` may have in place of a data set, `data_files` naming the files."""
 
-# Numbers as a program writes them; anything else (007, +1, 1e5, 1,000) stays text.
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][+-]?[0-9]+)?")
-
 log = logging.getLogger(__name__)
 
 
-def read_file(file: Path, *, fallback: Format | None = None, limit: int | None = None) -> list[Row]:
+def read_file(
+    file: Path, *, fallback: Format | None = None, limit: int | None = None, reading: Reading | None = None
+) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
 
     Args:
         file: its suffix names the format.
         fallback: the format of a file with another suffix.
         limit: read no more rows than this.
+        reading: what the file does not say of itself.
 
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
@@ -62,7 +61,7 @@ def read_file(file: Path, *, fallback: Format | None = None, limit: int | None =
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    rows = READERS[form](decode(data, name=str(file)), file)
+    rows = READERS[form](decode(data, name=str(file)), file, reading or Reading())
     return _rectangular(rows if limit is None else rows[:limit])
 
 
@@ -83,14 +82,18 @@ def _read_parquet(file: Path, *, limit: int | None) -> list[Row]:
         raise UsageError(f"{file} is no parquet file that can be read: {_first_line(error)}") from error
 
 
-def _read_json(text: str, file: Path) -> list[Row]:
+def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
     """A list of objects; an object with one list of objects in it (as SQuAD's `data`); or, misnamed, JSON Lines."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            return _read_jsonl(text, file)
+            return _read_jsonl(text, file, reading)
         raise UsageError(f"{file} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from error
+    if reading.field is not None:
+        if not isinstance(value, dict) or reading.field not in value:
+            raise unknown(f"field of {file}", reading.field, value if isinstance(value, dict) else ())
+        value = value[reading.field]
     if isinstance(value, dict):
         lists = {key: item for key, item in value.items() if _are_objects(item)}
         if len(lists) != 1:
@@ -107,95 +110,72 @@ def _read_json(text: str, file: Path) -> list[Row]:
     return value
 
 
-def _read_jsonl(text: str, file: Path) -> list[Row]:
+def _read_jsonl(text: str, file: Path, _reading: Reading) -> list[Row]:
     rows: list[Row] = []
     # Not splitlines(): texts may hold U+2028 and other separators that are no line ends in JSON Lines.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}, line {number} is no JSON: {error.msg} at column {error.colno}.") from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{file}, line {number} is {type(row).__name__}, not an object with columns.")
-        rows.append(row)
+        row = json_row(line, file=file, number=number)
+        if row is not None:
+            rows.append(row)
     return rows
 
 
-def _read_csv(text: str, file: Path) -> list[Row]:
-    return _typed(_cells(text, file, delimiter=",", quoted=True), file)
+def json_row(line: str, *, file: Path, number: int) -> Row | None:
+    """The row in a line of JSON Lines; None in a blank one.
+
+    Raises:
+        UsageError: it is no JSON, or no object; says which line.
+    """
+    if not line.strip():
+        return None
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{file}, line {number} is no JSON: {error.msg} at column {error.colno}.") from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{file}, line {number} is {type(row).__name__}, not an object with columns.")
+    return row
 
 
-def _read_tsv(text: str, file: Path) -> list[Row]:
+def _read_csv(text: str, file: Path, reading: Reading) -> list[Row]:
+    return _rows_of(text, file, reading, form="csv", quoted=True)
+
+
+def _read_tsv(text: str, file: Path, reading: Reading) -> list[Row]:
     """With quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in GLUE."""
     try:
-        return _typed(_cells(text, file, delimiter="\t", quoted=True), file)
+        return _rows_of(text, file, reading, form="tsv", quoted=True)
     except UsageError as error:
         log.info("read %s with quotes as plain characters: %s", file, error)
-        return _typed(_cells(text, file, delimiter="\t", quoted=False), file)
+        return _rows_of(text, file, reading, form="tsv", quoted=False)
 
 
-def _read_text(text: str, file: Path) -> list[Row]:
+def _rows_of(text: str, file: Path, reading: Reading, *, form: Format, quoted: bool) -> list[Row]:
+    delimiter = reading.delimiter or DELIMITERS[form]
+    lines = list(cells_of(io.StringIO(text, newline=""), file=file, delimiter=delimiter, quoted=quoted))
+    if not lines:
+        return []
+    columns = Columns(lines[0], file=file, reading=reading)
+    body = lines if columns.first_is_row else lines[1:]
+    for cells in body:
+        columns.see(cells)
+    return [columns.row(cells) for cells in body]
+
+
+def _read_text(text: str, file: Path, _reading: Reading) -> list[Row]:
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     return [{"text": line.removesuffix("\r")} for line in lines]
 
 
-READERS: Mapping[Format, Callable[[str, Path], list[Row]]] = {
+READERS: Mapping[Format, Callable[[str, Path, Reading], list[Row]]] = {
     "json": _read_json,
     "jsonl": _read_jsonl,
     "csv": _read_csv,
     "tsv": _read_tsv,
     "text": _read_text,
 }
-
-
-def _cells(text: str, file: Path, *, delimiter: str, quoted: bool) -> list[list[str]]:
-    """Lines of cells, the header first; each line as long as the header."""
-    # The limit on a cell's length is the csv module's own global; raising it changes no result.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=quoted)
-    lines: list[list[str]] = []
-    try:
-        for cells in reader:
-            if not cells:
-                continue
-            if lines and len(cells) != len(lines[0]):
-                raise UsageError(
-                    f"{file}, line {reader.line_num} has {len(cells)} cells, but the header names {len(lines[0])} "
-                    f"columns ({', '.join(lines[0])}); put cells that hold {delimiter!r} in double quotes."
-                )
-            lines.append(cells)
-    except csv.Error as error:
-        raise UsageError(f"{file}, line {reader.line_num} is no {file.suffix[1:] or 'csv'}: {error}.") from error
-    return lines
-
-
-def _typed(lines: Sequence[Sequence[str]], file: Path) -> list[Row]:
-    """Rows under the header's names. A column of numbers becomes numbers, and its empty cells None."""
-    if not lines:
-        return []
-    header, body = [name.strip() for name in lines[0]], lines[1:]
-    if len(set(header)) != len(header) or "" in header:
-        raise UsageError(
-            f"{file}: the first line must name each column, once; it is {', '.join(repr(name) for name in header)}."
-        )
-    columns = [_column([line[index] for line in body]) for index in range(len(header))]
-    return [dict(zip(header, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _column(cells: Sequence[str]) -> Sequence[object]:
-    filled = [cell for cell in cells if cell]
-    if not filled:
-        return cells
-    if all(INTEGER.fullmatch(cell) for cell in filled):
-        return [int(cell) if cell else None for cell in cells]
-    if all(INTEGER.fullmatch(cell) or NUMBER.fullmatch(cell) for cell in filled):
-        return [float(cell) if cell else None for cell in cells]
-    return cells
 
 
 def _rectangular(rows: Sequence[Row]) -> list[Row]:

@@ -16,9 +16,10 @@ from lmtasks.data.hub_cache import cached_builder, cached_files
 from lmtasks.data.local import read_local, split_parts
 from lmtasks.data.mirror import SHARD, LocalSet, names_of
 from lmtasks.data.options import DataOptions
+from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
-from lmtasks.task.task import Source
+from lmtasks.task.task import Reading, Source
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -61,14 +62,26 @@ def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None"
         return load_dataset_builder(
             source.path,
             source.name,
+            data_dir=source.data_dir,
             data_files=None if source.data_files is None else dict(source.data_files),
             revision=source.revision,
             token=options.token,
+            **reader_options(source.reading),
         )
     except RuntimeError as error:
         if not str(error).startswith(SCRIPT):
             raise
         return None
+
+
+def reader_options(reading: Reading | None) -> dict[str, object]:
+    """The options of a reader by their names in `datasets`."""
+    if reading is None:
+        return {}
+    names = None if reading.column_names is None else list(reading.column_names)
+    given = {"column_names": names, "delimiter": reading.delimiter, "field": reading.field}
+    header = {} if names is None else {"header": 0 if reading.header else None}
+    return {**{name: value for name, value in given.items() if value is not None}, **header}
 
 
 def _or_refuse_cache(builder: "DatasetBuilder", source: Source) -> tuple["DatasetBuilder", str]:
@@ -98,9 +111,9 @@ def _read_builder(builder: "DatasetBuilder", source: Source, *, limit: int | Non
     return _prepared(builder, source, limit=limit), where
 
 
-def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> list[Row]:
-    dataset = builder.as_dataset(split=source.split)
-    return [dict(row) for row in (dataset if limit is None else dataset.take(limit))]
+def _prepared(builder: "DatasetBuilder", source: Source, *, limit: int | None) -> Sequence[Row]:
+    rows = LazyRows(HubTable(builder.as_dataset(split=source.split)))
+    return rows if limit is None else rows[:limit]
 
 
 def _read_cached(source: Source, *, limit: int | None) -> tuple[Sequence[Row], str]:
@@ -188,7 +201,8 @@ def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) 
         form = SUFFIXES.get(PurePosixPath(addresses[0]).suffix, form)
         splits[split] = tuple(Path(str(manager.download(address))) for address in addresses)
     where = ", ".join(address for split in splits for address in names_of(given[split]))
-    rows, _ = read_local(LocalSet(where=where, splits=splits, form=form), source.split, limit=limit)
+    local = LocalSet(where=where, splits=splits, form=form, reading=source.reading)
+    rows, _ = read_local(local, source.split, limit=limit)
     return rows, where
 
 

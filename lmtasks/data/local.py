@@ -6,8 +6,9 @@ A split may be cut as `datasets` writes it: `train[:100]`, `train[10%:20%]`, `tr
 import re
 from collections.abc import Mapping, Sequence
 
-from lmtasks.data.files import read_file
+from lmtasks.data.large import open_file
 from lmtasks.data.mirror import LocalSet
+from lmtasks.data.table import LazyRows, ParquetTable, joined
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 
@@ -24,7 +25,7 @@ def read_local(local: LocalSet, split: str, *, limit: int | None) -> tuple[Seque
     whole = not any(cut for _, cut in parts)
     read = {name: _read_files(local, name, limit=limit if whole else None) for name, _ in parts}
     where = ", ".join(dict.fromkeys(_where(local, name) for name, _ in parts))
-    rows = [row for name, _ in parts for row in read[name]] if whole else _cut(split, read, where=where)
+    rows = joined([read[name] for name, _ in parts]) if whole else _cut(split, read, where=where)
     return rows if limit is None else rows[:limit], where
 
 
@@ -51,15 +52,21 @@ def split_parts(split: str) -> tuple[tuple[str, str], ...]:
 
 
 def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[Row]:
-    rows: list[Row] = []
-    for file in local.files(split):
-        rows += read_file(file, fallback=local.form, limit=None if limit is None else limit - len(rows))
-        if limit is not None and len(rows) >= limit:
+    """Parquet and large text files stay on the disk until a row is asked for; others are read whole."""
+    parts: list[Sequence[Row]] = []
+    files = local.files(split)
+    if files and all(file.suffix.lower() == ".parquet" and file.is_file() for file in files):
+        found = LazyRows(ParquetTable(files))
+        return found if limit is None else found[:limit]
+    for file in files:
+        left = None if limit is None else limit - sum(map(len, parts))
+        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading))
+        if limit is not None and sum(map(len, parts)) >= limit:
             break
-    return rows
+    return joined(parts) if parts else []
 
 
-def _cut(split: str, read: Mapping[str, Sequence[Row]], *, where: str) -> list[Row]:
+def _cut(split: str, read: Mapping[str, Sequence[Row]], *, where: str) -> Sequence[Row]:
     # Imported for slices alone, because it takes seconds; the rounding of percentages is then exactly theirs.
     from datasets import ReadInstruction
 
@@ -67,7 +74,7 @@ def _cut(split: str, read: Mapping[str, Sequence[Row]], *, where: str) -> list[R
         pieces = ReadInstruction.from_spec(split).to_absolute({name: len(rows) for name, rows in read.items()})
     except (ValueError, AssertionError) as error:
         raise UsageError(f"{split!r} cannot be cut from {where}: {error}") from error
-    return [row for piece in pieces for row in read[piece.splitname][piece.from_ : piece.to]]
+    return joined([read[piece.splitname][piece.from_ : piece.to] for piece in pieces])
 
 
 def _where(local: LocalSet, split: str) -> str:

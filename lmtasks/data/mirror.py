@@ -14,7 +14,7 @@ from pathlib import Path
 from lmtasks.data.files import BUILDERS, SUFFIXES, Format
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, unknown
-from lmtasks.task.task import Source
+from lmtasks.task.task import Reading, Source
 
 # As `datasets` reads file names: a split may go by these names, and may be cut into shards.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -40,6 +40,8 @@ class LocalSet:
     """The files of a set that is not divided into splits; they stand for any split name."""
     form: Format | None = None
     """How files without a known suffix are written."""
+    reading: Reading | None = None
+    """How they are read, where the task says so."""
 
     def files(self, split: str) -> tuple[Path, ...]:
         """The files of one split, under its own name or one that means the same (`dev`, `valid`: validation).
@@ -70,7 +72,7 @@ def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
         UsageError: the mirror or a named file or folder does not exist, or has no data in it.
     """
     if source.path in BUILDERS:
-        return _named_files(source, folder=source.base or Path())
+        return _named_files(source, folder=(source.base or Path()) / (source.data_dir or ""))
     return _in_mirror(source, options.data_root) or _in_folder(source)
 
 
@@ -98,6 +100,11 @@ def splits_in(folder: Path) -> Mapping[str, tuple[Path, ...]]:
 
 
 def _named_files(source: Source, *, folder: Path) -> LocalSet | None:
+    if not source.data_files and source.data_dir is not None:
+        splits = splits_in(folder)
+        if not splits:
+            raise UsageError(f"{folder} (dataset_kwargs.data_dir) holds no data files.")
+        return LocalSet(where=str(folder), splits=splits, form=BUILDERS.get(source.path))
     if not source.data_files:
         raise UsageError(f"the data set is given as {source.path!r}, a file format; name its files in data_files.")
     if any("://" in name for files in source.data_files.values() for name in names_of(files)):
@@ -125,7 +132,7 @@ def _in_mirror(source: Source, root: Path | None) -> LocalSet | None:
         raise UsageError(f"the data root {root} is not a folder; give the folder of a local mirror of the Hub.")
     if Path(source.path).is_absolute() or source.path.startswith("."):
         return None
-    folder = root / source.path
+    folder = root / source.path / (source.data_dir or "")
     return _folder(source, folder) if folder.is_dir() else None
 
 
@@ -137,7 +144,7 @@ def _in_folder(source: Source) -> LocalSet | None:
     if path.is_file():
         return LocalSet(where=str(path), only=(path,))
     if path.is_dir():
-        found = _folder(source, path)
+        found = _folder(source, path / (source.data_dir or ""))
         if found is None:
             raise UsageError(f"{path} holds no data files; files may be {', '.join(SUFFIXES)}, named after splits.")
         return found

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmtasks.data.local import read_local
 from lmtasks.data.mirror import find_local
@@ -31,7 +31,7 @@ def open_rows(source: Source, *, options: DataOptions, limit: int | None = None)
 
     Raises:
         UsageError: no such data, file, configuration or split; an empty split; a file that cannot be read.
-        WorkError: the Hub could not be reached.
+        WorkError: the Hub could not be reached, or a task's own code failed.
     """
     rows, where = read_rows(source, options=options, limit=limit)
     return make_rows(rows, where=where)
@@ -41,9 +41,12 @@ def read_rows(source: Source, *, options: DataOptions, limit: int | None = None)
     """`open_rows` without the fingerprint: the rows, and where they came from."""
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be 1 row or more, was {limit}.")
-    local = find_local(source, options=options)
-    if local is not None:
-        rows, where = read_local(local, source.split, limit=limit)
+    if source.made_by is not None:
+        from lmtasks.task.hooks import custom_rows
+
+        rows, where = custom_rows(source.made_by, split=source.split)[:limit], source.path
+    elif (local := find_local(source, options=options)) is not None:
+        rows, where = read_local(replace(local, reading=source.reading), source.split, limit=limit)
     else:
         from lmtasks.data.hub import read_hub
 

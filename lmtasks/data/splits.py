@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from lmtasks.data.local import split_parts
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import Rows, make_rows, open_rows, read_rows
+from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Source, SplitName, Task
@@ -61,13 +61,13 @@ def load_task_data(
     if "train" in need or ("validation" in need and carves):
         train, validation = _open_train(task, options=options, carves=carves, need=need, seed=seed)
     if "validation" in need and not carves:
-        validation = open_rows(task.sources["validation"], options=options)
+        validation = _open(task, task.sources["validation"], options=options)
         _check_columns(task, validation, split="validation")
     test = None
     if "test" in need:
         if "test" not in task.sources:
             raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
-        test = open_rows(task.sources["test"], options=options, limit=limit)
+        test = _open(task, task.sources["test"], options=options, limit=limit)
         _check_columns(task, test, split="test")
     return TaskData(train=train, validation=validation, test=test)
 
@@ -97,6 +97,7 @@ def _open_train(
             + (" or a validation_split that is not the scored one." if wants == "validation" else ".")
         )
     rows, where = read_rows(task.sources["train"], options=options)
+    rows = _processed(task, rows)
     _check_columns(task, make_rows(rows[:1], where=where), split="train")
     if not carves:
         return make_rows(rows, where=where), None
@@ -112,6 +113,21 @@ def _open_train(
         make_rows(kept, where=f"{where} without {part}") if "train" in need else None,
         make_rows(apart, where=f"{where} ({part})") if "validation" in need else None,
     )
+
+
+def _open(task: Task, source: Source, *, options: DataOptions, limit: int | None = None) -> Rows:
+    """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness."""
+    rows, where = read_rows(source, options=options, limit=limit if task.process_docs is None else None)
+    rows = _processed(task, rows)
+    return make_rows(rows if limit is None else rows[:limit], where=where)
+
+
+def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+    if task.process_docs is None:
+        return rows
+    from lmtasks.task.hooks import process_rows
+
+    return process_rows(task, rows)
 
 
 def _has_own_validation(task: Task) -> bool:

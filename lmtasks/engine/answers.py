@@ -114,13 +114,16 @@ def head_choice(logits: Floats32, *, order: Sequence[int], labels: Sequence[str]
     )
 
 
-def likelihood_choice(scored: Sequence[Scored], *, choices: Sequence[str], gold: Sequence[int]) -> Choice:
+def likelihood_choice(
+    scored: Sequence[Scored], *, choices: Sequence[str], gold: Sequence[int], unconditional: Sequence[float] = ()
+) -> Choice:
     """The outcome of continuations whose log-probabilities compete.
 
     Args:
         scored: of each choice.
         choices: their texts, without the delimiter before them.
         gold: those that are right.
+        unconditional: log-probability of each choice behind no context, where it was asked for.
     """
     return Choice(
         gold=tuple(gold),
@@ -128,6 +131,7 @@ def likelihood_choice(scored: Sequence[Scored], *, choices: Sequence[str], gold:
         chars=tuple(len(choice) for choice in choices),
         bytes=tuple(len(choice.encode()) for choice in choices),
         greedy=tuple(each.greedy for each in scored),
+        unconditional=tuple(unconditional),
     )
 
 

@@ -18,26 +18,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmtasks.data.batches import pad
 from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import greedy, penalize
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import Floats, Floats32, TokenBatch
+from lmtasks.records import Floats, Floats32
 from lmtasks.runtime.base import Runtime
 
 
 def beam_rows(
     runtime: Runtime[State],
-    batch: TokenBatch,
     prompts: Sequence[Prompt],
     *,
+    pad_id: int,
     decode: Decode,
     ends: frozenset[int],
     on_step: OnStep,
 ) -> None:
     """Write the best text of every row; `on_step` is told of finished rows only. Arguments as in `continue_rows`."""
     searches = [_Search(row, prompt, decode=decode, ends=ends) for row, prompt in enumerate(prompts)]
-    state, logits = runtime.prefill(batch)
+    state, logits = runtime.prefill(pad([prompt.ids for prompt in prompts], pad_id=pad_id))
     step = 0
     while True:
         greedy(logits)  # refuses NaN

@@ -1,4 +1,5 @@
-"""Continuations token by token: greedy, or drawn. Rows that are finished leave the batch at once.
+"""Continuations token by token: greedy, or drawn. Rows that are finished leave the batch at once; where a runtime has
+slots, those that wait take their places (`continuous.py`).
 
 Axes: B rows that are still written, V vocabulary.
 """
@@ -9,10 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from lmtasks.data.batches import pad
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import draw, greedy, penalize, sample
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import Floats32, Ints, TokenBatch
+from lmtasks.records import Floats32, Ints
 from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
@@ -20,8 +22,10 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One row of a batch that is to be continued."""
+    """What is to be continued."""
 
+    ids: tuple[int, ...]
+    """For an encoder-decoder: the source."""
     seen: tuple[int, ...]
     """Tokens that the repetition penalty counts from the start; empty for an encoder-decoder, whose source is no text
     that it continues."""
@@ -55,73 +59,90 @@ OnStep = Callable[[Step], None]
 
 def continue_rows(
     runtime: Runtime[State],
-    batch: TokenBatch,
     prompts: Sequence[Prompt],
     *,
+    pad_id: int,
     decode: Decode,
     ends: frozenset[int],
     streaming: bool,
     on_step: OnStep,
 ) -> None:
-    """Write every row to its end.
+    """Write every row of a batch to its end, for runtimes without slots: rows leave, and none join.
 
     Args:
-        batch: the prompts, (B, T).
-        prompts: what else is to be known of each row.
+        prompts: what is to be continued; `Step.row` is the place in this list.
         decode: token ids to text.
         ends: tokens that end a text.
         streaming: give the text of every step; without it only finished rows are told.
         on_step: is told of each step.
     """
-    rows = [_Row(prompt, decode=decode, watched=streaming or bool(prompt.settings.stop)) for prompt in prompts]
-    alive = np.arange(len(rows))
-    state, logits = runtime.prefill(batch)
+    alive = [
+        Row(number, prompt, decode=decode, watched=streaming or bool(prompt.settings.stop))
+        for number, prompt in enumerate(prompts)
+    ]
+    state, logits = runtime.prefill(pad([prompt.ids for prompt in prompts], pad_id=pad_id))
     step = 0
     while True:
-        tokens = _next_tokens(logits, [rows[row] for row in alive], step=step)
+        tokens = next_tokens(logits, alive)
         kept: list[int] = []
-        for place, (row, token) in enumerate(zip(alive.tolist(), tokens.tolist(), strict=True)):
-            stopped = rows[row].append(token, ends=ends)
+        for place, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
+            stopped = row.append(token, ends=ends)
             if stopped is None:
                 kept.append(place)
             if streaming or stopped is not None:
-                on_step(rows[row].step(row=row, step=step, stopped=stopped))
+                on_step(row.step(step=step, stopped=stopped))
         if not kept:
             return
         if len(kept) < len(alive):
             state = runtime.reorder(state, np.array(kept, dtype=np.int64))
-        alive = alive[kept]
+        alive = [alive[place] for place in kept]
         state, logits = runtime.step(state, tokens[kept])
         step += 1
 
 
-class _Row:
-    """A row while it is written."""
+class Row:
+    """A row while it is written.
 
-    def __init__(self, prompt: Prompt, *, decode: Decode, watched: bool) -> None:
+    Args:
+        number: names it in `Step`.
+        watched: look for stop strings, and for text to give, after each token.
+        told: steps before this one have been told already.
+    """
+
+    def __init__(self, number: int, prompt: Prompt, *, decode: Decode, watched: bool, told: int = 0) -> None:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
-        self.watched = watched
+        self.told = told
+        self._number = number
+        self._decode = decode
+        self._watched = watched
 
     def append(self, token: int, *, ends: frozenset[int]) -> Stopped | None:
+        """Take the next token; why the text ends with it, or None."""
         if token in ends:
             return "end"
-        if self.watched:
+        if self._watched:
             if self.stream.push(token):
                 return "stop"
         else:
             self.stream.ids.append(token)
         return "length" if len(self.stream.ids) >= self.prompt.settings.max_new_tokens else None
 
-    def step(self, *, row: int, step: int, stopped: Stopped | None) -> Step:
+    def step(self, *, step: int, stopped: Stopped | None) -> Step:
+        """What is told of a step."""
         if stopped is None:
-            return Step(row=row, step=step, text=self.stream.take(), answer=None)
+            return Step(row=self._number, step=step, text=self.stream.take(), answer=None)
         answer = Answer(ids=tuple(self.stream.ids), text=self.stream.text(), stopped=stopped)
-        return Step(row=row, step=step, text=self.stream.rest(), answer=answer)
+        return Step(row=self._number, step=step, text=self.stream.rest(), answer=answer)
+
+    def again(self) -> "Row":
+        """The same row, to be written from its start; it comes out the same, and is not told twice."""
+        told = max(self.told, len(self.stream.ids))
+        return Row(self._number, self.prompt, decode=self._decode, watched=self._watched, told=told)
 
 
-def _next_tokens(logits: Floats32, rows: Sequence[_Row], *, step: int) -> Ints:
-    """(B, V) -> (B,)"""
+def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
+    """(B, V) -> (B,): the most likely tokens, or draws, as each row's settings have it."""
     scores = logits
     for place, row in enumerate(rows):
         penalty = row.prompt.settings.repetition_penalty
@@ -134,6 +155,6 @@ def _next_tokens(logits: Floats32, rows: Sequence[_Row], *, step: int) -> Ints:
     for place, row in enumerate(rows):
         prompt = row.prompt
         if prompt.settings.temperature > 0:
-            at = draw(seed=prompt.seed, number=prompt.number, step=step)
+            at = draw(seed=prompt.seed, number=prompt.number, step=len(row.stream.ids))
             tokens[place] = sample(scores[place].astype(np.float64), prompt.settings, at=at)
     return tokens

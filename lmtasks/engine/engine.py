@@ -4,27 +4,30 @@ An answer depends on its request alone, not on what else is asked, in which orde
 (beyond the last bits of floating point).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.engine.beam import beam_rows
-from lmtasks.engine.decode import Answer, Prompt, Step, continue_rows
+from lmtasks.engine.budget import auto_tokens
+from lmtasks.engine.decode import Answer, Prompt
+from lmtasks.engine.generation import TextSettings, generate_all
 from lmtasks.engine.requests import (
     Generated,
     GenerateRequest,
+    OnAnswers,
     OnProgress,
     OnToken,
     Scored,
     ScoreRequest,
-    TokenEvent,
 )
-from lmtasks.engine.schedule import Answers, Limits, Schedule, schedule
+from lmtasks.engine.schedule import Answers, Budget, distinct, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
+
+NO_TOKEN_LIMIT = 1 << 30
 
 State = TypeVar("State")
 
@@ -45,9 +48,11 @@ class Engine(Generic[State]):
     Args:
         runtime: what computes.
         tokenizer: the model's.
-        tokens_per_batch: rows times longest row of a batch, padding counted; of generation with the new tokens.
-        rows_per_batch: at most so many rows, whatever their length; None: as many as the tokens allow.
+        tokens_per_batch: rows times longest row of a batch, padding counted; None: as many as the memory has room for,
+            and are of use. Where memory runs out, batches become smaller.
+        rows_per_batch: at most so many rows; None: as many as the tokens allow.
         ends: tokens that end a text; None: the model's, or the tokenizer's EOS where the model names none.
+        warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
     """
 
     def __init__(
@@ -55,17 +60,27 @@ class Engine(Generic[State]):
         runtime: Runtime[State],
         tokenizer: Tokenizer,
         *,
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: int | None = None,
         rows_per_batch: int | None = None,
         ends: frozenset[int] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
-        self.limits = Limits(tokens=tokens_per_batch, rows=rows_per_batch)
+        tokens = auto_tokens(runtime) if tokens_per_batch is None else tokens_per_batch
+        self.budget = Budget(tokens=tokens, rows=rows_per_batch, warn=warn)
+        # A step of writing reads one token a row, so the rows that were asked for fit, however long they are.
+        written = NO_TOKEN_LIMIT if tokens_per_batch is None and rows_per_batch is not None else tokens
+        self._writing = Budget(tokens=written, rows=rows_per_batch, warn=warn)
         start = runtime.model.decoder_start
         self._start = tokenizer.pad if start is None else start
         own = frozenset(runtime.model.ends) or frozenset(() if tokenizer.eos is None else (tokenizer.eos,))
         self._ends = own if ends is None else ends
+
+    @property
+    def cached(self) -> Sequence[bool]:
+        """Which answers of the last call were known before; an engine has no memory, so it is empty."""
+        return ()
 
     @property
     def model(self) -> ModelCard:
@@ -93,7 +108,14 @@ class Engine(Generic[State]):
             raise unknown(f"head of {self.runtime.model.name}", name, heads)
         return heads[name]
 
-    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
+    def predict(
+        self,
+        head: str,
+        rows: Sequence[HeadRow],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Floats32] | None = None,
+    ) -> list[Floats32]:
         """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
 
         Raises:
@@ -103,17 +125,36 @@ class Engine(Generic[State]):
         for number, row in enumerate(rows):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
-        plan = schedule(keys, costs=[len(row.ids) for row in rows], limits=self.limits)
-        answers = Answers[Floats32](plan, count=len(rows), on_progress=on_progress)
-        for batch in plan.batches:
+        plan = distinct(keys)
+        answers = Answers[Floats32, Floats32](
+            plan,
+            count=len(rows),
+            finish=lambda index, answer: answer,
+            on_progress=on_progress,
+            on_answers=on_answers,
+        )
+
+        def run(batch: list[int]) -> None:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
             logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            for place, index in enumerate(batch):
-                answers.give(index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+            answers.give(
+                [
+                    (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                    for place, index in enumerate(batch)
+                ]
+            )
+
+        run_batches(plan.firsts, size=lambda index: len(rows[index].ids), budget=self.budget, run=run)
         return answers.all()
 
-    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Scored] | None = None,
+    ) -> list[Scored]:
         """Log-probability of each request's target behind its context.
 
         Raises:
@@ -128,13 +169,19 @@ class Engine(Generic[State]):
             return score_pairs(
                 self.runtime,
                 requests,
-                limits=self.limits,
+                budget=self.budget,
                 pad_id=self.tokenizer.pad,
                 start=self._start,
                 on_progress=on_progress,
+                on_answers=on_answers,
             )
         return score_rows(
-            self.runtime, requests, limits=self.limits, pad_id=self.tokenizer.pad, on_progress=on_progress
+            self.runtime,
+            requests,
+            budget=self.budget,
+            pad_id=self.tokenizer.pad,
+            on_progress=on_progress,
+            on_answers=on_answers,
         )
 
     def generate(
@@ -143,6 +190,7 @@ class Engine(Generic[State]):
         *,
         on_progress: OnProgress | None = None,
         on_token: OnToken | None = None,
+        on_answers: OnAnswers[Generated] | None = None,
     ) -> list[Generated]:
         """A continuation of each prompt.
 
@@ -152,72 +200,37 @@ class Engine(Generic[State]):
         Raises:
             UsageError: no room is left for a prompt, or a prompt has no tokens.
         """
-        prompts = [self._fitting_prompt(request, number) for number, request in enumerate(requests)]
-        keys: list[tuple[object, ...]] = []
-        costs: list[int] = []
-        for number, (request, ids) in enumerate(zip(requests, prompts, strict=True)):
-            settings = request.settings
-            stream = (_number(request, number), request.seed) if settings.temperature > 0 else (0, 0)
-            keys.append((settings.num_beams, ids, repr(settings), *stream))
-            costs.append((len(ids) + settings.max_new_tokens) * settings.num_beams)
-        plan = schedule(keys, costs=costs, limits=self.limits)
-        answers = Answers[Answer](plan, count=len(requests), on_progress=on_progress)
-        for batch in plan.batches:
-            for beams in (False, True):
-                part = [index for index in batch if (requests[index].settings.num_beams > 1) is beams]
-                if part:
-                    self._continue(part, requests, prompts, plan, answers, on_token)
-        return [
-            Generated(
-                ids=answer.ids,
-                text=answer.text,
-                stopped=answer.stopped,
-                truncated=len(ids) < len(request.prompt_ids),
-            )
-            for answer, ids, request in zip(answers.all(), prompts, requests, strict=True)
-        ]
-
-    def _continue(
-        self,
-        part: Sequence[int],
-        requests: Sequence[GenerateRequest],
-        prompts: Sequence[tuple[int, ...]],
-        plan: Schedule,
-        answers: Answers[Answer],
-        on_token: OnToken | None,
-    ) -> None:
-        """Write the answers of one batch, all with beams or all without."""
-
-        def on_step(step: Step) -> None:
-            if on_token is not None:
-                stopped = None if step.answer is None else step.answer.stopped
-                for copy in plan.copies[part[step.row]]:
-                    on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
-            if step.answer is not None:
-                answers.give(part[step.row], step.answer)
-
-        rows = [
+        apart = self.runtime.model.kind == "encoder-decoder"
+        fitting = [self._fitting_prompt(request, number) for number, request in enumerate(requests)]
+        prompts = [
             Prompt(
-                seen=() if self.runtime.model.kind == "encoder-decoder" else prompts[index],
-                settings=requests[index].settings,
-                seed=requests[index].seed,
-                number=_number(requests[index], index),
+                ids=ids,
+                seen=() if apart else ids,
+                settings=request.settings,
+                seed=request.seed,
+                number=number if request.number is None else request.number,
             )
-            for index in part
+            for number, (request, ids) in enumerate(zip(requests, fitting, strict=True))
         ]
-        batch = pad([prompts[index] for index in part], pad_id=self.tokenizer.pad)
-        if rows[0].settings.num_beams > 1:
-            beam_rows(self.runtime, batch, rows, decode=self.tokenizer.decode, ends=self._ends, on_step=on_step)
-        else:
-            continue_rows(
-                self.runtime,
-                batch,
-                rows,
-                decode=self.tokenizer.decode,
-                ends=self._ends,
-                streaming=on_token is not None,
-                on_step=on_step,
-            )
+        plan = distinct([_key(prompt) for prompt in prompts])
+
+        def finish(index: int, answer: Answer) -> Generated:
+            cut = len(fitting[index]) < len(requests[index].prompt_ids)
+            return Generated(ids=answer.ids, text=answer.text, stopped=answer.stopped, truncated=cut)
+
+        answers = Answers[Answer, Generated](
+            plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
+        )
+        generate_all(
+            self.runtime,
+            prompts,
+            plan=plan,
+            answers=answers,
+            budget=self._writing,
+            decoding=TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends),
+            on_token=on_token,
+        )
+        return answers.all()
 
     def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
         """The prompt's last tokens, as many as the model takes beside the new ones."""
@@ -241,5 +254,7 @@ class Engine(Generic[State]):
             )
 
 
-def _number(request: GenerateRequest, place: int) -> int:
-    return place if request.number is None else request.number
+def _key(prompt: Prompt) -> tuple[object, ...]:
+    """What an answer depends on; a draw also on its stream."""
+    stream = (prompt.number, prompt.seed) if prompt.settings.temperature > 0 else (0, 0)
+    return (prompt.settings.num_beams, prompt.ids, repr(prompt.settings), *stream)

@@ -6,9 +6,9 @@ Traceback (most recent call last):
 lmtasks.errors.UsageError: beam search draws nothing: with num_beams 4 the temperature must be 0, was 0.7.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lmtasks.errors import UsageError
 
@@ -125,3 +125,9 @@ OnProgress = Callable[[int], None]
 """Is told how many requests are finished so far."""
 
 OnToken = Callable[[TokenEvent], None]
+
+_Answer = TypeVar("_Answer")
+
+OnAnswers = Callable[[Sequence[tuple[int, _Answer]]], None]
+"""Is told of answers as soon as a batch is finished: each request's place in the list, and its answer, the very one
+that the call returns in the end. Every place is told of once."""

@@ -1,89 +1,191 @@
-"""In which batches requests run: equal ones once, those of a length together, the longest first.
+"""In which batches requests run: equal ones once, those of a length together, the longest first, as many at a time as
+the memory has room for.
 
-Longest first because a batch that is too large for the memory is then the first one, not the last.
+Longest first because a batch that is too large for the memory is then the first one, not the last. Where memory runs
+out all the same, the budget is halved and the same requests run again; no answer is lost.
 
->>> plan = schedule([(1, 2, 3), (7,), (1, 2, 3), (5, 6)], costs=[3, 1, 3, 2], limits=Limits(tokens=6))
->>> plan.batches
-((0, 3), (1,))
->>> plan.copies[0]
+>>> distinct([(1, 2, 3), (7,), (1, 2, 3), (5, 6)]).copies[0]
 (0, 2)
+>>> ran = []
+>>> run_batches([3, 9, 2, 8], size=lambda length: length, budget=Budget(tokens=18), run=ran.append)
+>>> ran
+[[9, 8], [3, 2]]
 """
 
+import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lmtasks.data.batches import plan_batches
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.runtime.memory import OutOfMemory
 
+_Ran = TypeVar("_Ran")
 _Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
+_LOGGER = logging.getLogger(__name__)
+
+ENOUGH_TOKENS = 1024
+"""A batch of so many is not filled up with rows that are much shorter than its longest."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How large a batch may be; one row always fits."""
-
-    tokens: int
-    """Rows times the longest row, padding counted."""
-    rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise UsageError(f"a batch must hold at least 1 token, was {self.tokens}.")
-        if self.rows is not None and self.rows < 1:
-            raise UsageError(f"a batch must hold at least 1 row, was {self.rows}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Which requests run, and for which others their answers stand."""
-
-    batches: tuple[tuple[int, ...], ...]
-    """Indices of requests, each different from all others."""
-    copies: Mapping[int, tuple[int, ...]]
-    """Each scheduled index to all requests that equal it, itself first."""
-
-
-def schedule(keys: Sequence[tuple[object, ...]], *, costs: Sequence[int], limits: Limits) -> Schedule:
-    """Batches over requests.
+class Budget:
+    """How large a batch may be; one row always may run.
 
     Args:
-        keys: what a request's answer depends on; equal keys run once. Keys of equal cost are sorted, so what stands
-            together in a batch does not depend on the order of the requests.
-        costs: length of each request in tokens.
-        limits: see there.
+        tokens: rows times the longest row, padding counted.
+        rows: so many, and no more tokens than so many unshared rows would have; None: as many as the tokens allow.
+        warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
+    """
+
+    def __init__(self, *, tokens: int, rows: int | None = None, warn: Callable[[str], None] | None = None) -> None:
+        if tokens < 1:
+            raise UsageError(f"a batch must hold at least 1 token, was {tokens}.")
+        if rows is not None and rows < 1:
+            raise UsageError(f"a batch must hold at least 1 row, was {rows}.")
+        self.tokens = tokens
+        self.rows = rows
+        self._warn = warn or _LOGGER.warning
+        self._warned = False
+
+    def halve(self, *, rows: int, longest: int) -> None:
+        """A batch of this shape did not fit."""
+        self.tokens = max(1, min(self.tokens, rows * longest) // 2)
+        if not self._warned:
+            self._warned = True
+            self._warn(
+                f"memory ran out on a batch of {rows} {'row' if rows == 1 else 'rows'} of {longest} tokens; it runs "
+                "again in halves, and later batches are as small. A --batch-size below that avoids the detour."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distinct:
+    """Which requests run, and for which others their answers stand."""
+
+    firsts: tuple[int, ...]
+    """Indices of requests, each different from all others, in the order of their keys."""
+    copies: Mapping[int, tuple[int, ...]]
+    """Each of them to all requests that equal it, itself first."""
+
+
+def distinct(keys: Sequence[tuple[object, ...]]) -> Distinct:
+    """Each different request once.
+
+    Args:
+        keys: what a request's answer depends on. They are sorted, so what stands together in a batch does not depend
+            on the order of the requests.
     """
     copies: dict[tuple[object, ...], list[int]] = {}
     for index, key in enumerate(keys):
         copies.setdefault(key, []).append(index)
     firsts = sorted((indices[0] for indices in copies.values()), key=lambda index: keys[index])
-    plan = plan_batches([costs[index] for index in firsts], tokens_per_batch=limits.tokens, max_rows=limits.rows)
-    batches = tuple(tuple(firsts[place] for place in batch) for batch in plan)
-    return Schedule(batches=batches, copies={group[0]: tuple(group) for group in copies.values()})
+    return Distinct(firsts=tuple(firsts), copies={group[0]: tuple(group) for group in copies.values()})
 
 
-class Answers(Generic[_Answer]):
+def run_batches(
+    items: Sequence[_Item],
+    *,
+    size: Callable[[_Item], int],
+    budget: Budget,
+    run: Callable[[list[_Item]], None],
+    unshared: Callable[[_Item], int] | None = None,
+    split: Callable[[_Item], Sequence[_Item]] | None = None,
+) -> None:
+    """Run all items, those of near sizes together, the largest first.
+
+    Args:
+        size: tokens of an item's row.
+        run: answers a batch, or raises `OutOfMemory` and has answered nothing of it.
+        unshared: tokens of the longest row that an item would be without sharing; None: its size.
+        split: an item that does not fit alone, in parts; None: there are none.
+
+    Raises:
+        WorkError: a single row does not fit into memory.
+    """
+    waiting = deque(sorted(items, key=size, reverse=True))
+    while waiting:
+        batch = _take(waiting, size=size, unshared=unshared or size, budget=budget)
+        if _fits(run, batch):
+            continue
+        longest = max(map(size, batch))
+        parts = batch if len(batch) > 1 or split is None else list(split(batch[0]))
+        if len(parts) == 1:
+            raise too_long(longest)
+        budget.halve(rows=len(batch), longest=longest)
+        waiting.extendleft(reversed(sorted(parts, key=size, reverse=True)))
+
+
+def too_long(tokens: int) -> WorkError:
+    """The error for a row that does not fit alone."""
+    return WorkError(
+        f"a single row of {tokens} tokens does not fit into memory; use shorter inputs, fewer examples in the prompt, "
+        "a smaller model, or a machine with more memory."
+    )
+
+
+class Answers(Generic[_Ran, _Answer]):
     """Answers as they come, mapped back to all requests that they answer.
 
     Args:
         plan: what runs.
         count: number of requests.
+        finish: makes a request's own answer of what ran: of two requests that ran as one, one may have been cut.
         on_progress: is told how many requests are answered so far.
+        on_answers: is told of the answers themselves, batch by batch.
     """
 
-    def __init__(self, plan: Schedule, *, count: int, on_progress: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        plan: Distinct,
+        *,
+        count: int,
+        finish: Callable[[int, _Ran], _Answer],
+        on_progress: Callable[[int], None] | None,
+        on_answers: Callable[[Sequence[tuple[int, _Answer]]], None] | None,
+    ) -> None:
         self._copies = plan.copies
         self._answers: list[_Answer | None] = [None] * count
         self._done = 0
+        self._finish = finish
         self._tell: Callable[[int], None] = on_progress or (lambda done: None)
+        self._hear: Callable[[Sequence[tuple[int, _Answer]]], None] = on_answers or (lambda answers: None)
 
-    def give(self, index: int, answer: _Answer) -> None:
-        """The answer of a request that ran."""
-        for copy in self._copies[index]:
+    def give(self, ran: Sequence[tuple[int, _Ran]]) -> None:
+        """The answers of requests that ran, a batch, or the rows of one that are finished."""
+        fresh = [(copy, self._finish(copy, answer)) for index, answer in ran for copy in self._copies[index]]
+        for copy, answer in fresh:
             self._answers[copy] = answer
-        self._done += len(self._copies[index])
+        self._done += len(fresh)
         self._tell(self._done)
+        self._hear(fresh)
 
     def all(self) -> list[_Answer]:
         """In the order of the requests, once every scheduled one is answered."""
         return [answer for answer in self._answers if answer is not None]
+
+
+def _fits(run: Callable[[list[_Item]], None], batch: list[_Item]) -> bool:
+    try:
+        run(batch)
+    except OutOfMemory:
+        return False
+    return True
+
+
+def _take(
+    waiting: deque[_Item], *, size: Callable[[_Item], int], unshared: Callable[[_Item], int], budget: Budget
+) -> list[_Item]:
+    batch = [waiting.popleft()]
+    longest, plain = size(batch[0]), unshared(batch[0])
+    while waiting:
+        rows, plain = len(batch) + 1, max(plain, unshared(waiting[0]))
+        fits = rows * longest <= budget.tokens
+        if budget.rows is not None:
+            fits = fits and rows <= budget.rows and rows * longest <= budget.rows * plain
+        wasteful = 4 * size(waiting[0]) < 3 * longest and len(batch) * longest >= ENOUGH_TOKENS
+        if not fits or wasteful:
+            break
+        batch.append(waiting.popleft())
+    return batch

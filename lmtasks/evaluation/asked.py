@@ -17,6 +17,11 @@ class Answers(Protocol):
     tokenizer: Tokenizer
 
     @property
+    def cached(self) -> Sequence[bool]:
+        """Of the last call, for each request: was its answer known before? Empty: none was."""
+        ...
+
+    @property
     def model(self) -> ModelCard: ...
 
     @property
@@ -40,7 +45,9 @@ def decoding_of(settings: Generation) -> Decoding:
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
+        min_p=settings.min_p,
         num_beams=settings.num_beams,
+        length_penalty=settings.length_penalty,
         repetition_penalty=settings.repetition_penalty,
     )
 

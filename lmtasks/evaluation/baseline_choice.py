@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from math import log
 
+from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.headed import shown
@@ -27,35 +28,35 @@ def majority_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
         if label is not None:
             counts[label] += 1
     scores = [log(count / sum(counts)) for count in counts]
-    return _labels(task, lambda number: scores)
+    return _labels(task, lambda row: scores)
 
 
 def random_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
-    """A label for each row, drawn by the seed and the row's number alone."""
-    return _labels(task, lambda number: certain(_drawn(len(task.labels), seed, number), len(task.labels)))
+    """A label for each row, drawn by the seed and what stands in the row."""
+    return _labels(task, lambda row: certain(_drawn(len(task.labels), seed, row), len(task.labels)))
 
 
 def majority_number(task: Task, train: Sequence[Row], seed: int) -> Answer:
-    """The commonest number of the right choice; where a row has fewer choices, the commonest that it has."""
+    """The commonest place of the right choice; where a row has fewer choices, the commonest that it has."""
     counts = Counter(
         gold for number, row in enumerate(train) for gold in build_prompt(task, row, row_number=number).gold
     )
 
-    def commonest(prompt: Prompt, number: int) -> int:
+    def commonest(prompt: Prompt, row: Row) -> int:
         return max(range(len(prompt.choices)), key=lambda choice: (counts[choice], -choice))
 
     return _choices(task, commonest)
 
 
 def random_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
-    """A choice for each row, drawn by the seed and the row's number alone."""
-    return _choices(task, lambda prompt, number: _drawn(len(prompt.choices), seed, number))
+    """A choice for each row, drawn by the seed and what stands in the row."""
+    return _choices(task, lambda prompt, row: _drawn(len(prompt.choices), seed, row))
 
 
 def longest_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
     """The choice with most characters; of equals the first."""
     return _choices(
-        task, lambda prompt, number: max(range(len(prompt.choices)), key=lambda place: len(prompt.choices[place]))
+        task, lambda prompt, row: max(range(len(prompt.choices)), key=lambda place: len(prompt.choices[place]))
     )
 
 
@@ -73,22 +74,23 @@ def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answe
     )
 
 
-def _labels(task: Task, scores: Callable[[int], Sequence[float]]) -> Answer:
+def _labels(task: Task, scores: Callable[[Row], Sequence[float]]) -> Answer:
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
-        inputs = (head_input(task, row, row_number=number) for number, row in enumerate(rows))
-        return [label_answer(task, given, scores(number)) for number, given in enumerate(inputs)]
+        return [
+            label_answer(task, head_input(task, row, row_number=number), scores(row)) for number, row in enumerate(rows)
+        ]
 
     return answer
 
 
-def _choices(task: Task, choose: Callable[[Prompt, int], int]) -> Answer:
+def _choices(task: Task, choose: Callable[[Prompt, Row], int]) -> Answer:
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
         found: list[Answered] = []
         for number, row in enumerate(rows):
             prompt = build_prompt(task, row, row_number=number)
             if not prompt.choices:
                 raise UsageError(f"task {task.name}, row {number}: there are no choices.")
-            scores = certain(choose(prompt, number), len(prompt.choices))
+            scores = certain(choose(prompt, row), len(prompt.choices))
             outcome = _outcome(scores, texts=prompt.choices, gold=prompt.gold)
             found.append(answered_choice(outcome, prompt=prompt.contexts or prompt.context, choices=prompt.choices))
         return found
@@ -105,5 +107,6 @@ def _outcome(scores: Sequence[float], *, texts: Sequence[str], gold: Sequence[in
     )
 
 
-def _drawn(count: int, seed: int, number: int) -> int:
-    return int(draw(seed=seed, number=number, step=0) * count)
+def _drawn(count: int, seed: int, row: Row) -> int:
+    """By the row itself, not its number: neither `--limit` nor the number of processes shifts the draws."""
+    return int(draw(seed=seed, number=int(fingerprint([row]), 16), step=0) * count)

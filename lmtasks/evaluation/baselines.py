@@ -3,7 +3,7 @@
 Each baseline says which kinds of task it answers, and how. What it must learn, it learns from training rows alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from time import perf_counter
@@ -36,7 +36,7 @@ class Baseline:
 
 BASELINES: Mapping[str, Baseline] = {
     "majority": Baseline(
-        about="the label, or the number of the choice, that is right most often in the training data",
+        about="the label, or the place of the choice, that is right most often in the training data",
         kinds={"classification": baseline_choice.majority_label, "multiple_choice": baseline_choice.majority_number},
         learns=True,
     ),
@@ -71,6 +71,10 @@ BASELINES: Mapping[str, Baseline] = {
         learns=True,
     ),
 }
+
+
+WRITTEN: tuple[Kind, ...] = ("span", "translation", "summarization", "generation")
+"""Kinds whose answers are texts."""
 
 
 class BaselineSolver:
@@ -111,7 +115,14 @@ class BaselineSolver:
     def why_not(self, task: Task, *, way: AskedWay) -> str:
         """Why it does not answer the task, as a sentence; empty where it does."""
         if task.kind not in self._baseline.kinds:
-            return f"{self.name} does not answer {task.kind} tasks, only {' and '.join(self._baseline.kinds)}."
+            others = [name for name, baseline in BASELINES.items() if task.kind in baseline.kinds]
+            reason = (
+                "a text that is drawn at random is no floor"
+                if self.name == "random" and task.kind in WRITTEN
+                else f"it answers {_listed(self._baseline.kinds)}"
+            )
+            instead = f"{_listed(others)} {'does' if len(others) == 1 else 'do'}" if others else "no baseline does"
+            return f"{self.name} does not answer {task.kind} tasks: {reason}; {instead}."
         if self._baseline.learns and "train" not in task.sources:
             return f"{self.name} learns from training data, and task {task.name} names none."
         if way != "auto":
@@ -145,3 +156,9 @@ class BaselineSolver:
         seconds = perf_counter() - started
         report(Progress(stage=task.name, done=len(rows), total=len(rows), unit="texts"))
         return Solved(examples=examples, truncated=0, seconds=seconds)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,17 +1,20 @@
 """A model answers tasks: by a head where it has a fitting one, else by prompts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
-from lmtasks.evaluation.headed import FittingHead, solve_by_head
+from lmtasks.evaluation.headed import ASKERS, FittingHead
 from lmtasks.evaluation.outcome import Way, outcome_kind
-from lmtasks.evaluation.prompted import solve_by_prompt
+from lmtasks.evaluation.pending import Asker, Example, Finished
+from lmtasks.evaluation.prompted import asker_by_prompt
+from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
-from lmtasks.records import HeadSpec, ModelCard, RuntimeCard
+from lmtasks.evaluation.stream import Job, Stream
+from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
 from lmtasks.task.task import Kind, SplitName, Task
 
 HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span"}
@@ -63,20 +66,54 @@ class EngineSolver:
         """Nothing but the scored split; worked examples come from the task's own source of them."""
         return frozenset()
 
+    @property
+    def engine(self) -> Answers:
+        """What is asked."""
+        return self._engine
+
+    def asker(self, task: Task, *, asking: Asking) -> Asker:
+        """How the task is asked of the engine.
+
+        Raises:
+            UsageError: the model cannot answer the task.
+        """
+        plan = self._plan(task, asking.way)
+        if plan.why_not:
+            raise UsageError(plan.why_not)
+        if plan.head is not None and plan.head.spec.kind != "generation":
+            return ASKERS[plan.head.spec.kind](self._engine, task, plan.head)
+        trained = plan.head is not None
+        # A head was trained on prompts without worked examples and without a chat around them.
+        prompts = Prompts(task=task, asking=Asking(way=asking.way, seed=asking.seed) if trained else asking)
+        return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
+
     def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
-        """Answer every row of the scored split.
+        """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.
 
         Raises:
             UsageError: the model cannot answer the task, or the task does not fit its data.
             WorkError: the model yields no numbers.
         """
-        plan = self._plan(task, asking.way)
-        if plan.why_not or data.test is None:
-            raise UsageError(plan.why_not or f"task {task.name}: the scored split was not opened.")
-        if plan.head is not None and plan.head.spec.kind != "generation":
-            return solve_by_head(self._engine, task, data.test.rows, head=plan.head, report=report)
-        return solve_by_prompt(
-            self._engine, task, data.test.rows, asking=asking, trained=plan.head is not None, report=report
+        if data.test is None:
+            raise UsageError(f"task {task.name}: the scored split was not opened.")
+        rows = data.test.rows
+        finished: list[Finished] = []
+        job = Job(
+            name=task.name,
+            asker=self.asker(task, asking=asking),
+            examples=(Example(doc_id=number, row=row) for number, row in enumerate(rows)),
+            take=finished.extend,
+        )
+        told = Progress(stage=task.name, done=0, total=len(rows), unit="texts")
+        Stream(engine=self._engine, on_progress=lambda done, name: report(replace(told, done=done))).run([job])
+        if job.failure is not None:
+            raise job.failure
+        return Solved(
+            examples=tuple(each.answered for each in finished),
+            truncated=sum(each.truncated for each in finished),
+            seconds=job.seconds,
+            cached=job.cached,
+            decoding=job.asker.decoding,
         )
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:

@@ -1,26 +1,30 @@
 """Tasks x one solver -> scores, with everything under which they hold.
 
-The scored split is opened once, answered, and reduced to statistics of each example; values and intervals come from
-those alone, and so do paired comparisons later.
+The rows of all tasks stream through the engine together (`stream.py`) and leave statistics of each example; values and
+intervals come from those alone, and so do paired comparisons later.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 
-import numpy as np
-
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import Rows, open_rows
-from lmtasks.data.splits import TaskData, load_task_data
-from lmtasks.errors import UsageError
-from lmtasks.evaluation.outcome import Answered, Way, metrics_for, recipe
-from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved, Solver
-from lmtasks.metric import Metric, estimate
-from lmtasks.records import Estimate, Floats, Json, Row
-from lmtasks.task.task import Kind, SplitName, Task
+from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.chat import ChatUse
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.opening import Opened, open_task, scored_examples
+from lmtasks.evaluation.processes import ALONE, Processes, Spooled
+from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
+from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.solver import AskedWay, Report, Solver
+from lmtasks.evaluation.stream import CHUNK, Job, Stream
+from lmtasks.evaluation.tally import Tallied, Tally, merge
+from lmtasks.metric import Draws, estimate
+from lmtasks.records import Estimate, Floats, Json, Progress
+from lmtasks.task.shots import ShotStream
+from lmtasks.task.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,17 @@ class EvalOptions:
     """Score only the first rows."""
     num_fewshot: int | None = None
     """Worked examples before a prompt; None: as many as the task says."""
+    shot_stream: ShotStream = "ours"
+    """ours: a row's worked examples depend on the seed and the row alone; lm-eval: as lm-evaluation-harness draws."""
+    chat: ChatUse | None = None
+    """Chat template and system instruction."""
     seed: int = 1234
     """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
     way: AskedWay = "auto"
-    resamples: int = 1000
-    """Of the bootstrap, for metrics whose standard error has no closed form."""
+    resamples: int | None = None
+    """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
+    draws: Draws = "ours"
+    """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +55,12 @@ class TaskResult:
 
     task: str
     alias: str
-    kind: Kind
-    language: str
     task_hash: str
     data_fingerprint: str
     n: int
     seconds: float
-    """For answering, with the model loaded and the data ready, without bootstrap."""
+    """For making and answering requests, with the model loaded and the data opened, without bootstrap; of tasks that
+    were answered together its share by tokens."""
     seconds_total: float
     truncated: int
     """Examples of which something was cut off to fit the model."""
@@ -62,7 +71,12 @@ class TaskResult:
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
     """(N, K) of each metric."""
+    clusters: tuple[str, ...] | None = None
+    """(N,) which examples belong together, where the task names a column for it."""
+    cached: int = 0
+    """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     samples: tuple[Json, ...] = ()
+    """Where they were kept in memory."""
 
 
 def evaluate(
@@ -72,119 +86,212 @@ def evaluate(
     options: EvalOptions,
     on_progress: Report | None = None,
     keep_samples: bool = True,
+    samples: Samples | None = None,
+    on_failure: Callable[[str, LmtasksError], None] | None = None,
+    processes: Processes = ALONE,
+    chunk: int = CHUNK,
 ) -> tuple[TaskResult, ...]:
     """Score a solver on tasks.
+
+    Args:
+        keep_samples: put the samples into the results; they are all in memory then.
+        samples: takes them as they come instead.
+        on_failure: is told of a task that failed, and why; the others go on. None: the first failure ends it all.
+        processes: of several, the first one returns the results, the others nothing.
+        chunk: requests that are answered together; changes nothing but memory and speed.
 
     Raises:
         UsageError: the solver cannot answer a task, a metric does not fit, or the data is not there. All that can be
             known before the first answer is checked before it.
         WorkError: answering failed.
     """
-    report = on_progress or (lambda progress: None)
+    tasks = tuple(with_stand_ins(task, options=options.data) for task in tasks)
     for task in tasks:
-        task.require_supported()
         why_not = solver.why_not(task, way=options.way)
         if why_not:
             raise UsageError(why_not)
-        metrics_for(task, solver.way(task, way=options.way))
-    return tuple(_evaluate(solver, task, options=options, report=report, keep_samples=keep_samples) for task in tasks)
-
-
-def shots_of(task: Task, way: Way, *, asked: int | None) -> int:
-    """Worked examples before each prompt. A task file that says 0 itself is never overridden, as in the harness."""
-    if way != "prompt" or task.zero_shot_only:
-        return 0
-    return task.num_fewshot if asked is None else asked
-
-
-def _evaluate(solver: Solver, task: Task, *, options: EvalOptions, report: Report, keep_samples: bool) -> TaskResult:
-    started = perf_counter()
-    way = solver.way(task, way=options.way)
-    metrics = metrics_for(task, way)
-    needed: frozenset[SplitName] = solver.needs(task) | {"test"}
-    data = load_task_data(task, options=options.data, need=needed, limit=options.limit, seed=options.seed)
-    scored = _scored_rows(task, data)
-    shots = shots_of(task, way, asked=options.num_fewshot)
-    pool = open_rows(task.shots, options=options.data) if shots and task.shots is not None else None
-    asking = Asking(way=options.way, num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
-    solved = solver.solve(task, data, asking=asking, report=report)
-    outcomes = [example.outcome for example in solved.examples]
-    statistics = {metric.name: metric.statistics(outcomes) for metric in metrics}
-    estimates = {
-        metric.name: estimate(metric, statistics[metric.name], resamples=options.resamples, seed=options.seed)
-        for metric in metrics
-    }
-    conditions: Json = {
-        "task_hash": task.hash,
-        "data_fingerprint": scored.fingerprint,
-        "train_fingerprint": data.train.fingerprint if data.train else None,
-        "shots_fingerprint": pool.fingerprint if pool else None,
-        "prompt_way": way,
-        "num_fewshot": shots,
-        "limit": options.limit,
-        "seed": options.seed,
-        "decoding": solved.decoding,
-    }
-    return TaskResult(
-        task=task.name,
-        alias=task.alias,
-        kind=task.kind,
-        language=task.language,
-        task_hash=task.hash,
-        data_fingerprint=scored.fingerprint,
-        n=len(outcomes),
-        seconds=solved.seconds,
-        seconds_total=perf_counter() - started,
-        truncated=solved.truncated,
-        metrics=estimates,
-        conditions=conditions,
-        recipes={use.name: recipe(task, way, use) for use in task.metrics},
-        statistics=statistics,
-        samples=_samples(scored.rows, solved, metrics, statistics) if keep_samples else (),
+        scorings_for(task, solver.way(task, way=options.way))
+    kept = KeptSamples()
+    takes: Samples = samples or (kept if keep_samples else NoSamples())
+    run = _Run(
+        solver=solver,
+        options=options,
+        samples=takes,
+        report=on_progress or (lambda progress: None),
+        fail=on_failure or _raise,
+        processes=processes,
+        chunk=chunk,
     )
+    results = run.results(tasks)
+    return tuple(replace(result, samples=tuple(kept.of.get(result.task, ()))) for result in results)
 
 
-def _scored_rows(task: Task, data: TaskData) -> Rows:
-    if data.test is None:
-        raise UsageError(f"task {task.name} has no split to score.")
-    return data.test
+@dataclass(kw_only=True)
+class _Scored:
+    """A task whose rows are open, on its way."""
+
+    task: Task
+    opened: Opened
+    scorings: Sequence[Scoring]
+    tally: Tally
+    seconds: float = 0.0
+    cached: int = 0
+    decoding: Json | None = None
+    failure: LmtasksError | None = None
 
 
-def _samples(
-    rows: Sequence[Row], solved: Solved, metrics: Sequence[Metric], statistics: Mapping[str, Floats]
-) -> tuple[Json, ...]:
-    values = {metric.name: metric.per_example(statistics[metric.name]).tolist() for metric in metrics}
-    return tuple(
-        _sample(number, row, example, {name: column[number] for name, column in values.items()})
-        for number, (row, example) in enumerate(zip(rows, solved.examples, strict=True))
-    )
+@dataclass(kw_only=True)
+class _Run:
+    solver: Solver
+    options: EvalOptions
+    samples: Samples
+    report: Report
+    fail: Callable[[str, LmtasksError], None]
+    processes: Processes
+    chunk: int
+
+    def results(self, tasks: Sequence[Task]) -> list[TaskResult]:
+        """Open, answer, estimate."""
+        spooled = Spooled()
+        alone = self.processes.count == 1 or not isinstance(self.solver, EngineSolver)
+        if alone and not self.processes.first:
+            return []  # a baseline takes no time worth dividing
+        scored = [self._open(task, samples=self.samples if alone else spooled) for task in tasks]
+        going = [each for each in scored if each.failure is None]
+        if isinstance(self.solver, EngineSolver):
+            self._stream(self.solver, going)
+        else:
+            self._solve(going)
+        found: list[TaskResult] = []
+        for each in scored:
+            if alone:
+                self._finish(each, partial(self._alone, each), found)
+            else:
+                self._gathered(each, spooled, found)
+        return found
+
+    def _open(self, task: Task, *, samples: Samples) -> _Scored:
+        way = self.solver.way(task, way=self.options.way)
+        scorings = scorings_for(task, way)
+        tally = Tally(task=task.name, scorings=scorings, cluster=task.cluster, samples=samples)
+        try:
+            opened = open_task(task, solver=self.solver, options=self.options, way=way)
+        except WorkError as error:  # the network, say: a mistake in the command ends it before anything is answered
+            return _Scored(task=task, opened=Opened(), scorings=scorings, tally=tally, failure=error)
+        return _Scored(task=task, opened=opened, scorings=scorings, tally=tally)
+
+    def _stream(self, solver: EngineSolver, scored: Sequence[_Scored]) -> None:
+        """All tasks through the engine together."""
+        jobs = [
+            Job(
+                name=each.task.name,
+                asker=solver.asker(each.task, asking=each.opened.asking),
+                examples=scored_examples(each.task, each.opened.rows, processes=self.processes),
+                take=each.tally.take,
+            )
+            for each in scored
+        ]
+        mine = sum(each.opened.n for each in scored) // self.processes.count
+        told = Progress(stage=_stage(scored), done=0, total=mine, unit="examples")
+        self.report(told)
+        Stream(
+            engine=solver.engine,
+            chunk=self.chunk,
+            on_progress=lambda done, name: self.report(
+                replace(told, done=min(done, mine), note=name if len(scored) > 1 else "")
+            ),
+        ).run(jobs)
+        for each, job in zip(scored, jobs, strict=True):
+            each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.asker.decoding
+            each.cached = job.cached
+        self.report(replace(told, done=mine))
+
+    def _solve(self, scored: Sequence[_Scored]) -> None:
+        """Baselines: each task whole."""
+        for each in scored:
+            try:
+                solved = self.solver.solve(each.task, each.opened.data, asking=each.opened.asking, report=self.report)
+                each.tally.take(each.opened.finished(solved))
+                each.seconds, each.decoding = solved.seconds, solved.decoding
+            except LmtasksError as error:
+                each.failure = error
+
+    def _gathered(self, each: _Scored, spooled: Spooled, found: list[TaskResult]) -> None:
+        """The result of all processes together, in the first."""
+        part = _Part(tallied=None, seconds=each.seconds, cached=each.cached, failure=each.failure)
+        try:
+            part = replace(part, tallied=each.tally.result() if each.failure is None else None)
+        except LmtasksError as error:
+            part = replace(part, failure=error)
+        parts = self.processes.gather(part)
+        failure = self.processes.share(next((other.failure for other in parts if other.failure), None))
+        if failure is None:
+            spooled.gather(each.task.name, processes=self.processes, into=self.samples)
+        else:
+            spooled.drop(each.task.name)
+        if self.processes.first:
+            each.failure, each.seconds = failure, max(other.seconds for other in parts)
+            each.cached = sum(other.cached for other in parts)
+            tallied = [other.tallied for other in parts if other.tallied is not None]
+            self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.scorings)), found)
+
+    def _alone(self, each: _Scored) -> TaskResult:
+        return self._result(each, each.tally.result())
+
+    def _finish(self, each: _Scored, make: Callable[[], TaskResult], found: list[TaskResult]) -> None:
+        if each.failure is None:
+            try:
+                found.append(make())
+            except LmtasksError as error:
+                each.failure = error
+        if each.failure is not None:
+            self.samples.drop(each.task.name)
+            self.fail(each.task.name, each.failure)
+
+    def _result(self, each: _Scored, tallied: Tallied) -> TaskResult:
+        started = perf_counter()
+        task, opened = each.task, each.opened
+        return TaskResult(
+            task=task.name,
+            alias=task.alias,
+            task_hash=task.hash,
+            data_fingerprint=opened.fingerprint,
+            n=len(tallied.doc_ids),
+            truncated=tallied.truncated,
+            cached=each.cached,
+            metrics={
+                scoring.name: estimate(
+                    scoring.metric,
+                    tallied.statistics[scoring.name],
+                    resamples=self.options.resamples,
+                    seed=self.options.seed,
+                    clusters=tallied.clusters,
+                    draws=self.options.draws,
+                )
+                for scoring in each.scorings
+            },
+            conditions={**opened.conditions, "decoding": each.decoding},
+            recipes={scoring.name: scoring.recipe for scoring in each.scorings},
+            statistics=tallied.statistics,
+            clusters=tallied.clusters,
+            seconds=each.seconds,
+            seconds_total=opened.seconds + each.seconds + perf_counter() - started,
+        )
 
 
-def _sample(number: int, row: Row, example: Answered, values: Mapping[str, float]) -> Json:
-    asked = {"doc": plain(row), "prompt": plain(example.prompt), "target": _one_or_all(example.target)}
-    text = json.dumps(asked, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return {
-        "doc_id": number,
-        **asked,
-        "raw": plain(example.raw),
-        "answer": example.answer,
-        "metrics": plain(values),
-        "hash": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16],
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What one process has of a task."""
+
+    tallied: Tallied | None
+    seconds: float
+    cached: int
+    failure: LmtasksError | None
 
 
-def _one_or_all(texts: tuple[str, ...]) -> object:
-    return texts[0] if len(texts) == 1 else list(texts)
+def _stage(scored: Sequence[_Scored]) -> str:
+    return scored[0].task.name if len(scored) == 1 else f"{len(scored)} tasks"
 
 
-def plain(value: object) -> object:
-    """A value as JSON can hold it: what JSON has no form for becomes text (dates, bytes, infinite numbers)."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value)
+def _raise(task: str, error: LmtasksError) -> None:
+    raise error

@@ -1,16 +1,16 @@
-"""Tasks answered by a head: labels from logits, spans of a text."""
+"""Tasks asked of a head: labels from logits, spans of a text."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from time import perf_counter
 
 from lmtasks.data.encode import classification_row, span_windows
 from lmtasks.engine.answers import best_span, head_choice
-from lmtasks.evaluation.asked import Answers, telling
-from lmtasks.evaluation.outcome import Answered, answered_choice, answered_text
-from lmtasks.evaluation.solver import Report, Solved
-from lmtasks.records import HeadSpec, Row
+from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.outcome import answered_choice, answered_text
+from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
+from lmtasks.records import HeadSpec, Json
 from lmtasks.task.head_input import HeadInput, head_input
 from lmtasks.task.task import Task
 
@@ -24,60 +24,85 @@ class FittingHead:
     """For each label of the task, its place among the head's logits; empty where there are no labels."""
 
 
-def solve_by_head(engine: Answers, task: Task, rows: Sequence[Row], *, head: FittingHead, report: Report) -> Solved:
-    """Answer every row with a head of kind `classification` or `span`."""
-    inputs = [head_input(task, row, row_number=number) for number, row in enumerate(rows)]
-    started = perf_counter()
-    examples, truncated = SOLVERS[head.spec.kind](engine, task, inputs, head, report)
-    return Solved(examples=examples, truncated=truncated, seconds=perf_counter() - started)
+class LabelAsker:
+    """A text, or a pair of texts, to a head with labels."""
+
+    decoding: Json | None = None
+
+    def __init__(self, engine: Answers, task: Task, head: FittingHead) -> None:
+        self._engine = engine
+        self._task = task
+        self._head = head
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One row of tokens each."""
+        return [self._pending(example) for example in examples]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: Example) -> Pending:
+        task, head = self._task, self._head
+        given = head_input(task, example.row, row_number=example.doc_id)
+        row = classification_row(given, tokenizer=self._engine.tokenizer, max_length=self._engine.max_length_tokens)
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            gold = () if given.label is None else (given.label,)
+            outcome = head_choice(replies.logits[0], order=head.order, labels=task.labels, gold=gold)
+            answered = answered_choice(outcome, prompt=shown(given), choices=task.labels)
+            best = max(outcome.scores)
+            results = {"": [(score, score == best) for score in outcome.scores]}
+            made = with_made(answered, task, example=example, results=results)
+            return [Finished(example=example, answered=made, truncated=row.truncated)]
+
+        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, finish=finish)
 
 
-def _classify(
-    engine: Answers, task: Task, inputs: Sequence[HeadInput], head: FittingHead, report: Report
-) -> tuple[tuple[Answered, ...], int]:
-    longest = engine.max_length_tokens
-    rows = [classification_row(given, tokenizer=engine.tokenizer, max_length=longest) for given in inputs]
-    tell = telling(report, stage=task.name, total=len(rows), unit="texts")
-    logits = engine.predict(head.spec.name, rows, on_progress=tell)
-    examples: list[Answered] = []
-    for given, scores in zip(inputs, logits, strict=True):
-        gold = () if given.label is None else (given.label,)
-        outcome = head_choice(scores, order=head.order, labels=task.labels, gold=gold)
-        examples.append(answered_choice(outcome, prompt=shown(given), choices=task.labels))
-    return tuple(examples), sum(row.truncated for row in rows)
+class SpanAsker:
+    """A question and a text to a head that points at the answer."""
 
+    decoding: Json | None = None
 
-def _find_spans(
-    engine: Answers, task: Task, inputs: Sequence[HeadInput], head: FittingHead, report: Report
-) -> tuple[tuple[Answered, ...], int]:
-    groups = [
-        span_windows(
+    def __init__(self, engine: Answers, task: Task, head: FittingHead) -> None:
+        self._engine = engine
+        self._task = task
+        self._head = head
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One row of tokens for each window over the text."""
+        return [self._pending(example) for example in examples]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: Example) -> Pending:
+        given = head_input(self._task, example.row, row_number=example.doc_id)
+        windows = span_windows(
             given,
-            tokenizer=engine.tokenizer,
-            max_length=engine.max_length_tokens,
-            null_at_end=engine.model.kind == "causal",
+            tokenizer=self._engine.tokenizer,
+            max_length=self._engine.max_length_tokens,
+            null_at_end=self._engine.model.kind == "causal",
         )
-        for given in inputs
-    ]
-    windows = [window for group in groups for window in group]
-    tell = telling(report, stage=task.name, total=len(windows), unit="windows")
-    logits = iter(engine.predict(head.spec.name, windows, on_progress=tell))
-    examples: list[Answered] = []
-    for given, group in zip(inputs, groups, strict=True):
         context = given.second or ""
-        span = best_span(list(islice(logits, len(group))), group, source=context)
-        examples.append(
-            answered_text(
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            span = best_span(replies.logits, windows, source=context)
+            answered = answered_text(
                 span.text, prediction=span.text, prompt=shown(given), references=given.answers, source=context
             )
-        )
-    return tuple(examples), sum(any(window.truncated for window in group) for group in groups)
+            found = with_filters(self._task, answered, example=example, texts=[span.text], trained=True)
+            return [Finished(example=example, answered=found, truncated=any(each.truncated for each in windows))]
+
+        return Pending(doc_id=example.doc_id, predict=windows, head=self._head.spec.name, finish=finish)
 
 
-SOLVERS: Mapping[
-    str, Callable[[Answers, Task, Sequence[HeadInput], FittingHead, Report], tuple[tuple[Answered, ...], int]]
-] = {"classification": _classify, "span": _find_spans}
-"""How each kind of head answers: the examples, and how many of them were truncated."""
+ASKERS: Mapping[str, Callable[[Answers, Task, FittingHead], Asker]] = {
+    "classification": LabelAsker,
+    "span": SpanAsker,
+}
+"""How each kind of head is asked."""
 
 
 def shown(given: HeadInput) -> str:

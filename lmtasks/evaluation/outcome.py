@@ -9,12 +9,13 @@ lmtasks.errors.UsageError: a tagging task cannot be answered by a head yet; it i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.metric import Metric, make_metric
-from lmtasks.records import Choice, Json, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, OutcomeKind, Text
+from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import Kind, MetricUse, Task
 
 Way = Literal["head", "prompt", "baseline"]
@@ -40,6 +41,7 @@ class Answered:
     """One example with its answer."""
 
     outcome: Outcome
+    """What came of the first answer, as it is."""
     prompt: str | tuple[str, ...]
     """What was read; several texts where each choice has a context of its own."""
     target: tuple[str, ...]
@@ -48,6 +50,13 @@ class Answered:
     """What came from the model, ready for JSON: a text, log-probabilities of choices, one log-probability."""
     answer: str
     """What was made of it; empty where a given text was scored."""
+    scored: Mapping[str, Outcome] = field(default_factory=dict)
+    """What metrics look at where that is not `outcome`: for each filter (its name, or nothing for the only one) what
+    came of the filtered answer."""
+    made: Mapping[str, Made] = field(default_factory=dict)
+    """For each filter the values that the task's own code made of its answer, where a task has such code."""
+    filtered: Mapping[str, object] = field(default_factory=dict)
+    """Filter to what it left of the answers, ready for JSON; where a task has filters."""
 
 
 def outcome_kind(kind: Kind, way: Way) -> OutcomeKind:
@@ -64,44 +73,73 @@ def outcome_kind(kind: Kind, way: Way) -> OutcomeKind:
 
 
 def metrics_for(task: Task, way: Way) -> tuple[Metric, ...]:
-    """The metrics that a task asks for, made for its outcomes.
+    """The metrics that a task asks for, made for its outcomes, once each.
 
     Raises:
         UsageError: a metric is unknown, does not fit the outcomes, or an option is wrong.
     """
-    return tuple(remake_metric(recipe(task, way, use)) for use in task.metrics)
+    return tuple(metric_for(task, way, use) for use in task.metrics)
 
 
 def recipe(task: Task, way: Way, use: MetricUse) -> Json:
     """All that a metric is made from, ready for JSON: stored beside statistics, so that they can be compared later."""
-    return {
+    found: dict[str, object] = {
         "task": task.name,
         "name": use.name,
-        "takes": outcome_kind(task.kind, way),
+        "takes": _takes(task, way),
         "language": task.language,
         "labels": list(task.labels) if task.kind == "classification" else [],
         "options": dict(use.options),
     }
+    code = {"function": use.function, "aggregation": use.aggregation}
+    found |= {key: _told(value) for key, value in code.items() if value is not None}
+    if use.higher_is_better is not None:
+        found["higher_is_better"] = use.higher_is_better
+    return found
 
 
 def remake_metric(made_from: Json) -> Metric:
     """The metric of a recipe.
 
     Raises:
+        UsageError: it is unknown, does not fit its outcomes or its options; or it is code of a task file.
+    """
+    aggregation = made_from.get("aggregation")
+    if isinstance(aggregation, Mapping) or made_from.get("function") is not None:
+        raise UsageError(
+            f"the metric {made_from['name']} of task {made_from['task']} is code of its task file, which results do "
+            "not hold; give the task file with --tasks."
+        )
+    labels, options = made_from["labels"], made_from["options"]
+    return _make(
+        str(made_from["name"]),
+        task=str(made_from["task"]),
+        takes=next((kind for kind in get_args(OutcomeKind) if kind == made_from["takes"]), None),
+        language=str(made_from["language"]),
+        labels=tuple(map(str, labels)) if isinstance(labels, list) else (),
+        use=MetricUse(
+            name=str(made_from["name"]),
+            options=options if isinstance(options, Mapping) else {},
+            aggregation=None if aggregation is None else str(aggregation),
+            higher_is_better=_truth(made_from.get("higher_is_better")),
+        ),
+    )
+
+
+def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
+    """One metric that a task asks for.
+
+    Raises:
         UsageError: as `metrics_for`.
     """
-    labels, options = made_from["labels"], made_from["options"]
-    takes = next((kind for kind in get_args(OutcomeKind) if kind == made_from["takes"]), None)
-    try:
-        return make_metric(
-            str(made_from["name"]),
-            takes=takes,
-            language=str(made_from["language"]),
-            labels=tuple(map(str, labels)) if isinstance(labels, list) else (),
-            options=options if isinstance(options, Mapping) else {},
-        )
-    except UsageError as error:
-        raise UsageError(f"task {made_from['task']}: {error}") from error
+    return _make(
+        use.name,
+        task=task.name,
+        takes=_takes(task, way),
+        language=task.language,
+        labels=task.labels if task.kind == "classification" else (),
+        use=use,
+    )
 
 
 def best_choice(choice: Choice) -> int:
@@ -134,3 +172,34 @@ def answered_text(raw: str, *, prediction: str, prompt: str, references: tuple[s
 def answered_likelihood(outcome: Likelihood, *, prompt: str, text: str) -> Answered:
     """A text that was scored."""
     return Answered(outcome=outcome, prompt=prompt, target=(text,), raw=outcome.logprob, answer="")
+
+
+def _make(
+    name: str, *, task: str, takes: OutcomeKind | None, language: str, labels: tuple[str, ...], use: MetricUse
+) -> Metric:
+    try:
+        return make_metric(
+            name,
+            takes=takes,
+            language=language,
+            labels=labels,
+            options=use.options,
+            aggregation=use.aggregation.load() if isinstance(use.aggregation, FunctionRef) else use.aggregation,
+            function=None if use.function is None else use.function.load(),
+            higher_is_better=use.higher_is_better,
+        )
+    except UsageError as error:
+        raise UsageError(f"task {task}: {error}") from error
+
+
+def _takes(task: Task, way: Way) -> OutcomeKind:
+    """With `process_results` the task's own code makes the values of all metrics."""
+    return "made" if task.process_results is not None else outcome_kind(task.kind, way)
+
+
+def _told(value: str | FunctionRef) -> object:
+    return value.describe() if isinstance(value, FunctionRef) else value
+
+
+def _truth(value: object) -> bool | None:
+    return None if value is None else bool(value)

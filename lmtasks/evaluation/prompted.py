@@ -1,233 +1,246 @@
-"""Tasks answered by prompts: choices by log-likelihood, texts by generation, given texts by their likelihood.
+"""Tasks asked by prompts: choices and given texts by log-likelihood, texts by generation.
 
-A generation head answers this way too, from the very prompts that it was trained on.
+A generation head is asked this way too, with the very prompts that it was trained on. `rolling.py` scores whole texts.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from time import perf_counter
 
-from lmtasks.data.encode import continuation_row, prompt_ids, rolling_windows, seq2seq_row
+from lmtasks.data.continuation import prompt_ids, seq2seq_row
+from lmtasks.data.pairs import Pair, encode_pairs, encode_texts, prefix_token
 from lmtasks.engine.answers import likelihood_choice
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers, decoding_of, telling
-from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
-from lmtasks.evaluation.solver import Asking, Report, Solved
-from lmtasks.records import Likelihood, Row
-from lmtasks.task.head_input import baseline_source, scored_text
-from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
+from lmtasks.evaluation.asked import Answers, decoding_of
+from lmtasks.evaluation.filtering import filtered_text
+from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.outcome import answered_choice, answered_likelihood
+from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
+from lmtasks.evaluation.prompts import Prompts
+from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
+from lmtasks.records import Json
+from lmtasks.task.head_input import baseline_source
+from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import OutputType, Task
 
 NO_LIMIT = 1 << 40
 """Tokens: the engine does the cutting of prompts, and counts it."""
+UNCONDITIONAL = "acc_mutual_info"
+"""The metric that needs every choice behind no context as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A task's rows as prompts, and who answers them."""
+class Prompted:
+    """What all ways of asking by prompt share."""
 
     engine: Answers
     task: Task
-    rows: Sequence[Row]
-    prompts: tuple[Prompt, ...]
+    prompts: Prompts
     trained: bool
     """Was the model trained on these prompts (a generation head)?"""
-    seed: int
-    report: Report
 
     @property
     def decodes(self) -> bool:
         """Is the model an encoder-decoder?"""
         return self.engine.model.kind == "encoder-decoder"
 
+    def pairs(self, texts: Sequence[tuple[str, str]]) -> list[Pair]:
+        """Contexts and targets as tokens."""
+        return encode_pairs(texts, tokenizer=self.engine.tokenizer, decodes=self.decodes)
 
-def solve_by_prompt(
-    engine: Answers, task: Task, rows: Sequence[Row], *, asking: Asking, trained: bool, report: Report
-) -> Solved:
-    """Ask every row, after worked examples where they are wanted.
+    def request(self, pair: Pair, *, example: Example, what: str) -> ScoreRequest:
+        """The request of a pair.
 
-    Raises:
-        UsageError: the task has no prompt, or it does not fit the data or the model.
-        WorkError: the model yields no numbers.
-    """
-    prompts = tuple(_prompt(task, row, number, asking, trained) for number, row in enumerate(rows))
-    asked = Asked(
-        engine=engine, task=task, rows=rows, prompts=prompts, trained=trained, seed=asking.seed, report=report
-    )
-    started = perf_counter()
-    examples, truncated = SOLVERS[task.output_type](asked)
-    return Solved(
-        examples=examples,
-        truncated=truncated,
-        seconds=perf_counter() - started,
-        decoding=asdict(decoding_of(task.generation)) if task.output_type == "generate_until" else None,
-    )
+        Raises:
+            UsageError: there is nothing to score.
+        """
+        if not pair.target_ids:
+            raise UsageError(
+                f"task {self.task.name}, row {example.doc_id}: {what} has no tokens, so there is nothing to score; "
+                "check the task's choices and targets."
+            )
+        return ScoreRequest(context_ids=pair.context_ids, target_ids=pair.target_ids)
 
 
-def _prompt(task: Task, row: Row, number: int, asking: Asking, trained: bool) -> Prompt:
-    count = 0 if trained else asking.num_fewshot
-    shots = pick_shots(task, pool=asking.shot_pool, row=row, row_number=number, count=count, seed=asking.seed)
-    return build_prompt(task, row, shots=shots, row_number=number)
+def asker_by_prompt(engine: Answers, task: Task, *, prompts: Prompts, trained: bool) -> Asker:
+    """How a task is asked by prompts."""
+    return ASKERS[task.output_type](Prompted(engine=engine, task=task, prompts=prompts, trained=trained))
 
 
-def _by_choice(asked: Asked) -> tuple[tuple[Answered, ...], int]:
+class ChoiceAsker:
     """Every choice behind the context; or the same text behind a context for each choice."""
-    pairs = [
-        [(context, prompt.delimiter + prompt.target) for context in prompt.contexts]
-        or [(prompt.context, prompt.delimiter + choice) for choice in prompt.choices]
-        for prompt in asked.prompts
-    ]
-    requests, cut = _score_requests(asked, [pair for group in pairs for pair in group])
-    tell = telling(asked.report, stage=asked.task.name, total=len(requests), unit="requests")
-    scored = iter(zip(asked.engine.score(requests, on_progress=tell), cut, strict=True))
-    examples: list[Answered] = []
-    truncated = 0
-    for prompt, group in zip(asked.prompts, pairs, strict=True):
-        mine = list(islice(scored, len(group)))
-        truncated += any(was_cut or each.truncated for each, was_cut in mine)
-        outcome = likelihood_choice([each for each, _ in mine], choices=prompt.choices, gold=prompt.gold)
-        shown = prompt.contexts or prompt.context
-        examples.append(answered_choice(outcome, prompt=shown, choices=prompt.choices))
-    return tuple(examples), truncated
+
+    decoding: Json | None = None
+
+    def __init__(self, asked: Prompted) -> None:
+        self._asked = asked
+        self._unconditional = any(use.name == UNCONDITIONAL for use in asked.task.metrics)
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One request a choice; as many again where choices are also scored behind nothing."""
+        prompts = [self._asked.prompts.of(example) for example in examples]
+        texts = [self._texts(prompt) for prompt in prompts]
+        pairs = iter(self._asked.pairs([pair for group in texts for pair in group]))
+        return [
+            self._pending(example, prompt, group, list(islice(pairs, len(group))))
+            for example, prompt, group in zip(examples, prompts, texts, strict=True)
+        ]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _texts(self, prompt: Prompt) -> list[tuple[str, str]]:
+        behind = [(context, prompt.delimiter + prompt.target) for context in prompt.contexts]
+        asked = behind or [(prompt.context, prompt.delimiter + choice) for choice in prompt.choices]
+        return asked + [("", prompt.delimiter + choice) for choice in prompt.choices if self._unconditional]
+
+    def _pending(
+        self, example: Example, prompt: Prompt, texts: Sequence[tuple[str, str]], pairs: Sequence[Pair]
+    ) -> Pending:
+        requests = [
+            self._asked.request(pair, example=example, what=f"the choice {text!r}")
+            for pair, (_, text) in zip(pairs, texts, strict=True)
+        ]
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            count = len(prompt.choices)
+            outcome = likelihood_choice(
+                replies.scored[:count],
+                choices=prompt.choices,
+                gold=prompt.gold,
+                unconditional=[each.logprob for each in replies.scored[count:]],
+            )
+            shown = prompt.contexts or prompt.context
+            answered = answered_choice(outcome, prompt=shown, choices=prompt.choices)
+            results = [(each.logprob, each.greedy) for each in replies.scored]
+            return [
+                Finished(
+                    example=example,
+                    answered=with_made(answered, self._asked.task, example=example, results={"": results}),
+                    truncated=any(each.truncated for each in replies.scored),
+                )
+            ]
+
+        return Pending(doc_id=example.doc_id, score=requests, finish=finish)
 
 
-def _by_text(asked: Asked) -> tuple[tuple[Answered, ...], int]:
-    settings = decoding_of(asked.task.generation)
-    encoded = [_prompt_tokens(asked, prompt.context) for prompt in asked.prompts]
-    requests = [
-        GenerateRequest(prompt_ids=ids, settings=settings, seed=asked.seed, number=number)
-        for number, (ids, _) in enumerate(encoded)
-    ]
-    tell = telling(asked.report, stage=asked.task.name, total=len(requests), unit="texts")
-    generated = asked.engine.generate(requests, on_progress=tell)
-    examples = tuple(
-        answered_text(
-            answer.text,
-            prediction=_prediction(asked, answer.text),
-            prompt=prompt.context,
-            references=prompt.references,
-            source=baseline_source(asked.task, row),
-        )
-        for answer, prompt, row in zip(generated, asked.prompts, asked.rows, strict=True)
-    )
-    truncated = sum(answer.truncated or cut for answer, (_, cut) in zip(generated, encoded, strict=True))
-    return examples, truncated
-
-
-def _by_likelihood(asked: Asked) -> tuple[tuple[Answered, ...], int]:
+class LikelihoodAsker:
     """The target behind its context."""
-    requests, cut = _score_requests(
-        asked, [(prompt.context, prompt.delimiter + prompt.target) for prompt in asked.prompts]
-    )
-    tell = telling(asked.report, stage=asked.task.name, total=len(requests), unit="requests")
-    scored = asked.engine.score(requests, on_progress=tell)
-    examples = tuple(
-        answered_likelihood(
-            _likelihood(prompt.target, logprob=each.logprob, tokens=len(each.token_logprobs), greedy=each.greedy),
-            prompt=prompt.context,
-            text=prompt.target,
-        )
-        for prompt, each in zip(asked.prompts, scored, strict=True)
-    )
-    return examples, sum(was_cut or each.truncated for each, was_cut in zip(scored, cut, strict=True))
+
+    decoding: Json | None = None
+
+    def __init__(self, asked: Prompted) -> None:
+        self._asked = asked
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One request each."""
+        prompts = [self._asked.prompts.of(example) for example in examples]
+        pairs = self._asked.pairs([(prompt.context, prompt.delimiter + prompt.target) for prompt in prompts])
+        return [
+            self._pending(example, prompt, pair) for example, prompt, pair in zip(examples, prompts, pairs, strict=True)
+        ]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: Example, prompt: Prompt, pair: Pair) -> Pending:
+        def finish(replies: Replies) -> Sequence[Finished]:
+            (each,) = replies.scored
+            outcome = likelihood_of(
+                prompt.target, logprob=each.logprob, tokens=len(each.token_logprobs), greedy=each.greedy
+            )
+            answered = answered_likelihood(outcome, prompt=prompt.context, text=prompt.target)
+            results = [(each.logprob, each.greedy)]
+            made = with_made(answered, self._asked.task, example=example, results={"": results})
+            return [Finished(example=example, answered=made, truncated=each.truncated)]
+
+        request = self._asked.request(pair, example=example, what="the target")
+        return Pending(doc_id=example.doc_id, score=[request], finish=finish)
 
 
-def _by_rolling_likelihood(asked: Asked) -> tuple[tuple[Answered, ...], int]:
-    """Whole texts, in windows; nothing is cut off."""
-    texts = [scored_text(asked.task, row) for row in asked.rows]
-    tokenizer = asked.engine.tokenizer
-    prefix = tokenizer.bos if tokenizer.bos is not None else tokenizer.eos
-    if prefix is None:
-        raise UsageError(
-            f"task {asked.task.name}: the first token of a text is predicted from a first or end token, and the "
-            f"tokenizer of {asked.engine.model.name} has neither."
-        )
-    windows = [
-        rolling_windows(ids, prefix=prefix, max_length=asked.engine.max_length_tokens)
-        for ids in tokenizer.encode_many(texts, special=True)
-    ]
-    requests = [
-        ScoreRequest(context_ids=window.context_ids, target_ids=window.target_ids)
-        for group in windows
-        for window in group
-    ]
-    tell = telling(asked.report, stage=asked.task.name, total=len(requests), unit="windows")
-    scored = iter(asked.engine.score(requests, on_progress=tell))
-    examples: list[Answered] = []
-    for text, group in zip(texts, windows, strict=True):
-        mine = list(islice(scored, len(group)))
-        outcome = _likelihood(
-            text,
-            logprob=sum(each.logprob for each in mine),
-            tokens=sum(len(each.token_logprobs) for each in mine),
-            greedy=all(each.greedy for each in mine),
-        )
-        examples.append(answered_likelihood(outcome, prompt="", text=text))
-    return tuple(examples), 0
+class TextAsker:
+    """A text written behind the prompt, as often as the task repeats its requests."""
+
+    def __init__(self, asked: Prompted) -> None:
+        self._asked = asked
+        self._settings = decoding_of(asked.task.generation)
+
+    @property
+    def decoding(self) -> Json | None:
+        """As the engine is told."""
+        return asdict(self._settings)
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """Of several requests about one example, each has a stream of draws of its own."""
+        prompts = [self._asked.prompts.of(example) for example in examples]
+        encoded = self._encoded([prompt.context for prompt in prompts])
+        return [
+            self._pending(example, prompt, ids, cut)
+            for example, prompt, (ids, cut) in zip(examples, prompts, encoded, strict=True)
+        ]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _encoded(self, contexts: Sequence[str]) -> Iterator[tuple[tuple[int, ...], bool]]:
+        """What the model reads before it writes, and whether something was cut off already."""
+        tokenizer, longest = self._asked.engine.tokenizer, self._asked.engine.max_length_tokens
+        if not self._asked.trained:
+            for ids in encode_texts(contexts, tokenizer=tokenizer):
+                yield ids or (prefix_token(tokenizer),), False
+            return
+        for context in contexts:
+            if self._asked.decodes:
+                row = seq2seq_row(
+                    context=context, target="", tokenizer=tokenizer, max_length=longest, max_target_length=1, end=True
+                )
+                yield row.context_ids, row.truncated
+            else:
+                yield prompt_ids(context, tokenizer=tokenizer, max_length=NO_LIMIT, strip=True)
+
+    def _pending(self, example: Example, prompt: Prompt, ids: tuple[int, ...], cut: bool) -> Pending:
+        task = self._asked.task
+        repeats = task.repeats
+        seed = self._asked.prompts.asking.seed if task.generation.seed is None else task.generation.seed
+        requests = [
+            GenerateRequest(
+                prompt_ids=ids,
+                settings=self._settings,
+                seed=seed,
+                number=example.doc_id * repeats + repeat,
+            )
+            for repeat in range(repeats)
+        ]
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            answered = filtered_text(
+                task,
+                example=example,
+                prompt=prompt,
+                texts=[each.text for each in replies.generated],
+                trained=self._asked.trained,
+                source=baseline_source(task, example.row),
+            )
+            truncated = cut or any(each.truncated for each in replies.generated)
+            return [Finished(example=example, answered=answered, truncated=truncated)]
+
+        return Pending(doc_id=example.doc_id, generate=requests, finish=finish)
 
 
-SOLVERS: Mapping[OutputType, Callable[[Asked], tuple[tuple[Answered, ...], int]]] = {
-    "multiple_choice": _by_choice,
-    "generate_until": _by_text,
-    "loglikelihood": _by_likelihood,
-    "loglikelihood_rolling": _by_rolling_likelihood,
+def _rolling(asked: Prompted) -> Asker:
+    if asked.task.windows.concatenate:
+        return JoinedAsker(asked.engine, asked.task)
+    return RollingAsker(asked.engine, asked.task)
+
+
+ASKERS: Mapping[OutputType, Callable[[Prompted], Asker]] = {
+    "multiple_choice": ChoiceAsker,
+    "generate_until": TextAsker,
+    "loglikelihood": LikelihoodAsker,
+    "loglikelihood_rolling": _rolling,
 }
-"""How each output type is answered: the examples, and how many of them were truncated."""
-
-
-def _score_requests(asked: Asked, pairs: Sequence[tuple[str, str]]) -> tuple[list[ScoreRequest], list[bool]]:
-    """Context and target as tokens, and of which of them something was cut off."""
-    tokenizer, longest = asked.engine.tokenizer, asked.engine.max_length_tokens
-    requests: list[ScoreRequest] = []
-    cut: list[bool] = []
-    for context, target in pairs:
-        if asked.decodes:
-            stripped = context.rstrip()
-            row = seq2seq_row(
-                context=stripped,
-                target=context[len(stripped) :] + target,
-                tokenizer=tokenizer,
-                max_length=longest,
-                max_target_length=longest,
-                end=False,
-            )
-        else:
-            # One token more than the model reads: the last one is only predicted.
-            row = continuation_row(
-                context=context, target=target, tokenizer=tokenizer, max_length=longest + 1, end=False
-            )
-        requests.append(ScoreRequest(context_ids=row.context_ids, target_ids=row.target_ids))
-        cut.append(row.truncated)
-    return requests, cut
-
-
-def _prompt_tokens(asked: Asked, context: str) -> tuple[tuple[int, ...], bool]:
-    """What the model reads before it writes, and whether something was cut off already."""
-    tokenizer, longest = asked.engine.tokenizer, asked.engine.max_length_tokens
-    if asked.decodes:
-        row = seq2seq_row(
-            context=context, target="", tokenizer=tokenizer, max_length=longest, max_target_length=1, end=True
-        )
-        return row.context_ids, row.truncated
-    return prompt_ids(context, tokenizer=tokenizer, max_length=NO_LIMIT, strip=asked.trained)
-
-
-def _prediction(asked: Asked, text: str) -> str:
-    """The answer in a generated text.
-
-    White space around it is no part of an answer; only a prompted `generation` task keeps it, because its metrics have
-    lm-evaluation-harness' meaning, where white space is the business of filters.
-    """
-    kept = asked.task.kind == "generation" and not asked.trained
-    answer = text if kept else text.strip()
-    return "" if asked.task.kind == "span" and answer == asked.task.no_answer else answer
-
-
-def _likelihood(text: str, *, logprob: float, tokens: int, greedy: bool) -> Likelihood:
-    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included."""
-    return Likelihood(
-        logprob=logprob, tokens=tokens, words=len(re.split(r"\s+", text)), bytes=len(text.encode()), greedy=greedy
-    )
+"""How each output type is asked."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lmtasks.data.splits import TaskData
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.records import Json, ModelCard, Progress, Row, RuntimeCard
 from lmtasks.task.task import SplitName, Task
+
+if TYPE_CHECKING:
+    from lmtasks.task.prompt import Chat
 
 AskedWay = Literal["auto", "head", "prompt"]
 """auto: by the model's head where it has a fitting one, else by prompt."""
@@ -24,6 +27,12 @@ class Asking:
     """Worked examples before a prompt; a head gets none."""
     shot_pool: Sequence[Row] = ()
     """Where they are drawn from."""
+    drawn: Sequence[tuple[Row, ...]] = ()
+    """Worked examples that are drawn already, for each row of the split; empty: a row's are drawn when it is asked."""
+    chat: "Chat | None" = None
+    """The model's chat template; the system instruction stands in it."""
+    system: str | None = None
+    """The system instruction of a prompt that is no chat."""
     seed: int = 1234
     """Of worked examples, sampling and random answers."""
 
@@ -37,6 +46,8 @@ class Solved:
     """Examples of which something was cut off to fit the model."""
     seconds: float
     """For answering, with the model loaded and the data ready."""
+    cached: int = 0
+    """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     decoding: Json | None = None
     """Settings of generation, where texts were generated."""
 

@@ -4,24 +4,34 @@
     OUT/samples-<task>.jsonl    one line an example
     OUT/statistics.json         statistics of each example and metric: what paired comparisons need
 
+results.json also holds `groups`, where groups of tasks were asked for, and `failed`, what has no scores and why.
+
 All files are written aside and then renamed, results.json last: where it stands, the others stand too.
 Numbers that JSON has no form for (an infinite perplexity) are written as text: "inf", "-inf", "nan".
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from lmtasks.errors import UsageError, WorkError
-from lmtasks.evaluation.evaluate import TaskResult, plain
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.evaluate import TaskResult
+from lmtasks.evaluation.samples import SampleFiles, line_of, plain
+from lmtasks.files import write_files, writing
 from lmtasks.records import Estimate, Floats, Json, ModelCard, RuntimeCard
 
 SCHEMA = 1
+ROWS_AT_ONCE = 10_000
+"""Of statistics, while they are written: a million rows as Python lists would take hundreds of megabytes."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_GROUPS: Mapping[str, Json] = MappingProxyType({})
 RESULTS = "results.json"
+SAMPLE_KEYS = frozenset({"doc_id", "doc", "prompt", "target", "raw", "hash", "outcome"})
+"""What every sample has."""
 STATISTICS = "statistics.json"
 
 
@@ -37,6 +47,8 @@ class StoredTask:
     """What each metric is made from, for `outcome.remake_metric`."""
     statistics: Mapping[str, Floats]
     """(N, K) of each metric."""
+    clusters: tuple[str, ...] | None = None
+    """(N,) which examples belong together; None: all are independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,52 +61,52 @@ class StoredResults:
     machine: Json
     versions: Json
     tasks: Mapping[str, StoredTask]
+    groups: Mapping[str, Json]
+    """Group to its aggregates."""
 
 
 def write_results(
     out: Path,
     *,
     results: Sequence[TaskResult],
-    model: ModelCard,
-    runtime: RuntimeCard,
+    model: Json | ModelCard,
+    runtime: Json | RuntimeCard,
     machine: Json,
     versions: Json,
-    samples: bool = True,
+    samples: bool | SampleFiles = True,
+    groups: Mapping[str, Json] = NO_GROUPS,
+    failed: Mapping[str, str] = NOTHING,
 ) -> None:
     """Write the scores of one model. Results that stand in the folder are replaced, samples included.
+
+    Args:
+        samples: those that were written to the folder while answers came; or whether to write those of the results.
+        groups: a group's name to its aggregates, as `groups.py` makes them.
+        failed: tasks without scores, and why.
 
     Raises:
         WorkError: the folder cannot be written to.
     """
-    content = {
+    content: dict[str, object] = {
         "schema": SCHEMA,
-        "model": asdict(model),
-        "runtime": asdict(runtime),
+        "model": asdict(model) if isinstance(model, ModelCard) else model,
+        "runtime": asdict(runtime) if isinstance(runtime, RuntimeCard) else runtime,
         "machine": machine,
         "versions": versions,
         "results": {result.task: task_record(result) for result in results},
     }
-    statistics = {
-        "schema": SCHEMA,
-        "tasks": {
-            result.task: {
-                "data_fingerprint": result.data_fingerprint,
-                "recipes": result.recipes,
-                "statistics": {name: table.tolist() for name, table in result.statistics.items()},
-            }
-            for result in results
-        },
-    }
-    with _writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    content |= {"groups": dict(groups)} if groups else {}
+    content |= {"failed": dict(failed)} if failed else {}
+    with writing(f"results cannot be written to {out}"):
         files: dict[str, Iterable[str]] = {
-            _samples_file(result.task): (_line(sample) for sample in result.samples)
-            for result in (results if samples else ())
+            samples_file(result.task): (line_of(sample) for sample in result.samples)
+            for result in (results if samples is True else ())
         }
-        files[STATISTICS] = [_line(statistics)]
+        files[STATISTICS] = _statistics_lines(results)
         files[RESULTS] = [json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"]
-        old = _old_samples(out) - set(files)
-        _write_all(out, files)
+        streamed = samples if isinstance(samples, SampleFiles) else None
+        old = _old_samples(out) - set(files) - (streamed.names() if streamed else frozenset())
+        write_files(out, files, before=streamed.rename if streamed else lambda: None)
         for name in old:
             (out / name).unlink(missing_ok=True)
 
@@ -106,6 +118,7 @@ def task_record(result: TaskResult) -> Json:
         "seconds": round(result.seconds, 3),
         "seconds_total": round(result.seconds_total, 3),
         "truncated": result.truncated,
+        "cached": result.cached,
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
     }
@@ -130,6 +143,7 @@ def read_results(out: Path) -> StoredResults:
                 name: _stored(name, _mapping(record), _mapping(statistics[name]))
                 for name, record in _mapping(content["results"]).items()
             },
+            groups={name: _mapping(group) for name, group in _mapping(content.get("groups", {})).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{out} is damaged: {type(error).__name__}: {error}; run the evaluation again.") from error
@@ -139,14 +153,20 @@ def read_samples(out: Path, task: str) -> Iterator[Json]:
     """The samples of a task, one by one.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or a line is no sample.
     """
-    file = out / _samples_file(task)
+    file = out / samples_file(task)
     if not file.is_file():
         raise UsageError(f"{out} holds no samples of {task}; were they switched off (--no-samples)?")
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                sample = _mapping(json.loads(line))
+                if SAMPLE_KEYS - set(sample):
+                    raise ValueError(f"it lacks {', '.join(sorted(SAMPLE_KEYS - set(sample)))}")
+            except (ValueError, TypeError) as error:
+                raise UsageError(f"{file}, line {number} is damaged: {error}; run the evaluation again.") from error
+            yield sample
 
 
 def estimate_from_json(record: Json) -> Estimate:
@@ -165,6 +185,7 @@ def estimate_from_json(record: Json) -> Estimate:
 
 def _stored(name: str, record: Json, statistics: Json) -> StoredTask:
     metrics = _mapping(record["metrics"])
+    clusters = statistics.get("clusters")
     return StoredTask(
         task=name,
         record=record,
@@ -173,6 +194,7 @@ def _stored(name: str, record: Json, statistics: Json) -> StoredTask:
         statistics={
             metric: np.array(rows, dtype=np.float64) for metric, rows in _mapping(statistics["statistics"]).items()
         },
+        clusters=tuple(map(str, clusters)) if isinstance(clusters, list) else None,
     )
 
 
@@ -198,11 +220,38 @@ def _read(file: Path, complaint: str) -> Json:
     return content
 
 
-def _line(record: Json) -> str:
-    return json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+def _statistics_lines(results: Sequence[TaskResult]) -> Iterator[str]:
+    """statistics.json, a piece at a time."""
+    yield f'{{"schema":{SCHEMA},"tasks":{{'
+    for number, result in enumerate(results):
+        kept: dict[str, object] = {"data_fingerprint": result.data_fingerprint, "recipes": result.recipes}
+        if result.clusters is not None:
+            kept["clusters"] = result.clusters
+        yield f'{"," if number else ""}{json.dumps(result.task)}:{line_of(kept).rstrip()[:-1]},"statistics":{{'
+        for place, (name, table) in enumerate(storable(result.statistics).items()):
+            yield f"{',' if place else ''}{json.dumps(name)}:["
+            for start in range(0, len(table), ROWS_AT_ONCE):
+                yield ("," if start else "") + line_of_rows(table[start : start + ROWS_AT_ONCE])
+            yield "]"
+        yield "}}"
+    yield "}}\n"
 
 
-def _samples_file(task: str) -> str:
+def storable(statistics: Mapping[str, Floats]) -> Mapping[str, Floats]:
+    """The statistics that are numbers. Those of a metric that code of the task file aggregates are whatever it made:
+    nothing else could compute with them again."""
+    return {name: table for name, table in statistics.items() if table.dtype == np.float64}
+
+
+def line_of_rows(table: Floats) -> str:
+    """The rows of a table as JSON, without the brackets around them."""
+    rows = table.tolist()
+    content = rows if np.isfinite(table).all() else plain(rows)
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))[1:-1]
+
+
+def samples_file(task: str) -> str:
+    """The file in a results folder that holds a task's samples."""
     return f"samples-{task}.jsonl"
 
 
@@ -211,28 +260,6 @@ def _old_samples(out: Path) -> set[str]:
     if not (out / RESULTS).is_file():
         return set()
     try:
-        return {_samples_file(task) for task in _mapping(_read(out / RESULTS, "").get("results"))}
+        return {samples_file(task) for task in _mapping(_read(out / RESULTS, "").get("results"))}
     except (UsageError, TypeError):
         return set()  # not ours to clean up
-
-
-def _write_all(out: Path, files: Mapping[str, Iterable[str]]) -> None:
-    """Write every file aside, then rename them in order; after a failure nothing is left of it."""
-    asides = {name: out / f"{name}.part" for name in files}
-    try:
-        for name, lines in files.items():
-            with asides[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
-                opened.writelines(lines)
-        for name, aside in asides.items():
-            aside.replace(out / name)
-    finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkError(f"results cannot be written to {out}: {error.strerror or error}.") from error

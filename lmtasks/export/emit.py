@@ -23,10 +23,10 @@ from lmtasks.export.package import (
     Package,
     Precision,
     load_package,
-    write_json,
     write_manifest,
 )
 from lmtasks.export.weights import fold_transposes, save_graphs
+from lmtasks.files import write_json
 from lmtasks.records import Progress
 
 if TYPE_CHECKING:
@@ -232,4 +232,4 @@ def _copy_tokenizer(source: Path, target: Path, *, takes_types: bool) -> None:
     config = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     if not isinstance(config.get("model_input_names"), list):
         types = ["token_type_ids"] if takes_types else []
-        write_json(file, {**config, "model_input_names": ["input_ids", *types, "attention_mask"]})
+        write_json(file, {**config, "model_input_names": ["input_ids", *types, "attention_mask"]}, indent=2)

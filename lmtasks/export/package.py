@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmtasks.errors import UsageError
+from lmtasks.files import write_json
 from lmtasks.records import Json, ModelCard, card_from_json
 
 SCHEMA = 1
@@ -152,21 +153,16 @@ def write_manifest(
         "graphs": dict(graphs),
         "files": {name: asdict(_facts(folder / name)) for name in names},
     }
-    write_json(folder / MANIFEST, content)
+    write_json(folder / MANIFEST, content, indent=2)
 
 
 def write_parity(folder: Path, parity: Json) -> None:
     """Put the proof into a package that is being made."""
     package = load_package(folder)
-    write_json(folder / PARITY, parity)
+    write_json(folder / PARITY, parity, indent=2)
     write_manifest(
         folder, model=package.model, precision=package.precision, graphs=package.graphs, emitter=package.emitter
     )
-
-
-def write_json(file: Path, content: Json) -> None:
-    """Write a JSON file for people: two spaces, UTF-8."""
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _facts(file: Path) -> FileFacts:

@@ -7,19 +7,29 @@
 1.6487
 """
 
-from lmtasks.metric.base import Formula, Metric, Settings
-from lmtasks.metric.interval import estimate
+from lmtasks.metric.base import Formula, Metric, Settings, concatenate, value_of
+from lmtasks.metric.family import Verdict, holm, verdict
+from lmtasks.metric.interval import Draws, estimate
+from lmtasks.metric.made import AGGREGATIONS, Aggregation
 from lmtasks.metric.paired import PairedResult, compare
 from lmtasks.metric.table import METRICS, MetricSpec, make_metric
 
 __all__ = [
+    "AGGREGATIONS",
     "METRICS",
+    "Aggregation",
+    "Draws",
     "Formula",
     "Metric",
     "MetricSpec",
     "PairedResult",
     "Settings",
+    "Verdict",
     "compare",
+    "concatenate",
     "estimate",
+    "holm",
     "make_metric",
+    "value_of",
+    "verdict",
 ]

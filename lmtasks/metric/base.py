@@ -26,6 +26,8 @@ KINDS: Mapping[OutcomeKind, type[Outcome]] = {"choice": Choice, "text": Text, "l
 
 Scale = Literal["fraction", "points", "raw"]
 
+FormulaKind = Literal["mean", "ratio", "sums", "rows"]
+
 _O = TypeVar("_O", Choice, Text, Likelihood, Made)
 
 
@@ -40,20 +42,49 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Formula:
-    """How a metric computes. Axes: N examples, K columns of statistics."""
+class Rate:
+    """A value as a function of column 0 over column 1, whose standard error then has a closed form."""
 
-    kind: Literal["mean", "ratio-or-corpus"]
-    """mean: the mean of a value for each example (column 0 over column 1), so its standard error has a closed form;
-    ratio-or-corpus: anything else, whose uncertainty comes from the bootstrap."""
+    value: Callable[[Floats], Floats]
+    """Of the ratio; it only rises or only falls."""
+    slope: Callable[[Floats], Floats]
+    """Its derivative at a ratio."""
+
+
+IDENTITY = Rate(value=lambda ratio: ratio, slope=np.ones_like)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """How a metric computes. Axes: N examples, K columns of statistics, R resamples, U distinct rows.
+
+    The statistics of an example do not depend on the examples beside it, and K is the same for all: they may be
+    computed chunk by chunk.
+    """
+
+    kind: FormulaKind
+    """mean: the mean of a value for each example, column 0 over column 1, which is 1;
+    ratio: a function of column 0 over column 1; both have standard errors in closed form.
+    sums: anything else that sums of rows suffice for;
+    rows: what needs the rows themselves (a median, classes that are only seen in the data, a task's own function).
+    The uncertainty of the last two comes from the bootstrap."""
     statistics: Callable[[Sequence[Outcome]], Floats]
-    """Outcomes -> (N, K). Sums of rows suffice for the value."""
+    """Outcomes -> (N, K). Where a task's own function takes the values, (N, 1) of dtype object."""
     aggregate: Callable[[Floats], Floats]
-    """(..., K) sums of rows -> (...) values."""
+    """(..., K) sums of rows -> (...) values. For kind rows there is none: use `value_of` and `resampled`."""
     per_example: Callable[[Floats], Floats]
     """(N, K) -> (N,): a value for each example, for samples files and win/loss counts."""
     signature: str
     """The conditions under which values are comparable: `key:value` pairs joined by `|`."""
+    rate: Rate | None = None
+    """Of mean and ratio."""
+    weighted: Callable[[Floats, Floats], Floats] | None = None
+    """Of rows: rows (U, K) and how often each counts (R, U) -> (R,) values."""
+    original: str = ""
+    """lm-evaluation-harness' name for the aggregation; empty where it has none."""
+    skewed: bool = False
+    """Resamples lie to one side of the value (a distance from zero grows with noise), so their percentiles do not
+    enclose it; the interval is the value and 1.96 of their deviation instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +104,63 @@ def mean(values: Callable[[Sequence[Outcome]], Floats], *, signature: str) -> Fo
         column = values(outcomes)
         return np.stack([column, np.ones_like(column)], axis=1)
 
-    return Formula(kind="mean", statistics=statistics, aggregate=_ratio, per_example=_first_column, signature=signature)
+    return Formula(
+        kind="mean",
+        statistics=statistics,
+        aggregate=ratio,
+        per_example=first_column,
+        signature=signature,
+        rate=IDENTITY,
+        original="mean",
+    )
+
+
+def of_rows(
+    weighted: Callable[[Floats, Floats], Floats],
+    *,
+    statistics: Callable[[Sequence[Outcome]], Floats],
+    per_example: Callable[[Floats], Floats],
+    signature: str,
+    original: str = "",
+    skewed: bool = False,
+) -> Formula:
+    """The formula of a metric that sums of rows do not suffice for."""
+    return Formula(
+        kind="rows",
+        statistics=statistics,
+        aggregate=_not_of_sums,
+        per_example=per_example,
+        signature=signature,
+        weighted=weighted,
+        original=original,
+        skewed=skewed,
+    )
+
+
+def value_of(formula: Formula, statistics: Floats) -> float:
+    """The value over all examples, (N, K)."""
+    if formula.weighted is None:
+        return float(formula.aggregate(statistics.sum(axis=0)))
+    return float(formula.weighted(statistics, np.ones((1, len(statistics))))[0])
+
+
+def resampled(formula: Formula, rows: Floats, weights: Floats) -> Floats:
+    """Values of R resamples in which each of the rows, (U, K), counts as often as `weights`, (R, U), says."""
+    if formula.weighted is None:
+        return formula.aggregate(weights @ rows)
+    return formula.weighted(rows, weights)
+
+
+def concatenate(metric: Formula, parts: Sequence[Floats]) -> Floats:
+    """Statistics of chunks, in order -> statistics of them all.
+
+    Raises:
+        WorkError: there are no chunks, or they are not of one metric.
+    """
+    widths = {part.shape[1] for part in parts}
+    if len(widths) != 1:
+        raise WorkError(f"statistics of {sorted(widths)} columns do not belong to one metric ({metric.signature}).")
+    return np.concatenate(parts)
 
 
 def only(kind: type[_O], outcomes: Sequence[Outcome]) -> list[_O]:
@@ -97,10 +184,17 @@ def references(text: Text) -> tuple[str, ...]:
     return text.references or ("",)
 
 
-def _ratio(sums: Floats) -> Floats:
-    result: Floats = sums[..., 0] / sums[..., 1]
+def ratio(sums: Floats) -> Floats:
+    """Column 0 over column 1; not a number where nothing was counted."""
+    with np.errstate(invalid="ignore"):
+        result: Floats = sums[..., 0] / sums[..., 1]
     return result
 
 
-def _first_column(statistics: Floats) -> Floats:
+def first_column(statistics: Floats) -> Floats:
+    """(N, K) -> (N,)."""
     return statistics[:, 0]
+
+
+def _not_of_sums(sums: Floats) -> Floats:
+    raise WorkError("this metric is no function of sums; call value_of or resampled.")

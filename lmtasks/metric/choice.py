@@ -31,6 +31,14 @@ def accuracy_per_byte(settings: Settings) -> Formula:
     return mean(partial(_right, lengths=lambda choice: choice.bytes), signature="answer:argmax|norm:utf8-bytes")
 
 
+def accuracy_of_information(settings: Settings) -> Formula:
+    """`acc_mutual_info`: the choice that the context makes more likely than any other is right.
+
+    That is the highest log-probability behind the context minus the one behind no context.
+    """
+    return mean(_informatively_right, signature="answer:argmax|norm:unconditional")
+
+
 def exact_match(settings: Settings) -> Formula:
     """`exact_match`: greedy decoding yields a right choice. A head decodes nothing: its greedy answer is its argmax.
 
@@ -58,9 +66,37 @@ def answers(choices: Sequence[Choice], lengths: Lengths | None = None) -> Ints:
     return result
 
 
+def probabilities(choices: Sequence[Choice]) -> Floats:
+    """(N, C) softmax of the scores, 0 beyond an example's own choices."""
+    scores = _scores(choices)
+    # Where every choice is impossible, none is more likely than another.
+    hopeless = np.isneginf(scores).all(axis=1)
+    for row in np.flatnonzero(hopeless).tolist():
+        scores[row, : len(choices[row].scores)] = 0.0
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    result: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return result
+
+
 def _right(outcomes: Sequence[Outcome], lengths: Lengths | None = None) -> Floats:
     choices = only(Choice, outcomes)
     found = answers(choices, lengths).tolist()
+    return np.array([float(answer in choice.gold) for answer, choice in zip(found, choices, strict=True)])
+
+
+def _informatively_right(outcomes: Sequence[Outcome]) -> Floats:
+    choices = only(Choice, outcomes)
+    scores = _scores(choices)
+    for row, choice in enumerate(choices):
+        if len(choice.unconditional) != len(choice.scores) or np.isnan(choice.unconditional).any():
+            raise WorkError(
+                f"example {row} has {len(choice.scores)} choices and the unconditional log-probabilities "
+                f"{choice.unconditional}; acc_mutual_info needs one for each. A head has none: answer by a prompt."
+            )
+    bare = _padded([choice.unconditional for choice in choices], fill=0.0)
+    # What is impossible behind its context stays so, however unlikely it is without.
+    gains = np.subtract(scores, bare, out=np.full_like(scores, -np.inf), where=np.isfinite(scores))
+    found = gains.argmax(axis=1).tolist()
     return np.array([float(answer in choice.gold) for answer, choice in zip(found, choices, strict=True)])
 
 
@@ -78,13 +114,7 @@ def _greedily_right(outcomes: Sequence[Outcome]) -> Floats:
 
 def _squared_distance(outcomes: Sequence[Outcome]) -> Floats:
     choices = only(Choice, outcomes)
-    scores = _scores(choices)
-    # Where every choice is impossible, none is more likely than another.
-    hopeless = np.isneginf(scores).all(axis=1)
-    for row in np.flatnonzero(hopeless).tolist():
-        scores[row, : len(choices[row].scores)] = 0.0
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    distance = weights / weights.sum(axis=1, keepdims=True)
+    distance = probabilities(choices)
     for row, choice in enumerate(choices):
         for gold in choice.gold:
             if 0 <= gold < len(choice.scores):
@@ -107,6 +137,9 @@ def _scores(choices: Sequence[Choice]) -> Floats:
 
 
 def _padded(rows: Sequence[Sequence[float]], *, fill: float) -> Floats:
+    widths = set(map(len, rows))
+    if len(widths) == 1 and 0 not in widths:
+        return np.array(rows, dtype=np.float64)
     matrix = np.full((len(rows), max(1, *map(len, rows))) if rows else (0, 1), fill)
     for index, row in enumerate(rows):
         matrix[index, : len(row)] = row

@@ -1,6 +1,7 @@
-"""Metrics of classification from counts of each class: `f1`, `macro_f1`, `mcc`.
+"""Metrics of classification: `f1`, `macro_f1`, `micro_f1`, `weighted_f1`, `mcc`.
 
-For each class, three sums suffice: how often it was answered rightly (tp), answered, and true. With them
+The statistics of an example are two numbers, the true class and the answered one, so they need no list of classes. For
+each class that is seen, three sums suffice: how often it was answered rightly (tp), answered, and true. With them
 
     F1 of a class   2 tp / (answered + true), 0 where tp is 0
     MCC             (c n - sum answered true) / sqrt((n^2 - sum answered^2) (n^2 - sum true^2)),  c = sum of tp
@@ -8,6 +9,8 @@ For each class, three sums suffice: how often it was answered rightly (tp), answ
 
 which are scikit-learn's f1_score and matthews_corrcoef, over many resamples at once. scikit-learn's own functions take
 labels, not counts: a thousand resamples through them would take minutes where this takes milliseconds.
+
+Answers 0 1 1 to the truth 0 1 0: class 0 has tp 1, answered 1, true 2, F1 2/3; class 1 has F1 2/3; MCC is 1/2.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,104 +18,149 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.metric.base import Formula, Settings, only
+from lmtasks.metric.base import Formula, Settings, of_rows, only
 from lmtasks.metric.choice import answers
 from lmtasks.records import Choice, Floats, Outcome
 
 POSITIVE = 1
 """The label that binary F1 is about, as in scikit-learn and lm-evaluation-harness."""
 
+OUTSIDE = -1
+"""The class of a truth that is not among the choices: nobody answers it."""
+
+Average = Callable[[Floats, Floats, Floats], Floats]
+"""tp, answered, true, each (R, C) -> (R,) values."""
+
+F1_SIGNATURE = f"average:binary|positive:{POSITIVE}|zero_division:0"
+MCC_SIGNATURE = "mcc:gorodkin|undefined:0"
+
 
 def binary_f1(settings: Settings) -> Formula:
     """`f1`: F1 of label 1 where there are two."""
     if settings.labels:
         _refuse_more_than_two(len(settings.labels))
-    signature = f"average:binary|positive:{POSITIVE}|zero_division:0"
-    return _formula(settings, _positive_f1, signature=signature, binary=True)
+
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        choices = only(Choice, outcomes)
+        _refuse_more_than_two(max(len(choice.scores) for choice in choices))
+        return _pairs(settings, choices)
+
+    return of_rows(positive_f1, statistics=statistics, per_example=right, signature=F1_SIGNATURE, original="f1")
 
 
 def macro_f1(settings: Settings) -> Formula:
     """`macro_f1`: the mean of the F1 of every class that is true or answered somewhere."""
-    return _formula(settings, _mean_f1, signature="average:macro|classes:seen|zero_division:0")
+    return _formula(settings, _averaged(_macro), signature="average:macro|classes:seen|zero_division:0")
+
+
+def micro_f1(settings: Settings) -> Formula:
+    """`micro_f1`: F1 of the sums over all classes. With one answer to each example it equals the accuracy."""
+    return _formula(settings, _averaged(_micro), signature="average:micro|zero_division:0")
+
+
+def weighted_f1(settings: Settings) -> Formula:
+    """`weighted_f1`: the mean of the F1 of every class, weighted by how often it is true."""
+    return _formula(settings, _averaged(_weighted), signature="average:weighted|zero_division:0")
 
 
 def matthews(settings: Settings) -> Formula:
     """`mcc`: Matthews' correlation coefficient of answers and truth, -1 to 1; 0 where it is not defined."""
-    return _formula(settings, _correlation, signature="mcc:gorodkin|undefined:0")
+    return _formula(settings, correlation, signature=MCC_SIGNATURE, original="matthews_corrcoef")
 
 
-def _formula(
-    settings: Settings, aggregate: Callable[[Floats], Floats], *, signature: str, binary: bool = False
-) -> Formula:
-    def statistics(outcomes: Sequence[Outcome]) -> Floats:
-        choices = only(Choice, outcomes)
-        seen = max(len(choice.scores) for choice in choices)
-        if binary:
-            _refuse_more_than_two(seen)
-        if settings.labels and seen > len(settings.labels):
-            raise UsageError(f"an example has {seen} choices, but the task has {len(settings.labels)} labels.")
-        return _counts(choices, classes=2 if binary else len(settings.labels) or seen)
+def positive_f1(rows: Floats, weights: Floats) -> Floats:
+    """F1 of label 1: pairs (U, 2) of truth and answer, how often each counts (R, U) -> (R,).
 
-    return Formula(
-        kind="ratio-or-corpus", statistics=statistics, aggregate=aggregate, per_example=_right, signature=signature
-    )
-
-
-def _counts(choices: Sequence[Choice], *, classes: int) -> Floats:
-    """(N, 3 * (C + 1)): tp, answered, true, each over the classes and one more for a truth outside them.
-
-    Where several classes are right, the truth is the answer if it is among them, else the first.
+    Raises:
+        UsageError: there are more than two labels, or two of which none is 1.
     """
-    answered = answers(choices)
-    true = np.full(len(choices), classes)
-    for row, (answer, choice) in enumerate(zip(answered.tolist(), choices, strict=True)):
-        gold = answer if answer in choice.gold else next(iter(choice.gold), classes)
-        if 0 <= gold < classes:
-            true[row] = gold
-    table = np.zeros((len(choices), 3, classes + 1))
-    rows = np.arange(len(choices))
-    table[rows, 0, answered] = answered == true
-    table[rows, 1, answered] = 1.0
-    table[rows, 2, true] = 1.0
-    return table.reshape(len(choices), -1)
+    labels = np.unique(rows)
+    if len(labels) > 2 and OUTSIDE not in labels:
+        raise UsageError(f"f1 is about two labels, this task has {len(labels)}; use macro_f1 (or mcc, or acc).")
+    if len(labels) == 2 and POSITIVE not in labels:
+        raise UsageError(f"f1 is about label {POSITIVE}, and neither of this task's two labels is that.")
+    positive = rows == POSITIVE
+    hits, answered, true = (weights @ part for part in (positive.all(axis=1), positive[:, 1], positive[:, 0]))
+    return _f1(hits, answered, true)
 
 
-def _split(sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """(..., 3 * (C + 1)) -> tp, answered, true, each (..., C + 1)."""
-    table = sums.reshape(*sums.shape[:-1], 3, -1)
-    return table[..., 0, :], table[..., 1, :], table[..., 2, :]
+def correlation(rows: Floats, weights: Floats) -> Floats:
+    """Matthews' correlation: pairs (U, 2) of truth and answer, how often each counts (R, U) -> (R,)."""
+    return _averaged(_correlation)(rows, weights)
 
 
-def _f1(sums: Floats) -> tuple[Floats, Floats]:
-    """F1 of each class, and how often it was seen: (..., C + 1) both."""
-    hits, answered, true = _split(sums)
-    seen = answered + true
-    return np.divide(2 * hits, seen, out=np.zeros_like(seen), where=seen > 0), seen
-
-
-def _positive_f1(sums: Floats) -> Floats:
-    scores, _ = _f1(sums)
-    return scores[..., POSITIVE]
-
-
-def _mean_f1(sums: Floats) -> Floats:
-    scores, seen = _f1(sums)
-    result: Floats = scores.sum(axis=-1) / np.maximum((seen > 0).sum(axis=-1), 1)
+def right(statistics: Floats) -> Floats:
+    """Is the answer the truth? (N, 2) -> (N,)."""
+    result: Floats = (statistics[:, 0] == statistics[:, 1]).astype(np.float64)
     return result
 
 
-def _correlation(sums: Floats) -> Floats:
-    hits, answered, true = _split(sums)
+def _formula(
+    settings: Settings, weighted: Callable[[Floats, Floats], Floats], *, signature: str, original: str = ""
+) -> Formula:
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        return _pairs(settings, only(Choice, outcomes))
+
+    return of_rows(weighted, statistics=statistics, per_example=right, signature=signature, original=original)
+
+
+def _pairs(settings: Settings, choices: Sequence[Choice]) -> Floats:
+    """(N, 2): the true class and the answered one.
+
+    Where several classes are right, the truth is the answer if it is among them, else the first.
+    """
+    most = max(len(choice.scores) for choice in choices)
+    if settings.labels and most > len(settings.labels):
+        raise UsageError(f"an example has {most} choices, but the task has {len(settings.labels)} labels.")
+    answered = answers(choices).tolist()
+    table = np.empty((len(choices), 2))
+    for row, (answer, choice) in enumerate(zip(answered, choices, strict=True)):
+        gold = answer if answer in choice.gold else next(iter(choice.gold), OUTSIDE)
+        table[row] = gold if 0 <= gold < len(settings.labels or choice.scores) else OUTSIDE, answer
+    return table
+
+
+def _averaged(average: Average) -> Callable[[Floats, Floats], Floats]:
+    """An average over classes as a function of weighted pairs."""
+
+    def weighted(rows: Floats, weights: Floats) -> Floats:
+        labels, codes = np.unique(rows, return_inverse=True)
+        true, answered = codes.reshape(rows.shape).T
+        table = np.zeros((len(rows), 3, len(labels)))
+        places = np.arange(len(rows))
+        table[places, 0, answered] = answered == true
+        table[places, 1, answered] = 1.0
+        table[places, 2, true] = 1.0
+        sums = (weights @ table.reshape(len(rows), -1)).reshape(len(weights), 3, -1)
+        return average(sums[:, 0], sums[:, 1], sums[:, 2])
+
+    return weighted
+
+
+def _f1(hits: Floats, answered: Floats, true: Floats) -> Floats:
+    seen = answered + true
+    return np.divide(2 * hits, seen, out=np.zeros_like(seen), where=seen > 0)
+
+
+def _macro(hits: Floats, answered: Floats, true: Floats) -> Floats:
+    result: Floats = _f1(hits, answered, true).sum(axis=-1) / np.maximum((answered + true > 0).sum(axis=-1), 1)
+    return result
+
+
+def _micro(hits: Floats, answered: Floats, true: Floats) -> Floats:
+    return _f1(hits.sum(axis=-1), answered.sum(axis=-1), true.sum(axis=-1))
+
+
+def _weighted(hits: Floats, answered: Floats, true: Floats) -> Floats:
+    result: Floats = (_f1(hits, answered, true) * true).sum(axis=-1) / true.sum(axis=-1)
+    return result
+
+
+def _correlation(hits: Floats, answered: Floats, true: Floats) -> Floats:
     n = true.sum(axis=-1)
     covariance = hits.sum(axis=-1) * n - (answered * true).sum(axis=-1)
     spread = (n**2 - (answered**2).sum(axis=-1)) * (n**2 - (true**2).sum(axis=-1))
     result: Floats = np.divide(covariance, np.sqrt(spread), out=np.zeros_like(n), where=spread > 0)
-    return result
-
-
-def _right(statistics: Floats) -> Floats:
-    hits, _, _ = _split(statistics)
-    result: Floats = hits.sum(axis=-1)
     return result
 
 

@@ -6,11 +6,12 @@ lm-evaluation-harness': exp(-mean over documents of a document's log-probability
 """
 
 from collections.abc import Callable, Sequence
+from math import isnan
 
 import numpy as np
 
 from lmtasks.errors import WorkError
-from lmtasks.metric.base import Formula, Settings, mean, only
+from lmtasks.metric.base import Formula, Rate, Settings, mean, only
 from lmtasks.records import Floats, Likelihood, Outcome
 
 Unit = Callable[[Likelihood], int]
@@ -24,28 +25,30 @@ _HOPELESS = -1e299
 
 def token_perplexity(settings: Settings) -> Formula:
     """`token_perplexity`: per token of the model's own tokenizer."""
-    return _rate(lambda text: text.tokens, _exponential, signature="unit:token|weight:length")
+    return _formula(lambda text: text.tokens, PERPLEXITY, signature="unit:token|weight:length")
 
 
 def word_perplexity(settings: Settings) -> Formula:
     """`word_perplexity`: per piece of a split on whitespace."""
-    return _rate(lambda text: text.words, _exponential, signature="unit:word|weight:length")
+    signature = "unit:word|weight:length"
+    return _formula(lambda text: text.words, PERPLEXITY, signature=signature, original="weighted_perplexity")
 
 
 def byte_perplexity(settings: Settings) -> Formula:
     """`byte_perplexity`: per UTF-8 byte."""
-    return _rate(lambda text: text.bytes, _exponential, signature="unit:utf8-byte|weight:length")
+    signature = "unit:utf8-byte|weight:length"
+    return _formula(lambda text: text.bytes, PERPLEXITY, signature=signature, original="weighted_perplexity")
 
 
 def bits_per_byte(settings: Settings) -> Formula:
     """`bits_per_byte`: the base-2 logarithm of `byte_perplexity`."""
     signature = "unit:utf8-byte|weight:length|log:2"
-    return _rate(lambda text: text.bytes, lambda nats: nats / np.log(2.0), signature=signature)
+    return _formula(lambda text: text.bytes, BITS, signature=signature, original="bits_per_byte")
 
 
 def document_perplexity(settings: Settings) -> Formula:
     """`perplexity`: per document, whatever its length."""
-    return _rate(lambda text: 1, _exponential, signature="unit:document")
+    return _formula(lambda text: 1, PERPLEXITY, signature="unit:document", original="perplexity")
 
 
 def greedy_accuracy(settings: Settings) -> Formula:
@@ -56,32 +59,50 @@ def greedy_accuracy(settings: Settings) -> Formula:
     )
 
 
-def _rate(unit: Unit, transform: Callable[[Floats], Floats], *, signature: str) -> Formula:
-    """`transform` of nats per unit. Columns: log-probability, units."""
-
-    def statistics(outcomes: Sequence[Outcome]) -> Floats:
-        texts = only(Likelihood, outcomes)
-        table = np.array([[text.logprob, unit(text)] for text in texts], dtype=np.float64)
-        wrong = np.isnan(table[:, 0])
-        if wrong.any():
-            raise WorkError(
-                f"the log-probability of example {int(np.flatnonzero(wrong)[0])} is not a number. "
-                "Did the model overflow in this precision?"
-            )
-        table[:, 0] = np.maximum(table[:, 0], _IMPOSSIBLE)
-        return table
+def likelihood_formula(
+    statistics: Callable[[Sequence[Outcome]], Floats], rate: Rate, *, signature: str, original: str = ""
+) -> Formula:
+    """`rate` of log-probability per unit, of rows that `likelihood_row` made."""
 
     def value(sums: Floats) -> Floats:
         # A text of no units has log-probability 0: nothing was asked, nothing was lost.
-        nats = -sums[..., 0] / np.maximum(sums[..., 1], 1.0)
-        return transform(np.where(sums[..., 0] < _HOPELESS, np.inf, nats))
+        values = rate.value(sums[..., 0] / np.maximum(sums[..., 1], 1.0))
+        return np.where(sums[..., 0] < _HOPELESS, np.inf, values)
 
     return Formula(
-        kind="ratio-or-corpus", statistics=statistics, aggregate=value, per_example=value, signature=signature
+        kind="ratio",
+        statistics=statistics,
+        aggregate=value,
+        per_example=value,
+        signature=signature,
+        rate=rate,
+        original=original,
     )
 
 
-def _exponential(nats: Floats) -> Floats:
+def likelihood_row(logprob: float, units: float) -> tuple[float, float]:
+    """The statistics of one text."""
+    return max(logprob, _IMPOSSIBLE), units
+
+
+def _formula(unit: Unit, rate: Rate, *, signature: str, original: str = "") -> Formula:
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        texts = only(Likelihood, outcomes)
+        wrong = next((number for number, text in enumerate(texts) if isnan(text.logprob)), None)
+        if wrong is not None:
+            raise WorkError(
+                f"the log-probability of example {wrong} is not a number. Did the model overflow in this precision?"
+            )
+        return np.array([likelihood_row(text.logprob, unit(text)) for text in texts], dtype=np.float64)
+
+    return likelihood_formula(statistics, rate, signature=signature, original=original)
+
+
+def _perplexity(ratio: Floats) -> Floats:
     with np.errstate(over="ignore"):
-        result: Floats = np.exp(nats)
+        result: Floats = np.exp(-ratio)
     return result
+
+
+PERPLEXITY = Rate(value=_perplexity, slope=lambda ratio: -_perplexity(ratio))
+BITS = Rate(value=lambda ratio: -ratio / np.log(2.0), slope=lambda ratio: np.full_like(ratio, -1.0 / np.log(2.0)))

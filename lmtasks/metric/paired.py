@@ -1,26 +1,47 @@
-"""Two systems on the same examples: is the difference more than chance?
+"""Two systems on the same examples: is the difference more than chance, how large is it, what could have been seen?
 
 Where every example is right or wrong: McNemar's test in its exact form. Of the discordant examples (one system right,
 the other wrong) half should favour either system; p is the binomial probability of a split as uneven, on both sides.
 Everything else: approximate randomization (Riezler & Maxwell 2005, https://aclanthology.org/W05-0908): swap the systems
 on each example with probability 1/2, recompute, count differences as large: p = (1 + count) / (1 + resamples).
 The interval of the difference is the paired bootstrap's percentile interval for both.
+Where examples form clusters, clusters are swapped and drawn, and McNemar's test, which needs independent examples, is
+not used.
+
+Effect sizes (Cohen 1988): h, the difference of 2 asin(sqrt(share)), for shares; d_z, the mean difference over the
+deviation of differences, for other means; none for corpus scores, where the difference itself says all.
+The smallest difference that would be seen four times in five (80 % power, two-sided 5 %) is (1.96 + 0.84) standard
+errors of the difference as these examples show it, and at least what six discordant examples make: no fewer pass
+McNemar's test.
 
 Accuracy, 1 example that only a has right and 5 that only b has right: p = 2 (1 + 6) / 2^6 = 0.21875.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lmtasks.errors import WorkError
-from lmtasks.metric.base import Metric
+from lmtasks.metric.base import Metric, resampled, value_of
 from lmtasks.metric.interval import percentile_interval
-from lmtasks.metric.resample import bootstrap_sums, swapped_sums
-from lmtasks.records import Floats
+from lmtasks.metric.items import present
+from lmtasks.metric.resample import bootstrap_weights, by_cluster, cluster_numbers, distinct, swap_weights
+from lmtasks.records import Floats, Ints
 
 MCNEMAR = "exact McNemar"
 RANDOMIZATION = "approximate randomization"
+COHENS_H = "h"
+COHENS_D = "d_z"
+
+POWER_80 = 1.96 + 0.8416
+"""Normal quantiles of a two-sided 5 % and of 80 %."""
+
+ROUNDING = 1e-9
+"""A deviation below this share of the values themselves is rounding: all examples differ by the same."""
+
+FEWEST_DISCORDANT = 6
+"""2 / 2^6 is the first exact two-sided p below 0.05."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +60,13 @@ class PairedResult:
     """That there is no difference, two-sided."""
     test: str
     """Which test gave the p-value: MCNEMAR or RANDOMIZATION."""
+    effect: float | None
+    """b - a as an effect size; None where there is none, or where all examples differ by the same."""
+    effect_name: str
+    """COHENS_H or COHENS_D; empty for corpus scores."""
+    detectable: float | None
+    """The smallest difference that n such examples would show four times in five, in the unit of `difference`; None
+    where nothing differs that would tell."""
     wins: int
     """Examples on which b is better than a (whichever direction is better)."""
     ties: int
@@ -46,9 +74,18 @@ class PairedResult:
 
 
 def compare(
-    metric: Metric, a_statistics: Floats, b_statistics: Floats, *, resamples: int = 1000, seed: int = 1234
+    metric: Metric,
+    a_statistics: Floats,
+    b_statistics: Floats,
+    *,
+    resamples: int = 1000,
+    seed: int = 1234,
+    clusters: Sequence[object] | None = None,
 ) -> PairedResult:
     """Compares two systems by their statistics, (N, K) each, over the same examples in the same order.
+
+    Args:
+        clusters: which examples belong together, one value for each; None: all are independent.
 
     Raises:
         WorkError: the statistics are not of the same examples, or there are none.
@@ -58,35 +95,39 @@ def compare(
             f"{metric.name}: a paired comparison needs the same examples on both sides, was given statistics of shape "
             f"{a_statistics.shape} and {b_statistics.shape}."
         )
-    a, b = (float(metric.aggregate(each.sum(axis=0))) for each in (a_statistics, b_statistics))
-    a_values, b_values = metric.per_example(a_statistics), metric.per_example(b_statistics)
+    pairs = _pairs(metric, a_statistics, b_statistics, cluster_numbers(clusters, len(a_statistics)))
+    a, b = (value_of(metric, rows) for rows in (pairs.a, pairs.b))
+    a_values, b_values = metric.per_example(pairs.a), metric.per_example(pairs.b)
     gains = np.sign(_change(a_values, b_values)) * (1 if metric.higher_is_better else -1)
     unit = 100.0 if metric.scale == "fraction" else 1.0
 
-    binary = metric.kind == "mean" and bool(np.isin([a_values, b_values], (0.0, 1.0)).all())
-    if binary:
-        p_value = mcnemar(int((gains > 0).sum()), int((gains < 0).sum()))
-    else:
-        p_value = _randomization(metric, a_statistics, b_statistics, resamples, seed)
+    shares = metric.kind == "mean" and bool(np.isin([a_values, b_values], (0.0, 1.0)).all())
+    exact = shares and pairs.clusters is None
+    wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
+    units = _units(metric, pairs)
+    replicates = _differences(metric, units, resamples, seed)
     return PairedResult(
-        n=len(a_statistics),
+        n=len(pairs.a),
         a=a,
         b=b,
         difference=unit * float(_change(np.array(a), np.array(b))),
-        ci95=_interval(metric, a_statistics, b_statistics, resamples, seed, unit),
-        p_value=p_value,
-        test=MCNEMAR if binary else RANDOMIZATION,
-        wins=int((gains > 0).sum()),
+        ci95=percentile_interval(unit * replicates) if len(replicates) else None,
+        p_value=mcnemar(wins, losses) if exact else _randomization(metric, units, resamples, seed),
+        test=MCNEMAR if exact else RANDOMIZATION,
+        effect=cohens_h(a, b) if shares else cohens_d(b_values - a_values) if metric.kind == "mean" else None,
+        effect_name=COHENS_H if shares else COHENS_D if metric.kind == "mean" else "",
+        detectable=_detectable(replicates, len(pairs.a), unit, shares=shares),
+        wins=wins,
         ties=int((gains == 0).sum()),
-        losses=int((gains < 0).sum()),
+        losses=losses,
     )
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided p-value of a split of discordant pairs.
+    """Exact two-sided p-value of a split of discordant pairs; 1 where there are none.
 
-    >>> mcnemar(5, 1)
-    0.21875
+    >>> mcnemar(5, 1), mcnemar(0, 0)
+    (0.21875, 1.0)
     """
     n = wins + losses
     ways = total = 1  # integers: exact, however many
@@ -96,25 +137,108 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * total / (1 << n))
 
 
-def _randomization(metric: Metric, a_statistics: Floats, b_statistics: Floats, resamples: int, seed: int) -> float:
-    moved = swapped_sums(b_statistics - a_statistics, resamples=resamples, seed=seed)
-    a_sums, b_sums = a_statistics.sum(axis=0), b_statistics.sum(axis=0)
-    seen = abs(_change(metric.aggregate(a_sums), metric.aggregate(b_sums)))
-    shuffled = abs(_change(metric.aggregate(a_sums + moved), metric.aggregate(b_sums - moved)))
+def cohens_h(a: float, b: float) -> float:
+    """Effect size of the difference of two shares.
+
+    >>> round(cohens_h(0.5, 0.75), 3)
+    0.524
+    """
+    return float(2 * (np.arcsin(np.sqrt(b)) - np.arcsin(np.sqrt(a))))
+
+
+def cohens_d(differences: Floats) -> float | None:
+    """Effect size of paired differences, (N,): their mean over their deviation.
+
+    >>> cohens_d(np.array([1.0, 2.0, 3.0]))
+    2.0
+    """
+    if not differences.any():
+        return 0.0
+    deviation = differences.std(ddof=1) if len(differences) > 1 else 0.0
+    return float(differences.mean() / deviation) if deviation > ROUNDING * abs(differences).max() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """Rows of both systems, (U, K) each; what is drawn or swapped together."""
+
+    a: Floats
+    b: Floats
+    codes: Ints
+    """The row of each example."""
+    clusters: Ints | None
+
+
+def _pairs(metric: Metric, a: Floats, b: Floats, clusters: Ints | None) -> _Pairs:
+    """Every example that both systems have a value for."""
+    both = present(a) & present(b)
+    if not both.any():
+        raise WorkError(f"{metric.name}: no example has a value on both sides.")
+    if clusters is not None:
+        clusters = np.unique(clusters[both], return_inverse=True)[1]
+    return _Pairs(a=a[both], b=b[both], codes=np.arange(int(both.sum())), clusters=clusters)
+
+
+def _units(metric: Metric, pairs: _Pairs) -> _Pairs:
+    """The same in fewer rows: clusters where sums suffice, else equal examples together."""
+    columns = pairs.a.shape[1]
+    stacked = np.hstack([pairs.a, pairs.b])
+    clusters = pairs.clusters
+    if clusters is not None and metric.weighted is None:
+        stacked, clusters = by_cluster(stacked, clusters), None
+    rows, codes = distinct(stacked) if clusters is None else (stacked, np.arange(len(stacked)))
+    return _Pairs(a=rows[:, :columns], b=rows[:, columns:], codes=codes, clusters=clusters)
+
+
+def _differences(metric: Metric, units: _Pairs, resamples: int, seed: int) -> Floats:
+    """(R,) differences over bootstrap resamples; empty where there is but one unit."""
+    if len(units.codes) < 2:
+        return np.empty(0)
+    blocks = bootstrap_weights(units.codes, resamples=resamples, seed=seed, clusters=units.clusters)
+    return np.concatenate(
+        [_change(resampled(metric, units.a, block), resampled(metric, units.b, block)) for block in blocks]
+    )
+
+
+def _randomization(metric: Metric, units: _Pairs, resamples: int, seed: int) -> float:
+    """p-value: how often chance makes a difference as large."""
+    counts = np.bincount(units.codes).astype(np.float64)
+    apart = _swapped(metric, units, counts)
+    seen = abs(apart(np.zeros((1, len(counts)))))
+    blocks = swap_weights(units.codes, resamples=resamples, seed=seed, clusters=units.clusters)
+    shuffled = abs(np.concatenate([apart(block) for block in blocks]))
     # The same examples summed in another order differ in the last bits; such a difference is as large. (inf also is.)
     as_large = shuffled >= seen * (1 - 1e-9) - 1e-12
     return float(1 + as_large.sum()) / (1 + resamples)
 
 
-def _interval(
-    metric: Metric, a_statistics: Floats, b_statistics: Floats, resamples: int, seed: int, unit: float
-) -> tuple[float, float] | None:
-    if len(a_statistics) < 2:
+def _swapped(metric: Metric, units: _Pairs, counts: Floats) -> Callable[[Floats], Floats]:
+    """How many of each row are swapped, (R, U) -> (R,) differences."""
+    if metric.weighted is None:
+        a_sums, b_sums, gaps = counts @ units.a, counts @ units.b, units.b - units.a
+
+        def by_sums(swapped: Floats) -> Floats:
+            moved = swapped @ gaps
+            return _change(metric.aggregate(a_sums + moved), metric.aggregate(b_sums - moved))
+
+        return by_sums
+    both = np.concatenate([units.a, units.b])
+
+    def by_rows(swapped: Floats) -> Floats:
+        stay = counts - swapped
+        a, b = np.hstack([stay, swapped]), np.hstack([swapped, stay])
+        return _change(resampled(metric, both, a), resampled(metric, both, b))
+
+    return by_rows
+
+
+def _detectable(replicates: Floats, n: int, unit: float, *, shares: bool) -> float | None:
+    if len(replicates) < 2 or not np.isfinite(replicates).all():
         return None
-    columns = a_statistics.shape[1]
-    sums = bootstrap_sums(np.hstack([a_statistics, b_statistics]), resamples=resamples, seed=seed)
-    replicates = _change(metric.aggregate(sums[:, :columns]), metric.aggregate(sums[:, columns:]))
-    return percentile_interval(unit * replicates)
+    spread = float(replicates.std(ddof=1))
+    if not shares:
+        return unit * POWER_80 * spread if spread > ROUNDING * abs(replicates).max() else None
+    return unit * max(POWER_80 * spread, FEWEST_DISCORDANT / n) if n >= FEWEST_DISCORDANT else None
 
 
 def _change(a: Floats, b: Floats) -> Floats:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.metric import choice, classes, diversity, likelihood, match, rouge, squad, translation
+from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
+from lmtasks.metric.function import OwnFunction, again, own_function
+from lmtasks.metric.made import IMPLIED, Aggregation, made
 from lmtasks.records import OutcomeKind
 
 Builder = Callable[[Settings], Formula]
@@ -44,19 +46,33 @@ def make_metric(
     language: str = "en",
     labels: tuple[str, ...] = (),
     options: Mapping[str, object] = NO_OPTIONS,
+    aggregation: str | Aggregation | None = None,
+    function: OwnFunction | None = None,
+    higher_is_better: bool | None = None,
 ) -> Metric:
     """The metric of that name for a task.
 
     Args:
         takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
-            `exact_match` texts.
+            `exact_match` texts. With `made` the name may be any: it is the one that the task gave its values.
         language: of the texts, `en`, `zh` or another code; only `squad_*` and `rouge*` look at it.
-        labels: class names of the task, for `f1`, `macro_f1` and `mcc`.
+        labels: class names of the task, for `f1`, `macro_f1` and the like.
         options: from the task file.
+        aggregation: how the values of examples become one: a name of `AGGREGATIONS`, or a function of the list of them.
+            Without it, what the name implies.
+        function: the task's own, of one text; then the name may be any.
+        higher_is_better: where the task says so itself.
 
     Raises:
-        UsageError: the name, the kind or an option is unknown, or the metric does not fit the labels or the language.
+        UsageError: the name, the kind, an option or the aggregation is unknown, or the metric does not fit the labels
+            or the language.
     """
+    if function is not None:
+        formula = own_function(name, function, options=options, aggregation=aggregation)
+        return _metric(name, formula, takes="text", spec=METRICS.get(name), higher_is_better=higher_is_better)
+    if takes == "made":
+        spec = METRICS.get(name) if aggregation in (None, IMPLIED.get(name, "mean")) else None
+        return _metric(name, made(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better)
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
     spec = METRICS[name]
@@ -70,18 +86,38 @@ def make_metric(
         if option not in spec.options:
             raise unknown(f"option of {name}", option, spec.options)
     formula = spec.build[kind](Settings(language=language, labels=labels, options=options))
+    if aggregation is not None and aggregation != formula.original:
+        if formula.kind != "mean":
+            own = formula.original or "its own formula"
+            raise UsageError(f"{name} is aggregated by {own}; only means take another aggregation.")
+        formula = again(name, formula, aggregation)
+    return _metric(name, formula, takes=kind, spec=spec, higher_is_better=higher_is_better)
+
+
+def _metric(
+    name: str, formula: Formula, *, takes: OutcomeKind, spec: MetricSpec | None, higher_is_better: bool | None
+) -> Metric:
+    """A formula under a name; one that no table line describes is raw, and better when higher."""
+    higher = spec.higher_is_better if spec is not None else formula.original not in LOWER_IS_BETTER
     return Metric(
         name=name,
-        takes=kind,
-        higher_is_better=spec.higher_is_better,
-        scale=spec.scale,
+        takes=takes,
+        higher_is_better=higher if higher_is_better is None else higher_is_better,
+        scale=spec.scale if spec is not None else "raw",
         signature=formula.signature,
         kind=formula.kind,
         statistics=formula.statistics,
         aggregate=formula.aggregate,
         per_example=formula.per_example,
+        rate=formula.rate,
+        weighted=formula.weighted,
+        original=formula.original,
+        skewed=formula.skewed,
     )
 
+
+LOWER_IS_BETTER = frozenset({"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score", "ter"})
+"""Aggregations whose values are better when lower."""
 
 METRICS: Mapping[str, MetricSpec] = {
     # choices
@@ -100,9 +136,22 @@ METRICS: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"choice": choice.accuracy_per_byte},
     ),
+    "acc_mutual_info": MetricSpec(
+        description="share of right answers, log-probability that the context adds",
+        scale="fraction",
+        build={"choice": choice.accuracy_of_information},
+    ),
     "f1": MetricSpec(description="F1 of label 1 of two", scale="fraction", build={"choice": classes.binary_f1}),
     "macro_f1": MetricSpec(
         description="mean of the F1 of every class", scale="fraction", build={"choice": classes.macro_f1}
+    ),
+    "micro_f1": MetricSpec(
+        description="F1 over all classes together", scale="fraction", build={"choice": classes.micro_f1}
+    ),
+    "weighted_f1": MetricSpec(
+        description="mean of the F1 of every class, by how often it is true",
+        scale="fraction",
+        build={"choice": classes.weighted_f1},
     ),
     "mcc": MetricSpec(
         description="Matthews' correlation of answers and truth, -1 to 1",
@@ -114,6 +163,13 @@ METRICS: Mapping[str, MetricSpec] = {
         scale="raw",
         higher_is_better=False,
         build={"choice": choice.brier_score},
+    ),
+    "ece": MetricSpec(
+        description="expected calibration error, 0 to 1",
+        scale="fraction",
+        higher_is_better=False,
+        build={"choice": calibration.expected_calibration_error},
+        options=calibration.OPTIONS,
     ),
     # texts
     "exact_match": MetricSpec(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def bleu(settings: Settings) -> Formula:
     """`bleu`: corpus BLEU, tokenizer 13a, whatever the language (lm-evaluation-harness' meaning)."""
-    return _bleu("13a")
+    return _bleu("13a", original="bleu")
 
 
 def bleu_zh(settings: Settings) -> Formula:
@@ -33,42 +33,43 @@ def chrf(settings: Settings) -> Formula:
     """`chrf`: character 6-grams, beta 2."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return _formula(CHRF())
+    return _formula(CHRF(), original="chrf")
 
 
 def chrf_plus_plus(settings: Settings) -> Formula:
     """`chrf++`: chrF with word 2-grams."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return _formula(CHRF(word_order=2))
+    return _formula(CHRF(word_order=2), original="chrf++")
 
 
 def ter(settings: Settings) -> Formula:
     """`ter`: translation edit rate; lower is better."""
     from sacrebleu.metrics.ter import TER
 
-    return _formula(TER())
+    return _formula(TER(), original="ter")
 
 
-def _bleu(tokenizer: str) -> Formula:
+def _bleu(tokenizer: str, *, original: str = "") -> Formula:
     from sacrebleu.metrics.bleu import BLEU
 
     sentence = BLEU(tokenize=tokenizer, effective_order=True)
-    return _formula(BLEU(tokenize=tokenizer), sentence=sentence)
+    return _formula(BLEU(tokenize=tokenizer), sentence=sentence, original=original)
 
 
-def _formula(corpus: "Scorer", *, sentence: "Scorer | None" = None) -> Formula:
+def _formula(corpus: "Scorer", *, sentence: "Scorer | None" = None, original: str = "") -> Formula:
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         texts = only(Text, outcomes)
         found = corpus._extract_corpus_statistics([text.prediction for text in texts], _streams(texts))
         return np.array(found, dtype=np.float64)
 
     return Formula(
-        kind="ratio-or-corpus",
+        kind="sums",
         statistics=statistics,
         aggregate=_scores(corpus),
         per_example=_scores(sentence or corpus),
         signature=_signature(corpus),
+        original=original,
     )
 
 

@@ -77,12 +77,11 @@ class Logits:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Answers to one case, wanted and found, and which positions were to be scored, (B, T - 1)."""
+    """Answers to one case, wanted and found: every next token of its rows."""
 
     case: str
     wanted: TokenScores
     found: TokenScores
-    scored: Bools
 
 
 def check_logits(graph: str, answers: Sequence[Logits], *, rule: Rule) -> list[Check]:
@@ -103,8 +102,8 @@ def check_scores(answers: Sequence[Scores], *, rule: Rule) -> list[Check]:
     picked = [
         (
             answer.case,
-            np.abs(answer.wanted.logprobs.astype(np.float64) - answer.found.logprobs)[answer.scored],
-            (answer.wanted.greedy == answer.found.greedy)[answer.scored],
+            np.abs(answer.wanted.logprobs.astype(np.float64) - answer.found.logprobs),
+            answer.wanted.greedy == answer.found.greedy,
         )
         for answer in answers
     ]

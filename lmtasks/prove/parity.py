@@ -15,6 +15,7 @@ from lmtasks.export.package import Precision, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
 from lmtasks.records import Floats32, HeadSpec, Ints, Json, Progress, TokenBatch
+from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
 
@@ -123,11 +124,11 @@ def _scored(reference: Runtime[object], exported: Runtime[object], case: Case, *
     if decoder_start is not None:
         targets = [(decoder_start, *endless(case.rows, min(len(row), TARGET_TOKENS))) for row in case.rows]
         batch, source = Case(name=case.name, rows=tuple(targets), side=case.side).batch, case.batch
+    read, wanted = every_next(batch)
     return Scores(
         case=case.name,
-        wanted=reference.score(batch, source),
-        found=exported.score(batch, source),
-        scored=batch.mask[:, 1:] & batch.mask[:, :-1],
+        wanted=reference.score(read, wanted, source=source),
+        found=exported.score(read, wanted, source=source),
     )
 
 

@@ -47,6 +47,11 @@ def difference(points: float) -> str:
     return f"{points:+.1f}".replace("-", "−")
 
 
+def effect(size: float) -> str:
+    """An effect size with its sign."""
+    return f"{size:+.2f}".replace("-", "−")
+
+
 def milliseconds(ms: float | None) -> str:
     """A latency in three digits."""
     if ms is None:

@@ -36,6 +36,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "## Quality",
         _escaped(report.reading),
         _table(report.quality),
+        "## Paired by example" if report.paired else None,
+        _table(report.paired),
         "## Against the trivial answer",
         "\n".join(said),
         "## Every metric" if report.metrics else None,

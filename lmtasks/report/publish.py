@@ -1,7 +1,7 @@
 """A run folder becomes a published one, small enough to commit: pages, charts and records; no weights, no samples.
 
     reports/<plan>/index.html report.md charts/*.svg     for people
-                   run.json plan.yaml cells/*.json speed/*.json parity/*.json     what they were made from
+                   run.json paired.json plan.yaml cells/*.json speed/*.json parity/*.json     what they were made from
 
 Records lose their per-example statistics, raw timings, and the names of local folders. A published folder can be read
 again as a run (`lmtasks report reports/<plan>`).
@@ -13,12 +13,13 @@ import shutil
 from pathlib import Path
 
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.files import write_text
 from lmtasks.records import Json
 from lmtasks.report.fields import read_fields
 from lmtasks.report.read import read_run
-from lmtasks.report.write import write_pages, write_text
+from lmtasks.report.write import write_pages
 
-LEFT_OUT = frozenset({"statistics", "raw_ms"})
+LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms"})
 """Fields of records that grow with the number of examples or calls."""
 
 
@@ -62,9 +63,9 @@ def slim(record: Json, *, private: tuple[tuple[str, str], ...] = ()) -> Json:
 
 def _copy_records(run_folder: Path, target: Path) -> None:
     private = _private(run_folder)
-    for folder, pattern in (("", "run.json"), ("cells", "*.json"), ("speed", "*.json"), ("parity", "*.json")):
-        for file in sorted((run_folder / folder).glob(pattern)):
-            _copy(file, target / folder / file.name, private)
+    for pattern in ("run.json", "paired.json", "cells/*.json", "speed/*.json", "parity/*.json"):
+        for file in sorted(run_folder.glob(pattern)):
+            _copy(file, target / file.relative_to(run_folder), private)
     for file in sorted((run_folder / "packages").glob("*/parity.json")):
         if file.parent.suffix != ".part":  # an export that is under way, or was killed
             _copy(file, target / "parity" / f"{file.parent.name}.json", private)

@@ -15,6 +15,7 @@ from typing import Literal
 from lmtasks.errors import UsageError
 from lmtasks.records import Estimate, Json
 from lmtasks.report.fields import Fields, read_fields
+from lmtasks.report.paired_records import PairedRecords, read_paired
 
 Status = Literal["done", "failed", "not-applicable"]
 STATUSES: Mapping[str, Status] = {"done": "done", "failed": "failed", "not-applicable": "not-applicable"}
@@ -124,6 +125,8 @@ class RunRecords:
     """By the variant's name."""
     proofs: Mapping[str, Fields]
     """Parity records of exported packages, by the package's name."""
+    paired: PairedRecords | None = None
+    """None where the run was made before there were any."""
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -179,6 +182,7 @@ def read_run(folder: Path) -> RunRecords:
         ),
         speeds={speed.variant.name: speed for speed in speeds},
         proofs=_proofs(folder),
+        paired=read_paired(folder / "paired.json"),
     )
 
 

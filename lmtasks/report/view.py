@@ -6,6 +6,7 @@ from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.conditions import conditions_table, machine_facts, version_facts
 from lmtasks.report.grid import baseline_of, models
+from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.read import RunRecords
@@ -33,6 +34,8 @@ class Report:
     against_trivial: tuple[str, ...]
     reading: str
     quality: Table
+    paired: Table | None
+    """Variants against the first, on the same examples."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
     variants: Table | None
@@ -58,6 +61,7 @@ def view(run: RunRecords) -> Report:
         against_trivial=against_trivial(run),
         reading=READING,
         quality=quality_table(run),
+        paired=paired_table(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         variants=variant_table(run),
         timings=timing_table(run),

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from lmtasks.errors import WorkError
+from lmtasks.files import write_text
 from lmtasks.report.charts import Chart
 from lmtasks.report.markdown import render_markdown
 from lmtasks.report.page import render_page
@@ -43,18 +43,3 @@ def chart_files(charts: tuple[Chart, ...]) -> tuple[str, ...]:
         name = re.sub(r"[^\w.-]+", "-", chart.task).strip("-.") or "task"
         names.append(name if name not in names else f"{name}-{len(names)}")
     return tuple(f"charts/{name}.svg" for name in names)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write aside, then rename.
-
-    Raises:
-        WorkError: it cannot be written.
-    """
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error

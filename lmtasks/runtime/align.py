@@ -2,17 +2,16 @@
 
 Many architectures count positions from the first column (T5, Marian, DistilBERT), so no mask makes them right under
 padding on the left. Bringing the tokens to one side makes every architecture right, and drops columns that are padding
-in all rows. Scores are right-padded (the end of a row does not reach back); prompts are left-padded, so that the last
-column is every row's last token and the cache has no holes.
+in all rows. Scored rows are right-padded (the end of a row does not reach back); prompts are left-padded, so that the
+last column is every row's last token and the cache has no holes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from lmtasks.records import Floats32, Ints, TokenBatch, TokenScores
+from lmtasks.records import Floats32, Ints, TokenBatch, Wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +32,12 @@ class Aligned:
         out[rows, self.places[rows, columns]] = values[rows, columns]
         return out
 
-    def restore_scores(self, scores: TokenScores) -> TokenScores:
-        """Scores of the aligned batch, (B, A - 1), in the given layout, (B, T - 1); 0 and False at padding."""
-        out = no_scores(self.places.shape[0], self.columns)
-        rows, columns = np.nonzero(self.batch.mask[:, 1:])
-        places = self.places[rows, columns + 1] - 1
-        out.logprobs[rows, places] = scores.logprobs[rows, columns]
-        out.greedy[rows, places] = scores.greedy[rows, columns]
-        return out
+    def columns_of(self, wanted: Wanted) -> Ints:
+        """(S,): where the wanted columns stand now."""
+        moved = np.zeros((self.places.shape[0], self.columns), dtype=np.int64)
+        np.put_along_axis(moved, self.places, np.arange(self.places.shape[1])[None], axis=1)
+        found: Ints = moved[wanted.rows, wanted.columns]
+        return found
 
 
 def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
@@ -64,15 +61,21 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
     )
 
 
-def no_scores(rows: int, columns: int) -> TokenScores:
-    """Scores of rows that have nothing to be scored, (B, T - 1)."""
-    shape = (rows, max(0, columns - 1))
-    return TokenScores(logprobs=np.zeros(shape, dtype=np.float32), greedy=np.zeros(shape, dtype=np.bool_))
+def every_next(batch: TokenBatch) -> tuple[TokenBatch, Wanted]:
+    """What has to be read and asked to score every token of whole rows behind those before it.
 
+    A row's last token is wanted, and need not be read; so a row may be one token longer than the model's input.
 
-def join_scores(parts: Sequence[TokenScores]) -> TokenScores:
-    """Scores of consecutive rows, put together."""
-    return TokenScores(
-        logprobs=np.concatenate([part.logprobs for part in parts]),
-        greedy=np.concatenate([part.greedy for part in parts]),
-    )
+    >>> read, wanted = every_next(TokenBatch(ids=np.array([[5, 6, 7]]), mask=np.ones((1, 3), dtype=np.bool_)))
+    >>> read.ids[read.mask].tolist(), wanted.columns.tolist(), wanted.tokens.tolist()
+    ([5, 6], [0, 1], [6, 7])
+    """
+    mask = batch.mask
+    last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    read = mask & (np.arange(mask.shape[1]) != last[:, None])
+    rows, columns = np.nonzero(read)
+    following = np.zeros_like(rows)
+    for row in range(len(mask)):
+        (real,) = np.nonzero(mask[row])
+        following[rows == row] = batch.ids[row, real[1:]]
+    return TokenBatch(ids=batch.ids, mask=read), Wanted(rows=rows, columns=columns, tokens=following)

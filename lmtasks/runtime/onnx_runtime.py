@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.export.package import GraphName, Package
-from lmtasks.records import Bools, Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores
-from lmtasks.runtime.align import align, join_scores, no_scores
+from lmtasks.records import Bools, Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.runtime.align import align
+from lmtasks.runtime.base import NOTHING_SHARED, Sharing
+from lmtasks.runtime.grid import grid_of
+from lmtasks.runtime.memory import OutOfMemory, free_host_bytes, ran_out
 from lmtasks.runtime.session import open_session, session_options
 from lmtasks.runtime.threads import checked_threads
 
@@ -81,23 +84,45 @@ class OnnxRuntime:
             return values
         return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
 
-    def score(self, batch: TokenBatch, source: TokenBatch | None = None) -> TokenScores:
-        """See `Runtime`. Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
-        aligned = align(batch, side="right")
-        rows, columns = aligned.batch.ids.shape
-        if columns < 2:
-            return aligned.restore_scores(no_scores(rows, columns))
-        given: dict[str, NDArray[np.generic]] = {"ids": aligned.batch.ids, "mask": aligned.batch.mask}
+    @property
+    def sharing(self) -> Sharing:
+        """See `Runtime`: the score graph reads plain rows."""
+        return NOTHING_SHARED
+
+    def score(
+        self,
+        batch: TokenBatch,
+        wanted: Wanted,
+        *,
+        reach: Ints | None = None,
+        behind: OnnxState | None = None,
+        source: TokenBatch | None = None,
+        source_rows: Ints | None = None,
+    ) -> TokenScores:
+        """See `Runtime`. The graph scores each next token of plain rows, from which the wanted ones are picked. Rows go
+        through it as many at a time as `LOGITS_BYTES` allow."""
+        if reach is not None or behind is not None:
+            raise UsageError(f"the score graph of {self.model.name} reads plain rows; see `sharing`.")
+        if not len(wanted.rows):
+            return TokenScores(logprobs=np.zeros(0, dtype=np.float32), greedy=np.zeros(0, dtype=np.bool_))
+        grid = grid_of(batch, wanted)
+        given: dict[str, NDArray[np.generic]] = {"ids": grid.batch.ids, "mask": grid.batch.mask}
         if source is not None:
             encoder = align(source, side="right").batch
-            given |= {"source_ids": encoder.ids, "source_mask": encoder.mask}
+            picked = grid.origin if source_rows is None else source_rows[grid.origin]
+            given |= {"source_ids": encoder.ids[picked], "source_mask": encoder.mask[picked]}
+        rows, columns = grid.batch.ids.shape
         every = max(1, LOGITS_BYTES // (4 * columns * self.model.vocabulary))
         parts = []
         for start in range(0, rows, every):
             part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in given.items()}
             logprobs, greedy = self._run("score", part, ["logprobs", "greedy"])
-            parts.append(TokenScores(logprobs=logprobs.numpy(), greedy=greedy.numpy()))
-        return aligned.restore_scores(join_scores(parts))
+            parts.append((logprobs.numpy(), greedy.numpy()))
+        cells = (grid.rows, grid.columns)
+        return TokenScores(
+            logprobs=np.concatenate([part[0] for part in parts])[cells],
+            greedy=np.concatenate([part[1] for part in parts])[cells],
+        )
 
     def prefill(self, batch: TokenBatch) -> tuple[OnnxState, Floats32]:
         """See `Runtime`."""
@@ -125,6 +150,14 @@ class OnnxRuntime:
             return OnnxState(past=self._pick(state.past, rows), mask=mask, cross=self._pick(state.cross, rows))
         first = int(mask.any(axis=0).argmax())
         return OnnxState(past=self._pick(state.past, rows, first=first), mask=np.ascontiguousarray(mask[:, first:]))
+
+    def slots(self, *, rows: int, length: int) -> None:
+        """See `Runtime`: the caches of these graphs grow from step to step."""
+        return
+
+    def free_bytes(self) -> int:
+        """See `Runtime`."""
+        return free_host_bytes()
 
     def close(self) -> None:
         """See `Runtime`."""
@@ -166,6 +199,8 @@ class OnnxRuntime:
         except Exception as error:  # onnxruntime's errors have no common base but Exception
             shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
             reason = str(error).strip().splitlines()[0]
+            if ran_out(error):
+                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
             raise WorkError(
                 f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
             ) from error

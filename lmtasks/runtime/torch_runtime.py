@@ -1,33 +1,33 @@
 """The primitives over PyTorch: `torch`, and `torch-compile`.
 
-Axes: B batch, T time, D width, V vocabulary, N scored positions.
+Axes: B batch, T time, P tokens before, V vocabulary, S wanted tokens.
 """
 
-import copy
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.cache_utils import DynamicCache
 
 from lmtasks.errors import UsageError
 from lmtasks.model.model import Model
-from lmtasks.records import Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores
-from lmtasks.runtime.align import align, join_scores, no_scores
+from lmtasks.records import Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.runtime.align import align
+from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
+from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
+from lmtasks.runtime.sharing import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.threads import checked_threads
+from lmtasks.runtime.torch_body import TorchBody, pair_inputs
+from lmtasks.runtime.torch_cache import DecodingCache, fork, prefix_cache
+from lmtasks.runtime.torch_slots import CausalSlots, PairSlots
+from lmtasks.runtime.torch_tree import positions_of, shut_mask, tree_mask
 
-LOGITS_BYTES = 64 * 2**20
-"""So much memory may the logits of one piece take while scoring."""
 SPAN_PADDING = -1e4
 """Logit of a padded position in a span head's answer; no softmax sees it."""
-
-DecodingCache = DynamicCache | EncoderDecoderCache
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -70,6 +70,8 @@ class TorchRuntime:
                 f"torch computes in {' or '.join(DTYPES)}, was asked for {precision!r}; 8 bits run in onnx: "
                 "`lmtasks export --precision int8`."
             )
+        if device == "cpu":
+            keep_freed_memory()
         self.model = model.card
         self.card = RuntimeCard(
             runtime="torch-compile" if compiled else "torch",
@@ -80,86 +82,125 @@ class TorchRuntime:
             size_bytes=size_bytes,
         )
         self._model = model.eval()
-        self._project = _projection(model)  # before the cast: next-token logits are made in fp32 always
-        model.to(device=device, dtype=DTYPES[precision])
-        body: nn.Module = model.hf if self._project is None else model.hf.base_model  # type: ignore[assignment]
-        self._keeps_last = "logits_to_keep" in inspect.signature(body.forward).parameters
-        self._start = -1 if model.card.decoder_start is None else model.card.decoder_start  # -1: never read
-        self._body: Callable[..., object] = torch.compile(body, dynamic=True) if compiled else body
+        self._body = TorchBody(model, threads=self.card.threads)
+        self._sharing: Sharing | None = None
+        self._keeps_slots: bool | None = None
+        if precision != "fp32" or compiled:  # measured in exact numbers, and before anything is compiled for it
+            self._sharing, self._keeps_slots = self._measure_sharing(), self._measure_slots()
+        packed = device == "cpu" and precision == "fp32" and not compiled and self._body.pack()
+        if packed:
+            self.card = replace(self.card, options={**self.card.options, "products": "onednn-packed"})
+        self._body.move(device=device, dtype=DTYPES[precision], compiled=compiled)
         self._head: Callable[..., Tensor] = (
             torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
         )
+
+    @property
+    def sharing(self) -> Sharing:
+        """See `Runtime`. Measured when it is first asked for."""
+        if self._sharing is None:
+            self._sharing = self._measure_sharing()
+        return self._sharing
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
         spec = self._predicting(head)
         aligned = align(batch, side="right")
-        types = None if aligned.batch.types is None else self._tensor(aligned.batch.types)
-        with self._computing():
-            logits = self._head(head, self._tensor(aligned.batch.ids), self._tensor(aligned.batch.mask), types)
-        values = _numpy(logits)
+        given = aligned.batch
+        with memory_errors(_doing("a head reads", given)), self._body.computing():
+            types = None if given.types is None else self._body.tensor(given.types)
+            values = _numpy(self._head(head, self._body.tensor(given.ids), self._body.tensor(given.mask), types))
         if spec.kind == "classification":
             return values
         return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
 
-    def score(self, batch: TokenBatch, source: TokenBatch | None = None) -> TokenScores:
-        """See `Runtime`. The logits of at most `LOGITS_BYTES` stand in memory, of whole rows where a model makes its
-        logits itself."""
+    def score(
+        self,
+        batch: TokenBatch,
+        wanted: Wanted,
+        *,
+        reach: Ints | None = None,
+        behind: TorchState | None = None,
+        source: TokenBatch | None = None,
+        source_rows: Ints | None = None,
+    ) -> TokenScores:
+        """See `Runtime`. A piece of the logits stands in memory at a time."""
+        logprobs = np.zeros(len(wanted.rows), dtype=np.float32)
+        greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
+        if not len(logprobs):
+            return TokenScores(logprobs=logprobs, greedy=greedy)
         aligned = align(batch, side="right")
-        rows, columns = aligned.batch.ids.shape
-        if columns < 2:
-            return aligned.restore_scores(no_scores(rows, columns))
-        every = rows if self._project else max(1, LOGITS_BYTES // (4 * columns * self.model.vocabulary))
-        encoder = None if source is None else align(source, side="right").batch
-        parts = [
-            self._score_rows(_rows(aligned.batch, part), None if encoder is None else _rows(encoder, part))
-            for part in (slice(start, start + every) for start in range(0, rows, every))
-        ]
-        return aligned.restore_scores(join_scores(parts))
+        columns = aligned.columns_of(wanted)
+        with memory_errors(_doing("scoring", aligned.batch)), self._body.computing():
+            encoded = None if source is None else self._body.encode(source, source_rows)
+            every = self._body.rows_at_once(columns)
+            for first in range(0, len(aligned.batch.ids), every):
+                part = slice(first, first + every)
+                (mine,) = np.nonzero((wanted.rows >= first) & (wanted.rows < first + every))
+                if len(mine):
+                    called = self._scoring_inputs(
+                        self._body.tensor(aligned.batch.ids[part]),
+                        reach=None if reach is None else self._body.tensor(reach[part]),
+                        behind=behind,
+                        encoded=None if encoded is None else (encoded[0][part], encoded[1][part]),
+                    )
+                    cells = (wanted.rows[mine] - first, columns[mine])
+                    logprobs[mine], greedy[mine] = self._body.score_at(called, *cells, wanted.tokens[mine])
+        return TokenScores(logprobs=logprobs, greedy=greedy)
 
     def prefill(self, batch: TokenBatch) -> tuple[TorchState, Floats32]:
         """See `Runtime`."""
-        decodes = self.model.kind == "encoder-decoder"
-        aligned = align(batch, side="right" if decodes else "left").batch
-        ids, mask = self._tensor(aligned.ids), self._tensor(aligned.mask)
-        with self._computing():
-            if decodes:
-                start = torch.full((ids.shape[0], 1), self._start, device=ids.device)
-                encoded = self._model.encode(ids, mask)
-                read, cache = self._read(_pair_inputs(encoded, mask, start))
-                return TorchState(cache=cache, mask=mask, encoded=encoded), self._next(read)
-            read, cache = self._read(self._model.backbone.inputs(ids, mask))
-            return TorchState(cache=cache, mask=mask), self._next(read)
+        with memory_errors(_doing("reading", batch)), self._body.computing():
+            if self.model.kind == "encoder-decoder":
+                encoded, mask = self._body.encode(batch)
+                logits, cache = self._body.read_last(pair_inputs(encoded, mask, self._body.starts(len(mask))))
+                return TorchState(cache=cache, mask=mask, encoded=encoded), _numpy(logits)
+            aligned = align(batch, side="left").batch
+            ids, mask = self._body.tensor(aligned.ids), self._body.tensor(aligned.mask)
+            logits, cache = self._body.read_last(self._model.backbone.inputs(ids, mask))
+            return TorchState(cache=cache, mask=mask), _numpy(logits)
 
     def step(self, state: TorchState, ids: Ints) -> tuple[TorchState, Floats32]:
         """See `Runtime`."""
-        new = self._tensor(ids)[:, None]
-        cache = _fork(state.cache)
-        with self._computing():
+        with memory_errors(f"continuing {len(ids)} rows"), self._body.computing():
+            new = self._body.tensor(ids)[:, None]
+            cache = fork(state.cache)
             if state.encoded is not None:
-                read, cache = self._read(_pair_inputs(state.encoded, state.mask, new), cache)
-                return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), self._next(read)
+                logits, cache = self._body.read_last(pair_inputs(state.encoded, state.mask, new), cache)
+                return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), _numpy(logits)
             mask = functional.pad(state.mask, (0, 1), value=True)
             inputs = self._model.backbone.inputs(new, mask)
             if "position_ids" in inputs:
                 inputs["position_ids"] = inputs["position_ids"][:, -1:]
-            read, cache = self._read(inputs, cache)
-            return TorchState(cache=cache, mask=mask), self._next(read)
+            logits, cache = self._body.read_last(inputs, cache)
+            return TorchState(cache=cache, mask=mask), _numpy(logits)
 
     def reorder(self, state: TorchState, rows: Ints) -> TorchState:
         """See `Runtime`."""
         if np.array_equal(rows, np.arange(state.mask.shape[0])):
             return state
-        with self._computing():
-            index = self._tensor(rows)
-            cache = _fork(state.cache)
+        with memory_errors(f"moving {len(rows)} rows"), self._body.computing():
+            index = self._body.tensor(rows)
+            cache = fork(state.cache)
             cache.batch_select_indices(index)
             encoded = None if state.encoded is None else state.encoded[index]
             return TorchState(cache=cache, mask=state.mask[index], encoded=encoded)
 
+    def slots(self, *, rows: int, length: int) -> Slots | None:
+        """See `Runtime`. Measured when it is first asked for."""
+        if self._keeps_slots is None:
+            self._keeps_slots = self._measure_slots()
+        return self._make_slots(rows=rows, length=length) if self._keeps_slots else None
+
+    def free_bytes(self) -> int:
+        """See `Runtime`."""
+        if torch.device(self.card.device).type == "cuda":
+            return int(torch.cuda.mem_get_info(self.card.device)[0])
+        return free_host_bytes()
+
     def close(self) -> None:
         """See `Runtime`."""
-        del self._model, self._body, self._head, self._project
+        del self._model, self._body, self._head
 
     def _predicting(self, head: str) -> HeadSpec:
         spec = self._model.spec(head)
@@ -167,108 +208,43 @@ class TorchRuntime:
             raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
         return spec
 
-    def _computing(self) -> torch.inference_mode:
-        torch.set_num_threads(self.card.threads)  # a setting of the process, so it is set before each computation
-        return torch.inference_mode()
+    def _scoring_inputs(
+        self, ids: Tensor, *, reach: Tensor | None, behind: TorchState | None, encoded: tuple[Tensor, Tensor] | None
+    ) -> dict[str, object]:
+        """What the body is called with. Rows are padded on the right, where no token sees the padding."""
+        if encoded is not None:
+            return {**pair_inputs(*encoded, ids), "decoder_attention_mask": torch.ones_like(ids), "use_cache": False}
+        called: dict[str, object] = {"input_ids": ids, "use_cache": False}
+        if reach is None and behind is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            return {**called, "attention_mask": torch.ones_like(ids), **self._body.positioned(positions)}
+        sees = tree_mask(ids, reach)
+        before = 0 if behind is None else int(behind.mask.shape[1])
+        called["attention_mask"] = shut_mask(sees, before=before, dtype=self._body.dtype)
+        called |= self._body.positioned(positions_of(sees) + before)
+        if behind is None:
+            return called
+        assert isinstance(behind.cache, DynamicCache)  # only causal models stand behind a state
+        return {**called, "past_key_values": prefix_cache(behind.cache), "use_cache": True}
 
-    def _tensor(self, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.card.device)
+    def _make_slots(self, *, rows: int, length: int) -> Slots:
+        made = PairSlots if self.model.kind == "encoder-decoder" else CausalSlots
+        return made(self._body, rows=rows, length=length)
 
-    def _read(self, called: Mapping[str, object], cache: DecodingCache | None = None) -> tuple[Tensor, DecodingCache]:
-        """Run the body over new tokens: what `_logits` makes logits of, (B, D or V), at the last one, and the cache."""
-        kept = {"logits_to_keep": 1} if self._keeps_last else {}
-        output = self._body(**called, past_key_values=cache, use_cache=True, **kept)
-        whole = output.logits if self._project is None else output.last_hidden_state  # type: ignore[attr-defined]
-        if getattr(output, "past_key_values", None) is None:
-            raise UsageError(
-                f"{self.model.name} ({self.model.family}) keeps no keys and values to decode with, which this version "
-                "needs; it can be scored."
-            )
-        return whole[:, -1], output.past_key_values  # type: ignore[attr-defined]
+    def _measure_sharing(self) -> Sharing:
+        if self.model.kind != "causal" or not branches_agree(self):
+            return NOTHING_SHARED
+        return Sharing(longest_row=self._body.looks_back(), prefix=prefix_agrees(self))
 
-    def _score_rows(self, batch: TokenBatch, source: TokenBatch | None) -> TokenScores:
-        ids, mask = self._tensor(batch.ids), self._tensor(batch.mask)
-        with self._computing():
-            if source is None:
-                called = self._model.backbone.inputs(ids[:, :-1], mask[:, :-1])
-            else:
-                called = {
-                    "input_ids": self._tensor(source.ids),
-                    "attention_mask": self._tensor(source.mask).long(),
-                    "decoder_input_ids": ids[:, :-1],
-                    "decoder_attention_mask": mask[:, :-1].long(),
-                }
-            output = self._body(**called, use_cache=False)
-            whole = output.logits if self._project is None else output.last_hidden_state  # type: ignore[attr-defined]
-            wanted = mask[:, 1:]
-            states, targets = whole[wanted], ids[:, 1:][wanted]  # (N, D or V), (N,)
-            logprobs, greedy = torch.zeros_like(wanted, dtype=torch.float32), torch.zeros_like(wanted)
-            every = max(1, LOGITS_BYTES // (4 * self.model.vocabulary))
-            pieces = [
-                _token_scores(self._logits(states[at : at + every]), targets[at : at + every])
-                for at in range(0, states.shape[0], every)
-            ]
-            if pieces:
-                logprobs[wanted] = torch.cat([piece[0] for piece in pieces])
-                greedy[wanted] = torch.cat([piece[1] for piece in pieces])
-        return TokenScores(logprobs=logprobs.cpu().numpy(), greedy=greedy.cpu().numpy())
-
-    def _logits(self, read: Tensor) -> Tensor:
-        """(..., D or V) -> (..., V) in fp32."""
-        return read.float() if self._project is None else self._project(read.float())
-
-    def _next(self, read: Tensor) -> Floats32:
-        return _numpy(self._logits(read))
+    def _measure_slots(self) -> bool:
+        if self.model.kind == "encoder" or self._body.looks_back() < self.model.max_length_tokens:
+            return False
+        return slots_agree(self, lambda: self._make_slots(rows=3, length=12), joins=self.model.kind == "causal")
 
 
-def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
-    """Hidden states to next-token logits, in fp32; None where the model does more than that (scales, caps or biases
-    its logits), and so has to make them itself.
-    """
-    layer = model.hf.get_output_embeddings() if model.card.kind == "causal" else None  # type: ignore[operator]
-    if not isinstance(layer, nn.Linear):
-        return None
-    ids = torch.arange(3)[None] % model.card.vocabulary
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    with torch.inference_mode():
-        own = model.hf(**model.backbone.inputs(ids, mask), use_cache=False).logits
-        if not torch.allclose(own, model.lm_logits(ids, mask), rtol=1e-4, atol=1e-4):
-            return None
-    # With bf16 this is a copy in fp32; without a cast it is the model's own tensor, and takes no memory.
-    held = {name: value.detach() for name, value in layer.named_parameters()}
-    return lambda hidden: functional.linear(hidden, held["weight"].to(hidden), held.get("bias"))
-
-
-def _token_scores(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, V), targets (N,) -> log-probability of each target, and whether no token is more likely."""
-    given = logits.gather(1, targets[:, None])[:, 0]
-    return given - logits.logsumexp(1), given >= logits.amax(1)
-
-
-def _pair_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:
-    """What an encoder-decoder is called with, once its source is encoded."""
-    return {
-        "encoder_outputs": BaseModelOutput(last_hidden_state=encoded),
-        "attention_mask": mask.long(),
-        "decoder_input_ids": ids,
-    }
-
-
-def _fork(cache: DecodingCache) -> DecodingCache:
-    """The same cache, to be continued apart. Layers replace their tensors when they grow, so nothing is copied."""
-    if isinstance(cache, EncoderDecoderCache):
-        return EncoderDecoderCache(_fork_layers(cache.self_attention_cache), _fork_layers(cache.cross_attention_cache))
-    return _fork_layers(cache)
-
-
-def _fork_layers(cache: DynamicCache) -> DynamicCache:
-    forked = copy.copy(cache)
-    forked.layers = [copy.copy(layer) for layer in cache.layers]
-    return forked
-
-
-def _rows(batch: TokenBatch, part: slice) -> TokenBatch:
-    return TokenBatch(ids=batch.ids[part], mask=batch.mask[part])
+def _doing(what: str, batch: TokenBatch) -> str:
+    rows, columns = batch.ids.shape
+    return f"{what} {rows} {'row' if rows == 1 else 'rows'} of {columns} tokens"
 
 
 def _numpy(values: Tensor) -> Floats32:

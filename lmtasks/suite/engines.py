@@ -10,9 +10,6 @@ from lmtasks.records import ModelCard
 if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine
 
-TOKENS_PER_BATCH = 4096
-NO_TOKEN_LIMIT = 1 << 30
-
 
 def runtime_for(folder: Path, *, wanted: str | None) -> str:
     """The runtime that was asked for, else what the folder is made for: onnx for a package, torch for a model."""
@@ -37,7 +34,7 @@ def open_engine(
         runtime: None: what the folder is made for.
         precision: None: fp32 in torch, the package's own in onnx.
         threads: None: as many as the process may use.
-        rows_per_batch: rows of a batch at most; None: as many as the engine's token budget allows.
+        rows_per_batch: rows of a batch at most; None: as many as the memory has room for, and are of use.
 
     Raises:
         UsageError: the folder does not suit the runtime, the device or the precision, or has no tokenizer.
@@ -56,7 +53,6 @@ def open_engine(
         yield Engine(
             opened,
             tokenizer,
-            tokens_per_batch=TOKENS_PER_BATCH if rows_per_batch is None else NO_TOKEN_LIMIT,
             rows_per_batch=rows_per_batch,
         )
     finally:

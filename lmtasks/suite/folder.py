@@ -7,6 +7,7 @@ packages/<model>-s<seed>-<precision>/
 cells/<id>.json            scores of one variant on one task under one seed
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
+paired.json                every variant against the first, paired by example
 index.html, report.md, charts/
 """
 
@@ -15,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError
+from lmtasks.files import write_json
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.slug import slug
 
@@ -47,6 +49,11 @@ class RunFolder:
     def speed(self, variant: str) -> Path:
         """The timings of a variant."""
         return self.root / "speed" / f"{slug(variant)}.json"
+
+    @property
+    def paired(self) -> Path:
+        """The paired comparisons."""
+        return self.root / "paired.json"
 
 
 def cell_id(*, variant: str, task: str, seed: int) -> str:
@@ -86,18 +93,3 @@ def read_json(file: Path) -> dict[str, object] | None:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except ValueError:
         return None  # only a machine that lost power leaves such a file: the piece is made again
-
-
-def write_json(file: Path, content: Mapping[str, object]) -> None:
-    """Write aside, then rename.
-
-    Raises:
-        WorkError: the folder cannot be written, or the disk is full.
-    """
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error

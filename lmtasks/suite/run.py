@@ -1,6 +1,5 @@
 """A plan carried out, cell by cell. A killed run goes on where it was: what is finished stands in its own file."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +12,16 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
+from lmtasks.evaluation.write import storable
+from lmtasks.files import write_json
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
+from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
-from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json, write_json
+from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
+from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.suite.variants import Artefacts, variant_json
 from lmtasks.task.index import TaskIndex
@@ -34,6 +38,8 @@ class RunOptions:
     threads: int | None = None
     """For variants that set none; None: all cores that this process may use."""
     samples: bool = True
+    cache: Path | None = None
+    """The file in which answers are kept; None: they are not. What is timed never sees it."""
     command: str = ""
     """The command that repeats the run, for the report."""
 
@@ -100,6 +106,7 @@ def run_plan(
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
         runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
         ran = runner.cells()
+        write_json(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
     return replace(ran, failed=failed, seconds=time.monotonic() - began)
 
@@ -174,14 +181,17 @@ class _Runner:
         return self._model_cells(variant, ref, cells, weights)
 
     def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[_Cell], weights: str) -> Iterator[_Scored]:
-        with open_engine(
-            ref,
-            runtime=variant.runtime,
-            device=variant.device,
-            precision=variant.precision,
-            threads=self._threads(variant),
-        ) as engine:
-            solver = EngineSolver(engine)
+        with (
+            open_engine(
+                ref,
+                runtime=variant.runtime,
+                device=variant.device,
+                precision=variant.precision,
+                threads=self._threads(variant),
+            ) as engine,
+            remembering(engine, folder=ref, cache=self.options.cache) as answers,
+        ):
+            solver = EngineSolver(answers)
             for cell in cells:
                 if self._is_finished(cell, weights):
                     yield cell, "found", ""
@@ -204,6 +214,16 @@ class _Runner:
             self._write(cell, model, runtime, status="not-applicable", reason=reason)
             return cell, "not-applicable", reason
         try:
+            result = self._evaluated(cell, solver)
+        except LmtasksError as error:
+            return self._fail(cell, str(error), model=model, runtime=runtime)
+        self._write(cell, model, runtime, status="done", result=result)
+        return cell, "done", ""
+
+    def _evaluated(self, cell: _Cell, solver: Solver) -> TaskResult:
+        """The scores of one cell; its samples stand in their file then."""
+        file = self.folder.samples(cell.id)
+        with sample_files(file.parent, name=lambda task: file.name) as samples:
             (result,) = evaluate(
                 solver=solver,
                 tasks=[cell.task],
@@ -214,13 +234,11 @@ class _Runner:
                     seed=cell.seed,
                 ),
                 on_progress=self.report,
-                keep_samples=self.options.samples,
+                keep_samples=False,
+                samples=samples if self.options.samples else None,
             )
-        except LmtasksError as error:
-            return self._fail(cell, str(error), model=model, runtime=runtime)
-        self._write_samples(cell, result)
-        self._write(cell, model, runtime, status="done", result=result)
-        return cell, "done", ""
+            samples.rename()
+        return result
 
     def _fail(
         self, cell: _Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
@@ -259,24 +277,13 @@ class _Runner:
                 "seconds": round(result.seconds, 3),
                 "seconds_total": round(result.seconds_total, 3),
                 "truncated": result.truncated,
+                "cached": result.cached,
                 "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
             }
             record["recipes"] = dict(result.recipes)
-            record["statistics"] = {name: values.tolist() for name, values in result.statistics.items()}
+            record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
+            record["clusters"] = result.clusters
         write_json(self.folder.cell(cell.id), record)
-
-    def _write_samples(self, cell: _Cell, result: TaskResult) -> None:
-        if not self.options.samples:
-            return
-        file = self.folder.samples(cell.id)
-        aside = file.with_name(f"{file.name}.part")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(
-            "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in result.samples),
-            encoding="utf-8",
-            errors="surrogatepass",
-        )
-        aside.replace(file)
 
     def _is_finished(self, cell: _Cell, weights: str) -> bool:
         """Is the cell stored, for this very task and these very weights? A failed one is tried again."""

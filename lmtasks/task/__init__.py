@@ -6,32 +6,50 @@
 'Good night.\\n中文：'
 """
 
+from lmtasks.task.filters import FILTERS, Filtered, apply_filters, filter_answers
+from lmtasks.task.groups import Group, GroupMetric
 from lmtasks.task.head_input import HeadInput, baseline_source, head_input, scored_text
+from lmtasks.task.hooks import call_metric, call_process_results, process_rows, shot_pool
 from lmtasks.task.index import TaskEntry, TaskIndex, default_index
 from lmtasks.task.load import load_task, own_task
-from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
+from lmtasks.task.prompt import Chat, Message, Prompt, build_prompt
+from lmtasks.task.shots import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.task import KINDS, SPLITS, Generation, Kind, MetricUse, OutputType, Source, SplitName, Task
 
 __all__ = [
+    "FILTERS",
     "KINDS",
     "SPLITS",
+    "Chat",
+    "Filtered",
     "Generation",
+    "Group",
+    "GroupMetric",
     "HeadInput",
     "Kind",
+    "Message",
     "MetricUse",
     "OutputType",
     "Prompt",
+    "ShotStream",
     "Source",
     "SplitName",
     "Task",
     "TaskEntry",
     "TaskIndex",
+    "apply_filters",
     "baseline_source",
     "build_prompt",
+    "call_metric",
+    "call_process_results",
     "default_index",
+    "filter_answers",
     "head_input",
+    "lm_eval_shots",
     "load_task",
     "own_task",
     "pick_shots",
+    "process_rows",
     "scored_text",
+    "shot_pool",
 ]

@@ -91,7 +91,7 @@ def _check_labels(task: Task) -> None:
 def _check_prompt(task: Task) -> None:
     """What a prompt is made of must be there, unless a head can answer without it."""
     asked = task.templates.asked
-    if task.not_yet or task.kind in NEEDED:
+    if task.kind in NEEDED:
         return
     missing = []
     if asked.question is None:

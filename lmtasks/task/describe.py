@@ -7,31 +7,15 @@ folder change nothing.
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from pydantic import BaseModel
-
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.schema import TaskFile
-from lmtasks.task.task import Source, Task
+from lmtasks.task.task import FilterStep, Generation, MetricUse, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
-KEPT_AS_WRITTEN = (
-    "custom_dataset",
-    "process_docs",
-    "process_results",
-    "doc_to_image",
-    "doc_to_audio",
-    "use_prompt",
-    "filter_list",
-    "repeats",
-    "dataset_kwargs",
-    "generation_kwargs",
-    "fewshot_config",
-    "metric_list",
-)
-"""Fields kept word by word where something in them is not carried out yet."""
+ADDED = ("min_p", "length_penalty", "seed")
+"""Settings of generation that stand in the fields only where a file sets them: older files have none."""
 
 
-def describe(task: Task, *, raw: TaskFile) -> dict[str, object]:
+def describe(task: Task) -> dict[str, object]:
     """Every field that a score can depend on, and those that people see."""
     fields: dict[str, object] = {
         "task": task.name,
@@ -45,7 +29,7 @@ def describe(task: Task, *, raw: TaskFile) -> dict[str, object]:
         "sources": {split: _source(source) for split, source in task.sources.items()},
         "inputs": dict(task.inputs),
         "labels": list(task.labels),
-        "metrics": [{"name": use.name, "options": to_json(use.options)} for use in task.metrics],
+        "metrics": [_metric(use) for use in task.metrics],
         "description": task.description,
         **_wording(task.templates.asked),
         "num_fewshot": task.num_fewshot,
@@ -58,19 +42,52 @@ def describe(task: Task, *, raw: TaskFile) -> dict[str, object]:
         "no_answer": task.no_answer,
     }
     if task.output_type == "generate_until":
-        fields["generation"] = to_json(asdict(task.generation))
-    if task.not_yet:
-        written = {key: value for key, value in raw if key in KEPT_AS_WRITTEN and value is not None}
-        fields["not_yet"] = {"fields": list(task.not_yet), "written": to_json(written)}
+        fields["generation"] = _generation(task.generation)
+    # What most tasks do not have stands in the fields of those alone that have it, so that hashes of old files stay.
+    hooks = {
+        "process_docs": task.process_docs,
+        "process_results": task.process_results,
+        "shot_docs": task.shot_docs,
+        "shot_samples": task.shot_samples,
+        "shot_sampler": task.shot_sampler,
+    }
+    fields |= {name: to_json(hook) for name, hook in hooks.items() if hook is not None}
+    if task.filters:
+        fields["filters"] = [
+            {"name": line.name, "steps": [{"function": to_json(s.function), **_options(s)} for s in line.steps]}
+            for line in task.filters
+        ]
+    if task.repeats != 1:
+        fields["repeats"] = task.repeats
+    if task.cluster is not None:
+        fields["cluster"] = task.cluster
+    if task.windows != Windows():
+        fields["windows"] = asdict(task.windows)
     return fields
+
+
+def _options(step: FilterStep) -> dict[str, object]:
+    return {"options": to_json(step.options)} if step.options else {}
+
+
+def _metric(use: MetricUse) -> dict[str, object]:
+    fields: dict[str, object] = {"name": use.name, "options": to_json(use.options)}
+    if use.function is not None:
+        fields["function"] = to_json(use.function)
+    if use.aggregation is not None:
+        fields["aggregation"] = to_json(use.aggregation)
+    return fields
+
+
+def _generation(settings: Generation) -> object:
+    given, usual = asdict(settings), asdict(Generation())
+    return to_json({name: value for name, value in given.items() if name not in ADDED or value != usual[name]})
 
 
 def to_json(value: object) -> object:
     """The value as JSON has it; code as its name and the hash of its file."""
     if isinstance(value, FunctionRef):
         return value.describe()
-    if isinstance(value, BaseModel):
-        return {key: to_json(content) for key, content in value if content is not None}
     if isinstance(value, Mapping):
         return {str(key): to_json(content) for key, content in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -79,8 +96,22 @@ def to_json(value: object) -> object:
 
 
 def _source(source: Source) -> dict[str, object]:
-    fields = {"path": source.path, "name": source.name, "split": source.split, "revision": source.revision}
-    return {**fields, "data_files": to_json(source.data_files)}
+    fields: dict[str, object] = {
+        "path": source.path,
+        "name": source.name,
+        "split": source.split,
+        "revision": source.revision,
+    }
+    fields |= {"data_files": to_json(source.data_files)}
+    added = {
+        "data_dir": source.data_dir,
+        "reading": None if source.reading is None else to_json(asdict(source.reading)),
+        "made_by": None
+        if source.made_by is None
+        else {"function": to_json(source.made_by.function), "options": to_json(source.made_by.options)},
+        "stands_for": source.stands_for,
+    }
+    return {**fields, **{name: value for name, value in added.items() if value is not None}}
 
 
 def _wording(wording: Wording) -> dict[str, object]:

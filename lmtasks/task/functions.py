@@ -4,13 +4,16 @@ Nothing is imported when a file is read; the code runs only when a trusted task 
 """
 
 import hashlib
+import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import LmtasksError, UsageError, WorkError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,11 @@ class FunctionRef:
     """`utils.doc_to_text`: function `doc_to_text` of `utils.py`."""
     folder: Path
     """Folder of the file that names it."""
+
+    @property
+    def name(self) -> str:
+        """The function's own name."""
+        return self.qualified.rpartition(".")[2]
 
     @property
     def module(self) -> Path:
@@ -41,35 +49,68 @@ class FunctionRef:
         """
         return _load(self)
 
-    def call(self, row: object) -> object:
-        """Load the function and hand it a row.
+    def call(self, *values: object) -> object:
+        """Load the function and hand it values: a row, or whatever the field that names it hands over.
 
         Raises:
             WorkError: the function failed.
         """
         function = self.load()
         try:
-            return function(row)
+            return function(*values)
+        except LmtasksError:
+            raise
         except Exception as error:
-            raise WorkError(f"!function {self.qualified} of {self.module} failed on a row: {_said(error)}.") from error
+            raise self.failed(error) from error
+
+    def failed(self, error: Exception) -> WorkError:
+        """What to say when the function raised something."""
+        return WorkError(f"!function {self.qualified} of {self.module} failed: {_said(error)}.")
 
 
 @cache
 def _load(reference: FunctionRef) -> Callable[..., object]:
-    name, module_file = reference.qualified.rpartition(".")[2], reference.module
-    spec = importlib.util.spec_from_file_location(f"lmtasks_trusted_{module_file.stem}", module_file)
-    if not module_file.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"!function {reference.qualified}: there is no file {module_file}.")
+    module = _beside(reference) if reference.module.is_file() else _installed(reference)
+    found = getattr(module, reference.name, None)
+    if not callable(found):
+        raise UsageError(
+            f"!function {reference.qualified}: {module.__file__ or module.__name__} has no function {reference.name!r}."
+        )
+    function: Callable[..., object] = found
+    return function
+
+
+def _beside(reference: FunctionRef) -> ModuleType:
+    """The module in the file beside the task file, imported once for all functions in it."""
+    file = reference.module.resolve()
+    name = f"lmtasks_trusted_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"!function {reference.qualified}: {file} is no Python file.")
     module = importlib.util.module_from_spec(spec)
+    # Before it runs: dataclasses and pickling look a module up by its name.
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise WorkError(f"!function {reference.qualified}: {module_file} failed: {_said(error)}.") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise UsageError(f"!function {reference.qualified}: {module_file} has no function {name!r}.")
-    function: Callable[..., object] = found
-    return function
+        del sys.modules[name]
+        raise WorkError(f"!function {reference.qualified}: {file} failed: {_said(error)}.") from error
+    return module
+
+
+def _installed(reference: FunctionRef) -> ModuleType:
+    """lm-evaluation-harness' rule: what does not lie beside the file may be an installed module."""
+    name = reference.qualified.rpartition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"!function {reference.qualified}: there is no file {reference.module}, nor an installed module {name}."
+        ) from error
+    except Exception as error:
+        raise WorkError(f"!function {reference.qualified}: the module {name} failed: {_said(error)}.") from error
 
 
 def _said(error: Exception) -> str:

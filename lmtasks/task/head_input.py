@@ -39,7 +39,6 @@ def head_input(task: Task, row: Row, *, row_number: int, labelled: bool = True) 
     Raises:
         UsageError: a column is missing, a value is no text, or a label is out of range.
     """
-    task.require_supported()
     where = f"task {task.name}, row {row_number}"
     return READERS[task.kind](task, row, where, labelled)
 
@@ -50,7 +49,6 @@ def scored_text(task: Task, row: Row) -> str:
     Raises:
         UsageError: a column is missing, or the task is of another kind.
     """
-    task.require_supported()
     if task.kind != "language_modelling":
         raise UsageError(f"task {task.name} is of kind {task.kind}; only language_modelling scores a text.")
     if "text" in task.inputs:

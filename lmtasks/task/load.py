@@ -1,11 +1,10 @@
 """A task file, or one's own data file, becomes a checked `Task`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError
-from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import SPLITS, Task
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
 
@@ -29,20 +28,29 @@ def load_task(file: Path, *, trust_code: bool = False) -> Task:
     Raises:
         UsageError: the file is missing, malformed, names an unknown key, makes no sense, or holds code.
     """
+    return task_of(read_task_yaml(file), trust_code=trust_code)
+
+
+def task_of(yaml: TaskYaml, *, trust_code: bool = False) -> Task:
+    """The task of a file that was read, or of keys that a group makes of one.
+
+    Raises:
+        UsageError: as `load_task`.
+    """
     from lmtasks.task.check import check_task
+    from lmtasks.task.refuse import refuse_code, refuse_other_files
     from lmtasks.task.resolve import resolve
     from lmtasks.task.schema import check_keys
 
-    yaml = read_task_yaml(file)
-    _refuse_other_files(yaml)
+    refuse_other_files(yaml)
     if not trust_code:
-        _refuse_code(yaml)
+        refuse_code(yaml)
     checked = check_keys(yaml)
     try:
-        task = resolve(checked, path=file, base=file.resolve().parent)
+        task = resolve(checked, path=yaml.file, base=yaml.file.resolve().parent)
         check_task(task)
     except UsageError as error:
-        raise UsageError(f"{file}: {error}") from error
+        raise UsageError(f"{yaml.file}: {error}") from error
     return task
 
 
@@ -121,40 +129,3 @@ def _one_file(folder: Path, split: str) -> Path | None:
     if len(found) > 1:
         raise UsageError(f"{folder} holds several files for {split}: {', '.join(file.name for file in found)}.")
     return found[0] if found else None
-
-
-def _refuse_other_files(yaml: TaskYaml) -> None:
-    """Files of lm-evaluation-harness that are no task: Python tasks, groups, files that are only included."""
-    if "class" in yaml.keys:
-        raise UsageError(
-            f"{yaml.line('class')}: class names a task written in Python for lm-evaluation-harness, which lmtasks "
-            "does not run; only task files made of data are read."
-        )
-    task = yaml.keys.get("task")
-    if isinstance(task, list) or (task is None and "group" in yaml.keys):
-        raise UsageError(
-            f"{yaml.file} is a group of tasks, not a task; name its tasks, or give the group to --tasks: "
-            f"{', '.join(str(member) for member in (task if isinstance(task, list) else []))[:200]}."
-        )
-    if task is None:
-        raise UsageError(f"{yaml.file} names no task; a file without the key task can only be included by others.")
-
-
-def _refuse_code(yaml: TaskYaml) -> None:
-    for key, value in yaml.keys.items():
-        for reference in _functions(value):
-            raise UsageError(
-                f"{yaml.line(key)}: {key} is Python code (!function {reference.qualified}), which is not run "
-                "unasked; if you trust the file, add --trust-code."
-            )
-
-
-def _functions(value: object) -> Iterator[FunctionRef]:
-    if isinstance(value, FunctionRef):
-        yield value
-    elif isinstance(value, Mapping):
-        for content in value.values():
-            yield from _functions(content)
-    elif isinstance(value, list):
-        for content in value:
-            yield from _functions(content)

@@ -1,7 +1,7 @@
 """The prompt of one row: what a model reads, what it chooses from, and what is right.
 
 The rules are lm-evaluation-harness 0.4.13's: description, then each worked example as question, delimiter, answer,
-delimiter, then the question with nothing after it.
+delimiter, then the question with nothing after it; or the same as messages of a chat (`turns.py`).
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,11 @@ from lmtasks.task.roles import label_number, references_of, span_answers
 from lmtasks.task.shots import pick_shots
 from lmtasks.task.task import Task
 from lmtasks.task.templates import Place, Wording, choices_of, question_of, target_of, text_of
+from lmtasks.task.turns import Chat, Message, Turn, answered, asked, system_turn, written
 
-__all__ = ["Prompt", "build_prompt", "pick_shots"]
+__all__ = ["Chat", "Message", "Prompt", "build_prompt", "pick_shots"]
+
+WHY_REFUSED = "no answer could be right, and counting it as wrong (as lm-evaluation-harness does) would hide the fault"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,8 @@ class Prompt:
     context: str
     """What the model reads first."""
     delimiter: str
-    """Stands between the context and an answer; empty where the target brings its own (loglikelihood)."""
+    """Stands between the context and an answer; empty where the target brings its own (loglikelihood), and in a chat
+    unless the answer's beginning is given."""
     choices: tuple[str, ...]
     """The texts to choose from, without the delimiter; empty where there is no choice."""
     contexts: tuple[str, ...]
@@ -38,36 +42,56 @@ class Prompt:
     """All texts that are right; none means that the question has no answer."""
 
 
-def build_prompt(task: Task, row: Row, *, shots: Sequence[Row] = (), row_number: int | None = None) -> Prompt:
+def build_prompt(
+    task: Task,
+    row: Row,
+    *,
+    shots: Sequence[Row] = (),
+    row_number: int | None = None,
+    chat: Chat | None = None,
+    system: str | None = None,
+) -> Prompt:
     """The prompt for a row, after worked examples.
 
     Args:
         row_number: for messages.
+        chat: write the prompt as a chat.
+        system: an instruction before everything else; a chat has its own.
 
     Raises:
-        UsageError: a template does not fit the row, the right answer is not among the choices, or the task holds
-            parts that are not carried out yet.
+        UsageError: a template does not fit the row, or the right answer is not among the choices.
     """
-    task.require_supported()
-    asked = task.templates.asked
+    wording = task.templates.asked
     where = f"task {task.name}" if row_number is None else f"task {task.name}, row {row_number}"
     if task.output_type == "loglikelihood_rolling":
-        text = _plain(target_of(asked, row=row, task=task.name))
+        text = _plain(target_of(wording, row=row, task=task.name))
         return Prompt(context="", delimiter="", choices=(), contexts=(), gold=(), target=text, references=(text,))
-    if asked.question is None:
+    if wording.question is None:
         raise UsageError(f"{where} has no doc_to_text, so it cannot be prompted; adapt a model with a head to it.")
-    question = question_of(asked, row=row, task=task.name)
-    choices = choices_of(asked, row=row, task=task.name)
-    before = text_of(task.templates.description, row=row, place=Place(task=task.name, field="description"))
-    before += "".join(_worked_example(task, shot) for shot in shots)
-    prefix = _prefix(asked, row=row, task=task.name)
+    question = question_of(wording, row=row, task=task.name)
+    choices = choices_of(wording, row=row, task=task.name)
+    before = _before(task, row, shots, system=system if chat is None else chat.system)
+    prefix = _prefix(wording, row=row, task=task.name)
+    delimiter = _delimiter(task, chat)
+    if isinstance(question, int) and task.output_type == "multiple_choice":
+        # The choices are the questions, and the same text follows each.
+        each = [asked(choice, prefix=prefix, delimiter="") for choice in choices]
+        target = _plain(target_of(wording, row=row, task=task.name))
+        return Prompt(
+            context=written(before, None),
+            delimiter=delimiter,
+            choices=choices,
+            contexts=tuple(written([*before, *turns], chat) for turns in each),
+            gold=(_in_range(question, choices=choices, where=where),),
+            target=target,
+            references=(target,),
+        )
+    context = written([*before, *asked(str(question), prefix=prefix, delimiter=wording.target_delimiter)], chat)
     if task.output_type == "multiple_choice":
-        if isinstance(question, int):
-            return _choices_in_context(task, row, before=before, choices=choices, gold=question, where=where)
         gold = _gold(task, row, choices=choices, where=where)
         return Prompt(
-            context=before + _with_prefix(question, prefix, asked.target_delimiter),
-            delimiter=asked.target_delimiter,
+            context=context,
+            delimiter=delimiter,
             choices=choices,
             contexts=(),
             gold=gold,
@@ -76,53 +100,54 @@ def build_prompt(task: Task, row: Row, *, shots: Sequence[Row] = (), row_number:
         )
     target, references = _answers(task, row, choices=choices)
     return Prompt(
-        context=before + _with_prefix(str(question), prefix, asked.target_delimiter),
-        delimiter="" if task.output_type == "loglikelihood" else asked.target_delimiter,
-        choices=(),
-        contexts=(),
-        gold=(),
-        target=target,
-        references=references,
+        context=context, delimiter=delimiter, choices=(), contexts=(), gold=(), target=target, references=references
     )
 
 
-def _choices_in_context(
-    task: Task, row: Row, *, before: str, choices: tuple[str, ...], gold: int, where: str
-) -> Prompt:
-    """The question's template gave a number: the choices are the questions, and the same text follows each."""
-    asked = task.templates.asked
-    target = _plain(target_of(asked, row=row, task=task.name))
-    prefix = _prefix(asked, row=row, task=task.name)
-    return Prompt(
-        context=before,
-        delimiter=asked.target_delimiter,
-        choices=choices,
-        contexts=tuple(before + _with_prefix(choice, prefix, "") for choice in choices),
-        gold=(_in_range(gold, choices=choices, where=where),),
-        target=target,
-        references=(target,),
-    )
+def _before(task: Task, row: Row, shots: Sequence[Row], *, system: str | None) -> list[Turn]:
+    """What stands before the question: instruction, description, worked examples."""
+    description = text_of(task.templates.description, row=row, place=Place(task=task.name, field="description"))
+    turns = system_turn(system, description, delimiter=task.fewshot_delimiter)
+    for shot in shots:
+        turns += _worked_example(task, shot)
+    return turns
 
 
-def _worked_example(task: Task, shot: Row) -> str:
-    """Question, delimiter, answer, delimiter. An empty answer leaves the question alone, as in the original."""
+def _worked_example(task: Task, shot: Row) -> list[Turn]:
     wording = task.templates.shot
     question = question_of(wording, row=shot, task=task.name)
     choices = choices_of(wording, row=shot, task=task.name)
-    if isinstance(question, int):
-        question, answer = choices[question], _plain(target_of(wording, row=shot, task=task.name))
+    answer: str | None
+    if isinstance(question, int) and task.output_type == "multiple_choice":
+        question, answer = choices[question], _plain(target_of(wording, row=shot, task=task.name)) or None
     elif task.output_type == "multiple_choice":
-        answer = choices[_gold(task, shot, choices=choices, where=f"task {task.name}, a worked example")[0]]
+        answer = _right_choice(task, shot, choices=choices)
     else:
-        answer = _answers(task, shot, choices=choices, wording=wording)[0]
-    prefix = _prefix(wording, row=shot, task=task.name)
-    delimiter = wording.target_delimiter
-    if not answer:
-        return _with_prefix(question, prefix, delimiter)
-    if prefix:
-        # Unlike the delimiter before an answer, those around a prefix stand only where no white space does.
-        return question + _join_with(question, prefix, delimiter) + _joined(prefix, answer) + wording.fewshot_delimiter
-    return question + delimiter + answer + wording.fewshot_delimiter
+        answer = _answers(task, shot, choices=choices, wording=wording)[0] or None
+    return answered(str(question), answer, wording=wording, prefix=_prefix(wording, row=shot, task=task.name))
+
+
+def _right_choice(task: Task, shot: Row, *, choices: tuple[str, ...]) -> str | None:
+    """A worked example's answer: the choice of that number; a text stands for itself, among the choices or not."""
+    wording, where = task.templates.shot, f"task {task.name}, a worked example"
+    if wording.target is None:
+        return choices[label_number(task, shot, where=where)]
+    value = target_of(wording, row=shot, task=task.name)
+    first = value[0] if isinstance(value, tuple) and value else value
+    if isinstance(first, int):
+        return choices[_in_range(first, choices=choices, where=where)]
+    return str(first) or None
+
+
+def _delimiter(task: Task, chat: Chat | None) -> str:
+    """What stands between the context and an answer. In a chat the template has ended the context, unless the file
+    gives the answer's beginning; the original looks at the end of that as it is written in the file."""
+    wording = task.templates.asked
+    if task.output_type == "loglikelihood":
+        return ""
+    if chat is None or (wording.prefix and not wording.prefix[-1].isspace()):
+        return wording.target_delimiter
+    return ""
 
 
 def _answers(
@@ -167,14 +192,15 @@ def _number(value: object, *, choices: tuple[str, ...], where: str) -> int:
     if str(value) in choices:
         return choices.index(str(value))
     shown = ", ".join(repr(choice[:40]) for choice in choices[:10])
-    raise UsageError(f"{where}: the right answer {str(value)[:80]!r} is not among the choices {shown}.")
+    raise UsageError(f"{where}: the right answer {str(value)[:80]!r} is not among the choices {shown}; {WHY_REFUSED}.")
 
 
 def _in_range(number: int, *, choices: tuple[str, ...], where: str) -> int:
     if not 0 <= number < len(choices):
         hidden = " (a split with hidden labels?)" if number == -1 else ""
         raise UsageError(
-            f"{where}: the right choice must be a number from 0 to {len(choices) - 1}, was: {number}{hidden}."
+            f"{where}: the right choice must be a number from 0 to {len(choices) - 1}, was: {number}{hidden}; "
+            f"{WHY_REFUSED}."
         )
     return number
 
@@ -185,17 +211,3 @@ def _plain(value: str | int | tuple[object, ...]) -> str:
 
 def _prefix(wording: Wording, *, row: Row, task: str) -> str:
     return text_of(wording.prefix, row=row, place=Place(task=task, field="gen_prefix")) if wording.prefix else ""
-
-
-def _with_prefix(question: str, prefix: str, delimiter: str) -> str:
-    """The question, and how the answer begins."""
-    return question + _join_with(question, prefix, delimiter) + prefix if prefix else question
-
-
-def _join_with(before: str, after: str, delimiter: str) -> str:
-    """The delimiter, if there is text on both sides and no white space at the joint."""
-    return delimiter if before and after and not (before[-1].isspace() or after[0].isspace()) else ""
-
-
-def _joined(before: str, after: str) -> str:
-    return before + _join_with(before, after, " ") + after

@@ -9,18 +9,32 @@ from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.describe import describe
+from lmtasks.task.filters import check_filters
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
 from lmtasks.task.metrics import metrics_of
+from lmtasks.task.refuse import refuse_fields
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile
-from lmtasks.task.task import OUTPUT_OF_KIND, SPLITS, Kind, OutputType, Source, SplitName, Task, infer_kind
+from lmtasks.task.sources import source_of, sources_of
+from lmtasks.task.task import (
+    OUTPUT_OF_KIND,
+    FilterPipeline,
+    FilterStep,
+    Kind,
+    OutputType,
+    Source,
+    SplitName,
+    Task,
+    Windows,
+    infer_kind,
+)
 from lmtasks.task.templates import Spec, Templates, Wording
 
 ONLY_SHOWN = ("task_alias", "about", "tags")
 """Fields that people see and no score depends on; they do not enter the hash."""
 
-CARRIED_OUT_KWARGS = ("data_files", "revision", "trust_remote_code", "streaming", "verification_mode")
-"""`dataset_kwargs` that are followed, or that change nothing."""
+DEFAULT_FILTERS = (FilterPipeline(name="none", steps=(FilterStep(function="take_first"),)),)
+"""What lm-evaluation-harness does without `filter_list`."""
 
 
 def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored: bool = True) -> Task:
@@ -36,11 +50,13 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
     kind = infer_kind(kind=file.kind, output_type=file.output_type)
     output_type = file.output_type or (OUTPUT_OF_KIND[file.kind] if file.kind else "generate_until")
     labels = _labels(file, kind=kind)
-    sources = _sources(file, base=base, need_scored=need_scored)
+    sources = sources_of(file, base=base, need_scored=need_scored)
     shots = file.fewshot_config or ShotsFile()
-    shot_rows = tuple(shots.samples) if isinstance(shots.samples, list) and shots.split is None else ()
-    metrics, metrics_not_yet = metrics_of(file, kind=kind, output_type=output_type)
-    generation, generation_not_yet = generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter)
+    own = _shot_split(file, shots) is None
+    shot_rows = tuple(shots.samples) if isinstance(shots.samples, list) and own else ()
+    samples = shots.samples if isinstance(shots.samples, FunctionRef) and own else None
+    refuse_fields(file, shots)
+    filters = _filters(file, output_type=output_type)
     templates = _templates(file, kind=kind, output_type=output_type, labels=labels, shots=shots)
     task = Task(
         name=file.task,
@@ -52,8 +68,8 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         sources=sources,
         inputs=dict(file.inputs),
         labels=labels,
-        metrics=metrics,
-        generation=generation,
+        metrics=metrics_of(file, kind=kind, output_type=output_type),
+        generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
         num_fewshot=file.num_fewshot or 0,
         zero_shot_only=file.num_fewshot == 0,
         target_delimiter=file.target_delimiter,
@@ -61,17 +77,26 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         description=file.description or "",
         templates=templates,
         no_answer=file.no_answer,
-        shots=None if shot_rows else _shots_source(file, shots=shots, sources=sources, base=base),
+        shots=None if shot_rows or samples else _shots_source(file, shots=shots, sources=sources, base=base),
         shot_rows=shot_rows,
         shot_order=_shot_order(file, shots),
-        not_yet=(*_not_yet(file, shots), *metrics_not_yet, *generation_not_yet),
+        shot_samples=samples,
+        shot_sampler=shots.sampler if isinstance(shots.sampler, FunctionRef) else None,
+        shots_may_be_asked=_shot_split(file, shots) == file.test_split,
+        shot_docs=_shot_docs(file, shots),
+        process_docs=file.process_docs,
+        process_results=file.process_results,
+        filters=filters,
+        repeats=file.repeats,
+        cluster=file.cluster,
+        windows=_windows(file, output_type=output_type),
         tags=tuple(dict.fromkeys([*_listed(file.tag), *_listed(file.group)])),
         hash="",
         file=path,
         fields={},
         version=str((file.metadata or {}).get("version", "1")),
     )
-    return _with_fields(task, raw=file)
+    return with_fields(task)
 
 
 def _labels(file: TaskFile, *, kind: Kind) -> tuple[str, ...]:
@@ -125,62 +150,32 @@ def _or(value: Spec, fallback: Spec) -> Spec:
     return fallback if value is None else value
 
 
-def _sources(file: TaskFile, *, base: Path | None, need_scored: bool) -> dict[SplitName, Source]:
-    """The source of each split. lm-evaluation-harness' rule: `test_split` is scored, else `validation_split`."""
-    named = {"train": file.training_split, "validation": file.validation_split, "test": file.test_split}
-    found: dict[SplitName, Source] = {}
-    for split in SPLITS:
-        override = file.sources.get(split)
-        if override is not None or named[split] is not None:
-            found[split] = _source(file, override or SourceFile(), split=named[split] or split, base=base)
-    if "test" not in found and need_scored:
-        if "validation" not in found:
-            raise UsageError(
-                f"task {file.task} names no split to score; set test_split or validation_split "
-                "(or sources: {test: ...})."
-            )
-        found["test"] = found.pop("validation")
-    return found
-
-
-def _source(file: TaskFile, override: SourceFile, *, split: str, base: Path | None) -> Source:
-    path = override.path or file.dataset_path
-    kwargs = file.dataset_kwargs or {}
-    if path is None:
-        if file.custom_dataset is None:
-            raise UsageError(f"task {file.task} names no data: set dataset_path (or a path in sources).")
-        path = f"!function {file.custom_dataset.qualified}"
-    same = override.path is None or override.path == file.dataset_path
-    revision = kwargs.get("revision")
-    return Source(
-        path=path,
-        name=override.name or (file.dataset_name if same else None),
-        split=override.split or split,
-        revision=override.revision or ((file.revision or (str(revision) if revision else None)) if same else None),
-        data_files=_data_files(override.data_files or (kwargs.get("data_files") if same else None)),
-        base=base,
-    )
-
-
-def _data_files(value: object) -> Mapping[str, object] | None:
-    """As `datasets` reads it: files without a split's name are the split `train`."""
-    if value is None:
-        return None
-    return {str(key): files for key, files in value.items()} if isinstance(value, Mapping) else {"train": value}
-
-
 def _shots_source(
     file: TaskFile, *, shots: ShotsFile, sources: Mapping[SplitName, Source], base: Path | None
 ) -> Source:
     """Where worked examples come from: `fewshot_split`, else train, else validation, else the scored split."""
-    named = shots.split or file.fewshot_split
+    named = _shot_split(file, shots)
     if named is None:
         return sources.get("train") or sources.get("validation") or next(iter(sources.values()))
     known = {"train": file.training_split, "validation": file.validation_split, "test": file.test_split}
     for split, source in sources.items():
         if named in (known[split], source.split):
             return source
-    return _source(file, SourceFile(), split=named, base=base)
+    return source_of(file, SourceFile(), split=named, base=base)
+
+
+def _shot_split(file: TaskFile, shots: ShotsFile) -> str | None:
+    """Where worked examples come from, as it is written."""
+    return shots.split or file.fewshot_split
+
+
+def _shot_docs(file: TaskFile, shots: ShotsFile) -> FunctionRef | None:
+    """lm-evaluation-harness' rule: a hook of `fewshot_config` alone needs a split that is named."""
+    if shots.process_docs is not None and _shot_split(file, shots) is None:
+        raise UsageError(
+            f"task {file.task}: fewshot_config.process_docs needs a split to work on; name it in fewshot_config.split."
+        )
+    return shots.process_docs or file.process_docs
 
 
 def _shot_order(file: TaskFile, shots: ShotsFile) -> Literal["random", "first"]:
@@ -191,36 +186,43 @@ def _shot_order(file: TaskFile, shots: ShotsFile) -> Literal["random", "first"]:
     raise unknown(f"fewshot_config.sampler of task {file.task}", shots.sampler, ("default", "first_n"))
 
 
-def _not_yet(file: TaskFile, shots: ShotsFile) -> tuple[str, ...]:
-    """Fields that would change scores and that nothing carries out yet. Take one out when it works."""
-    plain_filter = file.filter_list is None or all(
-        [step.get("function") for step in line.filter] in (["take_first"], []) for line in file.filter_list
+def _windows(file: TaskFile, *, output_type: OutputType) -> Windows:
+    if file.windows is None:
+        return Windows()
+    if output_type != "loglikelihood_rolling":
+        raise UsageError(f"windows cut texts of rolling likelihoods; the output_type of {file.task} is {output_type}.")
+    return Windows(stride=file.windows.stride, concatenate=file.windows.concatenate)
+
+
+def _filters(file: TaskFile, *, output_type: OutputType) -> tuple[FilterPipeline, ...]:
+    """The pipelines; none for lm-evaluation-harness' default, the first answer as it is."""
+    pipelines = tuple(
+        FilterPipeline(
+            name=line.name,
+            steps=tuple(
+                FilterStep(function=step.function, options=dict(step.model_extra or {})) for step in line.filter
+            ),
+        )
+        for line in file.filter_list or ()
     )
-    reasons = {
-        "custom_dataset": file.custom_dataset is not None,
-        "process_docs": file.process_docs is not None,
-        "process_results": file.process_results is not None,
-        "doc_to_image": file.doc_to_image is not None,
-        "doc_to_audio": file.doc_to_audio is not None,
-        "use_prompt": file.use_prompt is not None,
-        "unsafe_code": file.unsafe_code,
-        "repeats": file.repeats != 1,
-        "filter_list": not plain_filter,
-        "fewshot_config.sampler": isinstance(shots.sampler, FunctionRef),
-        "fewshot_config.samples": isinstance(shots.samples, FunctionRef),
-        "fewshot_config.process_docs": shots.process_docs is not None,
-    }
-    kwargs = [f"dataset_kwargs.{key}" for key in file.dataset_kwargs or {} if key not in CARRIED_OUT_KWARGS]
-    return (*(name for name, used in reasons.items() if used), *kwargs)
+    check_filters(pipelines, task=file.task)
+    for pipeline in pipelines:
+        for step in pipeline.steps:
+            if output_type != "generate_until" and step.function != "take_first":
+                raise UsageError(
+                    f"task {file.task}: the filter {pipeline.name} works on texts, and {output_type} yields "
+                    "log-probabilities; take it out."
+                )
+    return () if pipelines == DEFAULT_FILTERS else pipelines
 
 
 def _listed(names: str | list[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
 
 
-def _with_fields(task: Task, *, raw: TaskFile) -> Task:
+def with_fields(task: Task) -> Task:
     """The task with its resolved fields and their hash."""
-    fields = describe(task, raw=raw)
+    fields = describe(task)
     hashed = {key: value for key, value in fields.items() if key not in ONLY_SHOWN}
     text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return replace(task, fields=fields, hash=hashlib.sha256(text.encode()).hexdigest()[:16])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
@@ -62,8 +61,38 @@ class Source:
     revision: str | None = None
     data_files: Mapping[str, object] | None = None
     """Split name to a file, or a list of files, relative to `base`."""
+    data_dir: str | None = None
+    """The folder within the data set that holds its files."""
+    reading: "Reading | None" = None
+    """How data files are read, where the task file says so."""
+    made_by: "MadeBy | None" = None
+    """The task's own code makes the rows; `path` is then only its name."""
+    stands_for: str | None = None
+    """The data set that the task file names, where another one was taken instead and its rows are not the same."""
     base: Path | None = None
     """Folder of the task file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Options of `datasets`' readers of CSV and JSON, for files that do not say of themselves how they are written."""
+
+    column_names: tuple[str, ...] | None = None
+    header: bool = True
+    """Does the first line of a CSV file name the columns?"""
+    delimiter: str | None = None
+    """Between the cells of a line."""
+    field: str | None = None
+    """The key of a JSON object under which its rows stand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeBy:
+    """`custom_dataset`: code that yields all splits of a data set."""
+
+    function: FunctionRef
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What it is called with: the task's `metadata` and `dataset_kwargs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +137,25 @@ class Generation:
     top_k: int = 0
     """0: all tokens."""
     top_p: float = 1.0
+    min_p: float = 0.0
+    """Draw among the tokens with at least this share of the most likely one's probability."""
     num_beams: int = 1
+    length_penalty: float = 1.0
+    """A beam's score is its log-probability over its length to this power."""
     repetition_penalty: float = 1.0
+    seed: int | None = None
+    """Of the task's own draws; None: that of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How a text that is longer than the model is cut, where a task wants it otherwise than lm-evaluation-harness."""
+
+    stride: int | None = None
+    """Tokens that each window after the first predicts; all that it reads besides is context. None: as many as the
+    model takes, so that a window has one token of context."""
+    concatenate: bool = False
+    """Score the rows as one text, a blank line between them; each row still has its own numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +191,13 @@ class Task:
     shot_rows: tuple[Row, ...] = ()
     """Worked examples that stand in the task file itself."""
     shot_order: Literal["random", "first"] = "random"
+    shot_samples: FunctionRef | None = None
+    """`fewshot_config.samples` as code: called with nothing, it yields the worked examples."""
+    shot_sampler: FunctionRef | None = None
+    """`fewshot_config.sampler` as code: a class that is made with the pool and has `set_rnd` and `sample`."""
+    shots_may_be_asked: bool = False
+    """Does lm-evaluation-harness keep the asked row out of its worked examples? It does where `fewshot_split` and
+    `test_split` are written alike, or both are missing."""
     shot_docs: FunctionRef | None = None
     """`fewshot_config.process_docs`, or the task's `process_docs`: rows to rows, over the pool of worked examples."""
     process_docs: FunctionRef | None = None
@@ -157,8 +210,8 @@ class Task:
     """How often each request is asked."""
     cluster: str | None = None
     """The column whose equal values belong together (a passage with several questions): standard errors count it."""
-    not_yet: tuple[str, ...] = ()
-    """Fields of the file that would change scores and that lmtasks reads, but does not carry out yet."""
+    windows: Windows = Windows()
+    """Of rolling likelihoods."""
     tags: tuple[str, ...] = ()
     hash: str
     """sha256 over `fields` without what is only shown to people, 16 hex digits."""
@@ -166,18 +219,6 @@ class Task:
     fields: Mapping[str, object]
     """Everything above, resolved, ready for JSON."""
     version: str
-
-    def require_supported(self) -> None:
-        """Refuse to answer or score a task of which a part would silently be left out.
-
-        Raises:
-            UsageError: `not_yet` is not empty.
-        """
-        if self.not_yet:
-            raise UsageError(
-                f"task {self.name} uses {', '.join(self.not_yet)}, which lmtasks reads but does not carry out yet; "
-                "its scores would mean something else. Write the task without, or choose another."
-            )
 
 
 def infer_kind(*, kind: str | None, output_type: str | None) -> Kind:

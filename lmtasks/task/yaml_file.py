@@ -46,6 +46,15 @@ def read_task_yaml(file: Path) -> TaskYaml:
     return TaskYaml(file=file, keys=keys, files=tuple(files))
 
 
+def included_keys(keys: Mapping[str, object], *, file: Path) -> dict[str, object]:
+    """The keys of the files that `keys`, written in `file`, includes; `include` is relative to that file's folder.
+
+    Raises:
+        UsageError: as `read_task_yaml`.
+    """
+    return _included(keys.get("include"), file=file, chain=(), files=[])
+
+
 def _merged(file: Path, *, chain: tuple[Path, ...], files: list[Path]) -> dict[str, object]:
     place = file.expanduser().resolve()
     if place in chain:
@@ -55,15 +64,18 @@ def _merged(file: Path, *, chain: tuple[Path, ...], files: list[Path]) -> dict[s
         raise UsageError(f"there is no task file {file}{named}.")
     own = dict(_parse(place, place.stat().st_mtime_ns))
     files.append(file)
-    included = own.pop("include", None)
-    if included is None:
-        return own
+    merged = _included(own.pop("include", None), file=file, chain=(*chain, place), files=files)
+    return {**merged, **own}
+
+
+def _included(names: object, *, file: Path, chain: tuple[Path, ...], files: list[Path]) -> dict[str, object]:
     merged: dict[str, object] = {}
-    for name in included if isinstance(included, list) else [included]:
+    for name in names if isinstance(names, list) else [] if names is None else [names]:
         if not isinstance(name, str):
             raise UsageError(f"{file}: include must name files, was: {name!r}.")
-        merged.update(_merged(file.parent / name, chain=(*chain, place), files=files))
-    merged.update(own)
+        merged.update(_merged(file.parent / name, chain=chain, files=files))
+    # It names the tasks of the file that it stands in.
+    merged.pop("task_list", None)
     return merged
 
 

@@ -13,12 +13,14 @@ from tiny import tiny_checkpoint
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Say]:
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Say]:
     """Carries out a command line; `stdin` is what it may read."""
     from lmtasks.cli.main import run
 
     logger, before = logging.getLogger("lmtasks"), dict(os.environ)
     kept = logger.handlers, logger.propagate, logger.level
+
+    monkeypatch.setenv("LMTASKS_CACHE", str(tmp_path / "answers"))  # no test is answered by another
 
     def carry_out(*arguments: object, stdin: str = "") -> Said:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))

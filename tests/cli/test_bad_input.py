@@ -65,7 +65,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "report .": (2, "is no run"),
     "list taks": (2, "unknown list 'taks'; did you mean 'tasks'"),
     "validate starter_topic_eng": (2, "did you mean 'starter_topic_en'"),
-    "validate starter_topic_eng starter_topic_en": (2, "1 of 2 files are wrong"),
+    "validate starter_topic_eng starter_topic_en": (2, "1 of 2 tasks and plans are wrong"),
     "run startr": (2, "unknown plan 'startr'; did you mean 'starter'"),
     "run no.yaml": (2, "no.yaml"),
     "adapt --backbone lmtasks-mni --tasks starter_topic_en --out m": (2, "did you mean 'lmtasks-mini'"),

@@ -22,7 +22,14 @@ def test_list_tasks(say: Say) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "name"), [("backbones", "llama"), ("heads", "span"), ("metrics", "bleu_zh"), ("runtimes", "onnx")]
+    ("what", "name"),
+    [
+        ("backbones", "llama"),
+        ("baselines", "longest-choice"),
+        ("heads", "span"),
+        ("metrics", "bleu_zh"),
+        ("runtimes", "onnx"),
+    ],
 )
 def test_list(what: str, name: str, say: Say) -> None:
     said = say("list", what)
@@ -54,7 +61,7 @@ def test_eval_of_several_models_gives_each_a_folder(say: Say, llama: Path, llama
     assert said.code == 0, said.err
     head = said.out.splitlines()[0].split()
     assert head == ["task", "n", "metric", "llama", "llama-two", "random"]
-    assert "random: random does not answer language_modelling tasks" in said.out
+    assert "\nrandom does not answer language_modelling tasks" in said.out
     assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json*")) == sorted(
         f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")
     )
@@ -127,7 +134,20 @@ def test_compare_and_its_gate(say: Say, tmp_path: Path) -> None:
     assert "acc" in said.out
     said = say("compare", tmp_path / "majority", tmp_path / "random", "--fail-if-worse")
     assert said.code == 3
-    assert f"worse than {tmp_path / 'majority'}" in said.sentence
+    assert f"worse than {tmp_path / 'majority'}: {tmp_path / 'random'} in acc of" in said.sentence
+    better = say("compare", tmp_path / "random", tmp_path / "majority", "--fail-if-worse", "--only", "*/acc")
+    assert better.code == 0
+    assert "macro_f1" not in better.out
+    said = say(
+        *("compare", tmp_path / "majority", tmp_path / "random", tmp_path / "majority"),
+        *("--examples", 2, "--out", tmp_path / "compared.json"),
+    )
+    assert said.code == 0
+    assert said.out.count("asked  {") == 2
+    assert "no example is right in one and wrong in the other, so p is 1" in said.out
+    written = json.loads((tmp_path / "compared.json").read_text(encoding="utf-8"))
+    assert [line["verdict"] for line in written["comparisons"] if line["metric"] == "acc"] == ["worse", "open"]
+    assert {"p_value", "p_holm", "ci95", "detectable", "effect", "signature"} <= set(written["comparisons"][0])
     assert say("compare", tmp_path / "majority", tmp_path / "majority", "--fail-if-worse").code == 0
 
 
@@ -167,7 +187,7 @@ def test_validate_says_what_a_plan_would_do(say: Say) -> None:
 
 @pytest.mark.parametrize("line", ["eval --model majority --tasks starter_topic_en", "run starter"])
 def test_interrupted_says_how_to_go_on(line: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lmtasks.task.index.default_index", interrupt)
@@ -182,7 +202,7 @@ def test_debug_shows_the_traceback(say: Say) -> None:
 
 
 def test_a_fault_of_ours_is_one_sentence_too(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("no\nluck")
 
     monkeypatch.setattr("lmtasks.task.index.default_index", fail)
@@ -215,3 +235,17 @@ def test_from_own_data_to_a_model_that_answers(say: Say, llama: Path, tmp_path: 
     said = say("predict", "--model", model, stdin="a good film 1\na bad bird 2\n")
     assert said.out.split() == ["2", "1"]
     assert say("adapt", "--backbone", llama, *data, "--out", model).code == 2
+
+
+def test_baselines_print_the_floor_of_what_they_answer(say: Say, tmp_path: Path) -> None:
+    line = ("eval", "--model", "random", "--model", "majority", "--tasks", "starter_topic_*,starter_qa_en")
+    said = say(*line, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    table, notes = said.out.split("\n\n", maxsplit=1)
+    assert [row.split()[0] for row in table.splitlines() if not row.startswith(" ")] == [
+        "task",
+        "starter_topic_en",
+        "starter_topic_zh",
+    ]
+    assert notes.startswith("random does not answer span tasks: ")
+    assert "\nmajority does not answer span tasks: " in notes

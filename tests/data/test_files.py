@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import lmtasks.data.large
 from lmtasks.data.files import read_file
-from lmtasks.errors import UsageError
+from lmtasks.data.large import open_file
+from lmtasks.data.table import LazyRows, joined
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
+
+Read = Callable[..., Sequence[Row]]
 
 ROWS: Sequence[Row] = [
     {"text": '味道很好，"推荐"！', "label": 1},
@@ -35,24 +40,33 @@ WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {
 }
 
 
+@pytest.fixture(params=["whole", "by its places"])
+def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Both ways to read a file: as a small one, and as a large one whose rows stay on the disk."""
+    if request.param == "whole":
+        return read_file
+    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    return open_file
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_every_format_in_every_encoding(tmp_path: Path, suffix: str, encoding: str) -> None:
+def test_every_format_in_every_encoding(read: Read, tmp_path: Path, suffix: str, encoding: str) -> None:
     file = tmp_path / f"data{suffix}"
     file.write_bytes(WRITERS[suffix](ROWS).encode(encoding))
-    assert read_file(file) == ROWS
-    assert read_file(file, limit=2) == ROWS[:2]
+    assert read(file) == ROWS
+    assert read(file, limit=2) == ROWS[:2]
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet(read: Read, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = tmp_path / "data.parquet"
     rows = [{"text": str(number), "tags": [number, 1], "answers": {"text": ["a"]}} for number in range(2500)]
     pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=100)
-    assert read_file(file) == rows
-    assert read_file(file, limit=1700) == rows[:1700]
+    assert read(file) == rows
+    assert read(file, limit=1700) == rows[:1700]
 
 
 @pytest.mark.parametrize(
@@ -94,10 +108,10 @@ def test_parquet(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_details(tmp_path: Path, name: str, content: str, rows: list[Row]) -> None:
+def test_details(read: Read, tmp_path: Path, name: str, content: str, rows: list[Row]) -> None:
     file = tmp_path / name
     file.write_bytes(content.encode())
-    assert read_file(file) == rows
+    assert read(file) == rows
 
 
 @pytest.mark.parametrize(
@@ -118,30 +132,64 @@ def test_details(tmp_path: Path, name: str, content: str, rows: list[Row]) -> No
         ("a.csv", "text\ncafé au lait\n".encode("latin-1"), "byte 8, 0xe9, in line 2"),
     ],
 )
-def test_bad_files(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_bad_files(read: Read, tmp_path: Path, name: str, content: bytes, says: str) -> None:
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(UsageError) as error:
-        read_file(file)
+        read(file)
     assert says in str(error.value)
     assert str(file) in str(error.value)
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file(read: Read, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no data file .*nothing.csv"):
-        read_file(tmp_path / "nothing.csv")
+        read(tmp_path / "nothing.csv")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file(tmp_path: Path) -> None:
+def test_unreadable_file(read: Read, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("a\n1\n")
     file.chmod(0)
     with pytest.raises(UsageError, match="cannot be read"):
-        read_file(file)
+        read(file)
 
 
-def test_suffix_unknown_but_format_named(tmp_path: Path) -> None:
+def test_suffix_unknown_but_format_named(read: Read, tmp_path: Path) -> None:
     file = tmp_path / "rows.data"
     file.write_text('{"a": 1}\n{"a": 2}\n')
-    assert read_file(file, fallback="json") == [{"a": 1}, {"a": 2}]
+    assert read(file, fallback="json") == [{"a": 1}, {"a": 2}]
+
+
+MESSY = 'id,text,n\r\n\r\n007,"two\r\nlines",1\n\n\n010,"a ""word""",\r8,caf\u00e9,3\n9,\u2028,4'
+"""Line ends of all kinds, within quotes and between rows."""
+
+
+def test_rows_of_a_large_file_are_found_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    file = tmp_path / "messy.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + MESSY.encode())
+    rows, wanted = open_file(file), read_file(file)
+    assert (isinstance(rows, LazyRows), len(rows), list(rows)) == (True, 4, list(wanted))
+    assert [rows[number] for number in (3, 0, -2, 1)] == [wanted[number] for number in (3, 0, 2, 1)]
+    assert rows[1:3] == wanted[1:3]
+    assert joined([rows, rows[:2], wanted])[3:7] == [*wanted, *wanted[:2], *wanted][3:7]
+    with pytest.raises(IndexError):
+        rows[4]
+
+
+def test_an_empty_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    for name in ("a.csv", "a.jsonl", "b.csv"):
+        (tmp_path / name).write_text("text,label\n" if name == "b.csv" else "")
+        assert list(open_file(tmp_path / name)) == read_file(tmp_path / name) == []
+
+
+def test_a_large_file_that_changes_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1}\n{"a": 2}\n')
+    rows = open_file(file)
+    file.write_text('{"b": 1}\n')
+    with pytest.raises(WorkError, match="was changed while it was read"):
+        list(rows)

@@ -18,8 +18,11 @@ from lmtasks.records import (
     RuntimeCard,
     TokenBatch,
     TokenScores,
+    Wanted,
     softmax_log,
 )
+from lmtasks.runtime.base import NOTHING_SHARED, Sharing
+from lmtasks.runtime.memory import OutOfMemory
 
 WIDTH = 16
 SHARPNESS = 3.0
@@ -36,6 +39,12 @@ class Calls:
     reorders: int = 0
     rows: list[tuple[int, ...]] = field(default_factory=list)
     """Every row that was read, without padding."""
+    cells: int = 0
+    """Places where next-token logits were made for scoring."""
+    joined: int = 0
+    """Rows that were read into slots while others were being written."""
+    refused: int = 0
+    """Calls that did not fit."""
 
 
 class FakeRuntime:
@@ -52,6 +61,9 @@ class FakeRuntime:
         start: int = 0,
         banned: Sequence[int] = (),
         sharpness: float = SHARPNESS,
+        sharing: Sharing | None = None,
+        keeps_slots: bool = True,
+        most_tokens: int = 1 << 30,
     ) -> None:
         random = np.random.default_rng(seed)
         self.model = ModelCard(
@@ -74,6 +86,10 @@ class FakeRuntime:
         self._out_heads = {head.name: random.normal(size=(WIDTH, len(head.labels) or 2)) * sharpness for head in heads}
         self._start = start
         self._banned = list(banned)
+        everything = Sharing(longest_row=max_length, prefix=True) if kind == "causal" else NOTHING_SHARED
+        self.sharing = everything if sharing is None else sharing
+        self.most_tokens = most_tokens
+        self._keeps_slots = keeps_slots
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         hidden = self._read(batch, np.zeros((len(batch.ids), WIDTH)))
@@ -85,20 +101,36 @@ class FakeRuntime:
             return (pooled @ out).astype(np.float32)
         return (hidden @ out).astype(np.float32)
 
-    def score(self, batch: TokenBatch, source: TokenBatch | None = None) -> TokenScores:
-        first = self._last(source) if source is not None else np.zeros((len(batch.ids), WIDTH))
-        # As promised in runtime.base: a row's last token is scored, never read.
-        hidden = self._read(TokenBatch(ids=batch.ids[:, :-1], mask=batch.mask[:, :-1]), first)
-        assert hidden.shape[1] <= self.model.max_length_tokens
-        logits = self._logits(hidden)
-        logprobs = softmax_log(logits)
-        following = batch.ids[:, 1:, None]
+    def score(
+        self,
+        batch: TokenBatch,
+        wanted: Wanted,
+        *,
+        reach: Ints | None = None,
+        behind: Floats | None = None,
+        source: TokenBatch | None = None,
+        source_rows: Ints | None = None,
+    ) -> TokenScores:
+        self.fit(*batch.ids.shape)
+        first = np.zeros((len(batch.ids), WIDTH))
+        if source is not None:
+            assert source_rows is not None
+            first = self._last(source)[source_rows]
+        if behind is not None:
+            assert self.sharing.prefix
+            first = np.repeat(behind, len(batch.ids), axis=0)
+        hidden = self._read(batch, first) if reach is None else self._read_trees(batch, first, reach)
+        cells = set(zip(wanted.rows.tolist(), wanted.columns.tolist(), strict=True))
+        assert all(batch.mask[cell] for cell in cells)
+        self.calls.cells += len(cells)
+        logits = self._logits(hidden[wanted.rows, wanted.columns])
         return TokenScores(
-            logprobs=np.take_along_axis(logprobs, following, axis=2)[:, :, 0].astype(np.float32),
-            greedy=logits.argmax(axis=2) == batch.ids[:, 1:],
+            logprobs=np.take_along_axis(softmax_log(logits), wanted.tokens[:, None], axis=1)[:, 0].astype(np.float32),
+            greedy=logits.argmax(axis=1) == wanted.tokens,
         )
 
     def prefill(self, batch: TokenBatch) -> tuple[Floats, Floats32]:
+        self.fit(*batch.ids.shape)
         state = self._last(batch)
         if self.model.kind == "encoder-decoder":
             return self._feed(state, np.full(len(state), self._start))
@@ -106,6 +138,7 @@ class FakeRuntime:
 
     def step(self, state: Floats, ids: Ints) -> tuple[Floats, Floats32]:
         assert len(ids) == len(state)
+        self.fit(len(ids), 1)
         self.calls.steps.append(len(ids))
         return self._feed(state, ids)
 
@@ -113,8 +146,20 @@ class FakeRuntime:
         self.calls.reorders += 1
         return state[rows]
 
+    def slots(self, *, rows: int, length: int) -> "FakeSlots | None":
+        return FakeSlots(self, rows=rows, length=length) if self._keeps_slots else None
+
+    def free_bytes(self) -> int | None:
+        return None
+
     def close(self) -> None:
         pass
+
+    def fit(self, rows: int, columns: int) -> None:
+        """Memory ends at `most_tokens`."""
+        if rows * columns > self.most_tokens:
+            self.calls.refused += 1
+            raise OutOfMemory(f"memory ran out on {rows} rows of {columns} tokens.")
 
     def _feed(self, state: Floats, ids: Ints) -> tuple[Floats, Floats32]:
         after: Floats = np.tanh(state @ self._again + self._embed[ids])
@@ -131,6 +176,7 @@ class FakeRuntime:
 
     def _read(self, batch: TokenBatch, state: Floats) -> Floats:
         """(B, T, D); padding leaves the state as it is."""
+        assert batch.ids.shape[1] <= self.model.max_length_tokens
         self.calls.batches.append((int(batch.ids.shape[0]), int(batch.ids.shape[1])))
         self.calls.rows += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
         hidden = []
@@ -139,3 +185,50 @@ class FakeRuntime:
             state = np.where(batch.mask[:, column, None], after, state)
             hidden.append(state)
         return np.stack(hidden, axis=1)
+
+    def _read_trees(self, batch: TokenBatch, state: Floats, reach: Ints) -> Floats:
+        """(B, T, D): each token continues the last one that it sees."""
+        self.calls.batches.append((int(batch.ids.shape[0]), int(batch.ids.shape[1])))
+        self.calls.rows += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
+        hidden = np.zeros((*batch.ids.shape, WIDTH))
+        for row, length in enumerate(batch.mask.sum(axis=1).tolist()):
+            assert length <= self.sharing.longest_row
+            for column in range(length):
+                seen = np.flatnonzero(reach[row, :column] > column)
+                before = hidden[row, seen[-1]] if len(seen) else state[row]
+                hidden[row, column] = np.tanh(before @ self._again + self._embed[batch.ids[row, column]])
+        return hidden
+
+
+class FakeSlots:
+    """See `lmtasks.runtime.base.Slots`."""
+
+    def __init__(self, runtime: FakeRuntime, *, rows: int, length: int) -> None:
+        self.joins = runtime.model.kind == "causal"
+        self._runtime = runtime
+        self._rows, self._length = rows, length
+        self._state: Floats = np.zeros((0, WIDTH))
+        self._lengths: list[int] = []
+
+    def fill(self, batch: TokenBatch) -> Floats32:
+        assert self.joins or not len(self._state)
+        assert len(self._state) + len(batch.ids) <= self._rows
+        self._runtime.calls.joined += len(batch.ids) if len(self._state) else 0
+        state, logits = self._runtime.prefill(batch)
+        self._state = np.concatenate([self._state, state])
+        self._lengths += batch.mask.sum(axis=1).tolist() if self.joins else [1] * len(state)
+        assert max(self._lengths) <= self._length
+        return logits
+
+    def step(self, ids: Ints) -> Floats32:
+        self._runtime.fit(len(ids), 8)
+        self._state, logits = self._runtime.step(self._state, ids)
+        self._lengths = [length + 1 for length in self._lengths]
+        assert max(self._lengths) <= self._length
+        return logits
+
+    def leave(self, place: int) -> None:
+        self._state[place] = self._state[-1]
+        self._state = self._state[:-1].copy()
+        self._lengths[place] = self._lengths[-1]
+        self._lengths.pop()

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from fake_runtime import FakeRuntime
 
-from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.decode import Prompt, Step
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, ScoreRequest, TokenEvent
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Floats
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
@@ -63,6 +62,66 @@ def test_answers_do_not_depend_on_batch_or_order(settings: Decoding, kind: str) 
     assert engine(fake(kind=kind, banned=banned)).generate(asked) == alone
     assert engine(fake(kind=kind, banned=banned), tokens_per_batch=60).generate(asked) == alone
     assert engine(fake(kind=kind, banned=banned)).generate(asked[::-1])[::-1] == alone
+    assert engine(fake(kind=kind, banned=banned), rows_per_batch=3).generate(asked) == alone
+    assert engine(fake(kind=kind, banned=banned, keeps_slots=False), rows_per_batch=3).generate(asked) == alone
+
+
+def test_rows_that_wait_take_the_places_of_those_that_are_finished() -> None:
+    settings = [Decoding(max_new_tokens=new) for new in (2, 12, 3, 12, 2, 5, 1, 9)]
+    asked = [GenerateRequest(prompt_ids=(5 + number, 6), settings=each) for number, each in enumerate(settings)]
+    joining, waiting = fake(banned=[END]), fake(banned=[END], keeps_slots=False)
+    assert engine(joining, rows_per_batch=4).generate(asked) == engine(waiting, rows_per_batch=4).generate(asked)
+    assert joining.calls.joined > 0
+    assert sum(joining.calls.steps) == sum(waiting.calls.steps) == sum(each.max_new_tokens - 1 for each in settings)
+    assert len(joining.calls.steps) <= len(waiting.calls.steps)
+
+
+def test_uneven_lengths_need_fewer_steps_than_batch_after_batch() -> None:
+    # One row in four is long: batch after batch, three places of four stand empty while it is written.
+    asked = [
+        GenerateRequest(
+            prompt_ids=(5 + number, 6), settings=Decoding(max_new_tokens=40, stop=() if number % 4 == 0 else ("a",))
+        )
+        for number in range(32)
+    ]
+    only_a = [token for token in range(TOKENIZER.vocabulary) if token != LETTERS[0]]
+    joining, waiting = (fake(banned=only_a, keeps_slots=keeps) for keeps in (True, False))
+    assert engine(joining, rows_per_batch=4).generate(asked) == engine(waiting, rows_per_batch=4).generate(asked)
+    assert sum(joining.calls.steps) == sum(waiting.calls.steps)
+    assert len(joining.calls.steps) < 0.5 * len(waiting.calls.steps)
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder-decoder"])
+@pytest.mark.parametrize("keeps_slots", [True, False])
+@pytest.mark.parametrize("name", ["greedy", "stops", "beams"])
+@pytest.mark.parametrize("room", [24, 40, 70])
+def test_no_answer_and_no_event_is_lost_where_memory_runs_out(
+    kind: str, keeps_slots: bool, name: str, room: int
+) -> None:
+    asked = [replace(request, number=number) for number, request in enumerate(requests(SETTINGS[name]))]
+    settings: dict[str, object] = {
+        "kind": kind,
+        "keeps_slots": keeps_slots,
+        "banned": OTHERS if name == "stops" else (),
+    }
+    alone = engine(fake(**settings), rows_per_batch=1).generate(asked)
+    events: list[TokenEvent] = []
+    said: list[str] = []
+    small = fake(most_tokens=room, **settings)
+    answers = Engine(small, TOKENIZER, tokens_per_batch=1000, warn=said.append).generate(asked, on_token=events.append)
+    assert answers == alone
+    assert small.calls.refused > 0
+    assert len(said) == 1
+    for number, answer in enumerate(answers):
+        mine = [event for event in events if event.request == number]
+        assert "".join(event.text for event in mine) == answer.text
+        assert [event.step for event in mine] == sorted({event.step for event in mine})
+    assert len([event for event in events if event.stopped]) == len(asked)
+
+
+def test_a_prompt_that_does_not_fit_alone_is_named_by_its_length() -> None:
+    with pytest.raises(WorkError, match="a single row of 8 tokens does not fit into memory"):
+        engine(fake(most_tokens=7)).generate(requests(Decoding(max_new_tokens=4)))
 
 
 def test_greedy_takes_the_most_likely_token_each_time() -> None:
@@ -92,11 +151,12 @@ def test_equal_requests_run_once_unless_they_are_drawn() -> None:
     assert other_seed[0].ids != same[0].ids
 
 
-def test_finished_rows_leave_the_batch() -> None:
-    runtime = fake(banned=OTHERS)
+@pytest.mark.parametrize("keeps_slots", [True, False])
+def test_finished_rows_leave_the_batch(keeps_slots: bool) -> None:
+    runtime = fake(banned=OTHERS, keeps_slots=keeps_slots)
     answers = engine(runtime).generate(requests(Decoding(max_new_tokens=6, temperature=1.0)))
     assert {answer.stopped for answer in answers} == {"end", "length"}
-    assert runtime.calls.reorders > 0
+    assert (runtime.calls.reorders > 0) is not keeps_slots
     # Every step was spent on rows that were still written.
     needed = sum(len(answer.ids) - (answer.stopped == "length") for answer in answers)
     assert sum(runtime.calls.steps) == needed
@@ -208,8 +268,11 @@ def test_one_beam_is_greedy() -> None:
     steps: dict[int, Step] = {}
     beam_rows(
         runtime,
-        pad([request.prompt_ids for request in asked], pad_id=TOKENIZER.pad),
-        [Prompt(seen=request.prompt_ids, settings=request.settings, seed=0, number=0) for request in asked],
+        [
+            Prompt(ids=request.prompt_ids, seen=request.prompt_ids, settings=request.settings, seed=0, number=0)
+            for request in asked
+        ],
+        pad_id=TOKENIZER.pad,
         decode=TOKENIZER.decode,
         ends=frozenset({END}),
         on_step=lambda step: steps.update({step.row: step}),

@@ -1,46 +1,112 @@
 """Batches over requests."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from lmtasks.engine.schedule import Limits, schedule
-from lmtasks.errors import UsageError
+from lmtasks.engine.schedule import Budget, distinct, run_batches
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.runtime.memory import OutOfMemory
+
+Key = tuple[int, ...]
+
+
+def batches_of(keys: Sequence[Key], budget: Budget) -> list[list[Key]]:
+    plan, ran = distinct(keys), list[list[Key]]()
+    run_batches([keys[index] for index in plan.firsts], size=len, budget=budget, run=ran.append)
+    return ran
+
+
+def random_keys(count: int) -> list[Key]:
+    random = np.random.default_rng(0)
+    return [tuple(random.integers(0, 3, size=random.integers(1, 9)).tolist()) for _ in range(count)]
 
 
 def test_every_request_is_answered_once_and_batches_keep_the_limits() -> None:
-    random = np.random.default_rng(0)
-    keys = [tuple(random.integers(0, 3, size=random.integers(1, 9)).tolist()) for _ in range(200)]
-    plan = schedule(keys, costs=[len(key) for key in keys], limits=Limits(tokens=24, rows=5))
-    answered = sorted(copy for batch in plan.batches for index in batch for copy in plan.copies[index])
-    assert answered == list(range(200))
-    assert all(len(batch) * max(len(keys[index]) for index in batch) <= 24 for batch in plan.batches)
-    assert all(len(batch) <= 5 for batch in plan.batches)
-    scheduled = [keys[index] for batch in plan.batches for index in batch]
-    assert len(set(scheduled)) == len(scheduled)
+    keys = random_keys(200)
+    plan = distinct(keys)
+    assert sorted(copy for copies in plan.copies.values() for copy in copies) == list(range(200))
+    assert all(keys[copy] == keys[first] for first, copies in plan.copies.items() for copy in copies)
+    ran = batches_of(keys, Budget(tokens=24, rows=5))
+    assert all(len(batch) * max(map(len, batch)) <= 24 for batch in ran)
+    assert all(len(batch) <= 5 for batch in ran)
+    scheduled = [key for batch in ran for key in batch]
+    assert len(set(scheduled)) == len(scheduled) == len(set(keys))
     assert [len(key) for key in scheduled] == sorted(map(len, scheduled), reverse=True)
 
 
 def test_what_stands_together_does_not_depend_on_the_order() -> None:
-    keys = [(index % 7, index) for index in range(50)]
-    costs = [1 + key[0] for key in keys]
-    limits = Limits(tokens=20)
-
-    def contents(order: list[int]) -> list[list[tuple[int, ...]]]:
-        plan = schedule([keys[index] for index in order], costs=[costs[index] for index in order], limits=limits)
-        return [[keys[order[index]] for index in batch] for batch in plan.batches]
-
-    assert contents(list(range(50))) == contents(list(reversed(range(50))))
+    keys = [(index % 7, index, *range(index % 5)) for index in range(50)]
+    assert batches_of(keys, Budget(tokens=20)) == batches_of(keys[::-1], Budget(tokens=20))
 
 
 def test_a_row_above_the_limit_runs_alone() -> None:
-    assert schedule([(1,), (2,)], costs=[100, 100], limits=Limits(tokens=10)).batches == ((0,), (1,))
+    assert batches_of([(1,) * 100, (2,) * 100], Budget(tokens=10)) == [[(1,) * 100], [(2,) * 100]]
+
+
+def test_a_full_batch_is_not_filled_up_with_much_shorter_rows() -> None:
+    ran = batches_of([(number,) * length for number, length in enumerate([600] * 4 + [20] * 9)], Budget(tokens=9000))
+    assert [[len(key) for key in batch] for batch in ran] == [[600] * 4, [20] * 9]
+
+
+def test_rows_that_share_take_no_more_room_than_they_would_alone() -> None:
+    # Each stands for rows of 3 tokens: two rows a batch are 6 tokens, whatever they share.
+    ran: list[list[str]] = []
+    run_batches(
+        ["abcdef", "ghi", "jkl"], size=len, unshared=lambda item: 3, budget=Budget(tokens=99, rows=2), run=ran.append
+    )
+    assert ran == [["abcdef"], ["ghi", "jkl"]]
 
 
 def test_nothing_to_do() -> None:
-    assert schedule([], costs=[], limits=Limits(tokens=10)).batches == ()
+    assert batches_of([], Budget(tokens=10)) == []
 
 
 @pytest.mark.parametrize("limits", [{"tokens": 0}, {"tokens": 1, "rows": 0}])
 def test_limits_are_checked(limits: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        Limits(**limits)
+        Budget(**limits)
+
+
+@pytest.mark.parametrize("room", [8, 13, 50, 1000])
+def test_what_does_not_fit_runs_again_in_halves_and_is_said_once(room: int) -> None:
+    keys, said = random_keys(300), list[str]()
+    answered: list[Key] = []
+    refused = 0
+
+    def run(batch: list[Key]) -> None:
+        nonlocal refused
+        if len(batch) * max(map(len, batch)) > room:
+            refused += 1
+            raise OutOfMemory("memory ran out")
+        answered.extend(batch)
+
+    budget = Budget(tokens=1024, warn=said.append)
+    plan = distinct(keys)
+    run_batches([keys[index] for index in plan.firsts], size=len, budget=budget, run=run)
+    assert sorted(answered) == sorted(set(keys))
+    assert refused <= 8  # halving finds the size in a few steps, and keeps to it
+    assert len(said) == 1
+    assert "memory ran out on a batch of" in said[0]
+
+
+def test_a_row_that_does_not_fit_alone_is_named_by_its_length() -> None:
+    def run(batch: list[Key]) -> None:
+        if max(map(len, batch)) > 5:
+            raise OutOfMemory("memory ran out")
+
+    with pytest.raises(WorkError, match="a single row of 8 tokens does not fit into memory"):
+        run_batches([(1,) * length for length in (2, 8, 3)], size=len, budget=Budget(tokens=99), run=run)
+
+
+def test_what_can_be_split_is_split_before_it_is_given_up() -> None:
+    ran: list[list[str]] = []
+
+    def run(batch: list[str]) -> None:
+        if len(batch[0]) > 2:
+            raise OutOfMemory("memory ran out")
+        ran.append(batch)
+
+    run_batches(["abcd"], size=len, split=lambda item: [item[:2], item[2:]], budget=Budget(tokens=9), run=run)
+    assert ran == [["ab"], ["cd"]]

@@ -8,7 +8,9 @@ from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate, plain, shots_of
+from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.opening import shots_of
+from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
 
 MOOD = HeadSpec(name="classification", kind="classification", labels=("bad", "good"))
@@ -143,7 +145,7 @@ def test_what_is_cut_off_is_counted(name: str, head: HeadSpec | None, tmp_path: 
 def test_samples_hold_everything(tmp_path: Path) -> None:
     result = scored(model(), small_task(tmp_path, "classification"))
     sample = result.samples[3]
-    assert list(sample) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash"]
+    assert list(sample) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash", "outcome"]
     assert sample["doc"] == REVIEWS["test"][3]
     assert sample["doc_id"] == 3
     assert isinstance(sample["metrics"], dict)

@@ -37,13 +37,14 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     content = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results"]
     record = content["results"]["classification"]
-    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "metrics", "conditions"]
+    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions"]
     assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
     assert record["conditions"]["task_hash"] == results[0].task_hash
     lines = (out / "samples-translation.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 6
     assert "在这里" in lines[0]
-    assert list(json.loads(lines[0])) == ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash"]
+    held = ["doc_id", "doc", "prompt", "target", "raw", "answer", "metrics", "hash", "outcome"]
+    assert list(json.loads(lines[0])) == held
     assert not list(out.glob("*.part"))
 
 
@@ -140,3 +141,23 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
             machine={},
             versions={},
         )
+
+
+def test_clusters_are_kept_and_what_only_a_tasks_code_can_read_is_not(tmp_path: Path) -> None:
+    _, (first, _) = written(tmp_path)
+    made = np.empty((first.n, 1), dtype=object)
+    made[:, 0] = [{"any": (number, "thing")} for number in range(first.n)]
+    clusters = tuple(f"passage {number // 2}" for number in range(first.n))
+    solver = model()
+    out = tmp_path / "clustered"
+    write_results(
+        out,
+        results=[replace(first, statistics={**first.statistics, "theirs": made}, clusters=clusters)],
+        model=solver.model,
+        runtime=solver.card,
+        machine={},
+        versions={},
+    )
+    task = read_results(out).tasks[first.task]
+    assert task.clusters == clusters
+    assert set(task.statistics) == set(first.statistics)

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from packed import model_folder, package, padded, random_rows
+from packed import model_folder, package, padded, random_rows, score_all
 from tiny import tiny_checkpoint, tiny_tokenizer
 
 from lmtasks.errors import UsageError, WorkError
@@ -111,7 +111,7 @@ def test_a_model_that_keeps_no_keys_and_values_stays_with_torch(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"\(mamba\) keeps no keys and values .* stays with the torch runtime"):
         export_model(tmp_path / "mamba", out=tmp_path, precision="fp32", report=ignored)
     runtime = open_runtime(tmp_path / "mamba", runtime="torch", threads=1)
-    assert runtime.score(padded(random_rows(5, 3))).logprobs.shape == (2, 4)
+    assert score_all(runtime, padded(random_rows(5, 3))).logprobs.shape == (2, 4)
     with pytest.raises(UsageError, match="it can be scored"):
         runtime.prefill(padded(random_rows(5, 3)))
 

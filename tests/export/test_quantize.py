@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from packed import package, padded, random_rows, runtime
+from packed import package, padded, random_rows, runtime, score_all
 
 from lmtasks.export.dynamic import quantize_tensors
 from lmtasks.export.package import load_package
@@ -211,9 +211,9 @@ def test_an_8_bit_answer_does_not_depend_on_its_neighbours(name: str) -> None:
         for number, row in enumerate(texts):
             np.testing.assert_allclose(ours.predict(head, padded([row]))[0], together[number], atol=1e-5)
     if name == "llama":
-        together = ours.score(padded(texts)).logprobs
+        together = score_all(ours, padded(texts)).logprobs
         for number, row in enumerate(texts):
-            np.testing.assert_allclose(ours.score(padded([row])).logprobs[0], together[number], atol=1e-5)
+            np.testing.assert_allclose(score_all(ours, padded([row])).logprobs[0], together[number], atol=1e-5)
 
 
 def test_8_bit_packages_are_smaller_and_close() -> None:
@@ -222,9 +222,8 @@ def test_8_bit_packages_are_smaller_and_close() -> None:
     assert small.files["weights.bin"].size_bytes < 0.8 * exact.files["weights.bin"].size_bytes
     assert small.model == exact.model
     batch = padded(random_rows(9, 2, 17))
-    difference = np.abs(
-        runtime("onnx", "llama").score(batch).logprobs - runtime("onnx", "llama", "int8").score(batch).logprobs
-    )
+    exact, rounded = (score_all(runtime("onnx", "llama", precision), batch) for precision in ("fp32", "int8"))
+    difference = np.abs(exact.logprobs - rounded.logprobs)
     assert 1e-4 < difference.mean() < 0.3
 
 

@@ -1,7 +1,10 @@
 """Outcomes that several tests score: random but seeded, and small."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from lmtasks.metric import Metric, value_of
 from lmtasks.records import Choice, Likelihood, Outcome, OutcomeKind, Text
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "running", "dogs", "barked", ".", "loudly", "in", "1999", ",")
@@ -18,6 +21,7 @@ def choices(n: int, *, classes: int = 2, seed: int = 0) -> list[Outcome]:
             chars=tuple(row.tolist()),
             bytes=tuple((2 * row + 1).tolist()),
             greedy=tuple((draw.random(classes) < 0.4).tolist()),
+            unconditional=tuple(draw.normal(-5, 2, size=classes).tolist()),
         )
         for row in lengths
     ]
@@ -48,6 +52,11 @@ def likelihoods(n: int, *, seed: int = 0) -> list[Outcome]:
             Likelihood(logprob=logprob, tokens=tokens, words=tokens, bytes=5 * tokens, greedy=bool(draw.random() < 0.3))
         )
     return found
+
+
+def value(metric: Metric, outcomes: Sequence[Outcome]) -> float:
+    """The metric over the outcomes."""
+    return value_of(metric, metric.statistics(outcomes))
 
 
 def of_kind(kind: OutcomeKind, n: int, *, seed: int = 0) -> list[Outcome]:

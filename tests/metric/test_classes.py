@@ -5,10 +5,11 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from lmtasks.errors import UsageError
-from lmtasks.metric import make_metric
+from lmtasks.metric import concatenate, make_metric, value_of
+from lmtasks.metric.base import resampled
 from lmtasks.records import Choice, Outcome
 
-from .examples import choices
+from .examples import choices, value
 
 
 def labels_of(outcomes: list[Outcome]) -> tuple[list[int], list[int]]:
@@ -17,11 +18,16 @@ def labels_of(outcomes: list[Outcome]) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("name", "classes"), [("f1", 2), ("macro_f1", 2), ("macro_f1", 7), ("mcc", 2), ("mcc", 7)])
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("f1", 2), ("macro_f1", 2), ("macro_f1", 7), ("micro_f1", 7), ("weighted_f1", 7), ("mcc", 2), ("mcc", 7)],
+)
 def test_equals_scikit_learn(name: str, classes: int, seed: int) -> None:
     theirs = {
         "f1": lambda true, answered: f1_score(true, answered),
         "macro_f1": lambda true, answered: f1_score(true, answered, average="macro", zero_division=0),
+        "micro_f1": lambda true, answered: f1_score(true, answered, average="micro"),
+        "weighted_f1": lambda true, answered: f1_score(true, answered, average="weighted", zero_division=0),
         "mcc": lambda true, answered: matthews_corrcoef(true, answered),
     }[name]
     outcomes = choices(40, classes=classes, seed=seed)
@@ -29,7 +35,9 @@ def test_equals_scikit_learn(name: str, classes: int, seed: int) -> None:
     rows = metric.statistics(outcomes)
     # A resample of eight of seven classes leaves some unseen.
     drawn = [np.arange(40), *np.random.default_rng(seed).integers(40, size=(5, 8))]
-    ours = metric.aggregate(np.stack([rows[places].sum(axis=0) for places in drawn]))
+    ours = [value_of(metric, rows[places]) for places in drawn]
+    counts = np.stack([np.bincount(places, minlength=40) for places in drawn]).astype(float)
+    assert resampled(metric, rows, counts).tolist() == pytest.approx(ours, abs=1e-12)
     for found, places in zip(ours, drawn, strict=True):
         true, answered = labels_of([outcomes[place] for place in places])
         assert found == pytest.approx(theirs(true, answered), abs=1e-12)
@@ -45,7 +53,7 @@ def test_one_class_alone_is_defined(name: str, gold: int, answer: int) -> None:
         "macro_f1": float(gold == answer),
         "mcc": 0.0,
     }[name]
-    assert float(metric.aggregate(metric.statistics([outcome] * 3).sum(axis=0))) == expected
+    assert value(metric, [outcome] * 3) == expected
 
 
 def test_a_gold_outside_the_choices_is_a_class_that_nobody_answers() -> None:
@@ -54,15 +62,22 @@ def test_a_gold_outside_the_choices_is_a_class_that_nobody_answers() -> None:
         Choice(gold=(gold,), scores=(-1.0, -2.0), chars=(1, 1), bytes=(1, 1)) for gold in (0, -100)
     ]
     metric = make_metric("macro_f1")
-    found = float(metric.aggregate(metric.statistics(outcomes).sum(axis=0)))
+    found = value(metric, outcomes)
     assert found == pytest.approx(f1_score([0, -100], [0, 0], average="macro", zero_division=0))
     assert found == pytest.approx(1 / 3)
 
 
-def test_labels_fix_the_columns() -> None:
-    few, many = choices(4, classes=2), choices(4, classes=3)
+def test_examples_may_have_different_numbers_of_choices() -> None:
+    """As scikit-learn has it, over chunks of two classes and of five."""
+    outcomes = [*choices(20, classes=2), *choices(20, classes=5, seed=1)]
+    metric = make_metric("macro_f1")
+    rows = concatenate(metric, [metric.statistics(outcomes[:20]), metric.statistics(outcomes[20:])])
+    theirs = f1_score(*labels_of(outcomes), average="macro", zero_division=0)
+    assert value_of(metric, rows) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_more_choices_than_labels_are_refused() -> None:
     metric = make_metric("macro_f1", labels=("bad", "fair", "good"))
-    assert metric.statistics(few).shape == metric.statistics(many).shape
     with pytest.raises(UsageError, match="5 choices, but the task has 3 labels"):
         metric.statistics(choices(1, classes=5))
 

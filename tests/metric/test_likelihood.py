@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmtasks.errors import WorkError
-from lmtasks.metric import compare, estimate, make_metric
+from lmtasks.metric import compare, estimate, make_metric, value_of
 from lmtasks.records import Likelihood, OutcomeKind
 
 # Together: log-probability -30 over 10 tokens, 6 words, 40 bytes, 2 documents.
@@ -18,7 +18,7 @@ TEXTS = [
 
 def value(name: str, outcomes: list[Likelihood], takes: OutcomeKind = "likelihood") -> float:
     metric = make_metric(name, takes=takes)
-    return float(metric.aggregate(metric.statistics(outcomes).sum(axis=0)))
+    return value_of(metric, metric.statistics(outcomes))
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,81 @@ def test_corpus_scores_and_class_scores_have_paired_tests() -> None:
         assert result == compare(metric, a, b, resamples=200)
 
 
+def test_effect_sizes() -> None:
+    """Cohen 1988: h of 0.75 against 0.5 is 0.5236; d_z of differences 1, 2, 3 is 2."""
+    shares = compare(make_metric("acc"), rows_of([1, 1, 0, 0]), rows_of([1, 1, 1, 0]))
+    assert (shares.effect_name, shares.effect) == ("h", pytest.approx(np.pi / 6))
+    means = compare(make_metric("brier_score"), rows_of([0.0, 0.0, 0.0]), rows_of([0.1, 0.2, 0.3]))
+    assert (means.effect_name, means.effect) == ("d_z", pytest.approx(2.0))
+    same = compare(make_metric("brier_score"), rows_of([0.5, 0.2]), rows_of([0.7, 0.4]))
+    assert same.effect is None  # every example differs by the same: no deviation to measure by
+    bleu = make_metric("bleu")
+    corpus = compare(bleu, bleu.statistics(texts(5)), bleu.statistics(texts(5, seed=1)), resamples=20)
+    assert (corpus.effect_name, corpus.effect) == ("", None)
+
+
+def test_without_discordant_examples_nothing_is_shown() -> None:
+    result = compare(make_metric("acc"), rows_of([1, 1, 0, 0] * 5), rows_of([1, 1, 0, 0] * 5))
+    assert (result.p_value, result.test, result.wins + result.losses) == (1.0, MCNEMAR, 0)
+    assert result.effect == 0.0
+    assert result.detectable == pytest.approx(100 * 6 / 20)  # six discordant examples of 20
+    assert compare(make_metric("acc"), rows_of([1, 0]), rows_of([1, 0])).detectable is None
+
+
+def test_the_detectable_difference_is_found_four_times_in_five() -> None:
+    """Simulated: b gains as much as one pair of samples says could be shown."""
+    draw = np.random.default_rng(2)
+    metric = make_metric("squad_f1")
+
+    def pair(gain: float) -> tuple[Floats, Floats]:
+        a = draw.uniform(0.2, 0.5, size=120)
+        return rows_of(a.tolist()), rows_of((a + gain + draw.normal(0, 0.1, size=120)).tolist())
+
+    said = compare(metric, *pair(0.0), resamples=2000).detectable
+    assert said is not None
+    assert said == pytest.approx(100 * 2.8 * 0.1 / np.sqrt(120), rel=0.2)
+    exact = 2.8016 * 0.1 / np.sqrt(120)
+    found = sum(compare(metric, *pair(exact), resamples=199).p_value <= 0.05 for _ in range(200))
+    assert 140 <= found <= 180
+
+
+def test_clusters_are_swapped_and_drawn_together() -> None:
+    """Every example three times over, each with its copies as a cluster: as sure as the examples alone, no surer."""
+    metric = make_metric("brier_score")
+    draw = np.random.default_rng(4)
+    a = draw.random(30)
+    b = np.clip(a + draw.normal(0.04, 0.15, size=30), 0, 2)
+    once = compare(metric, rows_of(a.tolist()), rows_of(b.tolist()), resamples=4000)
+    thrice = [rows_of(np.repeat(values, 3).tolist()) for values in (a, b)]
+    clustered = compare(metric, *thrice, resamples=4000, clusters=np.repeat(np.arange(30), 3).tolist())
+    naive = compare(metric, *thrice, resamples=4000)
+    assert clustered.p_value == pytest.approx(once.p_value, abs=0.04)
+    assert naive.p_value < once.p_value / 2
+    assert once.detectable is not None
+    assert clustered.detectable == pytest.approx(once.detectable, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["acc", "macro_f1", "ece"])
+def test_with_clusters_mcnemar_is_not_used(name: str) -> None:
+    metric = make_metric(name)
+    a, b = metric.statistics(choices(40, classes=3, seed=1)), metric.statistics(choices(40, classes=3, seed=2))
+    result = compare(metric, a, b, clusters=[number // 4 for number in range(40)], resamples=300)
+    assert result.test == RANDOMIZATION
+    assert 0 < result.p_value <= 1
+    assert result.n == 40
+
+
+def test_rows_and_sums_agree_on_the_same_metric() -> None:
+    """micro F1 counts classes, accuracy averages: on single answers they are one number, and one test."""
+    outcomes = choices(60, classes=3, seed=1), choices(60, classes=3, seed=2)
+    f1, acc = make_metric("micro_f1"), make_metric("acc")
+    by_rows = compare(f1, *map(f1.statistics, outcomes), resamples=4000)
+    by_sums = compare(acc, *map(acc.statistics, outcomes), resamples=4000)
+    assert by_rows.difference == pytest.approx(by_sums.difference)
+    assert by_rows.p_value == pytest.approx(by_sums.p_value, abs=0.05)
+    assert by_rows.ci95 == pytest.approx(by_sums.ci95, abs=3)
+
+
 def test_different_examples_cannot_be_paired() -> None:
     with pytest.raises(WorkError, match=r"same examples on both sides.*\(2, 2\) and \(1, 2\)"):
         compare(make_metric("acc"), rows_of([1, 0]), rows_of([1]))

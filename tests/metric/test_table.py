@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.metric import METRICS, Metric, compare, estimate, make_metric
+from lmtasks.metric import METRICS, Metric, compare, concatenate, estimate, make_metric, value_of
+from lmtasks.metric.base import resampled
 from lmtasks.metric.interval import RANGES
 from lmtasks.records import Choice, Outcome, OutcomeKind, Text
 
-from .examples import likelihoods, of_kind, texts
+from .examples import likelihoods, of_kind, texts, value
 
 LINES: list[tuple[str, OutcomeKind]] = [(name, kind) for name, spec in METRICS.items() for kind in spec.takes]
 
@@ -25,20 +26,27 @@ def metric(request: pytest.FixtureRequest) -> Metric:
     return make_metric(name, takes=kind)
 
 
-def value(metric: Metric, outcomes: list[Outcome]) -> float:
-    return float(metric.aggregate(metric.statistics(outcomes).sum(axis=0)))
-
-
-def test_the_sum_of_the_statistics_is_enough(metric: Metric) -> None:
+def test_statistics_do_not_depend_on_the_chunk(metric: Metric) -> None:
     outcomes = of_kind(metric.takes, 12)
     rows = metric.statistics(outcomes)
     assert rows.shape[0] == 12
     assert rows.dtype == np.float64
-    one_by_one = np.concatenate([metric.statistics([outcome]) for outcome in outcomes])
-    assert np.array_equal(rows, one_by_one)
-    blocks = np.stack([rows.sum(axis=0), rows[:6].sum(axis=0)])
-    assert metric.aggregate(blocks).tolist() == [value(metric, outcomes), value(metric, outcomes[:6])]
-    assert estimate(metric, rows).value == value(metric, outcomes)
+    for size in (1, 5):
+        parts = [metric.statistics(outcomes[start : start + size]) for start in range(0, 12, size)]
+        assert np.array_equal(rows, concatenate(metric, parts))
+    assert estimate(metric, rows).value == value(metric, outcomes) == value_of(metric, rows)
+
+
+def test_weights_are_repeated_examples(metric: Metric) -> None:
+    """A row that counts twice is an example that stands there twice: what every resample rests on."""
+    outcomes = of_kind(metric.takes, 12)
+    rows = metric.statistics(outcomes)
+    counts = np.random.default_rng(0).integers(4, size=(5, 12))
+    expected = [value_of(metric, np.repeat(rows, times, axis=0)) for times in counts]
+    found = resampled(metric, rows, counts.astype(float)).tolist()
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    if metric.kind != "rows":
+        assert metric.aggregate(counts @ rows).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_order_does_not_matter(metric: Metric) -> None:
@@ -53,7 +61,7 @@ def test_values_are_numbers_in_range(metric: Metric) -> None:
     for found in (*metric.per_example(rows).tolist(), value(metric, outcomes)):
         assert lowest <= found <= highest + 1e-9
     assert metric.per_example(rows).shape == (30,)
-    result = estimate(metric, rows, resamples=100)
+    result = estimate(metric, rows, resamples=200)
     assert result.stderr is not None
     assert result.stderr >= 0
     assert result.ci95 is not None
@@ -112,7 +120,7 @@ def test_odd_predictions_score(name: str, language: str, prediction: str) -> Non
     rows = metric.statistics([Text(references=gold, prediction=prediction) for gold in golds])
     assert np.isfinite(rows).all()
     assert np.isfinite(metric.per_example(rows)).all()
-    assert np.isfinite(metric.aggregate(rows.sum(axis=0)))
+    assert np.isfinite(value_of(metric, rows))
 
 
 @pytest.mark.parametrize("name", [name for name, kind in LINES if kind == "text"])
@@ -120,7 +128,7 @@ def test_perfect_answers_are_best(name: str) -> None:
     metric = make_metric(name)
     rows = metric.statistics([Text(references=("one two three four five",), prediction="one two three four five")] * 3)
     best = {"fraction": 1.0, "points": 100.0}[metric.scale] if metric.higher_is_better else 0.0
-    assert float(metric.aggregate(rows.sum(axis=0))) == pytest.approx(best)
+    assert value_of(metric, rows) == pytest.approx(best)
 
 
 def test_a_name_kind_or_option_that_is_not_there() -> None:
@@ -147,6 +155,7 @@ def test_the_names_that_task_files_use() -> None:
         "acc",
         "acc_norm",
         "acc_bytes",
+        "acc_mutual_info",
         "f1",
         "mcc",
         "brier_score",
@@ -157,7 +166,19 @@ def test_the_names_that_task_files_use() -> None:
         "ter",
     }
     theirs |= {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
-    ours = {"macro_f1", "squad_em", "squad_f1", "bleu_zh", "rouge1", "rouge2", "rougeL", "rougeLsum"}
+    ours = {
+        "macro_f1",
+        "micro_f1",
+        "weighted_f1",
+        "ece",
+        "squad_em",
+        "squad_f1",
+        "bleu_zh",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "rougeLsum",
+    }
     ours |= {"distinct_1", "distinct_2", "repetition", "token_perplexity"}
     assert set(METRICS) == theirs | ours
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from lmtasks.metric import estimate, make_metric
+from lmtasks.metric import estimate, make_metric, value_of
 from lmtasks.records import Outcome, Text
 
 from .examples import texts
@@ -22,7 +22,7 @@ THEIRS = {
 
 def value(name: str, outcomes: list[Outcome]) -> float:
     metric = make_metric(name)
-    return float(metric.aggregate(metric.statistics(outcomes).sum(axis=0)))
+    return value_of(metric, metric.statistics(outcomes))
 
 
 def split(outcomes: list[Outcome]) -> tuple[list[str], list[list[str | None]]]:

@@ -19,9 +19,8 @@ def answers(found: Floats32, case: str = "case") -> Logits:
 def scores(wanted: list[float], found: list[float]) -> Scores:
     return Scores(
         case="case",
-        wanted=TokenScores(logprobs=np.array([wanted], np.float32), greedy=np.ones((1, len(wanted)), np.bool_)),
-        found=TokenScores(logprobs=np.array([found], np.float32), greedy=np.ones((1, len(wanted)), np.bool_)),
-        scored=np.ones((1, len(wanted)), np.bool_),
+        wanted=TokenScores(logprobs=np.array(wanted, np.float32), greedy=np.ones(len(wanted), np.bool_)),
+        found=TokenScores(logprobs=np.array(found, np.float32), greedy=np.ones(len(wanted), np.bool_)),
     )
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lmtasks.records import TokenBatch, TokenScores
-from lmtasks.runtime.align import Aligned, align
+from lmtasks.records import TokenBatch, Wanted
+from lmtasks.runtime.align import Aligned, align, every_next
 
 HOLES = TokenBatch(
     ids=np.array([[0, 5, 0, 6, 7, 0], [0, 0, 0, 8, 0, 0]]),
@@ -29,14 +29,16 @@ def test_values_return_to_their_places(side: str) -> None:
     assert restored.tolist() == [[-1, 5, -1, 6, 7, -1], [-1, -1, -1, 8, -1, -1]]
 
 
-def test_scores_stand_before_the_token_that_they_score() -> None:
+def test_wanted_columns_are_found_again() -> None:
     aligned = align(HOLES, side="right")
-    scores = TokenScores(
-        logprobs=np.array([[-6, -7], [-9, -9]], dtype=np.float32), greedy=np.ones((2, 2), dtype=np.bool_)
-    )
-    restored = aligned.restore_scores(scores)
-    assert restored.logprobs.tolist() == [[0, 0, -6, -7, 0], [0, 0, 0, 0, 0]]
-    assert restored.greedy.tolist() == [[False, False, True, True, False], [False] * 5]
+    wanted = Wanted(rows=np.array([0, 0, 1]), columns=np.array([4, 1, 3]), tokens=np.array([0, 0, 0]))
+    assert aligned.columns_of(wanted).tolist() == [2, 0, 0]
+
+
+def test_every_next_token_is_wanted_behind_the_one_before_it() -> None:
+    read, wanted = every_next(HOLES)
+    assert read.ids[read.mask].tolist() == [5, 6]  # the last token of a row is not read
+    assert (wanted.rows.tolist(), wanted.columns.tolist(), wanted.tokens.tolist()) == ([0, 0], [1, 3], [6, 7])
 
 
 def test_a_row_without_tokens_stays_a_row() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from packed import LANGUAGE_MODELS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime
+from packed import LANGUAGE_MODELS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime, score_all
 
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
@@ -54,7 +54,7 @@ def own_logprobs(name: str, row: list[int], source: list[int]) -> tuple[Floats32
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_scores_are_those_of_transformers_row_by_row(kind: str, name: str, side: str) -> None:
     batch = padded(ROWS, side)
-    scores = runtime(kind, name).score(batch, source_of(name, side))
+    scores = score_all(runtime(kind, name), batch, source_of(name, side))
     assert scores.logprobs.shape == scores.greedy.shape == (4, 16)
     for number, row in enumerate(ROWS):
         wanted, greedy = own_logprobs(name, row, SOURCES[number])
@@ -68,8 +68,8 @@ def test_scores_are_those_of_transformers_row_by_row(kind: str, name: str, side:
 @over_runtimes
 def test_a_causal_row_may_be_one_token_longer_than_the_model_takes(kind: str) -> None:
     (row,) = random_rows(65)
-    scores = runtime(kind, "gpt2").score(padded([row]))
-    head = runtime(kind, "gpt2").score(padded([row[:64]]))
+    scores = score_all(runtime(kind, "gpt2"), padded([row]))
+    head = score_all(runtime(kind, "gpt2"), padded([row[:64]]))
     assert scores.logprobs.shape == (1, 64)
     np.testing.assert_allclose(scores.logprobs[:, :63], head.logprobs, atol=CLOSE)
 
@@ -77,7 +77,7 @@ def test_a_causal_row_may_be_one_token_longer_than_the_model_takes(kind: str) ->
 @over_runtimes
 @over_language_models
 def test_rows_of_one_token_have_nothing_to_score(kind: str, name: str) -> None:
-    scores = runtime(kind, name).score(padded(random_rows(1, 1)), source_of(name) and padded(SOURCES[:2]))
+    scores = score_all(runtime(kind, name), padded(random_rows(1, 1)), source_of(name) and padded(SOURCES[:2]))
     assert scores.logprobs.shape == (2, 0)
 
 
@@ -97,7 +97,7 @@ def test_a_prefill_and_its_steps_say_what_the_score_says(kind: str, name: str, s
     written = np.stack(tokens, axis=1)
     starts = [[START]] * 4 if name == "marian" else prompts
     rows = [start + new.tolist() for start, new in zip(starts, written, strict=True)]
-    scores = ours.score(padded(rows), padded(prompts) if name == "marian" else None)
+    scores = score_all(ours, padded(rows), padded(prompts) if name == "marian" else None)
     for number, start in enumerate(starts):
         place = slice(len(start) - 1, len(start) + 4)
         stepped = [-np.log(np.exp(one[number].astype(np.float64)).sum()) for one in seen]
@@ -196,16 +196,16 @@ def test_the_card_says_what_computed() -> None:
 
 def test_scoring_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import lmtasks.runtime.onnx_runtime
-    import lmtasks.runtime.torch_runtime
+    import lmtasks.runtime.torch_body
 
     opened: list[tuple[Runtime[object], str]] = [
         (runtime(kind, name), name) for kind in KINDS for name in LANGUAGE_MODELS
     ]
-    whole = [ours.score(padded(ROWS), source_of(name)) for ours, name in opened]
+    whole = [score_all(ours, padded(ROWS), source_of(name)) for ours, name in opened]
     monkeypatch.setattr(lmtasks.runtime.onnx_runtime, "LOGITS_BYTES", 1)
-    monkeypatch.setattr(lmtasks.runtime.torch_runtime, "LOGITS_BYTES", 1)
+    monkeypatch.setattr(lmtasks.runtime.torch_body, "LOGITS_BYTES", 1)
     for (ours, name), wanted in zip(opened, whole, strict=True):
-        found = ours.score(padded(ROWS), source_of(name))
+        found = score_all(ours, padded(ROWS), source_of(name))
         np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)
         np.testing.assert_array_equal(found.greedy, wanted.greedy)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from packed import model_folder, padded, random_rows, runtime
+from packed import model_folder, padded, random_rows, runtime, score_all
 from tiny import tiny_tokenizer
 
 from lmtasks.errors import UsageError
@@ -21,7 +21,8 @@ def test_bf16_answers_almost_as_fp32() -> None:
     half = TorchRuntime(load_model(model_folder("llama")), precision="bf16", threads=1)
     exact = runtime("torch", "llama")
     assert half.card.precision == "bf16"
-    np.testing.assert_allclose(half.score(padded(ROWS)).logprobs, exact.score(padded(ROWS)).logprobs, atol=0.3)
+    halved, wanted = score_all(half, padded(ROWS)), score_all(exact, padded(ROWS))
+    np.testing.assert_allclose(halved.logprobs, wanted.logprobs, atol=0.3)
     np.testing.assert_allclose(half.predict("mood", padded(ROWS)), exact.predict("mood", padded(ROWS)), atol=0.3)
     _, logits = half.prefill(padded(ROWS))
     assert logits.dtype == np.float32
@@ -36,7 +37,7 @@ def test_compiled_answers_are_those_of_plain_torch(monkeypatch: pytest.MonkeyPat
     assert compiled.card.runtime == "torch-compile"
     batch = padded(ROWS)
     np.testing.assert_allclose(compiled.predict("find", batch), plain.predict("find", batch), atol=1e-5)
-    np.testing.assert_allclose(compiled.score(batch).logprobs, plain.score(batch).logprobs, atol=1e-5)
+    np.testing.assert_allclose(score_all(compiled, batch).logprobs, score_all(plain, batch).logprobs, atol=1e-5)
     (one, first), (two, second) = compiled.prefill(batch), plain.prefill(batch)
     for _ in range(3):
         np.testing.assert_allclose(first, second, atol=1e-5)
@@ -69,7 +70,7 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own_logits(tmp_path: Path
     model.save_pretrained(tmp_path)
     tiny_tokenizer().save(tmp_path)
     ours = open_runtime(tmp_path, runtime="torch", threads=1)
-    scores = ours.score(padded(ROWS, "left"))
+    scores = score_all(ours, padded(ROWS, "left"))
     state, logits = ours.prefill(padded(ROWS, "left"))
     for number, row in enumerate(ROWS):
         with torch.inference_mode():

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from packed import package, padded, random_rows, runtime
 
+from lmtasks.runtime.align import every_next
+
 ROWS = random_rows(6, 3)
 SCRIPT = """
 import json, sys
@@ -17,6 +19,7 @@ import numpy as np
 from pathlib import Path
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.records import TokenBatch
+from lmtasks.runtime.align import every_next
 from lmtasks.runtime.open import open_runtime
 
 asked = json.loads(sys.argv[1])
@@ -29,7 +32,7 @@ for head in runtime.model.heads:
         answer[head.name] = runtime.predict(head.name, batch).tolist()
 if runtime.model.kind != "encoder":
     source = batch if runtime.model.kind == "encoder-decoder" else None
-    answer["score"] = runtime.score(batch, source).logprobs.tolist()
+    answer["score"] = runtime.score(*every_next(batch), source=source).logprobs.tolist()
     state, logits = runtime.prefill(batch)
     answer["step"] = runtime.step(runtime.reorder(state, np.array([1])), np.array([5]))[1].tolist()
 loaded = sorted(name for name in sys.modules if name.split(".")[0] in {"torch", "transformers"} and sys.modules[name])
@@ -53,5 +56,5 @@ def test_a_package_answers_where_torch_and_transformers_cannot_be_imported(name:
         if head.kind != "generation":
             np.testing.assert_allclose(answer[head.name], ours.predict(head.name, batch), atol=1e-6)
     if name != "bert":
-        scores = ours.score(batch, batch if name == "marian" else None)
+        scores = ours.score(*every_next(batch), source=batch if name == "marian" else None)
         np.testing.assert_allclose(answer["score"], scores.logprobs, atol=1e-6)

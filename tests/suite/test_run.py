@@ -94,6 +94,21 @@ def test_torch_and_onnx_give_the_same_scores(folder: Path) -> None:
             assert onnx["result"]["metrics"][name]["value"] == pytest.approx(estimate["value"], rel=1e-3), name
 
 
+def test_variants_are_paired_with_the_first(folder: Path) -> None:
+    record = json.loads((folder / "run" / "paired.json").read_text())
+    assert record["base"] == "torch"
+    assert [(each["variant"], each["task"], each["metric"]) for each in record["comparisons"]] == [
+        ("onnx", "starter_sentiment_en", "acc"),
+        ("onnx", "starter_translation_en_zh", "bleu_zh"),
+        ("onnx", "starter_paragraphs_en", "token_perplexity"),
+    ]
+    for each in record["comparisons"]:
+        assert each["verdict"] == "open"
+        assert each["p_holm"] >= each["p_value"] > 0.05
+    write_report(folder / "run")
+    assert "Paired by example" in (folder / "run" / "report.md").read_text()
+
+
 def test_every_variant_is_timed(folder: Path) -> None:
     for variant in ("torch", "onnx"):
         record = json.loads((folder / "run" / "speed" / f"{variant}.json").read_text())

@@ -23,7 +23,6 @@ dataset_kwargs: {trust_remote_code: true, revision: abc, data_files: {dev: dev.j
 training_split: train
 validation_split: dev
 test_split: null
-fewshot_split: train
 doc_to_text: "{{question}}"
 doc_to_target: "{{answers}}"
 doc_to_decontamination_query: "{{question}}"
@@ -93,7 +92,6 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     task = _task(tmp_path, EVERY_FIELD)
     assert task.alias == "Everything"
     assert task.tags == ("one", "two")
-    assert task.not_yet == ()
     assert task.version == "2.0"
     assert (task.num_fewshot, task.zero_shot_only, task.shot_order) == (3, False, "first")
     assert task.shot_rows == ({"question": "2+2?", "answers": ["4"]},)
@@ -160,23 +158,6 @@ def test_include_merges_and_the_file_wins(tmp_path: Path) -> None:
     assert task.templates.asked.question == "question"
     assert task.templates.asked.target == "a"
     assert task.zero_shot_only
-
-
-def test_what_is_not_carried_out_is_refused_when_used(tmp_path: Path) -> None:
-    task = _task(
-        tmp_path,
-        "task: t\ndataset_path: a/b\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\nrepeats: 3\n"
-        "filter_list: [{name: get, filter: [{function: regex, regex_pattern: x}]}]\n"
-        "metric_list: [{metric: f1, aggregation: median}]\ngeneration_kwargs: {min_p: 0.1}\n",
-    )
-    assert task.not_yet == (
-        "repeats",
-        "filter_list",
-        "metric_list (f1 aggregated by median)",
-        "generation_kwargs.min_p",
-    )
-    with pytest.raises(UsageError, match="task t uses repeats, filter_list"):
-        build_prompt(task, {"q": "?", "a": "!"})
 
 
 CODE = "task: t\ndataset_path: a/b\ntest_split: test\ndoc_to_text: !function utils.ask\ndoc_to_target: a\n"

@@ -73,7 +73,7 @@ FILES = {
     "code": (HEAD + "process_docs: !function utils.f\n", r"task\.yaml:4: process_docs is Python code .*--trust-code"),
     "code within": (
         PROMPT + "metric_list: [{metric: !function m.f}]\n",
-        r"metric_list is Python code \(!function m\.f\)",
+        r"metric_list\.metric is Python code \(!function m\.f\)",
     ),
     "no metrics": (PROMPT + "metrics: []\n", r"task t has no metrics; name at least one"),
     "metric twice": (PROMPT + "metrics: [bleu, bleu]\n", r"names the metric bleu twice"),

@@ -85,7 +85,6 @@ def test_file_loads_and_says_what_it_is(name: str) -> None:
     task = load_task(FILES[name])
     assert task.name == name
     assert task.about, "a line for `lmtasks list tasks`"
-    assert task.not_yet == ()
     assert set(task.language) <= set("abcdefghijklmnopqrstuvwxyz")
     assert json.loads(json.dumps(task.fields)) == task.fields
     assert len(task.hash) == 16

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import lmtasks.task.expand
+import lmtasks.task.index
+import lmtasks.task.scan
+import lmtasks.task.yaml_file
 from lmtasks.errors import UsageError
 from lmtasks.task import (
     TaskIndex,
@@ -64,13 +68,6 @@ def test_one_name_in_two_files(tmp_path: Path) -> None:
     (folder / "c.yaml").write_text("task: mine_a\n" + SMALL)
     with pytest.raises(UsageError, match=r"several files define the task mine_a: .*a\.yaml, .*c\.yaml"):
         TaskIndex([folder]).find("mine_a")
-
-
-def test_a_group_that_changes_its_tasks_is_refused(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    (folder / "group2.yaml").write_text("group: shots\ntask: [{task: mine_a, num_fewshot: 5}]\n")
-    with pytest.raises(UsageError, match=r"group shots .*changes settings of its tasks \(num_fewshot\)"):
-        TaskIndex([folder]).find("shots")
 
 
 def test_names_are_found_without_heavy_imports() -> None:
@@ -180,3 +177,49 @@ def test_first_n_and_rows_of_the_file(tmp_path: Path) -> None:
     assert pick_shots(load_task(file), pool=POOL, row=POOL[1], row_number=1, count=1, seed=1) == (
         {"q": "one", "a": "two"},
     )
+
+
+def _tree(tmp_path: Path) -> Path:
+    folder = _folder(tmp_path)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "_shared").write_text("tag:\n  - shared\n  - other\n" + SMALL)
+    (folder / "deep" / "er" / "c.yaml").write_text('include: ../_shared\n"task": "mine_c" # its name\n')
+    (folder / "deep" / "er" / "d.yaml").write_text(
+        "include: ../_shared\ntag: own\ngroup: old_tag\ntask: starter_topic_en\n"
+    )
+    (folder / "deep" / "all.yaml").write_text(
+        "group: deep_ones\ntask:\n  - mine_c\n  - group: inner\n    task: [mine_a]\n"
+    )
+    return folder
+
+
+def test_a_folder_that_is_included_means_what_a_folder_that_is_read_means(tmp_path: Path) -> None:
+    folder = _tree(tmp_path)
+    read, peeked = TaskIndex([folder]), TaskIndex([], include=[folder])
+    assert peeked.names() == read.names() == ("mine_a", "mine_b", "mine_c", "starter_topic_en")
+    assert peeked.groups() == read.groups() == ("all_mine", "deep_ones")
+    assert peeked.entries() == read.entries()
+    for pattern in ("mine_c", "mine*", "both", "other", "shared", "own", "old_tag", "all_mine", "deep_ones"):
+        assert [task.hash for task in peeked.find(pattern)] == [task.hash for task in read.find(pattern)], pattern
+        assert peeked.find_groups(pattern) == read.find_groups(pattern)
+
+
+def test_an_included_folder_comes_before_what_is_shipped(tmp_path: Path) -> None:
+    index = default_index(include=[_tree(tmp_path)])
+    (task,) = index.find("starter_topic_en")
+    assert task.file == tmp_path / "deep" / "er" / "d.yaml"
+    assert index.find("starter_topic_zh") == default_index().find("starter_topic_zh")
+    with pytest.raises(UsageError, match=r"unknown task 'mine_d'; did you mean 'mine_[abc]'"):
+        index.find("mine_d")
+    with pytest.raises(UsageError, match=r"--include-path .*nothing is no folder"):
+        default_index(include=[tmp_path / "nothing"])
+
+
+def test_files_that_nobody_asks_for_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _tree(tmp_path)
+    read: list[str] = []
+    real = lmtasks.task.yaml_file.read_task_yaml
+    for module in (lmtasks.task.scan, lmtasks.task.expand, lmtasks.task.index):
+        monkeypatch.setattr(module, "read_task_yaml", lambda file: (read.append(file.name), real(file))[1])
+    assert TaskIndex([], include=[folder]).find("mine_c")[0].name == "mine_c"
+    assert read == ["c.yaml"]

@@ -1,0 +1,101 @@
+"""The table of `lmtasks eval`, and what is to be said under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lmtasks.cli.table import print_table
+
+if TYPE_CHECKING:
+    from lmtasks.evaluation.evaluate import TaskResult
+    from lmtasks.records import Json
+
+MISSING = "–"
+
+
+def print_scores(
+    scores: Mapping[str, Sequence[TaskResult]],
+    *,
+    tasks: Sequence[str],
+    groups: Mapping[str, Mapping[str, Json]],
+    reasons: Mapping[tuple[str, str], str],
+) -> None:
+    """One line for each metric of each task, then of each group; one column for each model.
+
+    Args:
+        scores: model to its results.
+        tasks: in the order of the table.
+        groups: model to group to its record, as `evaluation/groups.py` makes it.
+        reasons: (model, task) to why it has no scores.
+    """
+    found = {(model, result.task): result for model, results in scores.items() for result in results}
+    rows: list[list[str]] = []
+    for task in tasks:
+        if all((model, task) in reasons for model in scores):
+            continue  # the notes say why
+        having = [found[model, task] for model in scores if (model, task) in found]
+        sizes = {str(result.n) for result in having}
+        names = dict.fromkeys(name for result in having for name in result.metrics)
+        for number, name in enumerate(names or [MISSING]):
+            head = (task, "/".join(sorted(sizes))) if number == 0 else ("", "")
+            rows.append([*head, name, *(_value(found.get((model, task)), name) for model in scores)])
+    rows += _group_rows(groups, models=tuple(scores))
+    print_table(("task", "n", "metric", *scores), rows, right=(1, *range(3, 3 + len(scores))))
+    notes = [
+        reason if reason.startswith(f"{model} ") else f"{model}: {reason}" for (model, _), reason in reasons.items()
+    ]
+    notes += [
+        f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
+        for (model, task), result in found.items()
+        if result.truncated
+    ]
+    notes += [
+        f"{model}, {task}: {result.cached} answers were known from before (--cache off asks anew), so its seconds say "
+        "nothing about speed."
+        for (model, task), result in found.items()
+        if result.cached
+    ]
+    if notes:
+        print("\n" + "\n".join(dict.fromkeys(notes)))
+
+
+def _group_rows(groups: Mapping[str, Mapping[str, Json]], *, models: Sequence[str]) -> list[list[str]]:
+    from lmtasks.report import format as form
+
+    rows: list[list[str]] = []
+    for group in dict.fromkeys(name for records in groups.values() for name in records):
+        records = [groups.get(model, {}).get(group, {}) for model in models]
+        metrics = [_mapping(record.get("metrics")) for record in records]
+        sizes = {str(record["n"]) for record in records if record}
+        for number, name in enumerate(dict.fromkeys(name for each in metrics for name in each)):
+            head = (f"{group} (group)", "/".join(sorted(sizes))) if number == 0 else ("", "")
+            cells = []
+            for each in metrics:
+                value = _mapping(each.get(name))
+                if not value:
+                    cells.append(MISSING)
+                    continue
+                ci95 = value["ci95"]
+                ends = (float(str(ci95[0])), float(str(ci95[1]))) if isinstance(ci95, list) else None
+                centre, scale = float(str(value["value"])), str(value["scale"])
+                shown = form.value(centre, scale)  # type: ignore[arg-type]  # one of the three
+                half = form.uncertainty(centre, ends, scale)  # type: ignore[arg-type]
+                cells.append(f"{shown} {half}".strip())
+            rows.append([*head, name, *cells])
+    return rows
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _value(result: TaskResult | None, metric: str) -> str:
+    from lmtasks.report import format as form
+
+    if result is None or metric not in result.metrics:
+        return MISSING
+    estimate = result.metrics[metric]
+    shown = form.value(estimate.value, estimate.scale)
+    half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
+    return f"{shown} {half}".strip()

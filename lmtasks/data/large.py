@@ -1,0 +1,190 @@
+"""Large JSON Lines, CSV and TSV files stay on the disk: of each row only the place where it begins is kept.
+
+A million short rows as Python dicts take most of a gigabyte; their places take 8 MB. What is read is what `files.py`
+reads of a small file, with the same errors; every row is looked at once when the file is opened.
+"""
+
+import csv
+import logging
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+from lmtasks.data.decoding import Encoding, encoding_of
+from lmtasks.data.delimited import DELIMITERS, Columns, cells_of
+from lmtasks.data.files import SUFFIXES, Format, json_row, read_file
+from lmtasks.data.table import LazyRows, ParquetTable, Table
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.records import Row
+from lmtasks.task.task import Reading
+
+log = logging.getLogger(__name__)
+
+LARGE_BYTES = 8_000_000
+"""From this size on a file's rows stay on the disk: smaller ones are read faster whole."""
+ENDS = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""Lines with their ends, as the csv module wants them."""
+
+
+def open_file(
+    file: Path, *, fallback: Format | None = None, limit: int | None = None, reading: Reading | None = None
+) -> Sequence[Row]:
+    """The rows of one file, as `read_file` has them; those of a large one stay on the disk.
+
+    Raises:
+        UsageError: as `read_file`.
+        WorkError: while its rows are read, the file is changed.
+    """
+    form = SUFFIXES.get(file.suffix.lower(), fallback)
+    table = None if form is None or not file.is_file() else _table(file, form, reading or Reading())
+    if table is None:
+        return read_file(file, fallback=fallback, limit=limit, reading=reading)
+    rows = LazyRows(table)
+    return rows if limit is None else rows[:limit]
+
+
+def _table(file: Path, form: Format, reading: Reading) -> Table | None:
+    if form == "parquet":
+        return ParquetTable([file])
+    if file.stat().st_size < LARGE_BYTES:
+        return None
+    if form == "jsonl":
+        return JsonLinesTable(file)
+    if form == "csv":
+        return CellsTable(file, form=form, reading=reading, quoted=True)
+    if form == "tsv":
+        try:
+            return CellsTable(file, form=form, reading=reading, quoted=True)
+        except UsageError as error:  # as GLUE's, where a quote is a character like any other
+            log.info("read %s with quotes as plain characters: %s", file, error)
+            return CellsTable(file, form=form, reading=reading, quoted=False)
+    return None
+
+
+class _Places:
+    """A file of which some bytes are read again later."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._stamp = self._now()
+        self.encoding: Encoding = encoding_of(file)
+        self.begins = array("Q")
+        """Where each row begins."""
+
+    def opened(self, place: int) -> IO[bytes]:
+        """The file from a row on.
+
+        Raises:
+            WorkError: it was changed since its rows were counted.
+        """
+        if self._now() != self._stamp:
+            raise WorkError(f"{self.file} was changed while it was read; start again when nothing writes to it.")
+        stream = self.file.open("rb")
+        stream.seek(place)
+        return stream
+
+    def _now(self) -> tuple[int, int]:
+        stat = self.file.stat()
+        return stat.st_size, stat.st_mtime_ns
+
+
+class JsonLinesTable:
+    """One object a line."""
+
+    def __init__(self, file: Path) -> None:
+        self._places = _Places(file)
+        self._names: dict[str, None] = {}
+        codec, at = self._places.encoding.codec, self._places.encoding.mark_bytes
+        with self._places.opened(at) as stream:
+            for number, line in enumerate(stream, start=1):
+                row = json_row(line.decode(codec), file=file, number=number)
+                if row is not None:
+                    self._places.begins.append(at)
+                    self._names.update(dict.fromkeys(row))
+                at += len(line)
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._places.begins)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` to before `stop`, each with every column of the file."""
+        left = min(stop, self.count()) - start
+        if left <= 0:
+            return
+        with self._places.opened(self._places.begins[start]) as stream:
+            for number, line in enumerate(stream, start=1):
+                row = json_row(line.decode(self._places.encoding.codec), file=self._places.file, number=number)
+                if row is None:
+                    continue
+                yield row if len(row) == len(self._names) else {name: row.get(name) for name in self._names}
+                left -= 1
+                if not left:
+                    return
+
+
+class CellsTable:
+    """CSV or TSV."""
+
+    def __init__(self, file: Path, *, form: Format, reading: Reading, quoted: bool) -> None:
+        self._places = _Places(file)
+        self._delimiter = reading.delimiter or DELIMITERS[form]
+        self._quoted = quoted
+        with _Lines(self._places, at=self._places.encoding.mark_bytes) as lines:
+            found = cells_of(lines, file=file, delimiter=self._delimiter, quoted=quoted)
+            at, first = lines.at, next(found, None)
+            self._columns = Columns(first or (), file=file, reading=reading if first else Reading())
+            if first is not None and self._columns.first_is_row:
+                self._columns.see(first)
+                self._places.begins.append(at)
+            at = lines.at
+            for cells in found:
+                self._columns.see(cells)
+                self._places.begins.append(at)  # blank lines before a row are passed over again when it is read
+                at = lines.at
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._places.begins)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` to before `stop`."""
+        left = min(stop, self.count()) - start
+        if left <= 0:
+            return
+        with _Lines(self._places, at=self._places.begins[start]) as lines:
+            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
+            for cells in csv.reader(lines, delimiter=self._delimiter, quoting=quoting, strict=self._quoted):
+                if not cells:
+                    continue
+                yield self._columns.row(cells)
+                left -= 1
+                if not left:
+                    return
+
+
+class _Lines(Iterator[str]):
+    """Decoded lines with their ends, and where the next one begins."""
+
+    def __init__(self, places: _Places, *, at: int) -> None:
+        self.at = at
+        self._codec = places.encoding.codec
+        self._stream = places.opened(at)
+        self._parts: Iterator[bytes] = iter(())
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def __next__(self) -> str:
+        part = next(self._parts, None)
+        if part is None:
+            line = next(self._stream)
+            self._parts = iter(ENDS.findall(line))
+            part = next(self._parts)
+        self.at += len(part)
+        return part.decode(self._codec)

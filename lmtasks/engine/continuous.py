@@ -1,0 +1,198 @@
+"""Continuous batching: rows that are finished leave at once, and those that wait take their places.
+
+Axes: B rows that are being written, V vocabulary.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lmtasks.data.batches import pad
+from lmtasks.engine.decode import OnStep, Prompt, Row, next_tokens
+from lmtasks.engine.schedule import Budget, too_long
+from lmtasks.engine.stream import Decode
+from lmtasks.records import Floats32
+from lmtasks.runtime.base import Slots
+from lmtasks.runtime.memory import OutOfMemory
+
+JOIN_SHARE = 4
+"""New rows are read when this part (a quarter) of the places is free: a prompt alone makes poor use of a processor."""
+
+
+def write_queue(
+    make: Callable[[int], Slots],
+    prompts: Sequence[Prompt],
+    *,
+    rows: int,
+    budget: Budget,
+    pad_id: int,
+    decode: Decode,
+    ends: frozenset[int],
+    streaming: bool,
+    on_step: OnStep,
+) -> None:
+    """Write every row to its end. Rows are started in the order given.
+
+    Args:
+        make: slots for so many rows.
+        prompts: what is to be continued; `Step.row` is the place in this list.
+        rows: written at a time, at most.
+        budget: how many prompt tokens are read at once; made smaller where memory runs out.
+        decode: token ids to text.
+        ends: tokens that end a text.
+        streaming: give the text of every step; without it only finished rows are told.
+        on_step: is told of each step.
+
+    Raises:
+        WorkError: a single row does not fit into memory.
+    """
+    writer = _Writer(
+        make,
+        prompts,
+        rows=rows,
+        budget=budget,
+        pad_id=pad_id,
+        decode=decode,
+        ends=ends,
+        streaming=streaming,
+        on_step=on_step,
+    )
+    while writer.waiting or writer.writing:
+        if writer.waiting and writer.may_join():
+            writer.join()
+        if writer.writing:
+            writer.step()
+
+
+class _Writer:
+    def __init__(
+        self,
+        make: Callable[[int], Slots],
+        prompts: Sequence[Prompt],
+        *,
+        rows: int,
+        budget: Budget,
+        pad_id: int,
+        decode: Decode,
+        ends: frozenset[int],
+        streaming: bool,
+        on_step: OnStep,
+    ) -> None:
+        self.waiting = deque(
+            Row(number, prompt, decode=decode, watched=streaming or bool(prompt.settings.stop))
+            for number, prompt in enumerate(prompts)
+        )
+        self.writing: list[Row] = []
+        self._make = make
+        self._rows = min(rows, len(prompts))
+        self._budget = budget
+        self._pad_id = pad_id
+        self._ends = ends
+        self._streaming = streaming
+        self._on_step = on_step
+        self._tokens: list[int] = []
+        """The last token of each row that is being written; the model has not read it yet."""
+        self._slots: Slots | None = None
+
+    def may_join(self) -> bool:
+        """Is there room for rows that wait, and are there enough of them to be worth a call?"""
+        if not self.writing:
+            return True
+        free = self._rows - len(self.writing)
+        enough = min(len(self.waiting), max(1, self._rows // JOIN_SHARE))
+        return free >= enough and self._slots is not None and self._slots.joins
+
+    def join(self) -> None:
+        """Read the prompts of rows that wait, as many as there is room for."""
+        joining = self._next_rows()
+        logits = self._fill(joining)
+        if logits is None:
+            self.waiting.extendleft(reversed(joining))
+            self._shrink(len(joining), longest=max(len(row.prompt.ids) for row in joining))
+            return
+        self.writing += joining
+        self._tokens += [0] * len(joining)
+        self._append(logits, first=len(self.writing) - len(joining))
+
+    def step(self) -> None:
+        """One token further."""
+        assert self._slots is not None
+        logits = self._step(self._slots)
+        if logits is None:
+            self._give_up_half()
+        else:
+            self._append(logits, first=0)
+
+    def _next_rows(self) -> list[Row]:
+        rows = [self.waiting.popleft()]
+        longest = len(rows[0].prompt.ids)
+        while self.waiting and len(self.writing) + len(rows) < self._rows:
+            longest = max(longest, len(self.waiting[0].prompt.ids))
+            if (len(rows) + 1) * longest > self._budget.tokens:
+                break
+            rows.append(self.waiting.popleft())
+        return rows
+
+    def _append(self, logits: Floats32, *, first: int) -> None:
+        """Choose the next token of the rows from place `first` on; who is finished leaves."""
+        rows = self.writing[first:]
+        chosen = next_tokens(logits, rows).tolist()
+        finished: list[int] = []
+        for place, (row, token) in enumerate(zip(rows, chosen, strict=True), start=first):
+            step = len(row.stream.ids)
+            self._tokens[place] = token
+            stopped = row.append(token, ends=self._ends)
+            if stopped is not None:
+                finished.append(place)
+            if step >= row.told and (self._streaming or stopped is not None):
+                self._on_step(row.step(step=step, stopped=stopped))
+            elif self._streaming:
+                row.stream.take()  # was told before the row was begun again
+        for place in reversed(finished):
+            self._leave(place)
+
+    def _leave(self, place: int) -> None:
+        assert self._slots is not None
+        self._slots.leave(place)
+        self.writing[place], self._tokens[place] = self.writing[-1], self._tokens[-1]
+        self.writing.pop()
+        self._tokens.pop()
+
+    def _fill(self, rows: Sequence[Row]) -> Floats32 | None:
+        """None: memory ran out."""
+        try:
+            if self._slots is None:
+                self._slots = self._make(self._rows)
+            return self._slots.fill(pad([row.prompt.ids for row in rows], pad_id=self._pad_id))
+        except OutOfMemory:
+            return None
+
+    def _step(self, slots: Slots) -> Floats32 | None:
+        """None: memory ran out."""
+        try:
+            return slots.step(np.array(self._tokens, dtype=np.int64))
+        except OutOfMemory:
+            return None
+
+    def _shrink(self, rows: int, *, longest: int) -> None:
+        """New rows did not fit: fewer are read at once, and fewer written where nothing else is."""
+        if not self.writing:
+            if rows == 1 and self._rows == 1:
+                raise too_long(longest)
+            self._rows = max(1, min(rows, self._rows) // 2)
+            self._slots = None
+        else:
+            self._rows = len(self.writing)
+        self._budget.halve(rows=rows, longest=longest)
+
+    def _give_up_half(self) -> None:
+        """A step did not fit: half of the rows wait again, and are written anew later. They come out the same."""
+        longest = max(len(row.prompt.ids) + len(row.stream.ids) for row in self.writing)
+        if len(self.writing) == 1:
+            raise too_long(longest)
+        self._budget.halve(rows=len(self.writing), longest=longest)
+        self._rows = len(self.writing) // 2
+        for place in range(len(self.writing) - 1, self._rows - 1, -1):
+            self.waiting.appendleft(self.writing[place].again())
+            self._leave(place)

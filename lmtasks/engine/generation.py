@@ -1,0 +1,164 @@
+"""Which way each text is written: in slots, where rows come and go, batch after batch, or with beams."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lmtasks.engine.beam import beam_rows
+from lmtasks.engine.budget import KEPT_TOKENS
+from lmtasks.engine.continuous import write_queue
+from lmtasks.engine.decode import Answer, OnStep, Prompt, Step, continue_rows
+from lmtasks.engine.requests import Generated, OnToken, TokenEvent
+from lmtasks.engine.schedule import Answers, Budget, Distinct, run_batches
+from lmtasks.engine.stream import Decode
+from lmtasks.runtime.base import Runtime, Slots
+
+State = TypeVar("State")
+
+SHORTER = 2
+"""Rows of less than a half of the longest one's tokens get slots of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """What is the same for all texts of a model."""
+
+    pad_id: int
+    decode: Decode
+    ends: frozenset[int]
+
+
+def generate_all(
+    runtime: Runtime[State],
+    prompts: Sequence[Prompt],
+    *,
+    plan: Distinct,
+    answers: Answers[Answer, Generated],
+    budget: Budget,
+    decoding: TextSettings,
+    on_token: OnToken | None,
+) -> None:
+    """Write what the plan names, the longest first.
+
+    Args:
+        prompts: all of them; `plan` says which are different.
+        on_token: is told of every step; with beams, of finished texts only.
+    """
+    writer = _Writing(prompts, plan=plan, answers=answers, on_token=on_token)
+    longest_first = sorted(plan.firsts, key=lambda index: -_cost(prompts[index]))
+    beams = [index for index in longest_first if prompts[index].settings.num_beams > 1]
+    single = [index for index in longest_first if prompts[index].settings.num_beams == 1]
+
+    def run_beams(batch: list[int]) -> None:
+        left = writer.unanswered(batch)
+        if left:
+            beam_rows(
+                runtime,
+                [prompts[index] for index in left],
+                pad_id=decoding.pad_id,
+                decode=decoding.decode,
+                ends=decoding.ends,
+                on_step=writer.told(left),
+            )
+
+    def run_single(batch: list[int]) -> None:
+        left = writer.unanswered(batch)
+        if left:
+            continue_rows(
+                runtime,
+                [prompts[index] for index in left],
+                pad_id=decoding.pad_id,
+                decode=decoding.decode,
+                ends=decoding.ends,
+                streaming=on_token is not None,
+                on_step=writer.told(left),
+            )
+
+    run_batches(beams, size=lambda index: _cost(prompts[index]), budget=budget, run=run_beams)
+    if not single:
+        return
+    if runtime.slots(rows=1, length=1) is None:
+        run_batches(single, size=lambda index: _cost(prompts[index]), budget=budget, run=run_single)
+        return
+    apart = runtime.model.kind == "encoder-decoder"
+    for cohort in _cohorts(prompts, single, budget=budget):
+        mine = [prompts[index] for index in cohort]
+        longest = max((0 if apart else len(prompt.ids)) + prompt.settings.max_new_tokens for prompt in mine)
+        most = max(1, KEPT_TOKENS * budget.tokens // _cost(mine[0]))
+        write_queue(
+            _slots_of(runtime, longest),
+            mine,
+            rows=most if budget.rows is None else min(most, budget.rows),
+            budget=budget,
+            pad_id=decoding.pad_id,
+            decode=decoding.decode,
+            ends=decoding.ends,
+            streaming=on_token is not None,
+            on_step=writer.told(cohort),
+        )
+
+
+class _Writing:
+    """Steps of rows become events and answers of requests."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        plan: Distinct,
+        answers: Answers[Answer, Generated],
+        on_token: OnToken | None,
+    ) -> None:
+        self._plan = plan
+        self._answers = answers
+        self._on_token = on_token
+        self._steps: dict[int, int] = {}
+        """How many steps of a request were told: a batch that did not fit is begun again."""
+        self._finished: set[int] = set()
+
+    def unanswered(self, batch: Sequence[int]) -> list[int]:
+        return [index for index in batch if index not in self._finished]
+
+    def told(self, batch: Sequence[int]) -> OnStep:
+        """What is to be told of the steps of these requests."""
+
+        def on_step(step: Step) -> None:
+            index = batch[step.row]
+            if step.answer is None and step.step < self._steps.get(index, 0):
+                return
+            self._steps[index] = step.step + 1
+            if self._on_token is not None:
+                stopped = None if step.answer is None else step.answer.stopped
+                for copy in self._plan.copies[index]:
+                    self._on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
+            if step.answer is not None:
+                self._finished.add(index)
+                self._answers.give([(index, step.answer)])
+
+        return on_step
+
+
+def _cost(prompt: Prompt) -> int:
+    """Tokens that are kept of a text: prompt and answer, of each beam."""
+    return (len(prompt.ids) + prompt.settings.max_new_tokens) * prompt.settings.num_beams
+
+
+def _cohorts(prompts: Sequence[Prompt], longest_first: Sequence[int], *, budget: Budget) -> list[list[int]]:
+    """Requests that are written in the same slots."""
+    cohorts: list[list[int]] = []
+    for index in longest_first:
+        near = cohorts and _cost(prompts[index]) * SHORTER >= _cost(prompts[cohorts[-1][0]])
+        if near or (cohorts and budget.rows is not None):  # as many rows whatever their length
+            cohorts[-1].append(index)
+        else:
+            cohorts.append([index])
+    return cohorts
+
+
+def _slots_of(runtime: Runtime[State], length: int) -> Callable[[int], Slots]:
+    def make(rows: int) -> Slots:
+        slots = runtime.slots(rows=rows, length=length)
+        assert slots is not None  # it was asked before
+        return slots
+
+    return make

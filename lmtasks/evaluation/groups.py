@@ -1,0 +1,103 @@
+"""Groups of tasks: what each scores over its tasks, those of inner groups too."""
+
+from collections.abc import Mapping, Sequence
+
+from lmtasks.evaluation.evaluate import TaskResult
+from lmtasks.evaluation.scoring import DEFAULT_FILTER
+from lmtasks.metric.groups import aggregate
+from lmtasks.records import Json
+from lmtasks.task.groups import Group, GroupMetric
+
+
+def group_results(groups: Sequence[Group], results: Sequence[TaskResult]) -> Mapping[str, Json]:
+    """Each group, and each group inside of it, to its record.
+
+    {"alias": "Everything", "n": 400, "tasks": ["a", "b"],
+     "metrics": {"acc": {"value": 0.5, "stderr": 0.02, "ci95": [0.46, 0.54], "weight_by_size": true,
+                         "higher_is_better": true, "scale": "fraction", "tasks": ["a", "b"]}}}
+
+    A task without the metric, or without results, takes no part; `tasks` of the metric says which did.
+    """
+    found: dict[str, Json] = {}
+    by_task = {result.task: result for result in results}
+    for group in _all(groups):
+        mine = [by_task[task] for task in group.tasks if task in by_task]
+        found[group.name] = {
+            "alias": group.alias,
+            "n": sum(result.n for result in mine),
+            "tasks": list(group.tasks),
+            "metrics": {name: record for wanted in group.aggregations for name, record in _values(wanted, mine)},
+        }
+    return found
+
+
+def stored_groups(records: Mapping[str, Json]) -> tuple[Group, ...]:
+    """The groups that results were written with, from their records: what rescored tasks are put together by again."""
+    return tuple(
+        Group(
+            name=name,
+            alias=str(record.get("alias", name)),
+            members=tuple(map(str, _listed(record.get("tasks")))),
+            aggregations=tuple(
+                GroupMetric(
+                    metric=metric.partition(",")[0],
+                    filters=(metric.partition(",")[2] or DEFAULT_FILTER,),
+                    weight_by_size=_mapping(made).get("weight_by_size") is not False,
+                )
+                for metric, made in _mapping(record.get("metrics")).items()
+            ),
+        )
+        for name, record in records.items()
+    )
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _all(groups: Sequence[Group]) -> list[Group]:
+    """The groups with those inside of them, outer ones first, each once."""
+    found: dict[str, Group] = {}
+    for group in groups:
+        inner = [member for member in group.members if isinstance(member, Group)]
+        for each in (group, *_all(inner)):
+            found.setdefault(each.name, each)
+    return list(found.values())
+
+
+def _values(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[tuple[str, Json]]:
+    found: list[tuple[str, Json]] = []
+    for name in _names(wanted, results):
+        having = [result for result in results if name in result.metrics]
+        estimates = [result.metrics[name] for result in having]
+        if not having:
+            continue
+        total = aggregate(
+            [estimate.value for estimate in estimates],
+            stderrs=[estimate.stderr for estimate in estimates],
+            sizes=[result.n for result in having],
+            weight_by_size=wanted.weight_by_size,
+        )
+        record: Json = {
+            "value": total.value,
+            "stderr": total.stderr,
+            "ci95": None if total.ci95 is None else list(total.ci95),
+            "weight_by_size": wanted.weight_by_size,
+            "higher_is_better": estimates[0].higher_is_better,
+            "scale": estimates[0].scale,
+            "tasks": [result.task for result in having],
+        }
+        found.append((name, record))
+    return found
+
+
+def _names(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[str]:
+    """The metric under the names of the filters that are wanted; of all that there are where none is named."""
+    if wanted.filters is not None:
+        return [wanted.metric if name == DEFAULT_FILTER else f"{wanted.metric},{name}" for name in wanted.filters]
+    names = {name for result in results for name in result.metrics}
+    return sorted(name for name in names if name.partition(",")[0] == wanted.metric)

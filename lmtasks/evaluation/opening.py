@@ -1,0 +1,142 @@
+"""A task's rows opened, its worked examples at hand, and the conditions under which its scores will hold."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from lmtasks.data.splits import TaskData, load_task_data
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.outcome import Way
+from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.processes import Processes
+from lmtasks.evaluation.prompts import open_pool
+from lmtasks.evaluation.solver import Asking, Solved, Solver
+from lmtasks.records import Json, Row
+from lmtasks.task.task import SplitName, Task
+
+if TYPE_CHECKING:
+    from lmtasks.evaluation.evaluate import EvalOptions
+
+NOT_ASKED = frozenset(
+    ("task_alias", "about", "tags", "version", "metrics", "filters", "filter_list", "process_results", "cluster")
+)
+"""Fields of a task that say how answers are scored or shown. All others say what is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A task ready to be asked."""
+
+    data: TaskData = field(default_factory=TaskData)
+    asking: Asking = field(default_factory=Asking)
+    conditions: Json = field(default_factory=dict)
+    seconds: float = 0.0
+    """That the opening took."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The scored rows."""
+        return self.data.test.rows if self.data.test else ()
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the scored rows."""
+        return self.data.test.fingerprint if self.data.test else ""
+
+    def finished(self, solved: Solved) -> list[Finished]:
+        """The answers of a solver that answers all rows at once."""
+        return [
+            Finished(example=Example(doc_id=number, row=row), answered=answered, truncated=False)
+            for number, (row, answered) in enumerate(zip(self.rows, solved.examples, strict=True))
+        ]
+
+
+def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -> Opened:
+    """Open what a task needs.
+
+    Raises:
+        UsageError: it has no split to score, the data is not there, or there are too few worked examples.
+        WorkError: the Hub could not be reached, or the task's own code failed.
+    """
+    started = perf_counter()
+    needed: frozenset[SplitName] = solver.needs(task) | {"test"}
+    data = load_task_data(task, options=options.data, need=needed, limit=options.limit, seed=options.seed)
+    if data.test is None:
+        raise UsageError(f"task {task.name} has no split to score.")
+    shots = shots_of(task, way, asked=options.num_fewshot)
+    pool = open_pool(task, count=shots, options=options.data)
+    prompted = way == "prompt"
+    chat = options.chat if prompted else None
+    asking = Asking(
+        way=options.way,
+        num_fewshot=shots,
+        shot_pool=pool.rows if pool else (),
+        drawn=_drawn(task, data.test.rows, pool.rows if pool else (), shots, options),
+        chat=chat.chat if chat else None,
+        system=chat.system if chat else None,
+        seed=options.seed,
+    )
+    conditions: Json = {
+        "task_hash": task.hash,
+        "asked_hash": asked_hash(task),
+        "data_fingerprint": data.test.fingerprint,
+        "train_fingerprint": data.train.fingerprint if data.train else None,
+        "shots_fingerprint": pool.fingerprint if pool else None,
+        "prompt_way": way,
+        "num_fewshot": shots,
+        "fewshot_stream": options.shot_stream if shots else None,
+        "chat": chat.conditions if chat else None,
+        "cluster": task.cluster,
+        "limit": options.limit,
+        "seed": options.seed,
+    }
+    return Opened(data=data, asking=asking, conditions=conditions, seconds=perf_counter() - started)
+
+
+def shots_of(task: Task, way: Way, *, asked: int | None) -> int:
+    """Worked examples before each prompt. A task file that says 0 itself is never overridden, as in the harness."""
+    if way != "prompt" or task.zero_shot_only:
+        return 0
+    return task.num_fewshot if asked is None else asked
+
+
+def scored_examples(task: Task, rows: Sequence[Row], *, processes: Processes) -> Iterator[Example]:
+    """The examples that this process answers: every n-th one.
+
+    Rows that are scored as one text cannot be divided: the first process has them all.
+    """
+    if task.windows.concatenate:
+        return _examples(rows, start=0, step=1) if processes.first else iter(())
+    return _examples(rows, start=processes.rank, step=processes.count)
+
+
+def asked_hash(task: Task) -> str:
+    """sha256 over what a task asks, 16 hex digits: equal for two task files whose answers can be scored by either."""
+    asked = {key: value for key, value in task.fields.items() if key not in NOT_ASKED}
+    text = json.dumps(asked, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[Example]:
+    for number, row in islice(enumerate(rows), start, None, step):
+        yield Example(doc_id=number, row=row)
+
+
+def _drawn(
+    task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: "EvalOptions"
+) -> Sequence[tuple[Row, ...]]:
+    """lm-evaluation-harness draws for one row after the other, from one stream for all rows."""
+    if not count or options.shot_stream == "ours":
+        return ()
+    from lmtasks.task.shots import lm_eval_shots
+
+    return lm_eval_shots(task, pool=pool, rows=rows, count=count, seed=options.seed)

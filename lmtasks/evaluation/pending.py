@@ -1,0 +1,83 @@
+"""What stands between a task and an engine: examples that wait for replies.
+
+An asker turns examples into requests, many at a time; once the replies are there, each `finish` makes answers of them.
+`stream.py` carries requests of all tasks to the engine together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lmtasks.engine.engine import HeadRow
+from lmtasks.engine.requests import Generated, GenerateRequest, Scored, ScoreRequest
+from lmtasks.evaluation.outcome import Answered
+from lmtasks.records import Floats32, Json, Row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One row of the scored split."""
+
+    doc_id: int
+    """Its place in the split: what shots and draws are keyed by, however the split is cut."""
+    row: Row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replies:
+    """What the engine said to one `Pending`, in the order of its requests."""
+
+    scored: Sequence[Scored] = ()
+    generated: Sequence[Generated] = ()
+    logits: Sequence[Floats32] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """An example with its answer."""
+
+    example: Example
+    answered: Answered
+    truncated: bool
+    """Was something cut off to fit the model?"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """Requests that wait for replies."""
+
+    doc_id: int
+    """The example that they are about, for messages."""
+    score: Sequence[ScoreRequest] = ()
+    generate: Sequence[GenerateRequest] = ()
+    predict: Sequence[HeadRow] = ()
+    head: str = ""
+    """Answers `predict`."""
+    finish: Callable[[Replies], Sequence[Finished]]
+    """Usually one answer; several or none where examples share requests."""
+
+    @property
+    def size(self) -> int:
+        """Number of requests."""
+        return len(self.score) + len(self.generate) + len(self.predict)
+
+
+class Asker(Protocol):
+    """How one task is asked. It may keep something from one call to the next, and gives the rest at the end."""
+
+    @property
+    def decoding(self) -> Json | None:
+        """Settings of generation, where texts are generated."""
+        ...
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """The requests of these examples, in their order.
+
+        Raises:
+            UsageError: the task does not fit a row, or the model.
+        """
+        ...
+
+    def end(self) -> Sequence[Pending]:
+        """What is still to be asked after the last example."""
+        ...

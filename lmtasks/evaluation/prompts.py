@@ -1,0 +1,79 @@
+"""The prompt of each example: worked examples drawn, chat and system instruction applied."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import fingerprint, open_rows
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.pending import Example
+from lmtasks.records import Row
+from lmtasks.task.hooks import shot_pool
+from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
+from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.evaluation.solver import Asking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """How the rows of one task become prompts."""
+
+    task: Task
+    asking: "Asking"
+
+    def of(self, example: Example) -> Prompt:
+        """The prompt of one example.
+
+        Raises:
+            UsageError: the task does not fit the row, or too few worked examples are there.
+        """
+        return build_prompt(
+            self.task,
+            example.row,
+            shots=self._shots(example),
+            row_number=example.doc_id,
+            chat=self.asking.chat,
+            system=self.asking.system,
+        )
+
+    def _shots(self, example: Example) -> tuple[Row, ...]:
+        if self.asking.drawn:
+            return self.asking.drawn[example.doc_id]
+        return pick_shots(
+            self.task,
+            pool=self.asking.shot_pool,
+            row=example.row,
+            row_number=example.doc_id,
+            count=self.asking.num_fewshot,
+            seed=self.asking.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The rows that worked examples are drawn from."""
+
+    rows: Sequence[Row]
+    fingerprint: str
+
+
+def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
+    """The pool of a task; None where no worked example is asked for, or they stand in the task file.
+
+    Raises:
+        UsageError: there are no rows to draw from, or they cannot be read.
+        WorkError: the task's own code failed.
+    """
+    if not count or task.shot_rows:
+        return None
+    opened = None if task.shots is None else open_rows(task.shots, options=options)
+    rows = shot_pool(task, list(opened.rows) if opened else ())
+    if not rows:
+        raise UsageError(
+            f"task {task.name} has no rows for worked examples; name a fewshot_split or fewshot_config.samples, or ask "
+            "with --num-fewshot 0."
+        )
+    return Pool(rows=rows, fingerprint=opened.fingerprint if opened else fingerprint(rows))

@@ -1,0 +1,207 @@
+"""Metrics from stored samples, without a model: new metrics, or a task file whose metrics or filters changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import cast
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.evaluation.evaluate import TaskResult
+from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.opening import asked_hash
+from lmtasks.evaluation.outcome import WAYS, Answered, Way, remake_metric
+from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
+from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.stream import pieces
+from lmtasks.evaluation.tally import Tally
+from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
+from lmtasks.metric import Draws, estimate
+from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
+from lmtasks.task.task import MetricUse, Task
+
+AT_ONCE = 5000
+"""Samples that are in memory together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescoring:
+    """What is to be computed."""
+
+    tasks: Sequence[Task] = ()
+    """Task files to score by; those of results that are not among them are left out. None: all, as they were scored."""
+    metrics: Sequence[str] = ()
+    """Names of metrics; none: those of the task files, or of the results."""
+    resamples: int | None = None
+    seed: int = 1234
+    draws: Draws = "ours"
+
+
+def rescore(stored: StoredResults, rescoring: Rescoring, *, samples: Samples) -> tuple[TaskResult, ...]:
+    """Score stored samples.
+
+    Raises:
+        UsageError: there are no samples, they were changed or are incomplete; a task file asks something else than the
+            samples were asked; or a metric does not fit them.
+        WorkError: a metric has no value, or the task's own code failed.
+    """
+    given = {task.name: task for task in rescoring.tasks}
+    for name in given:
+        if name not in stored.tasks:
+            raise unknown(f"task of {stored.folder}", name, stored.tasks)
+    wanted = [stored.tasks[name] for name in stored.tasks if not given or name in given]
+    return tuple(_rescored(stored, task, given.get(task.task), rescoring, samples) for task in wanted)
+
+
+def _rescored(
+    stored: StoredResults, record: StoredTask, task: Task | None, rescoring: Rescoring, samples: Samples
+) -> TaskResult:
+    started = perf_counter()
+    conditions = _mapping(record.record["conditions"])
+    if task is not None:
+        task = _fitting(task, conditions, stored=stored, metrics=rescoring.metrics)
+        scorings = scorings_for(task, _way(conditions))
+    else:
+        scorings = _stored_scorings(record, rescoring.metrics)
+    cluster = task.cluster if task is not None else conditions.get("cluster")
+    tally = Tally(
+        task=record.task,
+        scorings=scorings,
+        cluster=None if cluster is None else str(cluster),
+        samples=samples,
+    )
+    trained = conditions.get("prompt_way") == "head"
+    for part in pieces(_finished(stored, record, task, trained=trained), AT_ONCE):
+        tally.take(part)
+    tallied = tally.result()
+    n = int(str(record.record["n"]))
+    if len(tallied.doc_ids) != n:
+        raise UsageError(
+            f"{stored.folder} holds {len(tallied.doc_ids)} samples of {record.task}, but {n} rows were scored; "
+            "run the evaluation again."
+        )
+    return TaskResult(
+        task=record.task,
+        alias=task.alias if task is not None else record.task,
+        task_hash=task.hash if task is not None else str(conditions.get("task_hash")),
+        data_fingerprint=str(conditions.get("data_fingerprint")),
+        n=n,
+        seconds=float(str(record.record["seconds"])),
+        seconds_total=float(str(record.record["seconds"])) + perf_counter() - started,
+        truncated=int(str(record.record["truncated"])),
+        cached=int(str(record.record.get("cached", 0))),
+        metrics={
+            scoring.name: estimate(
+                scoring.metric,
+                tallied.statistics[scoring.name],
+                resamples=rescoring.resamples,
+                seed=rescoring.seed,
+                clusters=tallied.clusters,
+                draws=rescoring.draws,
+            )
+            for scoring in scorings
+        },
+        conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
+        recipes={scoring.name: scoring.recipe for scoring in scorings},
+        statistics=tallied.statistics,
+        clusters=tallied.clusters,
+    )
+
+
+def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Sequence[str]) -> Task:
+    """The task, with other metrics if they are asked for, if it asks what the samples were asked."""
+    if conditions.get("asked_hash") != asked_hash(task):
+        raise UsageError(
+            f"the task file of {task.name} asks something else than the samples in {stored.folder} were asked (another "
+            "prompt, target, data set or generation); only metrics, filters and process_results may differ. Run the "
+            "evaluation again."
+        )
+    return replace(task, metrics=tuple(MetricUse(name=name) for name in metrics)) if metrics else task
+
+
+def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scoring, ...]:
+    """The metrics of the results, or others in their place; under every filter that there was."""
+    recipes = dict(record.recipes)
+    if metrics:
+        first = next(iter(record.recipes.values()))
+        plain: dict[str, object] = {key: first[key] for key in ("task", "takes", "language", "labels")}
+        filters = {_filter_of(recipe): name.partition(",")[2] for name, recipe in record.recipes.items()}
+        recipes = {
+            f"{name},{suffix}" if suffix else name: {
+                **plain,
+                "name": name,
+                "options": {},
+                **({"filter": filter_name} if filter_name else {}),
+            }
+            for filter_name, suffix in filters.items()
+            for name in metrics
+        }
+    return tuple(
+        Scoring(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
+        for name, recipe in recipes.items()
+    )
+
+
+def _filter_of(recipe: Json) -> str:
+    return str(recipe.get("filter", ""))
+
+
+def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, trained: bool) -> Iterator[Finished]:
+    for sample in read_samples(stored.folder, record.task):
+        if sample.get("hash") != hash_of(sample):
+            raise UsageError(
+                f"sample {sample.get('doc_id')} of {record.task} in {stored.folder} does not fit its hash: document, "
+                "prompt or target was changed. Run the evaluation again."
+            )
+        example = Example(doc_id=int(str(sample["doc_id"])), row=cast(Row, sample["doc"]))
+        answered = answered_of(sample)
+        scored = _as_stored(answered, sample) if task is None else _anew(answered, sample, task, example, trained)
+        yield Finished(example=example, answered=scored, truncated=False)
+
+
+def _as_stored(answered: Answered, sample: Json) -> Answered:
+    """With the filtered answers and the values that stand in the sample."""
+    filtered = _mapping(sample.get("filtered", {}))
+    made = _mapping(sample.get("made", {}))
+    scored: dict[str, Outcome] = {}
+    for name, answers in filtered.items():
+        first = answers[0] if isinstance(answers, list) and answers else answers
+        if isinstance(answered.outcome, Text):
+            scored[name] = replace(answered.outcome, prediction=str(first) if first else "")
+    if len(scored) == 1:
+        scored = {"": next(iter(scored.values()))}
+    return replace(
+        answered,
+        scored=scored,
+        filtered=filtered,
+        made={name: Made(values=_mapping(values)) for name, values in made.items()},
+    )
+
+
+def _anew(answered: Answered, sample: Json, task: Task, example: Example, trained: bool) -> Answered:
+    """With what the task file's filters and own code make of the raw answers."""
+    outcome = answered.outcome
+    if isinstance(outcome, Text):
+        return with_filters(task, answered, example=example, texts=raw_texts(sample), trained=trained)
+    results: list[object] = []
+    if isinstance(outcome, Choice):
+        results = list(zip(outcome.scores, outcome.greedy or [False] * len(outcome.scores), strict=True))
+        results += [(score, False) for score in outcome.unconditional]
+    elif isinstance(outcome, Likelihood):
+        rolling = task.output_type == "loglikelihood_rolling"
+        results = [outcome.logprob if rolling else (outcome.logprob, outcome.greedy)]
+    return with_made(answered, task, example=example, results={"": results})
+
+
+def _way(conditions: Json) -> Way:
+    way = next((way for way in WAYS if way == conditions.get("prompt_way")), None)
+    if way is None:
+        raise UsageError("the results do not say how they were answered (conditions.prompt_way); run them again.")
+    return way
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"the results are damaged: expected an object, found {type(value).__name__}.")
+    return value

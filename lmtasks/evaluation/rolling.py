@@ -1,0 +1,210 @@
+"""Whole texts scored window by window, each token once: row by row, or all rows as one text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lmtasks.data.continuation import ContinuationRow, rolling_windows
+from lmtasks.data.pairs import encode_texts, prefix_token
+from lmtasks.engine.requests import ScoreRequest
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.outcome import answered_likelihood
+from lmtasks.evaluation.pending import Example, Finished, Pending, Replies
+from lmtasks.records import Json, Likelihood
+from lmtasks.task.head_input import scored_text
+from lmtasks.task.task import Task
+
+BETWEEN_ROWS = "\n\n"
+"""Stands between two rows that are scored as one text."""
+
+
+def likelihood_of(text: str, *, logprob: float, tokens: int, greedy: bool) -> Likelihood:
+    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included."""
+    return Likelihood(
+        logprob=logprob, tokens=tokens, words=len(re.split(r"\s+", text)), bytes=len(text.encode()), greedy=greedy
+    )
+
+
+class RollingAsker:
+    """Each row by itself; nothing is cut off. An encoder-decoder reads a window's context with its encoder."""
+
+    decoding: Json | None = None
+
+    def __init__(self, engine: Answers, task: Task) -> None:
+        self._engine = engine
+        self._task = task
+        self._prefix, self._context = _prefix_of(engine, task), context_of(engine, task)
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One request a window."""
+        texts = [scored_text(self._task, example.row) for example in examples]
+        encoded = encode_texts(texts, tokenizer=self._engine.tokenizer)
+        return [self._pending(example, text, ids) for example, text, ids in zip(examples, texts, encoded, strict=True)]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: Example, text: str, ids: Sequence[int]) -> Pending:
+        windows = rolling_windows(
+            ids, prefix=self._prefix, max_length=self._engine.max_length_tokens, context=self._context
+        )
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            outcome = likelihood_of(
+                text,
+                logprob=sum(each.logprob for each in replies.scored),
+                tokens=sum(len(each.token_logprobs) for each in replies.scored),
+                greedy=all(each.greedy for each in replies.scored),
+            )
+            return [_finished(self._task, example, outcome, text)]
+
+        return Pending(doc_id=example.doc_id, score=[_request(window) for window in windows], finish=finish)
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """A row's part of the one text, while its tokens are scored."""
+
+    example: Example
+    text: str
+    left: int
+    """Tokens that are not scored yet."""
+    tokens: int
+    logprob: float = 0.0
+
+
+@dataclass(kw_only=True)
+class _Windows:
+    """Windows over tokens that come bit by bit: the same as `rolling_windows` over all of them."""
+
+    prefix: int
+    longest: int
+    context: int
+    kept: list[int] = field(default_factory=list)
+    """The last tokens: those that the next window may read, then those that are not predicted yet."""
+    predicted: int = 0
+    """How many of `kept` are predicted already."""
+    begun: bool = False
+
+    def add(self, ids: Sequence[int], *, last: bool) -> list[ContinuationRow]:
+        """The windows that are certain now; with `last`, all."""
+        self.kept += ids
+        found: list[ContinuationRow] = []
+        while (waiting := len(self.kept) - self.predicted) > 0:
+            room = self.longest - self.context + 1 if self.begun else self.longest
+            if waiting < room and not last:
+                break
+            found.append(self._cut(min(waiting, room)))
+        return found
+
+    def _cut(self, count: int) -> ContinuationRow:
+        target = tuple(self.kept[self.predicted : self.predicted + count])
+        if self.begun:
+            read = self.kept[max(0, self.predicted + count - self.longest - 1) : self.predicted]
+        else:
+            read = [self.prefix]
+        self.begun = True
+        self.predicted += count
+        surplus = max(0, self.predicted - self.longest - 1)
+        self.kept, self.predicted = self.kept[surplus:], self.predicted - surplus
+        return ContinuationRow(context_ids=tuple(read), target_ids=target, truncated=False)
+
+
+class JoinedAsker:
+    """All rows as one text, a blank line between them; each row's numbers are those of its own tokens.
+
+    The blank line's tokens count to the row behind them. Windows reach over rows, so a row is finished when the window
+    with its last token is.
+    """
+
+    decoding: Json | None = None
+
+    def __init__(self, engine: Answers, task: Task) -> None:
+        self._engine = engine
+        self._task = task
+        self._between = engine.tokenizer.encode(BETWEEN_ROWS)
+        self._windows = _Windows(
+            prefix=_prefix_of(engine, task), longest=engine.max_length_tokens, context=context_of(engine, task)
+        )
+        self._parts: list[_Part] = []
+        self._begun = False
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """The windows that these rows complete."""
+        texts = [scored_text(self._task, example.row) for example in examples]
+        found: list[Pending] = []
+        for example, text, ids in zip(examples, texts, self._engine.tokenizer.encode_many(texts), strict=True):
+            own = [*self._between, *ids] if self._begun else ids
+            self._begun = True
+            self._parts.append(_Part(example=example, text=text, left=len(own), tokens=len(own)))
+            found += self._pendings(self._windows.add(own, last=False), example=example)
+        return found
+
+    def end(self) -> Sequence[Pending]:
+        """The last windows; and rows without a token."""
+        if not self._parts:
+            return ()
+        last = self._parts[-1].example
+        return [
+            *self._pendings(self._windows.add((), last=True), example=last),
+            Pending(doc_id=last.doc_id, finish=lambda replies: self._complete()),
+        ]
+
+    def _pendings(self, windows: Sequence[ContinuationRow], *, example: Example) -> list[Pending]:
+        return [Pending(doc_id=example.doc_id, score=[_request(window)], finish=self._finish) for window in windows]
+
+    def _finish(self, replies: Replies) -> Sequence[Finished]:
+        """Give each token to the row that it is of; windows come in their order."""
+        finished: list[Finished] = []
+        for logprob in replies.scored[0].token_logprobs:
+            finished += self._complete()
+            part = self._parts[0]
+            part.logprob += logprob
+            part.left -= 1
+        return finished
+
+    def _complete(self) -> list[Finished]:
+        """Rows at the front that have all their numbers."""
+        finished: list[Finished] = []
+        while self._parts and self._parts[0].left == 0:
+            part = self._parts.pop(0)
+            outcome = likelihood_of(part.text, logprob=part.logprob, tokens=part.tokens, greedy=False)
+            finished.append(_finished(self._task, part.example, outcome, part.text))
+        return finished
+
+
+def context_of(engine: Answers, task: Task) -> int:
+    """Tokens that a window has before what it predicts, at least.
+
+    Raises:
+        UsageError: the task's stride is longer than what the model reads.
+    """
+    stride, longest = task.windows.stride, engine.max_length_tokens
+    if stride is None:
+        return 1
+    if stride > longest:
+        raise UsageError(
+            f"task {task.name} wants windows that predict {stride} tokens (windows.stride), but {engine.model.name} "
+            f"reads {longest}; write a stride of at most {longest}."
+        )
+    return longest - stride + 1
+
+
+def _prefix_of(engine: Answers, task: Task) -> int:
+    try:
+        return prefix_token(engine.tokenizer)
+    except UsageError as error:
+        raise UsageError(f"task {task.name}, {engine.model.name}: {error}") from error
+
+
+def _request(window: ContinuationRow) -> ScoreRequest:
+    return ScoreRequest(context_ids=window.context_ids, target_ids=window.target_ids)
+
+
+def _finished(task: Task, example: Example, outcome: Likelihood, text: str) -> Finished:
+    answered = answered_likelihood(outcome, prompt="", text=text)
+    made = with_made(answered, task, example=example, results={"": [outcome.logprob]})
+    return Finished(example=example, answered=made, truncated=False)

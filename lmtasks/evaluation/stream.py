@@ -1,0 +1,250 @@
+"""Requests of all tasks to the engine together, chunk by chunk, and their answers back to each task in its order.
+
+A chunk holds some ten thousand requests, whatever tasks they are of: enough for the engine to sort by length and to run
+equal ones once, and little enough that memory stays flat over millions of rows. The answers do not depend on its size.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from lmtasks.engine.engine import HeadRow
+from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
+from lmtasks.records import Floats32
+
+CHUNK = 10_000
+"""Requests that are answered together."""
+ASKED_AT_ONCE = 500
+"""Examples whose texts are encoded together."""
+
+_Item = TypeVar("_Item")
+_Reply = TypeVar("_Reply")
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One task on its way through the engine."""
+
+    name: str
+    asker: Asker
+    examples: Iterable[Example]
+    take: Callable[[Sequence[Finished]], None]
+    """Is handed the answers, in the order of the examples."""
+    seconds: float = 0.0
+    """Spent on it: making its requests, and its share of the engine's time by tokens."""
+    cached: int = 0
+    """Its requests whose answers were known before."""
+    failure: LmtasksError | None = None
+
+
+@dataclass(kw_only=True)
+class Stream:
+    """Carries jobs through an engine.
+
+    A job that fails is left, its `failure` says why, and the others go on.
+    """
+
+    engine: Answers
+    chunk: int = CHUNK
+    on_progress: Callable[[int, str], None] = lambda done, job: None
+    """Is told how many examples are answered so far, and what is being answered."""
+    _waiting: list[tuple[Job, Pending]] = field(default_factory=list)
+    _size: int = 0
+    _done: int = 0
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Answer every example of every job."""
+        for job in jobs:
+            try:
+                self._gather(job)
+            except LmtasksError as error:
+                self._fail(job, error)
+        self._flush()
+
+    def _gather(self, job: Job) -> None:
+        for pending in self._asked(job):
+            self._waiting.append((job, pending))
+            self._size += pending.size
+            if self._size >= self.chunk:
+                self._flush()
+                if job.failure is not None:
+                    return
+
+    def _asked(self, job: Job) -> Iterator[Pending]:
+        for examples in pieces(job.examples, ASKED_AT_ONCE):
+            started = perf_counter()
+            pendings = job.asker.ask(examples)
+            job.seconds += perf_counter() - started
+            yield from pendings
+        yield from job.asker.end()
+
+    def _fail(self, job: Job, error: LmtasksError) -> None:
+        job.failure = _named(job.name, error)
+        self._waiting = [(other, pending) for other, pending in self._waiting if other is not job]
+        self._size = sum(pending.size for _, pending in self._waiting)
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        groups: dict[int, list[tuple[Job, Pending]]] = {}
+        for job, pending in waiting:
+            groups.setdefault(id(job), []).append((job, pending))
+        try:
+            self._answer(waiting)
+        except LmtasksError as error:
+            if len(groups) == 1:
+                self._fail(waiting[0][0], error)
+                return
+            # One of them cannot be answered: alone, each shows whether it is the one.
+            for group in groups.values():
+                try:
+                    self._answer(group)
+                except LmtasksError as own:
+                    self._fail(group[0][0], own)
+
+    def _answer(self, waiting: Sequence[tuple[Job, Pending]]) -> None:
+        """Ask the engine, then finish every example. Nothing is finished if the engine fails."""
+        replies = self._replies(waiting)
+        finished: dict[int, list[Finished]] = {}
+        jobs: dict[int, Job] = {}
+        for (job, pending), reply in zip(waiting, replies, strict=True):
+            jobs[id(job)] = job
+            if job.failure is not None:
+                continue
+            try:
+                _refuse_no_numbers(pending, reply)
+                finished.setdefault(id(job), []).extend(pending.finish(reply))
+            except LmtasksError as error:
+                job.failure = _named(job.name, error)
+        for key, job in jobs.items():
+            if job.failure is None and finished.get(key):
+                try:
+                    job.take(finished[key])
+                except LmtasksError as error:
+                    job.failure = _named(job.name, error)
+                self._done += len(finished[key])
+        if waiting:
+            self.on_progress(self._done, waiting[-1][0].name)
+
+    def _replies(self, waiting: Sequence[tuple[Job, Pending]]) -> list[Replies]:
+        ticking = _Ticking(
+            total=sum(pending.size for _, pending in waiting),
+            tell=lambda share: self.on_progress(self._done + int(share * len(waiting)), waiting[-1][0].name),
+        )
+        pendings = [pending for _, pending in waiting]
+        engine = self.engine
+        scored = _together(
+            [pending.score for pending in pendings],
+            lambda requests: engine.score(requests, on_progress=ticking.part(len(requests))),
+        )
+        self._count_known([(job, len(pending.score)) for job, pending in waiting])
+        self._share(waiting, ticking, lambda p: sum(len(r.context_ids) + len(r.target_ids) for r in p.score))
+        generated = _together(
+            [pending.generate for pending in pendings],
+            lambda requests: engine.generate(requests, on_progress=ticking.part(len(requests))),
+        )
+        self._count_known([(job, len(pending.generate)) for job, pending in waiting])
+        self._share(waiting, ticking, lambda p: sum(len(r.prompt_ids) + r.settings.max_new_tokens for r in p.generate))
+        logits = self._predicted(waiting, ticking)
+        self._share(waiting, ticking, lambda p: sum(len(row.ids) for row in p.predict))
+        return [
+            Replies(scored=one, generated=two, logits=three)
+            for one, two, three in zip(scored, generated, logits, strict=True)
+        ]
+
+    def _count_known(self, counts: Sequence[tuple[Job, int]]) -> None:
+        """Which requests of the last call the engine had answers to before, job by job."""
+        if not sum(count for _, count in counts):
+            return
+        known = iter(self.engine.cached)
+        for job, count in counts:
+            job.cached += sum(islice(known, count))
+
+    def _predicted(self, waiting: Sequence[tuple[Job, Pending]], ticking: "_Ticking") -> list[Sequence[Floats32]]:
+        pendings = [pending for _, pending in waiting]
+        found: list[Sequence[Floats32]] = [()] * len(pendings)
+        for head in dict.fromkeys(pending.head for pending in pendings if pending.predict):
+            places = [place for place, pending in enumerate(pendings) if pending.predict and pending.head == head]
+            logits = _together([pendings[place].predict for place in places], self._asks(head, ticking))
+            self._count_known([(waiting[place][0], len(pendings[place].predict)) for place in places])
+            for place, each in zip(places, logits, strict=True):
+                found[place] = each
+        return found
+
+    def _asks(self, head: str, ticking: "_Ticking") -> Callable[[Sequence[HeadRow]], list[Floats32]]:
+        return lambda rows: self.engine.predict(head, rows, on_progress=ticking.part(len(rows)))
+
+    def _share(
+        self, waiting: Sequence[tuple[Job, Pending]], ticking: "_Ticking", cost: Callable[[Pending], int]
+    ) -> None:
+        """The time since the last call, divided over the jobs by their tokens."""
+        seconds = ticking.seconds()
+        costs = [cost(pending) for _, pending in waiting]
+        total = sum(costs)
+        for (job, _), mine in zip(waiting, costs, strict=True):
+            job.seconds += seconds * mine / total if total else 0.0
+
+
+class _Ticking:
+    """Progress and time of the calls of one chunk."""
+
+    def __init__(self, *, total: int, tell: Callable[[float], None]) -> None:
+        self._total = total
+        self._tell = tell
+        self._before = 0
+        self._started = perf_counter()
+
+    def part(self, count: int) -> Callable[[int], None]:
+        """What a call of `count` requests reports to."""
+        before = self._before
+        self._before += count
+        return lambda done: self._tell((before + done) / self._total)
+
+    def seconds(self) -> float:
+        """Since the last question."""
+        before, self._started = self._started, perf_counter()
+        return self._started - before
+
+
+def pieces(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Lists of `size` items, the last one shorter."""
+    waiting = iter(items)
+    while piece := list(islice(waiting, size)):
+        yield piece
+
+
+def _together(
+    groups: Sequence[Sequence[_Item]], ask: Callable[[Sequence[_Item]], Sequence[_Reply]]
+) -> list[Sequence[_Reply]]:
+    """Ask about the items of all groups at once; the replies in the same groups."""
+    items = [item for group in groups for item in group]
+    replies = iter(ask(items) if items else ())
+    return [list(islice(replies, len(group))) for group in groups]
+
+
+def _refuse_no_numbers(pending: Pending, replies: Replies) -> None:
+    wrong = [each.logprob for each in replies.scored if not math.isfinite(each.logprob)]
+    wrong += [float(np.ravel(each)[~np.isfinite(np.ravel(each))][0]) for each in replies.logits if not _finite(each)]
+    if wrong:
+        raise WorkError(
+            f"row {pending.doc_id}: the model's answer is {wrong[0]}, which is no probability. Did it overflow in this "
+            "precision? Try --precision fp32, or look at the row."
+        )
+
+
+def _finite(logits: Floats32) -> bool:
+    return bool(np.isfinite(logits).all())
+
+
+def _named(job: str, error: LmtasksError) -> LmtasksError:
+    """The error with the task's name in it."""
+    if f"task {job}" in str(error):
+        return error
+    named = UsageError if isinstance(error, UsageError) else WorkError
+    return named(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")

@@ -1,0 +1,120 @@
+"""What is kept of a task's answers while they stream by: statistics of each example, and nothing else.
+
+Axes: N examples, K columns of statistics.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.pending import Finished
+from lmtasks.evaluation.samples import Samples, plain, sample_of
+from lmtasks.evaluation.scoring import Scoring
+from lmtasks.metric import Metric
+from lmtasks.metric.base import concatenate
+from lmtasks.records import Floats, Ints, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tallied:
+    """A task's answers, reduced; in the order of `doc_ids`."""
+
+    doc_ids: Ints
+    """(N,)"""
+    statistics: Mapping[str, Floats]
+    """Metric to (N, K)."""
+    clusters: tuple[str, ...] | None
+    """(N,) which examples belong together."""
+    truncated: int
+    """Examples of which something was cut off to fit the model."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Collects the answers of one task.
+
+    Args:
+        cluster: the column whose equal values belong together.
+        samples: gets each example with its values.
+    """
+
+    task: str
+    scorings: Sequence[Scoring]
+    cluster: str | None
+    samples: Samples
+    _doc_ids: list[Ints] = field(default_factory=list)
+    _statistics: dict[str, list[Floats]] = field(default_factory=dict)
+    _clusters: list[str] = field(default_factory=list)
+    _truncated: int = 0
+
+    def take(self, finished: Sequence[Finished]) -> None:
+        """Count some answers.
+
+        Raises:
+            UsageError: a metric does not fit the outcomes, or a row lacks the cluster's column.
+            WorkError: a metric has no value for an outcome.
+        """
+        found = {
+            scoring.name: scoring.metric.statistics([scoring.outcome_of(each.answered) for each in finished])
+            for scoring in self.scorings
+        }
+        self._doc_ids.append(np.array([each.example.doc_id for each in finished], dtype=np.int64))
+        for name, table in found.items():
+            self._statistics.setdefault(name, []).append(table)
+        if self.cluster is not None:
+            self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
+        self._truncated += sum(each.truncated for each in finished)
+        values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
+        self.samples.add(
+            self.task,
+            [
+                sample_of(each, {name: column[place] for name, column in values.items()})
+                for place, each in enumerate(finished)
+            ],
+        )
+
+    def result(self) -> Tallied:
+        """Everything so far.
+
+        Raises:
+            WorkError: a metric's statistics changed their width on the way.
+        """
+        return Tallied(
+            doc_ids=np.concatenate([np.zeros(0, dtype=np.int64), *self._doc_ids]),
+            statistics={
+                scoring.name: _joined(scoring.metric, self._statistics.get(scoring.name, []))
+                for scoring in self.scorings
+            },
+            clusters=tuple(self._clusters) if self.cluster is not None else None,
+            truncated=self._truncated,
+        )
+
+
+def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
+    """The tallies of several processes as that of one would be: in the order of the examples."""
+    doc_ids = np.concatenate([part.doc_ids for part in parts])
+    order = np.argsort(doc_ids, kind="stable")
+    clusters = list(chain.from_iterable(part.clusters or () for part in parts))
+    filled = [part for part in parts if len(part.doc_ids)]
+    return Tallied(
+        doc_ids=doc_ids[order],
+        statistics={
+            scoring.name: _joined(scoring.metric, [part.statistics[scoring.name] for part in filled])[order]
+            for scoring in scorings
+        },
+        clusters=None if parts[0].clusters is None else tuple(clusters[place] for place in order.tolist()),
+        truncated=sum(part.truncated for part in parts),
+    )
+
+
+def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:
+    return concatenate(metric, tables) if tables else np.zeros((0, 0))
+
+
+def _cluster(row: Row, column: str, *, task: str) -> str:
+    if column not in row:
+        raise UsageError(f"task {task}: its cluster column {column!r} is not in the data. Columns: {', '.join(row)}.")
+    return str(plain(row[column]))

@@ -1,0 +1,59 @@
+"""Files written whole or not at all: aside first, then renamed into place. What cannot be written is one sentence."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmtasks.errors import WorkError
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turns what the disk says (it is full, the folder is read-only) into a `WorkError` about `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"{what}: {error.strerror or error}.") from error
+
+
+def write_files(folder: Path, files: Mapping[str, Iterable[str]], *, before: Callable[[], None] = lambda: None) -> None:
+    """Write every file aside, then rename them in order, after `before`; after a failure nothing is left of it.
+
+    Args:
+        files: name to pieces of text. Halves of surrogate pairs, which JSON may hold, are kept.
+
+    Raises:
+        OSError: see `writing`.
+    """
+    asides = {name: folder / f"{name}.part" for name in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, pieces in files.items():
+            with asides[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
+                opened.writelines(pieces)
+        before()
+        for name, aside in asides.items():
+            aside.replace(folder / name)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write one file.
+
+    Raises:
+        WorkError: it cannot be written; an older one stands as it was.
+    """
+    with writing(f"{file} cannot be written"):
+        write_files(file.parent, {file.name: [text]})
+
+
+def write_json(file: Path, content: Mapping[str, object], *, indent: int = 1) -> None:
+    """Write one JSON file for people and machines.
+
+    Raises:
+        WorkError: as `write_text`.
+    """
+    write_text(file, json.dumps(content, ensure_ascii=False, indent=indent) + "\n")

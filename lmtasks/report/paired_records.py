@@ -1,0 +1,61 @@
+"""paired.json of a run: every variant against the first, as checked values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmtasks.report.fields import read_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRecord:
+    """A variant compared with the first, paired by example. Fractions are in points."""
+
+    variant: str
+    task: str
+    metric: str
+    scale: str
+    n: int
+    difference: float
+    ci95: tuple[float, float] | None
+    p_holm: float
+    verdict: str
+    """better, worse, or open."""
+    detectable: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedRecords:
+    """The family of comparisons of a run."""
+
+    base: str
+    """The first variant."""
+    comparisons: tuple[PairedRecord, ...]
+
+
+def read_paired(file: Path) -> PairedRecords | None:
+    """What the suite wrote; None where there is no such file.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    if not file.is_file():
+        return None
+    fields = read_fields(file)
+    return PairedRecords(
+        base=fields.text("base"),
+        comparisons=tuple(
+            PairedRecord(
+                variant=each.text("variant"),
+                task=each.text("task"),
+                metric=each.text("metric"),
+                scale=each.text("scale"),
+                n=int(each.number("n")),
+                difference=each.number("difference"),
+                ci95=each.interval("ci95"),
+                p_holm=each.number("p_holm"),
+                verdict=each.text("verdict"),
+                detectable=each.optional_number("detectable"),
+            )
+            for each in fields.each("comparisons")
+        ),
+    )

@@ -1,0 +1,123 @@
+"""A task held against its data, and against a model: what it would ask, and what is wrong with it.
+
+Rows are read one after the other; of each only its length, a hash and, of a few, the prompt are kept.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.opening import shots_of
+from lmtasks.evaluation.prompts import open_pool
+from lmtasks.evaluation.solver import Solver
+from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths
+from lmtasks.suite.check_rows import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
+from lmtasks.suite.overlap import Documents, Overlap
+from lmtasks.task.prompt import Prompt
+from lmtasks.task.task import Source, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCheck:
+    """Everything that was found."""
+
+    task: Task
+    """As it would be evaluated: with what stands in for data that the mirror lacks."""
+    splits: tuple[SplitCheck, ...]
+    way: str
+    """`head`, `prompt`, or empty where nothing can be asked."""
+    reason: str
+    """Why the model cannot be asked; empty where it can."""
+    shots: int
+    rows: int
+    requests: int
+    lengths: Lengths | None
+    cut: int
+    """Requests longer than the model takes."""
+    shown: tuple[Prompt, ...]
+    overlaps: tuple[Overlap, ...]
+    compared: bool
+    """Could the splits be compared: were all their rows looked at?"""
+    estimated: Estimated | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for each split with rows that do not fit."""
+        return tuple(split.first_wrong for split in self.splits if split.wrong)
+
+
+def check_task(
+    task: Task, *, options: CheckOptions, report: Report, solver: Solver | None = None, engine: Answers | None = None
+) -> TaskCheck:
+    """Read every split that the task names, and ask nothing but a few rows of the model.
+
+    Args:
+        solver: says by which way the model answers; given with `engine`, the model itself.
+
+    Raises:
+        UsageError: a split cannot be read.
+        WorkError: the Hub cannot be reached, or the model fails.
+    """
+    task = with_stand_ins(task, options=options.data)
+    reason = solver.why_not(task, way="auto") if solver is not None else ""
+    way = "" if reason else _way(task, solver)
+    takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
+    shots = shots_of(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
+    asker = AskedRows(task=task, options=options, way=way, shots=shots, engine=engine)
+    splits: list[SplitCheck] = []
+    others: list[tuple[str, Documents]] = []
+    for role, source in _other_sources(task).items():
+        documents = Documents()
+        check = check_split(task, role, source, options=options, report=report, documents=documents, may_lack=True)
+        splits.append(check)
+        if check.whole and role != "validation":
+            others.append((role, documents))
+    if task.sources.get("test") is None:
+        raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
+    pool = open_pool(task, count=shots, options=options.data)
+    asker.pool = task.shot_rows if pool is None else pool.rows
+    documents = Documents()
+    scored = check_split(
+        task,
+        SCORED,
+        task.sources["test"],
+        options=options,
+        report=report,
+        documents=documents,
+        each=asker.take,
+        count=asker.begin,
+    )
+    splits.append(scored)
+    whole = all(split.whole for split in splits if split.role != "validation")
+    return TaskCheck(
+        task=task,
+        splits=tuple(splits),
+        way=way,
+        reason=reason,
+        shots=shots,
+        rows=scored.rows,
+        requests=asker.requests,
+        lengths=asker.lengths(),
+        cut=asker.cut,
+        shown=tuple(asker.shown),
+        overlaps=documents.shared_with(others) if scored.whole else (),
+        compared=whole,
+        estimated=asker.estimate(scored.rows) if scored.rows and not scored.wrong else None,
+    )
+
+
+def _other_sources(task: Task) -> Mapping[str, Source]:
+    """Every split but the scored one, and the pool of worked examples where it is yet another."""
+    found: dict[str, Source] = {role: source for role, source in task.sources.items() if role != "test"}
+    if task.shots is not None and not task.shot_rows and task.shots not in task.sources.values():
+        found[POOL] = task.shots
+    return found
+
+
+def _way(task: Task, solver: Solver | None) -> str:
+    if solver is not None:
+        return solver.way(task, way="auto")
+    prompted = task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling"
+    return "prompt" if prompted else ""

@@ -1,0 +1,102 @@
+"""After the cells of a run: every variant with a model against the first, paired by example, on each main metric.
+
+The tests are those of `lmtasks compare`, and all comparisons of a run are one family there too. Several seeds are not
+joined: an example is paired with itself under the plan's first seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.outcome import remake_metric
+from lmtasks.metric import Metric, compare, holm, verdict
+from lmtasks.metric.family import resamples_for
+from lmtasks.records import Floats, Json
+from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, read_json
+from lmtasks.suite.plan import Plan
+from lmtasks.task.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """The main metric of a finished cell."""
+
+    metric: Metric
+    name: str
+    statistics: Floats
+    clusters: Sequence[object] | None
+    data: object
+    """The fingerprint of the scored rows."""
+
+
+def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Json:
+    """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
+    seed = plan.seeds[0]
+    variants = [variant.name for variant in plan.variants if variant.model]
+    base = variants[0] if variants else ""
+    pairs: list[tuple[str, str, _Scored, _Scored]] = []
+    for task in tasks:
+        first = _scored(folder, base, task, seed)
+        for name in variants[1:] if first is not None else ():
+            other = _scored(folder, name, task, seed)
+            if first is not None and other is not None and _alike(first, other):
+                pairs.append((name, task.name, first, other))
+    resamples = resamples_for(len(pairs))
+    results = [
+        compare(
+            first.metric,
+            first.statistics,
+            other.statistics,
+            resamples=resamples,
+            seed=seed,
+            clusters=first.clusters,
+        )
+        for _, _, first, other in pairs
+    ]
+    adjusted = holm([result.p_value for result in results])
+    return {
+        "schema": SCHEMA,
+        "base": base,
+        "seed": seed,
+        "comparisons": [
+            {
+                "variant": name,
+                "task": task_name,
+                "metric": first.name,
+                "scale": first.metric.scale,
+                **asdict(result),
+                "p_holm": p_value,
+                "verdict": verdict(result, p_value=p_value, higher_is_better=first.metric.higher_is_better),
+            }
+            for (name, task_name, first, _), result, p_value in zip(pairs, results, adjusted, strict=True)
+        ],
+    }
+
+
+def _scored(folder: RunFolder, variant: str, task: Task, seed: int) -> _Scored | None:
+    record = read_json(folder.cell(cell_id(variant=variant, task=task.name, seed=seed))) or {}
+    recipes, statistics, conditions = (record.get(key) for key in ("recipes", "statistics", "conditions"))
+    if not (isinstance(recipes, dict) and isinstance(statistics, dict) and isinstance(conditions, dict) and recipes):
+        return None
+    name, clusters = next(iter(recipes)), record.get("clusters")
+    try:
+        return _Scored(
+            metric=remake_metric(recipes[name]),
+            name=name,
+            statistics=np.array(statistics[name], dtype=np.float64),
+            clusters=clusters if isinstance(clusters, list) else None,
+            data=conditions.get("data_fingerprint"),
+        )
+    except (UsageError, ValueError, KeyError):
+        return None  # made by code of the task file: there is nothing to compute it with again
+
+
+def _alike(first: _Scored, other: _Scored) -> bool:
+    return (first.data, first.name, first.metric.signature, first.statistics.shape) == (
+        other.data,
+        other.name,
+        other.metric.signature,
+        other.statistics.shape,
+    )

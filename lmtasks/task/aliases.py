@@ -1,0 +1,56 @@
+"""Data sets that task files of lm-evaluation-harness name, and where their rows are now.
+
+Only those of its tasks arc_easy, arc_challenge, openbookqa, piqa, winogrande, lambada_openai, wikitext and sciq, whose
+files of version 0.4.13 name ids that the Hub still serves; files of older versions name the ids that moved.
+
+>>> current("piqa"), current("my/own")
+('baber/piqa', 'my/own')
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lmtasks.task.task import Source
+
+MOVED: Mapping[str, str] = {
+    "ai2_arc": "allenai/ai2_arc",
+    "openbookqa": "allenai/openbookqa",
+    "piqa": "baber/piqa",
+    "ybisk/piqa": "baber/piqa",
+    "winogrande": "allenai/winogrande",
+    "sciq": "allenai/sciq",
+}
+"""Id in a file to the id that has the same rows today. `piqa` is a loading script, the others got an owner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandIn:
+    """A configuration that a mirror may have in place of another, with other rows."""
+
+    name: str
+    differs: str
+
+
+STAND_INS: Mapping[tuple[str, str | None], StandIn] = {
+    ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1"): StandIn(
+        name="wikitext-2-v1", differs="the same articles tokenized, with <unk> for rare words"
+    ),
+    ("EleutherAI/wikitext_document_level", "wikitext-103-raw-v1"): StandIn(
+        name="wikitext-103-v1", differs="the same articles tokenized, with <unk> for rare words"
+    ),
+}
+"""(id, configuration) to what may be read instead where a local mirror has that alone. It becomes part of the task:
+its hash is another one."""
+
+
+def current(path: str) -> str:
+    """The id under which the rows of a data set are found today."""
+    return MOVED.get(path, path)
+
+
+def stand_in(source: Source) -> Source | None:
+    """What may be read in place of a source, with what is different said in `stands_for`; None where nothing may."""
+    found = STAND_INS.get((source.path, source.name))
+    if found is None:
+        return None
+    return replace(source, name=found.name, stands_for=f"{source.path}/{source.name} ({found.differs})")

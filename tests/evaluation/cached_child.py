@@ -1,0 +1,53 @@
+"""A process that asks a slow model and tells of each batch before it runs, to be killed at any of them.
+
+python cached_child.py FILE
+"""
+
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from fake_runtime import FakeRuntime
+from small_tasks import tokenizer
+
+from lmtasks.engine.engine import Engine
+from lmtasks.engine.requests import ScoreRequest
+from lmtasks.evaluation.cache import CachedAnswers
+from lmtasks.evaluation.cache_store import AnswerStore
+from lmtasks.records import Ints, TokenBatch, TokenScores, Wanted
+
+ROWS_A_BATCH = 4
+REQUESTS = [
+    ScoreRequest(context_ids=(number + 5, *range(1, 1 + number % 7)), target_ids=(4, 2)) for number in range(80)
+]
+"""None begins as another does, so that each one is a row of its own."""
+
+
+class SlowRuntime(FakeRuntime):
+    """Tells of each batch, and takes its time."""
+
+    def score(
+        self,
+        batch: TokenBatch,
+        wanted: Wanted,
+        *,
+        reach: Ints | None = None,
+        behind: object | None = None,
+        source: TokenBatch | None = None,
+        source_rows: Ints | None = None,
+    ) -> TokenScores:
+        print("batch", flush=True)
+        time.sleep(0.02)
+        return super().score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
+
+
+def engine(*, slow: bool = False) -> Engine[object]:
+    """The same model, told of or not."""
+    runtime = (SlowRuntime if slow else FakeRuntime)(vocabulary=tokenizer().vocabulary)
+    return Engine(runtime, tokenizer(), rows_per_batch=ROWS_A_BATCH)  # type: ignore[arg-type,return-value]
+
+
+if __name__ == "__main__":
+    with closing(AnswerStore(Path(sys.argv[1]))) as store:
+        CachedAnswers(engine(slow=True), store=store, artefact="").score(REQUESTS)
