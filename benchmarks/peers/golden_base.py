@@ -64,4 +64,25 @@ doc_to_text: "{{text}}\\nQuestion: What is this about?\\nAnswer:"
 doc_to_choice: [business, culture, science, sports]
 doc_to_target: "{{['business', 'culture', 'science', 'sports'].index(label)}}"
 """
+HOOKS = """
+import re
+
+
+def longer(rows):
+    return rows.filter(lambda row: len(row["text"]) > 110)
+
+
+def shorter(rows):
+    return rows.filter(lambda row: len(row["text"]) <= 130)
+
+
+def results(row, answers):
+    (text,) = answers
+    words = re.findall(r"\\w+", text)
+    return {"words": len(words), "shared": float(any(word in row["text"] for word in words))}
+
+
+def biggest(values):
+    return max(values)
+"""
 MEASURES = "metric_list: [" + ", ".join(f"{{metric: {name}}}" for name in ("acc", "acc_norm", "acc_bytes")) + "]\n"

@@ -1,6 +1,6 @@
 """Golden cases of choices."""
 
-from golden_base import CAUSAL, EVERY, FEELINGS, MEASURES, QUESTIONS, TOPIC, TOPICS, TOPICS_ZH, Case
+from golden_base import CAUSAL, EVERY, FEELINGS, HOOKS, MEASURES, QUESTIONS, TOPIC, TOPICS, TOPICS_ZH, Case
 from golden_rows import SENTENCES, YES_NO
 
 ALL_MEASURES = (
@@ -34,27 +34,6 @@ test_split: test
 doc_to_text: "{{passage}}\\nQuestion: {{question}}\\nAnswer:"
 doc_to_choice: choices
 doc_to_target: gold
-"""
-HOOKS = """
-import re
-
-
-def longer(rows):
-    return rows.filter(lambda row: len(row["text"]) > 110)
-
-
-def shorter(rows):
-    return rows.filter(lambda row: len(row["text"]) <= 130)
-
-
-def results(row, answers):
-    (text,) = answers
-    words = re.findall(r"\\w+", text)
-    return {"words": len(words), "shared": float(any(word in row["text"] for word in words))}
-
-
-def biggest(values):
-    return max(values)
 """
 
 CHOICES: tuple[Case, ...] = (

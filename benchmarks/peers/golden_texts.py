@@ -1,6 +1,6 @@
 """Golden cases of likelihoods, of generated texts, and of chats."""
 
-from golden_base import CAUSAL, MEASURES, PAIRS, PARAGRAPHS, SHORT, TOPIC, TOPICS, Case, starter
+from golden_base import CAUSAL, HOOKS, MEASURES, PAIRS, PARAGRAPHS, SHORT, TOPIC, TOPICS, Case, starter
 from golden_rows import REFERENCES
 
 TRANSLATE = """
@@ -49,27 +49,6 @@ output_type: loglikelihood_rolling
 test_split: test
 doc_to_text: ""
 doc_to_target: "{{text}}"
-"""
-HOOKS = """
-import re
-
-
-def longer(rows):
-    return rows.filter(lambda row: len(row["text"]) > 110)
-
-
-def shorter(rows):
-    return rows.filter(lambda row: len(row["text"]) <= 130)
-
-
-def results(row, answers):
-    (text,) = answers
-    words = re.findall(r"\\w+", text)
-    return {"words": len(words), "shared": float(any(word in row["text"] for word in words))}
-
-
-def biggest(values):
-    return max(values)
 """
 HOOKED = (
     ANSWER

@@ -197,7 +197,7 @@ def write_tasks(folder: Path, *, peer_files: Path, data_root: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         if task.data:
-            place = {"dataset_path": str(data_root / task.data), "dataset_name": None}
+            place = {"dataset_path": str((data_root / task.data).resolve()), "dataset_name": None}
         else:
             files = _sums(folder / "rows" / task.name)
             place = {"dataset_kwargs": {"data_files": files}}

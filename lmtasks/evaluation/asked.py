@@ -1,13 +1,12 @@
-"""What evaluation needs of an engine, and how a task's settings and progress reach it."""
+"""What evaluation needs of an engine, and how a task's settings reach it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
-from lmtasks.evaluation.solver import Report
-from lmtasks.records import Floats32, ModelCard, Progress, RuntimeCard
+from lmtasks.records import Floats32, ModelCard, RuntimeCard
 from lmtasks.task.task import Generation
 
 
@@ -50,9 +49,3 @@ def decoding_of(settings: Generation) -> Decoding:
         length_penalty=settings.length_penalty,
         repetition_penalty=settings.repetition_penalty,
     )
-
-
-def telling(report: Report, *, stage: str, total: int, unit: str) -> Callable[[int], None]:
-    """Reports how many of `total` units are done."""
-    report(Progress(stage=stage, done=0, total=total, unit=unit))
-    return lambda done: report(Progress(stage=stage, done=done, total=total, unit=unit))

@@ -19,7 +19,7 @@ State = TypeVar("State")
 
 CLOSE = 1e-4
 """So far may shared and plain log-probabilities lie apart."""
-UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError, UsageError, WorkError)
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, UsageError, WorkError)
 """What a model may raise that does not understand what it is asked."""
 
 TRUNK, BRANCHES = 5, (4, 3, 5)

@@ -17,6 +17,8 @@ from transformers.pytorch_utils import Conv1D
 LEAST_SIDE = 32
 """A weight with a shorter side (a classifier's two columns) gains nothing."""
 TOLERANCE = 1e-4
+UNFIT = (RuntimeError, AttributeError)
+"""Not in this torch, not on this processor, or a model that reads its weights itself."""
 
 Product = Callable[[Tensor], Tensor]
 
@@ -63,8 +65,8 @@ def pack(module: nn.Module, *, answer: Callable[[], Tensor], kept: nn.Module | N
             if torch.allclose(before, after, rtol=TOLERANCE, atol=TOLERANCE):
                 _let_go_of_file(module)
                 return bool(places)
-        except (RuntimeError, AttributeError, NotImplementedError):
-            pass  # not in this torch, not on this processor, or a model that reads its weights itself
+        except UNFIT:
+            pass
         for parent, name, layer in places:
             setattr(parent, name, layer)
         return False
@@ -79,7 +81,7 @@ def packed_product(weight: Tensor, bias: Tensor | None, *, otherwise: Product) -
             packed = PackedLinear(weight, bias)
             given = torch.linspace(-1, 1, weight.shape[1])[None]
             agree = torch.allclose(packed(given), otherwise(given), rtol=TOLERANCE, atol=TOLERANCE)
-    except (RuntimeError, AttributeError, NotImplementedError):
+    except UNFIT:
         return otherwise
     return packed if agree else otherwise
 
