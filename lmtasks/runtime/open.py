@@ -87,10 +87,10 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
-    from lmtasks.runtime.onnx_runtime import OnnxRuntime
+    from lmtasks.runtime.onnx_traced import TracedRuntime
 
     return cast(
-        "Runtime[object]", OnnxRuntime(package, threads=wanted.threads)
+        "Runtime[object]", TracedRuntime(package, threads=wanted.threads)
     )  # its states are nobody else's business
 
 

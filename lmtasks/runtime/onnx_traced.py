@@ -1,34 +1,33 @@
-"""The primitives over ONNX Runtime, from a package: neither torch nor transformers is imported.
+"""The primitives over the graphs that were traced, of any kind of model, and over those of encoders.
+
+Neither torch nor transformers is imported.
 
 Caches stay onnxruntime's own values from step to step; nothing of them passes through NumPy until rows are reordered.
 
 Axes: B batch, T time, P cached positions, S source positions, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.errors import UsageError
 from lmtasks.export.package import GraphName, Package
-from lmtasks.records import Bools, Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
 from lmtasks.runtime.grid import grid_of
-from lmtasks.runtime.memory import OutOfMemory, free_host_bytes, ran_out
-from lmtasks.runtime.session import open_session, session_options
-from lmtasks.runtime.threads import checked_threads
+from lmtasks.runtime.memory import free_host_bytes
+from lmtasks.runtime.onnx_graphs import Graphs, copied
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, OrtValue
+    from onnxruntime import OrtValue
 
 LOGITS_BYTES = 128 * 2**20
 """So much memory may the logits of one call take inside the graph while scoring; further rows are another call."""
-SPAN_PADDING = -1e4
-"""Logit of a padded position in a span head's answer; no softmax sees it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class OnnxState:
     """By input name: keys and values of the source, of an encoder-decoder."""
 
 
-class OnnxRuntime:
+class TracedRuntime:
     """A package in ONNX Runtime. A graph's session is opened when it is first needed.
 
     Args:
@@ -52,37 +51,13 @@ class OnnxRuntime:
     """
 
     def __init__(self, package: Package, *, threads: int | None = None) -> None:
-        import onnxruntime
-
+        self._graphs = Graphs(package, threads=threads)
         self.model = package.model
-        self.package = package
-        self.card = RuntimeCard(
-            runtime="onnx",
-            version=onnxruntime.__version__,
-            device="cpu",
-            precision=package.precision,
-            threads=checked_threads(threads),
-            size_bytes=package.size_bytes,
-            options={**session_options(), "emitter": package.emitter},
-        )
-        self._value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
-        self._sessions: dict[GraphName, InferenceSession] = {}
+        self.card = self._graphs.card
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
-        spec = self._predicting(head)
-        aligned = align(batch, side="right")
-        types = aligned.batch.types
-        given = {
-            "ids": aligned.batch.ids,
-            "mask": aligned.batch.mask,
-            "types": types if types is not None else np.zeros_like(aligned.batch.ids),
-        }
-        (logits,) = self._run("heads", given, [f"head.{head}"])
-        values = _array(logits)
-        if spec.kind == "classification":
-            return values
-        return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+        """See `Runtime`."""
+        return self._graphs.predict(head, batch)
 
     @property
     def sharing(self) -> Sharing:
@@ -116,7 +91,7 @@ class OnnxRuntime:
         parts = []
         for start in range(0, rows, every):
             part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in given.items()}
-            logprobs, greedy = self._run("score", part, ["logprobs", "greedy"])
+            logprobs, greedy = self._graphs.run("score", part, ["logprobs", "greedy"])
             parts.append((logprobs.numpy(), greedy.numpy()))
         cells = (grid.rows, grid.columns)
         return TokenScores(
@@ -161,49 +136,7 @@ class OnnxRuntime:
 
     def close(self) -> None:
         """See `Runtime`."""
-        self._sessions.clear()
-
-    def _predicting(self, head: str) -> HeadSpec:
-        specs = {spec.name: spec for spec in self.model.heads}
-        if head not in specs:
-            raise unknown("head", head, specs)
-        if specs[head].kind == "generation":
-            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
-        return specs[head]
-
-    def _session(self, graph: GraphName) -> "InferenceSession":
-        if graph not in self.package.graphs:
-            raise UsageError(
-                f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
-                f"it has {', '.join(self.package.graphs)}."
-            )
-        if graph not in self._sessions:
-            self._sessions[graph] = open_session(
-                self.package.folder / self.package.graphs[graph], threads=self.card.threads
-            )
-        return self._sessions[graph]
-
-    def _run(
-        self,
-        graph: GraphName,
-        given: Mapping[str, NDArray[np.generic]],
-        outputs: Sequence[str],
-        held: "Mapping[str, OrtValue] | None" = None,
-    ) -> "list[OrtValue]":
-        """Run a graph. `given` may hold more than the graph takes; `held` are values that already are onnxruntime's."""
-        session = self._session(graph)
-        takes = {item.name for item in session.get_inputs()}
-        feeds = {name: self._value(array) for name, array in given.items() if name in takes}
-        try:
-            return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-            reason = str(error).strip().splitlines()[0]
-            if ran_out(error):
-                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
-            raise WorkError(
-                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
-            ) from error
+        self._graphs.close()
 
     def _append(self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools) -> tuple[OnnxState, Floats32]:
         logits, present = self._decode("decoder", {"ids": ids, "mask": mask}, past)
@@ -213,17 +146,19 @@ class OnnxRuntime:
         self, graph: GraphName, given: Mapping[str, NDArray[np.generic]], held: "Mapping[str, OrtValue]"
     ) -> "tuple[Floats32, dict[str, OrtValue]]":
         """Next-token logits, and the caches under the names by which the next step takes them."""
-        names = [item.name for item in self._session(graph).get_outputs() if item.name.startswith("present_")]
-        logits, *present = self._run(graph, given, ["logits", *names], held)
-        return _array(logits), {
+        names = [item.name for item in self._graphs.session(graph).get_outputs() if item.name.startswith("present_")]
+        logits, *present = self._graphs.run(graph, given, ["logits", *names], held)
+        return copied(logits), {
             name.replace("present_", "past_", 1): value for name, value in zip(names, present, strict=True)
         }
 
     def _prefill_pairs(self, source: TokenBatch) -> tuple[OnnxState, Floats32]:
         """Read the source, and feed the decoder its start token."""
-        start = np.full((source.ids.shape[0], 1), self.package.model.decoder_start, dtype=np.int64)
-        names = [item.name for item in self._session("encoder").get_outputs()]
-        outputs = self._run("encoder", {"source_ids": source.ids, "source_mask": source.mask, "ids": start}, names)
+        start = np.full((source.ids.shape[0], 1), self.model.decoder_start, dtype=np.int64)
+        names = [item.name for item in self._graphs.session("encoder").get_outputs()]
+        outputs = self._graphs.run(
+            "encoder", {"source_ids": source.ids, "source_mask": source.mask, "ids": start}, names
+        )
         by_name = dict(zip(names, outputs, strict=True))
         past = {
             name.replace("present_", "past_", 1): value
@@ -231,22 +166,21 @@ class OnnxRuntime:
             if name.startswith("present_")
         }
         cross = {name: value for name, value in by_name.items() if name.startswith("cross_")}
-        return OnnxState(past=past, mask=source.mask, cross=cross), _array(by_name["logits"])
+        return OnnxState(past=past, mask=source.mask, cross=cross), copied(by_name["logits"])
 
     def _empty_past(self, rows: int) -> "dict[str, OrtValue]":
         shapes = {
-            item.name: item.shape for item in self._session("decoder").get_inputs() if item.name.startswith("past_")
+            item.name: item.shape
+            for item in self._graphs.session("decoder").get_inputs()
+            if item.name.startswith("past_")
         }
         return {
-            name: self._value(np.zeros((rows, int(shape[1]), 0, int(shape[3])), dtype=np.float32))
+            name: self._graphs.value(np.zeros((rows, int(shape[1]), 0, int(shape[3])), dtype=np.float32))
             for name, shape in shapes.items()
         }
 
     def _pick(self, past: "Mapping[str, OrtValue]", rows: Ints, *, first: int = 0) -> "dict[str, OrtValue]":
-        return {name: self._value(np.ascontiguousarray(value.numpy()[rows, :, first:])) for name, value in past.items()}
-
-
-def _array(value: "OrtValue") -> Floats32:
-    # A copy: what onnxruntime hands out is a view of its own memory.
-    array: Floats32 = np.array(value.numpy(), dtype=np.float32)
-    return array
+        return {
+            name: self._graphs.value(np.ascontiguousarray(value.numpy()[rows, :, first:]))
+            for name, value in past.items()
+        }

@@ -1,0 +1,128 @@
+"""The graphs of a package in ONNX Runtime: a session each, opened when it is first needed, and heads asked for answers.
+
+Axes: B batch, T time, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.export.package import GraphName, Package
+from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
+from lmtasks.runtime.align import align
+from lmtasks.runtime.memory import OutOfMemory, ran_out
+from lmtasks.runtime.session import open_session, session_options
+from lmtasks.runtime.threads import checked_threads
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+SPAN_PADDING = -1e4
+"""Logit of a padded position in a span head's answer; no softmax sees it."""
+
+
+class Graphs:
+    """What every runtime over a package stands on.
+
+    Args:
+        package: what to run.
+        threads: inside an operator; None: as many as the process may use.
+    """
+
+    def __init__(self, package: Package, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self.package = package
+        self.model = package.model
+        self.card = RuntimeCard(
+            runtime="onnx",
+            version=onnxruntime.__version__,
+            device="cpu",
+            precision=package.precision,
+            threads=checked_threads(threads),
+            size_bytes=package.size_bytes,
+            options={**session_options(), "emitter": package.emitter},
+        )
+        self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
+        self._sessions: dict[GraphName, InferenceSession] = {}
+
+    def predict(self, head: str, batch: TokenBatch) -> Floats32:
+        """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
+        spec = self._predicting(head)
+        aligned = align(batch, side="right")
+        types = aligned.batch.types
+        given = {
+            "ids": aligned.batch.ids,
+            "mask": aligned.batch.mask,
+            "types": types if types is not None else np.zeros_like(aligned.batch.ids),
+        }
+        (logits,) = self.run("heads", given, [f"head.{head}"])
+        values = copied(logits)
+        if spec.kind == "classification":
+            return values
+        return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+
+    def session(self, graph: GraphName) -> "InferenceSession":
+        """The session of a graph.
+
+        Raises:
+            UsageError: this package has no such graph.
+        """
+        if graph not in self.package.graphs:
+            raise UsageError(
+                f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
+                f"it has {', '.join(self.package.graphs)}."
+            )
+        if graph not in self._sessions:
+            self._sessions[graph] = open_session(
+                self.package.folder / self.package.graphs[graph], threads=self.card.threads
+            )
+        return self._sessions[graph]
+
+    def run(
+        self,
+        graph: GraphName,
+        given: Mapping[str, NDArray[np.generic]],
+        outputs: Sequence[str],
+        held: "Mapping[str, OrtValue] | None" = None,
+    ) -> "list[OrtValue]":
+        """Run a graph. `given` may hold more than the graph takes; `held` are values that already are onnxruntime's.
+
+        Raises:
+            OutOfMemory: what was asked may be asked again, in smaller parts.
+            WorkError: onnxruntime failed.
+        """
+        session = self.session(graph)
+        takes = {item.name for item in session.get_inputs()}
+        feeds = {name: self.value(array) for name, array in given.items() if name in takes}
+        try:
+            return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
+        except Exception as error:  # onnxruntime's errors have no common base but Exception
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+            reason = str(error).strip().splitlines()[0]
+            if ran_out(error):
+                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
+            raise WorkError(
+                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
+            ) from error
+
+    def close(self) -> None:
+        """Give memory back."""
+        self._sessions.clear()
+
+    def _predicting(self, head: str) -> HeadSpec:
+        specs = {spec.name: spec for spec in self.model.heads}
+        if head not in specs:
+            raise unknown("head", head, specs)
+        if specs[head].kind == "generation":
+            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
+        return specs[head]
+
+
+def copied(value: "OrtValue") -> Floats32:
+    """What a graph answered, as an array of its own: onnxruntime hands out views of its memory."""
+    array: Floats32 = np.array(value.numpy(), dtype=np.float32)
+    return array
