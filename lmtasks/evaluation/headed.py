@@ -56,7 +56,9 @@ class LabelAsker:
             made = with_made(answered, task, example=example, results=results)
             return [Finished(example=example, answered=made, truncated=row.truncated)]
 
-        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, finish=finish)
+        return Pending(
+            doc_id=example.doc_id, predict=[row], head=head.spec.name, cut=int(row.truncated), finish=finish
+        )
 
 
 class SpanAsker:
@@ -85,6 +87,7 @@ class SpanAsker:
             max_length=self._engine.max_length_tokens,
             null_at_end=self._engine.model.kind == "causal",
         )
+        cut = sum(window.truncated for window in windows)
         context = given.second or ""
 
         def finish(replies: Replies) -> Sequence[Finished]:
@@ -93,9 +96,9 @@ class SpanAsker:
                 span.text, prediction=span.text, prompt=shown(given), references=given.answers, source=context
             )
             found = with_filters(self._task, answered, example=example, texts=[span.text], trained=True)
-            return [Finished(example=example, answered=found, truncated=any(each.truncated for each in windows))]
+            return [Finished(example=example, answered=found, truncated=cut > 0)]
 
-        return Pending(doc_id=example.doc_id, predict=windows, head=self._head.spec.name, finish=finish)
+        return Pending(doc_id=example.doc_id, predict=windows, head=self._head.spec.name, cut=cut, finish=finish)
 
 
 ASKERS: Mapping[str, Callable[[Answers, Task, FittingHead], Asker]] = {
