@@ -56,9 +56,7 @@ class LabelAsker:
             made = with_made(answered, task, example=example, results=results)
             return [Finished(example=example, answered=made, truncated=row.truncated)]
 
-        return Pending(
-            doc_id=example.doc_id, predict=[row], head=head.spec.name, cut=int(row.truncated), finish=finish
-        )
+        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, cut=int(row.truncated), finish=finish)
 
 
 class SpanAsker:

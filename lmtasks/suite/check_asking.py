@@ -54,9 +54,7 @@ class AskedRows:
         solver: the model that is asked; None: none, and lengths are characters of prompts.
     """
 
-    def __init__(
-        self, task: Task, *, asking: Asking, show: int, prompts: bool, solver: EngineSolver | None
-    ) -> None:
+    def __init__(self, task: Task, *, asking: Asking, show: int, prompts: bool, solver: EngineSolver | None) -> None:
         self.shown: list[Prompt] = []
         self.requests = 0
         self.cut = 0

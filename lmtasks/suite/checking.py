@@ -49,9 +49,7 @@ class TaskCheck:
         return tuple(split.first_wrong for split in self.splits if split.wrong)
 
 
-def check_task(
-    task: Task, *, options: CheckOptions, report: Report, solver: EngineSolver | None = None
-) -> TaskCheck:
+def check_task(task: Task, *, options: CheckOptions, report: Report, solver: EngineSolver | None = None) -> TaskCheck:
     """Read every split that the task names, and ask nothing but a few rows of the model.
 
     Args:
