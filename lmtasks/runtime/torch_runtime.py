@@ -18,7 +18,7 @@ from lmtasks.model.model import Model
 from lmtasks.records import Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
+from lmtasks.runtime.memory import free_host_bytes, give_back_freed_memory, keep_freed_memory, memory_errors
 from lmtasks.runtime.sharing import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch_body import TorchBody, pair_inputs
@@ -91,6 +91,8 @@ class TorchRuntime:
         if packed:
             self.card = replace(self.card, options={**self.card.options, "products": "onednn-packed"})
         self._body.move(device=device, dtype=DTYPES[precision], compiled=compiled)
+        if device == "cpu":
+            give_back_freed_memory()
         self._head: Callable[..., Tensor] = (
             torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
         )
