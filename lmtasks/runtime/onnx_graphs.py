@@ -4,6 +4,7 @@ Axes: B batch, T time, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,7 @@ class Graphs:
         )
         self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
         self._sessions: dict[GraphName, InferenceSession] = {}
+        self._opening = Lock()
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
@@ -76,11 +78,12 @@ class Graphs:
                 f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
                 f"it has {', '.join(self.package.graphs)}."
             )
-        if graph not in self._sessions:
-            self._sessions[graph] = open_session(
-                self.package.folder / self.package.graphs[graph], threads=self.card.threads
-            )
-        return self._sessions[graph]
+        with self._opening:
+            if graph not in self._sessions:
+                self._sessions[graph] = open_session(
+                    self.package.folder / self.package.graphs[graph], threads=self.card.threads
+                )
+            return self._sessions[graph]
 
     def run(
         self,
@@ -101,13 +104,17 @@ class Graphs:
         try:
             return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
         except Exception as error:  # onnxruntime's errors have no common base but Exception
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-            reason = str(error).strip().splitlines()[0]
-            if ran_out(error):
-                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
-            raise WorkError(
-                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
-            ) from error
+            failure = self.failure(graph, error, given)
+        raise failure
+
+    def failure(self, graph: GraphName, error: Exception, given: Mapping[str, NDArray[np.generic]]) -> WorkError:
+        """What is said when onnxruntime failed; `OutOfMemory` where memory ran out, without the old error, whose
+        traceback holds the very tensors that are to be given back."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        if ran_out(error):
+            return OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).")
+        reason = str(error).strip().splitlines()[0]
+        return WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}")
 
     def close(self) -> None:
         """Give memory back."""

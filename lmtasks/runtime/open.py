@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.package import PRECISIONS, is_package, load_package
+from lmtasks.export.package import PRECISIONS, Package, is_package, load_package
 from lmtasks.runtime.base import Runtime
 
 RuntimeName = Literal["torch", "torch-compile", "onnx"]
@@ -87,11 +87,30 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
+    kind = package.model.kind
+    return DRIVERS[package.emitted, kind](package, wanted.threads)
+
+
+def _traced(package: Package, threads: int | None) -> Runtime[object]:
     from lmtasks.runtime.onnx_traced import TracedRuntime
 
-    return cast(
-        "Runtime[object]", TracedRuntime(package, threads=wanted.threads)
-    )  # its states are nobody else's business
+    return cast("Runtime[object]", TracedRuntime(package, threads=threads))  # its states are nobody else's business
+
+
+def _causal(package: Package, threads: int | None) -> Runtime[object]:
+    from lmtasks.runtime.onnx_causal import CausalRuntime
+
+    return cast("Runtime[object]", CausalRuntime(package, threads=threads))
+
+
+DRIVERS: Mapping[tuple[bool, str], Callable[[Package, int | None], Runtime[object]]] = {
+    (False, "encoder"): _traced,
+    (False, "causal"): _traced,
+    (False, "encoder-decoder"): _traced,
+    (True, "encoder"): _traced,
+    (True, "causal"): _causal,
+}
+"""What drives the graphs of a package: were they emitted, and the kind of model."""
 
 
 def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
