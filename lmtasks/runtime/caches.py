@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lmtasks.export.package import GraphName
 from lmtasks.records import Floats32, Ints
 from lmtasks.runtime.binding import Bound
 from lmtasks.runtime.memory import memory_errors
@@ -66,10 +67,15 @@ class Caches:
                     self.arrays[name] = new
         return True
 
-    def move(self, source: int, target: int, *, columns: int) -> None:
-        """A row's first columns take another row's place."""
+    def move(self, source: int, target: int, *, columns: int, first: int = 0) -> None:
+        """A row's first columns take another row's place; those before `first` are equal already."""
         for array in self.arrays.values():
-            array[target, :, :columns] = array[source, :, :columns]
+            array[target, :, first:columns] = array[source, :, first:columns]
+
+    def cut(self, rows: int) -> None:
+        """Only the first rows are left."""
+        self.rows = rows
+        self.arrays = {name: array[:rows] for name, array in self.arrays.items()}
 
     def picked(self, rows: Ints, *, columns: int, room: int) -> "Caches":
         """The first columns of some rows, in this order, in caches of their own with room for `room` columns.
@@ -98,10 +104,10 @@ def blocks(columns: int) -> int:
     return -(-columns // BLOCK) * BLOCK
 
 
-def cache_shapes(graphs: Graphs) -> dict[str, tuple[int, int]]:
-    """Heads and width of each array that the decoder keeps."""
+def cache_shapes(graphs: Graphs, graph: GraphName = "decoder") -> dict[str, tuple[int, int]]:
+    """Heads and width of each array that a graph keeps."""
     return {
         item.name.removeprefix("past_"): (int(item.shape[1]), int(item.shape[3]))
-        for item in graphs.session("decoder").get_inputs()
+        for item in graphs.session(graph).get_inputs()
         if item.name.startswith("past_")
     }

@@ -1,11 +1,13 @@
-"""The decoder graph of a causal model: it reads prompts into the rows of a cache, and appends a token to each.
+"""The decoder graph: it reads prompts into the rows of a cache, and appends a token to each.
 
 Axes: B rows, T prompt tokens, S columns of one call, V vocabulary.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmtasks.records import Floats32, Ints, TokenBatch
 from lmtasks.runtime.binding import Bound
@@ -52,21 +54,32 @@ def read_prompts(graphs: Graphs, caches: Caches, batch: TokenBatch, *, first: in
 
 
 class Stepper:
-    """One token for each of the first rows of a cache. Everything is bound once, and written in place.
+    """One token for each of some rows of a cache that stand beside each other. Everything is bound once, and written in
+    place.
 
     Args:
         rows: B.
+        first: the place of the first one.
+        beside: what else the graph is given at every step.
     """
 
-    def __init__(self, graphs: Graphs, caches: Caches, *, rows: int) -> None:
+    def __init__(
+        self,
+        graphs: Graphs,
+        caches: Caches,
+        *,
+        rows: int,
+        first: int = 0,
+        beside: Mapping[str, NDArray[np.generic]] = MappingProxyType({}),
+    ) -> None:
         self.rows = rows
         self._ids, self._positions = (np.zeros((rows, 1), dtype=np.int64) for _ in range(2))
         self._before = np.zeros(rows, dtype=np.int32)
         self._total = np.zeros((), dtype=np.int32)
         self._wanted = np.arange(rows)
         self._bound = Bound(graphs, "decoder", answers=("logits",))
-        caches.hold(self._bound, first=0, rows=rows)
-        given: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+        caches.hold(self._bound, first=first, rows=rows)
+        given: Mapping[str, NDArray[np.generic]] = {
             "ids": self._ids,
             "positions": self._positions,
             "new": np.ones(rows, dtype=np.int32),
@@ -74,7 +87,7 @@ class Stepper:
             "total_sequence_length": self._total,
             "wanted": self._wanted,
         }
-        self._bound.give(given)
+        self._bound.give({**given, **beside})
 
     def step(self, ids: Ints, lengths: Ints, *, longest: int) -> Floats32:
         """Append ids (B,) behind lengths (B,) tokens, `longest` the largest of them: next-token logits (B, V)."""

@@ -103,12 +103,19 @@ def _causal(package: Package, threads: int | None) -> Runtime[object]:
     return cast("Runtime[object]", CausalRuntime(package, threads=threads))
 
 
+def _pairs(package: Package, threads: int | None) -> Runtime[object]:
+    from lmtasks.runtime.onnx_pairs import PairRuntime
+
+    return cast("Runtime[object]", PairRuntime(package, threads=threads))
+
+
 DRIVERS: Mapping[tuple[bool, str], Callable[[Package, int | None], Runtime[object]]] = {
     (False, "encoder"): _traced,
     (False, "causal"): _traced,
     (False, "encoder-decoder"): _traced,
     (True, "encoder"): _traced,
     (True, "causal"): _causal,
+    (True, "encoder-decoder"): _pairs,
 }
 """What drives the graphs of a package: were they emitted, and the kind of model."""
 
