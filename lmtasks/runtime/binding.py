@@ -59,7 +59,7 @@ class Bound:
             self._binding.bind_output(name)
         try:
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no other common base
             failure = self._graphs.failure(self._graph, error, self._given)
         else:
             values = self._binding.get_outputs_as_ortvaluevector()

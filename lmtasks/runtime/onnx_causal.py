@@ -12,7 +12,6 @@ from weakref import WeakSet
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.export.package import Package
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import Sharing
@@ -72,14 +71,13 @@ class CausalRuntime:
     """A package of an emitted causal model in ONNX Runtime.
 
     Args:
-        package: what to run.
-        threads: inside an operator; None: as many as the process may use.
+        graphs: of the package.
     """
 
-    def __init__(self, package: Package, *, threads: int | None = None) -> None:
-        self._graphs = Graphs(package, threads=threads)
-        self.model = package.model
-        self.card = self._graphs.card
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self.model = graphs.model
+        self.card = graphs.card
 
     @property
     def sharing(self) -> Sharing:
@@ -170,6 +168,10 @@ class CausalRuntime:
         """See `Runtime`."""
         return OnnxSlots(self._graphs, rows=rows, length=length)
 
+    def beside(self) -> "CausalRuntime":
+        """See `Runtime`."""
+        return CausalRuntime(self._graphs.beside())
+
     def free_bytes(self) -> int:
         """See `Runtime`."""
         return free_host_bytes()
@@ -191,9 +193,7 @@ class CausalRuntime:
         caches = shared.caches.picked(state.places, columns=longest, room=max(shared.caches.columns, longest))
         return CausalState(SharedRows(caches, state.lengths), places=np.arange(count), lengths=state.lengths)
 
-    def _score(
-        self, packed: Packed, cells: Ints, tokens: Ints, behind: CausalState | None
-    ) -> tuple[Floats32, Bools]:
+    def _score(self, packed: Packed, cells: Ints, tokens: Ints, behind: CausalState | None) -> tuple[Floats32, Bools]:
         rows, columns = packed.ids.shape
         if int(packed.positions.max()) >= self.model.max_length_tokens:
             raise self._too_long(int(packed.positions.max()) + 1)

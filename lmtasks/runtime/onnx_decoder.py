@@ -15,8 +15,8 @@ from lmtasks.runtime.caches import Caches
 from lmtasks.runtime.onnx_graphs import Graphs
 
 CHUNK = 512
-"""A prompt is read in pieces of so many tokens: attention's scores then take as much memory as a piece asks for, and not
-as the square of the prompt's length."""
+"""A prompt is read in pieces of so many tokens: attention's scores then take memory as a piece by the prompt's length,
+and not as the square of that."""
 
 
 def read_prompts(graphs: Graphs, caches: Caches, batch: TokenBatch, *, first: int) -> Floats32:

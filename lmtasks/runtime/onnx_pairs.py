@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
-from lmtasks.export.package import Package
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
@@ -31,14 +30,13 @@ class PairRuntime:
     """A package of an emitted encoder-decoder in ONNX Runtime.
 
     Args:
-        package: what to run.
-        threads: inside an operator; None: as many as the process may use.
+        graphs: of the package.
     """
 
-    def __init__(self, package: Package, *, threads: int | None = None) -> None:
-        self._graphs = Graphs(package, threads=threads)
-        self.model = package.model
-        self.card = self._graphs.card
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self.model = graphs.model
+        self.card = graphs.card
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
@@ -110,6 +108,10 @@ class PairRuntime:
     def slots(self, *, rows: int, length: int) -> PairSlots:
         """See `Runtime`."""
         return PairSlots(self._graphs, rows=rows, length=length)
+
+    def beside(self) -> "PairRuntime":
+        """See `Runtime`."""
+        return PairRuntime(self._graphs.beside())
 
     def free_bytes(self) -> int:
         """See `Runtime`."""

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.package import PRECISIONS, Package, is_package, load_package
+from lmtasks.export.package import PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    from lmtasks.runtime.onnx_graphs import Graphs
 
 RuntimeName = Literal["torch", "torch-compile", "onnx"]
 
@@ -87,29 +90,30 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
-    kind = package.model.kind
-    return DRIVERS[package.emitted, kind](package, wanted.threads)
+    from lmtasks.runtime.onnx_graphs import Graphs
+
+    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads))
 
 
-def _traced(package: Package, threads: int | None) -> Runtime[object]:
+def _traced(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_traced import TracedRuntime
 
-    return cast("Runtime[object]", TracedRuntime(package, threads=threads))  # its states are nobody else's business
+    return cast("Runtime[object]", TracedRuntime(graphs))  # its states are nobody else's business
 
 
-def _causal(package: Package, threads: int | None) -> Runtime[object]:
+def _causal(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_causal import CausalRuntime
 
-    return cast("Runtime[object]", CausalRuntime(package, threads=threads))
+    return cast("Runtime[object]", CausalRuntime(graphs))
 
 
-def _pairs(package: Package, threads: int | None) -> Runtime[object]:
+def _pairs(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_pairs import PairRuntime
 
-    return cast("Runtime[object]", PairRuntime(package, threads=threads))
+    return cast("Runtime[object]", PairRuntime(graphs))
 
 
-DRIVERS: Mapping[tuple[bool, str], Callable[[Package, int | None], Runtime[object]]] = {
+DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
     (False, "encoder"): _traced,
     (False, "causal"): _traced,
     (False, "encoder-decoder"): _traced,
