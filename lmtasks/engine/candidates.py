@@ -52,7 +52,7 @@ def continuations(
         least[end - of : end] = np.partition(mine, -count)[-count] if count <= mine.size else -np.inf
     # One step down in single precision: nothing is lost by rounding.
     floor = np.nextafter((least - gains).astype(np.float32), np.float32(-np.inf))
-    rows, tokens = np.nonzero(logits >= floor[:, None])
+    rows, tokens = np.divmod(np.flatnonzero(logits >= floor[:, None]), logits.shape[1])  # nonzero is 10 times as slow
     totals = logits[rows, tokens].astype(np.float64) + gains[rows]
     borders = np.searchsorted(rows, [0, *ends.tolist()])
     found = []
