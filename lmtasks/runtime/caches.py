@@ -32,23 +32,27 @@ class Caches:
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], *, rows: int, columns: int) -> None:
-        self.rows = rows
         self._shapes = shapes
         with memory_errors(f"making room for {rows} rows of {columns} tokens"):
-            self.arrays = {name: self._empty(name, columns) for name in shapes}
+            self.arrays = {name: self._empty(name, rows=rows, columns=columns) for name in shapes}
+
+    @property
+    def rows(self) -> int:
+        """R: there is room for so many rows."""
+        return min(len(array) for array in self.arrays.values())
 
     @property
     def columns(self) -> int:
         """CAP: there is room for rows of so many tokens."""
-        return min(array.shape[2] for array in self.arrays.values())
+        return min(int(array.shape[2]) for array in self.arrays.values())
 
-    def grow(self, columns: int, *, most: int, kept: int) -> bool:
-        """Make room for rows of `columns` tokens. Where memory runs out on the way nothing is lost: the cache stays as
-        wide as its narrowest array, and what was widened needs not be widened again.
+    def grow(self, *, rows: int, columns: int, most: int, kept: int) -> bool:
+        """Make room for so many rows of so many tokens, and no more rows than that. Where memory runs out on the way
+        nothing is lost: there is as much room as the smallest array has, and what grew needs not grow again.
 
         Args:
             most: rows never become longer than this.
-            kept: so many rows hold something.
+            kept: so many rows, the first ones, hold something.
 
         Returns:
             Were arrays replaced?
@@ -56,14 +60,16 @@ class Caches:
         Raises:
             OutOfMemory: there is no room for them.
         """
-        if columns <= self.columns:
+        now = self.columns
+        if columns <= now and rows <= self.rows:
             return False
-        wanted = min(max(blocks(columns), blocks(int(self.columns * GROWTH))), max(most, columns))
-        with memory_errors(f"making room for {self.rows} rows of {wanted} tokens"):
+        wide = now if columns <= now else max(blocks(columns), blocks(int(now * GROWTH)))
+        wide = max(columns, min(wide, most))
+        with memory_errors(f"making room for {rows} rows of {wide} tokens"):
             for name, old in self.arrays.items():
-                if old.shape[2] < wanted:
-                    new = self._empty(name, wanted)
-                    new[:kept, :, : old.shape[2]] = old[:kept]
+                if len(old) < rows or old.shape[2] < wide:
+                    new = self._empty(name, rows=rows, columns=wide)
+                    new[:kept, :, : old.shape[2]] = old[:kept, :, :wide]
                     self.arrays[name] = new
         return True
 
@@ -94,9 +100,9 @@ class Caches:
         for name, array in self.arrays.items():
             bound.hold(name, array[first : first + rows])
 
-    def _empty(self, name: str, columns: int) -> Floats32:
+    def _empty(self, name: str, *, rows: int, columns: int) -> Floats32:
         heads, width = self._shapes[name]
-        return np.empty((self.rows, heads, columns, width), dtype=np.float32)
+        return np.empty((rows, heads, columns, width), dtype=np.float32)
 
 
 def blocks(columns: int) -> int:

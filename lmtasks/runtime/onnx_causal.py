@@ -149,7 +149,8 @@ class CausalRuntime:
             raise self._too_long(longest + 1)
         state = self._own(state)
         shared, count = state.shared, len(state.places)
-        if shared.caches.grow(longest + 1, most=self.model.max_length_tokens, kept=shared.caches.rows):
+        rows = shared.caches.rows
+        if shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows):
             shared.stepper = None
         if shared.stepper is None or shared.stepper.rows != count:
             shared.stepper = Stepper(self._graphs, shared.caches, rows=count)

@@ -31,7 +31,8 @@ class OnnxSlots:
     def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
         self._graphs = graphs
         self._most = length
-        self._caches = Caches(cache_shapes(graphs), rows=rows, columns=0)
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
         self._lengths: Ints = np.zeros(rows, dtype=np.int64)
         self._used = 0
         self._stepper: Stepper | None = None
@@ -43,9 +44,9 @@ class OnnxSlots:
         lengths = right.mask.sum(axis=1)
         first, after = self._used, self._used + len(lengths)
         longest = int(lengths.max())
-        if after > self._caches.rows or longest > self._most:
-            raise ValueError(f"{self._caches.rows} places of {self._most} tokens cannot take {len(lengths)} more")
-        self._reserve(min(self._most, blocks(longest + 1)))
+        if after > self._rows or longest > self._most:
+            raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
+        self._reserve(after, min(self._most, blocks(longest + 1)))
         logits = read_prompts(self._graphs, self._caches, right, first=first)
         self._lengths[first:after] = lengths
         self._used, self._stepper = after, None
@@ -57,7 +58,7 @@ class OnnxSlots:
         longest = int(lengths.max())
         if longest == self._most:
             raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(longest + 1)
+        self._reserve(self._used, longest + 1)
         if self._stepper is None:
             self._stepper = Stepper(self._graphs, self._caches, rows=self._used)
         logits = self._stepper.step(ids, lengths, longest=longest)
@@ -72,6 +73,6 @@ class OnnxSlots:
             self._lengths[place] = self._lengths[last]
         self._used, self._stepper = last, None
 
-    def _reserve(self, columns: int) -> None:
-        if columns > self._caches.columns and self._caches.grow(columns, most=self._most, kept=self._used):
+    def _reserve(self, rows: int, columns: int) -> None:
+        if self._caches.grow(rows=rows, columns=columns, most=self._most, kept=self._used):
             self._stepper = None
