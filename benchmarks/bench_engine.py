@@ -80,6 +80,9 @@ class Counting:
         slots = self.inner.slots(rows=rows, length=length) if self.keeps_slots else None
         return None if slots is None else CountingSlots(slots, self._count)
 
+    def beside(self) -> "Counting":
+        return self
+
     def free_bytes(self) -> int:
         return self.inner.free_bytes()
 

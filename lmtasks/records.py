@@ -190,6 +190,8 @@ class RuntimeCard:
     size_bytes: int
     """Bytes on disk of what was loaded."""
     options: Mapping[str, str] = field(default_factory=dict)
+    callers: int = 1
+    """Where there is work for several calls, so many run beside each other, each on its share of the threads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ def write_queue(
     ends: frozenset[int],
     streaming: bool,
     on_step: OnStep,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write every row to its end. Rows are started in the order given.
 
@@ -43,6 +44,7 @@ def write_queue(
         ends: tokens that end a text.
         streaming: give the text of every step; without it only finished rows are told.
         on_step: is told of each step.
+        stopped: is the work to be given up?
 
     Raises:
         WorkError: a single row does not fit into memory.
@@ -58,7 +60,7 @@ def write_queue(
         streaming=streaming,
         on_step=on_step,
     )
-    while writer.waiting or writer.writing:
+    while (writer.waiting or writer.writing) and not stopped():
         if writer.waiting and writer.may_join():
             writer.join()
         if writer.writing:

@@ -134,18 +134,24 @@ class Engine(Generic[State]):
             on_answers=on_answers,
         )
 
-        def run(batch: list[int]) -> None:
+        def run(batch: list[int], beside: bool) -> list[tuple[int, Floats32]]:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
-            logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            answers.give(
-                [
-                    (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
-                    for place, index in enumerate(batch)
-                ]
-            )
+            runtime = self.runtime.beside() if beside else self.runtime
+            logits = runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
+            return [
+                (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                for place, index in enumerate(batch)
+            ]
 
-        run_batches(plan.firsts, size=lambda index: len(rows[index].ids), budget=self.budget, run=run)
+        run_batches(
+            plan.firsts,
+            size=lambda index: len(rows[index].ids),
+            budget=self.budget,
+            run=run,
+            give=lambda batch, found: answers.give(found),
+            callers=self.card.callers,
+        )
         return answers.all()
 
     def score(

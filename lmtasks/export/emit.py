@@ -77,7 +77,7 @@ EMITTERS: Mapping[str, Emitter] = {
     "xlm-roberta": BERT,
 }
 """By transformers' model_type. All other architectures are traced."""
-ACTIVE: frozenset[str] = frozenset({"bert", "distilbert"})
+ACTIVE: frozenset[str] = frozenset({"bert", "distilbert", "gpt2", "llama", "marian", "t5"})
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

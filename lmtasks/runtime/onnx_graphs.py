@@ -4,6 +4,7 @@ Axes: B batch, T time, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +46,12 @@ class Graphs:
             threads=checked_threads(threads),
             size_bytes=package.size_bytes,
             options={**session_options(), "emitter": package.emitter},
+            callers=checked_threads(threads),
         )
         self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
         self._sessions: dict[GraphName, InferenceSession] = {}
+        self._opening = Lock()
+        self._beside: Graphs | None = None
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
@@ -76,11 +80,12 @@ class Graphs:
                 f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
                 f"it has {', '.join(self.package.graphs)}."
             )
-        if graph not in self._sessions:
-            self._sessions[graph] = open_session(
-                self.package.folder / self.package.graphs[graph], threads=self.card.threads
-            )
-        return self._sessions[graph]
+        with self._opening:
+            if graph not in self._sessions:
+                self._sessions[graph] = open_session(
+                    self.package.folder / self.package.graphs[graph], threads=self.card.threads
+                )
+            return self._sessions[graph]
 
     def run(
         self,
@@ -100,18 +105,34 @@ class Graphs:
         feeds = {name: self.value(array) for name, array in given.items() if name in takes}
         try:
             return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-            reason = str(error).strip().splitlines()[0]
-            if ran_out(error):
-                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
-            raise WorkError(
-                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
-            ) from error
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no other common base
+            failure = self.failure(graph, error, given)
+        raise failure
+
+    def failure(self, graph: GraphName, error: Exception, given: Mapping[str, NDArray[np.generic]]) -> WorkError:
+        """What is said when onnxruntime failed; `OutOfMemory` where memory ran out, without the old error, whose
+        traceback holds the very tensors that are to be given back."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        if ran_out(error):
+            return OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).")
+        reason = str(error).strip().splitlines()[0]
+        return WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}")
+
+    def beside(self) -> "Graphs":
+        """The same graphs in sessions of one thread each, which are called from several threads at a time. Opened when
+        they are first asked for: their weights are further copies."""
+        if self.card.threads == 1:
+            return self
+        with self._opening:
+            if self._beside is None:
+                self._beside = Graphs(self.package, threads=1)
+            return self._beside
 
     def close(self) -> None:
         """Give memory back."""
         self._sessions.clear()
+        if self._beside is not None:
+            self._beside.close()
 
     def _predicting(self, head: str) -> HeadSpec:
         specs = {spec.name: spec for spec in self.model.heads}

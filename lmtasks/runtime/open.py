@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.package import PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
+
+if TYPE_CHECKING:
+    from lmtasks.runtime.onnx_graphs import Graphs
 
 RuntimeName = Literal["torch", "torch-compile", "onnx"]
 
@@ -87,11 +90,38 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
+    from lmtasks.runtime.onnx_graphs import Graphs
+
+    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads))
+
+
+def _traced(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_traced import TracedRuntime
 
-    return cast(
-        "Runtime[object]", TracedRuntime(package, threads=wanted.threads)
-    )  # its states are nobody else's business
+    return cast("Runtime[object]", TracedRuntime(graphs))  # its states are nobody else's business
+
+
+def _causal(graphs: "Graphs") -> Runtime[object]:
+    from lmtasks.runtime.onnx_causal import CausalRuntime
+
+    return cast("Runtime[object]", CausalRuntime(graphs))
+
+
+def _pairs(graphs: "Graphs") -> Runtime[object]:
+    from lmtasks.runtime.onnx_pairs import PairRuntime
+
+    return cast("Runtime[object]", PairRuntime(graphs))
+
+
+DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
+    (False, "encoder"): _traced,
+    (False, "causal"): _traced,
+    (False, "encoder-decoder"): _traced,
+    (True, "encoder"): _traced,
+    (True, "causal"): _causal,
+    (True, "encoder-decoder"): _pairs,
+}
+"""What drives the graphs of a package: were they emitted, and the kind of model."""
 
 
 def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:

@@ -194,6 +194,10 @@ class TorchRuntime:
             self._keeps_slots = self._measure_slots()
         return self._make_slots(rows=rows, length=length) if self._keeps_slots else None
 
+    def beside(self) -> "TorchRuntime":
+        """See `Runtime`: torch's threads work on one call at a time."""
+        return self
+
     def free_bytes(self) -> int:
         """See `Runtime`."""
         if torch.device(self.card.device).type == "cuda":
