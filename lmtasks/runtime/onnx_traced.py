@@ -48,10 +48,11 @@ class TracedRuntime:
     Args:
         package: what to run.
         threads: inside an operator; None: as many as the process may use.
+        device: `cpu` or `cuda`
     """
 
-    def __init__(self, package: Package, *, threads: int | None = None) -> None:
-        self._graphs = Graphs(package, threads=threads)
+    def __init__(self, package: Package, *, threads: int | None = None, device: str = "cpu") -> None:
+        self._graphs = Graphs(package, threads=threads, device=device)
         self.model = package.model
         self.card = self._graphs.card
 
