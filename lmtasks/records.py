@@ -185,7 +185,7 @@ class RuntimeCard:
     runtime: Literal["torch", "torch-compile", "onnx", "native"]
     version: str
     device: str
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4", "none"]
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4", "none"]
     threads: int
     size_bytes: int
     """Bytes on disk of what was loaded."""

@@ -62,6 +62,11 @@ class EngineSolver:
         """`head` or `prompt`."""
         return "head" if self._plan(task, way).head else "prompt"
 
+    def head(self, task: Task, *, way: AskedWay) -> HeadSpec | None:
+        """The head that answers the task; None where it is prompted."""
+        found = self._plan(task, way).head
+        return found.spec if found is not None else None
+
     def needs(self, task: Task) -> frozenset[SplitName]:
         """Nothing but the scored split; worked examples come from the task's own source of them."""
         return frozenset()

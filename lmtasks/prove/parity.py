@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtasks.export.package import Precision, load_package
+from lmtasks.export.package import Precision, device_of, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
 from lmtasks.prove.greedy import check_greedy
@@ -75,7 +75,13 @@ def check_parity(
     rows = read_rows(texts, tokenizer=package_folder / "tokenizer.json")
     rule = RULES[package.precision]
     reference = open_runtime(model_folder, runtime="torch", precision="fp32", threads=threads)
-    exported = open_runtime(package_folder, runtime="onnx", precision=package.precision, threads=threads)
+    exported = open_runtime(
+        package_folder,
+        runtime="onnx",
+        device=device_of(package.precision),
+        precision=package.precision,
+        threads=threads,
+    )
     cases = proof_cases(rows, longest=package.model.max_length_tokens)
     heads = {f"head.{head.name}": head for head in package.model.heads if head.kind != "generation"}
     logits: dict[str, list[Logits]] = {graph: [] for graph in heads}

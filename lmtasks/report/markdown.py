@@ -49,6 +49,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         *(_picture(chart, file) for chart, file in zip(report.charts, chart_files, strict=True)),
         "## Proofs of export" if report.proofs else None,
         _table(report.proofs),
+        "## What rounding costs" if report.gates else None,
+        _table(report.gates),
         "## The machine",
         _facts(report.machine),
         "## Conditions",

@@ -124,6 +124,7 @@ class RunRecords:
     speeds: Mapping[str, SpeedRecord]
     """By the variant's name."""
     proofs: Mapping[str, Fields]
+    gates: Mapping[str, Fields]
     """Parity records of exported packages, by the package's name."""
     paired: PairedRecords | None = None
     """None where the run was made before there were any."""
@@ -181,7 +182,8 @@ def read_run(folder: Path) -> RunRecords:
             )
         ),
         speeds={speed.variant.name: speed for speed in speeds},
-        proofs=_proofs(folder),
+        proofs=_of_packages(folder, "parity"),
+        gates=_of_packages(folder, "gate"),
         paired=read_paired(folder / "paired.json"),
     )
 
@@ -278,11 +280,11 @@ def _timing(fields: Fields) -> Timing:
     )
 
 
-def _proofs(folder: Path) -> Mapping[str, Fields]:
-    """From packages/<package>/parity.json of a run, or parity/<package>.json of a published one."""
-    made = sorted((folder / "packages").glob("*/parity.json"))
+def _of_packages(folder: Path, kind: str) -> Mapping[str, Fields]:
+    """From packages/<package>/<kind>.json of a run, or <kind>/<package>.json of a published one."""
+    made = sorted((folder / "packages").glob(f"*/{kind}.json"))
     files = {file.parent.name: file for file in made if file.parent.suffix != ".part"}
-    files |= {file.stem: file for file in sorted((folder / "parity").glob("*.json"))}
+    files |= {file.stem: file for file in sorted((folder / kind).glob("*.json"))}
     return {name: read_fields(file) for name, file in files.items()}
 
 

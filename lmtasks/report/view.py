@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.conditions import conditions_table, machine_facts, version_facts
+from lmtasks.report.gates import gates_table
 from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
@@ -42,6 +43,7 @@ class Report:
     timings: Table | None
     charts: tuple[Chart, ...]
     proofs: Table | None
+    gates: Table | None
     machine: tuple[tuple[str, str], ...]
     conditions: Table
     versions: tuple[tuple[str, str], ...]
@@ -67,6 +69,7 @@ def view(run: RunRecords) -> Report:
         timings=timing_table(run),
         charts=quality_charts(run),
         proofs=proofs_table(run),
+        gates=gates_table(run),
         machine=machine_facts(run),
         conditions=conditions_table(run),
         versions=version_facts(run),

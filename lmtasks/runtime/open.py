@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.package import PRECISIONS, is_package, load_package
+from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.session import check_device, devices
 
 if TYPE_CHECKING:
     from lmtasks.runtime.onnx_graphs import Graphs
@@ -81,9 +82,9 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             f"{wanted.ref} is no exported package, and onnx runs packages only: make one with "
             f"`lmtasks export --model {wanted.ref} --precision {wanted.precision or 'fp32'} --out PACKAGE`."
         )
-    if wanted.device != "cpu":
-        raise UsageError(f"onnx computes on cpu in this version, was asked for {wanted.device!r}; use --device cpu.")
+    check_device(wanted.device)
     package = load_package(wanted.ref)
+    check_suits(package.precision, wanted.device, what=f"the package in {wanted.ref}")
     if wanted.precision not in {None, package.precision}:
         raise UsageError(
             f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package "
@@ -92,7 +93,7 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
         )
     from lmtasks.runtime.onnx_graphs import Graphs
 
-    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads))
+    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads, device=wanted.device))
 
 
 def _traced(graphs: "Graphs") -> Runtime[object]:
@@ -122,6 +123,16 @@ DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
     (True, "encoder-decoder"): _pairs,
 }
 """What drives the graphs of a package: were they emitted, and the kind of model."""
+
+
+def check_suits(precision: str, device: str, *, what: str) -> None:
+    """Raises: UsageError: the device cannot compute in the precision."""
+    if device == "cpu" and precision in GPU_PRECISIONS:
+        allowed = ", ".join(name for name in PRECISIONS if name not in GPU_PRECISIONS)
+        raise UsageError(
+            f"{what} is in {precision}, which onnxruntime computes on a GPU only; use --device cuda, or on cpu one of: "
+            f"{allowed}."
+        )
 
 
 def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
@@ -199,8 +210,14 @@ def _onnx_info() -> RuntimeInfo:
         return RuntimeInfo(name="onnx", about=about, version="", devices=(), precisions=(), note=note)
     import onnxruntime
 
+    found = devices()
     return RuntimeInfo(
-        name="onnx", about=about, version=onnxruntime.__version__, devices=("cpu",), precisions=tuple(PRECISIONS)
+        name="onnx",
+        about=about,
+        version=onnxruntime.__version__,
+        devices=found,
+        precisions=tuple(name for name in PRECISIONS if "cuda" in found or name not in GPU_PRECISIONS),
+        note="" if "cuda" in found else "cuda, fp16 and bf16 need onnxruntime-gpu in place of onnxruntime.",
     )
 
 

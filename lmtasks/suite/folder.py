@@ -34,9 +34,9 @@ class RunFolder:
         """An adapted model."""
         return self.root / "models" / f"{slug(name)}-s{seed}"
 
-    def package(self, name: str, *, seed: int, precision: str) -> Path:
-        """An exported model."""
-        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}"
+    def package(self, name: str, *, seed: int, precision: str, gate: str = "") -> Path:
+        """An exported model; with a gate it may be another one in the same precision."""
+        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}{f'-{slug(gate)}' if gate else ''}"
 
     def cell(self, identity: str) -> Path:
         """The scores of a cell."""

@@ -63,7 +63,9 @@ class VariantPlan(_Strict):
     """Baselines; each task gets the first of them that can answer it."""
     runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
     device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
+    max_drop: float | None = Field(default=None, ge=0)
+    """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     threads: int | None = Field(default=None, ge=1)
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
@@ -159,6 +161,11 @@ def _check(plan: Plan, file: Path) -> None:
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "
+                "`runtime: onnx` and a `precision` other than fp32."
+            )
 
 
 def _listed(value: object) -> Sequence[object]:

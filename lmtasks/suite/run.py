@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmtasks.bench.machine import machine, usable_cores, versions
 from lmtasks.data.options import DataOptions
-from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
@@ -173,7 +173,7 @@ class _Runner:
             return (self._baseline_cell(cell) for cell in cells)
         try:
             ref = self.artefacts.of(variant, seed=seed)
-        except WorkError as error:  # an export that is not proved, say; the other variants go on
+        except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
         weights = card_in(ref).weights_hash
         if all(self._is_finished(cell, weights) for cell in cells):
