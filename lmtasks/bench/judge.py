@@ -89,6 +89,22 @@ def cheapest(judged: Sequence[Judged]) -> Judged | None:
     )
 
 
+def judged_json(judged: Sequence[Judged]) -> list[Json]:
+    """Ready for a JSON file."""
+    return [
+        {
+            "variant": each.variant,
+            "fulfils": each.fulfils,
+            "core_seconds": each.core_seconds,
+            "verdicts": [
+                {"requirement": str(verdict.requirement), "fulfilled": verdict.fulfilled, "said": verdict.said}
+                for verdict in each.verdicts
+            ],
+        }
+        for each in judged
+    ]
+
+
 def why_none(judged: Sequence[Judged]) -> str:
     """The sentence for when no variant fulfils all: which requirement each one misses, and by what."""
     missed = [

@@ -40,7 +40,7 @@ def upper_bound(samples: Sequence[float], p: float) -> float | None:
     nothing of how the samples are distributed. With the least number of samples it is the largest of them.
 
     >>> upper_bound(range(100), 90), upper_bound(range(1000), 90)
-    (97, 922)
+    (96, 921)
     """
     n, share = len(samples), p / 100
     if n < least_samples(p):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from lmtasks.bench.calls import Answer, Answers, answer_to
-from lmtasks.bench.clock import Stop, time_calls, warm_up
+from lmtasks.bench.calls import Answer
+from lmtasks.bench.clock import Now, Stop, time_calls, warm_up
 from lmtasks.bench.percentile import Spread, rounded, throughput_interval
 from lmtasks.bench.schedule import Load
 from lmtasks.bench.tokens import TokenTimes
@@ -108,15 +108,14 @@ class WorkloadSpeed:
         }
 
 
-def measure(
-    engine: Answers, *, workload: Workload, batch_sizes: Sequence[int], settings: SpeedSettings
-) -> tuple[WorkloadSpeed, ...]:
-    """Times an engine on a workload, once for each batch size."""
-    answer = answer_to(engine, workload=workload)
-    return tuple(time_workload(answer, workload=workload, batch_size=size, settings=settings) for size in batch_sizes)
-
-
-def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settings: SpeedSettings) -> WorkloadSpeed:
+def time_workload(
+    answer: Answer,
+    *,
+    workload: Workload,
+    batch_size: int,
+    settings: SpeedSettings,
+    now: Now = time.perf_counter_ns,
+) -> WorkloadSpeed:
     """Times one workload at one batch size.
 
     A workload smaller than the batch is measured as one batch of all its requests, under its true size. Requests that
@@ -125,8 +124,8 @@ def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settin
     batches = batches_of(workload, batch_size)
     size = len(batches[0])
     longest = max(batches, key=lambda batch: sum(len(request.ids) + len(request.target_ids) for request in batch))
-    caller = _Caller(answer, batches, streamed=size == 1 and workload.kind == "generate")
-    warm = warm_up(lambda: caller.call(longest), most_seconds=settings.most_warm_up_seconds)
+    caller = _Caller(answer, batches, streamed=size == 1 and workload.kind == "generate", now=now)
+    warm = warm_up(lambda: caller.call(longest), most_seconds=settings.most_warm_up_seconds, now=now)
     caller.forget()
     stop = Stop(
         least_calls=MEDIAN_CALLS,
@@ -134,7 +133,7 @@ def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settin
         calls_per_pass=len(batches),
         most_seconds=settings.most_seconds,
     )
-    times = time_calls(caller.next, stop=stop)
+    times = time_calls(caller.next, stop=stop, now=now)
     units = caller.units
     notes = []
     if len(units) % len(batches):
@@ -177,8 +176,9 @@ def milliseconds(seconds: Sequence[float]) -> tuple[float, ...]:
 class _Caller:
     """One call after the other over the batches; what the calls did."""
 
-    def __init__(self, answer: Answer, batches: Sequence[Sequence[WorkRequest]], *, streamed: bool) -> None:
+    def __init__(self, answer: Answer, batches: Sequence[Sequence[WorkRequest]], *, streamed: bool, now: Now) -> None:
         self._answer = answer
+        self._now = now
         self._queue = cycle(batches)
         self._streamed = streamed
         self.forget()
@@ -195,8 +195,8 @@ class _Caller:
         if not self._streamed:
             self.units.append(self._answer(batch, None))
             return
-        times = TokenTimes()
-        start = time.perf_counter()
+        times = TokenTimes(now=lambda: self._now() / 1e9)
+        start = self._now() / 1e9
         self.units.append(self._answer(batch, times.hear))
         self.first_seconds += times.first_seconds({0: start})
         self.between_seconds += times.between_seconds()

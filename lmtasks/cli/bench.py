@@ -185,6 +185,7 @@ def _tell(judged: Sequence[Judged]) -> None:
 
 
 def _write(compared: Comparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
+    from lmtasks.bench.judge import judged_json
     from lmtasks.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,18 +197,7 @@ def _write(compared: Comparison, judged: Sequence[Judged], require: str, folder:
             "variants": list(compared.variants),
             "side_by_side": [{**asdict(row), "verdict": row.verdict} for row in compared.rows],
             "require": require,
-            "judged": [
-                {
-                    "variant": each.variant,
-                    "fulfils": each.fulfils,
-                    "core_seconds": each.core_seconds,
-                    "verdicts": [
-                        {"requirement": str(v.requirement), "fulfilled": v.fulfilled, "said": v.said}
-                        for v in each.verdicts
-                    ],
-                }
-                for each in judged
-            ],
+            "judged": judged_json(judged),
         },
     )
     return file

@@ -92,7 +92,7 @@ def ratio(times: float | None) -> str:
     return MISSING if times is None else f"{_digits(times)}×"
 
 
-def layout(threads: int, options: Mapping[str, str]) -> str:
+def layout(threads: int, options: Mapping[str, object]) -> str:
     """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any.
 
     >>> layout(2, {}), layout(1, {"callers": "2"})
@@ -100,7 +100,7 @@ def layout(threads: int, options: Mapping[str, str]) -> str:
     """
     inside = f"{threads} {'thread' if threads == 1 else 'threads'}"
     callers = options.get("callers", "1")
-    return inside if callers == "1" else f"{callers} callers × {inside}"
+    return inside if str(callers) == "1" else f"{callers} callers × {inside}"
 
 
 def of_limit(limit: Mapping[str, object] | None) -> str:

@@ -23,6 +23,7 @@ from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
+from lmtasks.suite.requiring import required_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.suite.variants import Artefacts, variant_json
 from lmtasks.task.index import TaskIndex
@@ -60,6 +61,8 @@ class Ran:
     failed: tuple[str, ...]
     """A sentence for each cell or timing that failed."""
     seconds: float
+    missed: str = ""
+    """Why no variant fulfils what the plan requires; empty where one does, or where nothing is required."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,12 @@ def run_plan(
         ran = runner.cells()
         write_json(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
-    return replace(ran, failed=failed, seconds=time.monotonic() - began)
+        missed = ""
+        if plan.bench and plan.bench.require:
+            required = required_record(folder, plan=plan, require=plan.bench.require)
+            write_json(folder.required, required)
+            missed = str(required["missed"])
+    return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
 
 
 @dataclass(kw_only=True)

@@ -43,6 +43,9 @@ class Clock:
     def now(self) -> float:
         return self.seconds
 
+    def now_ns(self) -> int:
+        return round(1e9 * self.seconds)
+
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
 

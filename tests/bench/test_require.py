@@ -89,7 +89,7 @@ def test_a_drop_is_the_worst_one() -> None:
 
 def test_the_cheapest_needs_the_fewest_core_seconds_and_not_the_least_memory() -> None:
     requirements = parse_requirements("p50_ms<=60")
-    assert core_seconds(SLOW) == pytest.approx(0.048 / 16)
+    assert core_seconds(SLOW) == pytest.approx(0.048 / 16, rel=1e-5)
     two_threads = pooled([times("two", slower=0.6, threads=2)] * 3, memory=MEMORY, limits=LIMITS)
     judged = judge(requirements, records=[SLOW, two_threads, FAST], drops={})
     best = cheapest(judged)
