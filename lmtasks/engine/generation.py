@@ -7,7 +7,7 @@ from typing import TypeVar
 from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.beside import Work, hear_all
 from lmtasks.engine.budget import KEPT_TOKENS
-from lmtasks.engine.continuous import write_queue
+from lmtasks.engine.continuous import Arriving, write_arriving, write_queue
 from lmtasks.engine.decode import Answer, OnStep, Prompt, Step, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
 from lmtasks.engine.schedule import Answers, Budget, Distinct, run_batches
@@ -159,6 +159,39 @@ def _write_cohort(
 
     # Dealt in turn, and not taken as places become free: what stands together does not depend on who is faster.
     hear_all([work(cohort[number::callers]) for number in range(callers) if cohort[number::callers]], hear=hear)
+
+
+def serve_all(
+    runtime: Runtime[State],
+    arriving: Arriving,
+    *,
+    rows: int,
+    length: int,
+    budget: Budget,
+    decoding: TextSettings,
+    on_token: OnToken,
+) -> None:
+    """Write texts as they are asked for, in slots that new ones join while others are being written.
+
+    Args:
+        length: tokens of a prompt and its answer, at most.
+        on_token: is told of every step.
+    """
+
+    def on_step(step: Step) -> None:
+        stopped = None if step.answer is None else step.answer.stopped
+        on_token(TokenEvent(request=step.row, step=step.step, text=step.text, stopped=stopped))
+
+    write_arriving(
+        _slots_of(runtime, length),
+        arriving,
+        rows=rows,
+        budget=budget,
+        pad_id=decoding.pad_id,
+        decode=decoding.decode,
+        ends=decoding.ends,
+        on_step=on_step,
+    )
 
 
 class _Writing:

@@ -20,6 +20,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
 from lmtasks.suite.slug import slug
@@ -83,11 +84,29 @@ class BenchPlan(_Strict):
     rows: int = Field(default=64, ge=8)
     """Rows of each task that the requests are drawn from."""
     seconds: float = Field(default=3.0, gt=0)
-    """Time for each task and batch size."""
+    """Time for each task and batch size, all rounds together."""
+    rounds: int = Field(default=3, ge=1)
+    """Every variant is measured so often, in alternation with the others."""
     batch_size: int = Field(default=16, ge=1)
     """Rows at once in the measurement of throughput; latency is measured one by one."""
+    batch_sizes: tuple[int, ...] = ()
+    """Instead of 1 and `batch_size`."""
+    lengths: tuple[int, ...] = ()
+    """Also with so many tokens in every request."""
+    rate: tuple[float, ...] = ()
+    """Also with so many requests coming a second."""
+    arrival: Literal["poisson", "even"] = "poisson"
+    require: str = ""
+    """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
     tasks: tuple[str, ...] = ()
     """Tasks that are timed; empty: all."""
+
+    @field_validator("require")
+    @classmethod
+    def _requirements(cls, value: str) -> str:
+        if value:
+            parse_requirements(value)
+        return value
 
 
 class Plan(_Strict):
