@@ -141,7 +141,7 @@ class HeadSpec:
     kind: Literal["classification", "span", "tagging", "generation"]
     labels: tuple[str, ...] = ()
     """Class names in the order of the logits; empty for span and generation."""
-    pooling: Literal["mean", "last", "first", "own"] = "mean"
+    pooling: Literal["mean", "last", "first", "max", "own"] = "mean"
     """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
 
 

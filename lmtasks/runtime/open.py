@@ -155,11 +155,14 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
         )
     from lmtasks.model.store import load_model
     from lmtasks.runtime.torch_runtime import TorchRuntime
+    from lmtasks.runtime.torch_states import StateRuntime
 
+    model = load_model(wanted.ref)
+    made = TorchRuntime if model.backbone.traits.by_transformers else StateRuntime
     return cast(
         "Runtime[object]",
-        TorchRuntime(
-            load_model(wanted.ref),
+        made(
+            model,
             size_bytes=_weight_bytes(wanted.ref),
             device=wanted.device,
             precision=cast("Literal['fp32', 'bf16']", precision),

@@ -37,6 +37,8 @@ class TrainingPlan(_Strict):
     minutes: float | None = Field(default=None, gt=0)
     learning_rate: float | None = Field(default=None, gt=0)
     tokens_per_batch: int = Field(default=2048, ge=16)
+    window: int = Field(default=35, ge=1)
+    weight_decay: float = Field(default=0.05, ge=0)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -48,6 +50,11 @@ class ModelPlan(_Strict):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
     backbone: str
+    """A folder, a shipped name, a Hub id; or a family that is made new, `lstm:width=200,layers=2`."""
+    tokenizer: str | None = None
+    """Of a new family, `words:10000`; None: what suits the family."""
+    vectors: Path | None = None
+    """Word vectors that a new family's embeddings start from."""
     adaptation: Literal["prompt", "probe", "full"] = "full"
     tasks: tuple[str, ...] = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""

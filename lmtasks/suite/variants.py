@@ -15,6 +15,7 @@ from lmtasks.suite.engines import card_in
 from lmtasks.suite.folder import RunFolder
 from lmtasks.suite.plan import Plan, VariantPlan
 from lmtasks.suite.slug import slug
+from lmtasks.suite.starting import Start
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
@@ -52,16 +53,17 @@ class Artefacts:
             return resolve(name, offline=self.options.offline, token=self.options.token)
         out = self.folder.model(name, seed=seed)
         wanted = self.plan.models[name]
-        backbone = resolve(wanted.backbone, offline=self.options.offline, token=self.options.token)
+        start = Start(backbone=wanted.backbone, tokenizer=wanted.tokenizer, vectors=wanted.vectors)
         if (out / "model.json").is_file():
-            _check_origin(out, backbone)
+            if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan
+                _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
         from lmtasks.training.adapt import AdaptSettings
 
         training = wanted.training
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
-            backbone=backbone,
+            start=start,
             tasks=self._trained_on(wanted.tasks, name),
             settings=AdaptSettings(
                 method=wanted.adaptation,
@@ -69,6 +71,8 @@ class Artefacts:
                 minutes=training.minutes,
                 learning_rate=training.learning_rate,
                 tokens_per_batch=training.tokens_per_batch,
+                window=training.window,
+                weight_decay=training.weight_decay,
                 evaluations=training.evaluations,
                 patience=training.patience,
                 precision=training.precision,
