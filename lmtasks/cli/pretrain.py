@@ -1,7 +1,7 @@
 """`lmtasks pretrain`: text to backbone."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -9,6 +9,11 @@ from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
+
+if TYPE_CHECKING:
+    from lmtasks.training.settings import Decay, OptimizerName
+
+STEPS = 100_000
 
 
 def command(
@@ -19,20 +24,43 @@ def command(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new backbone.")],
     text: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
     weights: Annotated[str, typer.Option(help="Share of each --data in training, as 0.6,0.4; default: by size.")] = "",
+    mix: Annotated[
+        list[str] | None,
+        typer.Option("--mix", metavar="SOURCE=SHARE", help="Share of each source (column source); repeatable."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin from a backbone, or from the .work folder of another training.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="Family and sizes.")] = "llama:width=256,layers=6,inner=640",
     vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer to use instead.")] = None,
     window: Annotated[int, typer.Option(help="Tokens per training row.")] = 512,
-    steps: Annotated[int, typer.Option(help="Optimizer steps at most.")] = 100_000,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps at most; default: 100000.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training time at most; the schedule follows it.")] = None,
     batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
     accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            parser=options.one_of("--schedule", ("cosine", "linear", "constant", "wsd")),
+            help="cosine, linear, constant or wsd (warm-up, stable, cool-down).",
+        ),
+    ] = "cosine",
+    cooldown: Annotated[
+        int, typer.Option(help="With wsd: last steps, in which the rate falls; behind --start: all steps from there.")
+    ] = 0,
+    optimizer: Annotated[
+        str,
+        typer.Option(metavar="NAME", parser=options.one_of("--optimizer", ("adamw", "muon")), help="adamw or muon."),
+    ] = "adamw",
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
     ] = "fp32",
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the model first.")] = False,
     evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out text.")] = 200,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     device: options.Device = "cpu",
     seed: options.Seed = 1234,
     data_root: options.DataRoot = None,
@@ -42,26 +70,34 @@ def command(
     """Train a language-model backbone on text; the same command again goes on where it stopped."""
     if out.exists():
         raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
-    from lmtasks.data.corpus import read_documents
+    from lmtasks.data.corpus import by_source, read_documents
     from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
     from lmtasks.training.settings import TrainingSettings
 
     settings = TrainingSettings(
-        steps=steps,
+        steps=STEPS if steps is None else steps,
         minutes=minutes,
         learning_rate=learning_rate,
         batch_rows=batch_rows,
         accumulate=accumulate,
+        decay=cast("Decay", schedule),
+        floor=0.0 if schedule == "wsd" else 0.1,
+        cooldown_steps=cooldown,
+        optimizer=cast("OptimizerName", optimizer),
         precision="bf16" if precision == "bf16" else "fp32",
         compile=compile_,
         evaluate_every=evaluate_every,
-        checkpoint_every=100,
+        checkpoint_every=checkpoint_every,
         seed=seed,
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
     corpora = [read_documents(each, column=text, options=sources) for each in data]
-    shares = _shares(weights, [sum(len(item.text.encode()) for item in corpus) for corpus in corpora])
+    if mix:
+        named = _mix(mix, weights)
+        corpora, shares = by_source(corpora, sources=tuple(named)), list(named.values())
+    else:
+        shares = _shares(weights, [sum(len(item.text.encode()) for item in corpus) for corpus in corpora])
     with locked(out), progress_bars() as report:
         trained, held_out = pretrain(
             corpora=corpora,
@@ -73,12 +109,29 @@ def command(
             out=out,
             report=report,
             tokenizer_folder=tokenizer,
+            start=start,
+            cool_now=start is not None and cooldown > 0 and steps is None,
             device=device,
         )
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
     for score in held_out:
         print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}   bits per byte {score.bits_per_byte:.4f}")
     print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
+
+
+def _mix(items: list[str], weights: str) -> dict[str, float]:
+    if weights:
+        raise UsageError("--mix and --weights both say how text is mixed; give one of them.")
+    named: dict[str, float] = {}
+    for item in items:
+        source, _, share = item.rpartition("=")
+        try:
+            named[source] = float(share)
+        except ValueError:
+            named[source] = 0.0
+        if not source or named[source] <= 0:
+            raise UsageError(f"--mix must be the name of a source, = and a positive number, was {item!r}.")
+    return named
 
 
 def _shares(text: str, sizes: list[int]) -> list[float]:

@@ -59,7 +59,7 @@ def tokenize_corpus(
     """Tokenize once and keep the arrays in `folder`, where a later call with the same inputs finds them.
 
     Raises:
-        UsageError: there is no document to train on, or none to evaluate on.
+        UsageError: there is no document to train on.
     """
     digest = hashlib.sha256(f"{tokenizer.hash} {seed}".encode())
     for document in documents:
@@ -98,23 +98,29 @@ class WindowSampler:
         self.shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
         self.window = window
         self.seed = seed
-        self._orders: dict[tuple[int, int], Ints] = {}
+        self._orders: dict[tuple[int, int], tuple[Ints, int]] = {}
 
     def rows(self, first: int, count: int) -> Ints:
         """Rows `first` to `first + count` of the endless stream: (count, window + 1)."""
         return np.stack([self._row(number) for number in range(first, first + count)])
 
     def _row(self, number: int) -> Ints:
-        which, draw = self._place(number)
+        which, draw = self.place(number)
         tokens = self.corpora[which]
         windows = (len(tokens) - 1) // self.window
         epoch, position = divmod(draw, windows)
         if (which, epoch) not in self._orders:
-            self._orders[which, epoch] = np.random.default_rng((self.seed, which, epoch)).permutation(windows)
-        start = int(self._orders[which, epoch][position]) * self.window
-        return np.asarray(tokens[start : start + self.window + 1], dtype=np.int64)
+            random = np.random.default_rng((self.seed, which, epoch))
+            # Every epoch but the first begins elsewhere, so that it cuts the same text into other windows.
+            self._orders[which, epoch] = (random.permutation(windows), int(random.integers(self.window) * (epoch > 0)))
+        order, first = self._orders[which, epoch]
+        start = first + int(order[position]) * self.window
+        if start + self.window < len(tokens):
+            return np.asarray(tokens[start : start + self.window + 1], dtype=np.int64)
+        around = np.arange(start, start + self.window + 1)
+        return np.take(tokens, around, mode="wrap").astype(np.int64)
 
-    def _place(self, number: int) -> tuple[int, int]:
+    def place(self, number: int) -> tuple[int, int]:
         """Which corpus gives row `number`, and how many rows it has given before: evenly spread, with no state."""
         for which in range(len(self.corpora) - 1):
             share = self.shares[which] / self.shares[which:].sum()
@@ -141,6 +147,25 @@ def read_documents(data: str, *, column: str, options: DataOptions) -> tuple[Doc
     return tuple(Document(text=text, source=source) for text, source in named if text.strip())
 
 
+def by_source(corpora: Sequence[Sequence[Document]], *, sources: Sequence[str]) -> list[tuple[Document, ...]]:
+    """The documents of each source, in the order of `sources`.
+
+    Raises:
+        UsageError: a source is not there, or one that is there is not named.
+    """
+    found: dict[str, list[Document]] = {}
+    for corpus in corpora:
+        for document in corpus:
+            found.setdefault(document.source, []).append(document)
+    for source in sources:
+        if source not in found:
+            raise unknown("source", source, found)
+    left = [source for source in found if source not in sources]
+    if left:
+        raise UsageError(f"--mix must give every source of the text its share; {', '.join(left)} has none.")
+    return [tuple(found[source]) for source in sources]
+
+
 def _tokenize(
     documents: Sequence[Document],
     *,
@@ -165,11 +190,6 @@ def _tokenize(
         report(Progress(stage="tokenize", done=min(start + CHUNK, len(order)), total=len(order), unit="documents"))
     if not train:
         raise UsageError("the text has no document to train on; give at least a few documents.")
-    if not held:
-        raise UsageError(
-            f"of {len(documents)} documents none was drawn for evaluation ({HELD_OUT_PER_MILLE} in 1,000 are); "
-            "give at least 1,000 documents, or cut long ones into paragraphs."
-        )
     stem.parent.mkdir(parents=True, exist_ok=True)
     np.save(f"{stem}.train.npy", np.concatenate(train))
     for number, source in enumerate(sorted(held)):

@@ -207,7 +207,9 @@ TOKENIZERS: Mapping[str, TokenizerKind] = {
         learn=_counted(BLANKS, behavior="removed", joined=False),
         size=30_000,
     ),
-    "jieba": TokenizerKind(about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000),
+    "jieba": TokenizerKind(
+        about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000
+    ),
     "bpe": TokenizerKind(about="byte-level BPE: any text, any language", learn=_bpe, size=8_000),
     "unigram": TokenizerKind(about="pieces by a unigram model (SentencePiece)", learn=_unigram, size=8_000),
     "wordpiece": TokenizerKind(about="pieces of words, as in BERT", learn=_wordpiece, size=8_000),

@@ -22,7 +22,7 @@ from lmtasks.records import Progress
 from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.examples import collate, plan_steps
-from lmtasks.training.loop import Batch, Trained, train
+from lmtasks.training.loop import Batch, Trained, Validation, train
 from lmtasks.training.settings import TrainingSettings
 
 Method = Literal["prompt", "probe", "full"]
@@ -141,7 +141,7 @@ def adapt(
         ),
         folder=out.with_name(out.name + ".work"),
         data_key=f"{model.card.weights_hash} {asdict(settings)} {[head.fingerprint for head in heads]}",
-        validate=lambda: judge(model),
+        validate=lambda: Validation(value=judge(model)),
         higher_is_better=True,
         report=report,
         device=settings.device,

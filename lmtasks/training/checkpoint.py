@@ -1,20 +1,26 @@
-"""A training's state on disk: weights and optimizer as safetensors, the rest as JSON. No pickle.
+"""A training's state on disk: weights and optimizers as safetensors, the rest as JSON. No pickle.
 
-A checkpoint is written aside and then renamed, so that a kill at any moment leaves the last whole one.
+A checkpoint is written aside and then renamed, and the one before it is kept as `NAME.old`: a kill at any moment
+leaves a whole one, and a file that was damaged afterwards costs one checkpoint, not the training.
 """
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
+from lmtasks.training.optimizing import load_optimizer_tensors, optimizer_tensors
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,53 +35,83 @@ class Position:
     best_step: int = 0
     without_gain: int = 0
     """Evaluations since the best one."""
+    cooling_to: int = 0
+    """The last step of the cool-down that has begun; 0: none has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    position: Position
+    conditions: str
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
 
 
 def save_checkpoint(
-    folder: Path, *, module: nn.Module, optimizer: torch.optim.Optimizer, position: Position, conditions: str
+    folder: Path,
+    *,
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    position: Position,
+    conditions: str,
 ) -> None:
-    """Write `folder`, replacing the one before it. `conditions` identifies the training it belongs to."""
+    """Write `folder`, keeping the one before it as `NAME.old`. `conditions` identifies the training it belongs to."""
     aside = folder.with_name(folder.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file(module_tensors(module), str(aside / "weights.safetensors"))
-    save_file(_optimizer_tensors(module, optimizer), str(aside / "optimizer.safetensors"))
+    save_file(optimizer_tensors(module, optimizers), str(aside / "optimizer.safetensors"))
     state = {"position": asdict(position), "conditions": conditions}
     (aside / "position.json").write_text(json.dumps(state), encoding="utf-8")
-    replace_folder(aside, folder)
+    replace_folder(aside, folder, keep_old=True)
 
 
 def load_checkpoint(
-    folder: Path, *, module: nn.Module, optimizer: torch.optim.Optimizer, conditions: str
+    folder: Path, *, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], conditions: str
 ) -> Position | None:
-    """Restore module and optimizer in place; None where there is no checkpoint.
+    """Restore module and optimizers in place; None where there is no checkpoint.
+
+    Where the last checkpoint was not finished or cannot be read, the one before it is taken, and a warning logged.
 
     Raises:
-        UsageError: the checkpoint belongs to a training with other settings or data.
+        UsageError: the checkpoint belongs to a training with other settings or data, or to another backbone.
     """
-    old = folder.with_name(folder.name + ".old")
-    if not folder.is_dir() and old.is_dir():  # killed between the two renames
-        old.rename(folder)
-    if not folder.is_dir():
+    read = _read_last(folder)
+    if read is None:
         return None
-    state = json.loads((folder / "position.json").read_text(encoding="utf-8"))
-    if state["conditions"] != conditions:
+    check_fits(read.weights, module, name=str(folder))
+    if read.conditions != conditions:
         raise UsageError(
             f"{folder} holds a training with other settings or data; "
             "give the same ones to go on, another --out, or delete it to start again."
         )
-    load_tensors(module, load_file(str(folder / "weights.safetensors")))
-    saved = load_file(str(folder / "optimizer.safetensors"))
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            name = names[parameter]
-            if f"exp_avg:{name}" in saved:
-                optimizer.state[parameter] = {
-                    key: saved[f"{key}:{name}"].to(parameter.device if key != "step" else "cpu")
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-    return Position(**state["position"])
+    load_tensors(module, read.weights)
+    load_optimizer_tensors(module, optimizers, read.optimizer)
+    return read.position
+
+
+def position_of(folder: Path) -> Position | None:
+    """Where the training of a checkpoint stands; None where there is no checkpoint."""
+    read = _read_last(folder)
+    return read and read.position
+
+
+def check_fits(weights: Mapping[str, Tensor], module: nn.Module, *, name: str) -> None:
+    """That weights belong to a module of this family and size.
+
+    Raises:
+        UsageError: they do not; names the first weight that differs.
+    """
+    own = module_tensors(module)
+    for missing in (*(own.keys() - weights.keys()), *(weights.keys() - own.keys())):
+        where = "the backbone" if missing in own else "the checkpoint"
+        raise UsageError(f"{name} holds another family or depth than --backbone: only {where} has {missing!r}.")
+    for key, tensor in own.items():
+        if tensor.shape != weights[key].shape:
+            raise UsageError(
+                f"{name} holds another size than --backbone: {key!r} is {tuple(weights[key].shape)} there, "
+                f"and {tuple(tensor.shape)} asked for."
+            )
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -97,20 +133,46 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             state[name].copy_(tensor)
 
 
-def replace_folder(aside: Path, folder: Path) -> None:
+def replace_folder(aside: Path, folder: Path, *, keep_old: bool = False) -> None:
     """Put `aside` where `folder` is; at every moment one whole folder exists."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)
     os.rename(aside, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if not keep_old:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
-    return {
-        f"{key}:{names[parameter]}": torch.as_tensor(state[key]).detach().cpu().contiguous()
-        for parameter, state in optimizer.state.items()
-        for key in ("step", "exp_avg", "exp_avg_sq")
-    }
+def _read_last(folder: Path) -> _Read | None:
+    part = folder.with_name(folder.name + ".part")
+    old = folder.with_name(folder.name + ".old")
+    whole = [place for place in (folder, old) if place.is_dir()]
+    for number, place in enumerate(whole):
+        try:
+            read = _read(place)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            if number + 1 == len(whole):
+                raise UsageError(
+                    f"the checkpoint {place} cannot be read ({error}), and there is none before it; "
+                    f"delete {folder.parent} to start again."
+                ) from error
+            log.warning("the checkpoint %s cannot be read (%s); the one before it is used.", place, error)
+            continue
+        if part.is_dir():
+            log.warning(
+                "a checkpoint was interrupted while it was written; the one before it is used, of step %d.",
+                read.position.step,
+            )
+        return read
+    return None
+
+
+def _read(folder: Path) -> _Read:
+    state = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+    return _Read(
+        position=Position(**state["position"]),
+        conditions=str(state["conditions"]),
+        weights=load_file(str(folder / "weights.safetensors")),
+        optimizer=load_file(str(folder / "optimizer.safetensors")),
+    )

@@ -4,11 +4,13 @@ Batches are a function of the step number, and the random stream is set anew at 
 a training that was interrupted and resumed ends with the same weights as one that was not.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -25,7 +27,8 @@ from lmtasks.training.checkpoint import (
     module_tensors,
     save_checkpoint,
 )
-from lmtasks.training.settings import TrainingSettings, learning_rate_share
+from lmtasks.training.optimizing import make_optimizers, set_learning_rate
+from lmtasks.training.settings import TrainingSettings, is_cooling, learning_rate_share
 
 Batch = Mapping[str, Tensor]
 
@@ -42,6 +45,16 @@ class Trained:
     """Why it ended: `steps`, `minutes` or `patience`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """How good the module is on data that is never trained on."""
+
+    value: float
+    """What the best weights are chosen by."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """What it is made of, for the log."""
+
+
 def train(
     *,
     module: nn.Module,
@@ -50,7 +63,7 @@ def train(
     settings: TrainingSettings,
     folder: Path,
     data_key: str,
-    validate: Callable[[], float] | None,
+    validate: Callable[[], Validation] | None,
     higher_is_better: bool,
     report: Callable[[Progress], None],
     device: str = "cpu",
@@ -58,27 +71,43 @@ def train(
     """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
 
     Args:
-        loss: mean loss of a batch, through the module (compiled or wrapped) that it is given.
+        loss: mean loss of a batch, through the module (perhaps wrapped) that it is given; compiled if so set.
         batch_at: (step, part) -> the rows of that accumulation part of that step.
         folder: holds the checkpoint and `training.jsonl`; a training found there is resumed.
         data_key: identifies the data, so that a checkpoint of another training is refused.
-        validate: judged on data that is never trained on; called with the module in evaluation mode.
+        validate: called with the module in evaluation mode.
 
     Raises:
-        WorkError: the loss is not finite.
+        WorkError: the loss is not finite; the last checkpoint stays as it is.
     """
     if device == "cpu" and settings.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
         raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
-    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no", cpu=device == "cpu")
+    # Autocast is entered here, around the loss: accelerate's own wraps the module, and would turn logits to fp32.
+    accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu")
+    if settings.accumulate % accelerator.num_processes:
+        raise UsageError(
+            f"accumulate must be a multiple of the {accelerator.num_processes} processes, was {settings.accumulate}."
+        )
     module.to(accelerator.device)
-    optimizer = _optimizer(module, settings)
+    optimizers = make_optimizers(module, settings)
     conditions = _conditions(settings, data_key)
     checkpoint = folder / "checkpoint"
     best_file = folder / "best"
-    position = load_checkpoint(checkpoint, module=module, optimizer=optimizer, conditions=conditions) or Position()
-    runner, optimizer = accelerator.prepare(
-        torch.compile(module, dynamic=False) if settings.compile else module, optimizer
+    position = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions) or Position()
+    _check_cooling(settings, position)
+    runner = accelerator.prepare(module) if accelerator.num_processes > 1 else module
+    stepping = _Stepping(
+        accelerator=accelerator,
+        runner=runner,
+        loss=torch.compile(loss, dynamic=False) if settings.compile else loss,
+        batch_at=batch_at,
+        settings=settings,
     )
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(checkpoint, module=module, optimizers=optimizers, position=position, conditions=conditions)
+
     folder.mkdir(parents=True, exist_ok=True)
     stopped = ""
     with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
@@ -86,18 +115,19 @@ def train(
             stopped = _why_stop(settings, position)
             if stopped:
                 break
-            began = time.monotonic()
-            share = learning_rate_share(settings, progress=_progress(settings, position))
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * share
-            runner.train()
-            value, norm = _step(accelerator, runner, module, optimizer, loss, batch_at, settings, position.step)
-            position = replace(position, step=position.step + 1, seconds=position.seconds + time.monotonic() - began)
+            rate = settings.learning_rate * learning_rate_share(
+                settings, step=position.step, progress=_progress(settings, position)
+            )
+            set_learning_rate(optimizers, rate)
+            value, norm, seconds = stepping.step(module, optimizers, position.step)
+            position = replace(position, step=position.step + 1, seconds=position.seconds + seconds)
+            if is_cooling(settings, step=position.step):
+                position = replace(position, cooling_to=settings.steps)
             record: dict[str, object] = {
                 "step": position.step,
                 "seconds": round(position.seconds, 2),
                 "loss": round(value, 5),
-                "learning_rate": settings.learning_rate * share,
+                "learning_rate": rate,
                 "gradient_norm": round(norm, 4),
             }
             due = bool(settings.evaluate_every) and position.step % settings.evaluate_every == 0
@@ -105,14 +135,10 @@ def train(
                 position = _judge(accelerator, module, validate, higher_is_better, position, best_file, record)
             _log(log, record, accelerator)
             report(_progress_report(settings, position, record))
-            if position.step % settings.checkpoint_every == 0 and accelerator.is_main_process:
-                save_checkpoint(
-                    checkpoint, module=module, optimizer=_inner(optimizer), position=position, conditions=conditions
-                )
-    if accelerator.is_main_process:
-        save_checkpoint(
-            checkpoint, module=module, optimizer=_inner(optimizer), position=position, conditions=conditions
-        )
+            if position.step % settings.checkpoint_every == 0:
+                save()
+    save()
+    accelerator.wait_for_everyone()
     if validate and position.best is not None:
         load_tensors(module, _read(best_file))
     module.eval()
@@ -125,37 +151,57 @@ def train(
     )
 
 
-def _step(
-    accelerator: Accelerator,
-    runner: nn.Module,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: Callable[[nn.Module, Batch], Tensor],
-    batch_at: Callable[[int, int], Batch],
-    settings: TrainingSettings,
-    step: int,
-) -> tuple[float, float]:
-    torch.manual_seed(settings.seed * 1_000_003 + step)
-    total = 0.0
-    for part in range(settings.accumulate):
-        batch = {name: tensor.to(accelerator.device) for name, tensor in batch_at(step, part).items()}
-        with accelerator.autocast():
-            value = loss(runner, batch)
-        accelerator.backward(value / settings.accumulate)
-        total += float(value.detach())
-    norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    mean = total / settings.accumulate
-    if not mean < float("inf"):
-        raise WorkError(f"the loss became {mean} at step {step + 1}; use a lower learning rate.")
-    return mean, float(norm)
+@dataclass(frozen=True, kw_only=True)
+class _Stepping:
+    accelerator: Accelerator
+    runner: nn.Module
+    loss: Callable[[nn.Module, Batch], Tensor]
+    batch_at: Callable[[int, int], Batch]
+    settings: TrainingSettings
+
+    def step(
+        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
+    ) -> tuple[float, float, float]:
+        """One optimizer step: mean loss, norm of the gradient, seconds. A process takes every so many-th part."""
+        began = time.monotonic()
+        self.runner.train()
+        settings, accelerator = self.settings, self.accelerator
+        count = accelerator.num_processes
+        total = torch.zeros((), device=accelerator.device)
+        parts = range(accelerator.process_index, settings.accumulate, count)
+        for part in parts:
+            torch.manual_seed(settings.seed * 1_000_003 + step * settings.accumulate + part)
+            batch = {name: tensor.to(accelerator.device) for name, tensor in self.batch_at(step, part).items()}
+            kept = contextlib.nullcontext() if part == parts[-1] else accelerator.no_sync(self.runner)
+            with kept:
+                with torch.autocast(
+                    accelerator.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"
+                ):
+                    value = self.loss(self.runner, batch)
+                (value * (count / settings.accumulate)).backward()  # gradients are averaged over processes
+            total += value.detach().float()
+        norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
+        if not math.isfinite(norm):  # of the averaged gradient, so that all processes see it
+            first = step * settings.batch_rows
+            raise WorkError(
+                f"at step {step + 1} the loss became {float(total) * count / settings.accumulate:g} and its gradient "
+                f"{norm:g}, in the batch of rows {first} to {first + settings.batch_rows - 1}; the last checkpoint is "
+                "kept. Use a lower learning rate, or look at these rows."
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        # The clock is the main process', so that all stop at the same step.
+        clock = time.monotonic() - began if accelerator.is_main_process else 0.0
+        both = torch.stack([total / settings.accumulate, torch.tensor(clock, device=total.device)])
+        mean, seconds = accelerator.reduce(both, reduction="sum").tolist()
+        return mean, norm, seconds
 
 
 def _judge(
     accelerator: Accelerator,
     module: nn.Module,
-    validate: Callable[[], float],
+    validate: Callable[[], Validation],
     higher_is_better: bool,
     position: Position,
     best_file: Path,
@@ -163,14 +209,31 @@ def _judge(
 ) -> Position:
     module.eval()
     with torch.no_grad():
-        value = validate()
+        judged = validate()
+    value = judged.value
     record["validation"] = round(value, 6)
+    if judged.parts:
+        record["validation_parts"] = {name: round(part, 6) for name, part in judged.parts.items()}
     better = position.best is None or (value > position.best if higher_is_better else value < position.best)
     if not better:
         return replace(position, without_gain=position.without_gain + 1)
     if accelerator.is_main_process:
         _write(best_file, module_tensors(module))
     return replace(position, best=value, best_step=position.step, without_gain=0)
+
+
+def _check_cooling(settings: TrainingSettings, position: Position) -> None:
+    if position.cooling_to and position.cooling_to != settings.steps:
+        raise UsageError(
+            f"this training's cool-down has begun and ends at step {position.cooling_to}; "
+            f"give the same steps to end it (was {settings.steps}), or start another one from a checkpoint before it."
+        )
+    begins = settings.steps - settings.cooldown_steps
+    if settings.cooldown_steps and not position.cooling_to and position.step > begins:
+        raise UsageError(
+            f"the training stands at step {position.step}, behind the cool-down's begin at step {begins}; "
+            f"give --steps {position.step + settings.cooldown_steps} or more."
+        )
 
 
 def _progress(settings: TrainingSettings, position: Position) -> float:
@@ -196,24 +259,11 @@ def _progress_report(settings: TrainingSettings, position: Position, record: Map
     )
 
 
-def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    free = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [item for item in free if item.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [item for item in free if item.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
-
-
-def _inner(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """accelerate wraps the optimizer; the state belongs to the one inside."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner
-
-
 def _conditions(settings: TrainingSettings, data_key: str) -> str:
     # How long to train and how often to look may change when a training is resumed; the rest may not.
-    free = {"checkpoint_every": 0, "evaluate_every": 0, "minutes": None, "patience": 0}
+    free: dict[str, object] = {"checkpoint_every": 0, "evaluate_every": 0, "minutes": None, "patience": 0}
+    if settings.decay == "wsd":  # its stable phase is the same however long it lasts
+        free |= {"steps": 0, "cooldown_steps": 0}
     kept = {**asdict(settings), **free}
     return hashlib.sha256((json.dumps(kept) + data_key).encode()).hexdigest()[:16]
 

@@ -1,6 +1,7 @@
 """The training loop: resumption is exact, the best weights are kept, foreign checkpoints are refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
-from lmtasks.training.loop import Batch, Trained, train
-from lmtasks.training.settings import TrainingSettings, learning_rate_share
+from lmtasks.training.checkpoint import position_of
+from lmtasks.training.loop import Batch, Trained, Validation, train
+from lmtasks.training.optimizing import make_optimizers
+from lmtasks.training.settings import OptimizerName, TrainingSettings, learning_rate_share
 
 
 def network() -> nn.Module:
@@ -43,7 +46,7 @@ def run(
         settings=settings,
         folder=folder,
         data_key="data",
-        validate=validate,
+        validate=None if validate is None else lambda: Validation(value=validate()),
         higher_is_better=True,
         report=report,
     )
@@ -65,9 +68,11 @@ def weights(module: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_twenty_steps_are_ten_and_ten(tmp_path: Path, accumulate: int) -> None:
-    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=12, accumulate=accumulate, checkpoint_every=5)
+@pytest.mark.parametrize(("accumulate", "optimizer"), [(1, "adamw"), (2, "adamw"), (2, "muon")])
+def test_twenty_steps_are_ten_and_ten(tmp_path: Path, accumulate: int, optimizer: OptimizerName) -> None:
+    settings = TrainingSettings(
+        steps=20, learning_rate=0.01, batch_rows=12, accumulate=accumulate, checkpoint_every=5, optimizer=optimizer
+    )
     whole, interrupted, resumed = network(), network(), network()
     run(whole, tmp_path / "whole", settings=settings)
     with pytest.raises(Killed):
@@ -121,9 +126,110 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_learning_rate_rises_and_falls(decay: str, progress: float, share: float) -> None:
     settings = TrainingSettings(steps=10, learning_rate=1.0, batch_rows=1, warmup=0.1, floor=0.1, decay=decay)  # type: ignore[arg-type]
-    assert learning_rate_share(settings, progress=progress) == pytest.approx(share)
+    assert learning_rate_share(settings, step=0, progress=progress) == pytest.approx(share)
 
 
 def test_settings_refuse_a_batch_that_cannot_be_cut() -> None:
     with pytest.raises(UsageError, match="multiple of accumulate"):
         TrainingSettings(steps=1, learning_rate=0.1, batch_rows=5, accumulate=2)
+
+
+WSD = TrainingSettings(steps=1000, learning_rate=1.0, batch_rows=6, decay="wsd", warmup_steps=4, floor=0.0)
+
+
+def rate(settings: TrainingSettings, step: int) -> float:
+    return learning_rate_share(settings, step=step, progress=0.9)
+
+
+def test_the_stable_phase_does_not_move_with_the_length_of_the_training() -> None:
+    assert [rate(WSD, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    for steps in (50, 1000, 10**6):
+        cooled = replace(WSD, steps=steps, cooldown_steps=16)
+        assert [rate(cooled, step) for step in range(steps - 16)][:30] == [rate(WSD, step) for step in range(30)]
+        assert rate(cooled, steps - 16) == 1.0
+        assert rate(cooled, steps - 12) == 0.5  # 1 - sqrt(4 / 16)
+        assert rate(cooled, steps) == 0.0
+
+
+def test_a_stable_training_goes_on_with_any_length_and_ends_as_one_piece(tmp_path: Path) -> None:
+    settings = replace(WSD, learning_rate=0.01)
+    whole, parts = network(), network()
+    run(whole, tmp_path / "whole", settings=replace(settings, steps=20, cooldown_steps=6))
+    for steps in (7, 12):
+        run(parts, tmp_path / "parts", settings=replace(settings, steps=steps))
+    run(parts, tmp_path / "parts", settings=replace(settings, steps=20, cooldown_steps=6, minutes=60.0))
+    assert torch.equal(weights(whole), weights(parts))
+
+
+def test_a_cooldown_that_has_begun_keeps_its_end(tmp_path: Path) -> None:
+    settings = replace(WSD, learning_rate=0.01, steps=20, cooldown_steps=6, checkpoint_every=1)
+    with pytest.raises(Killed):
+        run(network(), tmp_path, settings=settings, report=killed_at(17))
+    with pytest.raises(UsageError, match="has begun and ends at step 20"):
+        run(network(), tmp_path, settings=replace(settings, steps=30))
+    assert run(network(), tmp_path, settings=settings).steps == 20
+
+
+def test_a_cooldown_cannot_begin_in_the_past(tmp_path: Path) -> None:
+    run(network(), tmp_path, settings=replace(WSD, steps=10))
+    with pytest.raises(UsageError, match="give --steps 16 or more"):
+        run(network(), tmp_path, settings=replace(WSD, steps=12, cooldown_steps=6))
+
+
+def test_muon_moves_hidden_matrices_and_adamw_the_rest() -> None:
+    module = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 9))
+    module[3].weight = module[0].weight  # tied, as a language model's projection
+    settings = TrainingSettings(steps=1, learning_rate=0.01, batch_rows=1, optimizer="muon")
+    adamw, muon = make_optimizers(module, settings)
+    assert [item is module[1].weight for group in muon.param_groups for item in group["params"]] == [True]
+    others = [item for group in adamw.param_groups for item in group["params"]]
+    assert len(others) == 5  # embedding, two biases, norm's scale and bias
+    assert not any(item is module[1].weight for item in others)
+
+
+@pytest.mark.parametrize("damage", ["cut", "half"])
+def test_an_interrupted_checkpoint_leaves_the_one_before_it(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=12, checkpoint_every=5)
+    whole, resumed = network(), network()
+    run(whole, tmp_path / "whole", settings=settings)
+    with pytest.raises(Killed):
+        run(network(), tmp_path / "parts", settings=settings, report=killed_at(13))
+    if damage == "cut":  # the file of a machine that lost power
+        file = tmp_path / "parts" / "checkpoint" / "weights.safetensors"
+        file.write_bytes(file.read_bytes()[:-20])
+        said, step = "cannot be read", 5
+    else:  # killed while it was written
+        (tmp_path / "parts" / "checkpoint.part").mkdir()
+        said, step = "interrupted", 10
+    position = position_of(tmp_path / "parts" / "checkpoint")
+    assert position is not None and position.step == step
+    caplog.clear()
+    run(resumed, tmp_path / "parts", settings=settings)
+    assert said in caplog.text
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_a_checkpoint_of_another_shape_says_which_weight_differs(tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=2, learning_rate=0.01, batch_rows=6)
+    run(network(), tmp_path, settings=settings)
+    with pytest.raises(UsageError, match=r"another size.*'0.weight' is \(8, 4\) there, and \(9, 4\)"):
+        run(nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Dropout(0.5), nn.Linear(9, 1)), tmp_path, settings=settings)
+    with pytest.raises(UsageError, match="another family or depth"):
+        run(nn.Sequential(nn.Linear(4, 1)), tmp_path, settings=settings)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    def poisoned(step: int, part: int) -> Batch:
+        batch = dict(batch_at(step, part))
+        return {**batch, "inputs": batch["inputs"] * (float("nan") if step == 7 else 1.0)}
+
+    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=6, checkpoint_every=5)
+    with pytest.raises(WorkError, match="at step 8 the loss became nan .* rows 42 to 47"):
+        train(
+            module=network(), loss=loss, batch_at=poisoned, settings=settings, folder=tmp_path, data_key="data",
+            validate=None, higher_is_better=True, report=lambda _: None,
+        )  # fmt: skip
+    position = position_of(tmp_path / "checkpoint")
+    assert position is not None and position.step == 5

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lmtasks.data.corpus import Document, WindowSampler, held_out, read_documents, tokenize_corpus
+from lmtasks.data.corpus import Document, WindowSampler, by_source, held_out, read_documents, tokenize_corpus
 from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
+from lmtasks.training.checkpoint import position_of
 from lmtasks.training.pretrain import pretrain
 from lmtasks.training.settings import TrainingSettings
 
@@ -103,8 +105,72 @@ def test_text_is_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_too_little_text_is_explained(tmp_path: Path) -> None:
-    tokenizer = train_byte_bpe(["a b c"], vocabulary=260)
     with pytest.raises(UsageError, match="none was drawn for evaluation"):
-        tokenize_corpus(corpus(count=3), tokenizer=tokenizer, seed=0, folder=tmp_path, report=lambda _: None)
+        pretrain(
+            corpora=[corpus(count=3)], weights=[1], family="llama:width=32,layers=1,heads=2", vocabulary=260, window=4,
+            settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
+        )  # fmt: skip
     with pytest.raises(UsageError, match="fewer than one window"):
         WindowSampler([np.arange(5)], weights=[1], window=10, seed=0)
+
+
+def test_later_epochs_cut_the_text_elsewhere() -> None:
+    sampler = WindowSampler([np.arange(0, 1001)], weights=[1], window=10, seed=5)
+    first, second = sampler.rows(0, 100), sampler.rows(100, 100)
+    assert set(first[:, 0].tolist()) == set(range(0, 1000, 10))
+    offsets = {int(row[0]) % 10 for row in second if row[0] < row[-1]}
+    assert len(offsets) == 1 and offsets != {0}
+    assert len(np.unique(second[:, :-1])) > 985  # a window may lie across the end
+
+
+def test_every_source_gets_its_share() -> None:
+    mixed = [corpus(count=5), corpus(count=3, source="other (CC0)")]
+    parts = by_source(mixed, sources=("other (CC0)", "invented (CC0)"))
+    assert [len(part) for part in parts] == [3, 5]
+    with pytest.raises(UsageError, match="invented"):
+        by_source(mixed, sources=("other (CC0)",))
+    with pytest.raises(UsageError, match=r"did you mean 'other \(CC0\)'"):
+        by_source(mixed, sources=("other (CC)", "invented (CC0)"))
+
+
+def test_a_vocabulary_that_the_text_does_not_support_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"supports a vocabulary of \d+ tokens, fewer than the 3,000"):
+        pretrain(
+            corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2", vocabulary=3000, window=16,
+            settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
+        )  # fmt: skip
+
+
+def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path) -> None:
+    stable = replace(SETTINGS, decay="wsd", floor=0.0, warmup_steps=2, checkpoint_every=3, evaluate_every=0)
+    arguments = {
+        "corpora": [corpus()], "weights": [1], "vocabulary": 300, "window": 16, "report": lambda _: None,
+        "family": "llama:width=32,layers=1,heads=2,inner=48,context=32",
+    }  # fmt: skip
+    pretrain(**arguments, settings=replace(stable, steps=6), out=tmp_path / "stable")
+    before = position_of(tmp_path / "stable.work" / "checkpoint")
+    cooled = {"settings": replace(stable, steps=100, cooldown_steps=4), "cool_now": True}
+    start = tmp_path / "stable.work"
+    trained, _ = pretrain(**arguments, **cooled, start=start, out=tmp_path / "cooled")
+    assert trained.steps == 10
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "cooled.work" / "training.jsonl").open()]
+    assert rates == pytest.approx([5e-3 * (1 - math.sqrt(step / 4)) for step in range(4)])
+    assert position_of(start / "checkpoint") == before
+    pretrain(**arguments, settings=replace(stable, steps=10, cooldown_steps=4), out=tmp_path / "whole")
+    files = [tmp_path / name / "model.safetensors" for name in ("whole", "cooled")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    arguments = {"corpora": [corpus()], "weights": [1], "vocabulary": 999, "window": 16, "report": lambda _: None}
+    family = "llama:width=32,layers=1,heads=2,inner=48,context=32"
+    still = replace(SETTINGS, steps=1, learning_rate=1e-9)
+    pretrain(**arguments, family=family, settings=still, start=tmp_path / "first", out=tmp_path / "second")
+    files = [tmp_path / name / "model.safetensors" for name in ("first", "second")]
+    assert files[0].read_bytes() == files[1].read_bytes()  # in bf16 nothing moved
+    for other, said in (("llama:width=64,layers=1,heads=2,context=32", "size"), ("gpt2:width=32,context=32", "family")):
+        with pytest.raises(UsageError, match=f"--start holds another {said}"):
+            pretrain(**arguments, family=other, settings=still, start=tmp_path / "first", out=tmp_path / said)
+    with pytest.raises(UsageError, match="neither the checkpoint"):
+        pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")

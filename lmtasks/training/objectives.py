@@ -1,0 +1,237 @@
+"""What a backbone learns to predict in plain text. One line of the table each.
+
+A row is a window of token ids; what stands in it is hidden and asked for as the row's own random stream says, so that
+a row is the same whenever and wherever it is made. Every row of a length hides equally many tokens: the mean over a
+batch is then the mean over its parts, on however many processes they lie.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.errors import UsageError, unknown
+from lmtasks.records import Ints
+from lmtasks.training.loop import Batch
+
+MASK = "<|mask|>"
+NOT_ASKED = -100
+"""Label of a position that nothing is predicted for."""
+HIDDEN_SHARE = 0.15
+SPAN_TOKENS = 3
+"""Mean length of a hidden span."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """The tokens that stand for what is hidden, and those that never are."""
+
+    vocabulary: int
+    end: int
+    start: int
+    """What a decoder reads first."""
+    mask: int
+    spans: tuple[int, ...]
+    """One for each hidden span, in their order."""
+    kept: tuple[int, ...]
+    """Special tokens, which are not hidden."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One way to learn from text."""
+
+    about: str
+    kind: Literal["causal", "encoder", "encoder-decoder"]
+    """The kind of backbone that learns so."""
+    marks: Callable[[int], tuple[str, ...]]
+    """Special tokens that windows of so many tokens need in the vocabulary."""
+    row: Callable[[Ints, Marks, np.random.Generator], Mapping[str, Ints]]
+    """A window of T + 1 ids -> what the module reads and is asked."""
+    loss: Callable[[nn.Module, Batch], Tensor]
+    """Mean cross-entropy in nats of what is asked."""
+    asked: Callable[[Mapping[str, Ints]], int]
+    """How many tokens of a row are asked for."""
+
+
+def objective_for(name: str | None, *, kind: str, family: str) -> tuple[str, Objective]:
+    """The objective of that name, or the one that suits the kind of backbone.
+
+    Raises:
+        UsageError: no such objective, or the family cannot learn it.
+    """
+    if name is None:
+        name = next((key for key, item in OBJECTIVES.items() if item.kind == kind), "")
+    if name not in OBJECTIVES:
+        raise unknown("objective", name, OBJECTIVES)
+    if OBJECTIVES[name].kind != kind:
+        fitting = ", ".join(key for key, item in OBJECTIVES.items() if item.kind == kind)
+        raise UsageError(
+            f"{family} is a backbone of kind {kind}: it cannot learn the objective {name!r}; use {fitting}."
+        )
+    return name, OBJECTIVES[name]
+
+
+def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int) -> Marks:
+    """Where the special tokens of an objective stand in a vocabulary.
+
+    Raises:
+        UsageError: the tokenizer lacks one.
+    """
+    ids: list[int] = []
+    for token in objective.marks(window):
+        index = tokenizer.raw.token_to_id(token)
+        if index is None:
+            raise UsageError(
+                f"the tokenizer has no token {token!r}, which this objective needs; "
+                "learn another one (leave --tokenizer out), or add the token to it."
+            )
+        ids.append(int(index))
+    end = tokenizer.eos if tokenizer.eos is not None else tokenizer.pad
+    special = {end, tokenizer.pad, *ids, *([tokenizer.bos] if tokenizer.bos is not None else [])}
+    return Marks(
+        vocabulary=tokenizer.vocabulary,
+        end=end,
+        start=tokenizer.pad,
+        mask=ids[0] if ids else end,
+        spans=tuple(ids),
+        kept=tuple(sorted(special)),
+    )
+
+
+def make_batch(rows: Sequence[Mapping[str, Ints]]) -> dict[str, Tensor]:
+    """Rows of equal lengths as tensors, (B, ...)."""
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+def next_token_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """`ids` is (B, T + 1): of each token the next."""
+    ids = batch["ids"]
+    logits = module(input_ids=ids[:, :-1], use_cache=False).logits
+    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+def masked_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """`ids` and `labels` are (B, T)."""
+    logits = module(input_ids=batch["ids"]).logits
+    return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=NOT_ASKED)
+
+
+def span_loss(module: nn.Module, batch: Batch) -> Tensor:
+    """`ids` is (B, S) for the encoder, `decoder_ids` and `labels` are (B, T)."""
+    logits = module(input_ids=batch["ids"], decoder_input_ids=batch["decoder_ids"], use_cache=False).logits
+    return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten())
+
+
+def next_token_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
+    """The window as it is."""
+    del marks, random
+    return {"ids": ids}
+
+
+def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
+    """Hide 15 % of the tokens: eight in ten by the mask, one by a random token, one not at all (Devlin et al., 2019)."""
+    ids = ids[:-1]
+    count = max(1, round(HIDDEN_SHARE * len(ids)))
+    # Special tokens come last, and are hidden only where there is nothing else.
+    chosen = np.argsort(random.random(len(ids)) + np.isin(ids, marks.kept), kind="stable")[:count]
+    labels = np.full(len(ids), NOT_ASKED, dtype=np.int64)
+    labels[chosen] = ids[chosen]
+    how = random.random(count)
+    shown = np.where(
+        how < 0.8, marks.mask, np.where(how < 0.9, random.integers(0, marks.vocabulary, count), ids[chosen])
+    )
+    hidden = ids.copy()
+    hidden[chosen] = shown
+    return {"ids": hidden, "labels": labels}
+
+
+def span_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
+    """Hide 15 % of the tokens in spans of 3 on average; the decoder writes them, each behind its span's mark.
+
+    As in T5 (Raffel et al., 2020, section 3.1.4): the spans that are kept and those that are hidden take turns, cut
+    at random places; a mark stands for each hidden one, and an end token behind both sides.
+    """
+    ids = ids[:-1]
+    hidden_tokens, spans = _hidden(len(ids))
+    kept_lengths = _cut(len(ids) - hidden_tokens, spans, random)
+    hidden_lengths = _cut(hidden_tokens, spans, random)
+    encoder: list[Ints] = []
+    decoder: list[Ints] = []
+    place = 0
+    for number in range(spans):
+        mark = np.asarray([marks.spans[number]])
+        hidden_from = place + kept_lengths[number]
+        encoder += [ids[place:hidden_from], mark]
+        place = hidden_from + hidden_lengths[number]
+        decoder += [mark, ids[hidden_from:place]]
+    end = np.asarray([marks.end])
+    labels = np.concatenate([*decoder, end])
+    return {
+        "ids": np.concatenate([*encoder, end]),
+        "decoder_ids": np.concatenate([[marks.start], labels[:-1]]),
+        "labels": labels,
+    }
+
+
+def _hidden(length: int) -> tuple[int, int]:
+    """Tokens and spans that a row of `length` tokens hides; there is always something hidden and something kept."""
+    tokens = min(max(1, round(HIDDEN_SHARE * length)), length - 1)
+    return tokens, min(max(1, round(tokens / SPAN_TOKENS)), length - tokens)
+
+
+def _cut(total: int, parts: int, random: np.random.Generator) -> list[int]:
+    """`total` as a sum of `parts` positive numbers, every such sum equally likely."""
+    cuts = np.sort(random.choice(np.arange(1, total), size=parts - 1, replace=False)) if parts > 1 else np.empty(0, int)
+    return np.diff(np.concatenate([[0], cuts, [total]])).astype(int).tolist()
+
+
+def _no_marks(window: int) -> tuple[str, ...]:
+    del window
+    return ()
+
+
+def _mask(window: int) -> tuple[str, ...]:
+    del window
+    return (MASK,)
+
+
+def _span_marks(window: int) -> tuple[str, ...]:
+    return tuple(f"<extra_id_{number}>" for number in range(_hidden(window)[1]))
+
+
+def _labels(row: Mapping[str, Ints]) -> int:
+    return int((row["labels"] != NOT_ASKED).sum())
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "causal": Objective(
+        about="of each token the next",
+        kind="causal",
+        marks=_no_marks,
+        row=next_token_row,
+        loss=next_token_loss,
+        asked=lambda row: len(row["ids"]) - 1,
+    ),
+    "masked": Objective(
+        about="15 % of the tokens, hidden by a mask (BERT)",
+        kind="encoder",
+        marks=_mask,
+        row=masked_row,
+        loss=masked_loss,
+        asked=_labels,
+    ),
+    "span-corruption": Objective(
+        about="hidden spans, written by the decoder (T5)",
+        kind="encoder-decoder",
+        marks=_span_marks,
+        row=span_row,
+        loss=span_loss,
+        asked=_labels,
+    ),
+}
