@@ -141,7 +141,7 @@ class HeadSpec:
     kind: Literal["classification", "span", "tagging", "generation"]
     labels: tuple[str, ...] = ()
     """Class names in the order of the logits; empty for span and generation."""
-    pooling: Literal["mean", "last", "first", "own"] = "mean"
+    pooling: Literal["mean", "last", "first", "max", "own"] = "mean"
     """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
 
 
@@ -185,11 +185,13 @@ class RuntimeCard:
     runtime: Literal["torch", "torch-compile", "onnx", "native"]
     version: str
     device: str
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4", "none"]
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4", "none"]
     threads: int
     size_bytes: int
     """Bytes on disk of what was loaded."""
     options: Mapping[str, str] = field(default_factory=dict)
+    callers: int = 1
+    """Where there is work for several calls, so many run beside each other, each on its share of the threads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -61,6 +61,10 @@ def main() -> int:
     return 3 if unequal else 0
 
 
+PLACES = {"--data-root": "MIRROR", "--out": "FOLDER", "--peer": "PYTHON"}
+"""Options that name places of a machine, and what is recorded of them."""
+
+
 def _carry_out(part: str, place: Workplace, *, again: bool) -> None:
     from lmtasks.bench.machine import machine
 
@@ -71,7 +75,7 @@ def _carry_out(part: str, place: Workplace, *, again: bool) -> None:
     started = perf_counter()
     content = {
         "part": part,
-        "command": " ".join(["python", "benchmarks/peers/compare.py", *sys.argv[1:]]),
+        "command": _command(sys.argv[1:]),
         "machine": machine(),
         "scale": place.scale,
         **PARTS[part](place),
@@ -80,6 +84,12 @@ def _carry_out(part: str, place: Workplace, *, again: bool) -> None:
     aside = file.with_suffix(".part")
     aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(file)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """As somebody else would type it: folders of this machine are not named."""
+    shown = [PLACES.get(before, argument) for before, argument in zip(("", *arguments), arguments, strict=False)]
+    return " ".join(["python", "benchmarks/peers/compare.py", *shown])
 
 
 def _options() -> argparse.Namespace:

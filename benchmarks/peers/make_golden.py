@@ -2,8 +2,9 @@
 
     python benchmarks/peers/make_golden.py [--peer PYTHON] [--data-root MIRROR]
 
-Writes tests/golden/<file>.json for cases over the project's own rows. With --data-root also tests/golden/mirror.json:
-metrics and hashes over data sets that are not ours to copy. Answers that stand in --work are taken again.
+Writes tests/golden/<file>.json for cases over the project's own rows, and for groups of them. With --data-root also
+tests/golden/mirror.json: metrics and hashes over data sets that are not ours to copy. Answers that stand in --work are
+taken again.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from equality import distinct_prompts
 from golden_base import Case
 from golden_cases import CASES
 from golden_files import FOLDER, MINI, RESAMPLES, TOKENIZER, write_case
+from golden_groups import CHECKPOINT, GROUPS, MEMBERS, write_groups
 from golden_mirror import mirror_records
 from lm_eval_setup import DEFAULT, set_up, task_files
 from peer_checkpoints import TINY, make_checkpoint, weights_hash
@@ -37,6 +39,8 @@ def main() -> None:
     checkpoints = _checkpoints(work)
     if options.only in ("", "rows"):
         _rows(work, checkpoints, peer)
+    if options.only in ("", "groups"):
+        _groups(work, checkpoints, peer)
     if options.data_root is not None and options.only in ("", "mirror"):
         content = mirror_records(
             work, checkpoints["lmtasks-mini"], peer=peer, peer_files=task_files(peer), data_root=options.data_root
@@ -58,6 +62,15 @@ def _rows(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
         mine = [records[case.name] for case in CASES if case.file == file]
         used = sorted({name for record in mine for name in record["expected"]})
         _write(file, {**_provenance(versions, checkpoints, used), "cases": mine})
+
+
+def _groups(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
+    members = {name: next(_record(case) for case in CASES if case.name == name) for name in MEMBERS}
+    job = write_groups(members, GROUPS, work / "cases" / "groups")
+    answer = _asked(checkpoints[CHECKPOINT], [job], peer=peer, work=work / "work" / "groups")
+    found = answer["jobs"][job.name]["groups"]
+    content = {"members": list(MEMBERS), "groups": dict(GROUPS), "expected": found}
+    _write("groups", {**_provenance(answer["versions"], checkpoints, [CHECKPOINT]), **content})
 
 
 def _asked(folder: Path, jobs: Sequence[Job], *, peer: Path, work: Path) -> Mapping[str, Any]:
@@ -150,7 +163,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peer", type=Path, help="Python of an environment with lm-eval; None: one is made")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "peers" / "golden", help="answers that stay")
-    parser.add_argument("--only", choices=("", "rows", "mirror"), default="")
+    parser.add_argument("--only", choices=("", "rows", "groups", "mirror"), default="")
     return parser.parse_args()
 
 

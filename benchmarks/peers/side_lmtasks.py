@@ -64,6 +64,24 @@ def evaluated(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: P
     return evaluated_tasks(engine, tasks, job, checkpoint=checkpoint)
 
 
+def grouped(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: Path) -> dict[str, Any]:
+    """The metrics of a job's groups, `{"name": {"acc,none": {"value", "stderr"}}}`, and of groups inside of them."""
+    from lmtasks.evaluation.groups import group_results
+    from lmtasks.task.index import TaskIndex
+
+    index = TaskIndex([Path(job["task_folder"])])
+    wanted = ",".join(job["tasks"])
+    results = _results(engine, index.find(wanted, trust_code=True), job, checkpoint=checkpoint, data_root=None)
+    found = group_results(index.find_groups(wanted), results)
+    return {
+        name: {
+            f"{metric},none": {"value": each["value"], "stderr": each["stderr"]}
+            for metric, each in record["metrics"].items()
+        }
+        for name, record in found.items()
+    }
+
+
 def evaluated_tasks(
     engine: "Engine[object]",
     tasks: "Sequence[Task]",
@@ -73,12 +91,30 @@ def evaluated_tasks(
     data_root: Path | None = None,
 ) -> dict[str, Any]:
     """The same for tasks that are loaded."""
+    started = perf_counter()
+    results = _results(engine, tasks, job, checkpoint=checkpoint, data_root=data_root)
+    return {
+        "seconds": sum(result.seconds for result in results),
+        "seconds_total": perf_counter() - started,
+        "results": {result.task: _metrics(result) for result in results},
+        "groups": {},
+        "samples": {result.task: [_sample(sample) for sample in result.samples] for result in results},
+    }
+
+
+def _results(
+    engine: "Engine[object]",
+    tasks: "Sequence[Task]",
+    job: Mapping[str, Any],
+    *,
+    checkpoint: Path,
+    data_root: Path | None,
+) -> "Sequence[TaskResult]":
     from lmtasks.data.options import DataOptions
     from lmtasks.evaluation.chat import DEFAULT, chat_use
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.evaluate import EvalOptions, evaluate
 
-    started = perf_counter()
     options = EvalOptions(
         data=DataOptions(data_root=data_root),
         limit=job["limit"],
@@ -94,14 +130,7 @@ def evaluated_tasks(
         resamples=job["resamples"],
         draws="lm-eval",
     )
-    results = evaluate(solver=EngineSolver(engine), tasks=tasks, options=options, keep_samples=job["samples"])
-    return {
-        "seconds": sum(result.seconds for result in results),
-        "seconds_total": perf_counter() - started,
-        "results": {result.task: _metrics(result) for result in results},
-        "groups": {},
-        "samples": {result.task: [_sample(sample) for sample in result.samples] for result in results},
-    }
+    return evaluate(solver=EngineSolver(engine), tasks=tasks, options=options, keep_samples=job["samples"])
 
 
 def _metrics(result: "TaskResult") -> dict[str, Any]:

@@ -1,117 +1,222 @@
-"""The families that can be made new, and the sizes that a new one gets. One line of the table each.
+"""The families that can be made new. One line of the table each.
 
-A family with settings is written `llama:width=256,layers=6`; what is not set keeps the default below.
+A family with settings is written `llama:width=256,layers=6`; what is not set keeps the default of the table.
+Nothing heavy is loaded before a backbone is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from lmtasks.errors import UsageError, unknown
+from lmtasks.backbone.sizes import (
+    AverageSizes,
+    BidirectionalSizes,
+    CnnSizes,
+    RecurrentSizes,
+    Sizes,
+    TransformerSizes,
+    Vocabulary,
+    read_sizes,
+)
+from lmtasks.errors import unknown
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from lmtasks.backbone.base import Backbone, Kind
+
+_Shape = TypeVar("_Shape", bound=Sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """The shape of a new backbone, in the words that all families share."""
-
-    width: int = 256
-    layers: int = 6
-    heads: int = 4
-    inner: int = 640
-    """Width of the feed-forward layer."""
-    context: int = 512
-    """Longest input in tokens."""
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """What a new backbone must know of its tokenizer."""
-
-    size: int
-    bos: int | None
-    eos: int | None
-    pad: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
+class Family(Generic[_Shape]):
     """One kind of backbone that can be trained from nothing."""
 
-    kind: str
+    kind: Kind
     about: str
-    config: Callable[[Sizes, Vocabulary], PreTrainedConfig]
+    sizes: _Shape
+    """The defaults."""
+    build: Callable[[_Shape, Vocabulary], Backbone]
+    """With random weights."""
+    tokenizer: str = "bpe:8000"
+    """The tokenizer that suits it, where nobody asks for another."""
+
+
+def is_family(text: str) -> bool:
+    """Does this name a family, with settings or without?"""
+    return text.partition(":")[0] in FAMILIES
 
 
 def parse_family(text: str) -> tuple[str, Sizes]:
-    """`llama:width=128,layers=2` -> ("llama", Sizes(...)).
+    """`llama:width=128,layers=2` -> ("llama", its sizes).
 
     Raises:
-        UsageError: unknown family or setting, or a value that is not a number.
+        UsageError: unknown family or setting, or a value that does not fit.
     """
-    name, _, settings = text.partition(":")
+    name = text.partition(":")[0]
     if name not in FAMILIES:
         raise unknown("backbone family", name, FAMILIES)
-    sizes = Sizes()
-    known = {field.name: field.type for field in fields(Sizes)}
-    for item in filter(None, settings.split(",")):
-        key, _, value = item.partition("=")
-        if key not in known:
-            raise unknown("setting of a backbone", key, known, hint=f"Written as {name}:width=128,layers=2.")
-        try:
-            number = float(value) if key == "dropout" else int(value)
-        except ValueError:
-            raise UsageError(f"{text!r}: {key} must be a number, was {value!r}.") from None
-        sizes = replace(sizes, **{key: number})  # type: ignore[arg-type]  # the key was checked against the fields
-    if sizes.width % sizes.heads:
-        raise UsageError(f"{text!r}: width must be a multiple of heads, was {sizes.width} with {sizes.heads} heads.")
-    return name, sizes
+    return name, read_sizes(text, FAMILIES[name].sizes)
 
 
-def _llama(sizes: Sizes, vocabulary: Vocabulary) -> PreTrainedConfig:
-    from transformers import LlamaConfig
+def new_backbone(text: str, vocabulary: Vocabulary) -> Backbone:
+    """A backbone with random weights, drawn from torch's generator.
 
-    return LlamaConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=sizes.width,
-        intermediate_size=sizes.inner,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.heads,
-        max_position_embeddings=sizes.context,
-        attention_dropout=sizes.dropout,
-        tie_word_embeddings=True,
-        bos_token_id=vocabulary.bos,
-        eos_token_id=vocabulary.eos,
-        pad_token_id=vocabulary.pad,
-    )
+    Raises:
+        UsageError: as `parse_family`.
+    """
+    name, sizes = parse_family(text)
+    return build(name, sizes, vocabulary)
 
 
-def _gpt2(sizes: Sizes, vocabulary: Vocabulary) -> PreTrainedConfig:
-    from transformers import GPT2Config
-
-    return GPT2Config(
-        vocab_size=vocabulary.size,
-        n_embd=sizes.width,
-        n_inner=sizes.inner,
-        n_layer=sizes.layers,
-        n_head=sizes.heads,
-        n_positions=sizes.context,
-        resid_pdrop=sizes.dropout,
-        embd_pdrop=sizes.dropout,
-        attn_pdrop=sizes.dropout,
-        bos_token_id=vocabulary.bos,
-        eos_token_id=vocabulary.eos,
-        pad_token_id=vocabulary.pad,
-    )
+def build(name: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
+    """A backbone of a known family and of its sizes."""
+    family: Family[Sizes] = FAMILIES[name]
+    return family.build(sizes, vocabulary)
 
 
-FAMILIES: Mapping[str, Family] = {
-    "llama": Family(kind="causal", about="decoder with RMSNorm, rotary positions and a gated MLP", config=_llama),
-    "gpt2": Family(kind="causal", about="decoder with LayerNorm and learned positions", config=_gpt2),
+def _llama(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import llama
+
+    return llama(sizes, vocabulary)
+
+
+def _gpt2(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import gpt2
+
+    return gpt2(sizes, vocabulary)
+
+
+def _bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import bert
+
+    return bert(sizes, vocabulary)
+
+
+def _transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import transformer
+
+    return transformer(sizes, vocabulary)
+
+
+def _bart(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import bart
+
+    return bart(sizes, vocabulary)
+
+
+def _average(sizes: AverageSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.average import Average
+
+    return Average(sizes, vocabulary)
+
+
+def _cnn(sizes: CnnSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.cnn import Cnn
+
+    return Cnn(sizes, vocabulary)
+
+
+def _recurrent(cell: str) -> Callable[[RecurrentSizes, Vocabulary], Backbone]:
+    def make(sizes: RecurrentSizes, vocabulary: Vocabulary) -> Backbone:
+        from lmtasks.backbone.recurrent import Recurrent
+
+        return Recurrent(cell, sizes, vocabulary)
+
+    return make
+
+
+def _bidirectional(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone]:
+    def make(sizes: BidirectionalSizes, vocabulary: Vocabulary) -> Backbone:
+        from lmtasks.backbone.bidirectional import Bidirectional
+
+        return Bidirectional(cell, sizes, vocabulary)
+
+    return make
+
+
+def _attentive(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone]:
+    def make(sizes: BidirectionalSizes, vocabulary: Vocabulary) -> Backbone:
+        from lmtasks.backbone.attentive import Attentive
+
+        return Attentive(cell, sizes, vocabulary)
+
+    return make
+
+
+WORDS = "words:30000,lower"
+
+FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has sizes of its own
+    "average": Family(
+        kind="encoder",
+        about="averaged embeddings of tokens and of hashed pairs (fastText)",
+        sizes=AverageSizes(),
+        build=_average,
+        tokenizer=WORDS,
+    ),
+    "cnn": Family(
+        kind="encoder", about="convolution over embeddings (Kim 2014)", sizes=CnnSizes(), build=_cnn, tokenizer=WORDS
+    ),
+    "rnn": Family(
+        kind="causal",
+        about="recurrent language model (Elman), embeddings tied",
+        sizes=RecurrentSizes(),
+        build=_recurrent("rnn"),
+    ),
+    "lstm": Family(
+        kind="causal", about="LSTM language model, embeddings tied", sizes=RecurrentSizes(), build=_recurrent("lstm")
+    ),
+    "gru": Family(
+        kind="causal", about="GRU language model, embeddings tied", sizes=RecurrentSizes(), build=_recurrent("gru")
+    ),
+    "bilstm": Family(
+        kind="encoder",
+        about="LSTM in both directions",
+        sizes=BidirectionalSizes(),
+        build=_bidirectional("lstm"),
+        tokenizer=WORDS,
+    ),
+    "bigru": Family(
+        kind="encoder",
+        about="GRU in both directions",
+        sizes=BidirectionalSizes(),
+        build=_bidirectional("gru"),
+        tokenizer=WORDS,
+    ),
+    "lstm-attention": Family(
+        kind="encoder-decoder",
+        about="LSTM encoder and decoder with attention (Luong 2015)",
+        sizes=BidirectionalSizes(layers=2),
+        build=_attentive("lstm"),
+    ),
+    "gru-attention": Family(
+        kind="encoder-decoder",
+        about="GRU encoder and decoder with attention (Luong 2015)",
+        sizes=BidirectionalSizes(layers=2),
+        build=_attentive("gru"),
+    ),
+    "llama": Family(
+        kind="causal",
+        about="decoder with RMSNorm, rotary positions and a gated MLP",
+        sizes=TransformerSizes(),
+        build=_llama,
+    ),
+    "gpt2": Family(
+        kind="causal", about="decoder with LayerNorm and learned positions", sizes=TransformerSizes(), build=_gpt2
+    ),
+    "bert": Family(
+        kind="encoder", about="encoder with LayerNorm and learned positions", sizes=TransformerSizes(), build=_bert
+    ),
+    "transformer": Family(
+        kind="encoder-decoder",
+        about="the original encoder-decoder (Vaswani 2017): sinusoidal positions, LayerNorm behind, shared embeddings",
+        sizes=TransformerSizes(layers=3),
+        build=_transformer,
+    ),
+    "bart": Family(
+        kind="encoder-decoder",
+        about="encoder-decoder with learned positions and GELU",
+        sizes=TransformerSizes(layers=3),
+        build=_bart,
+    ),
 }

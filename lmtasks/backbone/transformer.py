@@ -6,9 +6,7 @@ tokens only, so that padding may stand on either side wherever the architecture 
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +22,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from lmtasks.backbone.base import WRITERS, Backbone, Kind, OwnHead, Traits
 from lmtasks.errors import UsageError
-
-Kind = Literal["causal", "encoder", "encoder-decoder"]
-OwnHead = Literal["", "classification", "tagging", "span"]
 
 LOADERS: Mapping[str, type] = {
     "": AutoModel,
@@ -47,21 +43,7 @@ POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm
 """Families that count positions from padding_idx + 1."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Traits:
-    """What the rest of the line must know of a backbone."""
-
-    kind: Kind
-    family: str
-    own_head: OwnHead
-    own_labels: tuple[str, ...]
-    width: int
-    vocabulary: int
-    max_length_tokens: int
-    takes_types: bool
-
-
-class Backbone(nn.Module):
+class TransformerBackbone(Backbone):
     """A transformers module behind the words of lmtasks.
 
     Args:
@@ -104,10 +86,29 @@ class Backbone(nn.Module):
         if projection is None:
             raise UsageError(
                 f"a {self.traits.family} {self.traits.kind} has no language-model projection; "
-                "use a causal or an encoder-decoder model for generation and scoring."
+                f"use {WRITERS} for generation and scoring."
             )
         logits: Tensor = projection(hidden)
         return logits
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """See `Backbone`."""
+        logits: Tensor = self.hf(input_ids=ids, use_cache=False).logits
+        return logits
+
+    def decode(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        """See `Backbone`."""
+        logits: Tensor = self.hf(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=decoder_ids).logits
+        return logits
+
+    def embeddings(self) -> nn.Embedding:
+        """See `Backbone`."""
+        found: nn.Embedding = self.hf.get_input_embeddings()  # type: ignore[operator]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """See `Backbone`."""
+        self.hf.save_pretrained(folder)  # type: ignore[operator]
 
     def own_logits(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """Logits of the checkpoint's own task head: (B, C), (B, T, C), or (B, T, 2) for start and end."""
@@ -118,7 +119,7 @@ class Backbone(nn.Module):
         return logits
 
 
-def load_backbone(folder: Path) -> Backbone:
+def load_transformer(folder: Path) -> TransformerBackbone:
     """Load a transformers folder in fp32.
 
     Raises:
@@ -141,7 +142,7 @@ def load_backbone(folder: Path) -> Backbone:
             f"its config.json asks for {type(hf).__name__}: give the folder that belongs to these weights."
         )
     hf.eval()
-    return Backbone(hf, traits)
+    return TransformerBackbone(hf, traits)
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -172,6 +173,8 @@ def traits_of(config: PreTrainedConfig) -> Traits:
         vocabulary=int(config.vocab_size),
         max_length_tokens=_longest(config),
         takes_types=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
+        pad=int(config.pad_token_id or 0),
+        by_transformers=True,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from lmtasks.bench.workload import WorkKind, Workload, WorkRequest
-from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, Scored, ScoreRequest
+from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnToken, Scored, ScoreRequest
 from lmtasks.records import Floats32
 
 
@@ -19,32 +19,56 @@ class Answers(Protocol):
         """Log-probabilities of given targets."""
         ...
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterable[Generated]:
+    def generate(self, requests: Sequence[GenerateRequest], *, on_token: OnToken | None = None) -> Iterable[Generated]:
         """Continuations of prompts."""
         ...
 
+    def joins(self) -> bool:
+        """Can texts join while others are being written, as `serve` needs it?"""
+        ...
 
-def answer_to(engine: Answers, *, workload: Workload) -> Callable[[Sequence[WorkRequest]], int]:
+    def serve(
+        self,
+        arriving: Callable[[bool], Sequence[GenerateRequest] | None],
+        *,
+        rows: int,
+        length: int,
+        on_token: OnToken,
+    ) -> None:
+        """Continuations of prompts that come one after the other; see `Engine.serve`."""
+        ...
+
+
+Answer = Callable[[Sequence[WorkRequest], OnToken | None], int]
+"""Answers requests, and tells of each token of a generation; returns how many units were done: requests, or new
+tokens of a generation."""
+
+
+def answer_to(engine: Answers, *, workload: Workload) -> Answer:
     """The calls of a workload: requests in, units done out."""
     ask = ASK[workload.kind]
-    return lambda requests: ask(engine, workload, requests)
+    return lambda requests, on_token: ask(engine, workload, requests, on_token)
 
 
-def _predict(engine: Answers, workload: Workload, requests: Sequence[WorkRequest]) -> int:
+def asked(workload: Workload, request: WorkRequest) -> GenerateRequest:
+    """A text that is to be continued, by as many tokens as the workload has it."""
+    return GenerateRequest(prompt_ids=request.ids, settings=Decoding(max_new_tokens=workload.new_tokens))
+
+
+def _predict(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
     return len(engine.predict(workload.head, requests))
 
 
-def _score(engine: Answers, workload: Workload, requests: Sequence[WorkRequest]) -> int:
+def _score(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
     return len(engine.score([ScoreRequest(context_ids=r.ids, target_ids=r.target_ids) for r in requests]))
 
 
-def _generate(engine: Answers, workload: Workload, requests: Sequence[WorkRequest]) -> int:
-    settings = Decoding(max_new_tokens=workload.new_tokens)
-    asked = [GenerateRequest(prompt_ids=request.ids, settings=settings) for request in requests]
-    return sum(len(answer.ids) for answer in engine.generate(asked))
+def _generate(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+    answers = engine.generate([asked(workload, request) for request in requests], on_token=on_token)
+    return sum(len(answer.ids) for answer in answers)
 
 
-ASK: Mapping[WorkKind, Callable[[Answers, Workload, Sequence[WorkRequest]], int]] = {
+ASK: Mapping[WorkKind, Callable[[Answers, Workload, Sequence[WorkRequest], OnToken | None], int]] = {
     "head": _predict,
     "score": _score,
     "generate": _generate,

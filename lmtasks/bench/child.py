@@ -1,4 +1,6 @@
-"""The fresh process that measures one variant: `python -m lmtasks.bench.child SPEC.json OUT.json`.
+"""The fresh process that measures one variant: `python -m lmtasks.bench.child TOLD.json OUT.json`.
+
+TOLD.json says what: {"measure": "times" | "memory", "spec": {...}}, or {"measure": "limits", "threads": 2, ...}.
 
 Importing this module loads nothing heavy, so that the time of the imports can be taken here.
 """
@@ -50,23 +52,51 @@ def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
 
 
 def _measure(told: "Json", open_engine: Open | None) -> "Json":
-    started = time.perf_counter()
-    names = SHARED[:1] if open_engine else (*SHARED, *LIBRARIES.get(str(told["runtime"]), ()))
-    for name in names:
-        importlib.import_module(name)
-    import_seconds = time.perf_counter() - started
+    return MEASURES[str(told["measure"])](told, open_engine)
 
-    from lmtasks.bench.measure import measure_variant
+
+def _times(told: "Json", open_engine: Open | None) -> "Json":
+    spec, import_seconds = told["spec"], _import(told, open_engine)
+    assert isinstance(spec, dict)  # written by isolate
+
+    from lmtasks.bench.measure import measure_memory, measure_times
     from lmtasks.bench.opening import open_variant
     from lmtasks.bench.spec import spec_from_json
 
-    return measure_variant(
-        spec_from_json(told),
-        open_engine=open_engine or open_variant,
-        import_seconds=import_seconds,
-        tell=lambda line: (sys.stdout.write(line + "\n"), sys.stdout.flush()),
+    measure = measure_times if told["measure"] == "times" else measure_memory
+    return measure(
+        spec_from_json(spec), open_engine=open_engine or open_variant, import_seconds=import_seconds, tell=_tell
     )
 
+
+def _limits(told: "Json", open_engine: Open | None) -> "Json":
+    from lmtasks.bench.limits import measure_limits
+
+    return measure_limits(
+        threads=int(str(told["threads"])), device=str(told["device"]), seconds=float(str(told["seconds"]))
+    ).as_json()
+
+
+def _import(told: "Json", open_engine: Open | None) -> float:
+    """Seconds of importing what the variant needs."""
+    spec = told["spec"]
+    assert isinstance(spec, dict)  # written by isolate
+    started = time.perf_counter()
+    for name in SHARED[:1] if open_engine else (*SHARED, *LIBRARIES.get(str(spec["runtime"]), ())):
+        importlib.import_module(name)
+    return time.perf_counter() - started
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+MEASURES: "Mapping[str, Callable[[Json, Open | None], Json]]" = {
+    "times": _times,
+    "memory": _times,
+    "limits": _limits,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -43,6 +43,8 @@ class Times:
     """Seconds of each call, in order."""
 
     seconds: tuple[float, ...]
+    settled: bool = True
+    """Of a warm-up: did the median settle, or did its time run out?"""
 
     @property
     def total(self) -> float:
@@ -93,9 +95,10 @@ def warm_up(
     A fixed number of calls would be too few for a runtime that still allocates and too many for a slow one.
 
     Returns:
-        The times of the calls, which are not to be counted; fewer than two windows when `most_seconds` ran out.
+        The times of the calls, which are not to be counted, and whether their median settled.
     """
     taken: list[float] = []
+    settled = False
     while sum(taken) < most_seconds:
         start = now()
         call()
@@ -103,8 +106,9 @@ def warm_up(
         if len(taken) >= 2 * window:
             before, last = median(taken[-2 * window : -window]), median(taken[-window:])
             if abs(last - before) <= tolerance * before:
+                settled = True
                 break
-    return Times(seconds=tuple(taken))
+    return Times(seconds=tuple(taken), settled=settled)
 
 
 def clock_resolution(*, now: Now = time.perf_counter_ns) -> float:

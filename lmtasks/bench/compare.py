@@ -1,7 +1,8 @@
 """Variants side by side: rounds in alternation, every measurement in a fresh process, one ratio a round.
 
-A machine drifts (heat, neighbours), so two variants are compared within a round, where they ran close to each other,
-in the order A B, then B A. The interval of the ratio is Student's t over the logarithms of the rounds' ratios.
+A machine drifts (heat, neighbours), so two variants are compared within a round, where they ran close to each other.
+The order of a round is drawn, and the next round has it reversed, so that no variant is always first. The interval of
+the ratio is Student's t over the logarithms of the rounds' ratios.
 
 >>> ratio = ratio_of([2.0, 2.1, 1.9], [1.0, 1.0, 1.0])
 >>> round(ratio.value, 3), [round(end, 2) for end in ratio.ci95]
@@ -9,13 +10,15 @@ in the order A B, then B A. The interval of the ratio is Student's t over the lo
 """
 
 import math
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
+from typing import Protocol
 
-from lmtasks.bench.isolate import measure_isolated
+from lmtasks.bench.pool import pooled
 from lmtasks.bench.spec import SpeedSpec
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Json, Progress
 
 T_975 = (
@@ -27,7 +30,21 @@ NORMAL_975 = 1.960
 
 ROUNDS = 5
 
-Measure = Callable[[SpeedSpec], Json]
+
+class Measures(Protocol):
+    """What measures: `isolate.Isolated`, or a fake."""
+
+    def times(self, spec: SpeedSpec) -> Json:
+        """Every timing of a variant."""
+        ...
+
+    def memory(self, spec: SpeedSpec) -> Json:
+        """Its memory, where nothing is timed."""
+        ...
+
+    def limits(self, *, threads: int, device: str) -> Json:
+        """What the machine can do at best."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,8 @@ class SideBySide:
     base: str
     task: str
     batch_size: int
+    length: int
+    """Tokens of every request; 0: as the task's rows have them."""
     unit: str
     throughput: float
     """Median over rounds."""
@@ -67,19 +86,27 @@ class SideBySide:
 class Comparison:
     """All rounds, and what they say."""
 
-    records: tuple[tuple[Json, ...], ...]
-    """(rounds, variants): speed records, in the order of the variants whatever the order of measuring."""
+    variants: tuple[Json, ...]
+    """The speed record of each variant: its rounds pooled, with its memory, the limits, and the distance from them."""
     rows: tuple[SideBySide, ...]
 
 
 def compare_variants(
     specs: Sequence[SpeedSpec],
     *,
+    measures: Measures,
     rounds: int = ROUNDS,
-    measure: Measure = measure_isolated,
+    seed: int = 1234,
     on_progress: Callable[[Progress], None] | None = None,
+    on_failure: Callable[[str, WorkError], None] | None = None,
 ) -> Comparison:
-    """Measures all variants once a round, forwards and backwards in turn; the first one is what others are held to.
+    """Measures the limits of the machine, the memory of each variant, and its times once a round; the first variant is
+    what others are held to.
+
+    Args:
+        seed: of the order in each round.
+        on_failure: is told of a variant that could not be measured, and why; the others go on without it. None: the
+            first failure ends it all.
 
     Raises:
         UsageError: no variants or no rounds, or two variants of the same name.
@@ -90,20 +117,68 @@ def compare_variants(
         raise UsageError(f"bench needs at least 1 variant and 1 round, was given {len(specs)} and {rounds}.")
     if len(set(names)) < len(names):
         raise UsageError(f"every variant needs a name of its own, were given {', '.join(names)}.")
-    done = 0
-    table: list[tuple[Json, ...]] = []
+    tell = _Teller(on_progress, total=(rounds + 1) * len(specs) + len({_place(spec) for spec in specs}))
+    limits: dict[tuple[int, str], Json] = {}
+    for threads, device in dict.fromkeys(map(_place, specs)):
+        tell.next(f"what the machine can do with {threads} {'thread' if threads == 1 else 'threads'}")
+        limits[threads, device] = measures.limits(threads=threads, device=device)
+    memory: dict[str, Json] = {}
+    found: dict[str, list[Json]] = {spec.name: [] for spec in specs}
+    left = {spec.name: spec for spec in specs}
+
+    def attempt(name: str, note: str, measure: Callable[[SpeedSpec], Json]) -> Json | None:
+        tell.next(f"{note}: {name}")
+        try:
+            return measure(left[name])
+        except WorkError as error:
+            if on_failure is None:
+                raise
+            on_failure(name, error)
+            del left[name], found[name]
+            return None
+
+    for name in names:
+        if (needed := attempt(name, "memory", measures.memory)) is not None:
+            memory[name] = needed
+    for number, order in enumerate(orders(names, rounds=rounds, seed=seed)):
+        for name in order:
+            if name in left:
+                record = attempt(name, f"round {number + 1} of {rounds}", measures.times)
+                if record is not None:
+                    found[name].append(record)
+    records = tuple(
+        pooled(found[name], memory=memory[name], limits=limits[_place(spec)]) for name, spec in left.items()
+    )
+    return Comparison(variants=records, rows=tuple(side_by_side(records)))
+
+
+def orders(names: Sequence[str], *, rounds: int, seed: int) -> Iterator[list[str]]:
+    """The order of each round: drawn, then reversed, then drawn again."""
+    draw = random.Random(f"order:{seed}")
+    order: list[str] = []
     for number in range(rounds):
-        found: dict[str, Json] = {}
-        for spec in specs if number % 2 == 0 else list(reversed(specs)):
-            if on_progress is not None:
-                note = f"round {number + 1} of {rounds}: {spec.name}"
-                on_progress(
-                    Progress(stage="speed", done=done, total=rounds * len(specs), unit="measurements", note=note)
+        order = order[::-1] if number % 2 else draw.sample(list(names), len(names))
+        yield order
+
+
+def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
+    """Every workload of every variant beside the first one's, round by round; only what both were measured on."""
+    rates = [dict(_rates(record)) for record in records]
+    if not rates:
+        return
+    for key, (unit, base) in rates[0].items():
+        for record, mine in zip(records, rates, strict=True):
+            if key in mine:
+                yield SideBySide(
+                    variant=name_of(record),
+                    base=name_of(records[0]),
+                    task=key[0],
+                    length=key[1],
+                    batch_size=key[2],
+                    unit=unit,
+                    throughput=median(mine[key][1]),
+                    ratio=ratio_of(mine[key][1], base),
                 )
-            found[spec.name] = measure(spec)
-            done += 1
-        table.append(tuple(found[name] for name in names))
-    return Comparison(records=tuple(table), rows=tuple(_rows(names, table)))
 
 
 def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
@@ -118,29 +193,32 @@ def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
     return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=ratios)
 
 
-def _rows(names: Sequence[str], table: Sequence[Sequence[Json]]) -> list[SideBySide]:
-    rates = [[_rates(record) for record in line] for line in table]
-    rows = []
-    for key, (unit, _) in rates[0][0].items():
-        base = [line[0][key][1] for line in rates]
-        for column, name in enumerate(names):
-            mine = [line[column][key][1] for line in rates]
-            rows.append(
-                SideBySide(
-                    variant=name,
-                    base=names[0],
-                    task=key[0],
-                    batch_size=key[1],
-                    unit=unit,
-                    throughput=median(mine),
-                    ratio=ratio_of(mine, base),
-                )
+class _Teller:
+    def __init__(self, on_progress: Callable[[Progress], None] | None, *, total: int) -> None:
+        self._on_progress, self._total, self._done = on_progress, total, 0
+
+    def next(self, note: str) -> None:
+        if self._on_progress is not None:
+            self._on_progress(
+                Progress(stage="speed", done=self._done, total=self._total, unit="measurements", note=note)
             )
-    return rows
+        self._done += 1
 
 
-def _rates(record: Json) -> dict[tuple[str, int], tuple[str, float]]:
-    """(task, batch size) -> unit and throughput."""
+def _place(spec: SpeedSpec) -> tuple[int, str]:
+    return spec.threads, spec.device
+
+
+def _rates(record: Json) -> Iterator[tuple[tuple[str, int, int], tuple[str, list[float]]]]:
+    """(task, length, batch size) -> unit, and the throughput of each round."""
     workloads = record["workloads"]
-    assert isinstance(workloads, list)  # a record of measure_variant
-    return {(w["task"], w["batch_size"]): (w["unit"], float(w["throughput"])) for w in workloads}
+    assert isinstance(workloads, list)  # made by pooled
+    for each in workloads:
+        yield (each["task"], each["length"], each["batch_size"]), (each["unit"], list(each["rounds"]))
+
+
+def name_of(record: Json) -> str:
+    """The variant that a speed record is about."""
+    variant = record["variant"]
+    assert isinstance(variant, Mapping)
+    return str(variant["name"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
@@ -21,52 +22,67 @@ CHILD = (sys.executable, "-P", "-m", "lmtasks.bench.child")  # -P: a torch.py in
 PROGRESS = "progress "
 """A line of the child that begins so is `done total note`."""
 LAST_LINES = 12
+LIMITS_SECONDS = 2.5
+"""For all limits of the machine together."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def measure_isolated(
-    spec: SpeedSpec,
-    *,
-    timeout_seconds: float = 1800.0,
-    command: Sequence[str] = CHILD,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Json:
-    """Measures one variant and returns its speed record (`speed/<variant>.json` of a run folder).
+@dataclass(frozen=True, kw_only=True)
+class Isolated:
+    """Measures in fresh processes.
 
     Args:
-        spec: what to open and to time.
-        timeout_seconds: the child is ended after so long.
-        command: what is started, with two arguments behind it: the files of the spec and of the record.
-        on_progress: told between two workloads.
-
-    Raises:
-        UsageError: the child said that what it was given is wrong.
-        WorkError: the child failed or died (with its last lines), or took too long.
+        timeout_seconds: a process is ended after so long.
+        command: what is started, with two arguments behind it: the files of what it is told and of its record.
+        on_progress: told between two blocks.
     """
-    with tempfile.TemporaryDirectory(prefix="lmtasks-bench-") as folder:
-        spec_file, out_file, log_file = (Path(folder) / name for name in ("spec.json", "out.json", "log.txt"))
-        spec_file.write_text(json.dumps(spec.as_json()), encoding="utf-8")
-        with log_file.open("wb") as log:
-            child = subprocess.Popen(
-                [*command, str(spec_file), str(out_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(spec.threads),
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-            code, late = _wait(child, timeout_seconds, lambda line: _tell(line, spec.name, on_progress))
-        if late:
-            raise WorkError(
-                f"measuring {spec.name} took longer than {timeout_seconds:g} s and was ended; "
-                "give it more time, fewer requests or fewer new tokens."
-            )
-        if code == 0 and out_file.is_file():
-            record = json.loads(out_file.read_text(encoding="utf-8"))
-            return dict(record)
-        raise _failure(spec.name, code, log_file.read_text(encoding="utf-8", errors="replace"))
+
+    timeout_seconds: float = 1800.0
+    command: Sequence[str] = CHILD
+    on_progress: Callable[[Progress], None] | None = None
+
+    def times(self, spec: SpeedSpec) -> Json:
+        """Every timing of a variant (`measure.measure_times`).
+
+        Raises:
+            UsageError: the process said that what it was given is wrong.
+            WorkError: it failed or died (with its last lines), or took too long.
+        """
+        return self._run({"measure": "times", "spec": spec.as_json()}, name=spec.name, threads=spec.threads)
+
+    def memory(self, spec: SpeedSpec) -> Json:
+        """The variant's memory, in a process in which nothing is timed (`measure.measure_memory`)."""
+        return self._run({"measure": "memory", "spec": spec.as_json()}, name=spec.name, threads=spec.threads)
+
+    def limits(self, *, threads: int, device: str, seconds: float = LIMITS_SECONDS) -> Json:
+        """What the machine can do at best (`limits.measure_limits`)."""
+        told: Json = {"measure": "limits", "threads": threads, "device": device, "seconds": seconds}
+        return self._run(told, name="the machine's limits", threads=threads)
+
+    def _run(self, told: Json, *, name: str, threads: int) -> Json:
+        with tempfile.TemporaryDirectory(prefix="lmtasks-bench-") as folder:
+            told_file, out_file, log_file = (Path(folder) / each for each in ("told.json", "out.json", "log.txt"))
+            told_file.write_text(json.dumps(told), encoding="utf-8")
+            with log_file.open("wb") as log:
+                child = subprocess.Popen(
+                    [*self.command, str(told_file), str(out_file)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=_environment(threads),
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                )
+                code, late = _wait(child, self.timeout_seconds, lambda line: _tell(line, name, self.on_progress))
+            if late:
+                raise WorkError(
+                    f"measuring {name} took longer than {self.timeout_seconds:g} s and was ended; "
+                    "give it more time, fewer requests or fewer new tokens."
+                )
+            if code == 0 and out_file.is_file():
+                return dict(json.loads(out_file.read_text(encoding="utf-8")))
+            raise _failure(name, code, log_file.read_text(encoding="utf-8", errors="replace"))
 
 
 def _wait(child: "subprocess.Popen[str]", timeout_seconds: float, on_line: Callable[[str], None]) -> tuple[int, bool]:

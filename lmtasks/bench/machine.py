@@ -81,6 +81,15 @@ def throttled_periods() -> int | None:
     return None
 
 
+def disk_bytes_read() -> int | None:
+    """Bytes that this process has had fetched from a disk, not from the page cache; None where untold."""
+    for line in (_read("/proc/self/io") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == "read_bytes":
+            return int(value)
+    return None
+
+
 def stolen_seconds() -> float:
     """Seconds of all cores that the hypervisor gave to others, since the start of the machine; 0 where untold."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))

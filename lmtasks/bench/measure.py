@@ -1,109 +1,181 @@
-"""Everything that is measured of one variant, in the process that is its own."""
+"""What is measured of one variant, in the process that is its own: its times, or, in another one, its memory."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from lmtasks.bench.calls import answer_to
 from lmtasks.bench.isolate import PROGRESS
-from lmtasks.bench.limits import gemm_rate, measure_limits
-from lmtasks.bench.machine import load_before, machine, stolen_seconds, throttled_periods, usable_cores, versions
+from lmtasks.bench.limits import gemm_rate
+from lmtasks.bench.load import LoadSpeed, time_load
+from lmtasks.bench.machine import disk_bytes_read, load_before, machine, versions
 from lmtasks.bench.memory import peak_bytes, resident_bytes
-from lmtasks.bench.opening import Answering
+from lmtasks.bench.noise import Look, before_start, busy_share, disturbances, look
+from lmtasks.bench.opening import Answering, Graph
+from lmtasks.bench.schedule import Load
 from lmtasks.bench.spec import SpeedSpec
-from lmtasks.bench.speed import WorkloadSpeed, measure
+from lmtasks.bench.speed import WorkloadSpeed, batches_of, time_workload
+from lmtasks.bench.work import passes_of
+from lmtasks.bench.workload import WorkKind, Workload
 from lmtasks.records import Json
 
-CALIBRATION_SECONDS = 0.15
-MOST_DRIFT = 0.05
-"""The same matrix product before and after may differ by so much before a note says so."""
-MOST_STOLEN = 0.01
-MOST_LOAD = 0.5
-"""Running tasks for each usable core before the start."""
+KERNEL_SECONDS = 0.06
+"""Of the fixed kernel before and after each block."""
+TRIES = 2
+"""A block in which the machine's pace changed is measured once more."""
+GRAPH_OF: Mapping[WorkKind, Graph] = {"head": "heads", "score": "score", "generate": "decoder"}
+Tell = Callable[[str], object]
+Open = Callable[[SpeedSpec], Answering]
 
 
-def measure_variant(
-    spec: SpeedSpec,
-    *,
-    open_engine: Callable[[SpeedSpec], Answering],
-    import_seconds: float,
-    tell: Callable[[str], object],
-) -> Json:
-    """Opens the variant, times every workload at every batch size, and returns the speed record.
+def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
+    """Opens the variant, times every workload at every batch size and under every load, and returns the speed record,
+    without what other processes measure: its memory, the machine's limits.
 
-    Loading ends when each workload has been answered once, cold, with one new token at most. Memory is what the
-    variant needed beyond the imports: its peak until the last timing, less what was resident before loading. The limits
-    of the machine are measured behind that, since their buffers would count.
+    Loading ends when each workload has been answered once, cold, with one new token at most.
 
     Raises:
         LmtasksError: the variant cannot be opened, or cannot answer.
     """
-    watch = _Watch()
+    notes = before_start(busy_share(), load_before())
     conditions = {**machine(), "load": [load] if (load := load_before()) is not None else []}
-    kernel_before = gemm_rate(seconds=CALIBRATION_SECONDS)
-    resident = resident_bytes()
-
-    started = time.perf_counter()
-    opened = open_engine(spec)
-    open_seconds = time.perf_counter() - started
-    for workload in spec.workloads:  # a runtime may open its graphs only when they are first asked
-        first = replace(workload, new_tokens=min(1, workload.new_tokens))
-        answer_to(opened.engine, workload=first)(first.requests[:1])
-    load_seconds = time.perf_counter() - started
-
-    jobs = [(workload, size) for workload in spec.workloads for size in dict.fromkeys(spec.settings.batch_sizes)]
+    loaded = _load(spec, open_engine)
     timings: list[WorkloadSpeed] = []
-    for done, (workload, size) in enumerate(jobs):
-        tell(f"{PROGRESS}{done} {len(jobs)} {workload.task}, batch {size}")
-        timings += measure(opened.engine, workload=workload, batch_sizes=(size,), settings=spec.settings)
-    peak = peak_bytes()
-    tell(f"{PROGRESS}{len(jobs)} {len(jobs)} limits of the machine")
-    kernel_after = gemm_rate(seconds=CALIBRATION_SECONDS)
-    limits = measure_limits(threads=spec.threads, seconds=spec.settings.limits_seconds)
-    notes = [*watch.notes(load), *_drift(kernel_before, kernel_after)]
+    loads: list[LoadSpeed] = []
+    jobs = _jobs(spec)
+    seen = _look()
+    for done, job in enumerate(jobs):
+        tell(f"{PROGRESS}{done} {len(jobs)} {job.note}")
+        if job.load is not None:
+            under, last, seen = _under_load(loaded.opened, job, job.load), seen, _look()
+            loads.append(replace(under, flags=disturbances(last, seen)))
+            continue
+        for _ in range(TRIES):
+            timing, last, seen = _timing(spec, loaded.opened, job), seen, _look()
+            flags = disturbances(last, seen)
+            if not flags:
+                break
+        timings.append(replace(timing, flags=flags))
+    timings = [_with_passes(timing, loaded.opened, spec) for timing in timings]
     return {
         "schema": 1,
         "variant": dict(spec.variant),
-        "artefact": {"weights_hash": opened.model.weights_hash, "size_bytes": opened.card.size_bytes},
-        "runtime": asdict(opened.card),
+        "artefact": {
+            "weights_hash": loaded.opened.model.weights_hash,
+            "size_bytes": loaded.opened.card.size_bytes,
+        },
+        "runtime": asdict(loaded.opened.card),
         "machine": conditions,
         "versions": versions(),
         "threads": spec.threads,
         "import_seconds": round(import_seconds, 3),
-        "open_seconds": round(open_seconds, 3),
-        "load_seconds": round(load_seconds, 3),
-        "peak_memory_bytes": max(0, peak - resident),
-        "import_memory_bytes": resident,
+        "open_seconds": round(loaded.open_seconds, 3),
+        "first_seconds": round(loaded.first_seconds, 3),
+        "load_seconds": round(loaded.load_seconds, 3),
+        "disk_bytes_read": loaded.disk_bytes,
         "workloads": [timing.as_json() for timing in timings],
-        "limits": {**limits.as_json(), "kernel_gflop_per_s": [round(kernel_before, 1), round(kernel_after, 1)]},
-        "notes": notes,
+        "loads": [each.as_json() for each in loads],
+        "kernel_gflop_per_s": round(seen.kernel, 1),
+        "notes": list(notes),
     }
 
 
-class _Watch:
-    """What others did to this machine from now on."""
+def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
+    """Memory in a run of its own, in which nothing is timed: what the variant needs beyond the imports, when it is
+    loaded and at its peak, with every workload answered once over at every batch size.
 
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.stolen = stolen_seconds()
-        self.throttled = throttled_periods()
+    Raises:
+        LmtasksError: the variant cannot be opened, or cannot answer.
+    """
+    resident = resident_bytes()
+    loaded = _load(spec, open_engine)
+    after_loading = peak_bytes()
+    jobs = [job for job in _jobs(spec) if job.load is None]
+    for done, job in enumerate(jobs):
+        tell(f"{PROGRESS}{done} {len(jobs)} memory, {job.note}")
+        answer = answer_to(loaded.opened.engine, workload=job.workload)
+        for batch in batches_of(job.workload, job.rows):
+            answer(batch, None)
+    return {
+        "peak_memory_bytes": max(0, peak_bytes() - resident),
+        "loading_memory_bytes": max(0, after_loading - resident),
+        "import_memory_bytes": resident,
+    }
 
-    def notes(self, load: float | None) -> list[str]:
-        found = []
-        cores = usable_cores()
-        if load is not None and load > MOST_LOAD * cores:
-            found.append(f"the machine was not idle before the start: load {load:g} on {cores} cores")
-        share = (stolen_seconds() - self.stolen) / (time.perf_counter() - self.started) / cores
-        if share > MOST_STOLEN:
-            found.append(f"the hypervisor gave {100 * share:.1f} % of the processor's time to others")
-        now = throttled_periods()
-        if now is not None and self.throttled is not None and now > self.throttled:
-            found.append(f"the container's processor limit stopped the process {now - self.throttled} times")
-        return found
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    workload: Workload
+    rows: int
+    load: Load | None = None
+
+    @property
+    def note(self) -> str:
+        name = self.workload.task + (f" at {self.workload.length} tokens" if self.workload.length else "")
+        return f"{name}, batch {self.rows}" if self.load is None else f"{name}, {self.load.rate:g} requests/s"
 
 
-def _drift(before: float, after: float) -> list[str]:
-    change = after / before - 1
-    if abs(change) <= MOST_DRIFT:
-        return []
-    return [f"the same matrix product ran {abs(change):.0%} {'faster' if change > 0 else 'slower'} after than before"]
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    opened: Answering
+    open_seconds: float
+    first_seconds: float
+    load_seconds: float
+    disk_bytes: int | None
+
+
+def _load(spec: SpeedSpec, open_engine: Open) -> _Loaded:
+    read = disk_bytes_read()
+    started = time.perf_counter()
+    opened = open_engine(spec)
+    open_seconds = time.perf_counter() - started
+    first_seconds = 0.0
+    for workload in spec.workloads:  # a runtime may open its graphs only when they are first asked
+        first = replace(workload, new_tokens=min(1, workload.new_tokens))
+        answer_to(opened.engine, workload=first)(first.requests[:1], None)
+        first_seconds = first_seconds or time.perf_counter() - started - open_seconds
+    load_seconds = time.perf_counter() - started
+    now = disk_bytes_read()
+    return _Loaded(
+        opened=opened,
+        open_seconds=open_seconds,
+        first_seconds=first_seconds,
+        load_seconds=load_seconds,
+        disk_bytes=None if read is None or now is None else now - read,
+    )
+
+
+def _jobs(spec: SpeedSpec) -> list[_Job]:
+    sizes = list(dict.fromkeys(spec.settings.batch_sizes))
+    return [
+        *(_Job(workload=workload, rows=size) for workload in spec.workloads for size in sizes),
+        *(
+            _Job(workload=workload, rows=max(sizes), load=load)
+            for workload in spec.workloads
+            if not workload.length  # a load is of the rows as people send them
+            for load in spec.settings.loads
+        ),
+    ]
+
+
+def _timing(spec: SpeedSpec, opened: Answering, job: _Job) -> WorkloadSpeed:
+    answer = answer_to(opened.engine, workload=job.workload)
+    return time_workload(answer, workload=job.workload, batch_size=job.rows, settings=spec.settings)
+
+
+def _under_load(opened: Answering, job: _Job, load: Load) -> LoadSpeed:
+    return time_load(opened.engine, workload=job.workload, load=load, rows=job.rows)
+
+
+def _with_passes(timing: WorkloadSpeed, opened: Answering, spec: SpeedSpec) -> WorkloadSpeed:
+    """With the least that its calls had to do, where the files of the model tell."""
+    workload = next(each for each in spec.workloads if (each.task, each.length) == (timing.task, timing.length))
+    traffic = opened.traffic(GRAPH_OF[workload.kind])
+    if traffic is None:
+        return timing
+    passes = passes_of(traffic, workload=workload, batches=batches_of(workload, timing.batch_size))
+    return replace(timing, extra={"passes": [asdict(each) for each in passes]})
+
+
+def _look() -> Look:
+    return look(lambda: gemm_rate(seconds=KERNEL_SECONDS))

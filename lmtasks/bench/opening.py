@@ -1,11 +1,17 @@
 """Opens a variant for timing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lmtasks.bench.calls import Answers
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.records import ModelCard, RuntimeCard
+from lmtasks.runtime.traffic import Traffic, traffic_of
+
+Graph = Literal["heads", "score", "decoder"]
+"""Which pass over the model answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +21,8 @@ class Answering:
     engine: Answers
     model: ModelCard
     card: RuntimeCard
+    traffic: Callable[[Graph], Traffic | None] = lambda graph: None
+    """What a pass must at least read and multiply; None where nobody knows."""
 
 
 def open_variant(spec: SpeedSpec) -> Answering:
@@ -35,7 +43,12 @@ def open_variant(spec: SpeedSpec) -> Answering:
         spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
     )
     tokenizer = load_tokenizer(tokenizer_folder(spec.ref))
-    return Answering(engine=Engine(runtime, tokenizer, ends=frozenset()), model=runtime.model, card=runtime.card)
+    return Answering(
+        engine=Engine(runtime, tokenizer, ends=frozenset()),
+        model=runtime.model,
+        card=runtime.card,
+        traffic=lambda graph: traffic_of(spec.ref, graph=graph, precision=spec.precision),
+    )
 
 
 def tokenizer_folder(ref: Path) -> Path:

@@ -11,9 +11,13 @@ True
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from lmtasks.records import Json
+
+PERCENTILES = (50, 90, 95, 99)
 CONFIDENCE = 0.99
 RESAMPLES = 1000
 INTERVAL_95 = (2.5, 97.5)
@@ -27,6 +31,49 @@ def least_samples(p: float) -> int:
 def percentile(samples: Sequence[float], p: float) -> float | None:
     """The p-th percentile, linear between samples as NumPy has it; None with fewer samples than it needs."""
     return float(np.percentile(samples, p)) if len(samples) >= least_samples(p) else None
+
+
+def upper_bound(samples: Sequence[float], p: float) -> float | None:
+    """The p-th percentile is at most this, with 99 % confidence; None with fewer samples than `least_samples`.
+
+    The smallest order statistic k with P(Binomial(n, p) < k) >= 0.99, MLPerf's early-stopping estimate: it assumes
+    nothing of how the samples are distributed. With the least number of samples it is the largest of them.
+
+    >>> upper_bound(range(100), 90), upper_bound(range(1000), 90)
+    (96, 921)
+    """
+    n, share = len(samples), p / 100
+    if n < least_samples(p):
+        return None
+    below = 0.0
+    for k in range(n + 1):
+        below += math.exp(
+            math.lgamma(n + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(n - k + 1)
+            + k * math.log(share)
+            + (n - k) * math.log1p(-share)
+        )
+        if below >= CONFIDENCE:
+            return sorted(samples)[min(k, n - 1)]
+    return max(samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a measured time varies, with every sample kept."""
+
+    samples: tuple[float, ...]
+
+    def as_json(self) -> Json:
+        """{"p50": .., "p90": .., "p95": .., "p99": .., "n": ..}; null where there are too few samples."""
+        found = {f"p{p}": rounded(percentile(self.samples, p)) for p in PERCENTILES}
+        return {**found, "n": len(self.samples)}
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits, which is more than any timing has."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def throughput_interval(

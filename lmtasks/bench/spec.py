@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lmtasks.bench.schedule import Load
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload
 from lmtasks.errors import WorkError
@@ -22,7 +23,7 @@ class SpeedSpec:
     precision: str | None = None
     """None: the runtime's own choice (fp32 in torch, what a package was exported in)."""
     threads: int
-    """For the runtime, BLAS and the copy of `limits` alike."""
+    """For the runtime and BLAS alike, and the machine's limits beside them."""
     workloads: tuple[Workload, ...]
     settings: SpeedSettings
 
@@ -64,5 +65,11 @@ def spec_from_json(record: Json) -> SpeedSpec:
         precision=None if record["precision"] is None else str(record["precision"]),
         threads=int(str(record["threads"])),
         workloads=tuple(Workload.from_json(workload) for workload in workloads),
-        settings=SpeedSettings(**{**settings, "batch_sizes": tuple(settings["batch_sizes"])}),
+        settings=SpeedSettings(
+            **{
+                **settings,
+                "batch_sizes": tuple(settings["batch_sizes"]),
+                "loads": tuple(Load(**load) for load in settings["loads"]),
+            }
+        ),
     )

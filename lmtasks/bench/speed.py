@@ -1,25 +1,25 @@
-"""Latency and throughput of an engine on a workload.
+"""Latency and throughput of an engine on a workload, one call after the other (closed loop).
 
 Batch 1 gives the latency of a request, from handing it over to the finished answer; batch N gives the throughput when N
 requests are handed over at once. Whole passes over the workload are timed, so that a fast and a slow variant answer the
-same requests; every call is recorded.
+same requests; every call is recorded. A generation at batch 1 is streamed, as for a person who waits: its first token
+and the time between tokens are heard in the same calls.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import cycle
 
-from lmtasks.bench.calls import Answers, answer_to
-from lmtasks.bench.clock import Stop, time_calls, warm_up
-from lmtasks.bench.percentile import percentile, throughput_interval
+from lmtasks.bench.calls import Answer
+from lmtasks.bench.clock import Now, Stop, time_calls, warm_up
+from lmtasks.bench.percentile import Spread, rounded, throughput_interval
+from lmtasks.bench.schedule import Load
+from lmtasks.bench.tokens import TokenTimes
 from lmtasks.bench.workload import Workload, WorkRequest
 from lmtasks.errors import UsageError
 from lmtasks.records import Json
 
-Answer = Callable[[Sequence[WorkRequest]], int]
-"""Answers requests; returns how many units were done: requests, or new tokens of a generation."""
-
-PERCENTILES = (50, 90, 99)
 MEDIAN_CALLS = 7
 """A median needs so many calls."""
 
@@ -34,7 +34,8 @@ class SpeedSettings:
     most_seconds: float = 30.0
     """A pass is cut here, which the record's note says."""
     most_warm_up_seconds: float = 2.0
-    limits_seconds: float = 0.5
+    loads: tuple[Load, ...] = ()
+    """Requests that come by a schedule of their own, behind the closed loop."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or min(self.batch_sizes) < 1:
@@ -50,14 +51,28 @@ class WorkloadSpeed:
     task: str
     kind: str
     batch_size: int
+    length: int
+    """Tokens of every request; 0: as the task's rows have them."""
     unit: str
     new_tokens: int
+    read_tokens: tuple[int, ...]
+    """Tokens to read, of each request of the workload."""
     raw_ms: tuple[float, ...]
     """Milliseconds of every call, in order; a call answers `batch_size` requests."""
     units: tuple[int, ...]
     """What each call did, in `unit` without the second."""
-    warm_up_calls: int
+    ttft_ms: tuple[float, ...] = ()
+    """Of each streamed text: from handing it over to its first token."""
+    itl_ms: tuple[float, ...] = ()
+    """Of each streamed text: from every token to the next."""
+    warm_up_ms: tuple[float, ...] = ()
+    settled: bool = True
+    """Did the median settle while warming up?"""
     note: str = ""
+    flags: tuple[str, ...] = ()
+    """What disturbed the machine meanwhile."""
+    extra: Json = field(default_factory=dict)
+    """Further fields of the record, such as the distance from the machine's limits."""
 
     @property
     def throughput(self) -> float:
@@ -66,71 +81,122 @@ class WorkloadSpeed:
 
     def as_json(self) -> Json:
         """Ready for a JSON file. Percentiles without enough samples, and an interval of one call, are null."""
-        latency = {f"p{p}": _rounded(percentile(self.raw_ms, p)) for p in PERCENTILES}
         interval = throughput_interval(units=self.units, seconds=[ms / 1000 for ms in self.raw_ms])
         return {
             "task": self.task,
             "kind": self.kind,
             "batch_size": self.batch_size,
+            "length": self.length,
             "unit": self.unit,
             "new_tokens": self.new_tokens,
-            "latency_ms": {**latency, "n": len(self.raw_ms)},
-            "throughput": _rounded(self.throughput),
-            "throughput_ci95": None if interval is None else [_rounded(end) for end in interval],
-            "warm_up_calls": self.warm_up_calls,
+            "read_tokens": list(self.read_tokens),
+            "latency_ms": Spread(samples=self.raw_ms).as_json(),
+            "ttft_ms": Spread(samples=self.ttft_ms).as_json() if self.ttft_ms else None,
+            "itl_ms": Spread(samples=self.itl_ms).as_json() if self.itl_ms else None,
+            "throughput": rounded(self.throughput),
+            "throughput_ci95": None if interval is None else [rounded(end) for end in interval],
+            "warm_up_calls": len(self.warm_up_ms),
+            "settled": self.settled,
+            "warm_up_ms": list(self.warm_up_ms),
             "raw_ms": list(self.raw_ms),
+            "raw_units": list(self.units),
+            "raw_ttft_ms": list(self.ttft_ms),
+            "raw_itl_ms": list(self.itl_ms),
             "note": self.note,
+            "flags": list(self.flags),
+            **self.extra,
         }
 
 
-def measure(
-    engine: Answers, *, workload: Workload, batch_sizes: Sequence[int], settings: SpeedSettings
-) -> tuple[WorkloadSpeed, ...]:
-    """Times an engine on a workload, once for each batch size."""
-    answer = answer_to(engine, workload=workload)
-    return tuple(time_workload(answer, workload=workload, batch_size=size, settings=settings) for size in batch_sizes)
-
-
-def time_workload(answer: Answer, *, workload: Workload, batch_size: int, settings: SpeedSettings) -> WorkloadSpeed:
+def time_workload(
+    answer: Answer,
+    *,
+    workload: Workload,
+    batch_size: int,
+    settings: SpeedSettings,
+    now: Now = time.perf_counter_ns,
+) -> WorkloadSpeed:
     """Times one workload at one batch size.
 
     A workload smaller than the batch is measured as one batch of all its requests, under its true size. Requests that
     do not fill a last batch are left out.
     """
-    size = min(batch_size, len(workload.requests))
-    starts = range(0, len(workload.requests) - size + 1, size)
-    batches = [workload.requests[start : start + size] for start in starts]
+    batches = batches_of(workload, batch_size)
+    size = len(batches[0])
     longest = max(batches, key=lambda batch: sum(len(request.ids) + len(request.target_ids) for request in batch))
-    warm = warm_up(lambda: answer(longest), most_seconds=settings.most_warm_up_seconds)
-
-    queue = cycle(batches)
-    units: list[int] = []
+    caller = _Caller(answer, batches, streamed=size == 1 and workload.kind == "generate", now=now)
+    warm = warm_up(lambda: caller.call(longest), most_seconds=settings.most_warm_up_seconds, now=now)
+    caller.forget()
     stop = Stop(
         least_calls=MEDIAN_CALLS,
         least_seconds=settings.least_seconds,
         calls_per_pass=len(batches),
         most_seconds=settings.most_seconds,
     )
-    times = time_calls(lambda: units.append(answer(next(queue))), stop=stop)
-    note = ""
+    times = time_calls(caller.next, stop=stop, now=now)
+    units = caller.units
+    notes = []
     if len(units) % len(batches):
-        note = f"cut after {settings.most_seconds:g} s, {len(units)} calls; a whole pass has {len(batches)}"
+        notes.append(f"cut after {settings.most_seconds:g} s, {len(units)} calls; a whole pass has {len(batches)}")
     expected = size * (workload.new_tokens if workload.kind == "generate" else 1)
     if any(done != expected for done in units):
-        short = f"a call yielded {min(units)} to {max(units)} {workload.unit.removesuffix('/s')}, not {expected}"
-        note = f"{note}; {short}" if note else short
+        notes.append(f"a call yielded {min(units)} to {max(units)} {workload.unit.removesuffix('/s')}, not {expected}")
+    if not warm.settled:
+        notes.append(f"the times had not settled after {len(warm.seconds)} calls of warming up")
     return WorkloadSpeed(
         task=workload.task,
         kind=workload.kind,
         batch_size=size,
+        length=workload.length,
         unit=workload.unit,
         new_tokens=workload.new_tokens,
-        raw_ms=tuple(round(1000 * value, 5) for value in times.seconds),
+        read_tokens=workload.read_tokens,
+        raw_ms=milliseconds(times.seconds),
         units=tuple(units),
-        warm_up_calls=len(warm.seconds),
-        note=note,
+        ttft_ms=milliseconds(caller.first_seconds),
+        itl_ms=milliseconds(caller.between_seconds),
+        warm_up_ms=milliseconds(warm.seconds),
+        settled=warm.settled,
+        note="; ".join(notes),
     )
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def batches_of(workload: Workload, batch_size: int) -> list[tuple[WorkRequest, ...]]:
+    """The workload's requests in full batches; one of all of them where they are fewer than the batch."""
+    size = min(batch_size, len(workload.requests))
+    starts = range(0, len(workload.requests) - size + 1, size)
+    return [workload.requests[start : start + size] for start in starts]
+
+
+def milliseconds(seconds: Sequence[float]) -> tuple[float, ...]:
+    """As they are stored."""
+    return tuple(round(1000 * value, 4) for value in seconds)
+
+
+class _Caller:
+    """One call after the other over the batches; what the calls did."""
+
+    def __init__(self, answer: Answer, batches: Sequence[Sequence[WorkRequest]], *, streamed: bool, now: Now) -> None:
+        self._answer = answer
+        self._now = now
+        self._queue = cycle(batches)
+        self._streamed = streamed
+        self.forget()
+
+    def forget(self) -> None:
+        self.units: list[int] = []
+        self.first_seconds: list[float] = []
+        self.between_seconds: list[float] = []
+
+    def next(self) -> None:
+        self.call(next(self._queue))
+
+    def call(self, batch: Sequence[WorkRequest]) -> None:
+        if not self._streamed:
+            self.units.append(self._answer(batch, None))
+            return
+        times = TokenTimes(now=lambda: self._now() / 1e9)
+        start = self._now() / 1e9
+        self.units.append(self._answer(batch, times.hear))
+        self.first_seconds += times.first_seconds({0: start})
+        self.between_seconds += times.between_seconds()

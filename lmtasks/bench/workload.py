@@ -12,7 +12,8 @@ True
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Literal, get_args
 
 from lmtasks.errors import UsageError, WorkError
@@ -47,6 +48,8 @@ class Workload:
     """The head that answers; empty for score and generate."""
     new_tokens: int = 0
     """Tokens that every generation yields, no fewer; 0 for head and score."""
+    length: int = 0
+    """Tokens of every request where all have as many (`at_length`); 0: as many as the task's rows have."""
     requests: tuple[WorkRequest, ...]
 
     def __post_init__(self) -> None:
@@ -64,6 +67,11 @@ class Workload:
         """What its throughput counts: new tokens of a generation, otherwise requests (a text, a window, a choice)."""
         return "tokens/s" if self.kind == "generate" else "requests/s"
 
+    @property
+    def read_tokens(self) -> tuple[int, ...]:
+        """How many tokens each request gives to read; new tokens of a generation not counted."""
+        return tuple(len(request.ids) + len(request.target_ids) for request in self.requests)
+
     def as_json(self) -> Json:
         """Ready for a JSON file."""
         return {
@@ -71,6 +79,7 @@ class Workload:
             "kind": self.kind,
             "head": self.head,
             "new_tokens": self.new_tokens,
+            "length": self.length,
             "requests": [
                 {
                     "ids": list(r.ids),
@@ -92,6 +101,7 @@ class Workload:
             kind=kinds[record["kind"]],
             head=str(record["head"]),
             new_tokens=int(str(record["new_tokens"])),
+            length=int(str(record["length"])),
             requests=tuple(
                 WorkRequest(
                     ids=tuple(r["ids"]),
@@ -117,3 +127,33 @@ def sample_workload(
     distinct = list(dict.fromkeys(requests))
     drawn = random.Random(f"workload:{seed}:{task}").sample(distinct, min(count, len(distinct)))
     return Workload(task=task, kind=kind, head=head, new_tokens=new_tokens, requests=tuple(drawn))
+
+
+def at_length(workload: Workload, length: int) -> Workload:
+    """The same task with `length` tokens to read in every request: its own rows' tokens, one row behind the other.
+
+    >>> rows = (WorkRequest(ids=(1, 2, 3)), WorkRequest(ids=(4, 5)))
+    >>> work = Workload(task="t", kind="head", head="t", requests=rows)
+    >>> [request.ids for request in at_length(work, 4).requests]
+    [(1, 2, 3, 4), (4, 5, 1, 2)]
+
+    Raises:
+        UsageError: a score's target alone has as many.
+    """
+    requests: dict[WorkRequest, None] = {}
+    for place, request in enumerate(workload.requests):
+        wanted = length - len(request.target_ids)
+        if wanted < 1:
+            raise UsageError(
+                f"a length of {length} tokens leaves no room before the {len(request.target_ids)} tokens that "
+                f"{workload.task} scores; use a longer one."
+            )
+        ids: tuple[int, ...] = ()
+        types: tuple[int, ...] = ()
+        for row in cycle((*workload.requests[place:], *workload.requests[:place])):
+            ids, types = ids + row.ids, types + (row.types or (0,) * len(row.ids))
+            if len(ids) >= wanted:
+                break
+        types = types[:wanted] if request.types else ()
+        requests[WorkRequest(ids=ids[:wanted], types=types, target_ids=request.target_ids)] = None
+    return replace(workload, length=length, requests=tuple(requests))

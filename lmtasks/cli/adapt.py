@@ -18,7 +18,12 @@ METHODS = ("prompt", "probe", "full")
 
 def command(
     backbone: Annotated[
-        str, typer.Option("--backbone", metavar="MODEL", help="Folder, shipped name, or Hub id with @revision.")
+        str,
+        typer.Option(
+            "--backbone",
+            metavar="MODEL",
+            help="Folder, shipped name, Hub id with @revision; or a family to train from nothing: cnn:width=128.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new model.")],
     tasks: options.Tasks = "",
@@ -28,6 +33,17 @@ def command(
     pair: options.Pair = None,
     name: options.TaskName = None,
     language: options.Language = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND:SIZE",
+            help="Of a new family: words:10000, bpe:8000, characters, ... (`lmtasks list tokenizers`), or a folder.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Word vectors (word2vec or GloVe text) that a new family starts from."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -52,6 +68,11 @@ def command(
         float | None, typer.Option(metavar="NUMBER", help="Peak learning rate; default: by the model's size.")
     ] = None,
     tokens_per_batch: Annotated[int, typer.Option(metavar="NUMBER", help="Tokens of a training batch.")] = 2048,
+    window: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", help="Tokens that a recurrent model learns from at once in a running text."),
+    ] = 35,
+    weight_decay: Annotated[float, typer.Option(metavar="NUMBER", help="Of AdamW, for matrices.")] = 0.05,
     patience: Annotated[int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops.")] = 3,
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
@@ -64,10 +85,10 @@ def command(
     trust_code: options.TrustCode = False,
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
-    from lmtasks.model.resolve import resolve
     from lmtasks.model.store import read_provenance
     from lmtasks.suite.adapting import adapt_to_tasks, trainable
     from lmtasks.suite.lock import locked
+    from lmtasks.suite.starting import Start
     from lmtasks.training.adapt import AdaptSettings
 
     if out.exists():
@@ -90,6 +111,8 @@ def command(
         minutes=minutes,
         learning_rate=learning_rate,
         tokens_per_batch=tokens_per_batch,
+        window=window,
+        weight_decay=weight_decay,
         patience=patience,
         precision="bf16" if precision == "bf16" else "fp32",
         device=device,
@@ -97,7 +120,7 @@ def command(
     )
     with locked(out), progress_bars() as report:
         trained = adapt_to_tasks(
-            backbone=resolve(backbone, offline=offline, token=token),
+            start=Start(backbone=backbone, tokenizer=tokenizer, vectors=vectors),
             tasks=chosen,
             settings=settings,
             options=data_options(data_root=data_root, offline=offline, token=token),

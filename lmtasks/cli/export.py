@@ -16,14 +16,20 @@ from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
     from lmtasks.data.options import DataOptions
+    from lmtasks.export.ranges import CalibrationRow
+    from lmtasks.metric.drop import Drop
     from lmtasks.prove.compare import Check
+    from lmtasks.prove.gate import Gated
     from lmtasks.prove.parity import Parity
     from lmtasks.task.task import Task
 
-PRECISIONS = ("fp32", "int8", "int8-tensor", "w8", "int4")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4")
+CALIBRATED = "int8-static"
 PROOF_TASKS = "starter_paragraphs_*"
 TEXTS = 12
 """Texts that the answers are compared on."""
+NAMED = 6
+"""So many layers are named that stay in fp32."""
 
 
 def command(
@@ -41,28 +47,84 @@ def command(
     tasks: options.Tasks = "",
     data: options.Data = None,
     text: options.Text = "text",
+    label: options.Label = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="POINTS",
+            parser=options.number("--max-drop", at_least=0),
+            help="Quality gate: rounding may cost so many points (0-100) of the main metric of --tasks on their "
+            "validation rows; the layers that hurt most stay in fp32 for it; exit code 3 where that does not help.",
+        ),
+    ] = None,
+    label_map: options.LabelMap = "",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="NUMBER",
+            parser=options.whole("--limit", at_least=1),
+            help="Measure --max-drop on so many first validation rows.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     data_root: options.DataRoot = None,
     offline: options.Offline = False,
     token: options.Token = None,
     trust_code: options.TrustCode = False,
 ) -> None:
-    """Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers alike."""
+    """Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers alike.
+
+    With --max-drop, what rounding costs is measured on the validation rows of --tasks, and the package is kept only if
+    that is no more than is allowed.
+    """
+    from lmtasks.cli.models import label_names
     from lmtasks.export.package import is_package, load_package
     from lmtasks.model.resolve import resolve
     from lmtasks.prove.export import export_and_prove
+    from lmtasks.suite.calibrating import calibration_rows
+    from lmtasks.suite.gating import gate_of
     from lmtasks.suite.lock import locked
 
     folder = resolve(model, offline=offline, token=token)
     if is_package(folder):
         raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
     sources = data_options(data_root=data_root, offline=offline, token=token)
+    if max_drop is None and (limit is not None or label_map):
+        raise UsageError("--limit and --label-map are about --max-drop, which is not given.")
+    if max_drop is not None and not tasks and data is None:
+        raise UsageError("--max-drop is measured on tasks; name them with --tasks, or give --data, --text and --label.")
     named = tasks or ("" if data is not None else PROOF_TASKS)
-    found = chosen_tasks(tasks=named, data=data, text=text, label=None, trust_code=trust_code)
+    found = chosen_tasks(tasks=named, data=data, text=text, label=label, trust_code=trust_code)
     texts = _texts(found, sources)
     with locked(out), progress_bars() as report:
-        parity = export_and_prove(folder, out=out, precision=precision, texts=texts, threads=threads, report=report)
-    _print(parity)
+        gate = None
+        if max_drop is not None:
+            gate = gate_of(
+                found,
+                model=folder,
+                most=max_drop,
+                options=sources,
+                report=report,
+                limit=limit,
+                threads=threads,
+                label_names=label_names(label_map),
+            )
+        rows: Sequence[CalibrationRow] = ()
+        if precision == CALIBRATED:
+            if not tasks and data is None:
+                raise UsageError(
+                    f"{CALIBRATED} measures its scales on real rows; name --tasks with training rows, or give --data "
+                    "FILE --text COLUMN."
+                )
+            rows = calibration_rows(found, model=folder, options=sources, own=data is not None)
+        exported = export_and_prove(
+            folder, out=out, precision=precision, texts=texts, threads=threads, report=report, gate=gate, rows=rows
+        )
+    _print(exported.parity)
+    if exported.gated is not None:
+        _print_gate(exported.gated)
     asked = f"--tasks {tasks}" if tasks else "--tasks TASKS"
     package = load_package(out)
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
@@ -105,6 +167,45 @@ def _print(parity: Parity) -> None:
     print(
         f"\nAllowed in {parity.precision}: {said}. Compared with torch {parity.torch} in fp32 on {parity.texts} texts."
     )
+
+
+def _print_gate(gated: Gated) -> None:
+    """What rounding costs, how sure that is, and what stayed in fp32."""
+    rows = []
+    for each in gated.drops:
+        drop = each.drop
+        rows.append(
+            (
+                each.task,
+                each.metric,
+                f"{drop.n:,}",
+                f"{drop.base:.4f}",
+                f"{drop.found:.4f}",
+                f"{drop.drop:.2f}{'%' if drop.unit == '%' else ''}",
+                "" if drop.ci95 is None else f"{drop.ci95[0]:.2f} to {drop.ci95[1]:.2f}",
+                _sureness(drop),
+            )
+        )
+    print()
+    print_table(("gate", "metric", "n", "fp32", "rounded", "drop", "95%", "a larger drop"), rows, right=range(2, 7))
+    where = "; ".join(dict.fromkeys(f"{each.task}: {each.rows}" for each in gated.drops))
+    print(f"\nAllowed: a drop of {gated.most:g} points. Measured on validation rows ({where}).")
+    if gated.kept:
+        names = ", ".join(each.layer.name for each in gated.kept[:NAMED])
+        more = f" and {len(gated.kept) - NAMED} more" if len(gated.kept) > NAMED else ""
+        before = ", ".join(f"{each.drop.drop:.2f} on {each.task}" for each in gated.first)
+        print(
+            f"Everything rounded, the drop was {before}. In fp32 stay {len(gated.kept)} of {gated.layers} layers "
+            f"({gated.kept_share:.0%} of the weights): {names}{more}."
+        )
+
+
+def _sureness(drop: Drop) -> str:
+    if drop.excluded:
+        return "is excluded"
+    if drop.needed is None:
+        return "is open, however many examples"
+    return f"is open; about {float(f'{drop.needed:.2g}'):,.0f} examples would tell"
 
 
 def _row(graph: str, checks: Sequence[Check]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""`lmtasks list`: what there is of tasks, backbones, baselines, heads, metrics, runtimes."""
+"""`lmtasks list`: what there is of tasks, backbones, tokenizers, baselines, heads, metrics, runtimes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from lmtasks.errors import UsageError, unknown
 
 def command(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="tasks, backbones, baselines, heads, metrics or runtimes.")
+        str, typer.Argument(metavar="WHAT", help="tasks, backbones, tokenizers, baselines, heads, metrics or runtimes.")
     ],
     include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:
-    """List tasks, backbones, baselines, heads, metrics or runtimes."""
+    """List tasks, backbones, tokenizers, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks":
@@ -41,9 +41,32 @@ def _backbones() -> None:
     from lmtasks.model.resolve import shipped_names
 
     shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]
-    families = [(name, "family", f"{family.about}: {name}:width=256,layers=6") for name, family in FAMILIES.items()]
+    families = [
+        (name, f"family, {family.kind}", f"{family.about}; {_settings(name)}") for name, family in FAMILIES.items()
+    ]
     print_table(("backbone", "is", "about"), [*shipped, *families])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
+
+
+def _settings(name: str) -> str:
+    """A family as it is written, with all its settings."""
+    from dataclasses import fields
+
+    from lmtasks.backbone.family import FAMILIES
+
+    sizes = FAMILIES[name].sizes
+    values = ((field.name, getattr(sizes, field.name)) for field in fields(sizes))
+    return f"{name}:" + ",".join(f"{key}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in values)
+
+
+def _tokenizers() -> None:
+    from lmtasks.data.vocabulary import TOKENIZERS
+
+    rows = [(name, str(kind.size), kind.about) for name, kind in TOKENIZERS.items()]
+    print_table(("tokenizer", "size", "about"), rows)
+    print(
+        "\nOf a family that is trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2"
+    )
 
 
 def _baselines() -> None:
@@ -98,6 +121,7 @@ LISTS: Mapping[str, Callable[[], None]] = {
     "tasks": lambda: _tasks(()),
     "backbones": _backbones,
     "baselines": _baselines,
+    "tokenizers": _tokenizers,
     "heads": _heads,
     "metrics": _metrics,
     "runtimes": _runtimes,

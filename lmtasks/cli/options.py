@@ -11,7 +11,7 @@ from lmtasks.errors import UsageError, unknown
 RUNTIMES = ("torch", "torch-compile", "onnx")
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 
 
 def whole(option: str, *, at_least: int) -> Callable[[str], int]:
@@ -31,6 +31,27 @@ def whole(option: str, *, at_least: int) -> Callable[[str], int]:
         if number < at_least:
             raise UsageError(f"{option} must be a whole number of at least {at_least}, was {text!r}.")
         return number
+
+    return parse
+
+
+def number(option: str, *, at_least: float) -> Callable[[str], float]:
+    """A parser of numbers that says what was given.
+
+    >>> number("--max-drop", at_least=0)("half")
+    Traceback (most recent call last):
+    ...
+    lmtasks.errors.UsageError: --max-drop must be a number of at least 0, was 'half'.
+    """
+
+    def parse(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = float("nan")
+        if not at_least <= found < float("inf"):
+            raise UsageError(f"{option} must be a number of at least {at_least:g}, was {text!r}.")
+        return found
 
     return parse
 

@@ -53,9 +53,7 @@ def command(
     ] = 0,
     optimizer: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", parser=options.one_of("--optimizer", ("adamw", "muon")), help="adamw or muon."
-        ),
+        typer.Option(metavar="NAME", parser=options.one_of("--optimizer", ("adamw", "muon")), help="adamw or muon."),
     ] = "adamw",
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")

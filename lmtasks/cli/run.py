@@ -12,7 +12,7 @@ import typer
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
-from lmtasks.errors import WorkError
+from lmtasks.errors import GateError, WorkError
 
 
 def command(
@@ -31,7 +31,10 @@ def command(
     no_samples: options.NoSamples = False,
     cache: options.Cache = None,
 ) -> None:
-    """Carry out a benchmark plan; a run that was stopped goes on where it was."""
+    """Carry out a benchmark plan; a run that was stopped goes on where it was.
+
+    Where the plan requires something (`bench: {require: ...}`) that no variant fulfils, it ends with exit code 3.
+    """
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
     from lmtasks.suite.caching import cache_file
@@ -71,5 +74,7 @@ def command(
     if ran.failed:
         more = f" (and {len(ran.failed) - 1} more)" if len(ran.failed) > 1 else ""
         raise WorkError(f"{ran.failed[0]}{more}; the same command again tries what failed once more.")
+    if ran.missed:
+        raise GateError(ran.missed)
     if not publish:
         print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")

@@ -19,8 +19,7 @@ from lmtasks.cli.tasks import data_options
 from lmtasks.errors import LmtasksError, UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.asked import Answers
-    from lmtasks.evaluation.solver import Solver
+    from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.suite.check_rows import CheckOptions
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
@@ -105,14 +104,6 @@ class _Thing:
     trust_code: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """The model that counts."""
-
-    solver: Solver
-    engine: Answers
-
-
 def _things(ref: str, *, index: TaskIndex, trust_code: bool) -> Sequence[_Thing]:
     try:
         if _is_plan(ref, index=index):
@@ -134,7 +125,7 @@ def _is_plan(ref: str, *, index: TaskIndex) -> bool:
 
 
 @contextmanager
-def _opened(ref: str | None, opening: Opening, *, offline: bool, token: str | None) -> Iterator[_Asked | None]:
+def _opened(ref: str | None, opening: Opening, *, offline: bool, token: str | None) -> Iterator[EngineSolver | None]:
     if ref is None:
         yield None
         return
@@ -152,10 +143,10 @@ def _opened(ref: str | None, opening: Opening, *, offline: bool, token: str | No
         threads=opening.threads,
         rows_per_batch=opening.rows_per_batch,
     ) as engine:
-        yield _Asked(solver=EngineSolver(engine, label_names=opening.label_names), engine=engine)
+        yield EngineSolver(engine, label_names=opening.label_names)
 
 
-def _carry_out(thing: _Thing, wanted: CheckOptions, asked: _Asked | None, *, first: bool) -> LmtasksError | None:
+def _carry_out(thing: _Thing, wanted: CheckOptions, asked: EngineSolver | None, *, first: bool) -> LmtasksError | None:
     """Check one and print what was found; returns what is wrong with it."""
     try:
         if thing.error is not None:
@@ -173,7 +164,7 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: _Asked | None, *, fir
         return error
 
 
-def _check(task: Task, wanted: CheckOptions, asked: _Asked | None) -> LmtasksError | None:
+def _check(task: Task, wanted: CheckOptions, asked: EngineSolver | None) -> LmtasksError | None:
     from lmtasks.suite.checking import check_task
 
     metrics = metric_names(task)  # an unknown one is said before any row is read
@@ -182,8 +173,7 @@ def _check(task: Task, wanted: CheckOptions, asked: _Asked | None) -> LmtasksErr
             task,
             options=wanted,
             report=report,
-            solver=asked.solver if asked else None,
-            engine=asked.engine if asked else None,
+            solver=asked,
         )
     print_task(check, metrics=metrics, engine=asked.engine if asked else None)
     return UsageError(check.problems[0]) if check.problems else None

@@ -6,6 +6,7 @@ One task file serves both ways to solve a task. A classification, span or taggin
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from lmtasks.data.encode import (
     ContinuationRow,
@@ -15,7 +16,9 @@ from lmtasks.data.encode import (
     seq2seq_row,
     span_windows,
 )
+from lmtasks.data.pairs import prefix_token
 from lmtasks.data.splits import TaskData
+from lmtasks.data.tags import tagging_row
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec, Row
@@ -64,6 +67,9 @@ class HeadExamples:
     """Training texts that were cut to the model's longest input."""
     fingerprint: str
     """Identifies the data that the rows were made from."""
+    text: tuple[int, ...] = ()
+    """All training rows as one running text, where that is what is learned from; there are no rows then."""
+    validation_text: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,10 @@ class Reading:
     """Does it see the past only? Then a span head points at the end token where there is no answer."""
     decoder_start: int | None = None
     """What an encoder-decoder's decoder reads first; None for other models."""
+    pooling: Literal["mean", "last", "first", "max"] = "mean"
+    """Which hidden state a classification head reads."""
+    carries: bool = False
+    """Does a causal model carry a state of its own through a running text?"""
 
 
 def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExamples:
@@ -88,6 +98,17 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
     if data.train is None or data.validation is None:
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
     kind = HEAD_OF_KIND[task.kind]
+    fingerprint = f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}"
+    if reading.carries and task.kind == "language_modelling" and task.windows.concatenate:
+        return HeadExamples(
+            head=HeadSpec(name=task.name, kind="generation"),
+            train=(),
+            validation=(),
+            truncated=0,
+            fingerprint=fingerprint,
+            text=_running(task, data.train.rows, reading),
+            validation_text=_running(task, data.validation.rows, reading),
+        )
     generating = "generation" if reading.decoder_start is None else "seq2seq"
     encode = ENCODERS[task.kind if task.kind in ENCODERS else generating]
     parts: list[tuple[Example, ...]] = []
@@ -96,13 +117,18 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
         encoded = [encode(task, row, number, reading) for number, row in enumerate(rows.rows)]
         parts.append(tuple(example for examples, _ in encoded for example in examples))
         truncated += sum(cut for _, cut in encoded)
-    spec = HeadSpec(name=task.name, kind=kind, labels=task.labels)  # type: ignore[arg-type]  # from the table above
+    spec = HeadSpec(
+        name=task.name,
+        kind=kind,  # type: ignore[arg-type]  # from the table above
+        labels=task.labels,
+        pooling=reading.pooling,
+    )
     return HeadExamples(
         head=spec,
         train=parts[0],
         validation=parts[1],
         truncated=truncated,
-        fingerprint=f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}",
+        fingerprint=fingerprint,
     )
 
 
@@ -142,6 +168,17 @@ def _span(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence
     return examples, any(window.truncated for window in windows)
 
 
+def _tagging(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+    given = head_input(task, row, row_number=number)
+    encoded = tagging_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
+    targets = [IGNORED] * len(encoded.ids)
+    for tag, place in zip(given.tags, encoded.places, strict=True):
+        if place is not None:
+            targets[place] = tag
+    example = Example(ids=encoded.ids, targets=tuple(targets), types=_types(encoded.types, reading.tokenizer))
+    return (example,) if any(target != IGNORED for target in targets) else (), encoded.truncated
+
+
 def _generation(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
     prompt = build_prompt(task, row, row_number=number)
     encoded = continuation_row(
@@ -167,6 +204,14 @@ def _language_modelling(task: Task, row: Row, number: int, reading: Reading) -> 
     ], False
 
 
+def _running(task: Task, rows: Sequence[Row], reading: Reading) -> tuple[int, ...]:
+    """The rows as they are scored: behind the first token, with what stands between them."""
+    tokenizer = reading.tokenizer
+    between = tokenizer.encode(task.windows.between)
+    encoded = tokenizer.encode_many([scored_text(task, row) for row in rows])
+    return (prefix_token(tokenizer), *encoded[0], *(token for ids in encoded[1:] for token in (*between, *ids)))
+
+
 def _next_tokens(row: ContinuationRow) -> Example:
     ids = (*row.context_ids, *row.target_ids)
     return Example(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
@@ -189,6 +234,7 @@ def _seq2seq(task: Task, row: Row, number: int, reading: Reading) -> tuple[Seque
 ENCODERS: Mapping[str, Encoder] = {
     "classification": _classification,
     "span": _span,
+    "tagging": _tagging,
     "language_modelling": _language_modelling,
     "generation": _generation,
     "seq2seq": _seq2seq,

@@ -13,12 +13,14 @@ Axes: R rows of the state (all beams of all unfinished prompts, in order), V voc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from lmtasks.data.batches import pad
+from lmtasks.engine.candidates import Continuation, continuations, log_sums
 from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import greedy, penalize
@@ -46,17 +48,17 @@ def beam_rows(
         parents: list[int] = []
         tokens: list[int] = []
         unfinished: list[_Search] = []
-        for search in searches:
-            rows = slice(first, first + len(search.beams))
-            moves = search.advance(logits[rows], step=step)
+        for search, best in zip(searches, _best(searches, logits), strict=True):
+            beams = len(search.beams)
+            moves = search.advance(best, step=step)
             if moves:
                 unfinished.append(search)
-                parents += [rows.start + parent for parent, _ in moves]
+                parents += [first + parent for parent, _ in moves]
                 tokens += [token for _, token in moves]
             else:
                 answer = search.answer()
                 on_step(Step(row=search.row, step=step, text=answer.text, answer=answer))
-            first = rows.stop
+            first += beams
         searches = unfinished
         if not searches:
             return
@@ -91,8 +93,26 @@ class _Search:
         self._ends = ends
         self._best: _Finished | None = None
 
-    def advance(self, logits: Floats32, *, step: int) -> list[tuple[int, int]]:
-        """One token further, logits (number of beams, V).
+    @property
+    def is_penalized(self) -> bool:
+        """Does what stands in a beam change what is likely behind it?"""
+        return self._prompt.settings.repetition_penalty != 1.0
+
+    @property
+    def wanted(self) -> int:
+        """So many continuations: even if every end token of every beam comes first, enough others are left."""
+        return max(2, 1 + len(self._ends)) * self._prompt.settings.num_beams
+
+    def penalize(self, logits: Floats32, sums: Floats) -> None:
+        """Change logits (number of beams, V), whose exponentials have these sums, in place."""
+        for place, beam in enumerate(self.beams):
+            seen = np.unique(np.array((*self._prompt.seen, *beam.stream.ids), dtype=np.int64))
+            logprobs = logits[place, seen] - sums[place]
+            penalty = self._prompt.settings.repetition_penalty
+            logits[place, seen] = sums[place] + penalize(logprobs, seen=np.arange(len(seen)), penalty=penalty)
+
+    def advance(self, best: Sequence[Continuation], *, step: int) -> list[tuple[int, int]]:
+        """One token further, by one of the `wanted` best continuations for each beam.
 
         Returns:
             Parent and token of every new beam; nothing once the search is over.
@@ -100,7 +120,8 @@ class _Search:
         settings = self._prompt.settings
         moves: list[tuple[int, int]] = []
         beams: list[_Beam] = []
-        for rank, (score, parent, token) in enumerate(self._candidates(logits)):
+        for rank, each in enumerate(best):
+            score, parent, token = each.logprob, each.beam, each.token
             if len(beams) == settings.num_beams or score == -np.inf:
                 break
             stream = self.beams[parent].stream
@@ -129,22 +150,6 @@ class _Search:
             raise AssertionError("a search ends with a finished text")
         return Answer(ids=tuple(self._best.stream.ids), text=self._best.stream.text(), stopped=self._best.stopped)
 
-    def _candidates(self, logits: Floats32) -> Iterator[tuple[float, int, int]]:
-        """The best continuations of all beams: log-probability, parent, token; of equals the first parent and token."""
-        logprobs = _log_softmax(logits)
-        settings = self._prompt.settings
-        if settings.repetition_penalty != 1.0:
-            for place, beam in enumerate(self.beams):
-                seen = np.array((*self._prompt.seen, *beam.stream.ids), dtype=np.int64)
-                logprobs[place] = penalize(logprobs[place], seen=seen, penalty=settings.repetition_penalty)
-        totals = (logprobs + np.array([[beam.logprob] for beam in self.beams])).reshape(-1)
-        # Even if every end token of every beam comes first, enough others are left.
-        wanted = min(max(2, 1 + len(self._ends)) * settings.num_beams, totals.size)
-        best = np.argpartition(-totals, wanted - 1)[:wanted]
-        best = best[np.lexsort((best, -totals[best]))]
-        for flat in best.tolist():
-            yield float(totals[flat]), *divmod(flat, logprobs.shape[1])
-
     def _finish(self, logprob: float, *, length: int, stream: TextStream, stopped: Stopped) -> None:
         score = _score(logprob, length=length, settings=self._prompt.settings)
         if self._best is None or score > self._best.score:
@@ -166,9 +171,15 @@ def _score(logprob: float, *, length: int, settings: Decoding) -> float:
     return float(logprob / length**settings.length_penalty)
 
 
-def _log_softmax(logits: Floats32) -> Floats:
-    """In float64, but with the exponentials in float32: those are most of the time of a step."""
-    highest = logits.max(axis=-1, keepdims=True)
-    total = np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64)
-    result: Floats = logits.astype(np.float64) - (highest + np.log(total))
-    return result
+def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuation]]:
+    """The continuations that each search wants, from next-token logits (R, V)."""
+    beams = [len(search.beams) for search in searches]
+    sums = log_sums(logits)
+    if any(search.is_penalized for search in searches):
+        logits = logits.copy()
+        for search, end in zip(searches, accumulate(beams), strict=True):
+            if search.is_penalized:
+                mine = slice(end - len(search.beams), end)
+                search.penalize(logits[mine], sums[mine])
+    so_far = np.array([beam.logprob for search in searches for beam in search.beams])
+    return continuations(logits, so_far - sums, beams=beams, counts=[search.wanted for search in searches])

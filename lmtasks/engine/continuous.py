@@ -16,6 +16,10 @@ from lmtasks.records import Floats32
 from lmtasks.runtime.base import Slots
 from lmtasks.runtime.memory import OutOfMemory
 
+Arriving = Callable[[bool], Sequence[Prompt] | None]
+"""Gives the prompts that came since it was last asked. Asked with True, nothing is being written and it may wait for
+one; None: no more will come."""
+
 JOIN_SHARE = 4
 """New rows are read when this part (a quarter) of the places is free: a prompt alone makes poor use of a processor."""
 
@@ -31,6 +35,7 @@ def write_queue(
     ends: frozenset[int],
     streaming: bool,
     on_step: OnStep,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write every row to its end. Rows are started in the order given.
 
@@ -43,6 +48,7 @@ def write_queue(
         ends: tokens that end a text.
         streaming: give the text of every step; without it only finished rows are told.
         on_step: is told of each step.
+        stopped: is the work to be given up?
 
     Raises:
         WorkError: a single row does not fit into memory.
@@ -58,11 +64,47 @@ def write_queue(
         streaming=streaming,
         on_step=on_step,
     )
-    while writer.waiting or writer.writing:
-        if writer.waiting and writer.may_join():
-            writer.join()
-        if writer.writing:
-            writer.step()
+    while (writer.waiting or writer.writing) and not stopped():
+        writer.go_on()
+
+
+def write_arriving(
+    make: Callable[[int], Slots],
+    arriving: Arriving,
+    *,
+    rows: int,
+    budget: Budget,
+    pad_id: int,
+    decode: Decode,
+    ends: frozenset[int],
+    on_step: OnStep,
+) -> None:
+    """Write rows that come while others are being written, until no more come and all are finished.
+
+    Args:
+        arriving: asked before every step.
+        on_step: is told of each step; `Step.row` counts the rows in the order in which they came.
+
+    The other arguments are those of `write_queue`.
+    """
+    writer = _Writer(
+        make,
+        (),
+        rows=rows,
+        budget=budget,
+        pad_id=pad_id,
+        decode=decode,
+        ends=ends,
+        streaming=True,
+        on_step=on_step,
+    )
+    while True:
+        idle = not writer.waiting and not writer.writing
+        coming = arriving(idle)
+        if coming is None and idle:
+            return
+        writer.add(coming or ())
+        writer.go_on()
 
 
 class _Writer:
@@ -79,13 +121,12 @@ class _Writer:
         streaming: bool,
         on_step: OnStep,
     ) -> None:
-        self.waiting = deque(
-            Row(number, prompt, decode=decode, watched=streaming or bool(prompt.settings.stop))
-            for number, prompt in enumerate(prompts)
-        )
+        self.waiting: deque[Row] = deque()
         self.writing: list[Row] = []
         self._make = make
-        self._rows = min(rows, len(prompts))
+        self._rows = min(rows, len(prompts)) if prompts else rows
+        self._decode = decode
+        self._came = 0
         self._budget = budget
         self._pad_id = pad_id
         self._ends = ends
@@ -94,6 +135,21 @@ class _Writer:
         self._tokens: list[int] = []
         """The last token of each row that is being written; the model has not read it yet."""
         self._slots: Slots | None = None
+        self.add(prompts)
+
+    def add(self, prompts: Sequence[Prompt]) -> None:
+        """Rows that wait from now on."""
+        for number, prompt in enumerate(prompts, start=self._came):
+            watched = self._streaming or bool(prompt.settings.stop)
+            self.waiting.append(Row(number, prompt, decode=self._decode, watched=watched))
+        self._came += len(prompts)
+
+    def go_on(self) -> None:
+        """Let rows join where they may, and write one token further."""
+        if self.waiting and self.may_join():
+            self.join()
+        if self.writing:
+            self.step()
 
     def may_join(self) -> bool:
         """Is there room for rows that wait, and are there enough of them to be worth a call?"""

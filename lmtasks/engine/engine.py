@@ -11,7 +11,7 @@ from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.budget import auto_tokens
 from lmtasks.engine.decode import Answer, Prompt
-from lmtasks.engine.generation import TextSettings, generate_all
+from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
     Generated,
     GenerateRequest,
@@ -134,18 +134,24 @@ class Engine(Generic[State]):
             on_answers=on_answers,
         )
 
-        def run(batch: list[int]) -> None:
+        def run(batch: list[int], beside: bool) -> list[tuple[int, Floats32]]:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
-            logits = self.runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            answers.give(
-                [
-                    (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
-                    for place, index in enumerate(batch)
-                ]
-            )
+            runtime = self.runtime.beside() if beside else self.runtime
+            logits = runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
+            return [
+                (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                for place, index in enumerate(batch)
+            ]
 
-        run_batches(plan.firsts, size=lambda index: len(rows[index].ids), budget=self.budget, run=run)
+        run_batches(
+            plan.firsts,
+            size=lambda index: len(rows[index].ids),
+            budget=self.budget,
+            run=run,
+            give=lambda batch, found: answers.give(found),
+            callers=self.card.callers,
+        )
         return answers.all()
 
     def score(
@@ -200,22 +206,11 @@ class Engine(Generic[State]):
         Raises:
             UsageError: no room is left for a prompt, or a prompt has no tokens.
         """
-        apart = self.runtime.model.kind == "encoder-decoder"
-        fitting = [self._fitting_prompt(request, number) for number, request in enumerate(requests)]
-        prompts = [
-            Prompt(
-                ids=ids,
-                seen=() if apart else ids,
-                settings=request.settings,
-                seed=request.seed,
-                number=number if request.number is None else request.number,
-            )
-            for number, (request, ids) in enumerate(zip(requests, fitting, strict=True))
-        ]
+        prompts = [self._prompt(request, number) for number, request in enumerate(requests)]
         plan = distinct([_key(prompt) for prompt in prompts])
 
         def finish(index: int, answer: Answer) -> Generated:
-            cut = len(fitting[index]) < len(requests[index].prompt_ids)
+            cut = len(prompts[index].ids) < len(requests[index].prompt_ids)
             return Generated(ids=answer.ids, text=answer.text, stopped=answer.stopped, truncated=cut)
 
         answers = Answers[Answer, Generated](
@@ -227,10 +222,77 @@ class Engine(Generic[State]):
             plan=plan,
             answers=answers,
             budget=self._writing,
-            decoding=TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends),
+            decoding=self._text_settings(),
             on_token=on_token,
         )
         return answers.all()
+
+    def joins(self) -> bool:
+        """Can new texts join while others are being written, as `serve` needs it?"""
+        slots = self.runtime.slots(rows=1, length=1)
+        return slots is not None and slots.joins
+
+    def serve(
+        self,
+        arriving: Callable[[bool], Sequence[GenerateRequest] | None],
+        *,
+        rows: int,
+        length: int,
+        on_token: OnToken,
+    ) -> None:
+        """Continue prompts that come one after the other, each as soon as there is room, beside those that are being
+        written. Equal ones are written twice.
+
+        Args:
+            arriving: gives the requests that came since it was last asked. Asked with True, nothing is being written
+                and it may wait for one; None: no more will come. Without beams.
+            rows: written at a time, at most.
+            length: tokens of a prompt and its answer, at most.
+            on_token: is told of every step; `request` counts the requests in the order in which they came.
+
+        Raises:
+            UsageError: the runtime has no room that rows may join; a request has beams, or does not fit.
+        """
+        if not self.joins():
+            raise UsageError(f"{self.runtime.card.runtime} cannot let texts of {self.model.name} join others.")
+        count = 0
+
+        def coming(idle: bool) -> Sequence[Prompt] | None:
+            nonlocal count
+            requests = arriving(idle)
+            if requests is None:
+                return None
+            for number, request in enumerate(requests, start=count):
+                if request.settings.num_beams > 1 or len(request.prompt_ids) + request.settings.max_new_tokens > length:
+                    raise UsageError(f"request {number} has beams, or more than the {length} tokens of a place.")
+            prompts = [self._prompt(request, number) for number, request in enumerate(requests, start=count)]
+            count += len(requests)
+            return prompts
+
+        serve_all(
+            self.runtime,
+            coming,
+            rows=rows,
+            length=length,
+            budget=self._writing,
+            decoding=self._text_settings(),
+            on_token=on_token,
+        )
+
+    def _text_settings(self) -> TextSettings:
+        return TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends)
+
+    def _prompt(self, request: GenerateRequest, number: int) -> Prompt:
+        """A request as it is written, cut where it is too long."""
+        ids = self._fitting_prompt(request, number)
+        return Prompt(
+            ids=ids,
+            # The source of an encoder-decoder is no text that it continues.
+            seen=() if self.runtime.model.kind == "encoder-decoder" else ids,
+            settings=request.settings,
+            seed=request.seed,
+            number=number if request.number is None else request.number,
+        )
 
     def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
         """The prompt's last tokens, as many as the model takes beside the new ones."""

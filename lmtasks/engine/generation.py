@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lmtasks.engine.beam import beam_rows
+from lmtasks.engine.beside import Work, hear_all
 from lmtasks.engine.budget import KEPT_TOKENS
-from lmtasks.engine.continuous import write_queue
+from lmtasks.engine.continuous import Arriving, write_arriving, write_queue
 from lmtasks.engine.decode import Answer, OnStep, Prompt, Step, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
 from lmtasks.engine.schedule import Answers, Budget, Distinct, run_batches
@@ -15,6 +16,8 @@ from lmtasks.runtime.base import Runtime, Slots
 
 State = TypeVar("State")
 
+LEAST_ROWS = 8
+"""So many rows for each caller, and it pays to have several."""
 SHORTER = 2
 """Rows of less than a half of the longest one's tokens get slots of their own."""
 
@@ -49,19 +52,23 @@ def generate_all(
     beams = [index for index in longest_first if prompts[index].settings.num_beams > 1]
     single = [index for index in longest_first if prompts[index].settings.num_beams == 1]
 
-    def run_beams(batch: list[int]) -> None:
-        left = writer.unanswered(batch)
-        if left:
-            beam_rows(
-                runtime,
-                [prompts[index] for index in left],
-                pad_id=decoding.pad_id,
-                decode=decoding.decode,
-                ends=decoding.ends,
-                on_step=writer.told(left),
-            )
+    def run_beams(batch: list[int], beside: bool) -> list[Step]:
+        told: list[Step] = []  # of finished texts only
+        beam_rows(
+            runtime.beside() if beside else runtime,
+            [prompts[index] for index in batch],
+            pad_id=decoding.pad_id,
+            decode=decoding.decode,
+            ends=decoding.ends,
+            on_step=told.append,
+        )
+        return told
 
-    def run_single(batch: list[int]) -> None:
+    def give_beams(batch: list[int], told: list[Step]) -> None:
+        for step in told:
+            writer.told(batch)(step)
+
+    def run_single(batch: list[int], beside: bool) -> None:
         left = writer.unanswered(batch)
         if left:
             continue_rows(
@@ -74,28 +81,117 @@ def generate_all(
                 on_step=writer.told(left),
             )
 
-    run_batches(beams, size=lambda index: _cost(prompts[index]), budget=budget, run=run_beams)
+    run_batches(
+        beams,
+        size=lambda index: _cost(prompts[index]),
+        budget=budget,
+        run=run_beams,
+        give=give_beams,
+        callers=runtime.card.callers,
+    )
     if not single:
         return
     if runtime.slots(rows=1, length=1) is None:
-        run_batches(single, size=lambda index: _cost(prompts[index]), budget=budget, run=run_single)
+        run_batches(
+            single,
+            size=lambda index: _cost(prompts[index]),
+            budget=budget,
+            run=run_single,
+            give=lambda batch, found: None,
+        )
         return
-    apart = runtime.model.kind == "encoder-decoder"
     for cohort in _cohorts(prompts, single, budget=budget):
-        mine = [prompts[index] for index in cohort]
-        longest = max((0 if apart else len(prompt.ids)) + prompt.settings.max_new_tokens for prompt in mine)
-        most = max(1, KEPT_TOKENS * budget.tokens // _cost(mine[0]))
+        _write_cohort(
+            runtime,
+            prompts,
+            cohort,
+            budget=budget,
+            decoding=decoding,
+            streaming=on_token is not None,
+            writer=writer,
+        )
+
+
+def _write_cohort(
+    runtime: Runtime[State],
+    prompts: Sequence[Prompt],
+    cohort: Sequence[int],
+    *,
+    budget: Budget,
+    decoding: TextSettings,
+    streaming: bool,
+    writer: "_Writing",
+) -> None:
+    """Write requests in slots of one length: in slots of one caller, or, where there is enough for several callers, in
+    as many slots beside each other, each request in those that it is dealt to."""
+    mine = [prompts[index] for index in cohort]
+    apart = runtime.model.kind == "encoder-decoder"
+    longest = max((0 if apart else len(prompt.ids)) + prompt.settings.max_new_tokens for prompt in mine)
+    most = max(1, KEPT_TOKENS * budget.tokens // _cost(mine[0]))
+    rows = most if budget.rows is None else min(most, budget.rows)
+    callers = runtime.card.callers if len(mine) > rows or len(mine) >= LEAST_ROWS * runtime.card.callers else 1
+    laid_out = runtime if callers == 1 else runtime.beside()
+
+    def write(dealt: Sequence[int], on_step: OnStep, stopped: Callable[[], bool]) -> None:
         write_queue(
-            _slots_of(runtime, longest),
-            mine,
-            rows=most if budget.rows is None else min(most, budget.rows),
+            _slots_of(laid_out, longest),
+            [prompts[index] for index in dealt],
+            rows=rows,
             budget=budget,
             pad_id=decoding.pad_id,
             decode=decoding.decode,
             ends=decoding.ends,
-            streaming=on_token is not None,
-            on_step=writer.told(cohort),
+            streaming=streaming,
+            on_step=on_step,
+            stopped=stopped,
         )
+
+    if callers == 1:
+        write(cohort, writer.told(cohort), lambda: False)
+        return
+
+    def work(dealt: Sequence[int]) -> Work[tuple[Sequence[int], Step]]:
+        return lambda tell, stopped: write(dealt, lambda step: tell((dealt, step)), stopped)
+
+    def hear(said: tuple[Sequence[int], Step]) -> None:
+        dealt, step = said
+        writer.told(dealt)(step)
+
+    # Dealt in turn, and not taken as places become free: what stands together does not depend on who is faster.
+    hear_all([work(cohort[number::callers]) for number in range(callers) if cohort[number::callers]], hear=hear)
+
+
+def serve_all(
+    runtime: Runtime[State],
+    arriving: Arriving,
+    *,
+    rows: int,
+    length: int,
+    budget: Budget,
+    decoding: TextSettings,
+    on_token: OnToken,
+) -> None:
+    """Write texts as they are asked for, in slots that new ones join while others are being written.
+
+    Args:
+        length: tokens of a prompt and its answer, at most.
+        on_token: is told of every step.
+    """
+
+    def on_step(step: Step) -> None:
+        stopped = None if step.answer is None else step.answer.stopped
+        on_token(TokenEvent(request=step.row, step=step.step, text=step.text, stopped=stopped))
+
+    write_arriving(
+        _slots_of(runtime, length),
+        arriving,
+        rows=rows,
+        budget=budget,
+        pad_id=decoding.pad_id,
+        decode=decoding.decode,
+        ends=decoding.ends,
+        on_step=on_step,
+    )
 
 
 class _Writing:

@@ -7,7 +7,13 @@ out all the same, the budget is halved and the same requests run again; no answe
 >>> distinct([(1, 2, 3), (7,), (1, 2, 3), (5, 6)]).copies[0]
 (0, 2)
 >>> ran = []
->>> run_batches([3, 9, 2, 8], size=lambda length: length, budget=Budget(tokens=18), run=ran.append)
+>>> run_batches(
+...     [3, 9, 2, 8],
+...     size=lambda length: length,
+...     budget=Budget(tokens=18),
+...     run=lambda batch, beside: sum(batch),
+...     give=lambda batch, found: ran.append(batch),
+... )
 >>> ran
 [[9, 8], [3, 2]]
 """
@@ -15,13 +21,16 @@ out all the same, the budget is halved and the same requests run again; no answe
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Generic, TypeVar
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.runtime.memory import OutOfMemory
 
 _Ran = TypeVar("_Ran")
+_Found = TypeVar("_Found")
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
 _LOGGER = logging.getLogger(__name__)
@@ -48,12 +57,14 @@ class Budget:
         self.rows = rows
         self._warn = warn or _LOGGER.warning
         self._warned = False
+        self._halving = Lock()
 
     def halve(self, *, rows: int, longest: int) -> None:
         """A batch of this shape did not fit."""
-        self.tokens = max(1, min(self.tokens, rows * longest) // 2)
-        if not self._warned:
-            self._warned = True
+        with self._halving:
+            self.tokens = max(1, min(self.tokens, rows * longest) // 2)
+            warn, self._warned = not self._warned, True
+        if warn:
             self._warn(
                 f"memory ran out on a batch of {rows} {'row' if rows == 1 else 'rows'} of {longest} tokens; it runs "
                 "again in halves, and later batches are as small. A --batch-size below that avoids the detour."
@@ -89,7 +100,9 @@ def run_batches(
     *,
     size: Callable[[_Item], int],
     budget: Budget,
-    run: Callable[[list[_Item]], None],
+    run: Callable[[list[_Item], bool], _Found],
+    give: Callable[[list[_Item], _Found], None],
+    callers: int = 1,
     unshared: Callable[[_Item], int] | None = None,
     split: Callable[[_Item], Sequence[_Item]] | None = None,
 ) -> None:
@@ -97,7 +110,10 @@ def run_batches(
 
     Args:
         size: tokens of an item's row.
-        run: answers a batch, or raises `OutOfMemory` and has answered nothing of it.
+        run: answers a batch, or raises `OutOfMemory`; is also told whether other batches run beside it, in threads of
+            their own.
+        give: is told of each batch and its answer, in the caller's own thread, in the order of the batches.
+        callers: so many batches may run beside each other. Once memory ran out, one behind another.
         unshared: tokens of the longest row that an item would be without sharing; None: its size.
         split: an item that does not fit alone, in parts; None: there are none.
 
@@ -105,16 +121,64 @@ def run_batches(
         WorkError: a single row does not fit into memory.
     """
     waiting = deque(sorted(items, key=size, reverse=True))
+
+    def take() -> list[_Item]:
+        return _take(waiting, size=size, unshared=unshared or size, budget=budget)
+
+    if callers > 1 and waiting:
+        first = take()
+        if waiting:
+            waiting.extendleft(reversed(first))
+            left = _run_beside(waiting, take=take, run=lambda batch: run(batch, True), give=give, callers=callers)
+            waiting.extendleft(reversed(sorted(left, key=size, reverse=True)))
+        else:
+            waiting.extend(first)
     while waiting:
-        batch = _take(waiting, size=size, unshared=unshared or size, budget=budget)
-        if _fits(run, batch):
+        batch = take()
+        try:
+            found = run(batch, False)
+        except OutOfMemory:
+            longest = max(map(size, batch))
+            parts = batch if len(batch) > 1 or split is None else list(split(batch[0]))
+            if len(parts) == 1:
+                error: WorkError = too_long(longest)
+            else:
+                budget.halve(rows=len(batch), longest=longest)
+                waiting.extendleft(reversed(sorted(parts, key=size, reverse=True)))
+                continue
+        else:
+            give(batch, found)
             continue
-        longest = max(map(size, batch))
-        parts = batch if len(batch) > 1 or split is None else list(split(batch[0]))
-        if len(parts) == 1:
-            raise too_long(longest)
-        budget.halve(rows=len(batch), longest=longest)
-        waiting.extendleft(reversed(sorted(parts, key=size, reverse=True)))
+        raise error
+
+
+def _run_beside(
+    waiting: deque[_Item],
+    *,
+    take: Callable[[], list[_Item]],
+    run: Callable[[list[_Item]], _Found],
+    give: Callable[[list[_Item], _Found], None],
+    callers: int,
+) -> list[_Item]:
+    """Run batches in threads until all are answered, or memory runs out: what had no room then is yielded."""
+    left: list[_Item] = []
+    running: deque[tuple[list[_Item], Future[_Found]]] = deque()
+    with ThreadPoolExecutor(callers) as pool:
+        while running or (waiting and not left):
+            while waiting and not left and len(running) < 2 * callers:  # no thread waits for an answer to be given
+                batch = take()
+                running.append((batch, pool.submit(run, batch)))
+            batch, answer = running.popleft()
+            try:
+                found = answer.result()
+            except OutOfMemory:
+                left += batch
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            else:
+                give(batch, found)
+    return left
 
 
 def too_long(tokens: int) -> WorkError:
@@ -164,14 +228,6 @@ class Answers(Generic[_Ran, _Answer]):
     def all(self) -> list[_Answer]:
         """In the order of the requests, once every scheduled one is answered."""
         return [answer for answer in self._answers if answer is not None]
-
-
-def _fits(run: Callable[[list[_Item]], None], batch: list[_Item]) -> bool:
-    try:
-        run(batch)
-    except OutOfMemory:
-        return False
-    return True
 
 
 def _take(

@@ -156,7 +156,9 @@ class _Scorer(Generic[State]):
             unshared=lambda unit: max(unit.unshared, self._source_length(unit)),
             split=split,
             budget=self._budget,
-            run=lambda batch: self._score(batch, behind=behind),
+            run=lambda batch, beside: self._score(batch, behind=behind, beside=beside),
+            give=lambda batch, found: self._answers.give(found),
+            callers=self._runtime.card.callers,
         )
 
     def _size(self, unit: Unit) -> int:
@@ -165,7 +167,7 @@ class _Scorer(Generic[State]):
     def _source_length(self, unit: Unit) -> int:
         return 0 if self._asked.sources is None else len(self._asked.sources[unit.members[0][0]])
 
-    def _score(self, units: Sequence[Unit], *, behind: State | None) -> None:
+    def _score(self, units: Sequence[Unit], *, behind: State | None, beside: bool) -> list[tuple[int, Scored]]:
         members = [(row, *member) for row, unit in enumerate(units) for member in unit.members]
         targets = [self._asked.targets[number] for _, number, _ in members]
         wanted = Wanted(
@@ -182,14 +184,13 @@ class _Scorer(Generic[State]):
             reach = np.zeros_like(batch.ids)
             for row, unit in enumerate(units):
                 reach[row, : len(unit.ids)] = unit.reach
-        scores = self._runtime.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
+        runtime = self._runtime.beside() if beside else self._runtime
+        scores = runtime.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
         ends = accumulate(len(target) for target in targets)
-        self._answers.give(
-            [
-                (self._asked.indices[number], _scored(scores, slice(end - len(target), end)))
-                for (_, number, _), target, end in zip(members, targets, ends, strict=True)
-            ]
-        )
+        return [
+            (self._asked.indices[number], _scored(scores, slice(end - len(target), end)))
+            for (_, number, _), target, end in zip(members, targets, ends, strict=True)
+        ]
 
     def _source_of(self, units: Sequence[Unit]) -> tuple[TokenBatch | None, Ints | None]:
         """Each different source of the batch once, and which one each row belongs to."""

@@ -17,7 +17,7 @@ from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
 from lmtasks.task.task import Kind, SplitName, Task
 
-HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span"}
+HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span", "tagging": "tagging"}
 """The kind of head that answers a kind of task; others are answered by a generation head, whose answers are texts."""
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -61,6 +61,11 @@ class EngineSolver:
     def way(self, task: Task, *, way: AskedWay) -> Way:
         """`head` or `prompt`."""
         return "head" if self._plan(task, way).head else "prompt"
+
+    def head(self, task: Task, *, way: AskedWay) -> HeadSpec | None:
+        """The head that answers the task; None where it is prompted."""
+        found = self._plan(task, way).head
+        return found.spec if found is not None else None
 
     def needs(self, task: Task) -> frozenset[SplitName]:
         """Nothing but the scored split; worked examples come from the task's own source of them."""
@@ -145,7 +150,7 @@ class EngineSolver:
                 why_not=f"a {task.kind} task cannot be answered by a {head.kind} head"
                 + ("." if task.kind in HEADS else " yet.")
             )
-        if head.kind != "classification":
+        if head.kind == "span":
             return _Plan(head=FittingHead(spec=head))
         order, why_not = match_labels(head.labels, task.labels, names=self._label_names)
         if why_not:

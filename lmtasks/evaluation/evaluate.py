@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
+from typing import Literal
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
@@ -47,6 +48,8 @@ class EvalOptions:
     """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
     draws: Draws = "ours"
     """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
+    split: Literal["test", "validation"] = "test"
+    """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmtasks.data.encode import classification_row, span_windows
+from lmtasks.data.tags import tagging_row
 from lmtasks.engine.answers import best_span, head_choice
 from lmtasks.evaluation.asked import Answers
 from lmtasks.evaluation.filtering import with_filters
@@ -13,6 +14,10 @@ from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replie
 from lmtasks.records import HeadSpec, Json
 from lmtasks.task.head_input import HeadInput, head_input
 from lmtasks.task.task import Task
+
+
+OUTSIDE = "O"
+"""What a word is that was cut off, where the task has such a tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ class LabelAsker:
             made = with_made(answered, task, example=example, results=results)
             return [Finished(example=example, answered=made, truncated=row.truncated)]
 
-        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, finish=finish)
+        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, cut=int(row.truncated), finish=finish)
 
 
 class SpanAsker:
@@ -85,6 +90,7 @@ class SpanAsker:
             max_length=self._engine.max_length_tokens,
             null_at_end=self._engine.model.kind == "causal",
         )
+        cut = sum(window.truncated for window in windows)
         context = given.second or ""
 
         def finish(replies: Replies) -> Sequence[Finished]:
@@ -93,14 +99,55 @@ class SpanAsker:
                 span.text, prediction=span.text, prompt=shown(given), references=given.answers, source=context
             )
             found = with_filters(self._task, answered, example=example, texts=[span.text], trained=True)
-            return [Finished(example=example, answered=found, truncated=any(each.truncated for each in windows))]
+            return [Finished(example=example, answered=found, truncated=cut > 0)]
 
-        return Pending(doc_id=example.doc_id, predict=windows, head=self._head.spec.name, finish=finish)
+        return Pending(doc_id=example.doc_id, predict=windows, head=self._head.spec.name, cut=cut, finish=finish)
+
+
+class TagAsker:
+    """The words of a sentence to a head that gives each a tag. The answer is the tags with blanks between."""
+
+    decoding: Json | None = None
+
+    def __init__(self, engine: Answers, task: Task, head: FittingHead) -> None:
+        self._engine = engine
+        self._task = task
+        self._head = head
+
+    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+        """One row of tokens each."""
+        return [self._pending(example) for example in examples]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: Example) -> Pending:
+        task, head = self._task, self._head
+        given = head_input(task, example.row, row_number=example.doc_id)
+        row = tagging_row(given, tokenizer=self._engine.tokenizer, max_length=self._engine.max_length_tokens)
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            best = replies.logits[0][:, list(head.order)].argmax(axis=1)
+            outside = OUTSIDE if OUTSIDE in task.labels else task.labels[0]
+            tags = [outside if place is None else task.labels[int(best[place])] for place in row.places]
+            answered = answered_text(
+                " ".join(tags),
+                prediction=" ".join(tags),
+                prompt=given.first,
+                references=(" ".join(task.labels[tag] for tag in given.tags),),
+                source=given.first,
+            )
+            found = with_filters(task, answered, example=example, texts=[" ".join(tags)], trained=True)
+            return [Finished(example=example, answered=found, truncated=row.truncated)]
+
+        return Pending(doc_id=example.doc_id, predict=[row], head=head.spec.name, finish=finish)
 
 
 ASKERS: Mapping[str, Callable[[Answers, Task, FittingHead], Asker]] = {
     "classification": LabelAsker,
     "span": SpanAsker,
+    "tagging": TagAsker,
 }
 """How each kind of head is asked."""
 

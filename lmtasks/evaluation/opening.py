@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from lmtasks.data.rows import Rows, make_rows
 from lmtasks.data.splits import TaskData, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Way
@@ -68,8 +69,10 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         WorkError: the Hub could not be reached, or the task's own code failed.
     """
     started = perf_counter()
-    needed: frozenset[SplitName] = solver.needs(task) | {"test"}
+    needed: frozenset[SplitName] = solver.needs(task) | {options.split}
     data = load_task_data(task, options=options.data, need=needed, limit=options.limit, seed=options.seed)
+    if options.split == "validation":
+        data = replace(data, test=first_rows(data.validation, options.limit))
     if data.test is None:
         raise UsageError(f"task {task.name} has no split to score.")
     shots = shots_of(task, way, asked=options.num_fewshot)
@@ -100,6 +103,13 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "seed": options.seed,
     }
     return Opened(data=data, asking=asking, conditions=conditions, seconds=perf_counter() - started)
+
+
+def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:
+    """The first `limit` rows of a split."""
+    if rows is None or limit is None or limit >= len(rows.rows):
+        return rows
+    return make_rows(rows.rows[:limit], where=f"the first {limit} of {rows.where}")
 
 
 def shots_of(task: Task, way: Way, *, asked: int | None) -> int:

@@ -2,10 +2,10 @@
 
 >>> outcome_kind("classification", "head")
 'choice'
->>> outcome_kind("tagging", "head")
+>>> outcome_kind("tagging", "baseline")
 Traceback (most recent call last):
 ...
-lmtasks.errors.UsageError: a tagging task cannot be answered by a head yet; it is answered by: prompt.
+lmtasks.errors.UsageError: a tagging task cannot be answered by a baseline yet; it is answered by: head, prompt.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ OUTCOMES: Mapping[Kind, Mapping[Way, OutcomeKind]] = {
     "translation": {"head": "text", "prompt": "text", "baseline": "text"},
     "summarization": {"head": "text", "prompt": "text", "baseline": "text"},
     "generation": {"head": "text", "prompt": "text", "baseline": "text"},
-    "tagging": {"prompt": "text"},
+    "tagging": {"head": "text", "prompt": "text"},
     "language_modelling": {"head": "likelihood", "prompt": "likelihood"},
 }
 """A generation head answers by the task's own prompts, so it has outcomes wherever a prompt has."""

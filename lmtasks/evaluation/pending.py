@@ -53,6 +53,8 @@ class Pending:
     predict: Sequence[HeadRow] = ()
     head: str = ""
     """Answers `predict`."""
+    cut: int = 0
+    """Requests of which something was cut off before; the engine says itself what it cuts off."""
     finish: Callable[[Replies], Sequence[Finished]]
     """Usually one answer; several or none where examples share requests."""
 

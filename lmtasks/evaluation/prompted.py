@@ -228,7 +228,7 @@ class TextAsker:
             truncated = cut or any(each.truncated for each in replies.generated)
             return [Finished(example=example, answered=answered, truncated=truncated)]
 
-        return Pending(doc_id=example.doc_id, generate=requests, finish=finish)
+        return Pending(doc_id=example.doc_id, generate=requests, cut=cut * repeats, finish=finish)
 
 
 def _rolling(asked: Prompted) -> Asker:

@@ -16,9 +16,6 @@ from lmtasks.records import Json, Likelihood
 from lmtasks.task.head_input import scored_text
 from lmtasks.task.task import Task
 
-BETWEEN_ROWS = "\n\n"
-"""Stands between two rows that are scored as one text."""
-
 
 def likelihood_of(text: str, *, logprob: float, tokens: int, greedy: bool) -> Likelihood:
     """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included."""
@@ -114,9 +111,9 @@ class _Windows:
 
 
 class JoinedAsker:
-    """All rows as one text, a blank line between them; each row's numbers are those of its own tokens.
+    """All rows as one text, `windows.between` between them; each row's numbers are those of its own tokens.
 
-    The blank line's tokens count to the row behind them. Windows reach over rows, so a row is finished when the window
+    What stands between two rows counts to the one behind. Windows reach over rows, so a row is finished when the window
     with its last token is.
     """
 
@@ -125,7 +122,7 @@ class JoinedAsker:
     def __init__(self, engine: Answers, task: Task) -> None:
         self._engine = engine
         self._task = task
-        self._between = engine.tokenizer.encode(BETWEEN_ROWS)
+        self._between = engine.tokenizer.encode(task.windows.between)
         self._windows = _Windows(
             prefix=_prefix_of(engine, task), longest=engine.max_length_tokens, context=context_of(engine, task)
         )

@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
@@ -15,8 +16,10 @@ from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.emitters.marian import emit_marian
 from lmtasks.export.emitters.t5 import emit_t5
+from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
+    GPU_PRECISIONS,
     PRECISIONS,
     WEIGHTS,
     GraphName,
@@ -25,9 +28,10 @@ from lmtasks.export.package import (
     load_package,
     write_manifest,
 )
+from lmtasks.export.ranges import CalibrationRow, check_rows
 from lmtasks.export.weights import fold_transposes, save_graphs
 from lmtasks.files import write_json
-from lmtasks.records import Progress
+from lmtasks.records import ModelCard, Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,9 +81,11 @@ EMITTERS: Mapping[str, Emitter] = {
     "xlm-roberta": BERT,
 }
 """By transformers' model_type. All other architectures are traced."""
-ACTIVE: frozenset[str] = frozenset({"bert", "distilbert"})
+ACTIVE: frozenset[str] = frozenset({"bert", "distilbert", "gpt2", "llama", "marian", "t5"})
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
+EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
+"""Nothing is kept."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 TRACED = "traced-2"
 """Changes whenever tracing or quantizing may yield other numbers."""
@@ -93,6 +99,8 @@ def export_model(
     report: Callable[[Progress], None],
     base: Path | None = None,
     emitters: Collection[str] = ACTIVE,
+    keep: Mapping[GraphName, Collection[str]] = EVERYTHING,
+    rows: Sequence[CalibrationRow] = (),
 ) -> None:
     """Write the package of a model into `out`, an existing empty folder.
 
@@ -100,6 +108,8 @@ def export_model(
         precision: a name of `PRECISIONS`.
         base: an fp32 package of the same model, whose graphs are then rounded instead of made anew.
         emitters: names of those that may be used; a model that none of them builds is traced.
+        keep: weights that stay in fp32, by graph; see `export.layers`.
+        rows: real ones, on which `int8-static` measures how far activations reach.
 
     Raises:
         UsageError: a precision or model that cannot be exported.
@@ -110,19 +120,25 @@ def export_model(
     if precision not in PRECISIONS:
         raise unknown("precision of an export", precision, PRECISIONS)
     wanted = cast("Precision", precision)
+    if wanted == "int8-static":
+        check_rows(rows)
     if base is None:
         model = load_model(model_folder)
         _check_exportable(model, model_folder)
+        _check_precision(wanted, model.card)
         emitter, graphs = _build(model, report, emitters)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
     else:
         package = _checked_base(base, model_folder)
-        emitter, graphs, card = package.emitter, _load_graphs(package), package.model
+        _check_precision(wanted, package.model)
+        emitter, graphs, card = package.emitter, load_graphs(package), package.model
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
-    graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED))
+    if wanted in GPU_PRECISIONS:
+        check_half(wanted, family=card.family, built=emitter.startswith(EMITTED), name=card.name)
+    graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
     save_graphs({out / files[name]: graph for name, graph in graphs.items()}, weights=out / WEIGHTS)
     write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter)
@@ -173,17 +189,35 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
     return parts if heads is None else {**parts, "heads": heads}
 
 
-def _rounded(graphs: Graphs, precision: Precision, *, folder: Path, built: bool) -> Graphs:
+def _rounded(
+    graphs: Graphs,
+    precision: Precision,
+    *,
+    folder: Path,
+    built: bool,
+    keep: Mapping[GraphName, Collection[str]],
+    rows: Sequence[CalibrationRow],
+) -> Graphs:
     from lmtasks.export.dynamic import quantize_tensors
-    from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
+    from lmtasks.export.half import to_half
+    from lmtasks.export.quantize import quantize_fixed, quantize_rows, quantize_weights, quantize_whole
+    from lmtasks.export.ranges import measure_ranges
 
+    kept = {name: keep.get(name, ()) for name in graphs}
+    if precision in GPU_PRECISIONS:
+        for graph in graphs.values():
+            to_half(graph, precision=precision)
+        return graphs
     if precision == "int8-tensor" and not built:
-        return {name: quantize_tensors(graph, folder=folder) for name, graph in graphs.items()}
+        return {name: quantize_tensors(graph, folder=folder, keep=kept[name]) for name, graph in graphs.items()}
     rewrites: Mapping[str, Callable[[GraphName, ir.Model], int]] = {
-        "int8": lambda name, graph: quantize_rows(graph, many=built and name != "decoder"),
-        "int8-tensor": lambda name, graph: quantize_whole(graph),
-        "w8": lambda name, graph: quantize_weights(graph, bits=8),
-        "int4": lambda name, graph: quantize_weights(graph, bits=4),
+        "int8": lambda name, graph: quantize_rows(graph, many=built and name != "decoder", keep=kept[name]),
+        "int8-static": lambda name, graph: quantize_fixed(
+            graph, measure_ranges(graph, rows, folder=folder), keep=kept[name]
+        ),
+        "int8-tensor": lambda name, graph: quantize_whole(graph, keep=kept[name]),
+        "w8": lambda name, graph: quantize_weights(graph, bits=8, keep=kept[name]),
+        "int4": lambda name, graph: quantize_weights(graph, bits=4, keep=kept[name]),
     }
     if precision in rewrites:
         for name, graph in graphs.items():
@@ -191,7 +225,8 @@ def _rounded(graphs: Graphs, precision: Precision, *, folder: Path, built: bool)
     return graphs
 
 
-def _load_graphs(package: Package) -> Graphs:
+def load_graphs(package: Package) -> Graphs:
+    """The graphs of a package, ready for a pass over them."""
     import onnx_ir as ir
 
     graphs: Graphs = {name: ir.load(package.folder / file) for name, file in package.graphs.items()}
@@ -209,6 +244,14 @@ def _checked_base(base: Path, model_folder: Path) -> Package:
     if package.model.weights_hash != card_of(model_folder).weights_hash:
         raise UsageError(f"{base} was exported from other weights than those in {model_folder}; export these first.")
     return package
+
+
+def _check_precision(precision: Precision, card: ModelCard) -> None:
+    if precision == "int8-static" and card.kind != "encoder":
+        raise UsageError(
+            f"int8-static is for encoders, which read a text once; {card.name} is {card.kind} and writes token by "
+            "token: take int8, which measures each row as it comes, or w8 or int4, which round weights alone."
+        )
 
 
 def _check_exportable(model: "Model", folder: Path) -> None:

@@ -5,6 +5,7 @@ score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind o
 weights.bin               the weights of all graphs, equal ones once
 tokenizer.json, tokenizer_config.json                 its tokenizer
 parity.json               the proof that it computes what the model computes
+gate.json                 what rounding costs on the tasks that it was measured on, where that was asked for
 """
 
 import hashlib
@@ -21,22 +22,30 @@ from lmtasks.records import Json, ModelCard, card_from_json
 SCHEMA = 1
 MANIFEST = "package.json"
 PARITY = "parity.json"
+GATE = "gate.json"
 WEIGHTS = "weights.bin"
 EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 
-Precision = Literal["fp32", "int8", "int8-tensor", "w8", "int4"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
 
 PRECISIONS: Mapping[Precision, str] = {
     "fp32": "the weights as they are",
+    "fp16": "weights and activations in 16 bits, for GPUs; norms and softmax in fp32",
+    "bf16": "the same with the range of fp32 and fewer digits",
     "int8": "weights in 8 bits with a scale per column, activations with a scale per row: answers do not depend on "
     "their neighbours in the batch",
+    "int8-static": "weights in 8 bits with a scale per column, activations with one scale that was fixed on real rows: "
+    "answers do not depend on their neighbours in the batch",
     "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on "
     "its neighbours in the batch",
     "w8": "weights in 8 bits with a scale per block of 32, activations as they are",
     "int4": "weights in 4 bits with a scale per block of 32, activations as they are",
 }
+
+GPU_PRECISIONS: frozenset[Precision] = frozenset({"fp16", "bf16"})
+"""No processor computes in these faster than in fp32; a GPU does."""
 
 GRAPHS: Mapping[GraphName, str] = {
     "heads": "ids, mask[, types] (B, T) -> the logits of every head, each an output of its own",
@@ -83,6 +92,8 @@ class Package:
     files: Mapping[str, FileFacts]
     parity: Json = field(default_factory=dict)
     """The proof; empty while a package is being made."""
+    gate: Json = field(default_factory=dict)
+    """What rounding costs, and what stayed in fp32 for that; empty where nobody asked."""
 
     @property
     def emitted(self) -> bool:
@@ -94,6 +105,11 @@ class Package:
         """Bytes of the graphs and their weights on disk."""
         names = {*self.graphs.values(), WEIGHTS}
         return sum(facts.size_bytes for name, facts in self.files.items() if name in names)
+
+
+def device_of(precision: Precision) -> str:
+    """Where packages in this precision are proved, and run unless somebody says otherwise."""
+    return "cuda" if precision in GPU_PRECISIONS else "cpu"
 
 
 def is_package(folder: Path) -> bool:
@@ -137,6 +153,7 @@ def load_package(folder: Path) -> Package:
         emitter=emitter,
         files=files,
         parity=_read(folder / PARITY),
+        gate=_read(folder / GATE),
     )
 
 
@@ -156,10 +173,12 @@ def write_manifest(
     write_json(folder / MANIFEST, content, indent=2)
 
 
-def write_parity(folder: Path, parity: Json) -> None:
-    """Put the proof into a package that is being made."""
+def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> None:
+    """Put the proof, and the gate's record where there is one, into a package that is being made."""
     package = load_package(folder)
     write_json(folder / PARITY, parity, indent=2)
+    if gate is not None:
+        write_json(folder / GATE, gate, indent=2)
     write_manifest(
         folder, model=package.model, precision=package.precision, graphs=package.graphs, emitter=package.emitter
     )

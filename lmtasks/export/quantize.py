@@ -14,6 +14,9 @@ product: 7% slower in whole graphs that decode, 2-4% faster in those that read 2
 `int8-tensor`: one scale for all rows, which takes in a row's neighbours in the batch: `DynamicQuantizeMatMul` in built
 graphs, onnxruntime's own `quantize_dynamic` in traced ones (`dynamic.py`).
 
+`int8-static`: one scale for all rows that was fixed beforehand, by what real rows needed (`ranges.py`): an answer
+depends on its own row alone, and nothing is measured while it is computed.
+
 `w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `nbits.py`.
 
 Large tables of embeddings are kept in 8 bits with a scale per row, which for a tied embedding and `int8` are the very
@@ -21,13 +24,16 @@ values that the last product uses.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.export.graph import FUSED, FUSED_OPERATORS, Attribute
+from lmtasks.export.columns import column_scales, rounded
+from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute
 from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
+from lmtasks.export.reach import table_of, weight_of
 from lmtasks.export.unread import clear_unread_rows
 from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
@@ -35,12 +41,9 @@ from lmtasks.records import Floats32
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-FLOAT = 1
-"""onnx.TensorProto.DataType"""
-LEAST_SIDE = 16
-"""A weight with a shorter side (a classifier's two columns) stays in fp32: nothing is gained there, and much lost."""
-LEAST_ROWS = 1024
-"""A table with fewer rows (token types, short positions) stays in fp32."""
+    from lmtasks.export.ranges import Range
+
+NOTHING_SEEN: "Mapping[str, Range]" = MappingProxyType({})
 
 
 def quantize_rows(model: "ir.Model", *, many: bool = False, keep: Collection[str] = ()) -> int:
@@ -68,22 +71,13 @@ def quantize_weights(model: "ir.Model", *, bits: int, keep: Collection[str] = ()
     return _Rewriter(model, keep=keep, product=product).rewrite()
 
 
-def products(model: "ir.Model") -> tuple[str, ...]:
-    """Names of the weights that rounding would reach, in the order of the graph."""
-    found = [node.inputs[1] for node in model.graph if node.domain == "" and node.op_type in {"MatMul", "Gemm"}]
-    return tuple(dict.fromkeys(str(value.name) for value in found if _weight(value) is not None and value is not None))
+def quantize_fixed(model: "ir.Model", ranges: "Mapping[str, Range]", *, keep: Collection[str] = ()) -> int:
+    """Rewrite a graph in place to `int8-static`. See `quantize_rows`.
 
-
-def column_scales(weight: Floats32) -> Floats32:
-    """max |W| / 127 of each column of W (K, N); 1 for a column of zeros."""
-    largest = np.abs(weight).max(axis=0)
-    return np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
-
-
-def rounded(weight: Floats32, scales: Floats32) -> NDArray[np.int8]:
-    """W (K, N) in 8 bits, halves to even, within -127 and 127."""
-    whole: NDArray[np.int8] = np.clip(np.rint(weight / scales), -127, 127).astype(np.int8)
-    return whole
+    Args:
+        ranges: of what each product is given, by name.
+    """
+    return _Rewriter(model, keep=keep, product=_Rewriter.by_range, ranges=ranges).rewrite()
 
 
 class _Rewriter:
@@ -95,11 +89,13 @@ class _Rewriter:
         *,
         keep: Collection[str],
         product: "Callable[[_Rewriter, ir.Node, str, Floats32, ir.Value | None], ir.Value]",
+        ranges: "Mapping[str, Range]" = NOTHING_SEEN,
     ) -> None:
         self.model = model
         self.graph = model.graph
         self.count = 0
         self._keep = keep
+        self._ranges = ranges
         self._round_product = product
         self._nodes = 0
         self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
@@ -141,6 +137,29 @@ class _Rewriter:
         ]
         out = self._add(node, "Mul", [self._add(node, "MatMulIntegerToFloat", inputs), largest])
         return out if bias is None else self._add(node, "Add", [out, bias])
+
+    def by_range(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
+        """`int8-static`"""
+        value = node.inputs[0]
+        assert value is not None  # both operators require it
+        seen = self._ranges[str(value.name)]
+        scale = self._store(f"{value.name}.scale", lambda: np.float32(seen.scale))
+        zero = self._store(f"{value.name}.zero", lambda: np.uint8(seen.zero))
+        if value not in self._rows:
+            self._rows[value] = self._add(node, "QuantizeLinear", [value, scale, zero]), scale
+        scales = column_scales(weight)
+        inside = bias is not None and bias.const_value is not None
+        inputs = [
+            self._rows[value][0],
+            self._store(f"{name}.int8", lambda: rounded(weight, scales)),
+            scale,
+            self._store(f"{name}.columns", lambda: scales),
+            zero,
+            None,
+            bias if inside else None,
+        ]
+        out = self._add(node, "MatMulIntegerToFloat", inputs)
+        return out if inside or bias is None else self._add(node, "Add", [out, bias])
 
     def by_tensor(self, node: "ir.Node", name: str, weight: Floats32, bias: "ir.Value | None") -> "ir.Value":
         """`int8-tensor`"""
@@ -195,7 +214,7 @@ class _Rewriter:
 
     def _product(self, node: "ir.Node", *, turned: bool, bias: "ir.Value | None") -> None:
         given = node.inputs[1]
-        weight = _weight(given)
+        weight = weight_of(given)
         if weight is None or given is None or str(given.name) in self._keep:
             return
         out = self._round_product(
@@ -222,12 +241,12 @@ class _Rewriter:
         return self._store("middle", lambda: np.uint8(128))
 
     def _table(self, node: "ir.Node") -> None:
-        table = _matrix(node.inputs[0])
-        if table is None or table.shape[0] < LEAST_ROWS or node.attributes.get_int("axis"):
+        table = table_of(node.inputs[0])
+        name = str(node.inputs[0].name)  # type: ignore[union-attr]  # the operator requires it
+        if table is None or name in self._keep or node.attributes.get_int("axis"):
             return
         indices = node.inputs[1]
         scales = column_scales(table.T)
-        name = str(node.inputs[0].name)  # type: ignore[union-attr]  # it is a stored table
         rows = self._store(f"{name}.rows", lambda: np.ascontiguousarray(rounded(table.T, scales).T))
         picked = self._add(node, "Cast", [self._add(node, "Gather", [rows, indices], {"axis": 0})], {"to": FLOAT})
         factors = self._store(f"{name}.row_scales", lambda: scales[:, None])
@@ -268,18 +287,3 @@ class _Rewriter:
         self.graph.remove(node, safe=True)
         out.name = old.name
         self.count += 1
-
-
-def _weight(value: "ir.Value | None") -> Floats32 | None:
-    """A stored matrix that is large enough to be rounded."""
-    array = _matrix(value)
-    return None if array is None or min(array.shape) < LEAST_SIDE else array
-
-
-def _matrix(value: "ir.Value | None") -> Floats32 | None:
-    """The value of a stored fp32 matrix; None for anything else."""
-    tensor = None if value is None else value.const_value
-    if tensor is None or tensor.dtype.value != FLOAT or len(tensor.shape) != 2:
-        return None
-    array: Floats32 = tensor.numpy()
-    return array

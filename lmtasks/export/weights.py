@@ -38,8 +38,8 @@ def save_graphs(graphs: Mapping[Path, "ir.Model"], *, weights: Path) -> None:
                 if tensor is None or tensor.nbytes < SMALL_BYTES:
                     continue
                 array = tensor.numpy()
-                key = _key(array)
-                turned = places.get(_key(array.T)) if array.ndim == 2 and key not in places else None
+                key = key_of(array)
+                turned = places.get(key_of(array.T)) if array.ndim == 2 and key not in places else None
                 if turned is not None:
                     _replace_by_transpose(model, value, turned, weights=weights)
                     continue
@@ -127,7 +127,8 @@ def _replace_by_transpose(model: "ir.Model", value: "ir.Value", place: _Place, *
     model.graph.insert_before(model.graph[0], node)
 
 
-def _key(array: NDArray[np.generic]) -> str:
+def key_of(array: NDArray[np.generic]) -> str:
+    """Equal for arrays of equal type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # bf16 is no buffer of NumPy's own
     return digest.hexdigest()

@@ -13,12 +13,17 @@ class ClassificationHead(nn.Module):
     Args:
         width: D of the hidden states.
         classes: C.
-        pooling: `mean` over real tokens, the `last` real token (causal backbones), or the `first` one.
+        pooling: `mean` or `max` over real tokens, the `last` real token (causal backbones), or the `first` one.
         dropout: on the pooled state.
     """
 
     def __init__(
-        self, *, width: int, classes: int, pooling: Literal["mean", "last", "first"] = "mean", dropout: float = 0.1
+        self,
+        *,
+        width: int,
+        classes: int,
+        pooling: Literal["mean", "last", "first", "max"] = "mean",
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.pooling = pooling
@@ -30,6 +35,9 @@ class ClassificationHead(nn.Module):
         real = mask.unsqueeze(-1).to(hidden.dtype)
         if self.pooling == "mean":
             pooled = (hidden * real).sum(1) / real.sum(1).clamp(min=1.0)
+        elif self.pooling == "max":
+            least = torch.finfo(hidden.dtype).min
+            pooled = hidden.masked_fill(~mask.unsqueeze(-1), least).amax(1)
         else:
             places = torch.arange(mask.shape[1], device=mask.device)
             place = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, translation
+from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
 from lmtasks.metric.function import OwnFunction, again, own_function
 from lmtasks.metric.made import IMPLIED, Aggregation, made
@@ -178,6 +178,12 @@ METRICS: Mapping[str, MetricSpec] = {
         build={"text": match.exact_match, "choice": choice.exact_match},
         options=match.OPTIONS,
     ),
+    "entity_f1": MetricSpec(
+        description="F1 of tagged entities, type and both borders (conlleval)",
+        scale="fraction",
+        build={"text": tags.entity_f1},
+    ),
+    "tag_acc": MetricSpec(description="share of right tags", scale="fraction", build={"text": tags.tag_accuracy}),
     "squad_em": MetricSpec(
         description="exact match by the SQuAD 2.0 script (zh: CMRC 2018)",
         scale="fraction",

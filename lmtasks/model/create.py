@@ -1,29 +1,65 @@
-"""A language model made new, from a family and its sizes."""
+"""A backbone made new, from a family and its sizes; and its folder, with a tokenizer, that a model starts from."""
+
+import shutil
+from pathlib import Path
 
 import torch
-from torch import nn
 
-from lmtasks.backbone.family import FAMILIES, Sizes, Vocabulary, parse_family
+from lmtasks.backbone.base import Backbone
+from lmtasks.backbone.family import is_family, new_backbone, parse_family
+from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
 
-__all__ = ["Vocabulary", "check_window", "new_language_model"]
+__all__ = ["Backbone", "Vocabulary", "check_window", "is_family", "new_language_model", "write_backbone"]
 
 
-def new_language_model(family: str, vocabulary: Vocabulary, *, seed: int) -> nn.Module:
-    """A transformers causal language model with random weights.
+def new_language_model(family: str, vocabulary: Vocabulary, *, seed: int) -> Backbone:
+    """A language model with random weights.
 
     Args:
         family: `llama:width=256,layers=6`.
 
     Raises:
-        UsageError: no such family or setting.
+        UsageError: no such family or setting, or the family predicts no next token.
     """
-    from transformers import AutoModelForCausalLM
-
-    name, sizes = parse_family(family)
     torch.manual_seed(seed)
-    module: nn.Module = AutoModelForCausalLM.from_config(FAMILIES[name].config(sizes, vocabulary))
-    return module
+    made = new_backbone(family, vocabulary)
+    if made.traits.kind != "causal":
+        raise UsageError(
+            f"{family!r} is no language model that reads from left to right; use llama, gpt2, lstm or gru."
+        )
+    return made
+
+
+def write_backbone(
+    family: str, vocabulary: Vocabulary, *, seed: int, folder: Path, vectors: torch.Tensor | None = None
+) -> None:
+    """Write a backbone with random weights into a folder, beside what lies there.
+
+    Args:
+        vectors: (V, D), what the embeddings of tokens start from; rows that are not numbers stay random.
+
+    Raises:
+        UsageError: no such family or setting, or the vectors are of another width.
+    """
+    torch.manual_seed(seed)
+    made = new_backbone(family, vocabulary)
+    if vectors is not None:
+        weight = made.embeddings().weight
+        if weight.shape != vectors.shape:
+            raise UsageError(
+                f"the vectors have {vectors.shape[1]} numbers a word, the embeddings of {family!r} {weight.shape[1]}; "
+                f"give it width={vectors.shape[1]}."
+            )
+        with torch.no_grad():
+            known = ~vectors.isnan().any(1)
+            weight[known] = vectors[known].to(weight)
+    aside = folder / "weights.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    made.save(aside)
+    for file in aside.iterdir():
+        file.replace(folder / file.name)
+    aside.rmdir()
 
 
 def check_window(family: str, window: int) -> Sizes:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.transformer import Backbone
-from lmtasks.errors import unknown
+from lmtasks.backbone.base import Backbone, Decodes, State
+from lmtasks.errors import UsageError, unknown
 from lmtasks.head.table import build_head
 from lmtasks.records import HeadSpec, ModelCard
 
@@ -32,8 +34,15 @@ class Model(nn.Module):
 
     @property
     def hf(self) -> nn.Module:
-        """The transformers module, for its key-value cache and for export."""
-        return self.backbone.hf
+        """The transformers module, for its key-value cache and for export.
+
+        Raises:
+            UsageError: the backbone is a family of our own, which transformers does not know.
+        """
+        found = getattr(self.backbone, "hf", None)
+        if not isinstance(found, nn.Module):
+            raise UsageError(f"{self.card.name} is of family {self.card.family}, which is no transformers model.")
+        return found
 
     def spec(self, name: str) -> HeadSpec:
         """The head of that name."""
@@ -70,6 +79,15 @@ class Model(nn.Module):
         """Next-token logits at every position of a causal model, (B, T) -> (B, T, V)."""
         return self.backbone.project(self.encode(ids, mask))
 
+    def carried(self, ids: Tensor) -> State:
+        """What a causal model with a state of its own begins with, before rows like these (B, T)."""
+        return self._carrier().start(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def carry(self, state: State, ids: Tensor) -> tuple[Tensor, State]:
+        """Read on in rows without padding, (B, T): next-token logits (B, T, V), and the state behind them."""
+        hidden, after = self._carrier().next(state, ids, torch.ones_like(ids, dtype=torch.bool))
+        return self.backbone.project(hidden), after
+
     def forward(
         self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None
     ) -> Tensor:
@@ -78,8 +96,12 @@ class Model(nn.Module):
             return self.head_logits(head, ids, mask, types)
         if decoder_ids is None:
             return self.lm_logits(ids, mask)
-        logits: Tensor = self.hf(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=decoder_ids).logits
-        return logits
+        return self.backbone.decode(ids, mask, decoder_ids)
+
+    def _carrier(self) -> Decodes:
+        if not self.backbone.traits.carries:
+            raise UsageError(f"{self.card.name} ({self.card.family}) has no state of its own that could be carried.")
+        return cast(Decodes, self.backbone)
 
     def _add(self, spec: HeadSpec) -> None:
         module = None if spec.pooling == "own" else build_head(spec, width=self.backbone.traits.width)

@@ -1,10 +1,10 @@
 """Models on disk.
 
     model.json                what the model is and how it came to be
-    backbone/                 a transformers folder with its tokenizer: any other tool can load it
+    backbone/                 its tokenizer, and a transformers folder, which any other tool can load, or a family of ours
     heads/<name>/head.json, head.safetensors
 
-A bare transformers folder is a model as well: one without heads, or with the head that its checkpoint carries.
+A bare backbone folder is a model as well: one without heads, or with the head that its checkpoint carries.
 """
 
 import json
@@ -41,9 +41,9 @@ def card_of(folder: Path) -> ModelCard:
     facts = weight_facts(folder)
     if (folder / "model.json").is_file():
         return replace(_read_card(folder), weights_hash=facts.hash)
-    from lmtasks.backbone.transformer import read_config, traits_of
+    from lmtasks.backbone.load import read_traits
 
-    traits = traits_of(read_config(folder))
+    traits = read_traits(folder)
     own = (
         (HeadSpec(name="own", kind=traits.own_head, labels=traits.own_labels, pooling="own"),)
         if traits.own_head
@@ -73,7 +73,7 @@ def load_model(folder: Path) -> "Model":
     """
     from safetensors.torch import load_file
 
-    from lmtasks.backbone.transformer import load_backbone
+    from lmtasks.backbone.load import load_backbone
     from lmtasks.model.model import Model
 
     card = card_of(folder)
@@ -96,7 +96,7 @@ def save_model(model: "Model", folder: Path, *, provenance: Mapping[str, object]
     from safetensors.torch import save_file
 
     (folder / "heads").mkdir(parents=True)
-    model.hf.save_pretrained(folder / "backbone")  # type: ignore[operator]
+    model.backbone.save(folder / "backbone")
     for name in TOKENIZER_FILES:
         if (model.folder / name).is_file():
             shutil.copyfile(model.folder / name, folder / "backbone" / name)

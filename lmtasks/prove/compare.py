@@ -6,7 +6,8 @@ head they say nothing), so they are recorded, and what must hold is that the ans
 noise: a cosine of at least 0.9 between the logits, each row centred (noise under half of the signal), and at most
 0.3 nats of mean difference in log-probability. The accidents that are known of rounding, saturated products and outlier
 channels, miss these by far; a sound rounding stays above 0.99, and below 0.1 nats. Whether a task's score suffers is
-the question of the quality gate, not of this proof.
+the question of the quality gate, not of this proof. 16 bits are a tenth of that: 8 binary digits of bf16 leave errors
+of 0.4 % in each step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,9 +37,13 @@ class Rule:
 
 
 ROUNDED = Rule(least_cosine=0.9, most_mean_difference=0.3)
+HALF = Rule(least_cosine=0.999, most_mean_difference=0.02)
 RULES: Mapping[Precision, Rule] = {
     "fp32": Rule(max_difference=1e-3),
+    "fp16": HALF,
+    "bf16": HALF,
     "int8": ROUNDED,
+    "int8-static": ROUNDED,
     "int8-tensor": ROUNDED,
     "w8": ROUNDED,
     "int4": ROUNDED,

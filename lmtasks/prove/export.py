@@ -2,14 +2,28 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.export.emit import export_model
-from lmtasks.export.package import write_parity
+from lmtasks.export.emit import EVERYTHING, export_model
+from lmtasks.export.layers import Keep
+from lmtasks.export.package import GPU_PRECISIONS, write_proofs
+from lmtasks.export.ranges import CalibrationRow
 from lmtasks.prove.compare import Check, Rule
+from lmtasks.prove.gate import Gate, Gated, GateSearch
 from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
+from lmtasks.runtime.session import check_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What a package was found to be."""
+
+    parity: Parity
+    gated: Gated | None
+    """None where no gate was asked for."""
 
 
 def export_and_prove(
@@ -21,37 +35,83 @@ def export_and_prove(
     report: Callable[[Progress], None],
     base: Path | None = None,
     threads: int | None = None,
-) -> Parity:
+    gate: Gate | None = None,
+    rows: Sequence[CalibrationRow] = (),
+) -> Exported:
     """Export a model, and keep the package only if it answers as the model does.
 
     Args:
         out: the package's folder, which must not exist.
         texts: real texts on which the answers are compared.
         base: an fp32 package of the same model; its graphs are then rounded, and not made anew.
+        gate: what rounding may cost; layers stay in fp32 until it holds.
+        rows: real ones, on which `int8-static` measures its scales.
 
     Raises:
         UsageError: `out` exists, or the model or precision cannot be exported.
         WorkError: the export or its proof failed, or the disk is full or read-only.
+        GateError: the gate does not hold.
     """
     if out.exists():
         raise UsageError(f"{out} exists already; remove it, or give another --out.")
-    aside = out.with_name(f"{out.name}.part")
+    if gate is not None and precision == "fp32":
+        raise UsageError("--max-drop measures what rounding costs, and fp32 rounds nothing; give another --precision.")
+    if precision in GPU_PRECISIONS:
+        check_device("cuda")  # what cannot be run here cannot be proved here
+    aside, plain = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.fp32.part")
+
+    def write(folder: Path, keep: Keep, *, plain: Path | None) -> None:
+        export_model(model_folder, out=folder, precision=precision, report=report, base=plain, keep=keep, rows=rows)
+
+    def proved(folder: Path) -> Parity:
+        return _proved(folder, model_folder, texts=texts, threads=threads, report=report)
+
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        for folder in (aside, plain):
+            shutil.rmtree(folder, ignore_errors=True)
         aside.mkdir(parents=True)
-        export_model(model_folder, out=aside, precision=precision, report=report, base=base)
-        parity = check_parity(aside, model_folder, texts=texts, threads=threads, report=report)
-        if not parity.ok:
-            raise WorkError(
-                f"the {precision} export of {model_folder} failed its proof and was not kept: "
-                f"{_failure(next(check for check in parity.checks if not check.ok), parity.rule)}"
-            )
-        write_parity(aside, parity.json())
+        gated = None
+        if gate is not None:
+            if base is None:
+                plain.mkdir()
+                export_model(model_folder, out=plain, precision="fp32", report=report)
+                proved(plain)
+                base = plain
+            gated = GateSearch(
+                gate=gate,
+                base=base,
+                aside=out.with_name(f"{out.name}.tried.part"),
+                make=lambda folder, keep: write(folder, keep, plain=base),
+                threads=threads,
+                report=report,
+                layers=precision not in GPU_PRECISIONS,
+            ).run()
+        write(aside, gated.keep if gated else EVERYTHING, plain=base)
+        parity = proved(aside)
+        write_proofs(aside, parity=parity.json(), gate=gated.json() if gated else None)
         aside.rename(out)
     except OSError as error:
         raise WorkError(f"{out} cannot be written: {error.strerror or error}.") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for folder in (aside, plain):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Exported(parity=parity, gated=gated)
+
+
+def _proved(
+    folder: Path,
+    model_folder: Path,
+    *,
+    texts: Sequence[str],
+    threads: int | None,
+    report: Callable[[Progress], None],
+) -> Parity:
+    parity = check_parity(folder, model_folder, texts=texts, threads=threads, report=report)
+    if not parity.ok:
+        raise WorkError(
+            f"the {parity.precision} export of {model_folder} failed its proof and was not kept: "
+            f"{_failure(next(check for check in parity.checks if not check.ok), parity.rule)}"
+        )
     return parity
 
 

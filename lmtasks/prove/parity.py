@@ -2,7 +2,8 @@
 
 What is compared: the logits of every head, the log-probability of every token of given texts, and the next-token logits
 of every step of a greedy continuation (of torch's own tokens, so that one near tie does not hide what follows), with
-rows dropped and repeated on the way. What must hold stands in `compare.py`.
+rows dropped and repeated on the way; and, in fp32, the tokens that each writes behind its own (`greedy.py`). What must
+hold stands in `compare.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtasks.export.package import Precision, load_package
+from lmtasks.export.package import Precision, device_of, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
+from lmtasks.prove.greedy import check_greedy
 from lmtasks.records import Floats32, HeadSpec, Ints, Json, Progress, TokenBatch
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
 
+GREEDY_STEPS = 512
 STEPS = 32
 """Tokens that are continued; fewer where a model takes fewer than twice as many."""
 TARGET_TOKENS = 24
@@ -72,11 +75,18 @@ def check_parity(
     rows = read_rows(texts, tokenizer=package_folder / "tokenizer.json")
     rule = RULES[package.precision]
     reference = open_runtime(model_folder, runtime="torch", precision="fp32", threads=threads)
-    exported = open_runtime(package_folder, runtime="onnx", precision=package.precision, threads=threads)
+    exported = open_runtime(
+        package_folder,
+        runtime="onnx",
+        device=device_of(package.precision),
+        precision=package.precision,
+        threads=threads,
+    )
     cases = proof_cases(rows, longest=package.model.max_length_tokens)
     heads = {f"head.{head.name}": head for head in package.model.heads if head.kind != "generation"}
     logits: dict[str, list[Logits]] = {graph: [] for graph in heads}
     scores: list[Scores] = []
+    greedy: list[Check] = []
     try:
         for done, case in enumerate(cases):
             report(Progress(stage="proof", done=done, total=len(cases) + 1, unit="cases", note=case.name))
@@ -89,6 +99,9 @@ def check_parity(
             steps = min(STEPS, package.model.max_length_tokens // 2)
             given = prompts(rows, longest=package.model.max_length_tokens, steps=steps)
             logits["decoder"] = _continued(reference, exported, given, steps=steps)
+            if package.precision == "fp32":  # rounded weights write other tokens by design
+                longest = min(GREEDY_STEPS, package.model.max_length_tokens)
+                greedy.append(check_greedy(reference, exported, prompt=rows[0][0], steps=longest))
         report(Progress(stage="proof", done=len(cases) + 1, total=len(cases) + 1, unit="cases"))
     finally:
         reference.close()
@@ -97,7 +110,7 @@ def check_parity(
     return Parity(
         precision=package.precision,
         rule=rule,
-        checks=(*checks, *(check_scores(scores, rule=rule) if scores else ())),
+        checks=(*checks, *(check_scores(scores, rule=rule) if scores else ()), *greedy),
         texts=len(texts),
         torch=reference.card.version,
         onnxruntime=exported.card.version,

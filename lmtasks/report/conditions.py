@@ -67,8 +67,10 @@ def machine_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
         "virtual": "yes" if machine.get("virtual") else None,
         "processor limit": f"{machine['cpu_limit_cores']} cores" if machine.get("cpu_limit_cores") else None,
         "governor": machine.get("governor"),
+        "reading from memory": _limit(run, "read_gb_per_s", "GB/s"),
         "copy bandwidth": _limit(run, "copy_gb_per_s", "GB/s, read and written"),
         "matrix product": _limit(run, "gemm_gflop_per_s", "GFLOP/s, fp32, 1024 × 1024"),
+        **_other_products(run),
     }
     return tuple((name, str(value)) for name, value in facts.items() if value)
 
@@ -92,13 +94,27 @@ def _decoding(settings: object) -> str:
     return f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
 
 
+def _other_products(run: RunRecords) -> dict[str, str]:
+    """The matrix product in other precisions."""
+    found: dict[str, list[float]] = {}
+    for speed in run.speeds.values():
+        rates = speed.limits.get("gemm")
+        for name, rate in rates.items() if isinstance(rates, dict) else ():
+            found.setdefault(name, []).append(float(rate))
+    return {f"matrix product, {name}": f"{_range(rates)} GFLOP/s" for name, rates in found.items() if name != "fp32"}
+
+
 def _limit(run: RunRecords, name: str, unit: str) -> str | None:
     """The range over the processes that measured it."""
-    values = sorted(float(str(speed.limits[name])) for speed in run.speeds.values() if name in speed.limits)
+    values = [float(str(speed.limits[name])) for speed in run.speeds.values() if name in speed.limits]
     if not values:
         return None
-    low, high = show.rate(values[0]), show.rate(values[-1])
-    return f"{low if low == high else f'{low} to {high}'} {unit}"
+    return f"{_range(values)} {unit}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = show.rate(min(values)), show.rate(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def _cell(values: Sequence[object]) -> Cell:

@@ -11,6 +11,7 @@
 """
 
 import math
+from collections.abc import Mapping
 
 from lmtasks.metric.base import Scale
 
@@ -89,6 +90,41 @@ def rate_uncertainty(per_second: float, ci95: tuple[float, float] | None) -> str
 def ratio(times: float | None) -> str:
     """How many times as much."""
     return MISSING if times is None else f"{_digits(times)}×"
+
+
+def layout(threads: int, options: Mapping[str, object]) -> str:
+    """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any.
+
+    >>> layout(2, {}), layout(1, {"callers": "2"})
+    ('2 threads', '2 callers × 1 thread')
+    """
+    inside = f"{threads} {'thread' if threads == 1 else 'threads'}"
+    callers = options.get("callers", "1")
+    return inside if str(callers) == "1" else f"{callers} callers × {inside}"
+
+
+def of_limit(limit: Mapping[str, object] | None) -> str:
+    """How near a timing comes to what the machine allows; empty where that is unknown.
+
+    >>> of_limit({"share": 0.917, "bound": "memory"}), of_limit({"share": 0.4, "bound": "arithmetic"})
+    ('92 % of memory bandwidth', '40 % of the matrix product')
+    """
+    if limit is None:
+        return ""
+    what = "memory bandwidth" if limit["bound"] == "memory" else "the matrix product"
+    return f"{100 * float(str(limit['share'])):.0f} % of {what}"
+
+
+def limits(measured: Mapping[str, object]) -> str:
+    """What a machine can do at best, in one line."""
+    rates = measured.get("gemm")
+    products = [f"{name} {_digits(float(rate))}" for name, rate in rates.items()] if isinstance(rates, Mapping) else []
+    said = [
+        f"{measured['threads']} {'thread' if measured['threads'] == 1 else 'threads'}",
+        f"reads {_digits(float(str(measured['read_gb_per_s'])))} GB/s from memory",
+        f"matrix product of {measured['gemm_size']}: {', '.join(products)} GFLOP/s",
+    ]
+    return f"{said[0]}: {'; '.join(said[1:])}"
 
 
 def small(number: float) -> str:

@@ -1,7 +1,8 @@
 """A run folder becomes a published one, small enough to commit: pages, charts and records; no weights, no samples.
 
     reports/<plan>/index.html report.md charts/*.svg     for people
-                   run.json paired.json plan.yaml cells/*.json speed/*.json parity/*.json     what they were made from
+                   run.json paired.json plan.yaml cells/*.json speed/*.json
+                   parity/*.json gate/*.json         what they were made from
 
 Records lose their per-example statistics, raw timings, and the names of local folders. A published folder can be read
 again as a run (`lmtasks report reports/<plan>`).
@@ -63,12 +64,13 @@ def slim(record: Json, *, private: tuple[tuple[str, str], ...] = ()) -> Json:
 
 def _copy_records(run_folder: Path, target: Path) -> None:
     private = _private(run_folder)
-    for pattern in ("run.json", "paired.json", "cells/*.json", "speed/*.json", "parity/*.json"):
+    for pattern in ("run.json", "paired.json", "cells/*.json", "speed/*.json", "parity/*.json", "gate/*.json"):
         for file in sorted(run_folder.glob(pattern)):
             _copy(file, target / file.relative_to(run_folder), private)
-    for file in sorted((run_folder / "packages").glob("*/parity.json")):
-        if file.parent.suffix != ".part":  # an export that is under way, or was killed
-            _copy(file, target / "parity" / f"{file.parent.name}.json", private)
+    for file in sorted((run_folder / "packages").glob("*/*.json")):
+        # A folder `.part` is an export that is under way, or was killed.
+        if file.stem in ("parity", "gate") and file.parent.suffix != ".part":
+            _copy(file, target / file.stem / f"{file.parent.name}.json", private)
     if (run_folder / "plan.yaml").is_file():
         write_text(target / "plan.yaml", (run_folder / "plan.yaml").read_text(encoding="utf-8"))
 

@@ -7,7 +7,7 @@ lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. G
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 from lmtasks.errors import UsageError
 from lmtasks.records import Estimate, Json
 from lmtasks.report.fields import Fields, read_fields
+from lmtasks.report.format import layout
 from lmtasks.report.paired_records import PairedRecords, read_paired
 
 Status = Literal["done", "failed", "not-applicable"]
@@ -75,6 +76,17 @@ class CellRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Milliseconds; None where there are too few samples."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """One variant's speed on one task at one batch size."""
 
@@ -83,13 +95,36 @@ class Timing:
     batch_size: int
     unit: str
     new_tokens: int
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    n: int
+    latency: Percentiles
     throughput: float
     throughput_ci95: tuple[float, float] | None
     note: str
+    length: int = 0
+    """Tokens of every request; 0: as the task's rows have them."""
+    first_token: Percentiles | None = None
+    """None where no text was streamed."""
+    next_token: Percentiles | None = None
+    limit: Json = field(default_factory=dict)
+    """Distance from what the machine allows: {"share", "bound", "of", "how"}; empty where it is unknown."""
+    flags: tuple[str, ...] = ()
+    """What disturbed the machine meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadTiming:
+    """One variant's latency on one task while requests come by a schedule."""
+
+    task: str
+    rate: float
+    """Requests a second."""
+    arrival: str
+    batching: str
+    latency: Percentiles
+    first_token: Percentiles | None
+    next_token: Percentiles | None
+    busy_share: float
+    note: str
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +137,15 @@ class SpeedRecord:
     import_seconds: float
     peak_memory_bytes: int
     timings: tuple[Timing, ...]
+    """Of the rows' own lengths."""
+    at_lengths: tuple[Timing, ...]
+    """Of requests that all have as many tokens."""
+    loads: tuple[LoadTiming, ...]
+    first_seconds: float | None
+    """The first answer, once it is open."""
+    layout: str
+    """Threads inside a step, and callers beside each other."""
+    rounds: int
     limits: Json
     notes: tuple[str, ...]
     machine: Json
@@ -124,9 +168,12 @@ class RunRecords:
     speeds: Mapping[str, SpeedRecord]
     """By the variant's name."""
     proofs: Mapping[str, Fields]
+    gates: Mapping[str, Fields]
     """Parity records of exported packages, by the package's name."""
     paired: PairedRecords | None = None
     """None where the run was made before there were any."""
+    required: Fields | None = None
+    """Which variants fulfil what the plan requires; None where it requires nothing."""
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -181,8 +228,10 @@ def read_run(folder: Path) -> RunRecords:
             )
         ),
         speeds={speed.variant.name: speed for speed in speeds},
-        proofs=_proofs(folder),
+        proofs=_of_packages(folder, "parity"),
+        gates=_of_packages(folder, "gate"),
         paired=read_paired(folder / "paired.json"),
+        required=read_fields(folder / "required.json") if (folder / "required.json").is_file() else None,
     )
 
 
@@ -246,13 +295,21 @@ def _estimate(fields: Fields) -> Estimate:
 
 
 def _speed(fields: Fields) -> SpeedRecord:
+    timings = [_timing(timing) for timing in fields.each("workloads")]
+    runtime, variant = Fields(fields.json("runtime"), file=fields.file), _variant(fields.sub("variant"))
+    threads = runtime.optional_number("threads") or variant.threads or 1
     return SpeedRecord(
-        variant=_variant(fields.sub("variant")),
+        variant=variant,
         size_bytes=int(fields.sub("artefact").number("size_bytes")),
         load_seconds=fields.number("load_seconds"),
         import_seconds=fields.number("import_seconds"),
+        first_seconds=fields.optional_number("first_seconds"),
         peak_memory_bytes=int(fields.number("peak_memory_bytes")),
-        timings=tuple(_timing(timing) for timing in fields.each("workloads")),
+        timings=tuple(timing for timing in timings if not timing.length),
+        at_lengths=tuple(timing for timing in timings if timing.length),
+        loads=tuple(_load(load) for load in fields.each("loads")),
+        layout=layout(int(threads), runtime.json("options")),
+        rounds=int(fields.optional_number("rounds") or 1),
         limits=fields.json("limits"),
         notes=fields.texts("notes"),
         machine=fields.json("machine"),
@@ -261,28 +318,58 @@ def _speed(fields: Fields) -> SpeedRecord:
 
 
 def _timing(fields: Fields) -> Timing:
-    latency = fields.sub("latency_ms")
     return Timing(
         task=fields.text("task"),
         kind=fields.text("kind"),
         batch_size=int(fields.number("batch_size")),
+        length=int(fields.optional_number("length") or 0),
         unit=fields.text("unit"),
         new_tokens=int(fields.optional_number("new_tokens") or 0),
-        p50_ms=latency.optional_number("p50"),
-        p90_ms=latency.optional_number("p90"),
-        p99_ms=latency.optional_number("p99"),
-        n=int(latency.number("n")),
+        latency=_percentiles(fields.sub("latency_ms")),
+        first_token=_perhaps(fields, "ttft_ms"),
+        next_token=_perhaps(fields, "itl_ms"),
         throughput=fields.number("throughput"),
         throughput_ci95=fields.interval("throughput_ci95"),
+        limit=fields.json("limit"),
         note=fields.text("note", ""),
+        flags=fields.texts("flags"),
     )
 
 
-def _proofs(folder: Path) -> Mapping[str, Fields]:
-    """From packages/<package>/parity.json of a run, or parity/<package>.json of a published one."""
-    made = sorted((folder / "packages").glob("*/parity.json"))
+def _load(fields: Fields) -> LoadTiming:
+    return LoadTiming(
+        task=fields.text("task"),
+        rate=fields.number("rate"),
+        arrival=fields.text("arrival"),
+        batching=fields.text("batching"),
+        latency=_percentiles(fields.sub("latency_ms")),
+        first_token=_perhaps(fields, "ttft_ms"),
+        next_token=_perhaps(fields, "itl_ms"),
+        busy_share=fields.number("busy_share"),
+        note=fields.text("note", ""),
+        flags=fields.texts("flags"),
+    )
+
+
+def _percentiles(fields: Fields) -> Percentiles:
+    return Percentiles(
+        p50=fields.optional_number("p50"),
+        p90=fields.optional_number("p90"),
+        p95=fields.optional_number("p95"),
+        p99=fields.optional_number("p99"),
+        n=int(fields.number("n")),
+    )
+
+
+def _perhaps(fields: Fields, name: str) -> Percentiles | None:
+    return _percentiles(fields.sub(name)) if fields.json(name) else None
+
+
+def _of_packages(folder: Path, kind: str) -> Mapping[str, Fields]:
+    """From packages/<package>/<kind>.json of a run, or <kind>/<package>.json of a published one."""
+    made = sorted((folder / "packages").glob(f"*/{kind}.json"))
     files = {file.parent.name: file for file in made if file.parent.suffix != ".part"}
-    files |= {file.stem: file for file in sorted((folder / "parity").glob("*.json"))}
+    files |= {file.stem: file for file in sorted((folder / kind).glob("*.json"))}
     return {name: read_fields(file) for name, file in files.items()}
 
 

@@ -41,6 +41,7 @@ def variant_table(run: RunRecords) -> Table | None:
                         Cell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
                         for side, times in enumerate(pair)
                     ),
+                    Cell(text=speed.layout, sort=speed.layout),
                     *(
                         Cell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
                         for side, seconds in enumerate((speed.import_seconds, speed.load_seconds))
@@ -55,11 +56,13 @@ def variant_table(run: RunRecords) -> Table | None:
             )
         )
     return Table(
-        caption="Each variant in a fresh process of its own. Ratios are geometric means over the tasks.",
+        caption="Each variant in fresh processes of its own, memory in one in which nothing is timed. Ratios are geometric "
+        f"means over the tasks.{_rounds(run)}",
         corner="variant",
         columns=(
             Column(title="latency", detail="× torch, batch 1"),
             Column(title="throughput", detail="× torch, largest batch"),
+            Column(title="layout", detail="how it uses the processor"),
             Column(title="imports"),
             Column(title="loading", detail="to the first answers"),
             Column(title="peak memory", detail="beyond the imports"),
@@ -87,7 +90,7 @@ def timing_table(run: RunRecords) -> Table | None:
             for variant in timed
         ]
         fastest = max((rate.throughput for _, _, rate in pairs if rate is not None), default=0.0)
-        quickest = min((one.p50_ms for _, one, _ in pairs if one is not None and one.p50_ms), default=0.0)
+        quickest = min((one.latency.p50 for _, one, _ in pairs if one is not None and one.latency.p50), default=0.0)
         for variant, one, many in pairs:
             if one is None and many is None:
                 continue
@@ -103,27 +106,65 @@ def timing_table(run: RunRecords) -> Table | None:
                             text=show.ratio(throughput_ratio(run, variant, task.name)),
                             sort=throughput_ratio(run, variant, task.name),
                         ),
+                        _of_limit(one, many, notes),
                     ),
                 )
             )
     columns = (
         Column(title="p50", detail="batch 1"),
         Column(title="p90", detail="batch 1"),
+        Column(title="p95", detail="batch 1"),
         Column(title="p99", detail="batch 1"),
+        Column(title="first token", detail="p50, batch 1"),
+        Column(title="next token", detail="p50, batch 1"),
         Column(title="throughput", detail=_batches(run)),
         Column(title="× torch", detail="throughput"),
+        Column(title="of the limit", detail="what the machine allows"),
     )
-    missing = [all(line.cells[place].text in {show.MISSING, NOT_TIMED} for line in lines) for place in (0, 1, 2)]
-    kept = [place for place in range(len(columns)) if place >= len(missing) or not missing[place]]
-    if any(line.cells[place].text == show.MISSING for line in lines for place in kept if place < len(missing)):
-        notes.number("a percentile is printed only with enough calls: p50 needs 7, p90 44, p99 459")
+    return shown_columns(
+        caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens. A text "
+        "is streamed: its first token comes when the prompt is read, then one after the other. The limit is the time "
+        "that the machine would need at least, to read all weights from memory or to multiply them.",
+        columns=columns,
+        lines=lines,
+        notes=notes,
+    )
+
+
+def shown_columns(*, caption: str, columns: Sequence[Column], lines: Sequence[Line], notes: Notes) -> Table:
+    """The table without its empty columns, and with a word on percentiles that are missing."""
+    empty = {show.MISSING, NOT_TIMED, ""}
+    kept = [
+        place
+        for place in range(len(columns))
+        if columns[place].title == "throughput" or any(line.cells[place].text not in empty for line in lines)
+    ]
+    if any(
+        line.cells[place].text == show.MISSING for line in lines for place in kept if columns[place].title[0] == "p"
+    ):
+        notes.number("a percentile is printed only with enough calls: p50 needs 7, p90 44, p95 90, p99 459")
     return Table(
-        caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens.",
+        caption=caption,
         corner="variant",
         columns=tuple(columns[place] for place in kept),
         lines=tuple(replace(line, cells=tuple(line.cells[place] for place in kept)) for line in lines),
         notes=notes.texts,
     )
+
+
+def milliseconds(ms: float | None, *, best: bool = False, notes: tuple[int, ...] = ()) -> Cell:
+    """A latency."""
+    return Cell(text=show.milliseconds(ms), sort=ms, best=best, notes=notes)
+
+
+def marks_of(note: str, flags: Sequence[str], notes: Notes) -> tuple[int, ...]:
+    """The numbers of what a reader of a timing must know."""
+    return tuple(notes.number(each) for each in (note, *flags) if each)
+
+
+def _rounds(run: RunRecords) -> str:
+    most = max(speed.rounds for speed in run.speeds.values())
+    return f" {most} rounds in alternation, their samples taken together." if most > 1 else ""
 
 
 def _timed(run: RunRecords) -> tuple[Variant, ...]:
@@ -132,13 +173,26 @@ def _timed(run: RunRecords) -> tuple[Variant, ...]:
 
 def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[Cell, ...]:
     if one is None:
-        return tuple(Cell(text=NOT_TIMED, quiet=True) for _ in range(3))
-    marks = (notes.number(one.note),) if one.note else ()
+        return tuple(Cell(text=NOT_TIMED, quiet=True) for _ in range(6))
+    found = one.latency
+    marks = marks_of(one.note, one.flags, notes)
     return (
-        Cell(text=show.milliseconds(one.p50_ms), sort=one.p50_ms, best=one.p50_ms == quickest, notes=marks),
-        Cell(text=show.milliseconds(one.p90_ms), sort=one.p90_ms),
-        Cell(text=show.milliseconds(one.p99_ms), sort=one.p99_ms),
+        milliseconds(found.p50, best=found.p50 == quickest, notes=marks),
+        milliseconds(found.p90),
+        milliseconds(found.p95),
+        milliseconds(found.p99),
+        *(Cell(text="") if each is None else milliseconds(each.p50) for each in (one.first_token, one.next_token)),
     )
+
+
+def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> Cell:
+    """Of a text that is streamed its steps, of everything else the largest batch; the note says how it was computed."""
+    timing = one if one is not None and one.limit.get("of") == "a step" else many
+    if timing is None or not timing.limit:
+        return Cell(text="")
+    how = f"{timing.limit.get('of')} at batch {timing.batch_size}: {timing.limit.get('how')}"
+    share = float(str(timing.limit["share"]))
+    return Cell(text=show.of_limit(timing.limit), sort=share, notes=(notes.number(how),))
 
 
 def _throughput(many: Timing | None, fastest: float, notes: Notes) -> Cell:
@@ -149,7 +203,7 @@ def _throughput(many: Timing | None, fastest: float, notes: Notes) -> Cell:
         detail=show.rate_uncertainty(many.throughput, many.throughput_ci95),
         sort=many.throughput,
         best=many.throughput == fastest,
-        notes=(notes.number(many.note),) if many.note else (),
+        notes=marks_of(many.note, many.flags, notes),
     )
 
 

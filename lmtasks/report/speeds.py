@@ -35,9 +35,9 @@ def throughput_ratio(run: RunRecords, variant: Variant, task: str) -> float | No
 def latency_ratio(run: RunRecords, variant: Variant, task: str) -> float | None:
     """How many times shorter than torch's the median latency at batch 1 is."""
     mine, theirs = _pair(run, variant, task, largest=False)
-    if mine is None or theirs is None or not mine.p50_ms or theirs.p50_ms is None:
+    if mine is None or theirs is None or not mine.latency.p50 or theirs.latency.p50 is None:
         return None
-    return theirs.p50_ms / mine.p50_ms
+    return theirs.latency.p50 / mine.latency.p50
 
 
 def mean_ratio(ratios: Sequence[float | None]) -> float | None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.conditions import conditions_table, machine_facts, version_facts
+from lmtasks.report.gates import gates_table
 from lmtasks.report.grid import baseline_of, models
+from lmtasks.report.load_tables import load_table, required_table, sweep_table
 from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
@@ -40,8 +42,14 @@ class Report:
     """Only of tasks with more than one metric."""
     variants: Table | None
     timings: Table | None
+    loads: Table | None
+    """Only where requests came by a schedule."""
+    sweeps: Table | None
+    """Only where several batch sizes or lengths were timed."""
+    required: Table | None
     charts: tuple[Chart, ...]
     proofs: Table | None
+    gates: Table | None
     machine: tuple[tuple[str, str], ...]
     conditions: Table
     versions: tuple[tuple[str, str], ...]
@@ -65,8 +73,12 @@ def view(run: RunRecords) -> Report:
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         variants=variant_table(run),
         timings=timing_table(run),
+        loads=load_table(run),
+        sweeps=sweep_table(run),
+        required=required_table(run),
         charts=quality_charts(run),
         proofs=proofs_table(run),
+        gates=gates_table(run),
         machine=machine_facts(run),
         conditions=conditions_table(run),
         versions=version_facts(run),

@@ -110,6 +110,11 @@ class Runtime(Protocol[State]):
         no such thing, and `prefill`, `step`, `reorder` are the way."""
         ...
 
+    def beside(self) -> "Runtime[State]":
+        """This runtime, laid out for `card.callers` calls at a time from threads of their own; itself where that is 1.
+        Each understands the states of the other; slots and states are still used by one thread at a time."""
+        ...
+
     def free_bytes(self) -> int | None:
         """Memory that can still be taken where this runtime computes; None: nobody knows."""
         ...

@@ -46,6 +46,14 @@ def keep_freed_memory() -> None:
         mallopt(setting, value)
 
 
+def give_back_freed_memory() -> None:
+    """Give back once what was freed so far: loading a model leaves a copy of its weights behind, in holes."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return
+
+
 class OutOfMemory(WorkError):
     """What was asked did not fit into memory; a smaller part of it may."""
 

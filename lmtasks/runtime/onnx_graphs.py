@@ -4,6 +4,7 @@ Axes: B batch, T time, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from lmtasks.export.package import GraphName, Package
 from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.memory import OutOfMemory, ran_out
-from lmtasks.runtime.session import open_session, session_options
+from lmtasks.runtime.session import PROVIDERS, assigned_nodes, open_session, session_options, shares
 from lmtasks.runtime.threads import checked_threads
 
 if TYPE_CHECKING:
@@ -30,24 +31,30 @@ class Graphs:
     Args:
         package: what to run.
         threads: inside an operator; None: as many as the process may use.
+        device: `cpu`; or `cuda`, where all graphs are opened at once, so that one that it cannot run is found first.
     """
 
-    def __init__(self, package: Package, *, threads: int | None = None) -> None:
+    def __init__(self, package: Package, *, threads: int | None = None, device: str = "cpu") -> None:
         import onnxruntime
 
         self.package = package
         self.model = package.model
+        self._device = device
+        self._threads = checked_threads(threads)
+        self._sessions: dict[GraphName, InferenceSession] = {}
+        self._opening = Lock()
+        self._beside: Graphs | None = None
+        self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
         self.card = RuntimeCard(
             runtime="onnx",
             version=onnxruntime.__version__,
-            device="cpu",
+            device=device,
             precision=package.precision,
-            threads=checked_threads(threads),
+            threads=self._threads,
             size_bytes=package.size_bytes,
-            options={**session_options(), "emitter": package.emitter},
+            options={**session_options(device), "emitter": package.emitter, "nodes": self._nodes()},
+            callers=self._threads if device == "cpu" else 1,
         )
-        self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
-        self._sessions: dict[GraphName, InferenceSession] = {}
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
@@ -76,11 +83,12 @@ class Graphs:
                 f"the package in {self.package.folder} has no {graph} graph ({self.model.family}, {self.model.kind}); "
                 f"it has {', '.join(self.package.graphs)}."
             )
-        if graph not in self._sessions:
-            self._sessions[graph] = open_session(
-                self.package.folder / self.package.graphs[graph], threads=self.card.threads
-            )
-        return self._sessions[graph]
+        with self._opening:
+            if graph not in self._sessions:
+                self._sessions[graph] = open_session(
+                    self.package.folder / self.package.graphs[graph], threads=self._threads, device=self._device
+                )
+            return self._sessions[graph]
 
     def run(
         self,
@@ -100,18 +108,45 @@ class Graphs:
         feeds = {name: self.value(array) for name, array in given.items() if name in takes}
         try:
             return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
-            reason = str(error).strip().splitlines()[0]
-            if ran_out(error):
-                raise OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).") from None
-            raise WorkError(
-                f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}"
-            ) from error
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no other common base
+            failure = self.failure(graph, error, given)
+        raise failure
+
+    def failure(self, graph: GraphName, error: Exception, given: Mapping[str, NDArray[np.generic]]) -> WorkError:
+        """What is said when onnxruntime failed; `OutOfMemory` where memory ran out, without the old error, whose
+        traceback holds the very tensors that are to be given back."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
+        if ran_out(error):
+            return OutOfMemory(f"memory ran out in the {graph} graph of {self.model.name} ({shapes}).")
+        reason = str(error).strip().splitlines()[0]
+        return WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}")
+
+    def beside(self) -> "Graphs":
+        """The same graphs in sessions of one thread each, which are called from several threads at a time. Opened when
+        they are first asked for: their weights are further copies."""
+        if self.card.callers == 1:
+            return self
+        with self._opening:
+            if self._beside is None:
+                self._beside = Graphs(self.package, threads=1)
+            return self._beside
 
     def close(self) -> None:
         """Give memory back."""
         self._sessions.clear()
+        if self._beside is not None:
+            self._beside.close()
+
+    def _nodes(self) -> str:
+        """The share of nodes that each provider computes. Where there is the processor alone it has all of them."""
+        if self._device == "cpu":
+            return f"{PROVIDERS['cpu']} 100.0%"
+        found: dict[str, dict[str, int]] = {}
+        for graph in self.package.graphs:
+            for provider, kinds in assigned_nodes(self.session(graph)).items():
+                counts = found.setdefault(provider, {})
+                counts.update({kind: counts.get(kind, 0) + count for kind, count in kinds.items()})
+        return shares(found)
 
     def _predicting(self, head: str) -> HeadSpec:
         specs = {spec.name: spec for spec in self.model.heads}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
-from lmtasks.export.package import GraphName, Package
+from lmtasks.export.package import GraphName
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
@@ -46,14 +46,13 @@ class TracedRuntime:
     """A package in ONNX Runtime. A graph's session is opened when it is first needed.
 
     Args:
-        package: what to run.
-        threads: inside an operator; None: as many as the process may use.
+        graphs: of the package.
     """
 
-    def __init__(self, package: Package, *, threads: int | None = None) -> None:
-        self._graphs = Graphs(package, threads=threads)
-        self.model = package.model
-        self.card = self._graphs.card
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self.model = graphs.model
+        self.card = graphs.card
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
@@ -129,6 +128,10 @@ class TracedRuntime:
     def slots(self, *, rows: int, length: int) -> None:
         """See `Runtime`: the caches of these graphs grow from step to step."""
         return
+
+    def beside(self) -> "TracedRuntime":
+        """See `Runtime`."""
+        return TracedRuntime(self._graphs.beside())
 
     def free_bytes(self) -> int:
         """See `Runtime`."""

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.package import PRECISIONS, is_package, load_package
+from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.session import check_device, devices
+
+if TYPE_CHECKING:
+    from lmtasks.runtime.onnx_graphs import Graphs
 
 RuntimeName = Literal["torch", "torch-compile", "onnx"]
 
@@ -78,20 +82,57 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             f"{wanted.ref} is no exported package, and onnx runs packages only: make one with "
             f"`lmtasks export --model {wanted.ref} --precision {wanted.precision or 'fp32'} --out PACKAGE`."
         )
-    if wanted.device != "cpu":
-        raise UsageError(f"onnx computes on cpu in this version, was asked for {wanted.device!r}; use --device cpu.")
+    check_device(wanted.device)
     package = load_package(wanted.ref)
+    check_suits(package.precision, wanted.device, what=f"the package in {wanted.ref}")
     if wanted.precision not in {None, package.precision}:
         raise UsageError(
             f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package "
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
+    from lmtasks.runtime.onnx_graphs import Graphs
+
+    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads, device=wanted.device))
+
+
+def _traced(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_traced import TracedRuntime
 
-    return cast(
-        "Runtime[object]", TracedRuntime(package, threads=wanted.threads)
-    )  # its states are nobody else's business
+    return cast("Runtime[object]", TracedRuntime(graphs))  # its states are nobody else's business
+
+
+def _causal(graphs: "Graphs") -> Runtime[object]:
+    from lmtasks.runtime.onnx_causal import CausalRuntime
+
+    return cast("Runtime[object]", CausalRuntime(graphs))
+
+
+def _pairs(graphs: "Graphs") -> Runtime[object]:
+    from lmtasks.runtime.onnx_pairs import PairRuntime
+
+    return cast("Runtime[object]", PairRuntime(graphs))
+
+
+DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
+    (False, "encoder"): _traced,
+    (False, "causal"): _traced,
+    (False, "encoder-decoder"): _traced,
+    (True, "encoder"): _traced,
+    (True, "causal"): _causal,
+    (True, "encoder-decoder"): _pairs,
+}
+"""What drives the graphs of a package: were they emitted, and the kind of model."""
+
+
+def check_suits(precision: str, device: str, *, what: str) -> None:
+    """Raises: UsageError: the device cannot compute in the precision."""
+    if device == "cpu" and precision in GPU_PRECISIONS:
+        allowed = ", ".join(name for name in PRECISIONS if name not in GPU_PRECISIONS)
+        raise UsageError(
+            f"{what} is in {precision}, which onnxruntime computes on a GPU only; use --device cuda, or on cpu one of: "
+            f"{allowed}."
+        )
 
 
 def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
@@ -114,11 +155,14 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
         )
     from lmtasks.model.store import load_model
     from lmtasks.runtime.torch_runtime import TorchRuntime
+    from lmtasks.runtime.torch_states import StateRuntime
 
+    model = load_model(wanted.ref)
+    made = TorchRuntime if model.backbone.traits.by_transformers else StateRuntime
     return cast(
         "Runtime[object]",
-        TorchRuntime(
-            load_model(wanted.ref),
+        made(
+            model,
             size_bytes=_weight_bytes(wanted.ref),
             device=wanted.device,
             precision=cast("Literal['fp32', 'bf16']", precision),
@@ -169,8 +213,14 @@ def _onnx_info() -> RuntimeInfo:
         return RuntimeInfo(name="onnx", about=about, version="", devices=(), precisions=(), note=note)
     import onnxruntime
 
+    found = devices()
     return RuntimeInfo(
-        name="onnx", about=about, version=onnxruntime.__version__, devices=("cpu",), precisions=tuple(PRECISIONS)
+        name="onnx",
+        about=about,
+        version=onnxruntime.__version__,
+        devices=found,
+        precisions=tuple(name for name in PRECISIONS if "cuda" in found or name not in GPU_PRECISIONS),
+        note="" if "cuda" in found else "cuda, fp16 and bf16 need onnxruntime-gpu in place of onnxruntime.",
     )
 
 

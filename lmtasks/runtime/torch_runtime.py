@@ -15,21 +15,17 @@ from transformers.cache_utils import DynamicCache
 
 from lmtasks.errors import UsageError
 from lmtasks.model.model import Model
-from lmtasks.records import Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
+from lmtasks.runtime.memory import free_host_bytes, give_back_freed_memory, keep_freed_memory, memory_errors
 from lmtasks.runtime.sharing import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch_body import TorchBody, pair_inputs
 from lmtasks.runtime.torch_cache import DecodingCache, fork, prefix_cache
+from lmtasks.runtime.torch_predict import DTYPES, checked_precision, predicted
 from lmtasks.runtime.torch_slots import CausalSlots, PairSlots
 from lmtasks.runtime.torch_tree import positions_of, shut_mask, tree_mask
-
-SPAN_PADDING = -1e4
-"""Logit of a padded position in a span head's answer; no softmax sees it."""
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +61,7 @@ class TorchRuntime:
         threads: int | None = None,
         compiled: bool = False,
     ) -> None:
-        if precision not in DTYPES:
-            raise UsageError(
-                f"torch computes in {' or '.join(DTYPES)}, was asked for {precision!r}; 8 bits run in onnx: "
-                "`lmtasks export --precision int8`."
-            )
+        dtype = DTYPES[checked_precision(precision)]
         if device == "cpu":
             keep_freed_memory()
         self.model = model.card
@@ -90,7 +82,9 @@ class TorchRuntime:
         packed = device == "cpu" and precision == "fp32" and not compiled and self._body.pack()
         if packed:
             self.card = replace(self.card, options={**self.card.options, "products": "onednn-packed"})
-        self._body.move(device=device, dtype=DTYPES[precision], compiled=compiled)
+        self._body.move(device=device, dtype=dtype, compiled=compiled)
+        if device == "cpu":
+            give_back_freed_memory()
         self._head: Callable[..., Tensor] = (
             torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
         )
@@ -104,15 +98,9 @@ class TorchRuntime:
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
-        spec = self._predicting(head)
-        aligned = align(batch, side="right")
-        given = aligned.batch
-        with memory_errors(_doing("a head reads", given)), self._body.computing():
-            types = None if given.types is None else self._body.tensor(given.types)
-            values = _numpy(self._head(head, self._body.tensor(given.ids), self._body.tensor(given.mask), types))
-        if spec.kind == "classification":
-            return values
-        return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+        spec = self._model.spec(head)
+        with memory_errors(_doing("a head reads", batch)), self._body.computing():
+            return predicted(spec, batch, name=self.model.name, head=self._head, tensor=self._body.tensor)
 
     def score(
         self,
@@ -192,6 +180,10 @@ class TorchRuntime:
             self._keeps_slots = self._measure_slots()
         return self._make_slots(rows=rows, length=length) if self._keeps_slots else None
 
+    def beside(self) -> "TorchRuntime":
+        """See `Runtime`: torch's threads work on one call at a time."""
+        return self
+
     def free_bytes(self) -> int:
         """See `Runtime`."""
         if torch.device(self.card.device).type == "cuda":
@@ -201,12 +193,6 @@ class TorchRuntime:
     def close(self) -> None:
         """See `Runtime`."""
         del self._model, self._body, self._head
-
-    def _predicting(self, head: str) -> HeadSpec:
-        spec = self._model.spec(head)
-        if spec.kind == "generation":
-            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
-        return spec
 
     def _scoring_inputs(
         self, ids: Tensor, *, reach: Tensor | None, behind: TorchState | None, encoded: tuple[Tensor, Tensor] | None

@@ -1,6 +1,6 @@
 """Tasks and a backbone to a model: hands data, heads and settings to the training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import TaskData, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
+from lmtasks.suite.starting import Start, started_backbone
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def adapt_to_tasks(
     *,
-    backbone: Path,
+    start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
     options: DataOptions,
@@ -31,6 +32,7 @@ def adapt_to_tasks(
     """Adapt one backbone to several tasks together and write the model folder `out`.
 
     Args:
+        start: the backbone; a new one is written to `out`.new first.
         tasks: those without a train split are left out.
         rows: training rows of each task at most, drawn by the settings' seed; None: all.
 
@@ -53,6 +55,8 @@ def adapt_to_tasks(
             max_length=model.card.max_length_tokens,
             causal=model.card.kind == "causal",
             decoder_start=model.card.decoder_start,
+            pooling=model.backbone.traits.pooling,
+            carries=model.backbone.traits.carries,
         )
         prepared = []
         for number, task in enumerate(learned):
@@ -65,14 +69,30 @@ def adapt_to_tasks(
         report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
         return prepared
 
+    backbone = started_backbone(
+        start,
+        tasks=learned,
+        options=options,
+        seed=settings.seed,
+        folder=out.with_name(out.name + ".new"),
+        report=report,
+    )
     return adapt(
         backbone=backbone,
         prepare=prepare,
         settings=settings,
         out=out,
         report=report,
-        provenance={"task_hashes": {task.name: task.hash for task in learned}},
+        provenance={"task_hashes": {task.name: task.hash for task in learned}, "start": _told(start)},
     )
+
+
+def _told(start: Start) -> Mapping[str, object]:
+    return {
+        "backbone": start.backbone,
+        "tokenizer": start.tokenizer,
+        "vectors": None if start.vectors is None else start.vectors.name,
+    }
 
 
 def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:

@@ -2,16 +2,19 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.evaluation.asked import Answers
-from lmtasks.evaluation.asked_row import AskedRow, ask_engine, asked_by_prompt, asked_of_head
-from lmtasks.records import HeadSpec, Row
-from lmtasks.suite.check_rows import CheckOptions
-from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.pending import Asker, Example, Pending
+from lmtasks.evaluation.prompts import Prompts
+from lmtasks.evaluation.solver import Asking
+from lmtasks.records import Row
+from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Task
 
 TIMED_ROWS = (2, 8, 24)
@@ -41,94 +44,120 @@ class Estimated:
     timed_seconds: float
 
 
-@dataclass(kw_only=True)
 class AskedRows:
-    """Turns scored rows into what is asked, and remembers of it what people want to know."""
+    """Turns scored rows into what is asked of a model, and remembers of it what people want to know.
 
-    task: Task
-    options: CheckOptions
-    way: str
-    shots: int
-    engine: Answers | None
-    pool: Sequence[Row] = ()
-    shown: list[Prompt] = field(default_factory=list)
-    requests: int = 0
-    cut: int = 0
-    _lengths: "array[int]" = field(default_factory=lambda: array("I"))
-    _timed: dict[int, AskedRow] = field(default_factory=dict)
-    _to_time: frozenset[int] = frozenset()
+    Args:
+        asking: how prompts are made.
+        show: prompts that are kept to be shown.
+        prompts: is the task asked by prompts?
+        solver: the model that is asked; None: none, and lengths are characters of prompts.
+    """
+
+    def __init__(self, task: Task, *, asking: Asking, show: int, prompts: bool, solver: EngineSolver | None) -> None:
+        self.shown: list[Prompt] = []
+        self.requests = 0
+        self.cut = 0
+        """Requests that are longer than the model takes."""
+        self._task = task
+        self._prompts = Prompts(task=task, asking=asking) if prompts else None
+        self._show = show
+        self._engine = solver.engine if solver else None
+        self._asker: Asker | None = solver.asker(task, asking=asking) if solver else None
+        self._lengths = array("I")
+        self._rows = 0
+        self._to_time: frozenset[int] = frozenset()
+        self._timed: list[Sequence[Pending]] = []
 
     def begin(self, rows: int) -> None:
         """How many rows will come."""
+        self._rows = rows
         most = min(TIMED_ROWS[-1], rows)
         self._to_time = frozenset(number * rows // most for number in range(most))
 
     def take(self, row: Row, number: int) -> None:
-        """One scored row."""
-        if not self.way:
-            return
-        prompt = self._prompt(row, number) if self.way == "prompt" or len(self.shown) < self.options.show else None
-        if prompt is not None and len(self.shown) < self.options.show:
+        """One scored row.
+
+        Raises:
+            UsageError: the task does not fit the row, or the model.
+        """
+        example = Example(doc_id=number, row=row)
+        shown = len(self.shown) < self._show
+        prompt = self._prompts.of(example) if self._prompts and (shown or self._asker is None) else None
+        if prompt is not None and shown:
             self.shown.append(prompt)
-        if self.engine is None:
-            assert prompt is not None  # without a model the way is `prompt`
-            self._lengths.extend(_characters(prompt))
-            self.requests = len(self._lengths) * self.task.repeats
+        if self._asker is None:
+            if prompt is not None:
+                self._lengths.extend(_characters(prompt))
+                self.requests = len(self._lengths) * self._task.repeats
             return
-        asked = self._asked(row, number, prompt)
-        self._lengths.extend(asked.lengths)
-        self.requests += len(asked.lengths)
-        self.cut += asked.cut
+        asked = self._asker.ask([example])  # one by one, so that what is wrong with a row is said of that row
+        self._count(asked)
         if number in self._to_time:
-            self._timed[number] = asked
+            self._timed.append(asked)
+
+    def end(self) -> None:
+        """What is asked after the last row."""
+        self._count(self._asker.end() if self._asker else ())
 
     def lengths(self) -> Lengths | None:
-        """Of all requests."""
+        """Of all requests, before anything is cut; of texts that a head reads, after it."""
         if not self._lengths:
             return None
         least, median, most_of, most = np.percentile(np.array(self._lengths), [0, 50, 95, 100], method="lower").tolist()
-        unit = "characters" if self.engine is None else "tokens"
+        unit = "characters" if self._engine is None else "tokens"
         return Lengths(unit=unit, least=least, median=median, most_of=most_of, most=most)
 
-    def estimate(self, rows: int) -> Estimated | None:
+    def estimate(self) -> Estimated | None:
         """Answer a few rows and multiply."""
-        if self.engine is None or not self._timed:
+        if self._engine is None or not self._timed:
             return None
-        every = [self._timed[number] for number in sorted(self._timed)]
         seconds, timed = 0.0, 0
         for count in TIMED_ROWS:
-            part = every[:: max(1, len(every) // count)][:count]
+            part = self._timed[:: max(1, len(self._timed) // count)][:count]
             began = perf_counter()
-            ask_engine(self.engine, part)
+            _answer(self._engine, [pending for asked in part for pending in asked])
             seconds, timed = perf_counter() - began, len(part)
             if seconds > TIMED_SECONDS:
                 break
-        return Estimated(seconds=seconds / timed * rows, timed_rows=timed, timed_seconds=seconds)
+        return Estimated(seconds=seconds / timed * self._rows, timed_rows=timed, timed_seconds=seconds)
 
-    def _prompt(self, row: Row, number: int) -> Prompt | None:
-        if self.task.templates.asked.question is None and self.task.output_type != "loglikelihood_rolling":
-            return None
-        shots = pick_shots(
-            self.task, pool=self.pool, row=row, row_number=number, count=self.shots, seed=self.options.seed
-        )
-        return build_prompt(self.task, row, shots=shots, row_number=number)
-
-    def _asked(self, row: Row, number: int, prompt: Prompt | None) -> AskedRow:
-        assert self.engine is not None  # the caller looked
-        model, tok = self.engine.model, self.engine.tokenizer
-        head = _head(self.task, model.heads) if self.way == "head" else None
-        if head is not None and head.kind != "generation":
-            return asked_of_head(self.task, row, number=number, head=head, model=model, tok=tok)
-        prompt = prompt or build_prompt(self.task, row, row_number=number)
-        return asked_by_prompt(
-            self.task, row, prompt=prompt, number=number, seed=self.options.seed, model=model, tok=tok
-        )
+    def _count(self, asked: Sequence[Pending]) -> None:
+        if self._engine is None:
+            return
+        longest, apart = self._engine.max_length_tokens, self._engine.model.kind == "encoder-decoder"
+        for pending in asked:
+            self.requests += pending.size
+            self._lengths.extend(len(row.ids) for row in pending.predict)
+            self._lengths.extend(len(each.context_ids) + len(each.target_ids) for each in pending.score)
+            self._lengths.extend(len(each.prompt_ids) for each in pending.generate)
+            self.cut += pending.cut or sum(
+                [
+                    *(_cut_scored(each, longest=longest, apart=apart) for each in pending.score),
+                    *(_cut_prompt(each, longest=longest, apart=apart) for each in pending.generate),
+                ]
+            )
 
 
-def _head(task: Task, heads: Sequence[HeadSpec]) -> HeadSpec | None:
-    """The head that answers: the task's own, else the one that the checkpoint carries."""
-    named = next((head for head in heads if head.name == task.name and head.pooling != "own"), None)
-    return named or next((head for head in heads if head.pooling == "own"), None)
+def _cut_scored(request: ScoreRequest, *, longest: int, apart: bool) -> bool:
+    """Will the engine cut it? A causal model's last token is scored but not read."""
+    context, target = len(request.context_ids), len(request.target_ids)
+    return max(context, target) > longest if apart else context + target > longest + 1
+
+
+def _cut_prompt(request: GenerateRequest, *, longest: int, apart: bool) -> bool:
+    """Will the engine cut it? A causal model needs room for the answer."""
+    return len(request.prompt_ids) > longest - (0 if apart else request.settings.max_new_tokens)
+
+
+def _answer(engine: Answers, asked: Sequence[Pending]) -> None:
+    """Let an engine answer all of these; the answers are thrown away."""
+    if score := [request for pending in asked for request in pending.score]:
+        engine.score(score, on_progress=None)
+    if generate := [request for pending in asked for request in pending.generate]:
+        engine.generate(generate, on_progress=None)
+    if predict := [row for pending in asked for row in pending.predict]:
+        engine.predict(asked[0].head, predict, on_progress=None)
 
 
 def _characters(prompt: Prompt) -> list[int]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.opening import shots_of
 from lmtasks.evaluation.prompts import open_pool
-from lmtasks.evaluation.solver import Solver
+from lmtasks.evaluation.solver import Asking
+from lmtasks.records import Row
 from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths
 from lmtasks.suite.check_rows import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
 from lmtasks.suite.overlap import Documents, Overlap
@@ -48,13 +49,11 @@ class TaskCheck:
         return tuple(split.first_wrong for split in self.splits if split.wrong)
 
 
-def check_task(
-    task: Task, *, options: CheckOptions, report: Report, solver: Solver | None = None, engine: Answers | None = None
-) -> TaskCheck:
+def check_task(task: Task, *, options: CheckOptions, report: Report, solver: EngineSolver | None = None) -> TaskCheck:
     """Read every split that the task names, and ask nothing but a few rows of the model.
 
     Args:
-        solver: says by which way the model answers; given with `engine`, the model itself.
+        solver: the model; None: the task is looked at alone.
 
     Raises:
         UsageError: a split cannot be read.
@@ -65,7 +64,6 @@ def check_task(
     way = "" if reason else _way(task, solver)
     takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
     shots = shots_of(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
-    asker = AskedRows(task=task, options=options, way=way, shots=shots, engine=engine)
     splits: list[SplitCheck] = []
     others: list[tuple[str, Documents]] = []
     for role, source in _other_sources(task).items():
@@ -77,7 +75,10 @@ def check_task(
     if task.sources.get("test") is None:
         raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
     pool = open_pool(task, count=shots, options=options.data)
-    asker.pool = task.shot_rows if pool is None else pool.rows
+    asking = Asking(num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
+    asker = AskedRows(
+        task, asking=asking, show=options.show if way else 0, prompts=_is_prompted(task), solver=solver if way else None
+    )
     documents = Documents()
     scored = check_split(
         task,
@@ -86,9 +87,10 @@ def check_task(
         options=options,
         report=report,
         documents=documents,
-        each=asker.take,
+        each=asker.take if way else _pass_over,
         count=asker.begin,
     )
+    asker.end()
     splits.append(scored)
     whole = all(split.whole for split in splits if split.role != "validation")
     return TaskCheck(
@@ -104,7 +106,7 @@ def check_task(
         shown=tuple(asker.shown),
         overlaps=documents.shared_with(others) if scored.whole else (),
         compared=whole,
-        estimated=asker.estimate(scored.rows) if scored.rows and not scored.wrong else None,
+        estimated=asker.estimate() if scored.rows and not scored.wrong else None,
     )
 
 
@@ -116,8 +118,15 @@ def _other_sources(task: Task) -> Mapping[str, Source]:
     return found
 
 
-def _way(task: Task, solver: Solver | None) -> str:
+def _way(task: Task, solver: EngineSolver | None) -> str:
     if solver is not None:
         return solver.way(task, way="auto")
-    prompted = task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling"
-    return "prompt" if prompted else ""
+    return "prompt" if _is_prompted(task) else ""
+
+
+def _is_prompted(task: Task) -> bool:
+    return task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling"
+
+
+def _pass_over(row: Row, number: int) -> None:
+    """Nothing is asked."""

@@ -8,6 +8,7 @@ cells/<id>.json            scores of one variant on one task under one seed
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
 paired.json                every variant against the first, paired by example
+required.json              which variants fulfil what the plan requires, where it requires anything
 index.html, report.md, charts/
 """
 
@@ -34,9 +35,9 @@ class RunFolder:
         """An adapted model."""
         return self.root / "models" / f"{slug(name)}-s{seed}"
 
-    def package(self, name: str, *, seed: int, precision: str) -> Path:
-        """An exported model."""
-        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}"
+    def package(self, name: str, *, seed: int, precision: str, gate: str = "") -> Path:
+        """An exported model; with a gate it may be another one in the same precision."""
+        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}{f'-{slug(gate)}' if gate else ''}"
 
     def cell(self, identity: str) -> Path:
         """The scores of a cell."""
@@ -54,6 +55,11 @@ class RunFolder:
     def paired(self) -> Path:
         """The paired comparisons."""
         return self.root / "paired.json"
+
+    @property
+    def required(self) -> Path:
+        """Who fulfils what the plan requires."""
+        return self.root / "required.json"
 
 
 def cell_id(*, variant: str, task: str, seed: int) -> str:

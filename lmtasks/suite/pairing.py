@@ -66,6 +66,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
                 "task": task_name,
                 "metric": first.name,
                 "scale": first.metric.scale,
+                "higher_is_better": first.metric.higher_is_better,
                 **asdict(result),
                 "p_holm": p_value,
                 "verdict": verdict(result, p_value=p_value, higher_is_better=first.metric.higher_is_better),

@@ -20,6 +20,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
 from lmtasks.suite.slug import slug
@@ -36,6 +37,8 @@ class TrainingPlan(_Strict):
     minutes: float | None = Field(default=None, gt=0)
     learning_rate: float | None = Field(default=None, gt=0)
     tokens_per_batch: int = Field(default=2048, ge=16)
+    window: int = Field(default=35, ge=1)
+    weight_decay: float = Field(default=0.05, ge=0)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -47,6 +50,11 @@ class ModelPlan(_Strict):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
     backbone: str
+    """A folder, a shipped name, a Hub id; or a family that is made new, `lstm:width=200,layers=2`."""
+    tokenizer: str | None = None
+    """Of a new family, `words:10000`; None: what suits the family."""
+    vectors: Path | None = None
+    """Word vectors that a new family's embeddings start from."""
     adaptation: Literal["prompt", "probe", "full"] = "full"
     tasks: tuple[str, ...] = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
@@ -63,7 +71,9 @@ class VariantPlan(_Strict):
     """Baselines; each task gets the first of them that can answer it."""
     runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
     device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-tensor", "w8", "int4"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
+    max_drop: float | None = Field(default=None, ge=0)
+    """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     threads: int | None = Field(default=None, ge=1)
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
@@ -81,11 +91,29 @@ class BenchPlan(_Strict):
     rows: int = Field(default=64, ge=8)
     """Rows of each task that the requests are drawn from."""
     seconds: float = Field(default=3.0, gt=0)
-    """Time for each task and batch size."""
+    """Time for each task and batch size, all rounds together."""
+    rounds: int = Field(default=3, ge=1)
+    """Every variant is measured so often, in alternation with the others."""
     batch_size: int = Field(default=16, ge=1)
     """Rows at once in the measurement of throughput; latency is measured one by one."""
+    batch_sizes: tuple[int, ...] = ()
+    """Instead of 1 and `batch_size`."""
+    lengths: tuple[int, ...] = ()
+    """Also with so many tokens in every request."""
+    rate: tuple[float, ...] = ()
+    """Also with so many requests coming a second."""
+    arrival: Literal["poisson", "even"] = "poisson"
+    require: str = ""
+    """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
     tasks: tuple[str, ...] = ()
     """Tasks that are timed; empty: all."""
+
+    @field_validator("require")
+    @classmethod
+    def _requirements(cls, value: str) -> str:
+        if value:
+            parse_requirements(value)
+        return value
 
 
 class Plan(_Strict):
@@ -159,6 +187,11 @@ def _check(plan: Plan, file: Path) -> None:
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "
+                "`runtime: onnx` and a `precision` other than fp32."
+            )
 
 
 def _listed(value: object) -> Sequence[object]:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtasks.bench.machine import machine, usable_cores, versions
 from lmtasks.data.options import DataOptions
-from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
@@ -16,16 +17,20 @@ from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
 from lmtasks.evaluation.write import storable
 from lmtasks.files import write_json
-from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
+from lmtasks.records import ModelCard, Progress, RuntimeCard
 from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
+from lmtasks.suite.requiring import required_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.suite.variants import Artefacts, variant_json
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.bench.spec import SpeedSpec
 
 SCHEMA = 1
 
@@ -56,6 +61,8 @@ class Ran:
     failed: tuple[str, ...]
     """A sentence for each cell or timing that failed."""
     seconds: float
+    missed: str = ""
+    """Why no variant fulfils what the plan requires; empty where one does, or where nothing is required."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +115,12 @@ def run_plan(
         ran = runner.cells()
         write_json(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
-    return replace(ran, failed=failed, seconds=time.monotonic() - began)
+        missed = ""
+        if plan.bench and plan.bench.require:
+            required = required_record(folder, plan=plan, require=plan.bench.require)
+            write_json(folder.required, required)
+            missed = str(required["missed"])
+    return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
 
 
 @dataclass(kw_only=True)
@@ -144,19 +156,34 @@ class _Runner:
         )
 
     def speeds(self) -> tuple[str, ...]:
-        """Time every variant with a model, each in a process of its own; a sentence for each that failed."""
+        """Time every variant with a model that was not timed yet, in alternation; a sentence for each that failed."""
+        from lmtasks.bench.compare import compare_variants, name_of
+        from lmtasks.bench.isolate import Isolated
+
         assert self.plan.bench is not None  # the caller looked
-        failed = []
-        variants = [variant for variant in self.plan.variants if variant.model and self._has_scores(variant)]
-        for number, variant in enumerate(variants):
-            self.report(Progress(stage="speed", done=number, total=len(variants), unit="variants", note=variant.name))
-            file = self.folder.speed(variant.name)
-            if read_json(file) is None:
-                try:
-                    write_json(file, self._speed(variant, self.plan.bench))
-                except WorkError as error:
-                    failed.append(f"speed of {variant.name}: {error}")
-        self.report(Progress(stage="speed", done=len(variants), total=len(variants), unit="variants"))
+        variants = [
+            variant
+            for variant in self.plan.variants
+            if variant.model and self._has_scores(variant) and read_json(self.folder.speed(variant.name)) is None
+        ]
+        failed: list[str] = []
+        specs = []
+        for variant in variants:
+            try:
+                specs.append(self._speed_spec(variant, self.plan.bench))
+            except WorkError as error:  # none of its tasks is timed, say
+                failed.append(f"speed of {variant.name}: {error}")
+        if specs:
+            compared = compare_variants(
+                specs,
+                measures=Isolated(),
+                rounds=self.plan.bench.rounds,
+                seed=self.plan.seeds[0],
+                on_progress=self.report,
+                on_failure=lambda name, error: failed.append(f"speed of {name}: {error}"),
+            )
+            for record in compared.variants:
+                write_json(self.folder.speed(name_of(record)), record)
         return tuple(failed)
 
     def _has_scores(self, variant: VariantPlan) -> bool:
@@ -173,7 +200,7 @@ class _Runner:
             return (self._baseline_cell(cell) for cell in cells)
         try:
             ref = self.artefacts.of(variant, seed=seed)
-        except WorkError as error:  # an export that is not proved, say; the other variants go on
+        except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
         weights = card_in(ref).weights_hash
         if all(self._is_finished(cell, weights) for cell in cells):
@@ -294,36 +321,20 @@ class _Runner:
         same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
         return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
 
-    def _speed(self, variant: VariantPlan, bench: BenchPlan) -> Json:
-        from lmtasks.bench.isolate import measure_isolated
-        from lmtasks.bench.spec import SpeedSpec
-        from lmtasks.bench.speed import SpeedSettings
-        from lmtasks.suite.workloads import workloads_of
+    def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
+        from lmtasks.suite.timing import speed_spec
 
-        seed = self.plan.seeds[0]
-        ref = self.artefacts.of(variant, seed=seed)
-        threads = self._threads(variant)
-        model = card_in(ref)
-        spec = SpeedSpec(
-            variant=variant_json(variant, plan=self.plan, model=model, threads=threads),
+        ref = self.artefacts.of(variant, seed=self.plan.seeds[0])
+        tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
+        return speed_spec(
+            variant,
+            plan=self.plan,
+            bench=bench,
             ref=ref,
-            runtime=variant.runtime,
-            device=variant.device,
-            precision=variant.precision,
-            threads=threads,
-            workloads=workloads_of(
-                [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks],
-                ref=ref,
-                model=model,
-                options=self.options.data,
-                rows=bench.rows,
-                seed=seed,
-            ),
-            settings=SpeedSettings(
-                batch_sizes=(1, bench.batch_size), least_seconds=bench.seconds, most_seconds=bench.seconds * 4
-            ),
+            tasks=tasks,
+            threads=self._threads(variant),
+            data=self.options.data,
         )
-        return measure_isolated(spec, on_progress=self.report)
 
     def _threads(self, variant: VariantPlan) -> int:
         return variant.threads or self.options.threads or usable_cores()

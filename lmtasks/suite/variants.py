@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
@@ -14,7 +15,12 @@ from lmtasks.suite.engines import card_in
 from lmtasks.suite.folder import RunFolder
 from lmtasks.suite.plan import Plan, VariantPlan
 from lmtasks.suite.slug import slug
+from lmtasks.suite.starting import Start
 from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.export.ranges import CalibrationRow
+    from lmtasks.prove.gate import Gate
 
 PROOF_TEXTS = 12
 """Texts that an export is proved on."""
@@ -36,6 +42,7 @@ class Artefacts:
         Raises:
             UsageError: the model or a setting is wrong.
             WorkError: training or export failed.
+        GateError: rounding costs more than the variant allows.
         """
         assert variant.model is not None  # checked with the plan; a baseline runs on no folder
         model = self._model(variant.model, seed=seed)
@@ -46,16 +53,17 @@ class Artefacts:
             return resolve(name, offline=self.options.offline, token=self.options.token)
         out = self.folder.model(name, seed=seed)
         wanted = self.plan.models[name]
-        backbone = resolve(wanted.backbone, offline=self.options.offline, token=self.options.token)
+        start = Start(backbone=wanted.backbone, tokenizer=wanted.tokenizer, vectors=wanted.vectors)
         if (out / "model.json").is_file():
-            _check_origin(out, backbone)
+            if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan
+                _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
         from lmtasks.training.adapt import AdaptSettings
 
         training = wanted.training
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
-            backbone=backbone,
+            start=start,
             tasks=self._trained_on(wanted.tasks, name),
             settings=AdaptSettings(
                 method=wanted.adaptation,
@@ -63,6 +71,8 @@ class Artefacts:
                 minutes=training.minutes,
                 learning_rate=training.learning_rate,
                 tokens_per_batch=training.tokens_per_batch,
+                window=training.window,
+                weight_decay=training.weight_decay,
                 evaluations=training.evaluations,
                 patience=training.patience,
                 precision=training.precision,
@@ -87,7 +97,8 @@ class Artefacts:
         from lmtasks.prove.export import export_and_prove
 
         name = slug(str(variant.model))
-        out = self.folder.package(name, seed=seed, precision=variant.precision)
+        gated = "" if variant.max_drop is None else " ".join([f"max-drop-{variant.max_drop:g}", *variant.tasks])
+        out = self.folder.package(name, seed=seed, precision=variant.precision, gate=gated)
         if is_package(out):
             if card_in(out).weights_hash != card_in(model).weights_hash:
                 raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
@@ -102,9 +113,34 @@ class Artefacts:
             texts=self._texts(),
             report=self.report,
             base=plain if is_package(plain) else None,
+            gate=self._gate(variant, model),
+            rows=self._rows(variant, model),
         )
         self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
         return out
+
+    def _gate(self, variant: VariantPlan, model: Path) -> "Gate | None":
+        """What the variant's package has to hold on the tasks that it answers."""
+        from lmtasks.suite.gating import gate_of
+
+        if variant.max_drop is None:
+            return None
+        return gate_of(
+            [task for task in self.tasks if not variant.tasks or task.name in variant.tasks],
+            model=model,
+            most=variant.max_drop,
+            options=self.options,
+            report=self.report,
+            threads=variant.threads,
+        )
+
+    def _rows(self, variant: VariantPlan, model: Path) -> "Sequence[CalibrationRow]":
+        """Training rows of the plan's tasks, where the variant's precision needs any."""
+        from lmtasks.suite.calibrating import calibration_rows
+
+        if variant.precision != "int8-static":
+            return ()
+        return calibration_rows(self.tasks, model=model, options=self.options)
 
     def _texts(self) -> tuple[str, ...]:
         """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""

@@ -22,6 +22,7 @@ OF_OUTPUT: Mapping[OutputType, tuple[str, ...]] = {
 OF_KIND: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("acc", "macro_f1"),
     "span": ("squad_em", "squad_f1"),
+    "tagging": ("entity_f1", "tag_acc"),
     "summarization": ("rouge1", "rouge2", "rougeL"),
 }
 """Defaults of kinds that a file has to name itself. Translation has none: its metric depends on the language."""

@@ -74,6 +74,7 @@ class WindowsFile(BaseModel):
     model_config = STRICT
     stride: int | None = Field(default=None, ge=1)
     concatenate: bool = False
+    between: str = "\n\n"
 
 
 class SourceFile(BaseModel):

@@ -155,7 +155,9 @@ class Windows:
     """Tokens that each window after the first predicts; all that it reads besides is context. None: as many as the
     model takes, so that a window has one token of context."""
     concatenate: bool = False
-    """Score the rows as one text, a blank line between them; each row still has its own numbers."""
+    """Score the rows as one text; each row still has its own numbers."""
+    between: str = "\n\n"
+    """What stands between two rows of one text; its tokens count to the row behind them."""
 
 
 @dataclass(frozen=True, kw_only=True)

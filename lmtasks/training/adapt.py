@@ -3,6 +3,7 @@
 Several tasks train together: the backbone moves for all of them, each head for its own.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
-from lmtasks.model.learning import LOSSES, SCORES
+from lmtasks.model.learning import SCORES
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model
-from lmtasks.records import HeadSpec, Progress
+from lmtasks.records import Progress
+from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.examples import collate, plan_steps
 from lmtasks.training.loop import Batch, Trained, Validation, train
@@ -40,6 +42,9 @@ class AdaptSettings:
     learning_rate: float | None = None
     """None: chosen by the size of what moves, see `default_learning_rate`."""
     tokens_per_batch: int = 2048
+    window: int = 35
+    """Tokens that a model which carries its state through a running text learns from at once."""
+    weight_decay: float = 0.05
     evaluations: int = 8
     """How often the validation rows are looked at during the training."""
     patience: int = 3
@@ -87,34 +92,47 @@ def adapt(
     moving = _freeze(model, settings.method)
     if settings.method == "probe":
         heads = [head for head in heads if head.head.kind != "generation"]
-    steps = plan_steps(heads, epochs=settings.epochs, tokens_per_batch=settings.tokens_per_batch, seed=settings.seed)
-    pad_id = int(model.hf.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
-    losses = {number: _loss(head.head) for number, head in enumerate(heads)}
+    streams = {
+        number: stream
+        for number, head in enumerate(heads)
+        if (stream := streams_of(head, tokens_per_batch=settings.tokens_per_batch, window=settings.window)) is not None
+    }
+    steps = plan_steps(
+        heads,
+        epochs=settings.epochs,
+        tokens_per_batch=settings.tokens_per_batch,
+        seed=settings.seed,
+        windows={number: len(stream) for number, stream in streams.items()},
+    )
+    pad_id = model.backbone.traits.pad
+    places = [[spec.name for spec in model.card.heads].index(head.head.name) for head in heads]
 
     def batch_at(step: int, part: int) -> Batch:
         del part  # one part a step
         number, rows = steps[step]
-        examples = [heads[number].train[row] for row in rows]
-        batch = dict(collate(examples, kind=heads[number].head.kind, pad_id=pad_id))
-        return {**batch, "head": torch.tensor(number)}
-
-    def loss(runner: nn.Module, batch: Batch) -> Tensor:
-        return losses[int(batch["head"])](runner, batch)
+        if number in streams:
+            batch = streams[number].batch(rows[0])
+        else:
+            examples = [heads[number].train[row] for row in rows]
+            batch = collate(examples, kind=heads[number].head.kind, pad_id=pad_id)
+        return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
     judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
     trained = train(
-        module=model,
-        loss=loss,
+        module=Learner(model, streams),
+        loss=lambda runner, batch: runner(batch),
         batch_at=batch_at,
         settings=TrainingSettings(
             steps=len(steps),
             minutes=settings.minutes,
-            learning_rate=settings.learning_rate or default_learning_rate(settings.method, moving),
+            learning_rate=settings.learning_rate
+            or _suited(model, settings.method)
+            or default_learning_rate(settings.method, moving),
             batch_rows=1,
             warmup=0.1,
             floor=0.02,
             decay="linear",
-            weight_decay=0.05,
+            weight_decay=settings.weight_decay,
             betas=(0.9, 0.99),
             precision=settings.precision,
             evaluate_every=max(1, len(steps) // settings.evaluations),
@@ -135,6 +153,11 @@ def adapt(
     }
     _save(model, out, record)
     return trained
+
+
+def _suited(model: Model, method: Method) -> float | None:
+    """What a family of our own learns with, all of it."""
+    return model.backbone.traits.learning_rate if method == "full" else None
 
 
 def default_learning_rate(method: Method, parameters: int) -> float:
@@ -158,6 +181,10 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
     scores = []
     device = next(model.parameters()).device
     for head in heads:
+        if head.validation_text:
+            nats, count = score_text(model, head.validation_text)
+            scores.append(math.exp(-nats / count))
+            continue
         right, total = 0.0, 0
         rows = head.validation[:VALIDATION_ROWS]
         for start in range(0, len(rows), 16):
@@ -168,10 +195,6 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
         value = right / max(1, total)
         scores.append(float(torch.tensor(-value).exp()) if head.head.kind == "generation" else value)
     return sum(scores) / max(1, len(scores))
-
-
-def _loss(head: HeadSpec) -> Callable[[nn.Module, Batch], Tensor]:
-    return lambda runner, batch: LOSSES[head.kind](_logits(runner, batch, head.name), batch["targets"])
 
 
 def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
@@ -187,7 +210,7 @@ def _check(model: Model, head: HeadExamples) -> None:
             f"a {model.card.family} encoder cannot generate, so it cannot be adapted to {head.head.name!r}; "
             "use a causal or an encoder-decoder backbone."
         )
-    if not head.train:
+    if not head.train and not head.text:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
 
 

@@ -1,6 +1,7 @@
 """Training rows become batches: which rows stand in which step, and how they are padded."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -8,11 +9,23 @@ from torch import Tensor
 from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import IGNORED, Example, HeadExamples
 
+NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
+
 
 def plan_steps(
-    heads: Sequence[HeadExamples], *, epochs: float, tokens_per_batch: int, seed: int
+    heads: Sequence[HeadExamples],
+    *,
+    epochs: float,
+    tokens_per_batch: int,
+    seed: int,
+    windows: Mapping[int, int] = NO_WINDOWS,
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments."""
+    """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments.
+
+    Args:
+        windows: for each head that learns from a running text the number of its windows, which stay in order; such a
+            head's "rows" are the number of one window.
+    """
     import numpy as np
 
     steps: list[tuple[int, tuple[int, ...]]] = []
@@ -20,12 +33,19 @@ def plan_steps(
     for epoch in range(whole):
         batches: list[tuple[int, tuple[int, ...]]] = []
         for number, head in enumerate(heads):
+            if number in windows:
+                batches += [(number, (window,)) for window in range(windows[number])]
+                continue
             lengths = [len(example.ids) + len(example.decoder_ids) for example in head.train]
             plan = plan_batches(lengths, tokens_per_batch=tokens_per_batch, seed=seed + epoch * 1009 + number)
             batches += [(number, rows) for rows in plan]
         order = np.random.default_rng((seed, epoch)).permutation(len(batches))
         share = 1.0 if epoch + 1 < whole else epochs - (whole - 1)
-        steps += [batches[index] for index in order[: max(1, round(share * len(batches)))]]
+        mixed = [batches[index] for index in order]
+        for number in windows:
+            in_order = iter(range(windows[number]))
+            mixed = [(head, (next(in_order),) if head == number else rows) for head, rows in mixed]
+        steps += mixed[: max(1, round(share * len(batches)))]
     return tuple(steps)
 
 

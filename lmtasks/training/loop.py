@@ -93,9 +93,7 @@ def train(
     conditions = _conditions(settings, data_key)
     checkpoint = folder / "checkpoint"
     best_file = folder / "best"
-    position = (
-        load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions) or Position()
-    )
+    position = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions) or Position()
     _check_cooling(settings, position)
     runner = accelerator.prepare(module) if accelerator.num_processes > 1 else module
     stepping = _Stepping(
@@ -108,9 +106,7 @@ def train(
 
     def save() -> None:
         if accelerator.is_main_process:
-            save_checkpoint(
-                checkpoint, module=module, optimizers=optimizers, position=position, conditions=conditions
-            )
+            save_checkpoint(checkpoint, module=module, optimizers=optimizers, position=position, conditions=conditions)
 
     folder.mkdir(parents=True, exist_ok=True)
     stopped = ""

@@ -71,7 +71,9 @@ def objective_for(name: str | None, *, kind: str, family: str) -> tuple[str, Obj
         raise unknown("objective", name, OBJECTIVES)
     if OBJECTIVES[name].kind != kind:
         fitting = ", ".join(key for key, item in OBJECTIVES.items() if item.kind == kind)
-        raise UsageError(f"{family} is a backbone of kind {kind}: it cannot learn the objective {name!r}; use {fitting}.")
+        raise UsageError(
+            f"{family} is a backbone of kind {kind}: it cannot learn the objective {name!r}; use {fitting}."
+        )
     return name, OBJECTIVES[name]
 
 
@@ -141,7 +143,9 @@ def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[
     labels = np.full(len(ids), NOT_ASKED, dtype=np.int64)
     labels[chosen] = ids[chosen]
     how = random.random(count)
-    shown = np.where(how < 0.8, marks.mask, np.where(how < 0.9, random.integers(0, marks.vocabulary, count), ids[chosen]))
+    shown = np.where(
+        how < 0.8, marks.mask, np.where(how < 0.9, random.integers(0, marks.vocabulary, count), ids[chosen])
+    )
     hidden = ids.copy()
     hidden[chosen] = shown
     return {"ids": hidden, "labels": labels}

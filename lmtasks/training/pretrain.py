@@ -20,7 +20,7 @@ from lmtasks.data.corpus import (
 )
 from lmtasks.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
-from lmtasks.model.create import Vocabulary, check_window, new_language_model
+from lmtasks.model.create import Backbone, Vocabulary, check_window, new_language_model
 from lmtasks.records import Progress
 from lmtasks.training.card import HeldOut, PretrainingRecord, model_card, source_facts
 from lmtasks.training.checkpoint import replace_folder
@@ -206,10 +206,10 @@ def _tokenizer(
     return tokenizer
 
 
-def _save(module: nn.Module, tokenizer: Tokenizer, record: PretrainingRecord, out: Path) -> None:
+def _save(module: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, out: Path) -> None:
     aside = out.with_name(out.name + ".part")
     aside.mkdir(parents=True, exist_ok=True)
-    module.to(torch.bfloat16).save_pretrained(aside)  # type: ignore[operator]  # transformers' own method
+    module.to(torch.bfloat16).save(aside)
     tokenizer.save(aside)
     (aside / "pretraining.json").write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
     (aside / "README.md").write_text(model_card(out.name, record), encoding="utf-8")

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from speed_records import LIMITS, MEMORY, times
 
-from lmtasks.bench.compare import T_975, compare_variants, ratio_of
+from lmtasks.bench.compare import T_975, compare_variants, orders, ratio_of
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload, WorkRequest
@@ -23,27 +24,48 @@ class Drifting:
 
     def __init__(self) -> None:
         self.order: list[str] = []
+        self.asked: list[str] = []
 
-    def __call__(self, spec: SpeedSpec) -> Json:
+    def times(self, spec: SpeedSpec) -> Json:
         self.order.append(spec.name)
-        rate = {"a": 100.0, "b": 200.0}[spec.name] * 0.98 ** len(self.order)
-        return {"workloads": [{"task": "t", "batch_size": 1, "unit": "requests/s", "throughput": rate}]}
+        return times(spec.name, slower={"a": 1.0, "b": 0.5}[spec.name] / 0.98 ** len(self.order))
+
+    def memory(self, spec: SpeedSpec) -> Json:
+        self.asked.append(f"memory of {spec.name}")
+        return MEMORY
+
+    def limits(self, *, threads: int, device: str) -> Json:
+        self.asked.append(f"limits of {threads} on {device}")
+        return LIMITS
 
 
 def test_rounds_alternate_and_the_drift_cancels() -> None:
     machine = Drifting()
     told: list[Progress] = []
-    result = compare_variants([spec("a"), spec("b")], rounds=4, measure=machine, on_progress=told.append)
-    assert machine.order == ["a", "b", "b", "a", "a", "b", "b", "a"]
-    base, other = result.rows
+    result = compare_variants([spec("a"), spec("b")], rounds=4, measures=machine, on_progress=told.append)
+    one, two, three, four = (tuple(machine.order[place : place + 2]) for place in range(0, 8, 2))
+    assert two == one[::-1]
+    assert four == three[::-1]
+    assert {one, three} <= {("a", "b"), ("b", "a")}
+    assert machine.asked == ["limits of 1 on cpu", "memory of a", "memory of b"]  # apart from all timings
+    base, other = (row for row in result.rows if row.batch_size == 1)
     assert base.ratio.value == 1
     assert base.verdict == "no difference seen"
-    assert other.ratio.value == pytest.approx(2.0, rel=0.001)
+    assert other.ratio.value == pytest.approx(2.0, rel=0.02)
     assert other.ratio.ci95 is not None
     assert other.ratio.ci95[0] < 2 < other.ratio.ci95[1]
     assert other.verdict == "faster"
     assert len(other.ratio.rounds) == 4
-    assert [(p.done, p.total) for p in told] == [(n, 8) for n in range(8)]
+    assert [(p.done, p.total) for p in told] == [(n, 11) for n in range(11)]
+
+
+def test_orders_are_drawn_and_then_reversed() -> None:
+    names = ["a", "b", "c", "d"]
+    drawn = list(orders(names, rounds=40, seed=1))
+    assert all(two == one[::-1] for one, two in zip(drawn[::2], drawn[1::2], strict=True))
+    assert len({tuple(order) for order in drawn}) > 10
+    assert drawn == list(orders(names, rounds=40, seed=1))
+    assert drawn != list(orders(names, rounds=40, seed=2))
 
 
 def test_an_interval_that_holds_one_is_no_difference() -> None:
@@ -60,6 +82,6 @@ def test_quantiles_are_students() -> None:
 
 def test_nothing_to_compare_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1 variant and 1 round, was given 0 and 5"):
-        compare_variants([])
+        compare_variants([], measures=Drifting())
     with pytest.raises(UsageError, match="a name of its own, were given a, a"):
-        compare_variants([spec("a"), spec("a")])
+        compare_variants([spec("a"), spec("a")], measures=Drifting())

@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 from fake_engine import COMMAND, MODEL, PREFILL_MS
 
-from lmtasks.bench.isolate import measure_isolated
+from lmtasks.bench.isolate import Isolated
+from lmtasks.bench.schedule import Load
 from lmtasks.bench.spec import SpeedSpec, spec_from_json
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload, WorkRequest
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
 
-QUICK = SpeedSettings(batch_sizes=(1, 2), least_seconds=0.05, most_warm_up_seconds=0.05, limits_seconds=0.02)
+QUICK = SpeedSettings(
+    batch_sizes=(1, 2), least_seconds=0.05, most_warm_up_seconds=0.05, loads=(Load(rate=20, count=5, arrival="even"),)
+)
+FAKE = Isolated(command=COMMAND)
 WORK = Workload(task="sst2", kind="head", head="sst2", requests=(WorkRequest(ids=(1,)), WorkRequest(ids=(2,))))
 
 
@@ -33,50 +37,68 @@ def test_a_spec_survives_its_file() -> None:
     assert spec_from_json(json.loads(json.dumps(spec().as_json()))) == spec()
 
 
-def test_a_fresh_process_measures_and_the_parents_memory_does_not_count() -> None:
-    ballast = np.ones(400 << 20, np.uint8)
+def test_a_fresh_process_measures() -> None:
     told: list[Progress] = []
-    record = measure_isolated(spec(), command=COMMAND, on_progress=told.append)
+    record = Isolated(command=COMMAND, on_progress=told.append).times(spec())
     assert record["schema"] == 1
     assert record["variant"] == {"name": "fake-onnx", "runtime": "onnx"}
     assert record["artefact"] == {"weights_hash": MODEL.weights_hash, "size_bytes": 12_345}
     assert float(str(record["import_seconds"])) > 0
-    assert int(str(record["import_memory_bytes"])) < len(ballast)
-    assert int(str(record["peak_memory_bytes"])) < 40 << 20
-    workloads = record["workloads"]
+    assert float(str(record["first_seconds"])) >= PREFILL_MS / 1000
+    workloads, loads = record["workloads"], record["loads"]
     assert isinstance(workloads, list)
+    assert isinstance(loads, list)
     assert [(w["task"], w["batch_size"]) for w in workloads] == [("sst2", 1), ("sst2", 2)]
-    assert PREFILL_MS <= workloads[0]["latency_ms"]["p50"] < PREFILL_MS + 10
-    assert [(p.done, p.total, p.note) for p in told][:2] == [(0, 2, "sst2, batch 1"), (1, 2, "sst2, batch 2")]
+    assert PREFILL_MS <= workloads[0]["latency_ms"]["p50"] < PREFILL_MS + 15
+    assert workloads[0]["passes"] == [{"count": 1, "bytes": 10**9, "operations": 2 * 10**6}]
+    assert [(each["rate"], each["requests"], each["batching"]) for each in loads] == [(20, 5, "queued")]
+    assert min(loads[0]["raw_latency_ms"]) >= PREFILL_MS
+    notes = ["sst2, batch 1", "sst2, batch 2", "sst2, 20 requests/s"]
+    assert [(p.done, p.total, p.note) for p in told] == [(n, 3, note) for n, note in enumerate(notes)]
 
 
-def test_memory_of_the_variant_is_counted() -> None:
-    record = measure_isolated(spec("large"), command=COMMAND)
-    assert 64 << 20 <= int(str(record["peak_memory_bytes"])) < 100 << 20
+def test_memory_is_that_of_the_variant_and_not_of_the_parent() -> None:
+    ballast = np.ones(400 << 20, np.uint8)
+    small, large = FAKE.memory(spec()), FAKE.memory(spec("large"))
+    assert int(str(small["import_memory_bytes"])) < len(ballast)
+    assert int(str(small["peak_memory_bytes"])) < 40 << 20
+    assert 64 << 20 <= int(str(large["peak_memory_bytes"])) < 110 << 20
+    assert 64 << 20 <= int(str(large["loading_memory_bytes"])) <= int(str(large["peak_memory_bytes"]))
+
+
+def test_the_machines_limits_are_measured_in_a_process_too() -> None:
+    limits = Isolated().limits(threads=1, device="cpu", seconds=0.3)
+    rates, reads = limits["gemm"], limits["read_gb_per_s_by_mb"]
+    assert isinstance(rates, dict)
+    assert isinstance(reads, dict)
+    assert rates["fp32"] == limits["gemm_gflop_per_s"]
+    assert all(0.1 < rate < 1e6 for rate in rates.values())
+    assert [int(size) for size in reads] == [4, 16, 64, 256]
+    assert limits["read_gb_per_s"] == reads["256"]
 
 
 def test_an_error_that_the_child_understands_is_one_sentence() -> None:
     with pytest.raises(UsageError, match=r"^speed of fake-onnx: the folder 'wrong' is no model; give another\.$"):
-        measure_isolated(spec("wrong"), command=COMMAND)
+        FAKE.times(spec("wrong"))
 
 
 def test_a_child_that_dies_is_told_with_its_last_lines() -> None:
     with pytest.raises(WorkError, match=r"(?s)measured fake-onnx failed: exit code 1.*RuntimeError: a bug"):
-        measure_isolated(spec("crash"), command=COMMAND)
+        FAKE.times(spec("crash"))
     with pytest.raises(WorkError, match=r"(?s)exit code 7.*the last line before the end"):
-        measure_isolated(spec("killed"), command=COMMAND)
+        FAKE.times(spec("killed"))
 
 
 def test_a_child_that_takes_too_long_is_ended() -> None:
     with pytest.raises(WorkError, match=r"took longer than 1\.5 s and was ended"):
-        measure_isolated(spec("slow"), command=COMMAND, timeout_seconds=1.5)
+        Isolated(command=COMMAND, timeout_seconds=1.5).times(spec("slow"))
 
 
 def test_the_real_child_tells_of_a_missing_folder() -> None:
     """The whole way through `python -m lmtasks.bench.child`; only the model is missing."""
     pytest.importorskip("lmtasks.runtime.open")
     with pytest.raises((UsageError, WorkError), match="no-such-folder"):
-        measure_isolated(spec("no-such-folder"))
+        Isolated().times(spec("no-such-folder"))
 
 
 def test_importing_the_child_loads_nothing_heavy() -> None:

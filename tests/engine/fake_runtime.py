@@ -64,6 +64,7 @@ class FakeRuntime:
         sharing: Sharing | None = None,
         keeps_slots: bool = True,
         most_tokens: int = 1 << 30,
+        callers: int = 1,
     ) -> None:
         random = np.random.default_rng(seed)
         self.model = ModelCard(
@@ -78,7 +79,9 @@ class FakeRuntime:
             vocabulary=vocabulary,
             heads=tuple(heads),
         )
-        self.card = RuntimeCard(runtime="native", version="1", device="cpu", precision="fp32", threads=1, size_bytes=0)
+        self.card = RuntimeCard(
+            runtime="native", version="1", device="cpu", precision="fp32", threads=1, size_bytes=0, callers=callers
+        )
         self.calls = Calls()
         self._embed = random.normal(size=(vocabulary, WIDTH))
         self._again = random.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH)
@@ -148,6 +151,9 @@ class FakeRuntime:
 
     def slots(self, *, rows: int, length: int) -> "FakeSlots | None":
         return FakeSlots(self, rows=rows, length=length) if self._keeps_slots else None
+
+    def beside(self) -> "FakeRuntime":
+        return self
 
     def free_bytes(self) -> int | None:
         return None

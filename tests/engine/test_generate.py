@@ -64,6 +64,7 @@ def test_answers_do_not_depend_on_batch_or_order(settings: Decoding, kind: str) 
     assert engine(fake(kind=kind, banned=banned)).generate(asked[::-1])[::-1] == alone
     assert engine(fake(kind=kind, banned=banned), rows_per_batch=3).generate(asked) == alone
     assert engine(fake(kind=kind, banned=banned, keeps_slots=False), rows_per_batch=3).generate(asked) == alone
+    assert engine(fake(kind=kind, banned=banned, callers=2), rows_per_batch=3).generate(asked) == alone
 
 
 def test_rows_that_wait_take_the_places_of_those_that_are_finished() -> None:

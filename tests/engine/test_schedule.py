@@ -1,6 +1,8 @@
 """Batches over requests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Barrier, get_ident
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -10,12 +12,28 @@ from lmtasks.errors import UsageError, WorkError
 from lmtasks.runtime.memory import OutOfMemory
 
 Key = tuple[int, ...]
+Item = TypeVar("Item")
 
 
 def batches_of(keys: Sequence[Key], budget: Budget) -> list[list[Key]]:
     plan, ran = distinct(keys), list[list[Key]]()
-    run_batches([keys[index] for index in plan.firsts], size=len, budget=budget, run=ran.append)
+    run_batches([keys[index] for index in plan.firsts], size=len, budget=budget, run=itself, give=noted(ran))
     return ran
+
+
+def itself(batch: list[Item], beside: bool) -> list[Item]:
+    """A batch's answer is the batch."""
+    return batch
+
+
+def noted(ran: list[list[Item]]) -> Callable[[list[Item], list[Item]], None]:
+    """Keeps the answers in the order in which they are given."""
+
+    def give(batch: list[Item], found: list[Item]) -> None:
+        assert batch == found
+        ran.append(found)
+
+    return give
 
 
 def random_keys(count: int) -> list[Key]:
@@ -54,7 +72,12 @@ def test_rows_that_share_take_no_more_room_than_they_would_alone() -> None:
     # Each stands for rows of 3 tokens: two rows a batch are 6 tokens, whatever they share.
     ran: list[list[str]] = []
     run_batches(
-        ["abcdef", "ghi", "jkl"], size=len, unshared=lambda item: 3, budget=Budget(tokens=99, rows=2), run=ran.append
+        ["abcdef", "ghi", "jkl"],
+        size=len,
+        unshared=lambda item: 3,
+        budget=Budget(tokens=99, rows=2),
+        run=itself,
+        give=noted(ran),
     )
     assert ran == [["abcdef"], ["ghi", "jkl"]]
 
@@ -70,43 +93,108 @@ def test_limits_are_checked(limits: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("room", [8, 13, 50, 1000])
-def test_what_does_not_fit_runs_again_in_halves_and_is_said_once(room: int) -> None:
+@pytest.mark.parametrize("callers", [1, 3])
+def test_what_does_not_fit_runs_again_in_halves_and_is_said_once(room: int, callers: int) -> None:
     keys, said = random_keys(300), list[str]()
-    answered: list[Key] = []
+    answered: list[list[Key]] = []
     refused = 0
 
-    def run(batch: list[Key]) -> None:
+    def run(batch: list[Key], beside: bool) -> list[Key]:
         nonlocal refused
         if len(batch) * max(map(len, batch)) > room:
             refused += 1
             raise OutOfMemory("memory ran out")
-        answered.extend(batch)
+        return batch
 
     budget = Budget(tokens=1024, warn=said.append)
     plan = distinct(keys)
-    run_batches([keys[index] for index in plan.firsts], size=len, budget=budget, run=run)
-    assert sorted(answered) == sorted(set(keys))
-    assert refused <= 8  # halving finds the size in a few steps, and keeps to it
+    run_batches(
+        [keys[index] for index in plan.firsts],
+        size=len,
+        budget=budget,
+        run=run,
+        give=noted(answered),
+        callers=callers,
+    )
+    assert sorted(key for batch in answered for key in batch) == sorted(set(keys))
+    assert refused <= 8 + 2 * callers  # halving finds the size in a few steps, and keeps to it
     assert len(said) == 1
     assert "memory ran out on a batch of" in said[0]
 
 
 def test_a_row_that_does_not_fit_alone_is_named_by_its_length() -> None:
-    def run(batch: list[Key]) -> None:
+    def run(batch: list[Key], beside: bool) -> list[Key]:
         if max(map(len, batch)) > 5:
             raise OutOfMemory("memory ran out")
+        return batch
 
-    with pytest.raises(WorkError, match="a single row of 8 tokens does not fit into memory"):
-        run_batches([(1,) * length for length in (2, 8, 3)], size=len, budget=Budget(tokens=99), run=run)
+    keys = [(1,) * length for length in (2, 8, 3)]
+    for callers in (1, 2):
+        with pytest.raises(WorkError, match="a single row of 8 tokens does not fit into memory"):
+            run_batches(keys, size=len, budget=Budget(tokens=9), run=run, give=noted([]), callers=callers)
 
 
 def test_what_can_be_split_is_split_before_it_is_given_up() -> None:
     ran: list[list[str]] = []
 
-    def run(batch: list[str]) -> None:
+    def run(batch: list[str], beside: bool) -> list[str]:
         if len(batch[0]) > 2:
             raise OutOfMemory("memory ran out")
-        ran.append(batch)
+        return batch
 
-    run_batches(["abcd"], size=len, split=lambda item: [item[:2], item[2:]], budget=Budget(tokens=9), run=run)
+    run_batches(
+        ["abcd"],
+        size=len,
+        split=lambda item: [item[:2], item[2:]],
+        budget=Budget(tokens=9),
+        run=run,
+        give=noted(ran),
+    )
     assert ran == [["ab"], ["cd"]]
+
+
+def test_batches_run_beside_each_other_and_are_given_in_order() -> None:
+    """Two calls meet: each waits until the other one has begun."""
+    meeting, here, ran = Barrier(2, timeout=30), get_ident(), list[list[Key]]()
+    threads: set[int] = set()
+
+    def run(batch: list[Key], beside: bool) -> list[Key]:
+        assert beside
+        threads.add(get_ident())
+        meeting.wait()
+        return batch
+
+    def give(batch: list[Key], found: list[Key]) -> None:
+        assert get_ident() == here
+        ran.append(found)
+
+    keys = [(1,) * length for length in range(1, 9)]
+    run_batches(keys, size=len, budget=Budget(tokens=99, rows=1), run=run, give=give, callers=2)
+    assert ran == [[key] for key in reversed(keys)]
+    assert len(threads) == 2
+    assert here not in threads
+
+
+def test_a_single_batch_has_all_threads_for_itself() -> None:
+    told: list[bool] = []
+
+    def run(batch: list[Key], beside: bool) -> list[Key]:
+        told.append(beside)
+        return batch
+
+    run_batches([(1,), (2,)], size=len, budget=Budget(tokens=9), run=run, give=noted([]), callers=4)
+    assert told == [False]
+
+
+def test_an_error_of_one_batch_ends_all() -> None:
+    ran: list[list[Key]] = []
+
+    def run(batch: list[Key], beside: bool) -> list[Key]:
+        if len(batch[0]) == 5:
+            raise UsageError("no")
+        return batch
+
+    keys = [(1,) * length for length in range(1, 9)]
+    with pytest.raises(UsageError, match="no"):
+        run_batches(keys, size=len, budget=Budget(tokens=9, rows=1), run=run, give=noted(ran), callers=2)
+    assert ran == [[key] for key in reversed(keys[5:])]

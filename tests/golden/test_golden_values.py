@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from equality import compare, compare_metrics
 from golden_files import MINI, TOKENIZER, write_case
+from golden_groups import write_groups
 from golden_mirror import hashes
 from near_tie import near_ties
 from peer_checkpoints import TINY, make_checkpoint, weights_hash
-from side_lmtasks import evaluated, evaluated_tasks
+from side_lmtasks import evaluated, evaluated_tasks, grouped
 
 from lmtasks.engine.engine import Engine
 from lmtasks.suite.engines import open_engine
@@ -35,6 +36,7 @@ def _read(name: str) -> Mapping[str, Any]:
 
 GOLDEN = {name: _read(name) for name in ROWS}
 MIRROR = _read("mirror")
+GROUPS = _read("groups")
 CASES = [
     pytest.param(case, checkpoint, id=f"{case['name']}-{checkpoint}")
     for content in GOLDEN.values()
@@ -64,7 +66,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 @pytest.mark.parametrize("name", [*TINY, "lmtasks-mini"])
 def test_the_weights_are_those_of_the_golden_files(name: str, opened: Callable[[str], Opened]) -> None:
     found = weights_hash(opened(name)[1])
-    stored = {content["weights"][name] for content in (*GOLDEN.values(), MIRROR) if name in content["weights"]}
+    stored = {content["weights"][name] for content in (*GOLDEN.values(), GROUPS, MIRROR) if name in content["weights"]}
     assert stored == {found}, (
         f"the weights of {name} are not those that lm-evaluation-harness was asked with; if they were changed on "
         "purpose, run benchmarks/peers/make_golden.py again"
@@ -87,6 +89,21 @@ def test_values_of_lm_evaluation_harness(
     ]
     assert not wrong, "\n".join(wrong)
     _same_answers(stored["samples"], ours["samples"][task])
+
+
+def test_values_of_groups(opened: Callable[[str], Opened], tmp_path: Path) -> None:
+    """Means by rows and by tasks, their errors, and groups in groups."""
+    (checkpoint,) = GROUPS["weights"]
+    engine, folder = opened(checkpoint)
+    cases = {case["name"]: case for case in GOLDEN["choices"]["cases"] if case["name"] in GROUPS["members"]}
+    job = write_groups({name: cases[name] for name in GROUPS["members"]}, GROUPS["groups"], tmp_path)
+    ours = grouped(engine, asdict(job), checkpoint=folder)
+    assert set(ours) == set(GROUPS["expected"])
+    for name, stored in GROUPS["expected"].items():
+        assert set(ours[name]) == set(stored), name
+        checks = list(compare_metrics("groups", name, stored, ours[name]))
+        assert checks
+        assert not [check for check in checks if not check.equal], name
 
 
 def _same_answers(theirs: list[Mapping[str, Any]], ours: list[Mapping[str, Any]]) -> None:

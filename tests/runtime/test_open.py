@@ -29,7 +29,7 @@ def test_a_package_runs_in_its_own_precision_only() -> None:
 def test_names_and_numbers_are_checked() -> None:
     with pytest.raises(UsageError, match=r"unknown runtime 'onxx'; did you mean 'onnx'\?"):
         open_runtime(package("gpt2"), runtime="onxx")
-    with pytest.raises(UsageError, match="onnx computes on cpu"):
+    with pytest.raises(UsageError, match="it computes on cpu"):
         open_runtime(package("gpt2"), runtime="onnx", device="cuda")
     with pytest.raises(UsageError, match=r"cannot compute on 'tpu' here; it can on: cpu"):
         open_runtime(model_folder("gpt2"), runtime="torch", device="tpu")

@@ -31,8 +31,11 @@ from transformers import (
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.export.emit import export_model
+from lmtasks.export.package import is_package
 from lmtasks.records import TokenBatch
 from lmtasks.runtime.align import every_next
+from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
 
 SMALL = {
@@ -65,22 +68,41 @@ LONGEST_SHARED = {"llama": 64, "gpt2": 64, "gpt-neox": 64, "mistral": 16, "gemma
 KEEP_SLOTS = {"llama": True, "gpt2": True, "gpt-neox": True, "mistral": False, "gemma2": False, "mamba": False}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+EMITTED = ("llama", "gpt2", "mistral")
+"""Models whose graphs are driven by ONNX Runtime in the same ways."""
+
+
+@pytest.fixture(scope="module", params=[*MODELS, *(f"{name}, onnx" for name in EMITTED)])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, or a package of one."""
+    name = str(request.param).removesuffix(", onnx")
     torch.manual_seed(0)
-    model = MODELS[request.param]()
+    model = MODELS[name]()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0.0, 0.2)
-    place = tmp_path_factory.mktemp("sharing") / str(request.param)
+    place = tmp_path_factory.mktemp("sharing") / name
     model.save_pretrained(place)
     tiny_tokenizer().save(place)
-    return place
+    if name == request.param:
+        return place
+    package = place.with_name(f"{name}-package")
+    package.mkdir()
+    export_model(place, out=package, precision="fp32", report=lambda progress: None)
+    return package
+
+
+def opened(folder: Path) -> Runtime[object]:
+    return open_runtime(folder, runtime="onnx" if is_package(folder) else "torch", threads=2)
 
 
 def test_what_may_be_shared_is_measured(folder: Path) -> None:
-    ours = open_runtime(folder, runtime="torch", threads=1)
+    ours = opened(folder)
+    if is_package(folder):  # positions and masks are inputs of its graphs
+        assert (ours.sharing.longest_row, ours.sharing.prefix) == (64, True)
+        assert ours.slots(rows=2, length=8) is not None
+        return
     assert ours.sharing.longest_row == LONGEST_SHARED[folder.name]
     assert ours.sharing.prefix == (folder.name in {"llama", "gpt2", "gpt-neox"})
     if folder.name in KEEP_SLOTS:
@@ -107,7 +129,7 @@ def test_shared_and_plain_rows_are_scored_alike(folder: Path, monkeypatch: pytes
 
     monkeypatch.setattr(lmtasks.engine.prefix, "LEAST_PREFIX", 8)
     monkeypatch.setattr(lmtasks.engine.prefix, "LEAST_BEHIND", 64)
-    ours = open_runtime(folder, runtime="torch", threads=1)
+    ours = opened(folder)
     requests = requests_of(ours.model.kind)
     longest = ours.model.max_length_tokens
     found = {rows: Engine(ours, load_tokenizer(folder), rows_per_batch=rows).score(requests) for rows in (1, 3, None)}
@@ -126,7 +148,7 @@ def test_shared_and_plain_rows_are_scored_alike(folder: Path, monkeypatch: pytes
 
 
 def test_rows_come_and_go_and_say_what_they_say_alone(folder: Path) -> None:
-    ours = open_runtime(folder, runtime="torch", threads=1)
+    ours = opened(folder)
     if folder.name == "mamba":
         pytest.skip("keeps no keys and values to decode with")
     asked = [

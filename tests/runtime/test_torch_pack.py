@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from lmtasks.runtime.torch_pack import PackedLinear, pack, packed_product
+from lmtasks.runtime.torch_pack import PackedGated, PackedLinear, pack, packed_product
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
@@ -54,7 +55,7 @@ class ReadsItsWeights(Block):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(T,) -> (T, 96)"""
-        return self.table(ids) @ self.first.weight.T
+        return self.table(ids) @ self.first.weight.t()  # .T of a vector is deprecated
 
 
 def test_a_model_that_reads_its_weights_keeps_them() -> None:
@@ -80,3 +81,61 @@ def test_one_product(bias: bool) -> None:
 def test_a_product_that_disagrees_is_not_taken() -> None:
     layer, other = nn.Linear(64, 64), nn.Linear(64, 64)
     assert packed_product(layer.weight, layer.bias, otherwise=other) is other
+
+
+class Gated(nn.Module):
+    """A feed-forward layer as Llama has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj = nn.Linear(64, 96, bias=False), nn.Linear(64, 96)
+        self.down_proj = nn.Linear(96, 64)
+        self.act_fn = SiLUActivation()
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(..., 64) -> (..., 64)"""
+        return self.down_proj(self.act_fn(self.gate_proj(given)) * self.up_proj(given))  # type: ignore[no-any-return]
+
+
+class Upside(Gated):
+    """Has the same layers and computes something else."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(..., 64) -> (..., 64)"""
+        return self.down_proj(self.gate_proj(given) * self.act_fn(self.up_proj(given)))  # type: ignore[no-any-return]
+
+
+@needs_onednn
+@pytest.mark.parametrize(("made", "fits"), [(Gated, True), (Upside, False)])
+def test_a_gate_goes_into_the_products_where_that_is_what_the_layer_computes(made: type[Gated], fits: bool) -> None:
+    torch.manual_seed(0)
+    model, given = nn.Sequential(made()).eval(), torch.randn(3, 7, 64)
+    with torch.inference_mode():
+        before = model(given)
+        assert pack(model, answer=lambda: model(given)) == fits
+        assert type(model[0]) is (PackedGated if fits else made)
+        assert torch.allclose(model(given), before, atol=1e-5)
+
+
+class Followed(nn.Module):
+    """A product with an activation behind it, named as transformers does."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.c_fc, self.act, self.c_proj = Conv1D(96, 64), act, Conv1D(64, 96)
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(..., 64) -> (..., 64)"""
+        return self.c_proj(self.act(self.c_fc(given)))  # type: ignore[no-any-return]
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "gelu_pytorch_tanh", "silu", "relu", "quick_gelu"])
+def test_an_activation_goes_into_the_product_before_it_where_onednn_knows_it(name: str) -> None:
+    torch.manual_seed(0)
+    model, given = Followed(ACT2FN[name]).eval(), 3 * torch.randn(3, 7, 64)
+    with torch.inference_mode():
+        before = model(given)
+        assert pack(model, answer=lambda: model(given))
+        assert isinstance(model.act, nn.Identity) == (name != "quick_gelu")
+        assert torch.allclose(model(given), before, atol=1e-5)

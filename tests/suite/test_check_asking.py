@@ -1,6 +1,7 @@
 """What is counted before is what is asked later."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,13 @@ from fake_runtime import FakeRuntime
 from small_tasks import TASKS, scored, small_task, tokenizer
 
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import open_rows
 from lmtasks.engine.engine import Engine, HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
-from lmtasks.evaluation.asked_row import AskedRow, ask_engine, asked_by_prompt, asked_of_head
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.records import Floats32, HeadSpec
-from lmtasks.task.prompt import build_prompt
+from lmtasks.suite.check_rows import CheckOptions
+from lmtasks.suite.checking import TaskCheck, check_task
+from lmtasks.task.task import MetricUse, Task
 
 HEADS = {
     "classification": HeadSpec(name="classification", kind="classification", labels=("bad", "good")),
@@ -61,53 +62,46 @@ class Heard(Engine[object]):
         return self.model.kind == "encoder-decoder"
 
 
-def _asked(engine: Heard, name: str, folder: Path) -> list[AskedRow]:
-    task = small_task(folder, name)
-    rows = open_rows(task.sources["test"], options=DataOptions(offline=True)).rows
-    if engine.model.heads:
-        return [
-            asked_of_head(task, row, number=number, head=HEADS[name], model=engine.model, tok=engine.tokenizer)
-            for number, row in enumerate(rows)
-        ]
-    return [
-        asked_by_prompt(
-            task,
-            row,
-            prompt=build_prompt(task, row),
-            number=number,
-            seed=1,
-            model=engine.model,
-            tok=engine.tokenizer,
-        )
-        for number, row in enumerate(rows)
-    ]
+def _counted(engine: Heard, task: Task) -> TaskCheck:
+    """What `validate` says of the task; of the engine only a few rows are asked, to take their time."""
+    options = CheckOptions(data=DataOptions(offline=True), num_fewshot=0)
+    check = check_task(task, options=options, report=lambda progress: None, solver=EngineSolver(engine))
+    assert check.estimated is not None
+    assert check.estimated.timed_rows > 0
+    engine.heard = []
+    return check
 
 
 @pytest.mark.parametrize("longest", [14, 64])
 @pytest.mark.parametrize("kind", ["causal", "encoder-decoder"])
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"tagging"}))
 def test_prompts_are_counted_as_they_are_asked(name: str, kind: str, longest: int, tmp_path: Path) -> None:
-    engine = Heard(kind=kind, max_length=longest)
-    rows = _asked(engine, name, tmp_path)
-    result = scored(EngineSolver(engine), small_task(tmp_path, name), way="prompt")
-    evaluated, engine.heard = engine.heard, []
-    ask_engine(engine, rows)
-    assert engine.heard == evaluated
-    assert sum(len(row.lengths) for row in rows) == len(evaluated)
-    if name != "language_modelling":  # whose windows are never cut
-        assert sum(row.cut > 0 for row in rows) == result.truncated
-    if longest == 64 and name in ("classification", "multiple_choice", "blanks"):
-        assert [length for row in rows for length in row.lengths] == evaluated
-        assert result.truncated == 0
+    engine, task = Heard(kind=kind, max_length=longest), small_task(tmp_path, name)
+    check = _counted(engine, task)
+    result = scored(EngineSolver(engine), task, way="prompt")
+    assert check.requests == len(engine.heard)
+    assert (check.cut > 0) == (result.truncated > 0)
+    assert check.cut >= result.truncated
+    assert check.lengths is not None
+    assert check.lengths.least == min(engine.heard) or check.cut
+    assert check.lengths.most >= max(engine.heard)
+    if not check.cut:
+        assert check.lengths.most == max(engine.heard)
 
 
 @pytest.mark.parametrize("longest", [30, 64])
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_are_counted_as_they_are_asked(name: str, longest: int, tmp_path: Path) -> None:
-    engine = Heard(heads=[HEADS[name]], max_length=longest)
-    rows = _asked(engine, name, tmp_path)
-    result = scored(EngineSolver(engine), small_task(tmp_path, name), way="head")
-    evaluated, engine.heard = engine.heard, []
-    ask_engine(engine, rows)
-    assert engine.heard == evaluated
-    assert sum(row.cut > 0 for row in rows) == result.truncated
+    engine, task = Heard(heads=[replace(HEADS[name], name=name)], max_length=longest), small_task(tmp_path, name)
+    check = _counted(engine, task)
+    result = scored(EngineSolver(engine), task, way="head")
+    assert check.requests == len(engine.heard)
+    assert (check.cut > 0) == (result.truncated > 0)
+    assert check.lengths is not None
+    assert (check.lengths.least, check.lengths.most) == (min(engine.heard), max(engine.heard))
+
+
+def test_a_metric_with_requests_of_its_own_has_them_counted(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "multiple_choice")
+    more = replace(task, metrics=(*task.metrics, MetricUse(name="acc_mutual_info")))
+    assert _counted(Heard(), more).requests == 2 * _counted(Heard(), task).requests

@@ -1,0 +1,119 @@
+"""What every backbone offers, whether transformers computes it or a family of this folder.
+
+Axes: B batch, T time, S new tokens, D width, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lmtasks.errors import UsageError
+
+Kind = Literal["causal", "encoder", "encoder-decoder"]
+OwnHead = Literal["", "classification", "tagging", "span"]
+Pooling = Literal["mean", "last", "first", "max"]
+
+State = tuple[Tensor, ...]
+"""What a decoder remembers of B rows: tensors whose first axis is the rows, so that rows are picked, repeated and
+dropped without knowing what they mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the rest of the line must know of a backbone."""
+
+    kind: Kind
+    family: str
+    own_head: OwnHead
+    own_labels: tuple[str, ...]
+    width: int
+    vocabulary: int
+    max_length_tokens: int
+    takes_types: bool
+    pad: int = 0
+    """The token id at padded positions."""
+    pooling: Pooling = "mean"
+    """Which hidden state a new classification head reads."""
+    learning_rate: float | None = None
+    """The peak that suits a family of our own from random weights; None: by the size of the model."""
+    by_transformers: bool = False
+    """Is it a module of transformers, which decodes with a cache of keys and values?"""
+    carries: bool = False
+    """Does it decode with a state of its own (`Decodes`)?"""
+
+
+class Backbone(nn.Module, ABC):
+    """Token ids to hidden states; and to next-token logits, where the family is a language model."""
+
+    traits: Traits
+
+    @abstractmethod
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Last hidden states, (B, T) -> (B, T, D); of the encoder, for an encoder-decoder. What stands at padded
+        positions means nothing, and nothing depends on it."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+
+    @abstractmethod
+    def embeddings(self) -> nn.Embedding:
+        """Of the tokens that are read."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """What pretraining calls: next-token logits of rows without padding, (B, T) -> (B, T, V)."""
+        return self.project(self.encode(ids, torch.ones_like(ids, dtype=torch.bool)))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of hidden states, (..., D) -> (..., V).
+
+        Raises:
+            UsageError: the family is no language model.
+        """
+        del hidden
+        raise UsageError(f"{self._named()} has no language-model projection; use {WRITERS} for generation and scoring.")
+
+    def decode(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        """Next-token logits behind each token that a decoder reads, (B, T) and (B, S) -> (B, S, V).
+
+        Raises:
+            UsageError: it is no encoder-decoder.
+        """
+        del ids, mask, decoder_ids
+        raise UsageError(f"{self._named()} has no decoder; use an encoder-decoder.")
+
+    def own_logits(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Logits of the checkpoint's own task head: (B, C), (B, T, C), or (B, T, 2) for start and end.
+
+        Raises:
+            UsageError: it has none.
+        """
+        del ids, mask, types
+        raise UsageError(f"{self._named()} has no task head of its own.")
+
+    def _named(self) -> str:
+        return f"a backbone of family {self.traits.family} ({self.traits.kind})"
+
+
+WRITERS = "a causal or an encoder-decoder model"
+
+
+class Decodes(Protocol):
+    """A language model with a state of its own, of any size that it likes. Rows are padded on the right."""
+
+    def start(self, ids: Tensor, mask: Tensor) -> State:
+        """Before the first token that is predicted: an encoder-decoder reads its sources, (B, T); a causal model reads
+        nothing, and makes a state for B rows."""
+        ...
+
+    def next(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """Read on, (B, S): hidden states (B, S, D) behind each token, and the state behind each row's last one."""
+        ...
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Next-token logits of hidden states, (..., D) -> (..., V)."""
+        ...

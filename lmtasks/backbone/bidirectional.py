@@ -1,0 +1,97 @@
+"""Bidirectional LSTM and GRU (Schuster and Paliwal 1997; Graves and Schmidhuber 2005).
+
+Rows have their real lengths: the way back begins at a row's own last token, so that padding has no effect, and no
+packing is needed.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lmtasks.backbone.base import Backbone, Traits
+from lmtasks.backbone.cells import (
+    CELLS,
+    moved,
+    parts_of,
+    reversal,
+    run,
+    same_for_all_times,
+    start_small,
+    to_the_right,
+)
+from lmtasks.backbone.folder import save_own
+from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
+
+
+class BothWays(nn.Module):
+    """Layers that read right-padded rows forward and back, (B, T, D) -> (B, T, D); half of D for each way.
+
+    Args:
+        cell: `lstm` or `gru`.
+    """
+
+    def __init__(self, cell: str, *, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.cell, self.half, self.dropout = cell, width // 2, dropout
+        self.forth = nn.ModuleList(CELLS[cell](width, self.half) for _ in range(layers))
+        self.back = nn.ModuleList(CELLS[cell](width, self.half) for _ in range(layers))
+        for layer in (*self.forth, *self.back):
+            start_small(layer, scale=width**-0.5)
+
+    def forward(self, given: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) and mask (B, T) -> (B, T, D)."""
+        places = reversal(mask)
+        zero = tuple(given.new_zeros(len(given), self.half) for _ in range(parts_of(self.cell)))
+        hidden = same_for_all_times(given, self.dropout, self.training)
+        for forth, back in zip(self.forth, self.back, strict=True):
+            one, _ = run(forth, hidden, zero, None)  # type: ignore[arg-type]
+            other, _ = run(back, moved(hidden, places), zero, None)  # type: ignore[arg-type]
+            hidden = torch.cat([one, moved(other, places)], dim=-1)
+            hidden = same_for_all_times(hidden, self.dropout, self.training)
+        return hidden
+
+
+class Bidirectional(Backbone):
+    """An encoder of two readings.
+
+    Args:
+        cell: `lstm` or `gru`.
+    """
+
+    def __init__(self, cell: str, sizes: BidirectionalSizes, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.sizes, self.vocabulary = sizes, vocabulary
+        self.traits = Traits(
+            kind="encoder",
+            family=f"bi{cell}",
+            own_head="",
+            own_labels=(),
+            width=sizes.width,
+            vocabulary=vocabulary.size,
+            max_length_tokens=sizes.context,
+            takes_types=False,
+            pad=vocabulary.pad,
+            pooling="max",
+            learning_rate=2e-3,
+        )
+        self.tokens = nn.Embedding(vocabulary.size, sizes.width)
+        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        self.reader = BothWays(cell, width=sizes.width, layers=sizes.layers, dropout=sizes.dropout)
+
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """See `Backbone`."""
+        del types
+        order = to_the_right(mask)
+        if order is None:
+            hidden: Tensor = self.reader(self.tokens(ids), mask)
+            return hidden
+        return moved(self.reader(self.tokens(ids.gather(1, order[0])), mask.gather(1, order[0])), order[1])
+
+    def embeddings(self) -> nn.Embedding:
+        """See `Backbone`."""
+        return self.tokens
+
+    def save(self, folder: Path) -> None:
+        """See `Backbone`."""
+        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)

@@ -1,0 +1,62 @@
+"""A convolution over embeddings with filters of several widths (Kim 2014, https://arxiv.org/abs/1408.5882).
+
+The head takes the maximum over time. A filter of width 3 at a token sees the token, one before and one behind it;
+zeros stand around a text, wherever its padding is.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmtasks.backbone.base import Backbone, Traits
+from lmtasks.backbone.embedding import TokenEmbedding
+from lmtasks.backbone.folder import save_own
+from lmtasks.backbone.sizes import CnnSizes, Vocabulary
+
+
+class Cnn(Backbone):
+    """Embeddings, and one layer of filters."""
+
+    def __init__(self, sizes: CnnSizes, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.sizes, self.vocabulary = sizes, vocabulary
+        self.traits = Traits(
+            kind="encoder",
+            family="cnn",
+            own_head="",
+            own_labels=(),
+            width=sizes.filters * len(sizes.widths),
+            vocabulary=vocabulary.size,
+            max_length_tokens=sizes.context,
+            takes_types=False,
+            pad=vocabulary.pad,
+            learning_rate=1e-3,
+            pooling="max",
+        )
+        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=0.25)
+        self.filters = nn.ModuleList(nn.Conv1d(sizes.width, sizes.filters, width) for width in sizes.widths)
+        self.dropout = sizes.dropout
+
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """See `Backbone`."""
+        del types
+        vectors = self.tokens.read(ids, mask).transpose(1, 2)  # (B, D, T)
+        found = []
+        for filters, width in zip(self.filters, self.sizes.widths, strict=True):
+            around = functional.pad(vectors, ((width - 1) // 2, width // 2))
+            found.append(functional.relu(filters(around)))
+        hidden = torch.cat(found, dim=1).transpose(1, 2)
+        if self.training and self.dropout:
+            # One mask for all times: what is dropped of the maximum is a filter, as where the maximum is dropped.
+            hidden = hidden * functional.dropout(torch.ones_like(hidden[:, :1]), self.dropout)
+        return hidden
+
+    def embeddings(self) -> nn.Embedding:
+        """See `Backbone`."""
+        return self.tokens
+
+    def save(self, folder: Path) -> None:
+        """See `Backbone`."""
+        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)

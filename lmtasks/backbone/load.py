@@ -1,0 +1,37 @@
+"""A backbone from its folder, whoever computes it: transformers, or a family of our own."""
+
+from pathlib import Path
+
+from lmtasks.backbone.base import Backbone, Traits
+from lmtasks.backbone.folder import load_own, made_like, own_config
+
+
+def load_backbone(folder: Path) -> Backbone:
+    """Load a folder in fp32.
+
+    Raises:
+        UsageError: no configuration, no weights, or weights that do not fit the configuration.
+    """
+    config = own_config(folder)
+    if config is not None:
+        return load_own(config, folder)
+    from lmtasks.backbone.transformer import load_transformer
+
+    return load_transformer(folder)
+
+
+def read_traits(folder: Path) -> Traits:
+    """What kind of backbone lies in a folder; its weights are not read.
+
+    Raises:
+        UsageError: no configuration, or one that cannot be read.
+    """
+    config = own_config(folder)
+    if config is not None:
+        import torch
+
+        with torch.device("meta"):
+            return made_like(config, folder / "config.json").traits
+    from lmtasks.backbone.transformer import read_config, traits_of
+
+    return traits_of(read_config(folder))

@@ -1,0 +1,89 @@
+"""Recurrent language models: RNN (Elman 1990), LSTM (Hochreiter and Schmidhuber 1997), GRU (Cho et al. 2014).
+
+One matrix reads and writes the tokens (Press and Wolf 2017, https://arxiv.org/abs/1608.05859), and dropout is
+variational. The state of a row has a fixed size: each layer's vectors, (B, layers, D).
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmtasks.backbone.base import Backbone, State, Traits
+from lmtasks.backbone.cells import CELLS, moved, parts_of, run, same_for_all_times, start_small, to_the_right
+from lmtasks.backbone.folder import save_own
+from lmtasks.backbone.sizes import RecurrentSizes, Vocabulary
+
+
+class Recurrent(Backbone):
+    """A language model that reads from left to right.
+
+    Args:
+        cell: `rnn`, `lstm` or `gru`.
+    """
+
+    def __init__(self, cell: str, sizes: RecurrentSizes, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.cell, self.sizes, self.vocabulary = cell, sizes, vocabulary
+        self.traits = Traits(
+            kind="causal",
+            family=cell,
+            own_head="",
+            own_labels=(),
+            width=sizes.width,
+            vocabulary=vocabulary.size,
+            max_length_tokens=sizes.context,
+            takes_types=False,
+            pad=vocabulary.pad,
+            learning_rate=2e-3,
+            carries=True,
+        )
+        self.tokens = nn.Embedding(vocabulary.size, sizes.width)
+        self.layers = nn.ModuleList(CELLS[cell](sizes.width, sizes.width) for _ in range(sizes.layers))
+        self.bias = nn.Parameter(torch.zeros(vocabulary.size))
+        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        for layer in self.layers:
+            start_small(layer, scale=sizes.width**-0.5)
+
+    def start(self, ids: Tensor, mask: Tensor) -> State:
+        """See `Decodes`: zeros."""
+        del mask
+        size = (len(ids), self.sizes.layers, self.sizes.width)
+        return tuple(self.bias.new_zeros(size) for _ in range(parts_of(self.cell)))
+
+    def next(self, state: State, ids: Tensor, mask: Tensor) -> tuple[Tensor, State]:
+        """See `Decodes`."""
+        return self._through(state, ids, mask)
+
+    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """See `Backbone`."""
+        del types
+        order = to_the_right(mask)
+        # On the right no token sees the padding, and nobody reads the state behind it.
+        hidden, _ = self._through(self.start(ids, mask), ids if order is None else ids.gather(1, order[0]), None)
+        return hidden if order is None else moved(hidden, order[1])
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """See `Backbone`."""
+        return functional.linear(hidden, self.tokens.weight, self.bias)
+
+    def embeddings(self) -> nn.Embedding:
+        """See `Backbone`."""
+        return self.tokens
+
+    def save(self, folder: Path) -> None:
+        """See `Backbone`."""
+        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
+
+    def _through(self, state: State, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, State]:
+        hidden = self._dropped(self.tokens(ids))
+        states = []
+        for number, layer in enumerate(self.layers):
+            hidden, after = run(layer, hidden, tuple(part[:, number] for part in state), mask)  # type: ignore[arg-type]
+            hidden = self._dropped(hidden)
+            states.append(after)
+        return hidden, tuple(torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        return same_for_all_times(values, self.sizes.dropout, self.training)

@@ -1,0 +1,131 @@
+"""The shapes of new backbones, family by family, and how they are written: `lstm:width=200,layers=2`."""
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from lmtasks.errors import UsageError, unknown
+
+NO_LIMIT = 1 << 20
+"""Longest input of families without positions: longer than any text here, and still a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What a new backbone must know of its tokenizer."""
+
+    size: int
+    bos: int | None
+    eos: int | None
+    pad: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What all families share."""
+
+    width: int = 256
+    dropout: float = 0.0
+    context: int = 512
+    """Longest input in tokens."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "dropout":
+                if not 0 <= value < 1:
+                    raise UsageError(f"dropout must be 0 or more and less than 1, was {value}.")
+                continue
+            least = 0 if field.name == "buckets" else 1
+            if min(value if isinstance(value, tuple) else (value,)) < least:
+                raise UsageError(f"{field.name} of a backbone must be at least {least}, was {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSizes(Sizes):
+    """Of all transformers families."""
+
+    layers: int = 6
+    heads: int = 4
+    inner: int = 640
+    """Width of the feed-forward layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise UsageError(f"width must be a multiple of heads, was {self.width} with {self.heads} heads.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageSizes(Sizes):
+    """Of averaged embeddings."""
+
+    width: int = 50
+    context: int = NO_LIMIT
+    buckets: int = 200_000
+    """Vectors that all pairs of neighbours share, by a hash; 0: single tokens only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnSizes(Sizes):
+    """Of a convolution over embeddings."""
+
+    width: int = 128
+    """Of the embeddings."""
+    filters: int = 100
+    """Of each width."""
+    widths: tuple[int, ...] = (3, 4, 5)
+    """Tokens that a filter looks at."""
+    dropout: float = 0.5
+    context: int = NO_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentSizes(Sizes):
+    """Of recurrent families; dropout is variational, one mask for all times."""
+
+    width: int = 200
+    layers: int = 2
+    dropout: float = 0.3
+    context: int = NO_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidirectionalSizes(RecurrentSizes):
+    """Of those that read both ways, half of the width for each."""
+
+    width: int = 256
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % 2:
+            raise UsageError(f"width must be even, half of it for each way, was {self.width}.")
+
+
+_Shape = TypeVar("_Shape", bound=Sizes)
+
+
+def read_sizes(text: str, default: _Shape) -> _Shape:
+    """The shape that a family's settings describe; numbers of a list stand with `+` between.
+
+    >>> read_sizes("cnn:widths=2+3", CnnSizes()).widths
+    (2, 3)
+
+    Raises:
+        UsageError: unknown setting, or a value that is not a number or does not fit.
+    """
+    name, _, settings = text.partition(":")
+    known = {field.name: type(getattr(default, field.name)) for field in fields(default)}
+    given: dict[str, object] = {}
+    for item in filter(None, settings.split(",")):
+        key, _, value = item.partition("=")
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known, hint=f"Written as {name}:width=128.")
+        try:
+            given[key] = tuple(map(int, value.split("+"))) if known[key] is tuple else known[key](value)
+        except ValueError:
+            raise UsageError(f"{text!r}: {key} must be a number, was {value!r}.") from None
+    try:
+        return replace(default, **given)  # type: ignore[arg-type]  # keys and types were checked above
+    except UsageError as error:
+        raise UsageError(f"{text!r}: {error}") from None

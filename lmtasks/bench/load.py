@@ -1,0 +1,211 @@
+"""Latency under a load (open loop): requests come by a schedule, and a request's latency counts from the moment at which
+it was to come. A stall then shows in every request that waited behind it; in a closed loop it would show in one
+(coordinated omission).
+
+Texts are written with continuous batching where rows can join others; all other requests wait in a queue, from which
+as many as a batch holds are answered together.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lmtasks.bench.calls import Answers, answer_to, asked
+from lmtasks.bench.clock import without_garbage_collection
+from lmtasks.bench.percentile import Spread, rounded
+from lmtasks.bench.schedule import Load, schedule
+from lmtasks.bench.speed import milliseconds
+from lmtasks.bench.tokens import TokenTimes
+from lmtasks.bench.workload import Workload, WorkRequest
+from lmtasks.engine.requests import GenerateRequest, TokenEvent
+from lmtasks.records import Json
+
+PATIENCE = 2.0
+"""A run is cut after so many times the schedule's length,"""
+PATIENCE_SECONDS = 5.0
+"""and so many seconds."""
+ALWAYS_BUSY = 0.95
+"""Above this share of its time at work an engine hardly ever finds its queue empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadSpeed:
+    """One workload under one load."""
+
+    task: str
+    kind: str
+    length: int
+    load: Load
+    batching: str
+    """`joined`: a text joins those that are being written; `queued`: who comes meanwhile waits for the next batch."""
+    rows: int
+    """At once, at most."""
+    latency_ms: tuple[float, ...]
+    """Of each request, from its scheduled moment to its finished answer; of one that was not answered when the run was
+    cut: how long it had waited."""
+    answered: int
+    ttft_ms: tuple[float, ...] = ()
+    itl_ms: tuple[float, ...] = ()
+    seconds: float
+    """From the first request to the last answer."""
+    busy_seconds: float
+    flags: tuple[str, ...] = ()
+
+    @property
+    def busy_share(self) -> float:
+        """Share of the time in which the engine had something to do."""
+        return min(1.0, self.busy_seconds / self.seconds)
+
+    @property
+    def note(self) -> str:
+        """What a reader of the latencies must know."""
+        count = len(self.latency_ms)
+        if self.answered < count:
+            return (
+                f"could not keep up with {self.load.rate:g} requests a second: {self.answered} of {count} were answered "
+                f"in {self.seconds:.1f} s, and the latencies are how long the others had waited at least"
+            )
+        if self.busy_share > ALWAYS_BUSY:
+            return (
+                f"hardly kept up with {self.load.rate:g} requests a second: it was at work for {self.busy_share:.0%} of "
+                "the time, and latencies grow the longer such a load lasts"
+            )
+        return ""
+
+    def as_json(self) -> Json:
+        """Ready for a JSON file. Percentiles without enough samples are null."""
+        return {
+            "task": self.task,
+            "kind": self.kind,
+            "length": self.length,
+            "rate": self.load.rate,
+            "arrival": self.load.arrival,
+            "seed": self.load.seed,
+            "batching": self.batching,
+            "rows": self.rows,
+            "requests": len(self.latency_ms),
+            "answered": self.answered,
+            "latency_ms": Spread(samples=self.latency_ms).as_json(),
+            "ttft_ms": Spread(samples=self.ttft_ms).as_json() if self.ttft_ms else None,
+            "itl_ms": Spread(samples=self.itl_ms).as_json() if self.itl_ms else None,
+            "seconds": rounded(self.seconds),
+            "busy_seconds": rounded(self.busy_seconds),
+            "busy_share": rounded(self.busy_share),
+            "raw_latency_ms": list(self.latency_ms),
+            "raw_ttft_ms": list(self.ttft_ms),
+            "raw_itl_ms": list(self.itl_ms),
+            "note": self.note,
+            "flags": list(self.flags),
+        }
+
+
+def time_load(
+    engine: Answers,
+    *,
+    workload: Workload,
+    load: Load,
+    rows: int,
+    now: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], object] = time.sleep,
+) -> LoadSpeed:
+    """Let the requests of a workload come, over and over in its order, and time their answers.
+
+    Args:
+        rows: answered at once, at most; never more than the workload has, since equal ones would be answered as one.
+    """
+    arrivals = _Arrivals(workload, load, now=now, sleep=sleep)
+    rows = min(rows, len(workload.requests))
+    joined = workload.kind == "generate" and engine.joins()
+    with without_garbage_collection():
+        arrivals.start()
+        (_serve if joined else _queue)(engine, workload, arrivals, rows)
+        ended = now()
+    return arrivals.result(batching="joined" if joined else "queued", rows=rows, ended=ended)
+
+
+class _Arrivals:
+    """The schedule as it is worked off."""
+
+    def __init__(
+        self, workload: Workload, load: Load, *, now: Callable[[], float], sleep: Callable[[float], object]
+    ) -> None:
+        self.workload, self.load = workload, load
+        self.due = schedule(load, name=workload.task)
+        self.tokens = TokenTimes(now=now)
+        self.ends: dict[int, float] = {}
+        """When each answered request was finished."""
+        self.taken = 0
+        self._now, self._sleep = now, sleep
+        self._most = PATIENCE * self.due[-1] + PATIENCE_SECONDS
+        self._idle = 0.0
+        self._began = 0.0
+
+    def start(self) -> None:
+        self._began = self._now()
+
+    def take(self, *, wait: bool, most: int) -> list[tuple[int, WorkRequest]] | None:
+        """Requests that are due, oldest first; None: no more will come, or the run took too long."""
+        over = self._now() - self._began > self._most
+        if self.taken == len(self.due) or over:
+            return None
+        if wait and (left := self.due[self.taken] - (self._now() - self._began)) > 0:
+            asleep = self._now()
+            self._sleep(left)
+            self._idle += self._now() - asleep
+        first, elapsed = self.taken, self._now() - self._began
+        if wait:  # whom it waited for has come, whatever the clock's last bits say
+            elapsed = max(elapsed, self.due[first])
+        while self.taken < len(self.due) and self.taken - first < most and self.due[self.taken] <= elapsed:
+            self.taken += 1
+        requests = self.workload.requests
+        return [(number, requests[number % len(requests)]) for number in range(first, self.taken)]
+
+    def finish(self, numbers: Sequence[int]) -> None:
+        at = self._now()
+        self.ends.update(dict.fromkeys(numbers, at))
+
+    def result(self, *, batching: str, rows: int, ended: float) -> LoadSpeed:
+        starts = {number: self._began + due for number, due in enumerate(self.due)}
+        came = {number: start for number, start in starts.items() if start <= ended}
+        return LoadSpeed(
+            task=self.workload.task,
+            kind=self.workload.kind,
+            length=self.workload.length,
+            load=self.load,
+            batching=batching,
+            rows=rows,
+            latency_ms=milliseconds([self.ends.get(number, ended) - start for number, start in came.items()]),
+            answered=len(self.ends),
+            ttft_ms=milliseconds(self.tokens.first_seconds(starts)),
+            itl_ms=milliseconds(self.tokens.between_seconds()),
+            seconds=ended - self._began,
+            busy_seconds=ended - self._began - self._idle,
+        )
+
+
+def _queue(engine: Answers, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
+    answer = answer_to(engine, workload=workload)
+    while (batch := arrivals.take(wait=True, most=rows)) is not None:
+        numbers = [number for number, _ in batch]
+
+        def hear(event: TokenEvent, numbers: Sequence[int] = numbers) -> None:
+            arrivals.tokens.hear(
+                TokenEvent(request=numbers[event.request], step=event.step, text=event.text, stopped=event.stopped)
+            )
+
+        answer([request for _, request in batch], hear if workload.kind == "generate" else None)
+        arrivals.finish(numbers)
+
+
+def _serve(engine: Answers, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
+    def arriving(idle: bool) -> list[GenerateRequest] | None:
+        came = arrivals.take(wait=idle, most=len(arrivals.due))
+        return None if came is None else [asked(workload, request) for _, request in came]
+
+    def hear(event: TokenEvent) -> None:
+        arrivals.tokens.hear(event)
+        if event.stopped is not None:
+            arrivals.finish([event.request])
+
+    length = max(len(request.ids) for request in workload.requests) + workload.new_tokens
+    engine.serve(arriving, rows=rows, length=length, on_token=hear)

@@ -1,0 +1,216 @@
+"""Tokenizers that are learned from texts, asked for in one word: `words:10000,lower`, `bpe:8000`, `characters`.
+
+Every kind ends as one `tokenizer.json`, which needs nothing but `tokenizers` to be read.
+
+>>> tokenizer = learn_tokenizer("words:4", ["a cat , a hat", "a cat"])
+>>> tokenizer.decode(tokenizer.encode("a cat, a dog"))
+'a cat , a <unk>'
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as RawTokenizer
+
+from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, Tokenizer, train_byte_bpe
+from lmtasks.errors import UsageError, unknown
+
+UNKNOWN = "<unk>"
+SPECIAL = (END_OF_TEXT, PADDING, SEPARATOR)
+BYTES = 256
+BLANKS = r"\n|[^\s]+"
+"""What stands between blanks; the end of a line is a token of its own, since it may be predicted."""
+WORDS = r"\n|<unk>|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*|[^\s\p{L}\p{M}\p{N}]"
+"""Words with their apostrophes, and every mark by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a person asked for."""
+
+    kind: str
+    size: int
+    """Tokens at most, the special ones not counted."""
+    lower: bool = False
+    """Letters become small first."""
+    least: int = 1
+    """Words that stand in the texts less often than this are unknown ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerKind:
+    """One line of the table."""
+
+    about: str
+    learn: Callable[[Iterable[str], Wish], RawTokenizer]
+    size: int
+    """Where nobody says another."""
+
+
+def parse_tokenizer(text: str) -> Wish:
+    """`words:10000,lower,least=2` -> a wish.
+
+    Raises:
+        UsageError: unknown kind or setting, or a number that is none.
+    """
+    name, _, settings = text.partition(":")
+    if name not in TOKENIZERS:
+        raise unknown("tokenizer", name, TOKENIZERS, hint="Written as words:10000 or words:10000,lower,least=2.")
+    wish = Wish(kind=name, size=TOKENIZERS[name].size)
+    for item in filter(None, settings.split(",")):
+        key, _, value = item.partition("=")
+        if item == "lower":
+            wish = replace(wish, lower=True)
+        elif item.isdecimal() and int(item) > 0:
+            wish = replace(wish, size=int(item))
+        elif key == "least" and value.isdecimal() and int(value) > 0:
+            wish = replace(wish, least=int(value))
+        else:
+            raise UsageError(f"{text!r}: {item!r} is no setting of a tokenizer; it takes a size, lower, and least=2.")
+    return wish
+
+
+def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
+    """Learn a tokenizer.
+
+    Args:
+        text: as `parse_tokenizer` reads it.
+        texts: what to learn from.
+
+    Raises:
+        UsageError: the wish is malformed, or the texts are empty.
+    """
+    wish = parse_tokenizer(text)
+    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(texts, wish))
+    if wish.lower:
+        raw.normalizer = normalizers.Lowercase()
+    end, pad = raw.token_to_id(END_OF_TEXT), raw.token_to_id(PADDING)
+    if end is None:
+        raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
+    return Tokenizer(raw, bos=end, eos=end, pad=pad)
+
+
+def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:
+    """Trainers make every token that they are given a special one, which no decoded text would show."""
+    content = json.loads(raw.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != UNKNOWN]
+    return RawTokenizer.from_str(json.dumps(content))
+
+
+def _pieces(pattern: str, behavior: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(pattern), behavior=behavior, invert=behavior == "removed")
+
+
+def _counted(pattern: str, *, behavior: str, joined: bool) -> Callable[[Iterable[str], Wish], RawTokenizer]:
+    """The most frequent pieces by a pattern; all others are unknown."""
+
+    def learn(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+        raw = RawTokenizer(models.WordLevel(unk_token=UNKNOWN))
+        raw.pre_tokenizer = _pieces(pattern, behavior)
+        if joined:
+            raw.decoder = decoders.Fuse()
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=wish.size + len(SPECIAL) + 1,
+            min_frequency=wish.least,
+            special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
+            show_progress=False,
+        )
+        raw.train_from_iterator(_lowered(texts, wish), trainer)
+        return raw
+
+    return learn
+
+
+def _bytes(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    del wish
+    return train_byte_bpe(texts, vocabulary=BYTES + len(SPECIAL)).raw
+
+
+def _bpe(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    return train_byte_bpe(_lowered(texts, wish), vocabulary=wish.size + len(SPECIAL)).raw
+
+
+def _unigram(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    raw = RawTokenizer(models.Unigram())
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=wish.size + len(SPECIAL) + 1,
+        special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
+        unk_token=UNKNOWN,
+        show_progress=False,
+    )
+    raw.train_from_iterator(_lowered(texts, wish), trainer)
+    return raw
+
+
+def _wordpiece(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    raw = RawTokenizer(models.WordPiece(unk_token=UNKNOWN))
+    raw.pre_tokenizer = _pieces(WORDS, "removed")
+    raw.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=wish.size + len(SPECIAL) + 1,
+        min_frequency=wish.least,
+        special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    raw.train_from_iterator(_lowered(texts, wish), trainer)
+    return raw
+
+
+def _jieba(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    """Words as jieba cuts them, counted. A text is then cut the way that makes it most likely by these counts, which
+    is how jieba itself chooses among the words that it knows, so that reading needs no jieba."""
+    import jieba
+
+    jieba.setLogLevel("WARNING")
+    words: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
+    for text in _lowered(texts, wish):
+        words.update(jieba.lcut(text))
+        letters.update(text)
+    kept = [word for word, count in words.most_common(wish.size) if count >= wish.least]
+    counts = {word: words[word] for word in kept} | {letter: 1 for letter in letters if letter not in kept}
+    total = math.log(max(1, sum(counts.values())))
+    scored = [(word, math.log(count) - total) for word, count in counts.items()]
+    raw = RawTokenizer(models.Unigram([(UNKNOWN, 0.0), *scored], unk_id=0, byte_fallback=False))
+    raw.decoder = decoders.Fuse()
+    raw.add_special_tokens(_special())
+    return raw
+
+
+def _special() -> list[AddedToken]:
+    return [AddedToken(name, special=True, normalized=False) for name in SPECIAL]
+
+
+def _lowered(texts: Iterable[str], wish: Wish) -> Iterable[str]:
+    return (text.lower() for text in texts) if wish.lower else texts
+
+
+TOKENIZERS: Mapping[str, TokenizerKind] = {
+    "bytes": TokenizerKind(about="UTF-8 bytes", learn=_bytes, size=BYTES),
+    "characters": TokenizerKind(
+        about="characters", learn=_counted(r"[\s\S]", behavior="isolated", joined=True), size=10_000
+    ),
+    "words": TokenizerKind(
+        about="words, and marks by themselves; rare ones unknown",
+        learn=_counted(WORDS, behavior="removed", joined=False),
+        size=30_000,
+    ),
+    "blanks": TokenizerKind(
+        about="what stands between blanks, for text that is cut already (PTB, ATIS); rare ones unknown",
+        learn=_counted(BLANKS, behavior="removed", joined=False),
+        size=30_000,
+    ),
+    "jieba": TokenizerKind(
+        about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000
+    ),
+    "bpe": TokenizerKind(about="byte-level BPE: any text, any language", learn=_bpe, size=8_000),
+    "unigram": TokenizerKind(about="pieces by a unigram model (SentencePiece)", learn=_unigram, size=8_000),
+    "wordpiece": TokenizerKind(about="pieces of words, as in BERT", learn=_wordpiece, size=8_000),
+}

@@ -1,0 +1,91 @@
+"""What rounding would reach in a package, by layer: one weight wherever it stands, in each of its graphs.
+
+Graphs of one package name a weight as they like, and one of them may hold it turned; it is known by its values. Only so
+does a layer that stays in fp32 stay so in every graph, and a prompt is scored and continued with the same numbers.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmtasks.export.emit import load_graphs
+from lmtasks.export.package import GraphName, load_package
+from lmtasks.export.reach import products
+from lmtasks.export.weights import key_of
+
+Keep = Mapping[GraphName, Collection[str]]
+"""Names of weights that stay as they are, by graph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A weight, or several that are treated alike."""
+
+    name: str
+    weights: Mapping[GraphName, tuple[str, ...]]
+    """Its names in each graph."""
+    numbers: int
+    """How many numbers it holds."""
+
+
+def rounded_layers(base: Path) -> tuple[Layer, ...]:
+    """Every layer that rounding would reach, in the order of the graphs.
+
+    Args:
+        base: an fp32 package.
+    """
+    places: dict[str, dict[GraphName, list[str]]] = {}
+    names: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    for graph, model in load_graphs(load_package(base)).items():
+        readers = {str(value.name): node.name for node in model.graph for value in node.inputs if value is not None}
+        for name in products(model):
+            tensor = model.graph.initializers[name].const_value
+            assert tensor is not None  # `products` looked
+            array = np.ascontiguousarray(tensor.numpy())
+            key = min(key_of(array), key_of(array.T))
+            places.setdefault(key, {}).setdefault(graph, []).append(name)
+            # A traced graph calls what it turned `val_12`; what reads that says more.
+            better = name if "." in name and not name.startswith("val_") else f"{graph}: {readers.get(name) or name}"
+            names[key] = better if key not in names or ": " in names[key] else names[key]
+            sizes[key] = int(array.size)
+    return tuple(
+        Layer(name=names[key], weights={graph: tuple(each) for graph, each in found.items()}, numbers=sizes[key])
+        for key, found in places.items()
+    )
+
+
+def joined_layers(layers: Sequence[Layer], *, most: int) -> tuple[Layer, ...]:
+    """Neighbours joined, so that at most `most` are left.
+
+    >>> single = [Layer(name=name, weights={"heads": (name,)}, numbers=2) for name in "abc"]
+    >>> [(layer.name, layer.weights["heads"], layer.numbers) for layer in joined_layers(single, most=2)]
+    [('a .. b', ('a', 'b'), 4), ('c', ('c',), 2)]
+    """
+    size = -(-len(layers) // most)
+    return tuple(_joined(layers[start : start + size]) for start in range(0, len(layers), max(1, size)))
+
+
+def keep_of(layers: Sequence[Layer]) -> Keep:
+    """The names of some layers, by graph."""
+    kept: dict[GraphName, set[str]] = {}
+    for layer in layers:
+        for graph, names in layer.weights.items():
+            kept.setdefault(graph, set()).update(names)
+    return kept
+
+
+def _joined(layers: Sequence[Layer]) -> Layer:
+    if len(layers) == 1:
+        return layers[0]
+    weights: dict[GraphName, tuple[str, ...]] = {}
+    for layer in layers:
+        for graph, names in layer.weights.items():
+            weights[graph] = (*weights.get(graph, ()), *names)
+    return Layer(
+        name=f"{layers[0].name} .. {layers[-1].name}",
+        weights=weights,
+        numbers=sum(layer.numbers for layer in layers),
+    )

@@ -1,0 +1,104 @@
+"""Metrics of tag sequences: `entity_f1`, `tag_acc`. A sequence is a text of tags with blanks between.
+
+An entity is a run of tags of one type, with its borders. It is right where type and both borders are, as in the script
+of CoNLL-2000 (`conlleval`, https://www.clips.uantwerpen.be/conll2000/chunking/output.html) and in seqeval's default
+mode (https://github.com/chakki-works/seqeval), whose rules for tags that break the scheme are taken: an `I-` that
+follows another type, or nothing, begins an entity.
+
+>>> entities(["B-city", "I-city", "O", "I-date", "B-date"])
+[(0, 2, 'city'), (3, 4, 'date'), (4, 5, 'date')]
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmtasks.errors import UsageError
+from lmtasks.metric.base import Formula, Rate, Settings, first_column, only, ratio, references
+from lmtasks.records import Floats, Outcome, Text
+
+OUTSIDE = "O"
+
+Entity = tuple[int, int, str]
+"""First tag, the one behind the last, type."""
+
+
+def entity_f1(settings: Settings) -> Formula:
+    """`entity_f1`: F1 of entities over all sentences (micro-averaged): 2 right / (answered + true)."""
+    del settings
+
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        rows = []
+        for text in only(Text, outcomes):
+            wanted, found = _pair(text)
+            one, other = set(entities(wanted)), set(entities(found))
+            rows.append((2.0 * len(one & other), len(one) + len(other)))
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    return Formula(
+        kind="ratio",
+        statistics=statistics,
+        aggregate=_defined,
+        per_example=_each,
+        signature="entities:conlleval|average:micro|zero_division:0",
+        rate=Rate(value=lambda value: value, slope=np.ones_like),
+    )
+
+
+def tag_accuracy(settings: Settings) -> Formula:
+    """`tag_acc`: share of tags that are right, over all sentences."""
+    del settings
+
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        rows = []
+        for text in only(Text, outcomes):
+            wanted, found = _pair(text)
+            rows.append((float(sum(a == b for a, b in zip(wanted, found, strict=True))), float(len(wanted))))
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    return Formula(
+        kind="ratio",
+        statistics=statistics,
+        aggregate=ratio,
+        per_example=_each,
+        signature="match:equal|unit:tag",
+        rate=Rate(value=lambda value: value, slope=np.ones_like),
+    )
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """The entities of a sequence of BIO tags; `B` and `I` alone have the empty type, and other tags, as `IOBES` has,
+    count by their first letter: `S` is an entity by itself, `E` ends one."""
+    found: list[Entity] = []
+    start, kind, before = 0, "", OUTSIDE
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        prefix, _, name = tag.partition("-")
+        inside = before != OUTSIDE and prefix in {"I", "E"} and name == kind and before not in {"E", "S"}
+        if before != OUTSIDE and not inside:
+            found.append((start, place, kind))
+        if prefix != OUTSIDE and not inside:
+            start, kind = place, name
+        before = prefix
+    return found
+
+
+def _pair(text: Text) -> tuple[list[str], list[str]]:
+    """The right tags and the answered ones, as many: what is missing is outside, what is too much is not looked at."""
+    wanted = references(text)[0].split()
+    found = text.prediction.split()[: len(wanted)]
+    if not wanted:
+        raise UsageError("a sentence of no tags cannot be scored; check the task's tags.")
+    return wanted, found + [OUTSIDE] * (len(wanted) - len(found))
+
+
+def _defined(sums: Floats) -> Floats:
+    """0 where there is no entity at all."""
+    result: Floats = np.divide(sums[..., 0], sums[..., 1], out=np.zeros_like(sums[..., 0]), where=sums[..., 1] > 0)
+    return result
+
+
+def _each(statistics: Floats) -> Floats:
+    """(N, 2) -> (N,); a sentence without entities, of which none was found, is right."""
+    counted = first_column(statistics), statistics[:, 1]
+    result: Floats = np.divide(counted[0], counted[1], out=np.ones(len(statistics)), where=counted[1] > 0)
+    return result

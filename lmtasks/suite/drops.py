@@ -1,0 +1,85 @@
+"""How much quality each timed variant loses against the first one, for `bench --require 'drop<=1'`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lmtasks.bench.judge import Drop
+from lmtasks.bench.spec import SpeedSpec
+from lmtasks.data.options import DataOptions
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.outcome import remake_metric
+from lmtasks.metric import compare
+from lmtasks.records import Progress
+from lmtasks.suite.caching import remembering
+from lmtasks.suite.engines import open_engine
+from lmtasks.task.task import Task
+
+Artefact = tuple[Path, str, str, str | None]
+"""What an answer depends on: folder, runtime, device, precision. Threads change nothing but speed."""
+
+
+def drops_of(
+    specs: Sequence[SpeedSpec],
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    limit: int | None,
+    seed: int,
+    cache: Path | None,
+    report: Callable[[Progress], None] | None = None,
+) -> Mapping[str, Mapping[str, Drop]]:
+    """By variant, then task: the drop of the main metric on the scored rows, paired by example.
+
+    Args:
+        specs: the first one is what others are held to.
+        limit: scored rows of each task at most, a prefix.
+        cache: the file in which answers are kept; None: they are not.
+
+    Raises:
+        UsageError: a task cannot be answered, or its metric is code of the task file, which cannot be made again.
+        WorkError: answering failed.
+    """
+    scored: dict[Artefact, Mapping[str, TaskResult]] = {}
+    found: dict[str, Mapping[str, Drop]] = {}
+    for spec in specs:
+        artefact = (spec.ref, spec.runtime, spec.device, spec.precision)
+        if artefact not in scored:
+            asked = EvalOptions(data=options, limit=limit, seed=seed, resamples=2)
+            scored[artefact] = _scored(spec, tasks=tasks, asked=asked, cache=cache, report=report)
+        first = next(iter(scored.values()))
+        found[spec.name] = {
+            name: _drop(first[name], mine, seed=seed) for name, mine in scored[artefact].items() if name in first
+        }
+    return found
+
+
+def _scored(
+    spec: SpeedSpec,
+    *,
+    tasks: Sequence[Task],
+    asked: EvalOptions,
+    cache: Path | None,
+    report: Callable[[Progress], None] | None,
+) -> Mapping[str, TaskResult]:
+    with (
+        open_engine(
+            spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
+        ) as engine,
+        remembering(engine, folder=spec.ref, cache=cache) as answers,
+    ):
+        solver = EngineSolver(answers)
+        answerable = [task for task in tasks if not solver.why_not(task, way="auto")]
+        results = evaluate(solver=solver, tasks=answerable, options=asked, keep_samples=False, on_progress=report)
+    return {result.task: result for result in results}
+
+
+def _drop(first: TaskResult, mine: TaskResult, *, seed: int) -> Drop:
+    """Of the main metric, the first one."""
+    name = next(iter(first.recipes))
+    metric = remake_metric(first.recipes[name])
+    found = compare(metric, first.statistics[name], mine.statistics[name], seed=seed, clusters=mine.clusters)
+    unit = "%" if metric.scale == "raw" else "points"
+    scale = (100 / abs(found.a) if unit == "%" and found.a else 1.0) * (-1 if metric.higher_is_better else 1)
+    ends = None if found.ci95 is None else sorted(scale * end for end in found.ci95)
+    return Drop(value=scale * found.difference + 0.0, ci95=None if ends is None else (ends[0], ends[1]), unit=unit)

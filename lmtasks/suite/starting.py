@@ -1,0 +1,126 @@
+"""A backbone that a model starts from: one that is there, or a family made new with a tokenizer of the tasks' words."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress
+from lmtasks.task.task import Task
+
+RECIPE = "recipe.json"
+"""Beside a new backbone: what it was made from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a person asked for."""
+
+    backbone: str
+    """A folder, a shipped name, a Hub id; or a family, `lstm:width=200,layers=2`."""
+    tokenizer: str | None = None
+    """Of a new family: `words:10000`, or a folder that has one; None: what suits the family."""
+    vectors: Path | None = None
+    """Pretrained word vectors that its embeddings start from."""
+
+    @property
+    def is_new(self) -> bool:
+        """Is it made from nothing?"""
+        from lmtasks.backbone.family import is_family
+
+        return is_family(self.backbone)
+
+
+def started_backbone(
+    start: Start,
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> Path:
+    """The folder of the backbone; a new one is written to `folder`, or found there from an earlier try.
+
+    The tokenizer of a new one is learned from the training rows of the tasks, and from nothing else.
+
+    Raises:
+        UsageError: no such backbone, or options of a new one were given for one that is there.
+    """
+    from lmtasks.model.resolve import resolve
+
+    if not start.is_new:
+        if start.tokenizer is not None or start.vectors is not None:
+            raise UsageError(
+                f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
+            )
+        return resolve(start.backbone, offline=options.offline, token=options.token)
+    recipe = _recipe(start, tasks, seed)
+    if (folder / RECIPE).is_file() and (folder / "model.safetensors").is_file():
+        if json.loads((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
+            return folder
+        raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
+    _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
+    (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _make(
+    start: Start,
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> None:
+    import torch
+
+    from lmtasks.backbone.family import FAMILIES, parse_family
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.data.vectors import read_vectors
+    from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
+    from lmtasks.model.create import Vocabulary, write_backbone
+
+    name, _ = parse_family(start.backbone)
+    wish = start.tokenizer or FAMILIES[name].tokenizer
+    there = Path(wish)
+    if not there.is_dir():
+        parse_tokenizer(wish)  # a slip is found before the data is read
+    folder.mkdir(parents=True, exist_ok=True)
+    report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
+    tokenizer = load_tokenizer(there) if there.is_dir() else learn_tokenizer(wish, _texts(tasks, options, seed))
+    tokenizer.save(folder)
+    report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
+    vectors = None if start.vectors is None else read_vectors(start.vectors, tokenizer=tokenizer)
+    write_backbone(
+        start.backbone,
+        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
+        seed=seed,
+        folder=folder,
+        vectors=None if vectors is None else torch.from_numpy(vectors.values),
+    )
+
+
+def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
+    from lmtasks.data.splits import load_task_data
+    from lmtasks.data.texts import learned_texts
+
+    for task in tasks:
+        data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
+        for number, row in enumerate(data.train.rows if data.train is not None else ()):
+            yield from learned_texts(task, row, row_number=number)
+
+
+def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]:
+    from lmtasks.model.weights import file_hash
+
+    return {
+        "backbone": start.backbone,
+        "tokenizer": start.tokenizer,
+        "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
+        "tasks": {task.name: task.hash for task in tasks},
+        "seed": seed,
+    }
