@@ -62,7 +62,9 @@ class PairRuntime:
         if reach is not None or behind is not None:
             raise UsageError(f"{self.model.name} scores plain rows; see `sharing`.")
         if source is None:
-            raise UsageError(f"{self.model.name} is an encoder-decoder; it scores targets behind a source, none was given.")
+            raise UsageError(
+                f"{self.model.name} is an encoder-decoder; it scores targets behind a source, none was given."
+            )
         logprobs = np.zeros(len(wanted.rows), dtype=np.float32)
         greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
         if not len(logprobs):
@@ -83,9 +85,7 @@ class PairRuntime:
             if len(mine):
                 cells = (place_of[wanted.rows[mine]], columns[mine])
                 read = sources.picked(np.unique(of_row[rows]))
-                logprobs[mine], greedy[mine] = self._score(
-                    aligned.batch.ids[rows], cells, wanted.tokens[mine], read
-                )
+                logprobs[mine], greedy[mine] = self._score(aligned.batch.ids[rows], cells, wanted.tokens[mine], read)
         return TokenScores(logprobs=logprobs, greedy=greedy)
 
     def prefill(self, batch: TokenBatch) -> tuple[PairState, Floats32]:
@@ -150,9 +150,7 @@ class PairRuntime:
         """Raises: UsageError: no rows, an empty one, or one that is longer than there are positions."""
         rows, columns = batch.ids.shape
         if not rows or not batch.mask.any(axis=1).all():
-            raise UsageError(
-                f"a batch of {rows} rows was given; there must be one, and each needs at least one token."
-            )
+            raise UsageError(f"a batch of {rows} rows was given; there must be one, and each needs at least one token.")
         self._check_length(batch)
 
     def _check_length(self, batch: TokenBatch) -> None:
