@@ -80,7 +80,6 @@ class Caches:
 
     def cut(self, rows: int) -> None:
         """Only the first rows are left."""
-        self.rows = rows
         self.arrays = {name: array[:rows] for name, array in self.arrays.items()}
 
     def picked(self, rows: Ints, *, columns: int, room: int) -> "Caches":

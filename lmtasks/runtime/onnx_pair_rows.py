@@ -63,7 +63,7 @@ class PairRows:
     def append(self, graphs: Graphs, state: PairState, ids: Ints) -> Floats32:
         """One token for each row of a state whose places are all that there are: next-token logits (R, V)."""
         rows, column = len(state.places), state.length
-        if self.caches.grow(column + 1, most=graphs.model.max_length_tokens, kept=rows):
+        if self.caches.grow(rows=rows, columns=column + 1, most=graphs.model.max_length_tokens, kept=rows):
             self.stepper = None
         if column == self.origins.shape[1]:
             self.origins = np.concatenate([self.origins, np.zeros_like(self.origins)], axis=1)

@@ -31,7 +31,8 @@ class PairSlots:
     def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
         self._graphs = graphs
         self._most = length
-        self._caches = Caches(cache_shapes(graphs), rows=rows, columns=0)
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
         self._sources: Sources | None = None
         self._lengths: Ints = np.zeros(rows, dtype=np.int64)
         self._used = 0
@@ -42,14 +43,14 @@ class PairSlots:
         """See `Slots`."""
         new = len(batch.ids)
         first, after = self._used, self._used + new
-        if after > self._caches.rows:
-            raise ValueError(f"{self._caches.rows} places, of which {first} are in use, cannot take {new} more")
+        if after > self._rows:
+            raise ValueError(f"{self._rows} places, of which {first} are in use, cannot take {new} more")
         read = read_sources(self._graphs, batch)
-        self._reserve(1)
+        self._reserve(after, 1)
         if self._sources is None or first == 0:
             self._sources = read
         else:
-            self._sources = self._sources.joined(read, count=first, room=self._caches.rows)
+            self._sources = self._sources.joined(read, count=first)
         beside = self._sources.given(first=first, count=new)
         stepper = Stepper(self._graphs, self._caches, rows=new, first=first, beside=beside)
         logits = stepper.step(np.full(new, self._graphs.model.decoder_start), np.zeros(new, dtype=np.int64), longest=0)
@@ -63,7 +64,7 @@ class PairSlots:
         longest = int(lengths.max())
         if longest == self._most:
             raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(longest + 1)
+        self._reserve(self._used, longest + 1)
         if self._stepper is None:
             assert self._sources is not None
             beside = self._sources.given(first=0, count=self._used)
@@ -82,6 +83,6 @@ class PairSlots:
             self._lengths[place] = self._lengths[last]
         self._used, self._stepper = last, None
 
-    def _reserve(self, columns: int) -> None:
-        if columns > self._caches.columns and self._caches.grow(columns, most=self._most, kept=self._used):
+    def _reserve(self, rows: int, columns: int) -> None:
+        if self._caches.grow(rows=rows, columns=columns, most=self._most, kept=self._used):
             self._stepper = None
