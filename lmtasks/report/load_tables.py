@@ -72,7 +72,7 @@ def required_table(run: RunRecords) -> Table | None:
     """What the plan requires, held against every variant; None where it requires nothing."""
     if run.required is None:
         return None
-    judged = list(run.required.each("judged"))
+    judged, best = list(run.required.each("judged")), run.required.text("cheapest", "")
     names = [each.text("requirement") for each in judged[0].each("verdicts")] if judged else []
     lines = []
     for each in judged:
@@ -81,13 +81,10 @@ def required_table(run: RunRecords) -> Table | None:
             Cell(text="yes" if verdict.flag("fulfilled") else "no", detail=verdict.text("said"))
             for verdict in each.each("verdicts")
         ]
-        core = Cell(text=show.milliseconds(None if cost is None else 1000 * cost), sort=cost)
-        best = each.text("variant") == run.required.text("cheapest", "")
-        lines.append(Line(name=each.text("variant"), cells=(*verdicts, Cell(text=core.text, sort=cost, best=best))))
-    best = run.required.text("cheapest", "")
-    answer = (
-        f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
-    )
+        shown = show.milliseconds(None if cost is None else 1000 * cost)
+        name = each.text("variant")
+        lines.append(Line(name=name, cells=(*verdicts, Cell(text=shown, sort=cost, best=name == best))))
+    answer = f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
     return Table(
         caption=f"What production needs, as the plan says: {run.required.text('require')}. {answer}",
         corner="variant",
