@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from lmtasks.data.corpus import (
     HELD_OUT_PER_MILLE,
@@ -25,7 +24,9 @@ from lmtasks.model.create import Backbone, Vocabulary, check_window, new_languag
 from lmtasks.records import Progress
 from lmtasks.training.card import HeldOut, PretrainingRecord, model_card, source_facts
 from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.loop import Batch, Trained, Validation, train
+from lmtasks.training.objectives import next_token_loss
 from lmtasks.training.settings import TrainingSettings
 from lmtasks.training.starting import copy_start, load_start
 
@@ -89,6 +90,8 @@ def pretrain(
         seed=settings.seed,
     )
     load_start(work, module)
+    if settings.compile:
+        use_blocks(module)
     sampler = WindowSampler([corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed)
     rows = settings.batch_rows // settings.accumulate
 
@@ -112,6 +115,7 @@ def pretrain(
         report=report,
         device=device,
     )
+    use_default(module)
     held = _all_scores(module, tokens, window=window, limit=None)
     record = PretrainingRecord(
         family=family,
@@ -130,13 +134,6 @@ def pretrain(
     )
     _save(module, tokenizer, record, out)
     return trained, held
-
-
-def next_token_loss(module: nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy of each next token, in nats. `ids` is (B, T + 1)."""
-    ids = batch["ids"]
-    logits = module(ids[:, :-1])
-    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
 @torch.no_grad()

@@ -1,0 +1,44 @@
+"""Attention in blocks is the causal attention of torch, forward and backward."""
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lmtasks.training.attention import block_attention, use_blocks, use_default
+from lmtasks.training.objectives import next_token_loss
+
+
+@pytest.mark.parametrize("length", [4, 64, 1024])
+def test_blocks_are_causal_attention(length: int) -> None:
+    torch.manual_seed(0)
+    given = [torch.randn(2, 3, length, 8, requires_grad=True) for _ in range(3)]
+    wanted = functional.scaled_dot_product_attention(*given, is_causal=True)
+    found = block_attention(*given, scale=8**-0.5)
+    torch.testing.assert_close(found, wanted)
+    out = torch.randn_like(wanted)
+    for one, two in zip(torch.autograd.grad(found, given, out), torch.autograd.grad(wanted, given, out), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_compiled_step_in_blocks_has_the_loss_and_gradients_of_a_plain_one() -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True,
+    )  # fmt: skip
+    module = LlamaForCausalLM(config)
+    batch = {"ids": torch.randint(0, 50, (2, 257))}
+    next_token_loss(module, batch).backward()
+    wanted = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
+    module.zero_grad()
+    use_blocks(module)
+    explained = torch._dynamo.utils.counters
+    before = explained["stats"]["unique_graphs"]
+    loss = torch.compile(next_token_loss, dynamic=False, backend="aot_eager")(module, batch)
+    assert explained["stats"]["unique_graphs"] == before + 1  # one graph, nothing fell back
+    loss.backward()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name], msg=name, atol=1e-6, rtol=1e-4)
+    use_default(module)
+    assert module.config._attn_implementation == "sdpa"
