@@ -41,7 +41,9 @@ def _backbones() -> None:
     from lmtasks.model.resolve import shipped_names
 
     shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]
-    families = [(name, f"family, {family.kind}", f"{family.about}; {_settings(name)}") for name, family in FAMILIES.items()]
+    families = [
+        (name, f"family, {family.kind}", f"{family.about}; {_settings(name)}") for name, family in FAMILIES.items()
+    ]
     print_table(("backbone", "is", "about"), [*shipped, *families])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
 
@@ -62,7 +64,9 @@ def _tokenizers() -> None:
 
     rows = [(name, str(kind.size), kind.about) for name, kind in TOKENIZERS.items()]
     print_table(("tokenizer", "size", "about"), rows)
-    print("\nOf a family that is trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2")
+    print(
+        "\nOf a family trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2"
+    )
 
 
 def _baselines() -> None:

@@ -95,8 +95,12 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
 
 
 def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:
-    """Trainers make every token that they are given a special one, which no decoded text would show."""
+    """Trainers make every token that they are given a special one, which no decoded text would show; and they leave a
+    number out where the texts themselves hold such a word, as PTB does."""
     content = json.loads(raw.to_str())
+    words = content["model"]["vocab"]
+    if content["model"]["type"] == "WordLevel":
+        content["model"]["vocab"] = {word: number for number, word in enumerate(sorted(words, key=words.get))}
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != UNKNOWN]
     return RawTokenizer.from_str(json.dumps(content))
 
@@ -207,7 +211,9 @@ TOKENIZERS: Mapping[str, TokenizerKind] = {
         learn=_counted(BLANKS, behavior="removed", joined=False),
         size=30_000,
     ),
-    "jieba": TokenizerKind(about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000),
+    "jieba": TokenizerKind(
+        about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000
+    ),
     "bpe": TokenizerKind(about="byte-level BPE: any text, any language", learn=_bpe, size=8_000),
     "unigram": TokenizerKind(about="pieces by a unigram model (SentencePiece)", learn=_unigram, size=8_000),
     "wordpiece": TokenizerKind(about="pieces of words, as in BERT", learn=_wordpiece, size=8_000),

@@ -18,7 +18,12 @@ class ClassificationHead(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, classes: int, pooling: Literal["mean", "last", "first", "max"] = "mean", dropout: float = 0.1
+        self,
+        *,
+        width: int,
+        classes: int,
+        pooling: Literal["mean", "last", "first", "max"] = "mean",
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.pooling = pooling

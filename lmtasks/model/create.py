@@ -25,7 +25,9 @@ def new_language_model(family: str, vocabulary: Vocabulary, *, seed: int) -> Bac
     torch.manual_seed(seed)
     made = new_backbone(family, vocabulary)
     if made.traits.kind != "causal":
-        raise UsageError(f"{family!r} is no language model that reads from left to right; use llama, gpt2, lstm or gru.")
+        raise UsageError(
+            f"{family!r} is no language model that reads from left to right; use llama, gpt2, lstm or gru."
+        )
     return made
 
 

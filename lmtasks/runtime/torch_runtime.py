@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
-from lmtasks.errors import UsageError
 from lmtasks.model.model import Model
 from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align

@@ -191,9 +191,7 @@ def _windows(file: TaskFile, *, output_type: OutputType) -> Windows:
         return Windows()
     if output_type != "loglikelihood_rolling":
         raise UsageError(f"windows cut texts of rolling likelihoods; the output_type of {file.task} is {output_type}.")
-    return Windows(
-        stride=file.windows.stride, concatenate=file.windows.concatenate, between=file.windows.between
-    )
+    return Windows(stride=file.windows.stride, concatenate=file.windows.concatenate, between=file.windows.between)
 
 
 def _filters(file: TaskFile, *, output_type: OutputType) -> tuple[FilterPipeline, ...]:

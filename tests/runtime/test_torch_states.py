@@ -80,7 +80,9 @@ def test_prefill_and_steps_say_what_the_whole_row_says(name: str, left: bool, tm
         assert np.allclose(first[number], wanted[0], atol=1e-5)
         assert np.allclose(second[number], wanted[1], atol=1e-5)
     assert np.allclose(third[2], own_logits(model, ROWS[0], [20, 25])[2], atol=1e-5)
-    assert np.allclose(runtime.step(state, np.array([5, 6, 7]))[1][1], own_logits(model, ROWS[1], [21, 6])[2], atol=1e-5)
+    assert np.allclose(
+        runtime.step(state, np.array([5, 6, 7]))[1][1], own_logits(model, ROWS[1], [21, 6])[2], atol=1e-5
+    )
     del again
 
 

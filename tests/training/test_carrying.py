@@ -17,7 +17,7 @@ from lmtasks.training.adapt import AdaptSettings, adapt
 from lmtasks.training.carrying import Learner, Streams, score_text
 
 TEXT = tuple([5, 6, 7, 8, 9, 10, 11] * 40)
-SETTINGS = AdaptSettings(epochs=6, learning_rate=2e-2, tokens_per_batch=24, window=6, patience=0, evaluations=2)
+SETTINGS = AdaptSettings(epochs=25, learning_rate=2e-2, tokens_per_batch=24, window=6, patience=0, evaluations=2)
 
 
 def backbone(folder: Path) -> Path:
