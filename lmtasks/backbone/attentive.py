@@ -114,7 +114,8 @@ class Attentive(Backbone):
         """(B, S, D) and the source (B, T, D) -> what is found there, (B, S, D)."""
         scores = self.scores(hidden) @ encoded.transpose(1, 2)
         shut = torch.finfo(scores.dtype).min
-        return scores.masked_fill(~seen.unsqueeze(1), shut).softmax(-1) @ encoded
+        found: Tensor = scores.masked_fill(~seen.unsqueeze(1), shut).softmax(-1) @ encoded
+        return found
 
     def _dropped(self, values: Tensor) -> Tensor:
         return same_for_all_times(values, self.sizes.dropout, self.training)

@@ -1,7 +1,7 @@
 """Models on disk.
 
     model.json                what the model is and how it came to be
-    backbone/                 its tokenizer, and a transformers folder, which any other tool can load, or a family of ours
+    backbone/                 its tokenizer; a transformers folder, which any tool can load, or a family of ours
     heads/<name>/head.json, head.safetensors
 
 A bare backbone folder is a model as well: one without heads, or with the head that its checkpoint carries.

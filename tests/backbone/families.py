@@ -23,6 +23,6 @@ def small(name: str, *, seed: int = 0) -> Backbone:
     made = new_backbone(SETTINGS[name], VOCABULARY).eval()
     with torch.no_grad():
         for parameter in made.parameters():
-            if parameter.dim() > 1:
+            if parameter.dim() > 1 and parameter.requires_grad:  # Marian's positions are fixed
                 parameter.normal_(0.0, 0.3)
     return made
