@@ -20,7 +20,7 @@ from lmtasks.backbone.sizes import (
     Vocabulary,
     read_sizes,
 )
-from lmtasks.errors import unknown
+from lmtasks.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone, Kind
@@ -38,6 +38,8 @@ class Family(Generic[_Shape]):
     """The defaults."""
     build: Callable[[_Shape, Vocabulary], Backbone]
     """With random weights."""
+    build_masked: Callable[[_Shape, Vocabulary], Backbone] | None = None
+    """An encoder with a projection to hidden tokens; None: it learns from labels alone."""
     tokenizer: str = "bpe:8000"
     """The tokenizer that suits it, where nobody asks for another."""
 
@@ -69,6 +71,20 @@ def new_backbone(text: str, vocabulary: Vocabulary) -> Backbone:
     return build(name, sizes, vocabulary)
 
 
+def new_masked_backbone(text: str, vocabulary: Vocabulary) -> Backbone:
+    """An encoder with random weights that predicts hidden tokens.
+
+    Raises:
+        UsageError: as `parse_family`, or the family predicts no tokens.
+    """
+    name, sizes = parse_family(text)
+    family: Family[Sizes] = FAMILIES[name]
+    if family.build_masked is None:
+        fitting = ", ".join(key for key, item in FAMILIES.items() if item.kind != "encoder" or item.build_masked)
+        raise UsageError(f"a backbone of family {name} predicts no tokens, so text alone teaches it nothing; use {fitting}.")
+    return family.build_masked(sizes, vocabulary)
+
+
 def build(name: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
     """A backbone of a known family and of its sizes."""
     family: Family[Sizes] = FAMILIES[name]
@@ -91,6 +107,18 @@ def _bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
     from lmtasks.backbone.fresh import bert
 
     return bert(sizes, vocabulary)
+
+
+def _masked_bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import masked_bert
+
+    return masked_bert(sizes, vocabulary)
+
+
+def _t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import t5
+
+    return t5(sizes, vocabulary)
 
 
 def _transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
@@ -205,7 +233,11 @@ FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has si
         kind="causal", about="decoder with LayerNorm and learned positions", sizes=TransformerSizes(), build=_gpt2
     ),
     "bert": Family(
-        kind="encoder", about="encoder with LayerNorm and learned positions", sizes=TransformerSizes(), build=_bert
+        kind="encoder",
+        about="encoder with LayerNorm and learned positions",
+        sizes=TransformerSizes(),
+        build=_bert,
+        build_masked=_masked_bert,
     ),
     "transformer": Family(
         kind="encoder-decoder",
@@ -218,5 +250,11 @@ FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has si
         about="encoder-decoder with learned positions and GELU",
         sizes=TransformerSizes(layers=3),
         build=_bart,
+    ),
+    "t5": Family(
+        kind="encoder-decoder",
+        about="encoder-decoder with relative positions and RMSNorm",
+        sizes=TransformerSizes(layers=3),
+        build=_t5,
     ),
 }

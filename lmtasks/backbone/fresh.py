@@ -5,12 +5,14 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     GPT2Config,
     LlamaConfig,
     MarianConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    T5Config,
 )
 
 from lmtasks.backbone.sizes import TransformerSizes, Vocabulary
@@ -57,7 +59,16 @@ def gpt2(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone
 
 def bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
     """Devlin et al. 2019, https://arxiv.org/abs/1810.04805."""
-    config = BertConfig(
+    return _wrapped(BertModel(_bert_config(sizes, vocabulary), add_pooling_layer=False))
+
+
+def masked_bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
+    """The same with the projection that predicts hidden tokens, tied to the embeddings."""
+    return _wrapped(BertForMaskedLM(_bert_config(sizes, vocabulary)))
+
+
+def _bert_config(sizes: TransformerSizes, vocabulary: Vocabulary) -> BertConfig:
+    return BertConfig(
         vocab_size=vocabulary.size,
         hidden_size=sizes.width,
         intermediate_size=sizes.inner,
@@ -68,7 +79,6 @@ def bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone
         attention_probs_dropout_prob=sizes.dropout,
         pad_token_id=vocabulary.pad,
     )
-    return _wrapped(BertModel(config, add_pooling_layer=False))
 
 
 def transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
@@ -117,6 +127,27 @@ def bart(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone
         pad_token_id=vocabulary.pad,
         decoder_start_token_id=vocabulary.pad,
         forced_eos_token_id=None,
+    )
+    return _made(config, AutoModelForSeq2SeqLM)
+
+
+def t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
+    """Raffel et al. 2020, https://arxiv.org/abs/1910.10683, with the gated layers of its version 1.1."""
+    config = T5Config(
+        vocab_size=vocabulary.size,
+        d_model=sizes.width,
+        d_kv=sizes.width // sizes.heads,
+        d_ff=sizes.inner,
+        num_layers=sizes.layers,
+        num_decoder_layers=sizes.layers,
+        num_heads=sizes.heads,
+        n_positions=sizes.context,
+        dropout_rate=sizes.dropout,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=True,
+        eos_token_id=vocabulary.eos,
+        pad_token_id=vocabulary.pad,
+        decoder_start_token_id=vocabulary.pad,
     )
     return _made(config, AutoModelForSeq2SeqLM)
 

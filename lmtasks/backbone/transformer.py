@@ -74,7 +74,7 @@ class TransformerBackbone(Backbone):
         if self.traits.kind == "encoder-decoder":
             hidden: Tensor = self.hf.get_encoder()(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # type: ignore[operator]
             return hidden
-        body = self.hf if self.traits.kind == "encoder" and not self.traits.own_head else self.hf.base_model
+        body = self.hf.base_model
         called = self.inputs(ids, mask, types)
         if self.traits.kind == "causal":
             return body(**called, use_cache=False).last_hidden_state  # type: ignore[operator, no-any-return]

@@ -11,6 +11,9 @@ from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lmtasks.data.documents import Document
     from lmtasks.training.settings import Decay, OptimizerName
 
 STEPS = 100_000
@@ -32,6 +35,14 @@ def command(
         Path | None, typer.Option(help="Begin from a backbone, or from the .work folder of another training.")
     ] = None,
     backbone: Annotated[str, typer.Option(help="Family and sizes.")] = "llama:width=256,layers=6,inner=640",
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            parser=options.one_of("--objective", ("causal", "masked", "span-corruption")),
+            help="causal, masked or span-corruption; default: what suits the family.",
+        ),
+    ] = None,
     vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer to use instead.")] = None,
     window: Annotated[int, typer.Option(help="Tokens per training row.")] = 512,
@@ -70,7 +81,7 @@ def command(
     """Train a language-model backbone on text; the same command again goes on where it stopped."""
     if out.exists():
         raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
-    from lmtasks.data.corpus import by_source, read_documents
+    from lmtasks.data.documents import by_source, read_documents
     from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
     from lmtasks.training.settings import TrainingSettings
@@ -92,12 +103,12 @@ def command(
         seed=seed,
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
-    corpora = [read_documents(each, column=text, options=sources) for each in data]
+    given = [read_documents(each, column=text, options=sources) for each in data]
+    corpora: "list[Iterable[Document]]" = list(given)
+    shares = _shares(weights, len(given))
     if mix:
         named = _mix(mix, weights)
-        corpora, shares = by_source(corpora, sources=tuple(named)), list(named.values())
-    else:
-        shares = _shares(weights, [sum(len(item.text.encode()) for item in corpus) for corpus in corpora])
+        corpora, shares = by_source(given, sources=tuple(named)), list(named.values())
     with locked(out), progress_bars() as report:
         trained, held_out = pretrain(
             corpora=corpora,
@@ -111,11 +122,13 @@ def command(
             tokenizer_folder=tokenizer,
             start=start,
             cool_now=start is not None and cooldown > 0 and steps is None,
+            objective_name=objective,
             device=device,
         )
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
     for score in held_out:
-        print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}   bits per byte {score.bits_per_byte:.4f}")
+        bits = "" if score.bits_per_byte is None else f"   bits per byte {score.bits_per_byte:.4f}"
+        print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}{bits}")
     print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
 
 
@@ -134,13 +147,13 @@ def _mix(items: list[str], weights: str) -> dict[str, float]:
     return named
 
 
-def _shares(text: str, sizes: list[int]) -> list[float]:
+def _shares(text: str, count: int) -> list[float] | None:
     if not text:
-        return [float(size) for size in sizes]
+        return None
     try:
         shares = [float(item) for item in text.split(",")]
     except ValueError:
         shares = []
-    if len(shares) != len(sizes) or min(shares) <= 0:
-        raise UsageError(f"--weights must be {len(sizes)} positive numbers with commas between, was {text!r}.")
+    if len(shares) != count or min(shares) <= 0:
+        raise UsageError(f"--weights must be {count} positive numbers with commas between, was {text!r}.")
     return shares

@@ -1,56 +1,43 @@
 """Text for language modelling: documents become one long row of tokens, cut into full windows.
 
-Nothing is stored but token arrays: which window stands in which batch is a pure function of seed and position,
-so that training can stop and go on anywhere and end with the same weights.
+Nothing is stored but token arrays, on the disk: which window stands in which batch is a pure function of seed and
+position, so that training can stop and go on anywhere and end with the same weights.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.data.files import read_file
-from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import read_rows
+from lmtasks.data.documents import CorpusFacts, Document, held_out
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError
 from lmtasks.records import Ints, Progress
-from lmtasks.task.task import Source
 
-HELD_OUT_PER_MILLE = 5
 CHUNK = 1000
 
-
-@dataclass(frozen=True, kw_only=True)
-class Document:
-    """A text and the name of the source that it came from."""
-
-    text: str
-    source: str
+Tokens = NDArray[np.uint16 | np.uint32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizedCorpus:
     """The tokens of one corpus, the held-out documents apart."""
 
-    train: NDArray[np.uint16 | np.uint32]
+    train: Tokens
     """(tokens,) the documents in a shuffled order, each followed by the end token."""
-    held_out: tuple[tuple[str, int, NDArray[np.uint16 | np.uint32]], ...]
+    held_out: tuple[tuple[str, int, Tokens], ...]
     """(source, UTF-8 bytes of the texts, tokens) for each source."""
 
 
-def held_out(text: str) -> bool:
-    """Is this document kept for evaluation? Decided by its content alone, so any order gives the same answer."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
-
-
 def tokenize_corpus(
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     *,
+    facts: CorpusFacts,
     tokenizer: Tokenizer,
     seed: int,
     folder: Path,
@@ -58,16 +45,17 @@ def tokenize_corpus(
 ) -> TokenizedCorpus:
     """Tokenize once and keep the arrays in `folder`, where a later call with the same inputs finds them.
 
+    Args:
+        documents: gone through once, with 1,000 of them in memory at a time; not at all where they are known.
+        facts: what `survey` tells of them.
+
     Raises:
         UsageError: there is no document to train on.
     """
-    digest = hashlib.sha256(f"{tokenizer.hash} {seed}".encode())
-    for document in documents:
-        digest.update(document.text.encode())
-    key = digest.hexdigest()[:16]
+    key = hashlib.sha256(f"{tokenizer.hash} {seed} {facts.digest}".encode()).hexdigest()[:16]
     index_file = folder / f"{key}.json"
     if not index_file.is_file():
-        _tokenize(documents, tokenizer=tokenizer, seed=seed, stem=folder / key, report=report)
+        _tokenize(documents, count=facts.documents, tokenizer=tokenizer, seed=seed, stem=folder / key, report=report)
     index = json.loads(index_file.read_text(encoding="utf-8"))
     held = tuple(
         (source, int(size), np.load(folder / f"{key}.held-{number}.npy"))
@@ -131,68 +119,63 @@ class WindowSampler:
         return len(self.corpora) - 1, number
 
 
-def read_documents(data: str, *, column: str, options: DataOptions) -> tuple[Document, ...]:
-    """The texts of a file, or of the train split of a folder or a Hub data set; empty ones are dropped.
-
-    A column `source`, where there is one, names where each text is from.
-
-    Raises:
-        UsageError: no such data, or it lacks the column.
-    """
-    file = Path(data)
-    rows = read_file(file) if file.is_file() else read_rows(Source(path=data, split="train"), options=options)[0]
-    if not rows or column not in rows[0]:
-        raise unknown(f"column of {data}", column, rows[0] if rows else ())
-    named = [(str(row[column] or ""), str(row.get("source") or file.name)) for row in rows]
-    return tuple(Document(text=text, source=source) for text, source in named if text.strip())
-
-
-def by_source(corpora: Sequence[Sequence[Document]], *, sources: Sequence[str]) -> list[tuple[Document, ...]]:
-    """The documents of each source, in the order of `sources`.
-
-    Raises:
-        UsageError: a source is not there, or one that is there is not named.
-    """
-    found: dict[str, list[Document]] = {}
-    for corpus in corpora:
-        for document in corpus:
-            found.setdefault(document.source, []).append(document)
-    for source in sources:
-        if source not in found:
-            raise unknown("source", source, found)
-    left = [source for source in found if source not in sources]
-    if left:
-        raise UsageError(f"--mix must give every source of the text its share; {', '.join(left)} has none.")
-    return [tuple(found[source]) for source in sources]
-
-
 def _tokenize(
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     *,
+    count: int,
     tokenizer: Tokenizer,
     seed: int,
     stem: Path,
     report: Callable[[Progress], None],
 ) -> None:
+    """Documents come in their order and are written in a shuffled one, by way of a file."""
     end = [tokenizer.eos if tokenizer.eos is not None else tokenizer.pad]
     dtype = np.uint16 if tokenizer.vocabulary <= 2**16 else np.uint32
-    order = np.random.default_rng(seed).permutation(len(documents))
-    train: list[NDArray[np.integer]] = []
-    held: dict[str, tuple[int, list[int]]] = {}
-    for start in range(0, len(order), CHUNK):
-        chunk = [documents[index] for index in order[start : start + CHUNK]]
-        for document, ids in zip(chunk, tokenizer.encode_many([item.text for item in chunk]), strict=True):
-            if held_out(document.text):
-                size, tokens = held.get(document.source, (0, []))
-                held[document.source] = (size + len(document.text.encode()), tokens + ids + end)
-            else:
-                train.append(np.asarray(ids + end, dtype=dtype))
-        report(Progress(stage="tokenize", done=min(start + CHUNK, len(order)), total=len(order), unit="documents"))
-    if not train:
-        raise UsageError("the text has no document to train on; give at least a few documents.")
+    lengths = np.zeros(count, dtype=np.int64)
+    held: dict[int, tuple[str, int, list[int]]] = {}
     stem.parent.mkdir(parents=True, exist_ok=True)
-    np.save(f"{stem}.train.npy", np.concatenate(train))
-    for number, source in enumerate(sorted(held)):
-        np.save(f"{stem}.held-{number}.npy", np.asarray(held[source][1], dtype=dtype))
-    index = {"held_out": [[source, held[source][0]] for source in sorted(held)]}
-    Path(f"{stem}.json").write_text(json.dumps(index), encoding="utf-8")
+    stream = stem.with_name(stem.name + ".stream")
+    with stream.open("wb") as file:
+        for first, chunk in _chunks(documents):
+            encoded = tokenizer.encode_many([item.text for item in chunk])
+            for number, (document, ids) in enumerate(zip(chunk, encoded, strict=True), start=first):
+                if held_out(document.text):
+                    held[number] = (document.source, len(document.text.encode()), ids + end)
+                else:
+                    file.write(np.asarray(ids + end, dtype=dtype).tobytes())
+                    lengths[number] = len(ids) + 1
+            report(Progress(stage="tokenize", done=first + len(chunk), total=count, unit="documents"))
+    total = int(lengths.sum())
+    if not total:
+        stream.unlink()
+        raise UsageError("the text has no document to train on; give at least a few documents.")
+    order = np.random.default_rng(seed).permutation(count)
+    _shuffle(stream, Path(f"{stem}.train.npy"), lengths=lengths, order=order, dtype=dtype)
+    stream.unlink()
+    sources = sorted({source for source, _, _ in held.values()})
+    sizes = []
+    for place, source in enumerate(sources):
+        kept = [held[number] for number in order.tolist() if number in held and held[number][0] == source]
+        np.save(f"{stem}.held-{place}.npy", np.asarray([token for _, _, ids in kept for token in ids], dtype=dtype))
+        sizes.append([source, sum(size for _, size, _ in kept)])
+    Path(f"{stem}.json").write_text(json.dumps({"held_out": sizes}), encoding="utf-8")
+
+
+def _shuffle(stream: Path, out: Path, *, lengths: NDArray[np.int64], order: Ints, dtype: type) -> None:
+    ends = np.cumsum(lengths)
+    tokens = np.memmap(stream, dtype=dtype, mode="r", shape=(int(ends[-1]),))
+    shuffled = np.lib.format.open_memmap(out, mode="w+", dtype=dtype, shape=tokens.shape)
+    at = 0
+    for number in order.tolist():
+        length = int(lengths[number])
+        shuffled[at : at + length] = tokens[ends[number] - length : ends[number]]
+        at += length
+    shuffled.flush()
+
+
+def _chunks(documents: Iterable[Document]) -> Iterable[tuple[int, list[Document]]]:
+    going = iter(documents)
+    first = 0
+    while chunk := list(islice(going, CHUNK)):
+        yield first, chunk
+        first += len(chunk)

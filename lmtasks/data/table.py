@@ -14,6 +14,7 @@ from lmtasks.errors import UsageError
 from lmtasks.records import Row
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyarrow.parquet import ParquetFile
 
 ROWS_AT_ONCE = 1000
@@ -111,16 +112,34 @@ class ParquetTable:
 
     def _rows(self, group: int, start: int, stop: int) -> Iterator[Row]:
         file, number = self._groups[group]
+        first = self._ends[group] - self._sizes[group]
         at = 0
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[number]):
             if at + len(batch) > start:
-                yield from batch.slice(max(0, start - at), stop - max(start, at)).to_pylist()
+                yield from _decode(batch.slice(max(0, start - at), stop - max(start, at)), before=first + max(at, start))
             at += len(batch)
             if at >= stop:
                 return
 
     def _decoded(self, group: int) -> list[Row]:
         return list(self._rows(group, 0, self._sizes[group]))
+
+
+def _decode(batch: "RecordBatch", *, before: int) -> list[Row]:
+    """The rows of a piece that has so many rows before it."""
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError as error:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            for number, value in enumerate(column):
+                try:
+                    value.as_py()
+                except UnicodeDecodeError as found:
+                    raise UsageError(
+                        f"row {before + number}, column {name!r}: byte {found.start}, 0x{found.object[found.start]:02x}, "
+                        "is not UTF-8; write the file again from text that is."
+                    ) from error
+        raise
 
 
 class Hosted(Protocol):

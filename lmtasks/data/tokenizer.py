@@ -156,12 +156,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     )
 
 
-def train_byte_bpe(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
+def train_byte_bpe(texts: Iterable[str], *, vocabulary: int, special: Sequence[str] = ()) -> Tokenizer:
     """Learn a byte-level BPE vocabulary: any text can be encoded, Chinese as well as English.
 
     Args:
         texts: what to learn from.
-        vocabulary: number of tokens, the 3 special ones and the 256 bytes included.
+        vocabulary: number of tokens, the special ones and the 256 bytes included.
+        special: more special tokens than the 3 that every tokenizer here has.
     """
     raw = RawTokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.Sequence(
@@ -173,7 +174,7 @@ def train_byte_bpe(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[AddedToken(name, special=True) for name in (END_OF_TEXT, PADDING, SEPARATOR)],
+        special_tokens=[AddedToken(name, special=True) for name in (END_OF_TEXT, PADDING, SEPARATOR, *special)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -5,30 +5,47 @@ from pathlib import Path
 
 import torch
 
-from lmtasks.backbone.base import Backbone
-from lmtasks.backbone.family import is_family, new_backbone, parse_family
+from lmtasks.backbone.base import Backbone, Kind
+from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_masked_backbone, parse_family
+from lmtasks.backbone.load import load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
 
-__all__ = ["Backbone", "Vocabulary", "check_window", "is_family", "new_language_model", "write_backbone"]
+__all__ = [
+    "Backbone",
+    "Vocabulary",
+    "check_window",
+    "is_family",
+    "kind_of_family",
+    "load_backbone",
+    "new_language_model",
+    "write_backbone",
+]
+
+
+def kind_of_family(family: str) -> Kind:
+    """What kind of backbone `llama:width=256,layers=6` is.
+
+    Raises:
+        UsageError: no such family or setting.
+    """
+    kind: Kind = FAMILIES[parse_family(family)[0]].kind
+    return kind
 
 
 def new_language_model(family: str, vocabulary: Vocabulary, *, seed: int) -> Backbone:
-    """A language model with random weights.
+    """A backbone with random weights that predicts tokens: the next ones, or, an encoder, those that are hidden.
 
     Args:
         family: `llama:width=256,layers=6`.
 
     Raises:
-        UsageError: no such family or setting, or the family predicts no next token.
+        UsageError: no such family or setting, or the family predicts no tokens.
     """
     torch.manual_seed(seed)
-    made = new_backbone(family, vocabulary)
-    if made.traits.kind != "causal":
-        raise UsageError(
-            f"{family!r} is no language model that reads from left to right; use llama, gpt2, lstm or gru."
-        )
-    return made
+    if kind_of_family(family) == "encoder":
+        return new_masked_backbone(family, vocabulary)
+    return new_backbone(family, vocabulary)
 
 
 def write_backbone(

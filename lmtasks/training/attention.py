@@ -25,16 +25,20 @@ def use_blocks(module: nn.Module) -> None:
 
     Compiled, it must be given full rows of one text each: no padding, no positions of its own.
     """
-    if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa":
-        AttentionInterface.register(NAME, _attention)
-        AttentionMaskInterface.register(NAME, _mask)
-        module.set_attn_implementation(NAME)
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, _mask)
+    _switch(module, before="sdpa", after=NAME)
 
 
 def use_default(module: nn.Module) -> None:
     """Take `use_blocks` back, before the module is saved."""
-    if isinstance(module, PreTrainedModel) and module.config._attn_implementation == NAME:
-        module.set_attn_implementation("sdpa")
+    _switch(module, before=NAME, after="sdpa")
+
+
+def _switch(module: nn.Module, *, before: str, after: str) -> None:
+    whole = next((part for part in module.modules() if isinstance(part, PreTrainedModel)), None)
+    if whole is not None and whole.config._attn_implementation == before:
+        whole.set_attn_implementation(after)
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:

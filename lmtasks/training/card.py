@@ -1,40 +1,18 @@
 """The model card of a pretrained backbone, from the record of its training: data, terms, cost, held-out scores."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from lmtasks.data.corpus import Document
+from lmtasks.data.documents import SourceFacts
+from lmtasks.training.judging import HeldOut, overall
 from lmtasks.training.settings import TrainingSettings
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFacts:
-    """One source of pretraining text; its name says the terms, as the data set states them."""
-
-    source: str
-    corpus: int
-    """Place of its corpus in the command."""
-    documents: int
-    bytes: int
-    """UTF-8, held-out documents included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """How well the backbone predicts the held-out documents of one source."""
-
-    source: str
-    bytes: int
-    tokens: int
-    token_perplexity: float
-    bits_per_byte: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecord:
     """What `pretraining.json` holds."""
 
+    objective: str
     family: str
     parameters: int
     vocabulary: int
@@ -56,19 +34,13 @@ class PretrainingRecord:
         return asdict(self)
 
 
-def source_facts(corpora: Sequence[Sequence[Document]]) -> tuple[SourceFacts, ...]:
-    """Documents and bytes of every source."""
-    found = []
-    for number, corpus in enumerate(corpora):
-        documents = Counter(document.source for document in corpus)
-        sizes: Counter[str] = Counter()
-        for document in corpus:
-            sizes[document.source] += len(document.text.encode())
-        found += [
-            SourceFacts(source=source, corpus=number, documents=documents[source], bytes=sizes[source])
-            for source in documents
-        ]
-    return tuple(found)
+OPTIMIZERS: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon for matrices between layers, AdamW for the rest"}
+PIPELINES: Mapping[str, str] = {
+    "causal": "text-generation",
+    "masked": "fill-mask",
+    "span-corruption": "text2text-generation",
+}
+"""What the Hub calls the use of a backbone, by its objective."""
 
 
 def model_card(name: str, record: PretrainingRecord) -> str:
@@ -78,18 +50,16 @@ def model_card(name: str, record: PretrainingRecord) -> str:
     shares = " : ".join(f"{share:g}" for share in record.weights)
     sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
     held = "\n".join(
-        f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {score.bits_per_byte:.4f} |"
-        for score in record.held_out
+        f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |" for score in record.held_out
     )
-    total_bytes = sum(score.bytes for score in record.held_out)
-    overall = sum(score.bits_per_byte * score.bytes for score in record.held_out) / max(1, total_bytes)
+    unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
     return f"""---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {PIPELINES[record.objective]}
 ---
 # {name}
 
-A causal language model, `{record.family}`: {record.parameters:,} parameters, a byte-level BPE
+A backbone, `{record.family}`, trained by the objective {record.objective}: {record.parameters:,} parameters, a byte-level BPE
 vocabulary of {record.vocabulary:,} tokens, trained on windows of {record.window} tokens. Weights in bf16; a plain
 transformers folder. It is a small backbone to be adapted, not an assistant: what it writes by itself is neither
 true nor safe to rely on.
@@ -101,7 +71,7 @@ true nor safe to rely on.
 | steps | {record.steps:,} of {settings.batch_rows} windows, ended by {record.stopped} |
 | tokens seen | {record.tokens_seen:,}; the corpora hold {available} |
 | wall-clock training time | {record.seconds / 60:.1f} minutes |
-| optimizer | AdamW, weight decay {settings.weight_decay:g} |
+| optimizer | {OPTIMIZERS[settings.optimizer]}, weight decay {settings.weight_decay:g} |
 | peak learning rate | {settings.learning_rate:g} ({settings.decay}) |
 | precision, seed | {settings.precision}, {settings.seed} |
 | corpora mixed, by windows | {shares} |
@@ -120,9 +90,13 @@ from it as far as the law of the reader's country says so.
 ## Held-out text
 
 Documents that were never trained on (5 in 1,000, chosen by the hash of their text), in disjoint windows.
-Over all of them: {overall:.4f} bits per byte.
+Over all of them: {overall(record.held_out):.4f} {unit}.
 
 | source | bytes | perplexity per token | bits per byte |
 |---|--:|--:|--:|
 {held}
 """
+
+
+def _bits(score: HeldOut) -> str:
+    return "-" if score.bits_per_byte is None else f"{score.bits_per_byte:.4f}"

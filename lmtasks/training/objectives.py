@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError, unknown
+from lmtasks.model.create import Backbone
 from lmtasks.records import Ints
 from lmtasks.training.loop import Batch
 
@@ -53,7 +54,7 @@ class Objective:
     """Special tokens that windows of so many tokens need in the vocabulary."""
     row: Callable[[Ints, Marks, np.random.Generator], Mapping[str, Ints]]
     """A window of T + 1 ids -> what the module reads and is asked."""
-    loss: Callable[[nn.Module, Batch], Tensor]
+    loss: Callable[[Backbone, Batch], Tensor]
     """Mean cross-entropy in nats of what is asked."""
     asked: Callable[[Mapping[str, Ints]], int]
     """How many tokens of a row are asked for."""
@@ -109,22 +110,42 @@ def make_batch(rows: Sequence[Mapping[str, Ints]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-def next_token_loss(module: nn.Module, batch: Batch) -> Tensor:
+class Learner(nn.Module):
+    """A backbone whose forward pass is the loss of its objective: what the loop trains, compiles and wraps."""
+
+    def __init__(self, backbone: Backbone, objective: Objective) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of a batch, in nats."""
+        return self.objective.loss(self.backbone, batch)
+
+
+def learner_loss(runner: nn.Module, batch: Batch) -> Tensor:
+    """What the loop calls: the runner is a learner, perhaps wrapped."""
+    loss: Tensor = runner(batch)
+    return loss
+
+
+def next_token_loss(backbone: Backbone, batch: Batch) -> Tensor:
     """`ids` is (B, T + 1): of each token the next."""
     ids = batch["ids"]
-    logits = module(input_ids=ids[:, :-1], use_cache=False).logits
+    logits = backbone(ids[:, :-1])
     return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
-def masked_loss(module: nn.Module, batch: Batch) -> Tensor:
+def masked_loss(backbone: Backbone, batch: Batch) -> Tensor:
     """`ids` and `labels` are (B, T)."""
-    logits = module(input_ids=batch["ids"]).logits
+    logits = backbone(batch["ids"])
     return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=NOT_ASKED)
 
 
-def span_loss(module: nn.Module, batch: Batch) -> Tensor:
+def span_loss(backbone: Backbone, batch: Batch) -> Tensor:
     """`ids` is (B, S) for the encoder, `decoder_ids` and `labels` are (B, T)."""
-    logits = module(input_ids=batch["ids"], decoder_input_ids=batch["decoder_ids"], use_cache=False).logits
+    ids = batch["ids"]
+    logits = backbone.decode(ids, torch.ones_like(ids, dtype=torch.bool), batch["decoder_ids"])
     return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten())
 
 

@@ -7,13 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file
-from torch import nn
-
 from lmtasks.errors import UsageError
-from lmtasks.training.checkpoint import check_fits, load_tensors, position_of, replace_folder
+from lmtasks.model.create import Backbone, load_backbone
+from lmtasks.training.checkpoint import check_fits, load_tensors, module_tensors, position_of, replace_folder
 
-WEIGHTS = "start.safetensors"
+BACKBONE = "start"
 STEP = "start.json"
 
 
@@ -32,7 +30,7 @@ def copy_start(start: Path, work: Path) -> int:
         if position is not None:
             _copy_training(start, work)
         elif (start / "model.safetensors").is_file():
-            shutil.copyfile(start / "model.safetensors", work / WEIGHTS)
+            _copy_backbone(start, work)
         else:
             raise UsageError(
                 f"{start} holds neither the checkpoint of a training (the folder --out with .work behind it) "
@@ -46,12 +44,21 @@ def copy_start(start: Path, work: Path) -> int:
     return int(json.loads((work / STEP).read_text(encoding="utf-8"))["step"])
 
 
-def load_start(work: Path, module: nn.Module) -> None:
-    """Give the module the weights of the backbone that the training begins from, if it begins from one."""
-    if (work / WEIGHTS).is_file():
-        weights = {name: tensor.float() for name, tensor in load_file(str(work / WEIGHTS)).items()}
-        check_fits(weights, module, name="the backbone of --start")
-        load_tensors(module, weights)
+def load_start(work: Path, backbone: Backbone) -> None:
+    """Give the backbone the weights of the one that the training begins from, if it begins from one."""
+    if (work / BACKBONE).is_dir():
+        weights = module_tensors(load_backbone(work / BACKBONE))
+        check_fits(weights, backbone, name="the backbone of --start")
+        load_tensors(backbone, weights)
+
+
+def _copy_backbone(start: Path, work: Path) -> None:
+    aside = work / f"{BACKBONE}.copy"
+    aside.mkdir(exist_ok=True)
+    for file in start.iterdir():
+        if file.suffix in {".json", ".safetensors"}:
+            shutil.copyfile(file, aside / file.name)
+    replace_folder(aside, work / BACKBONE)
 
 
 def _copy_training(start: Path, work: Path) -> None:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.training.attention import block_attention, use_blocks, use_default
 from lmtasks.training.objectives import next_token_loss
 
@@ -23,11 +23,8 @@ def test_blocks_are_causal_attention(length: int) -> None:
 
 def test_a_compiled_step_in_blocks_has_the_loss_and_gradients_of_a_plain_one() -> None:
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True,
-    )  # fmt: skip
-    module = LlamaForCausalLM(config)
+    vocabulary = Vocabulary(size=50, bos=0, eos=0, pad=1)
+    module = new_language_model("llama:width=16,layers=1,heads=2,inner=16,context=256", vocabulary, seed=0)
     batch = {"ids": torch.randint(0, 50, (2, 257))}
     next_token_loss(module, batch).backward()
     wanted = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
@@ -41,4 +38,4 @@ def test_a_compiled_step_in_blocks_has_the_loss_and_gradients_of_a_plain_one() -
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], msg=name, atol=1e-6, rtol=1e-4)
     use_default(module)
-    assert module.config._attn_implementation == "sdpa"
+    assert module.hf.config._attn_implementation == "sdpa"

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lmtasks.data.corpus import Document, WindowSampler, by_source, held_out, read_documents, tokenize_corpus
+from lmtasks.data.corpus import WindowSampler, tokenize_corpus
+from lmtasks.data.documents import Document, Documents, by_source, held_out, read_documents, survey
 from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
@@ -77,7 +78,10 @@ def test_held_out_documents_are_never_trained_on(tmp_path: Path) -> None:
     kept = [document for document in documents if held_out(document.text)]
     assert 2 <= len(kept) <= 25  # 5 in 1,000
     tokenizer = train_byte_bpe([document.text for document in documents[:200]], vocabulary=300)
-    tokens = tokenize_corpus(documents, tokenizer=tokenizer, seed=0, folder=tmp_path, report=lambda _: None)
+    tokens = tokenize_corpus(
+        documents, facts=survey(documents, corpus=0), tokenizer=tokenizer, seed=0, folder=tmp_path,
+        report=lambda _: None,
+    )  # fmt: skip
     text = tokenizer.decode(tokens.train.tolist())
     assert not [document for document in kept if document.text in text]
     ((source, size, ids),) = tokens.held_out
@@ -99,7 +103,8 @@ def test_windows_are_mixed_by_weight_and_each_is_seen_once_an_epoch() -> None:
 def test_text_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"text": "one", "source": "a (CC0)"}\n{"text": " "}\n', encoding="utf-8")
-    assert read_documents(str(file), column="text", options=DataOptions()) == (Document(text="one", source="a (CC0)"),)
+    found = read_documents(str(file), column="text", options=DataOptions())
+    assert list(found) == list(found) == [Document(text="one", source="a (CC0)")]
     with pytest.raises(UsageError, match="did you mean 'text'"):
         read_documents(str(file), column="texts", options=DataOptions())
 
@@ -124,9 +129,12 @@ def test_later_epochs_cut_the_text_elsewhere() -> None:
 
 
 def test_every_source_gets_its_share() -> None:
-    mixed = [corpus(count=5), corpus(count=3, source="other (CC0)")]
+    rows = [{"text": f"text {number}", "source": "other (CC0)"} for number in range(3)]
+    mixed = [Documents(name="invented (CC0)", rows=[{"text": "one"}, *rows]), Documents(name="two", rows=rows)]
+    with pytest.raises(UsageError, match="two"):
+        by_source([*mixed, Documents(name="two", rows=[{"text": "one"}])], sources=("other (CC0)", "invented (CC0)"))
     parts = by_source(mixed, sources=("other (CC0)", "invented (CC0)"))
-    assert [len(part) for part in parts] == [3, 5]
+    assert [len(list(part)) for part in parts] == [6, 1]
     with pytest.raises(UsageError, match="invented"):
         by_source(mixed, sources=("other (CC0)",))
     with pytest.raises(UsageError, match=r"did you mean 'other \(CC0\)'"):

@@ -1,0 +1,170 @@
+"""Plain text of any size: documents are read anew each time somebody goes through them, and never lie in memory at once.
+
+>>> texts = Documents(name="a list", rows=[{"text": "one"}, {"text": " "}, {"text": "two", "source": "mine"}])
+>>> [(document.text, document.source) for document in texts]
+[('one', 'a list'), ('two', 'mine')]
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmtasks.data.large import open_file
+from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import read_rows
+from lmtasks.errors import UsageError, unknown
+from lmtasks.records import Row
+from lmtasks.task.task import Source
+
+HELD_OUT_PER_MILLE = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text and the name of the source that it came from."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """The texts of a column of rows; empty ones are left out.
+
+    Raises while it is read:
+        UsageError: a cell is no text; says in which row, and where in it.
+    """
+
+    name: str
+    """Of the data, and of the source where no column `source` names it."""
+    rows: Sequence[Row]
+    column: str = "text"
+    only: str | None = None
+    """Take the documents of this source alone."""
+
+    def __iter__(self) -> Iterator[Document]:
+        for number, row in enumerate(self.rows):
+            source = str(row.get("source") or self.name)
+            if self.only is not None and source != self.only:
+                continue
+            text = _text(row[self.column], place=f"{self.name}, row {number}, column {self.column!r}")
+            if text.strip():
+                yield Document(text=text, source=source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """One source of text; its name says the terms, as the data set states them."""
+
+    source: str
+    corpus: int
+    """Place of its corpus in the command."""
+    documents: int
+    bytes: int
+    """UTF-8, held-out documents included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """What one pass over a corpus tells."""
+
+    documents: int
+    bytes: int
+    sources: tuple[SourceFacts, ...]
+    digest: str
+    """sha256 over all texts, 16 hex digits."""
+
+
+def held_out(text: str) -> bool:
+    """Is this document kept for evaluation? Decided by its content alone, so any order gives the same answer."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
+
+
+def read_documents(data: str, *, column: str, options: DataOptions) -> Documents:
+    """The texts of a file, or of the train split of a folder or a Hub data set.
+
+    A column `source`, where there is one, names where each text is from.
+
+    Raises:
+        UsageError: no such data, or it lacks the column.
+    """
+    file = Path(data)
+    rows = open_file(file) if file.is_file() else read_rows(Source(path=data, split="train"), options=options)[0]
+    first = next(iter(rows), {})
+    if column not in first:
+        raise unknown(f"column of {data}", column, first)
+    return Documents(name=file.name, rows=rows, column=column)
+
+
+def by_source(corpora: Sequence[Documents], *, sources: Sequence[str]) -> list[Iterable[Document]]:
+    """The documents of each source, in the order of `sources`.
+
+    Raises:
+        UsageError: a source is not there, or one that is there is not named.
+    """
+    within = [dict.fromkeys(document.source for document in corpus) for corpus in corpora]
+    found = {source: None for names in within for source in names}
+    for source in sources:
+        if source not in found:
+            raise unknown("source", source, found)
+    left = [source for source in found if source not in sources]
+    if left:
+        raise UsageError(f"--mix must give every source of the text its share; {', '.join(left)} has none.")
+    return [
+        Joined(parts=tuple(replace(corpus, only=source) for corpus, names in zip(corpora, within, strict=True) if source in names))
+        for source in sources
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Documents of several data sets, one behind the other."""
+
+    parts: tuple[Documents, ...]
+
+    def __iter__(self) -> Iterator[Document]:
+        for part in self.parts:
+            yield from part
+
+
+def survey(documents: Iterable[Document], *, corpus: int) -> CorpusFacts:
+    """Count a corpus, and take its fingerprint."""
+    digest = hashlib.sha256()
+    counts: dict[str, tuple[int, int]] = {}
+    for document in documents:
+        text = document.text.encode()
+        digest.update(text)
+        count, size = counts.get(document.source, (0, 0))
+        counts[document.source] = (count + 1, size + len(text))
+    return CorpusFacts(
+        documents=sum(count for count, _ in counts.values()),
+        bytes=sum(size for _, size in counts.values()),
+        sources=tuple(
+            SourceFacts(source=source, corpus=corpus, documents=count, bytes=size)
+            for source, (count, size) in counts.items()
+        ),
+        digest=digest.hexdigest()[:16],
+    )
+
+
+def _text(value: object, *, place: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{place}: byte {error.start}, 0x{value[error.start]:02x}, is not UTF-8; give text, or clean the row."
+            ) from error
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UsageError(f"{place} holds {type(value).__name__}, not text; name another column by --text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{place}: character {error.start}, U+{ord(value[error.start]):04X}, is half of a pair and no text; "
+            "clean the row."
+        ) from error
+    return value
