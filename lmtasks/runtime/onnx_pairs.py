@@ -148,7 +148,7 @@ class PairRuntime:
 
     def _check(self, batch: TokenBatch) -> None:
         """Raises: UsageError: no rows, an empty one, or one that is longer than there are positions."""
-        rows, columns = batch.ids.shape
+        rows = len(batch.ids)
         if not rows or not batch.mask.any(axis=1).all():
             raise UsageError(f"a batch of {rows} rows was given; there must be one, and each needs at least one token.")
         self._check_length(batch)
