@@ -35,11 +35,9 @@ VOCABULARY = 290
 ONE_LAYER: Mapping[str, Mapping[str, int]] = {
     "llama": {"num_hidden_layers": 1},
     "bert": {"num_hidden_layers": 1},
-    "t5": {"num_layers": 1, "num_decoder_layers": 1},
     **{name: {"encoder_layers": 1, "decoder_layers": 1, "num_hidden_layers": 1} for name in ("marian", "pegasus")},
 }
-"""Export takes as long as there are layers, and what is rounded in all of them adds up; gpt2 and bart keep their two, so
-that mixing up layers is found."""
+"""Export takes as long as there are layers; the others keep their two, so that mixing up layers is found."""
 
 
 @cache

@@ -115,7 +115,8 @@ class CausalRuntime:
         places[wanted.rows, columns] = True
         shares = places.sum(axis=1) * (4 * self.model.vocabulary / LOGITS_BYTES)
         if behind is not None:
-            shares = np.maximum(shares, lengths / PACKED_TOKENS)
+            # A row of the graph may not be longer than a row of the model, wherever its tokens stand.
+            shares = np.maximum(shares, lengths / min(PACKED_TOKENS, self.model.max_length_tokens))
         for part in row_groups(shares):
             (mine,) = np.nonzero((wanted.rows >= part.start) & (wanted.rows < part.stop))
             if not len(mine):
@@ -150,13 +151,16 @@ class CausalRuntime:
         state = self._own(state)
         shared, count = state.shared, len(state.places)
         rows = shared.caches.rows
-        if shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows):
+        if not shared.caches.fits(rows=rows, columns=longest + 1):
             shared.stepper = None
-        if shared.stepper is None or shared.stepper.rows != count:
-            shared.stepper = Stepper(self._graphs, shared.caches, rows=count)
+            shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows)
+        if shared.stepper is None or len(shared.stepper.lengths) != count:
+            shared.stepper = Stepper(self._graphs, shared.caches, lengths=shared.lengths[:count])
+        else:
+            shared.stepper.renew()
         order = np.argsort(state.places)
-        shared.stepper.place(state.places)
-        logits = shared.stepper.step(ids[order], state.lengths[order], longest=longest)
+        shared.stepper.place(state.places, lengths=state.lengths[order])
+        logits = shared.stepper.step(ids[order])
         lengths = state.lengths + 1
         shared.lengths[state.places] = lengths
         return CausalState(shared, places=state.places, lengths=lengths), logits
@@ -200,7 +204,10 @@ class CausalRuntime:
             raise self._too_long(int(packed.positions.max()) + 1)
         before = 0 if behind is None else int(behind.lengths[0])
         wanted, index = np.unique(cells, return_inverse=True)
-        bound = Bound(self._graphs, "score", answers=("logprob", "greedy"))
+        logprobs, greedy = np.empty(len(tokens), dtype=np.float32), np.empty(len(tokens), dtype=np.bool_)
+        bound = Bound(self._graphs, "score")
+        bound.take("logprob", logprobs)
+        bound.take("greedy", greedy)
         bound.give(
             {
                 "ids": packed.ids,
@@ -220,8 +227,8 @@ class CausalRuntime:
             place = int(behind.places[0])
             past = {name: array[place : place + 1] for name, array in behind.shared.caches.arrays.items()}
         bound.give({f"past_{name}": array for name, array in past.items()})
-        logprobs, greedy = bound.run()
-        return logprobs, greedy.astype(np.bool_)
+        bound.run()
+        return logprobs, greedy
 
     def _check(self, batch: TokenBatch, *, most: int | None = None) -> None:
         """Raises: UsageError: no rows, or one of no tokens, or of more than there are positions."""

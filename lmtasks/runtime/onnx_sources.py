@@ -100,8 +100,15 @@ class Sources:
 def read_sources(graphs: Graphs, batch: TokenBatch) -> Sources:
     """Run the encoder over sources; padding may stand anywhere."""
     right = align(batch, side="right").batch
-    names = tuple(item.name for item in graphs.session("encoder").get_outputs())
-    bound = Bound(graphs, "encoder", answers=names)
-    mask = np.ascontiguousarray(right.mask)
-    bound.give({"source_ids": np.ascontiguousarray(right.ids), MASK: mask})
-    return Sources(dict(zip(names, bound.run(), strict=True)), mask)
+    ids, mask = np.ascontiguousarray(right.ids), np.ascontiguousarray(right.mask)
+    batch_size, columns = ids.shape
+    bound = Bound(graphs, "encoder")
+    bound.give({"source_ids": ids, MASK: mask})
+    arrays: dict[str, Floats32] = {}
+    with memory_errors(f"making room for {batch_size} sources of {columns} tokens"):
+        for item in graphs.session("encoder").get_outputs():
+            shape = (batch_size, int(item.shape[1]), columns, int(item.shape[3]))
+            arrays[item.name] = np.empty(shape, dtype=np.float32)
+            bound.take(item.name, arrays[item.name])
+    bound.run()
+    return Sources(arrays, mask)

@@ -35,7 +35,8 @@ def test_logits_of_all_positions_never_leave_the_graph() -> None:
     vocabulary = load_package(package("llama")).model.vocabulary
     assert axes_of("llama", "score") == {"logprob": ["targets"], "greedy": ["targets"]}
     assert axes_of("llama", "decoder")["logits"] == ["wanted", vocabulary]
-    assert axes_of("marian", "encoder")["logits"] == ["batch", vocabulary]
+    assert axes_of("marian", "decoder")["logits"] == ["wanted", vocabulary]
+    assert axes_of("pegasus", "encoder")["logits"] == ["batch", vocabulary]  # traced
 
 
 def test_every_head_is_an_output_of_one_graph() -> None:
