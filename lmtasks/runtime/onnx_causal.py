@@ -17,7 +17,7 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import Sharing
 from lmtasks.runtime.binding import Bound
 from lmtasks.runtime.caches import Caches, blocks, cache_shapes
-from lmtasks.runtime.memory import free_host_bytes
+from lmtasks.runtime.memory import free_host_bytes, memory_errors
 from lmtasks.runtime.onnx_decoder import Stepper, read_prompts
 from lmtasks.runtime.onnx_graphs import Graphs
 from lmtasks.runtime.onnx_packed import Packed, one_row, plain_rows, row_groups
@@ -123,13 +123,13 @@ class CausalRuntime:
                 continue
             ids = aligned.batch.ids[part]
             trees = None if reach is None else reach[part, : ids.shape[1]]
-            if behind is None:
-                wide = ids.shape[1]
-                packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * wide
-            else:
-                packed, starts = one_row(ids, lengths[part], trees, before=before)
-            cells = starts[wanted.rows[mine] - part.start] + columns[mine]
-            logprobs[mine], greedy[mine] = self._score(packed, cells, wanted.tokens[mine], behind)
+            with memory_errors(f"scoring {len(ids)} rows of {ids.shape[1]} tokens"):
+                if behind is None:
+                    packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * ids.shape[1]
+                else:
+                    packed, starts = one_row(ids, lengths[part], trees, before=before)
+                cells = starts[wanted.rows[mine] - part.start] + columns[mine]
+                logprobs[mine], greedy[mine] = self._score(packed, cells, wanted.tokens[mine], behind)
         return TokenScores(logprobs=logprobs, greedy=greedy)
 
     def prefill(self, batch: TokenBatch) -> tuple[CausalState, Floats32]:
@@ -138,8 +138,9 @@ class CausalRuntime:
         right = align(batch, side="right").batch
         lengths = right.mask.sum(axis=1)
         room = min(blocks(int(lengths.max()) + 1), self.model.max_length_tokens)
-        caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
-        logits = read_prompts(self._graphs, caches, right, first=0)
+        with memory_errors(f"reading {len(lengths)} prompts of {lengths.max()} tokens"):
+            caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
+            logits = read_prompts(self._graphs, caches, right, first=0)
         shared = SharedRows(caches, lengths)
         return CausalState(shared, places=np.arange(len(lengths)), lengths=lengths), logits
 
@@ -148,22 +149,15 @@ class CausalRuntime:
         longest = int(state.lengths.max())
         if longest >= self.model.max_length_tokens:
             raise self._too_long(longest + 1)
-        state = self._own(state)
-        shared, count = state.shared, len(state.places)
-        rows = shared.caches.rows
-        if not shared.caches.fits(rows=rows, columns=longest + 1):
-            shared.stepper = None
-            shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows)
-        if shared.stepper is None or len(shared.stepper.lengths) != count:
-            shared.stepper = Stepper(self._graphs, shared.caches, lengths=shared.lengths[:count])
-        else:
-            shared.stepper.renew()
+        with memory_errors(f"continuing {len(ids)} rows"):
+            state = self._own(state)
+            stepper = self._stepper(state.shared, count=len(ids), longest=longest)
         order = np.argsort(state.places)
-        shared.stepper.place(state.places, lengths=state.lengths[order])
-        logits = shared.stepper.step(ids[order])
+        stepper.place(state.places, lengths=state.lengths[order])
+        logits = stepper.step(ids[order])
         lengths = state.lengths + 1
-        shared.lengths[state.places] = lengths
-        return CausalState(shared, places=state.places, lengths=lengths), logits
+        state.shared.lengths[state.places] = lengths
+        return CausalState(state.shared, places=state.places, lengths=lengths), logits
 
     def reorder(self, state: CausalState, rows: Ints) -> CausalState:
         """See `Runtime`. Nothing is moved before the next step."""
@@ -184,6 +178,18 @@ class CausalRuntime:
     def close(self) -> None:
         """See `Runtime`."""
         self._graphs.close()
+
+    def _stepper(self, shared: SharedRows, *, count: int, longest: int) -> Stepper:
+        """For a token behind each of the first `count` rows of a cache, the longest of `longest` tokens."""
+        rows = shared.caches.rows
+        if not shared.caches.fits(rows=rows, columns=longest + 1):
+            shared.stepper = None
+            shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows)
+        if shared.stepper is None or len(shared.stepper.lengths) != count:
+            shared.stepper = Stepper(self._graphs, shared.caches, lengths=shared.lengths[:count])
+        else:
+            shared.stepper.renew()
+        return shared.stepper
 
     def _own(self, state: CausalState) -> CausalState:
         """The same state over the first rows of a cache in which nobody else writes behind them."""

@@ -11,6 +11,7 @@ import numpy as np
 from lmtasks.records import Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.caches import Caches, blocks, cache_shapes
+from lmtasks.runtime.memory import memory_errors
 from lmtasks.runtime.onnx_decoder import Stepper, read_prompts
 from lmtasks.runtime.onnx_graphs import Graphs
 
@@ -47,8 +48,9 @@ class OnnxSlots:
         after, longest = first + len(lengths), max(lengths)
         if after > self._rows or longest > self._most:
             raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
-        self._reserve(after, min(self._most, blocks(longest + 1)))
-        logits = read_prompts(self._graphs, self._caches, right, first=first)
+        with memory_errors(f"reading {len(lengths)} prompts of {longest} tokens"):
+            self._reserve(after, min(self._most, blocks(longest + 1)))
+            logits = read_prompts(self._graphs, self._caches, right, first=first)
         self._lengths += lengths
         return logits
 
@@ -72,8 +74,9 @@ class OnnxSlots:
         longest = max(self._lengths)
         if longest == self._most:
             raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(len(self._lengths), longest + 1)
-        self._stepper = Stepper(self._graphs, self._caches, lengths=np.array(self._lengths))
+        with memory_errors(f"continuing {len(self._lengths)} rows"):
+            self._reserve(len(self._lengths), longest + 1)
+            self._stepper = Stepper(self._graphs, self._caches, lengths=np.array(self._lengths))
         return self._stepper
 
     def _rest(self) -> None:
