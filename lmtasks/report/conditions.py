@@ -101,9 +101,7 @@ def _other_products(run: RunRecords) -> dict[str, str]:
         rates = speed.limits.get("gemm")
         for name, rate in rates.items() if isinstance(rates, dict) else ():
             found.setdefault(name, []).append(float(rate))
-    return {
-        f"matrix product, {name}": f"{_range(rates)} GFLOP/s" for name, rates in found.items() if name != "fp32"
-    }
+    return {f"matrix product, {name}": f"{_range(rates)} GFLOP/s" for name, rates in found.items() if name != "fp32"}
 
 
 def _limit(run: RunRecords, name: str, unit: str) -> str | None:

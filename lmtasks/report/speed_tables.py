@@ -139,7 +139,9 @@ def shown_columns(*, caption: str, columns: Sequence[Column], lines: Sequence[Li
         for place in range(len(columns))
         if columns[place].title == "throughput" or any(line.cells[place].text not in empty for line in lines)
     ]
-    if any(line.cells[place].text == show.MISSING for line in lines for place in kept if columns[place].title[0] == "p"):
+    if any(
+        line.cells[place].text == show.MISSING for line in lines for place in kept if columns[place].title[0] == "p"
+    ):
         notes.number("a percentile is printed only with enough calls: p50 needs 7, p90 44, p95 90, p99 459")
     return Table(
         caption=caption,

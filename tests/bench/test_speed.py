@@ -17,8 +17,6 @@ REQUESTS = tuple(WorkRequest(ids=(number, number + 1), types=(0, 0), target_ids=
 NEW_TOKENS = 10
 
 
-
-
 def timed(
     work: Workload, *, batch_size: int = 1, settings: SpeedSettings = QUICK, stall_every: int = 0, stall_ms: float = 0
 ) -> WorkloadSpeed:
