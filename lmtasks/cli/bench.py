@@ -57,8 +57,8 @@ def command(
         typer.Option(
             "--sweep",
             metavar="AXIS=NUMBERS",
-            help="batch=1,8,32 (requests at once), length=32,128 (tokens of every request, beside the tasks' own rows), "
-            "threads=1,2; repeatable.",
+            help="batch=1,8,32 (requests at once), length=32,128 (tokens of every request, beside the tasks' own "
+            "rows), threads=1,2; repeatable.",
         ),
     ] = [],  # noqa: B006
     rate: Annotated[

@@ -84,7 +84,9 @@ def required_table(run: RunRecords) -> Table | None:
         shown = show.milliseconds(None if cost is None else 1000 * cost)
         name = each.text("variant")
         lines.append(Line(name=name, cells=(*verdicts, Cell(text=shown, sort=cost, best=name == best))))
-    answer = f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
+    answer = (
+        f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
+    )
     return Table(
         caption=f"What production needs, as the plan says: {run.required.text('require')}. {answer}",
         corner="variant",
