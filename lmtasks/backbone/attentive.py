@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from lmtasks.backbone.base import Backbone, State, Traits
 from lmtasks.backbone.bidirectional import BothWays
-from lmtasks.backbone.cells import CELLS, moved, parts_of, run, same_for_all_times, start_small, to_the_right
+from lmtasks.backbone.cells import (
+    CELLS,
+    moved,
+    parts_of,
+    run,
+    same_for_all_times,
+    start_evenly,
+    start_small,
+    to_the_right,
+)
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
 
@@ -53,7 +62,7 @@ class Attentive(Backbone):
         self.scores = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(2 * width, width)
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
-        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        start_evenly(self.tokens, length=1.0)
         for layer in self.layers:
             start_small(layer, scale=width**-0.5)
 

@@ -17,6 +17,7 @@ from lmtasks.backbone.cells import (
     reversal,
     run,
     same_for_all_times,
+    start_evenly,
     start_small,
     to_the_right,
 )
@@ -76,7 +77,7 @@ class Bidirectional(Backbone):
             learning_rate=2e-3,
         )
         self.tokens = nn.Embedding(vocabulary.size, sizes.width)
-        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        start_evenly(self.tokens, length=1.0)
         self.reader = BothWays(cell, width=sizes.width, layers=sizes.layers, dropout=sizes.dropout)
 
     def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:

@@ -12,6 +12,8 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.head.table import build_head
 from lmtasks.records import HeadSpec, ModelCard
 
+__all__ = ["Decodes", "Model", "State"]
+
 if TYPE_CHECKING:
     from lmtasks.backbone.transformer import TransformerBackbone
 

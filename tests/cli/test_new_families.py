@@ -61,7 +61,7 @@ def test_tags_are_learned_and_scored_by_entity(say: Say, tasks: Path) -> None:
     assert say("eval", "--model", tasks / "model", "--tasks", tasks / "tags.yaml", "--out", tasks / "out").code == 0
     assert value(tasks / "out", "places", "entity_f1") == 1.0
     sample = json.loads((tasks / "out" / "samples-places.jsonl").read_text().splitlines()[0])
-    assert (sample["answer"], sample["target"]) == ("O O B-city I-city", ["O O B-city I-city"])
+    assert (sample["answer"], sample["target"]) == ("O O B-city I-city", "O O B-city I-city")
     card = card_of(tasks / "model")
     assert (card.family, card.kind) == ("bilstm", "encoder")
     start = read_provenance(tasks / "model")["start"]

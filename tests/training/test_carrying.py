@@ -25,7 +25,7 @@ def backbone(folder: Path) -> Path:
     tokenizer = tiny_tokenizer()
     tokenizer.save(folder)
     sizes = Vocabulary(size=tokenizer.vocabulary, bos=0, eos=0, pad=1)
-    write_backbone("lstm:width=16,layers=2,dropout=0.1", sizes, seed=0, folder=folder)
+    write_backbone("gru:width=16,layers=1,dropout=0.1", sizes, seed=0, folder=folder)
     return folder
 
 
