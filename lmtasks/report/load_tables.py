@@ -24,8 +24,8 @@ def load_table(run: RunRecords) -> Table | None:
         return None
     how = " or ".join(ARRIVALS.get(way, way) for way in sorted(ways))
     return shown_columns(
-        caption=f"Requests come {how}, whether or not earlier ones are answered, and a latency counts from the moment at "
-        "which its request was to come: a pause shows in everybody who waited for its end. Texts that join are written "
+        caption=f"Requests come {how}, whether or not earlier ones are answered, and a latency counts from the moment "
+        "at which its request was to come: a pause shows in everybody who waited for its end. Texts that join are written "
         "beside those that were there before; queued requests wait for the next batch.",
         columns=(
             Column(title="p50"),
@@ -43,7 +43,7 @@ def load_table(run: RunRecords) -> Table | None:
 
 
 def sweep_table(run: RunRecords) -> Table | None:
-    """Every batch size and length; None where only one request and one batch size were timed, as the other table says."""
+    """Every batch size and length; None where only batch 1 and one other were timed, as in the other table."""
     lines, notes = [], Notes()
     for task in run.tasks:
         for variant in models(run):

@@ -1,4 +1,4 @@
-"""What one pass of a model must at least read and multiply, found in its files: for a distance from the machine's limits.
+"""What one pass of a model must at least read and multiply, found in its files: for the distance from the limits.
 
 Weights that are only looked up (embeddings of tokens and positions) are not read as a whole, and are left out; a tied
 embedding is the projection onto the vocabulary too, and counts. A graph names its weights; of a torch model the tensors
