@@ -51,6 +51,7 @@ class Attentive(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=1e-3,
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
         self.tokens = nn.Embedding(vocabulary.size, width)

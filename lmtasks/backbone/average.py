@@ -36,6 +36,7 @@ class Average(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=5e-3,
+            why_no_points="it has embeddings and no layers above them",
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=1 / sizes.width)
         self.pairs = nn.Embedding(sizes.buckets, sizes.width) if sizes.buckets else None

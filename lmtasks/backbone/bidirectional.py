@@ -74,6 +74,7 @@ class Bidirectional(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             pooling="max",
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             learning_rate=2e-3,
         )
         self.tokens = nn.Embedding(vocabulary.size, sizes.width)

@@ -46,6 +46,7 @@ class Recurrent(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=2e-3,
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
         self.tokens = nn.Embedding(vocabulary.size, sizes.width)

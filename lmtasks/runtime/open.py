@@ -229,5 +229,6 @@ def _onnx_info() -> RuntimeInfo:
 
 
 def _weight_bytes(folder: Path) -> int:
-    files = list(folder.rglob("*.safetensors")) or list(folder.rglob("pytorch_model*.bin"))
-    return sum(file.stat().st_size for file in files)
+    from lmtasks.model.weights import weight_files
+
+    return sum(file.stat().st_size for file in weight_files(folder))

@@ -123,7 +123,9 @@ def _element_bytes(kind: int) -> int:
 
 def _of_checkpoint(folder: Path, *, precision: str) -> Traffic | None:
     home = folder / "backbone" if (folder / "backbone").is_dir() else folder
-    shapes = dict(_shapes(home))
+    from lmtasks.model.base import weights_home
+
+    shapes = dict(_shapes(weights_home(folder)))
     if not shapes or precision not in BYTES or not (home / "config.json").is_file():
         return None
     from transformers import AutoConfig
