@@ -25,8 +25,8 @@ def load_table(run: RunRecords) -> Table | None:
     how = " or ".join(ARRIVALS.get(way, way) for way in sorted(ways))
     return shown_columns(
         caption=f"Requests come {how}, whether or not earlier ones are answered, and a latency counts from the moment "
-        "at which its request was to come: a pause shows in everybody who waited for its end. Texts that join are written "
-        "beside those that were there before; queued requests wait for the next batch.",
+        "at which its request was to come: a pause shows in everybody who waited for its end. Texts that join are "
+        "written beside those that were there before; queued requests wait for the next batch.",
         columns=(
             Column(title="p50"),
             Column(title="p90"),

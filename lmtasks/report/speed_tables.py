@@ -123,8 +123,8 @@ def timing_table(run: RunRecords) -> Table | None:
     )
     return shown_columns(
         caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens. A "
-        "text is streamed: its first token comes when the prompt is read, then one after the other. The limit is the time "
-        "that the machine would need at least, to read all weights from memory or to multiply them.",
+        "text is streamed: its first token comes when the prompt is read, then one after the other. The limit is the "
+        "time that the machine would need at least, to read all weights from memory or to multiply them.",
         columns=columns,
         lines=lines,
         notes=notes,
