@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint run bench clean
+.PHONY: help install test lint run bench bench-store clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with lmtasks and all that it needs, in tested versions
 
@@ -23,8 +23,16 @@ lint: $(INSTALLED) ## style and types
 run: $(INSTALLED) ## carry out benchmarks/starter.yaml and say where its report is
 	$(BIN)/lmtasks run benchmarks/starter.yaml
 
-bench: $(INSTALLED) ## time the package's own hot paths
-	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-only
+bench: $(INSTALLED) .benchmarks/run.json ## time the package's own hot paths against benchmarks/baseline.json
+	$(BIN)/python benchmarks/baseline.py compare .benchmarks/run.json
+
+bench-store: $(INSTALLED) .benchmarks/run.json ## the same, and keep them as the baseline
+	$(BIN)/python benchmarks/baseline.py store .benchmarks/run.json
+
+.PHONY: .benchmarks/run.json
+.benchmarks/run.json:
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-only --benchmark-json=$@
 
 clean: ## remove .venv and what tools left; runs/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .benchmarks dist build

@@ -14,7 +14,7 @@ task: capitals
 dataset_path: json
 test_split: test
 output_type: multiple_choice
-doc_to_text: "Question: {{question.strip()}}\\n{% for choice in choices %}{{loop.index}}. {{choice}}\\n{% endfor %}Answer:"
+doc_to_text: "Asked: {{question.strip()}}\\n{% for each in choices %}{{loop.index}}. {{each}}\\n{% endfor %}Answer:"
 doc_to_choice: "{{choices}}"
 doc_to_target: answer
 metric_list: [{metric: acc}]

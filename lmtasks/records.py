@@ -154,7 +154,7 @@ class ModelCard:
     family: str
     """transformers' model_type (`llama`, `bert`, ...), or a baseline's name."""
     kind: Literal["causal", "encoder", "encoder-decoder", "baseline"]
-    adaptation: Literal["prompt", "probe", "full", "none"]
+    adaptation: Literal["prompt", "probe", "full", "lora", "none"]
     parameters: int
     weights_hash: str
     """sha256 over the weights' values, 16 hex digits; equal weights, equal hash."""

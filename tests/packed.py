@@ -28,14 +28,16 @@ HEADS = (
 )
 PREDICTING = tuple(head.name for head in HEADS if head.kind != "generation")
 WITH_HEADS = ("llama", "bert")
-LANGUAGE_MODELS = ("llama", "gpt2", "marian")
+PAIRS = ("marian", "bart", "t5", "pegasus")
+"""Encoder-decoders; the last one is traced, as no graphs are built for it."""
+LANGUAGE_MODELS = ("llama", "gpt2", *PAIRS)
 VOCABULARY = 290
 ONE_LAYER: Mapping[str, Mapping[str, int]] = {
     "llama": {"num_hidden_layers": 1},
     "bert": {"num_hidden_layers": 1},
-    "marian": {"encoder_layers": 1, "decoder_layers": 1, "num_hidden_layers": 1},
+    **{name: {"encoder_layers": 1, "decoder_layers": 1, "num_hidden_layers": 1} for name in ("marian", "pegasus")},
 }
-"""Export takes as long as there are layers; gpt2 keeps its two, so that mixing up layers is found."""
+"""Export takes as long as there are layers; the others keep their two, so that mixing up layers is found."""
 
 
 @cache

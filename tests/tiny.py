@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -14,7 +16,11 @@ from transformers import (
     LlamaForCausalLM,
     MarianConfig,
     MarianMTModel,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from lmtasks.data.tokenizer import Tokenizer, train_byte_bpe
@@ -107,12 +113,61 @@ def _marian(vocabulary: int, context: int) -> PreTrainedModel:
     )
 
 
+def _pair(vocabulary: int, context: int) -> dict[str, object]:
+    return {
+        "vocab_size": vocabulary,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": context,
+        "bos_token_id": 2,
+        "pad_token_id": 1,
+        "eos_token_id": 0,
+        "decoder_start_token_id": 1,
+        "forced_eos_token_id": None,
+    }
+
+
+def _bart(vocabulary: int, context: int) -> PreTrainedModel:
+    return BartForConditionalGeneration(BartConfig(**_pair(vocabulary, context)))
+
+
+def _pegasus(vocabulary: int, context: int) -> PreTrainedModel:
+    return PegasusForConditionalGeneration(PegasusConfig(**_pair(vocabulary, context)))
+
+
+def _t5(vocabulary: int, context: int) -> PreTrainedModel:
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=vocabulary,
+            d_model=32,
+            d_kv=8,
+            d_ff=48,
+            num_layers=2,
+            num_heads=4,
+            pad_token_id=1,
+            eos_token_id=0,
+            decoder_start_token_id=1,
+            relative_attention_num_buckets=8,
+            relative_attention_max_distance=20,
+            n_positions=context,
+        )
+    )
+
+
 ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "llama": _llama,
     "gpt2": _gpt2,
     "bert": _bert,
     "bert-classifier": _bert_classifier,
     "marian": _marian,
+    "bart": _bart,
+    "t5": _t5,
+    "pegasus": _pegasus,
 }
 
 

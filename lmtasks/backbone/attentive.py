@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from lmtasks.backbone.base import Backbone, State, Traits
 from lmtasks.backbone.bidirectional import BothWays
-from lmtasks.backbone.cells import CELLS, moved, parts_of, run, same_for_all_times, start_small, to_the_right
+from lmtasks.backbone.cells import (
+    CELLS,
+    moved,
+    parts_of,
+    run,
+    same_for_all_times,
+    start_evenly,
+    start_small,
+    to_the_right,
+)
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
 
@@ -42,6 +51,7 @@ class Attentive(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=1e-3,
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
         self.tokens = nn.Embedding(vocabulary.size, width)
@@ -53,7 +63,7 @@ class Attentive(Backbone):
         self.scores = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(2 * width, width)
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
-        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        start_evenly(self.tokens, length=1.0)
         for layer in self.layers:
             start_small(layer, scale=width**-0.5)
 
@@ -114,7 +124,8 @@ class Attentive(Backbone):
         """(B, S, D) and the source (B, T, D) -> what is found there, (B, S, D)."""
         scores = self.scores(hidden) @ encoded.transpose(1, 2)
         shut = torch.finfo(scores.dtype).min
-        return scores.masked_fill(~seen.unsqueeze(1), shut).softmax(-1) @ encoded
+        found: Tensor = scores.masked_fill(~seen.unsqueeze(1), shut).softmax(-1) @ encoded
+        return found
 
     def _dropped(self, values: Tensor) -> Tensor:
         return same_for_all_times(values, self.sizes.dropout, self.training)

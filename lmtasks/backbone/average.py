@@ -36,6 +36,7 @@ class Average(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=5e-3,
+            why_no_points="it has embeddings and no layers above them",
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=1 / sizes.width)
         self.pairs = nn.Embedding(sizes.buckets, sizes.width) if sizes.buckets else None
@@ -68,7 +69,7 @@ def pair_buckets(ids: Tensor, *, buckets: int) -> Tensor:
     """The bucket of each token with the one before it, (B, T) -> (B, T); the first column has none, and holds 0.
 
     >>> pair_buckets(torch.tensor([[3, 5, 3, 5]]), buckets=1000).tolist()
-    [[0, 118, 860, 118]]
+    [[0, 118, 858, 118]]
     """
     places = torch.zeros_like(ids)
     places[:, 1:] = (ids[:, :-1] * MULTIPLIER + ids[:, 1:]) % buckets

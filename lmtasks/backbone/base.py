@@ -4,13 +4,14 @@ Axes: B batch, T time, S new tokens, D width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from lmtasks.backbone.points import AdaptPoints
 from lmtasks.errors import UsageError
 
 Kind = Literal["causal", "encoder", "encoder-decoder"]
@@ -44,6 +45,10 @@ class Traits:
     """Is it a module of transformers, which decodes with a cache of keys and values?"""
     carries: bool = False
     """Does it decode with a state of its own (`Decodes`)?"""
+    adapt_points: AdaptPoints = field(default_factory=dict)
+    """The matrices that adapters can stand beside, by their role; empty: none."""
+    why_no_points: str = ""
+    """Of a family without adapt points, as the rest of a sentence: "its weights are ..."."""
 
 
 class Backbone(nn.Module, ABC):

@@ -17,6 +17,7 @@ from lmtasks.backbone.cells import (
     reversal,
     run,
     same_for_all_times,
+    start_evenly,
     start_small,
     to_the_right,
 )
@@ -33,16 +34,16 @@ class BothWays(nn.Module):
 
     def __init__(self, cell: str, *, width: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.cell, self.half, self.dropout = cell, width // 2, dropout
-        self.forth = nn.ModuleList(CELLS[cell](width, self.half) for _ in range(layers))
-        self.back = nn.ModuleList(CELLS[cell](width, self.half) for _ in range(layers))
+        self.cell, self.side, self.dropout = cell, width // 2, dropout
+        self.forth = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
+        self.back = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
         for layer in (*self.forth, *self.back):
             start_small(layer, scale=width**-0.5)
 
     def forward(self, given: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D) and mask (B, T) -> (B, T, D)."""
         places = reversal(mask)
-        zero = tuple(given.new_zeros(len(given), self.half) for _ in range(parts_of(self.cell)))
+        zero = tuple(given.new_zeros(len(given), self.side) for _ in range(parts_of(self.cell)))
         hidden = same_for_all_times(given, self.dropout, self.training)
         for forth, back in zip(self.forth, self.back, strict=True):
             one, _ = run(forth, hidden, zero, None)  # type: ignore[arg-type]
@@ -73,10 +74,11 @@ class Bidirectional(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             pooling="max",
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             learning_rate=2e-3,
         )
         self.tokens = nn.Embedding(vocabulary.size, sizes.width)
-        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        start_evenly(self.tokens, length=1.0)
         self.reader = BothWays(cell, width=sizes.width, layers=sizes.layers, dropout=sizes.dropout)
 
     def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:

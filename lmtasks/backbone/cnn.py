@@ -33,6 +33,7 @@ class Cnn(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=1e-3,
+            why_no_points="its filters are convolutions, small enough to move whole",
             pooling="max",
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=0.25)

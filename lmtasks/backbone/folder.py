@@ -112,7 +112,7 @@ def _sizes(content: object, default: Sizes) -> Sizes:
     if not isinstance(content, dict) or set(content) != {field.name for field in fields(default)}:
         raise ValueError("sizes are not those of the family")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    return replace(default, **given)
+    return replace(default, **given)  # type: ignore[arg-type]  # the keys are those of its fields
 
 
 def _vocabulary(config: Mapping[str, object]) -> Vocabulary:

@@ -6,8 +6,11 @@ from lmtasks.backbone.base import Backbone, Traits
 from lmtasks.backbone.folder import load_own, made_like, own_config
 
 
-def load_backbone(folder: Path) -> Backbone:
+def load_backbone(folder: Path, *, weights: Path | None = None) -> Backbone:
     """Load a folder in fp32.
+
+    Args:
+        weights: of a transformers folder, where its weights lie; None: in it.
 
     Raises:
         UsageError: no configuration, no weights, or weights that do not fit the configuration.
@@ -17,7 +20,7 @@ def load_backbone(folder: Path) -> Backbone:
         return load_own(config, folder)
     from lmtasks.backbone.transformer import load_transformer
 
-    return load_transformer(folder)
+    return load_transformer(folder, weights=weights)
 
 
 def read_traits(folder: Path) -> Traits:

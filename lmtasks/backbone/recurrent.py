@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmtasks.backbone.base import Backbone, State, Traits
-from lmtasks.backbone.cells import CELLS, moved, parts_of, run, same_for_all_times, start_small, to_the_right
+from lmtasks.backbone.cells import (
+    CELLS,
+    moved,
+    parts_of,
+    run,
+    same_for_all_times,
+    start_evenly,
+    start_small,
+    to_the_right,
+)
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import RecurrentSizes, Vocabulary
 
@@ -37,12 +46,13 @@ class Recurrent(Backbone):
             takes_types=False,
             pad=vocabulary.pad,
             learning_rate=2e-3,
+            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
         self.tokens = nn.Embedding(vocabulary.size, sizes.width)
         self.layers = nn.ModuleList(CELLS[cell](sizes.width, sizes.width) for _ in range(sizes.layers))
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
-        nn.init.uniform_(self.tokens.weight, -0.1, 0.1)
+        start_evenly(self.tokens, length=1.0)
         for layer in self.layers:
             start_small(layer, scale=sizes.width**-0.5)
 

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lmtasks.backbone.base import WRITERS, Backbone, Kind, OwnHead, Traits
+from lmtasks.backbone.points import ADAPT_POINTS
 from lmtasks.errors import UsageError
 
 LOADERS: Mapping[str, type] = {
@@ -119,8 +120,11 @@ class TransformerBackbone(Backbone):
         return logits
 
 
-def load_transformer(folder: Path) -> TransformerBackbone:
+def load_transformer(folder: Path, *, weights: Path | None = None) -> TransformerBackbone:
     """Load a transformers folder in fp32.
+
+    Args:
+        weights: the folder whose weights are read; None: `folder` itself.
 
     Raises:
         UsageError: no configuration, no weights, or weights that do not fit the configuration.
@@ -131,7 +135,7 @@ def load_transformer(folder: Path) -> TransformerBackbone:
     loader = LOADERS[traits.own_head or (traits.kind if traits.kind != "encoder" else "")]
     try:
         hf, info = loader.from_pretrained(  # type: ignore[attr-defined]
-            str(folder), config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
+            str(weights or folder), config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
@@ -175,6 +179,8 @@ def traits_of(config: PreTrainedConfig) -> Traits:
         takes_types=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
         pad=int(config.pad_token_id or 0),
         by_transformers=True,
+        adapt_points=ADAPT_POINTS.get(config.model_type, {}),
+        why_no_points=f"no roles are named for its layers, as they are for {', '.join(ADAPT_POINTS)}",
     )
 
 

@@ -1,5 +1,5 @@
-"""Latency under a load (open loop): requests come by a schedule, and a request's latency counts from the moment at which
-it was to come. A stall then shows in every request that waited behind it; in a closed loop it would show in one
+"""Latency under a load (open loop): requests come by a schedule, and a latency counts from the moment at which its
+request was to come. A stall then shows in every request that waited behind it; in a closed loop it would show in one
 (coordinated omission).
 
 Texts are written with continuous batching where rows can join others; all other requests wait in a queue, from which
@@ -62,13 +62,13 @@ class LoadSpeed:
         count = len(self.latency_ms)
         if self.answered < count:
             return (
-                f"could not keep up with {self.load.rate:g} requests a second: {self.answered} of {count} were answered "
-                f"in {self.seconds:.1f} s, and the latencies are how long the others had waited at least"
+                f"could not keep up with {self.load.rate:g} requests a second: {self.answered} of {count} were "
+                f"answered in {self.seconds:.1f} s, and the latencies are how long the others had waited at least"
             )
         if self.busy_share > ALWAYS_BUSY:
             return (
-                f"hardly kept up with {self.load.rate:g} requests a second: it was at work for {self.busy_share:.0%} of "
-                "the time, and latencies grow the longer such a load lasts"
+                f"hardly kept up with {self.load.rate:g} requests a second: it was at work for {self.busy_share:.0%} "
+                "of the time, and latencies grow the longer such a load lasts"
             )
         return ""
 

@@ -82,7 +82,7 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
 
 def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
     """Memory in a run of its own, in which nothing is timed: what the variant needs beyond the imports, when it is
-    loaded and at its peak, with every workload answered once over at every batch size.
+    loaded and at its peak, with every workload answered once over at the largest batch size.
 
     Raises:
         LmtasksError: the variant cannot be opened, or cannot answer.
@@ -90,7 +90,8 @@ def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float,
     resident = resident_bytes()
     loaded = _load(spec, open_engine)
     after_loading = peak_bytes()
-    jobs = [job for job in _jobs(spec) if job.load is None]
+    largest = max(spec.settings.batch_sizes)
+    jobs = [_Job(workload=workload, rows=largest) for workload in spec.workloads]
     for done, job in enumerate(jobs):
         tell(f"{PROGRESS}{done} {len(jobs)} memory, {job.note}")
         answer = answer_to(loaded.opened.engine, workload=job.workload)

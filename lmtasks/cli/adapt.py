@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,10 @@ from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import chosen_tasks, data_options
 from lmtasks.errors import UsageError
 
-METHODS = ("prompt", "probe", "full")
+if TYPE_CHECKING:
+    from lmtasks.model.lora import LoraSettings
+
+METHODS = ("prompt", "probe", "full", "lora")
 
 
 def command(
@@ -49,9 +52,44 @@ def command(
         typer.Option(
             metavar="NAME",
             parser=options.one_of("--method", METHODS),
-            help="prompt (nothing moves), probe (heads only), full (heads and backbone).",
+            help="prompt (nothing moves), probe (heads only), full (heads and backbone), lora (heads and adapters).",
         ),
     ] = "full",
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            "--lora-rank",
+            metavar="NUMBER",
+            parser=options.whole("--lora-rank", at_least=1),
+            help="Rank of the adapters of --method lora; default: 16.",
+        ),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-alpha",
+            metavar="NUMBER",
+            parser=options.number("--lora-alpha", at_least=0),
+            help="Their strength, which is divided by the rank; default: twice the rank.",
+        ),
+    ] = None,
+    lora_dropout: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-dropout",
+            metavar="NUMBER",
+            parser=options.number("--lora-dropout", at_least=0),
+            help="Share of their input that is left out while they learn; default: 0.05.",
+        ),
+    ] = None,
+    lora_points: Annotated[
+        str | None,
+        typer.Option(
+            "--lora-points",
+            metavar="ROLES",
+            help="Where they stand: attention, feed-forward, or both with a comma between; default: both.",
+        ),
+    ] = None,
     epochs: Annotated[float, typer.Option(metavar="NUMBER", help="Passes over the training rows.")] = 4.0,
     minutes: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Training time at most; the schedule follows it.")
@@ -104,9 +142,8 @@ def command(
         trust_code=trust_code,
         use="train",
     )
-    methods = {"prompt": "prompt", "probe": "probe", "full": "full"}
     settings = AdaptSettings(
-        method=methods[method],  # type: ignore[arg-type]  # parsed above
+        method=method,  # type: ignore[arg-type]  # parsed above
         epochs=epochs,
         minutes=minutes,
         learning_rate=learning_rate,
@@ -117,6 +154,7 @@ def command(
         precision="bf16" if precision == "bf16" else "fp32",
         device=device,
         seed=seed,
+        lora=_lora(method, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, points=lora_points),
     )
     with locked(out), progress_bars() as report:
         trained = adapt_to_tasks(
@@ -134,11 +172,36 @@ def command(
     if trained is not None:
         best = f", best validation score {trained.best:.4f} at step {trained.best_step}" if trained.best else ""
         print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+    weights = read_provenance(out).get("weights")
+    if isinstance(weights, dict):
+        print(f"{weights['trained']:,} weights learned, of a model of {weights['all']:,}.")
     cut = truncated_rows(read_provenance(out))
     if cut:
         print(f"{cut} training texts were longer than the model takes and were cut.")
     asked = f"--tasks {tasks}" if tasks else f"--data {data} --text {text} --label {label}"
     print(f"The model is in {out}. Next: lmtasks eval --model {out} {asked}")
+
+
+def _lora(
+    method: str, *, rank: int | None, alpha: float | None, dropout: float | None, points: str | None
+) -> LoraSettings | None:
+    """The settings of the adapters; None where nobody asked for any."""
+    from lmtasks.model.lora import LoraSettings
+
+    given = {"--lora-rank": rank, "--lora-alpha": alpha, "--lora-dropout": dropout, "--lora-points": points}
+    asked = [option for option, value in given.items() if value is not None]
+    if not asked:
+        return None
+    if method != "lora":
+        raise UsageError(f"{asked[0]} goes with --method lora, was --method {method}.")
+    default = LoraSettings()
+    named = default.points if points is None else tuple(part.strip() for part in points.split(",") if part.strip())
+    return LoraSettings(
+        rank=default.rank if rank is None else rank,
+        alpha=alpha,
+        dropout=default.dropout if dropout is None else dropout,
+        points=named,  # type: ignore[arg-type]  # unknown ones are refused there
+    )
 
 
 def truncated_rows(provenance: Mapping[str, object]) -> int:

@@ -57,8 +57,8 @@ def command(
         typer.Option(
             "--sweep",
             metavar="AXIS=NUMBERS",
-            help="batch=1,8,32 (requests at once), length=32,128 (tokens of every request, beside the tasks' own rows), "
-            "threads=1,2; repeatable.",
+            help="batch=1,8,32 (requests at once), length=32,128 (tokens of every request, beside the tasks' own "
+            "rows), threads=1,2; repeatable.",
         ),
     ] = [],  # noqa: B006
     rate: Annotated[
@@ -89,7 +89,6 @@ def command(
     ] = "",
     seed: options.Seed = 1234,
     out: options.Out = None,
-    cache: options.Cache = None,
     data_root: options.DataRoot = None,
     offline: options.Offline = False,
     token: options.Token = None,
@@ -97,8 +96,7 @@ def command(
 ) -> None:
     """Measure speed and memory of models on runtimes, side by side; the first is what others are held to.
 
-    Texts are tokens already: tokenizing is the same for all. Answers are never taken from the cache, except where
-    `drop` is required and the tasks are scored for it.
+    Texts are tokens already: tokenizing is the same for all. No answer comes from the cache.
     """
     from lmtasks.bench.compare import compare_variants
     from lmtasks.bench.isolate import Isolated
@@ -106,7 +104,6 @@ def command(
     from lmtasks.bench.require import parse_requirements
     from lmtasks.bench.schedule import ARRIVALS as KNOWN
     from lmtasks.bench.sweep import parse_sweeps
-    from lmtasks.suite.caching import cache_file
     from lmtasks.suite.drops import drops_of
     from lmtasks.suite.lock import locked
 
@@ -154,7 +151,6 @@ def command(
                     options=sources,
                     limit=limit,
                     seed=seed,
-                    cache=cache_file(cache),
                     report=report,
                 )
             compared = compare_variants(specs, measures=Isolated(), rounds=rounds, seed=seed, on_progress=report)

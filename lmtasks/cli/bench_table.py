@@ -25,9 +25,7 @@ def print_compared(compared: Comparison) -> None:
     missing = _speeds(compared)
     missing = _loads(compared.variants) or missing
     if missing:
-        print(
-            "\n–: too few samples for that percentile (p50 needs 7, p90 44, p95 90, p99 459); more --seconds or --rounds."
-        )
+        print("\n–: too few samples for that percentile (p50 needs 7, p90 44, p95 90, p99 459).")
     _limits(compared.variants)
     _notes(compared.variants)
 

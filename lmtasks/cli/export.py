@@ -59,15 +59,7 @@ def command(
         ),
     ] = None,
     label_map: options.LabelMap = "",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="NUMBER",
-            parser=options.whole("--limit", at_least=1),
-            help="Measure --max-drop on so many first validation rows.",
-        ),
-    ] = None,
+    limit: options.Limit = None,
     threads: options.Threads = None,
     data_root: options.DataRoot = None,
     offline: options.Offline = False,

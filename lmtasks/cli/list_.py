@@ -64,9 +64,7 @@ def _tokenizers() -> None:
 
     rows = [(name, str(kind.size), kind.about) for name, kind in TOKENIZERS.items()]
     print_table(("tokenizer", "size", "about"), rows)
-    print(
-        "\nOf a family that is trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2"
-    )
+    print("\nOf a family trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2")
 
 
 def _baselines() -> None:

@@ -95,8 +95,12 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
 
 
 def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:
-    """Trainers make every token that they are given a special one, which no decoded text would show."""
+    """Trainers make every token that they are given a special one, which no decoded text would show; and they leave a
+    number out where the texts themselves hold such a word, as PTB does."""
     content = json.loads(raw.to_str())
+    words = content["model"]["vocab"]
+    if content["model"]["type"] == "WordLevel":
+        content["model"]["vocab"] = {word: number for number, word in enumerate(sorted(words, key=words.get))}
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != UNKNOWN]
     return RawTokenizer.from_str(json.dumps(content))
 

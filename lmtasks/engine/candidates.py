@@ -87,4 +87,5 @@ def _peaks(logits: Floats32) -> Floats:
     peaks = logits[:, :whole].reshape(rows, -1, BLOCK).max(axis=2)
     if whole < wide:
         peaks = np.concatenate([peaks, logits[:, whole:].max(axis=1, keepdims=True)], axis=1)
-    return peaks.astype(np.float64)
+    result: Floats = peaks.astype(np.float64)
+    return result

@@ -113,6 +113,8 @@ class Row:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
         self.told = told
+        self.plain = prompt.settings.temperature == 0 and prompt.settings.repetition_penalty == 1.0
+        """Is each token simply the most likely one?"""
         self._number = number
         self._decode = decode
         self._watched = watched
@@ -143,6 +145,8 @@ class Row:
 
 def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
     """(B, V) -> (B,): the most likely tokens, or draws, as each row's settings have it."""
+    if all(row.plain for row in rows):
+        return greedy(logits)
     scores = logits
     for place, row in enumerate(rows):
         penalty = row.prompt.settings.repetition_penalty

@@ -10,6 +10,8 @@ True
 1
 """
 
+from math import isfinite
+
 import numpy as np
 
 from lmtasks.engine.requests import Decoding
@@ -34,8 +36,8 @@ def greedy(logits: Floats32) -> Ints:
         WorkError: a row holds NaN, or nothing but minus infinity.
     """
     best: Ints = logits.argmax(axis=-1)
-    found = logits[np.arange(len(logits)), best]  # argmax finds a NaN before any number
-    if not np.isfinite(found).all():
+    # argmax finds a NaN before any number. One by one: of few rows that takes less than an array of them.
+    if not all(isfinite(logits[row, token]) for row, token in enumerate(best.tolist())):
         raise WorkError(
             "next-token scores are not numbers; did it overflow in this precision, or are its weights damaged?"
         )

@@ -15,7 +15,6 @@ from lmtasks.records import HeadSpec, Json
 from lmtasks.task.head_input import HeadInput, head_input
 from lmtasks.task.task import Task
 
-
 OUTSIDE = "O"
 """What a word is that was cut off, where the task has such a tag."""
 

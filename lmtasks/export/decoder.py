@@ -33,7 +33,7 @@ def decoder_graph(model: "Model") -> Traceable:
 
         def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
             ids, mask, *past = given
-            called = self.model.backbone.inputs(ids, mask)
+            called = self.model.transformer.inputs(ids, mask)
             if "position_ids" in called:
                 called["position_ids"] = called["position_ids"][:, -ids.shape[1] :]
             cache = DynamicCache(pairs(past))
@@ -76,7 +76,7 @@ def cache_shapes(model: "Model") -> list[tuple[tuple[int, int], tuple[int, int]]
 
     ids = torch.zeros((1, 2), dtype=torch.long)
     with torch.no_grad():
-        output = model.hf(**model.backbone.inputs(ids, torch.ones_like(ids)), use_cache=True)
+        output = model.hf(**model.transformer.inputs(ids, torch.ones_like(ids)), use_cache=True)
     cache = getattr(output, "past_key_values", None)
     if cache is None:
         raise UsageError(

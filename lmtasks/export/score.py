@@ -34,7 +34,7 @@ def score_graph(model: "Model") -> Traceable:
                     "decoder_attention_mask": real.long(),
                 }
             else:
-                called = self.model.backbone.inputs(read, real)
+                called = self.model.transformer.inputs(read, real)
             return _scores(self.model.hf(**called, use_cache=False).logits, ids[:, 1:])
 
     inputs = [

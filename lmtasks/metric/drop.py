@@ -105,7 +105,7 @@ def share_interval(n: float, *, worse: float, better: float) -> Ends:
     """95 % interval of a drop in points: of n examples so many are right in one artefact alone (Bonett & Price 2012).
 
     >>> [round(end, 2) for end in share_interval(1000, worse=6, better=2)]
-    [-0.23, 1.03]
+    [-0.22, 1.02]
     >>> [round(end, 2) for end in share_interval(300, worse=0, better=0)]
     [-0.92, 0.92]
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,11 @@ from lmtasks.backbone.base import Backbone, Decodes, State
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head.table import build_head
 from lmtasks.records import HeadSpec, ModelCard
+
+__all__ = ["Decodes", "Model", "State"]
+
+if TYPE_CHECKING:
+    from lmtasks.backbone.transformer import TransformerBackbone
 
 
 class Model(nn.Module):
@@ -33,16 +38,20 @@ class Model(nn.Module):
             self._add(spec)
 
     @property
-    def hf(self) -> nn.Module:
-        """The transformers module, for its key-value cache and for export.
+    def transformer(self) -> "TransformerBackbone":
+        """The backbone as a module of transformers.
 
         Raises:
-            UsageError: the backbone is a family of our own, which transformers does not know.
+            UsageError: it is a family of our own, which transformers does not know.
         """
-        found = getattr(self.backbone, "hf", None)
-        if not isinstance(found, nn.Module):
+        if not self.backbone.traits.by_transformers:
             raise UsageError(f"{self.card.name} is of family {self.card.family}, which is no transformers model.")
-        return found
+        return cast("TransformerBackbone", self.backbone)
+
+    @property
+    def hf(self) -> nn.Module:
+        """The transformers module, for its key-value cache and for export."""
+        return self.transformer.hf
 
     def spec(self, name: str) -> HeadSpec:
         """The head of that name."""

@@ -1,8 +1,9 @@
 """Models on disk.
 
     model.json                what the model is and how it came to be
-    backbone/                 its tokenizer, and a transformers folder, which any other tool can load, or a family of ours
+    backbone/                 its tokenizer; a transformers folder, which any tool can load, or a family of ours
     heads/<name>/head.json, head.safetensors
+    adapters/                 of `lora`: `backbone/` then has no weights, and another one is referred to; see `adapters`
 
 A bare backbone folder is a model as well: one without heads, or with the head that its checkpoint carries.
 """
@@ -12,13 +13,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import HeadSpec, ModelCard, card_from_json
 
 if TYPE_CHECKING:
+    from lmtasks.backbone.transformer import TransformerBackbone
+    from lmtasks.model.adapters import Adapted
     from lmtasks.model.model import Model
 
 SCHEMA = 1
@@ -66,7 +69,7 @@ def card_of(folder: Path) -> ModelCard:
 
 
 def load_model(folder: Path) -> "Model":
-    """Load backbone and heads, the backbone once.
+    """Load backbone and heads, the backbone once; adapters are merged into it.
 
     Raises:
         UsageError: a part is missing or does not fit.
@@ -74,13 +77,16 @@ def load_model(folder: Path) -> "Model":
     from safetensors.torch import load_file
 
     from lmtasks.backbone.load import load_backbone
+    from lmtasks.model.adapters import adapted_of, merge_adapter
     from lmtasks.model.model import Model
 
     card = card_of(folder)
     assembled = (folder / "model.json").is_file()
-    model = Model(
-        load_backbone(folder / "backbone" if assembled else folder), card=card, folder=tokenizer_folder(folder)
-    )
+    adapted = adapted_of(folder)
+    backbone = load_backbone(folder / "backbone" if assembled else folder, weights=adapted.base)
+    for adapter in adapted.adapters:
+        merge_adapter(cast("TransformerBackbone", backbone).hf, adapter)
+    model = Model(backbone, card=card, folder=tokenizer_folder(folder))
     for spec in card.heads:
         if spec.kind == "generation" or spec.pooling == "own":
             continue
@@ -91,12 +97,23 @@ def load_model(folder: Path) -> "Model":
     return model.eval()
 
 
-def save_model(model: "Model", folder: Path, *, provenance: Mapping[str, object]) -> None:
-    """Write the model to a folder that does not exist yet; the caller renames it into place."""
+def save_model(
+    model: "Model", folder: Path, *, provenance: Mapping[str, object], adapted: "Adapted | None" = None
+) -> None:
+    """Write the model to a folder that does not exist yet; the caller renames it into place, in the same folder.
+
+    Args:
+        adapted: what the backbone is made of, which is then saved in place of its weights; None: they are.
+    """
     from safetensors.torch import save_file
 
+    from lmtasks.model.adapters import save_adapted
+
     (folder / "heads").mkdir(parents=True)
-    model.backbone.save(folder / "backbone")
+    if adapted is None:
+        model.backbone.save(folder / "backbone")
+    else:
+        save_adapted(adapted, folder)
     for name in TOKENIZER_FILES:
         if (model.folder / name).is_file():
             shutil.copyfile(model.folder / name, folder / "backbone" / name)

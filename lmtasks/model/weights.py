@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.model.base import ADAPTERS, read_base, weights_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +19,64 @@ class WeightFacts:
     size_bytes: int
 
 
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """All weight files that a model is loaded from: in its folder, and of the backbone that its adapters stand over.
+
+    Raises:
+        UsageError: that backbone is nowhere.
+    """
+    if read_base(folder) is None:
+        return tuple(sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin")))
+    home = weights_home(folder)
+    return (*_beside(folder, home), *_directly(home))
+
+
 def weight_facts(folder: Path) -> WeightFacts:
     """Facts of all weight files in a folder and its heads.
 
     The hash runs over name, type, shape and bytes of each tensor, in the order of the names: it does not depend on
     how the tensors are spread over files. `.bin` files are hashed as they are, and their parameters not counted.
+    Adapters count in the hash with their settings, but not as parameters: they are merged when the model is loaded.
 
     Raises:
-        UsageError: no weights there, or a file that is cut short.
+        UsageError: no weights there, a file that is cut short, or adapters that belong to other weights.
     """
-    files = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin"))
+    base = read_base(folder)
+    if base is None:
+        return _facts(folder, weight_files(folder), {})
+    home = weights_home(folder)
+    below = base_facts(home)
+    if below.hash != base.weights_hash:
+        raise UsageError(
+            f"the adapters in {folder} belong to the backbone {base.name!r} with the weights {base.weights_hash}, and "
+            f"{home} has {below.hash} now; put the right ones there, or into {folder / 'backbone'}."
+        )
+    settings = {
+        f"{file.parent.name}/{file.name}": file_hash(file) for file in sorted((folder / ADAPTERS).glob("*/*.json"))
+    }
+    own = _facts(folder, _beside(folder, home), {"base": below.hash, **settings})
+    return replace(
+        own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes
+    )
+
+
+def base_facts(home: Path) -> WeightFacts:
+    """Facts of the weights that lie in a folder itself, and not below it."""
+    return _facts(home, _directly(home), {})
+
+
+def _directly(home: Path) -> list[Path]:
+    return sorted(home.glob("*.safetensors")) or sorted(home.glob("pytorch_model*.bin"))
+
+
+def _beside(folder: Path, home: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*.safetensors")) if file.parent != home]
+
+
+def _facts(folder: Path, files: Sequence[Path], known: Mapping[str, str]) -> WeightFacts:
     if not files:
         raise UsageError(f"{folder} has no weights: neither *.safetensors nor pytorch_model*.bin.")
-    digests: dict[str, str] = {}
+    digests = dict(known)
     parameters = 0
     for file in files:
         if file.suffix == ".bin":
@@ -38,7 +85,7 @@ def weight_facts(folder: Path) -> WeightFacts:
         prefix = "" if file.parent.name == "backbone" or file.parent == folder else f"{file.parent.name}/"
         for name, digest, count in _tensors(file):
             digests[prefix + name] = digest
-            parameters += count
+            parameters += 0 if file.parent.parent.name == ADAPTERS else count
     joined = hashlib.sha256("".join(f"{name}{digests[name]}" for name in sorted(digests)).encode())
     return WeightFacts(
         parameters=parameters, hash=joined.hexdigest()[:16], size_bytes=sum(file.stat().st_size for file in files)

@@ -24,9 +24,9 @@ def load_table(run: RunRecords) -> Table | None:
         return None
     how = " or ".join(ARRIVALS.get(way, way) for way in sorted(ways))
     return shown_columns(
-        caption=f"Requests come {how}, whether or not earlier ones are answered, and a latency counts from the moment at "
-        "which its request was to come: a pause shows in everybody who waited for its end. Texts that join are written "
-        "beside those that were there before; queued requests wait for the next batch.",
+        caption=f"Requests come {how}, whether or not earlier ones are answered, and a latency counts from the moment "
+        "at which its request was to come: a pause shows in everybody who waited for its end. Texts that join are "
+        "written beside those that were there before; queued requests wait for the next batch.",
         columns=(
             Column(title="p50"),
             Column(title="p90"),
@@ -43,7 +43,7 @@ def load_table(run: RunRecords) -> Table | None:
 
 
 def sweep_table(run: RunRecords) -> Table | None:
-    """Every batch size and length; None where only one request and one batch size were timed, as the other table says."""
+    """Every batch size and length; None where only batch 1 and one other were timed, as in the other table."""
     lines, notes = [], Notes()
     for task in run.tasks:
         for variant in models(run):
@@ -72,7 +72,7 @@ def required_table(run: RunRecords) -> Table | None:
     """What the plan requires, held against every variant; None where it requires nothing."""
     if run.required is None:
         return None
-    judged = list(run.required.each("judged"))
+    judged, best = list(run.required.each("judged")), run.required.text("cheapest", "")
     names = [each.text("requirement") for each in judged[0].each("verdicts")] if judged else []
     lines = []
     for each in judged:
@@ -81,10 +81,9 @@ def required_table(run: RunRecords) -> Table | None:
             Cell(text="yes" if verdict.flag("fulfilled") else "no", detail=verdict.text("said"))
             for verdict in each.each("verdicts")
         ]
-        core = Cell(text=show.milliseconds(None if cost is None else 1000 * cost), sort=cost)
-        best = each.text("variant") == run.required.text("cheapest", "")
-        lines.append(Line(name=each.text("variant"), cells=(*verdicts, Cell(text=core.text, sort=cost, best=best))))
-    best = run.required.text("cheapest", "")
+        shown = show.milliseconds(None if cost is None else 1000 * cost)
+        name = each.text("variant")
+        lines.append(Line(name=name, cells=(*verdicts, Cell(text=shown, sort=cost, best=name == best))))
     answer = (
         f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
     )

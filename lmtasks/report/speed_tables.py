@@ -56,8 +56,8 @@ def variant_table(run: RunRecords) -> Table | None:
             )
         )
     return Table(
-        caption="Each variant in fresh processes of its own, memory in one in which nothing is timed. Ratios are geometric "
-        f"means over the tasks.{_rounds(run)}",
+        caption="Each variant in fresh processes of its own, memory in one in which nothing is timed. Ratios are "
+        f"geometric means over the tasks.{_rounds(run)}",
         corner="variant",
         columns=(
             Column(title="latency", detail="× torch, batch 1"),
@@ -122,9 +122,9 @@ def timing_table(run: RunRecords) -> Table | None:
         Column(title="of the limit", detail="what the machine allows"),
     )
     return shown_columns(
-        caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens. A text "
-        "is streamed: its first token comes when the prompt is read, then one after the other. The limit is the time "
-        "that the machine would need at least, to read all weights from memory or to multiply them.",
+        caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens. A "
+        "text is streamed: its first token comes when the prompt is read, then one after the other. The limit is the "
+        "time that the machine would need at least, to read all weights from memory or to multiply them.",
         columns=columns,
         lines=lines,
         notes=notes,

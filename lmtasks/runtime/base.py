@@ -39,7 +39,8 @@ class Slots(Protocol):
         ...
 
     def step(self, ids: Ints) -> Floats32:
-        """Append one token to each row in use, ids (rows in use,): next-token logits (rows in use, V)."""
+        """Append one token to each row in use, ids (rows in use,): next-token logits (rows in use, V), which stay until
+        the next call."""
         ...
 
     def leave(self, place: int) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.export.package import GraphName
-from lmtasks.records import Floats32
 from lmtasks.runtime.onnx_graphs import Graphs
 
 if TYPE_CHECKING:
@@ -22,25 +21,25 @@ class Bound:
     Args:
         graphs: whose graph.
         graph: its name.
-        answers: outputs that onnxruntime makes room for in each run. All others are bound to arrays.
     """
 
-    def __init__(self, graphs: Graphs, graph: GraphName, *, answers: tuple[str, ...]) -> None:
-        session = graphs.session(graph)
-        self.takes = frozenset(item.name for item in session.get_inputs())
-        self._graphs, self._graph, self._answers = graphs, graph, answers
-        self._session, self._binding = session, session.io_binding()
+    def __init__(self, graphs: Graphs, graph: GraphName) -> None:
+        self._graphs, self._graph = graphs, graph
+        self._takes = graphs.inputs(graph)
+        self._session = graphs.session(graph)
+        self._binding = self._session.io_binding()
         self._given: dict[str, Array] = {}
-        for name in answers:  # first, so that they are the first outputs
-            self._binding.bind_output(name)
 
     def give(self, arrays: Mapping[str, Array]) -> None:
-        """Bind inputs, contiguous arrays, by name. What the graph does not take is left out, and what is bound already
-        is not bound again."""
+        """Bind inputs, contiguous arrays, by name. What the graph does not take is left out."""
         for name, array in arrays.items():
-            if name in self.takes and self._given.get(name) is not array:
+            if name in self._takes:
                 self._binding.bind_ortvalue_input(name, self._value(array))
                 self._given[name] = array
+
+    def take(self, name: str, array: Array) -> None:
+        """Bind an output to a contiguous array, which every run writes anew."""
+        self._binding.bind_ortvalue_output(name, self._value(array))
 
     def hold(self, name: str, array: Array) -> None:
         """Bind one array to `past_<name>` and `present_<name>`: the graph writes where it reads."""
@@ -48,22 +47,18 @@ class Bound:
         self._binding.bind_ortvalue_input(f"past_{name}", value)
         self._binding.bind_ortvalue_output(f"present_{name}", value)
 
-    def run(self) -> list[Floats32]:
-        """The answers. Each run makes new ones, which may be kept.
+    def run(self) -> None:
+        """Run the graph over what the arrays hold now.
 
         Raises:
             OutOfMemory: what was asked may be asked again, in smaller parts.
             WorkError: onnxruntime failed.
         """
-        for name in self._answers:  # else the next run would write over them
-            self._binding.bind_output(name)
         try:
             self._session.run_with_iobinding(self._binding)
+            return
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no other common base
             failure = self._graphs.failure(self._graph, error, self._given)
-        else:
-            values = self._binding.get_outputs_as_ortvaluevector()
-            return [values[place].numpy() for place in range(len(self._answers))]
         raise failure
 
     def _value(self, array: Array) -> "OrtValue":

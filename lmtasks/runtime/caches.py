@@ -35,43 +35,39 @@ class Caches:
         self._shapes = shapes
         with memory_errors(f"making room for {rows} rows of {columns} tokens"):
             self.arrays = {name: self._empty(name, rows=rows, columns=columns) for name in shapes}
-
-    @property
-    def rows(self) -> int:
+        self.rows = rows
         """R: there is room for so many rows."""
-        return min(len(array) for array in self.arrays.values())
-
-    @property
-    def columns(self) -> int:
+        self.columns = columns
         """CAP: there is room for rows of so many tokens."""
-        return min(int(array.shape[2]) for array in self.arrays.values())
 
-    def grow(self, *, rows: int, columns: int, most: int, kept: int) -> bool:
-        """Make room for so many rows of so many tokens, and no more rows than that. Where memory runs out on the way
-        nothing is lost: there is as much room as the smallest array has, and what grew needs not grow again.
+    def fits(self, *, rows: int, columns: int) -> bool:
+        """Is there room for so many rows of so many tokens?"""
+        return rows <= self.rows and columns <= self.columns
+
+    def grow(self, *, rows: int, columns: int, most: int, kept: int) -> None:
+        """Make room for so many rows of so many tokens, and for no more rows. What was bound to arrays has to be bound
+        again. Where memory runs out on the way nothing is lost, and what grew needs not grow again.
 
         Args:
             most: rows never become longer than this.
             kept: so many rows, the first ones, hold something.
 
-        Returns:
-            Were arrays replaced?
-
         Raises:
             OutOfMemory: there is no room for them.
         """
-        now = self.columns
-        if columns <= now and rows <= self.rows:
-            return False
-        wide = now if columns <= now else max(blocks(columns), blocks(int(now * GROWTH)))
-        wide = max(columns, min(wide, most))
-        with memory_errors(f"making room for {rows} rows of {wide} tokens"):
-            for name, old in self.arrays.items():
-                if len(old) < rows or old.shape[2] < wide:
-                    new = self._empty(name, rows=rows, columns=wide)
-                    new[:kept, :, : old.shape[2]] = old[:kept, :, :wide]
-                    self.arrays[name] = new
-        return True
+        wide = self.columns
+        if columns > wide:
+            wide = max(columns, min(most, max(blocks(columns), blocks(int(wide * GROWTH)))))
+        try:
+            with memory_errors(f"making room for {rows} rows of {wide} tokens"):
+                for name, old in self.arrays.items():
+                    if len(old) < rows or old.shape[2] < wide:
+                        new = self._empty(name, rows=rows, columns=wide)
+                        new[:kept, :, : old.shape[2]] = old[:kept, :, :wide]
+                        self.arrays[name] = new
+        finally:
+            self.rows = min(len(array) for array in self.arrays.values())
+            self.columns = min(int(array.shape[2]) for array in self.arrays.values())
 
     def move(self, source: int, target: int, *, columns: int, first: int = 0) -> None:
         """A row's first columns take another row's place; those before `first` are equal already."""
@@ -113,7 +109,7 @@ def blocks(columns: int) -> int:
 def cache_shapes(graphs: Graphs, graph: GraphName = "decoder") -> dict[str, tuple[int, int]]:
     """Heads and width of each array that a graph keeps."""
     return {
-        item.name.removeprefix("past_"): (int(item.shape[1]), int(item.shape[3]))
-        for item in graphs.session(graph).get_inputs()
-        if item.name.startswith("past_")
+        name.removeprefix("past_"): (int(shape[1]), int(shape[3]))
+        for name, shape in graphs.inputs(graph).items()
+        if name.startswith("past_")
     }

@@ -17,7 +17,7 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import Sharing
 from lmtasks.runtime.binding import Bound
 from lmtasks.runtime.caches import Caches, blocks, cache_shapes
-from lmtasks.runtime.memory import free_host_bytes
+from lmtasks.runtime.memory import free_host_bytes, memory_errors
 from lmtasks.runtime.onnx_decoder import Stepper, read_prompts
 from lmtasks.runtime.onnx_graphs import Graphs
 from lmtasks.runtime.onnx_packed import Packed, one_row, plain_rows, row_groups
@@ -115,20 +115,21 @@ class CausalRuntime:
         places[wanted.rows, columns] = True
         shares = places.sum(axis=1) * (4 * self.model.vocabulary / LOGITS_BYTES)
         if behind is not None:
-            shares = np.maximum(shares, lengths / PACKED_TOKENS)
+            # A row of the graph may not be longer than a row of the model, wherever its tokens stand.
+            shares = np.maximum(shares, lengths / min(PACKED_TOKENS, self.model.max_length_tokens))
         for part in row_groups(shares):
             (mine,) = np.nonzero((wanted.rows >= part.start) & (wanted.rows < part.stop))
             if not len(mine):
                 continue
             ids = aligned.batch.ids[part]
             trees = None if reach is None else reach[part, : ids.shape[1]]
-            if behind is None:
-                wide = ids.shape[1]
-                packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * wide
-            else:
-                packed, starts = one_row(ids, lengths[part], trees, before=before)
-            cells = starts[wanted.rows[mine] - part.start] + columns[mine]
-            logprobs[mine], greedy[mine] = self._score(packed, cells, wanted.tokens[mine], behind)
+            with memory_errors(f"scoring {len(ids)} rows of {ids.shape[1]} tokens"):
+                if behind is None:
+                    packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * ids.shape[1]
+                else:
+                    packed, starts = one_row(ids, lengths[part], trees, before=before)
+                cells = starts[wanted.rows[mine] - part.start] + columns[mine]
+                logprobs[mine], greedy[mine] = self._score(packed, cells, wanted.tokens[mine], behind)
         return TokenScores(logprobs=logprobs, greedy=greedy)
 
     def prefill(self, batch: TokenBatch) -> tuple[CausalState, Floats32]:
@@ -137,8 +138,9 @@ class CausalRuntime:
         right = align(batch, side="right").batch
         lengths = right.mask.sum(axis=1)
         room = min(blocks(int(lengths.max()) + 1), self.model.max_length_tokens)
-        caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
-        logits = read_prompts(self._graphs, caches, right, first=0)
+        with memory_errors(f"reading {len(lengths)} prompts of {lengths.max()} tokens"):
+            caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
+            logits = read_prompts(self._graphs, caches, right, first=0)
         shared = SharedRows(caches, lengths)
         return CausalState(shared, places=np.arange(len(lengths)), lengths=lengths), logits
 
@@ -147,19 +149,15 @@ class CausalRuntime:
         longest = int(state.lengths.max())
         if longest >= self.model.max_length_tokens:
             raise self._too_long(longest + 1)
-        state = self._own(state)
-        shared, count = state.shared, len(state.places)
-        rows = shared.caches.rows
-        if shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows):
-            shared.stepper = None
-        if shared.stepper is None or shared.stepper.rows != count:
-            shared.stepper = Stepper(self._graphs, shared.caches, rows=count)
+        with memory_errors(f"continuing {len(ids)} rows"):
+            state = self._own(state)
+            stepper = self._stepper(state.shared, count=len(ids), longest=longest)
         order = np.argsort(state.places)
-        shared.stepper.place(state.places)
-        logits = shared.stepper.step(ids[order], state.lengths[order], longest=longest)
+        stepper.place(state.places, lengths=state.lengths[order])
+        logits = stepper.step(ids[order])
         lengths = state.lengths + 1
-        shared.lengths[state.places] = lengths
-        return CausalState(shared, places=state.places, lengths=lengths), logits
+        state.shared.lengths[state.places] = lengths
+        return CausalState(state.shared, places=state.places, lengths=lengths), logits
 
     def reorder(self, state: CausalState, rows: Ints) -> CausalState:
         """See `Runtime`. Nothing is moved before the next step."""
@@ -181,6 +179,18 @@ class CausalRuntime:
         """See `Runtime`."""
         self._graphs.close()
 
+    def _stepper(self, shared: SharedRows, *, count: int, longest: int) -> Stepper:
+        """For a token behind each of the first `count` rows of a cache, the longest of `longest` tokens."""
+        rows = shared.caches.rows
+        if not shared.caches.fits(rows=rows, columns=longest + 1):
+            shared.stepper = None
+            shared.caches.grow(rows=rows, columns=longest + 1, most=self.model.max_length_tokens, kept=rows)
+        if shared.stepper is None or len(shared.stepper.lengths) != count:
+            shared.stepper = Stepper(self._graphs, shared.caches, lengths=shared.lengths[:count])
+        else:
+            shared.stepper.renew()
+        return shared.stepper
+
     def _own(self, state: CausalState) -> CausalState:
         """The same state over the first rows of a cache in which nobody else writes behind them."""
         shared, count = state.shared, len(state.places)
@@ -200,7 +210,10 @@ class CausalRuntime:
             raise self._too_long(int(packed.positions.max()) + 1)
         before = 0 if behind is None else int(behind.lengths[0])
         wanted, index = np.unique(cells, return_inverse=True)
-        bound = Bound(self._graphs, "score", answers=("logprob", "greedy"))
+        logprobs, greedy = np.empty(len(tokens), dtype=np.float32), np.empty(len(tokens), dtype=np.bool_)
+        bound = Bound(self._graphs, "score")
+        bound.take("logprob", logprobs)
+        bound.take("greedy", greedy)
         bound.give(
             {
                 "ids": packed.ids,
@@ -220,8 +233,8 @@ class CausalRuntime:
             place = int(behind.places[0])
             past = {name: array[place : place + 1] for name, array in behind.shared.caches.arrays.items()}
         bound.give({f"past_{name}": array for name, array in past.items()})
-        logprobs, greedy = bound.run()
-        return logprobs, greedy.astype(np.bool_)
+        bound.run()
+        return logprobs, greedy
 
     def _check(self, batch: TokenBatch, *, most: int | None = None) -> None:
         """Raises: UsageError: no rows, or one of no tokens, or of more than there are positions."""

@@ -23,15 +23,16 @@ def read_prompts(graphs: Graphs, caches: Caches, batch: TokenBatch, *, first: in
     """Read prompts, padded on the right, into the rows from `first` on: next-token logits (B, V) behind each."""
     ids, lengths = np.ascontiguousarray(batch.ids), batch.mask.sum(axis=1)
     rows, longest = ids.shape
-    bound = Bound(graphs, "decoder", answers=("logits",))
+    bound = Bound(graphs, "decoder")
     caches.hold(bound, first=first, rows=rows)
-    found: list[Floats32] = []
-    behind: list[Ints] = []
+    logits = np.empty((rows, graphs.model.vocabulary), dtype=np.float32)
+    written, order = 0, np.argsort(-(-lengths // CHUNK), kind="stable")
+    """Rows in the order in which their ends are reached."""
     for start in range(0, longest, CHUNK):
         columns = min(CHUNK, longest - start)
         new = np.clip(lengths - start, 0, columns)
         before = np.minimum(lengths, start)
-        (ends,) = np.nonzero((lengths > start) & (lengths <= start + columns))
+        ends = order[(lengths[order] > start) & (lengths[order] <= start + columns)]
         bound.give(
             {
                 "ids": np.ascontiguousarray(ids[:, start : start + columns]),
@@ -43,23 +44,21 @@ def read_prompts(graphs: Graphs, caches: Caches, batch: TokenBatch, *, first: in
                 "wanted": ends * columns + lengths[ends] - start - 1,
             }
         )
-        (logits,) = bound.run()
-        found.append(logits)
-        behind.append(ends)
-    if len(found) == 1:
-        return found[0]
-    order = np.argsort(np.concatenate(behind))
-    whole: Floats32 = np.concatenate(found)[order]
-    return whole
+        bound.take("logits", logits[written : written + len(ends)])
+        bound.run()
+        written += len(ends)
+    if (np.diff(order) < 0).any():
+        logits = logits[np.argsort(order)]
+    return logits
 
 
 class Stepper:
-    """One token for each of some rows of a cache that stand beside each other. Everything is bound once, and written in
-    place.
+    """One token for each of some rows of a cache. Everything is bound once, and written in place: with the weights
+    just read, all else has left the processor's caches, and each line of Python costs several times its usual time.
 
     Args:
-        rows: B.
-        first: the place of the first one.
+        lengths: (B,): tokens of each row.
+        first: the place of the first row; the others stand behind it.
         beside: what else the graph is given at every step.
     """
 
@@ -68,35 +67,55 @@ class Stepper:
         graphs: Graphs,
         caches: Caches,
         *,
-        rows: int,
+        lengths: Ints,
         first: int = 0,
         beside: Mapping[str, NDArray[np.generic]] = MappingProxyType({}),
     ) -> None:
-        self.rows = rows
-        self._ids, self._positions = (np.zeros((rows, 1), dtype=np.int64) for _ in range(2))
-        self._before = np.zeros(rows, dtype=np.int32)
-        self._total = np.zeros((), dtype=np.int32)
+        rows = len(lengths)
+        self._ids, self._positions = np.zeros((rows, 1), dtype=np.int64), lengths.reshape(rows, 1).copy()
+        self.lengths = self._positions[:, 0]
+        """(B,): of each row now."""
+        self.longest = int(lengths.max())
+        self._before = lengths.astype(np.int32)
+        self._total = np.array(self.longest + 1, dtype=np.int32)
         self._wanted = np.arange(rows)
-        self._bound = Bound(graphs, "decoder", answers=("logits",))
+        self._shape = (rows, graphs.model.vocabulary)
+        self.logits = np.empty(self._shape, dtype=np.float32)
+        """(B, V): what the last step found, until the next one."""
+        self._bound = Bound(graphs, "decoder")
         caches.hold(self._bound, first=first, rows=rows)
-        given: Mapping[str, NDArray[np.generic]] = {
-            "ids": self._ids,
-            "positions": self._positions,
-            "new": np.ones(rows, dtype=np.int32),
-            "seqlens_k": self._before,
-            "total_sequence_length": self._total,
-            "wanted": self._wanted,
-        }
-        self._bound.give({**given, **beside})
+        self._bound.give(
+            {
+                "ids": self._ids,
+                "positions": self._positions,
+                "new": np.ones(rows, dtype=np.int32),
+                "seqlens_k": self._before,
+                "total_sequence_length": self._total,
+                "wanted": self._wanted,
+                **beside,
+            }
+        )
+        self._bound.take("logits", self.logits)
 
-    def step(self, ids: Ints, lengths: Ints, *, longest: int) -> Floats32:
-        """Append ids (B,) behind lengths (B,) tokens, `longest` the largest of them: next-token logits (B, V)."""
+    def step(self, ids: Ints) -> Floats32:
+        """Append ids (B,): `logits`."""
         self._ids[:, 0] = ids
+        self._bound.run()
+        self._positions += 1
+        self._before += 1
+        self._total += 1
+        self.longest += 1
+        return self.logits
+
+    def place(self, rows: Ints, *, lengths: Ints) -> None:
+        """Before a step: (B,) which row of the cache each row of the logits is, and the lengths of the cache's rows."""
+        self._wanted[:] = rows
         self._positions[:, 0] = lengths
         self._before[:] = lengths
-        self._total[...] = longest + 1
-        return self._bound.run()[0]
+        self.longest = int(lengths.max())
+        self._total[...] = self.longest + 1
 
-    def place(self, places: Ints) -> None:
-        """Which row of the cache each row of ids, lengths and logits is, from the next step on."""
-        self._wanted[:] = places
+    def renew(self) -> None:
+        """Let the next step write its logits elsewhere, so that those of the last one stay."""
+        self.logits = np.empty(self._shape, dtype=np.float32)
+        self._bound.take("logits", self.logits)

@@ -42,6 +42,7 @@ class Graphs:
         self._device = device
         self._threads = checked_threads(threads)
         self._sessions: dict[GraphName, InferenceSession] = {}
+        self._inputs: dict[GraphName, Mapping[str, tuple[int | str, ...]]] = {}
         self._opening = Lock()
         self._beside: Graphs | None = None
         self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -90,6 +91,12 @@ class Graphs:
                 )
             return self._sessions[graph]
 
+    def inputs(self, graph: GraphName) -> Mapping[str, tuple[int | str, ...]]:
+        """The inputs that a graph takes, with their shapes: numbers, and names of free axes."""
+        if graph not in self._inputs:
+            self._inputs[graph] = {item.name: tuple(item.shape) for item in self.session(graph).get_inputs()}
+        return self._inputs[graph]
+
     def run(
         self,
         graph: GraphName,
@@ -103,8 +110,7 @@ class Graphs:
             OutOfMemory: what was asked may be asked again, in smaller parts.
             WorkError: onnxruntime failed.
         """
-        session = self.session(graph)
-        takes = {item.name for item in session.get_inputs()}
+        session, takes = self.session(graph), self.inputs(graph)
         feeds = {name: self.value(array) for name, array in given.items() if name in takes}
         try:
             return list(session.run_with_ort_values(list(outputs), {**feeds, **(held or {})}))

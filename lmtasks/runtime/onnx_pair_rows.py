@@ -63,17 +63,21 @@ class PairRows:
     def append(self, graphs: Graphs, state: PairState, ids: Ints) -> Floats32:
         """One token for each row of a state whose places are all that there are: next-token logits (R, V)."""
         rows, column = len(state.places), state.length
-        if self.caches.grow(column + 1, most=graphs.model.max_length_tokens, kept=rows):
+        if not self.caches.fits(rows=rows, columns=column + 1):
             self.stepper = None
+            self.caches.grow(rows=rows, columns=column + 1, most=graphs.model.max_length_tokens, kept=rows)
         if column == self.origins.shape[1]:
             self.origins = np.concatenate([self.origins, np.zeros_like(self.origins)], axis=1)
+        lengths = np.full(rows, column)
         if self.stepper is None:
             beside = self.sources.given(first=0, count=self.sources.count)
-            self.stepper = Stepper(graphs, self.caches, rows=rows, beside=beside)
+            self.stepper = Stepper(graphs, self.caches, lengths=lengths, beside=beside)
+        else:
+            self.stepper.renew()
         at_places = np.empty(rows, dtype=np.int64)
         at_places[state.places] = ids
-        self.stepper.place(state.places)
-        logits = self.stepper.step(at_places, np.full(rows, column), longest=column)
+        self.stepper.place(state.places, lengths=lengths)
+        logits = self.stepper.step(at_places)
         self.origins[:, column] = np.arange(rows) % self.each
         self.written = column + 1
         return logits

@@ -31,57 +31,65 @@ class PairSlots:
     def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
         self._graphs = graphs
         self._most = length
-        self._caches = Caches(cache_shapes(graphs), rows=rows, columns=0)
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
         self._sources: Sources | None = None
-        self._lengths: Ints = np.zeros(rows, dtype=np.int64)
-        self._used = 0
+        self._lengths: list[int] = []
+        """Of the rows in use, as they were when `_stepper` was made."""
         self._stepper: Stepper | None = None
-        """For the rows in use; None: they are not those of the last step."""
+        """For the rows in use."""
 
     def fill(self, batch: TokenBatch) -> Floats32:
         """See `Slots`."""
-        new = len(batch.ids)
-        first, after = self._used, self._used + new
-        if after > self._caches.rows:
-            raise ValueError(f"{self._caches.rows} places, of which {first} are in use, cannot take {new} more")
+        self._rest()
+        new, first = len(batch.ids), len(self._lengths)
+        if first + new > self._rows:
+            raise ValueError(f"{self._rows} places, of which {first} are in use, cannot take {new} more")
         read = read_sources(self._graphs, batch)
-        self._reserve(1)
-        if self._sources is None or first == 0:
-            self._sources = read
-        else:
-            self._sources = self._sources.joined(read, count=first, room=self._caches.rows)
-        beside = self._sources.given(first=first, count=new)
-        stepper = Stepper(self._graphs, self._caches, rows=new, first=first, beside=beside)
-        logits = stepper.step(np.full(new, self._graphs.model.decoder_start), np.zeros(new, dtype=np.int64), longest=0)
-        self._lengths[first:after] = 1
-        self._used, self._stepper = after, stepper if first == 0 else None
+        self._reserve(first + new, 1)
+        self._sources = read if self._sources is None or first == 0 else self._sources.joined(read, count=first)
+        stepper = self._made(np.zeros(new, dtype=np.int64), first=first)
+        logits = stepper.step(np.full(new, self._graphs.model.decoder_start))
+        self._lengths += [1] * new
         return logits
 
     def step(self, ids: Ints) -> Floats32:
         """See `Slots`."""
-        lengths = self._lengths[: self._used]
-        longest = int(lengths.max())
-        if longest == self._most:
-            raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(longest + 1)
-        if self._stepper is None:
-            assert self._sources is not None
-            beside = self._sources.given(first=0, count=self._used)
-            self._stepper = Stepper(self._graphs, self._caches, rows=self._used, beside=beside)
-        logits = self._stepper.step(ids, lengths, longest=longest)
-        lengths += 1
-        return logits
+        stepper = self._stepper
+        if stepper is None or stepper.longest >= self._caches.columns:
+            stepper = self._next_stepper()
+        return stepper.step(ids)
 
     def leave(self, place: int) -> None:
         """See `Slots`."""
-        last = self._used - 1
+        self._rest()
+        last, length = len(self._lengths) - 1, self._lengths.pop()
         if place != last:
             assert self._sources is not None
-            self._caches.move(last, place, columns=int(self._lengths[last]))
+            self._caches.move(last, place, columns=length)
             self._sources.move(last, place)
-            self._lengths[place] = self._lengths[last]
-        self._used, self._stepper = last, None
+            self._lengths[place] = length
 
-    def _reserve(self, columns: int) -> None:
-        if columns > self._caches.columns and self._caches.grow(columns, most=self._most, kept=self._used):
+    def _next_stepper(self) -> Stepper:
+        self._rest()
+        longest = max(self._lengths)
+        if longest == self._most:
+            raise ValueError(f"a place holds {self._most} tokens")
+        self._reserve(len(self._lengths), longest + 1)
+        self._stepper = self._made(np.array(self._lengths), first=0)
+        return self._stepper
+
+    def _made(self, lengths: Ints, *, first: int) -> Stepper:
+        assert self._sources is not None
+        beside = self._sources.given(first=first, count=len(lengths))
+        return Stepper(self._graphs, self._caches, lengths=lengths, first=first, beside=beside)
+
+    def _rest(self) -> None:
+        """Rows will change: take over what was appended to them."""
+        if self._stepper is not None:
+            self._lengths = self._stepper.lengths.tolist()
             self._stepper = None
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        if not self._caches.fits(rows=rows, columns=columns):
+            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))

@@ -8,7 +8,6 @@ Axes: B rows, T columns of the decoder, N sources, S their columns, V vocabulary
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Wanted
@@ -121,13 +120,14 @@ class PairRuntime:
         """See `Runtime`."""
         self._graphs.close()
 
-    def _score(
-        self, ids: Ints, cells: tuple[Ints, Ints], tokens: Ints, sources: Sources
-    ) -> tuple[Floats32, NDArray[np.bool_]]:
+    def _score(self, ids: Ints, cells: tuple[Ints, Ints], tokens: Ints, sources: Sources) -> tuple[Floats32, Bools]:
         """Rows ids (B, T) that stand source by source; tokens (W,) behind cells."""
         rows, columns = ids.shape
         wanted, index = np.unique(cells[0] * columns + cells[1], return_inverse=True)
-        bound = Bound(self._graphs, "score", answers=("logprob", "greedy"))
+        logprobs, greedy = np.empty(len(tokens), dtype=np.float32), np.empty(len(tokens), dtype=np.bool_)
+        bound = Bound(self._graphs, "score")
+        bound.take("logprob", logprobs)
+        bound.take("greedy", greedy)
         past = Caches(cache_shapes(self._graphs, "score"), rows=rows, columns=0).arrays
         bound.give(
             {
@@ -143,12 +143,12 @@ class PairRuntime:
                 **sources.given(first=0, count=sources.count),
             }
         )
-        logprobs, greedy = bound.run()
-        return logprobs, greedy.astype(np.bool_)
+        bound.run()
+        return logprobs, greedy
 
     def _check(self, batch: TokenBatch) -> None:
         """Raises: UsageError: no rows, an empty one, or one that is longer than there are positions."""
-        rows, columns = batch.ids.shape
+        rows = len(batch.ids)
         if not rows or not batch.mask.any(axis=1).all():
             raise UsageError(f"a batch of {rows} rows was given; there must be one, and each needs at least one token.")
         self._check_length(batch)

@@ -11,6 +11,7 @@ import numpy as np
 from lmtasks.records import Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.caches import Caches, blocks, cache_shapes
+from lmtasks.runtime.memory import memory_errors
 from lmtasks.runtime.onnx_decoder import Stepper, read_prompts
 from lmtasks.runtime.onnx_graphs import Graphs
 
@@ -33,46 +34,57 @@ class OnnxSlots:
         self._most = length
         self._rows = rows
         self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
-        self._lengths: Ints = np.zeros(rows, dtype=np.int64)
-        self._used = 0
+        self._lengths: list[int] = []
+        """Of the rows in use, as they were when `_stepper` was made."""
         self._stepper: Stepper | None = None
-        """For the rows in use; None: they are not those of the last step."""
+        """For the rows in use."""
 
     def fill(self, batch: TokenBatch) -> Floats32:
         """See `Slots`."""
         right = align(batch, side="right").batch
-        lengths = right.mask.sum(axis=1)
-        first, after = self._used, self._used + len(lengths)
-        longest = int(lengths.max())
+        lengths: list[int] = right.mask.sum(axis=1).tolist()
+        self._rest()
+        first = len(self._lengths)
+        after, longest = first + len(lengths), max(lengths)
         if after > self._rows or longest > self._most:
             raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
-        self._reserve(after, min(self._most, blocks(longest + 1)))
-        logits = read_prompts(self._graphs, self._caches, right, first=first)
-        self._lengths[first:after] = lengths
-        self._used, self._stepper = after, None
+        with memory_errors(f"reading {len(lengths)} prompts of {longest} tokens"):
+            self._reserve(after, min(self._most, blocks(longest + 1)))
+            logits = read_prompts(self._graphs, self._caches, right, first=first)
+        self._lengths += lengths
         return logits
 
     def step(self, ids: Ints) -> Floats32:
         """See `Slots`."""
-        lengths = self._lengths[: self._used]
-        longest = int(lengths.max())
-        if longest == self._most:
-            raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(self._used, longest + 1)
-        if self._stepper is None:
-            self._stepper = Stepper(self._graphs, self._caches, rows=self._used)
-        logits = self._stepper.step(ids, lengths, longest=longest)
-        lengths += 1
-        return logits
+        stepper = self._stepper
+        if stepper is None or stepper.longest >= self._caches.columns:
+            stepper = self._next_stepper()
+        return stepper.step(ids)
 
     def leave(self, place: int) -> None:
         """See `Slots`."""
-        last = self._used - 1
-        if place != last:
-            self._caches.move(last, place, columns=int(self._lengths[last]))
-            self._lengths[place] = self._lengths[last]
-        self._used, self._stepper = last, None
+        self._rest()
+        last = self._lengths.pop()
+        if place != len(self._lengths):
+            self._caches.move(len(self._lengths), place, columns=last)
+            self._lengths[place] = last
+
+    def _next_stepper(self) -> Stepper:
+        self._rest()
+        longest = max(self._lengths)
+        if longest == self._most:
+            raise ValueError(f"a place holds {self._most} tokens")
+        with memory_errors(f"continuing {len(self._lengths)} rows"):
+            self._reserve(len(self._lengths), longest + 1)
+            self._stepper = Stepper(self._graphs, self._caches, lengths=np.array(self._lengths))
+        return self._stepper
+
+    def _rest(self) -> None:
+        """Rows will change: take over what was appended to them."""
+        if self._stepper is not None:
+            self._lengths = self._stepper.lengths.tolist()
+            self._stepper = None
 
     def _reserve(self, rows: int, columns: int) -> None:
-        if self._caches.grow(rows=rows, columns=columns, most=self._most, kept=self._used):
-            self._stepper = None
+        if not self._caches.fits(rows=rows, columns=columns):
+            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))

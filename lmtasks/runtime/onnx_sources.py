@@ -63,15 +63,14 @@ class Sources:
         self.mask = self.mask[:count]
         self.arrays = {name: array[:count] for name, array in self.arrays.items()}
 
-    def joined(self, others: "Sources", *, count: int, room: int) -> "Sources":
-        """The first `count` of these, the others behind them, and room for `room` in all, as wide as the widest.
+    def joined(self, others: "Sources", *, count: int) -> "Sources":
+        """The first `count` of these and the others behind them, as wide as the widest.
 
         Raises:
             OutOfMemory: there is no room for them.
         """
-        wide = others.mask.shape[1] if not count else max(self.mask.shape[1], others.mask.shape[1])
-        room = max(room, count + others.count)
-        fits = len(self.mask) == room and self.mask.shape[1] == wide
+        wide, room = max(self.mask.shape[1], others.mask.shape[1]), count + others.count
+        fits = room <= self.count and self.mask.shape[1] == wide
         made = self if fits else self._widened(count=count, room=room, wide=wide)
         behind = slice(count, count + others.count)
         made.mask[behind] = False
@@ -90,20 +89,26 @@ class Sources:
                 },
                 np.zeros((room, wide), dtype=np.bool_),
             )
-        if count:
-            columns = self.mask.shape[1]
-            made.mask[:count, :columns] = self.mask[:count]
-            for name, array in self.arrays.items():
-                made.arrays[name][:count, :, :columns] = array[:count]
-                made.arrays[name][:count, :, columns:] = 0.0
+        columns = self.mask.shape[1]
+        made.mask[:count, :columns] = self.mask[:count]
+        for name, array in self.arrays.items():
+            made.arrays[name][:count, :, :columns] = array[:count]
+            made.arrays[name][:count, :, columns:] = 0.0
         return made
 
 
 def read_sources(graphs: Graphs, batch: TokenBatch) -> Sources:
     """Run the encoder over sources; padding may stand anywhere."""
     right = align(batch, side="right").batch
-    names = tuple(item.name for item in graphs.session("encoder").get_outputs())
-    bound = Bound(graphs, "encoder", answers=names)
-    mask = np.ascontiguousarray(right.mask)
-    bound.give({"source_ids": np.ascontiguousarray(right.ids), MASK: mask})
-    return Sources(dict(zip(names, bound.run(), strict=True)), mask)
+    ids, mask = np.ascontiguousarray(right.ids), np.ascontiguousarray(right.mask)
+    batch_size, columns = ids.shape
+    bound = Bound(graphs, "encoder")
+    bound.give({"source_ids": ids, MASK: mask})
+    arrays: dict[str, Floats32] = {}
+    with memory_errors(f"making room for {batch_size} sources of {columns} tokens"):
+        for item in graphs.session("encoder").get_outputs():
+            shape = (batch_size, int(item.shape[1]), columns, int(item.shape[3]))
+            arrays[item.name] = np.empty(shape, dtype=np.float32)
+            bound.take(item.name, arrays[item.name])
+    bound.run()
+    return Sources(arrays, mask)

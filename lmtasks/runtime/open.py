@@ -91,6 +91,10 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
+    if (package.emitted, package.model.kind) not in DRIVERS:
+        raise UsageError(
+            f"{wanted.ref} was made by {package.emitter}, whose graphs this version does not drive; export it again."
+        )
     from lmtasks.runtime.onnx_graphs import Graphs
 
     return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads, device=wanted.device))
@@ -225,5 +229,6 @@ def _onnx_info() -> RuntimeInfo:
 
 
 def _weight_bytes(folder: Path) -> int:
-    files = list(folder.rglob("*.safetensors")) or list(folder.rglob("pytorch_model*.bin"))
-    return sum(file.stat().st_size for file in files)
+    from lmtasks.model.weights import weight_files
+
+    return sum(file.stat().st_size for file in weight_files(folder))

@@ -41,10 +41,13 @@ DISABLED = ("SkipLayerNormFusion",)
 def config() -> Mapping[str, str]:
     """The settings of every session on this machine."""
     return {
-        # Threads that spin between two calls take the processor from sampling, tokenizers and everybody else.
-        "session.intra_op.allow_spinning": "0",
         # Which provider computes what: checked, and recorded with every answer.
         "session.record_ep_graph_assignment_info": "1",
+        # Within a call threads spin for the next operator's work, which comes in microseconds. Not longer: on a machine
+        # that is busy otherwise they would wait for a thread that does not run. Not between calls either.
+        "session.intra_op.allow_spinning": "1",
+        "session.intra_op.spin_duration_us": "50",
+        "session.force_spinning_stop": "1",
         # Without VNNI 8-bit products saturate, unless they are added up in this way. With it there is nothing to mend,
         # and it makes 8-bit graphs 1.4 to 2.2 times as slow (seen on one AVX-512 core, onnxruntime 1.32).
         "session.x64quantprecision": "0" if _adds_exactly() else "1",

@@ -65,9 +65,9 @@ def slots_agree(runtime: Runtime[State], slots: Callable[[], Slots], *, joins: b
     def in_slots() -> Floats32:
         made = slots()
         first = made.fill(_batch(prompts[:2] if joins else prompts))
-        second = made.step(new[:2] if joins else new)
+        second = made.step(new[:2] if joins else new).copy()
         joined = made.fill(_batch(prompts[2:])) if joins else np.zeros((0, second.shape[1]), dtype=np.float32)
-        third = made.step(new)
+        third = made.step(new).copy()
         made.leave(0)
         return np.concatenate([first, second, joined, third, made.step(new[:2])])
 

@@ -82,7 +82,7 @@ class TorchBody:
 
     def positioned(self, positions: Tensor) -> dict[str, object]:
         """Positions (B, T) counted from 0, as the model takes them; nothing for one that counts itself."""
-        backbone = self.model.backbone
+        backbone = self.model.transformer
         return {"position_ids": positions + backbone.first_position} if backbone.takes_positions else {}
 
     def encode(self, source: TokenBatch, rows: Ints | None = None) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
     ids = torch.arange(3)[None] % model.card.vocabulary
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.inference_mode():
-        own = model.hf(**model.backbone.inputs(ids, mask), use_cache=False).logits
+        own = model.hf(**model.transformer.inputs(ids, mask), use_cache=False).logits
         if not torch.allclose(own, model.lm_logits(ids, mask), rtol=1e-4, atol=1e-4):
             return None
     # With bf16 this is a copy in fp32; without a cast it is the model's own tensor, and takes no memory.
@@ -186,7 +186,7 @@ def _said(model: Model) -> Tensor:
     if model.card.kind == "encoder-decoder":
         called = pair_inputs(model.encode(ids, mask), mask, ids)
         return cast(Tensor, model.hf(**called, use_cache=False).logits)
-    return cast(Tensor, model.hf(**model.backbone.inputs(ids, mask), use_cache=False)[0])
+    return cast(Tensor, model.hf(**model.transformer.inputs(ids, mask), use_cache=False)[0])
 
 
 def pair_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:

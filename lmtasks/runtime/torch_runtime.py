@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
-from lmtasks.errors import UsageError
 from lmtasks.model.model import Model
 from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
@@ -145,7 +144,7 @@ class TorchRuntime:
                 return TorchState(cache=cache, mask=mask, encoded=encoded), _numpy(logits)
             aligned = align(batch, side="left").batch
             ids, mask = self._body.tensor(aligned.ids), self._body.tensor(aligned.mask)
-            logits, cache = self._body.read_last(self._model.backbone.inputs(ids, mask))
+            logits, cache = self._body.read_last(self._model.transformer.inputs(ids, mask))
             return TorchState(cache=cache, mask=mask), _numpy(logits)
 
     def step(self, state: TorchState, ids: Ints) -> tuple[TorchState, Floats32]:
@@ -157,7 +156,7 @@ class TorchRuntime:
                 logits, cache = self._body.read_last(pair_inputs(state.encoded, state.mask, new), cache)
                 return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), _numpy(logits)
             mask = functional.pad(state.mask, (0, 1), value=True)
-            inputs = self._model.backbone.inputs(new, mask)
+            inputs = self._model.transformer.inputs(new, mask)
             if "position_ids" in inputs:
                 inputs["position_ids"] = inputs["position_ids"][:, -1:]
             logits, cache = self._body.read_last(inputs, cache)

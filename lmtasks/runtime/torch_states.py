@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmtasks.backbone.base import Decodes, State
 from lmtasks.errors import UsageError
-from lmtasks.model.model import Model
+from lmtasks.model.model import Decodes, Model, State
 from lmtasks.records import Bools, Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots

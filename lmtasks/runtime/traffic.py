@@ -1,4 +1,4 @@
-"""What one pass of a model must at least read and multiply, found in its files: for a distance from the machine's limits.
+"""What one pass of a model must at least read and multiply, found in its files: for the distance from the limits.
 
 Weights that are only looked up (embeddings of tokens and positions) are not read as a whole, and are left out; a tied
 embedding is the projection onto the vocabulary too, and counts. A graph names its weights; of a torch model the tensors
@@ -123,7 +123,9 @@ def _element_bytes(kind: int) -> int:
 
 def _of_checkpoint(folder: Path, *, precision: str) -> Traffic | None:
     home = folder / "backbone" if (folder / "backbone").is_dir() else folder
-    shapes = dict(_shapes(home))
+    from lmtasks.model.base import weights_home
+
+    shapes = dict(_shapes(weights_home(folder)))
     if not shapes or precision not in BYTES or not (home / "config.json").is_file():
         return None
     from transformers import AutoConfig

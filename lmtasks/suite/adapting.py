@@ -37,7 +37,7 @@ def adapt_to_tasks(
         rows: training rows of each task at most, drawn by the settings' seed; None: all.
 
     Raises:
-        UsageError: no task has training rows, or a head does not fit the backbone.
+        UsageError: no task has training rows, or a head or adapters do not fit the backbone.
     """
     from lmtasks.data.examples import HeadExamples, Reading, head_examples
     from lmtasks.data.tokenizer import load_tokenizer
@@ -69,6 +69,11 @@ def adapt_to_tasks(
         report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
         return prepared
 
+    if start.is_new and settings.method == "lora":
+        raise UsageError(
+            f"lora leaves the backbone as it is, and {start.backbone!r} would be made new with random weights; "
+            "use full, or give a backbone that was trained."
+        )
     backbone = started_backbone(
         start,
         tasks=learned,

@@ -11,7 +11,6 @@ from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import compare
 from lmtasks.records import Progress
-from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import open_engine
 from lmtasks.task.task import Task
 
@@ -26,7 +25,6 @@ def drops_of(
     options: DataOptions,
     limit: int | None,
     seed: int,
-    cache: Path | None,
     report: Callable[[Progress], None] | None = None,
 ) -> Mapping[str, Mapping[str, Drop]]:
     """By variant, then task: the drop of the main metric on the scored rows, paired by example.
@@ -34,7 +32,6 @@ def drops_of(
     Args:
         specs: the first one is what others are held to.
         limit: scored rows of each task at most, a prefix.
-        cache: the file in which answers are kept; None: they are not.
 
     Raises:
         UsageError: a task cannot be answered, or its metric is code of the task file, which cannot be made again.
@@ -46,7 +43,7 @@ def drops_of(
         artefact = (spec.ref, spec.runtime, spec.device, spec.precision)
         if artefact not in scored:
             asked = EvalOptions(data=options, limit=limit, seed=seed, resamples=2)
-            scored[artefact] = _scored(spec, tasks=tasks, asked=asked, cache=cache, report=report)
+            scored[artefact] = _scored(spec, tasks=tasks, asked=asked, report=report)
         first = next(iter(scored.values()))
         found[spec.name] = {
             name: _drop(first[name], mine, seed=seed) for name, mine in scored[artefact].items() if name in first
@@ -59,16 +56,12 @@ def _scored(
     *,
     tasks: Sequence[Task],
     asked: EvalOptions,
-    cache: Path | None,
     report: Callable[[Progress], None] | None,
 ) -> Mapping[str, TaskResult]:
-    with (
-        open_engine(
-            spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
-        ) as engine,
-        remembering(engine, folder=spec.ref, cache=cache) as answers,
-    ):
-        solver = EngineSolver(answers)
+    with open_engine(
+        spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
+    ) as engine:
+        solver = EngineSolver(engine)
         answerable = [task for task in tasks if not solver.why_not(task, way="auto")]
         results = evaluate(solver=solver, tasks=answerable, options=asked, keep_samples=False, on_progress=report)
     return {result.task: result for result in results}

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
+from lmtasks.backbone.points import ROLES, Role
 from lmtasks.suite.slug import slug
 
 
@@ -46,6 +47,20 @@ class TrainingPlan(_Strict):
     """Training rows of each task at most, drawn by seed."""
 
 
+class LoraPlan(_Strict):
+    """The adapters of `adaptation: lora`; what is not set keeps the defaults of `LoraSettings`."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float | None = Field(default=None, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    points: tuple[Role, ...] = Field(default=ROLES, min_length=1)
+
+    @field_validator("points", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
 class ModelPlan(_Strict):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
@@ -55,7 +70,8 @@ class ModelPlan(_Strict):
     """Of a new family, `words:10000`; None: what suits the family."""
     vectors: Path | None = None
     """Word vectors that a new family's embeddings start from."""
-    adaptation: Literal["prompt", "probe", "full"] = "full"
+    adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
+    lora: LoraPlan | None = None
     tasks: tuple[str, ...] = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
     training: TrainingPlan = TrainingPlan()
@@ -184,6 +200,9 @@ def _check(plan: Plan, file: Path) -> None:
             f"{file}: the names of two variants, or of one alone, are no file names of their own ({double[0]!r}); "
             "give each variant its own name, with letters or digits."
         )
+    for name, model in plan.models.items():
+        if model.lora is not None and model.adaptation != "lora":
+            raise UsageError(f"{file}: model {name!r} has `lora`, which goes with `adaptation: lora`.")
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
@@ -201,6 +220,7 @@ def _listed(value: object) -> Sequence[object]:
 KEYS: Mapping[str, type[BaseModel]] = {
     "models": ModelPlan,
     "training": TrainingPlan,
+    "lora": LoraPlan,
     "variants": VariantPlan,
     "bench": BenchPlan,
 }

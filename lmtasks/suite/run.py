@@ -23,8 +23,8 @@ from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
-from lmtasks.suite.requiring import required_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
+from lmtasks.suite.requiring import required_record
 from lmtasks.suite.variants import Artefacts, variant_json
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task

@@ -58,6 +58,7 @@ class Artefacts:
             if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
+        from lmtasks.model.lora import LoraSettings
         from lmtasks.training.adapt import AdaptSettings
 
         training = wanted.training
@@ -77,6 +78,7 @@ class Artefacts:
                 patience=training.patience,
                 precision=training.precision,
                 seed=seed,
+                lora=None if wanted.lora is None else LoraSettings(**wanted.lora.model_dump()),
             ),
             options=self.options,
             out=out,

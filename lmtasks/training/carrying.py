@@ -90,7 +90,7 @@ class Learner(nn.Module):
             )
             return LOSSES[spec.kind](logits, batch["targets"])
         names = [f"carried_{number}_{part}" for part in range(self._parts[number])]
-        before = tuple(getattr(self, name) for name in names)
+        before = tuple(getattr(self, name).clone() for name in names)  # the buffers change before the gradients are
         if int(batch["window"]) == 0:
             before = tuple(torch.zeros_like(part) for part in before)
         logits, after = self.model.carry(before, batch["ids"])

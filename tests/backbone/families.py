@@ -7,7 +7,7 @@ from lmtasks.backbone.family import FAMILIES, new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 
 VOCABULARY = Vocabulary(size=50, bos=0, eos=0, pad=1)
-TRANSFORMERS = ("llama", "gpt2", "bert", "transformer", "bart")
+TRANSFORMERS = ("llama", "gpt2", "bert", "transformer", "bart", "t5")
 OWN = tuple(name for name in FAMILIES if name not in TRANSFORMERS)
 SETTINGS = {
     "average": "average:width=8,buckets=100",
@@ -23,6 +23,6 @@ def small(name: str, *, seed: int = 0) -> Backbone:
     made = new_backbone(SETTINGS[name], VOCABULARY).eval()
     with torch.no_grad():
         for parameter in made.parameters():
-            if parameter.dim() > 1:
+            if parameter.dim() > 1 and parameter.requires_grad:  # Marian's positions are fixed
                 parameter.normal_(0.0, 0.3)
     return made

@@ -87,10 +87,10 @@ def test_what_is_no_language_model_says_so(name: str) -> None:
 def test_a_writer_learns_to_repeat(name: str) -> None:
     """Three rows by heart: every weight that matters must get a gradient that helps."""
     torch.manual_seed(0)
-    backbone = new_backbone(SETTINGS[name].replace("width=8", "width=32"), VOCABULARY)
+    backbone = new_backbone(SETTINGS[name].replace("width=8", "width=32") + ",dropout=0", VOCABULARY)
     rows = torch.randint(3, 50, (3, 6))
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(250):
         if FAMILIES[name].kind == "causal":
             logits, targets = backbone(rows[:, :-1]), rows[:, 1:]
         else:
@@ -100,7 +100,7 @@ def test_a_writer_learns_to_repeat(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 1.0
-    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    assert all(parameter.grad is not None for parameter in backbone.parameters() if parameter.requires_grad)
 
 
 @over_states

@@ -1,7 +1,7 @@
 """The closed loop measures an engine of known latency: 30 ms until the first token, 2 ms for each further one.
 
-The clock moves when the engine works, and by nothing else, so that every number is exact. `test_isolate.py` measures the
-same engine on the real clock.
+The clock moves when the engine works, and by nothing else, so that every number is exact. `test_isolate.py` measures
+the same engine on the real clock.
 """
 
 import pytest

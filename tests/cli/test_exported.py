@@ -60,8 +60,28 @@ def test_bench_measures_in_a_process_of_its_own(say: Say, package: Path, tmp_pat
     assert said.code == 0, said.err
     assert "peak memory" in said.out
     stored = json.loads((tmp_path / "bench" / "bench.json").read_text())
-    assert stored["rounds"][0][0]["variant"]["runtime"] == "onnx"
+    (record,) = stored["variants"]
+    assert record["variant"]["runtime"] == "onnx"
+    assert record["limits"]["read_gb_per_s"] > 0
+    assert record["workloads"][0]["passes"][0]["bytes"] > 0
     assert {row["batch_size"] for row in stored["side_by_side"]} == {1, 8}
+
+
+def test_bench_names_who_fulfils_what_is_required(say: Say, package: Path, tmp_path: Path) -> None:
+    """Under a load, at a fixed length; a gate that says no ends with 3, and its timings are kept."""
+    arguments = ("--limit", 4, "--rounds", 1, "--seconds", 0.01, "--threads", 1, "--sweep", "length=12")
+    asked = ("bench", "--model", package, "--tasks", "starter_sentiment_en", *arguments)
+    said = say(*asked, "--require", "p50_ms<=60000@100rps, drop<=0, peak_mb<=100000", "--out", tmp_path / "yes")
+    assert said.code == 0, said.err
+    assert "Under a load: requests come by poisson arrivals" in said.out
+    assert f"{package.name} fulfils all that is required." in said.out
+    said = say(*asked, "--require", "disk_mb<=0.001", "--out", tmp_path / "no")
+    assert said.code == 3
+    assert f"no variant fulfils --require: {package.name} misses disk_mb<=0.001 (" in said.sentence
+    stored = json.loads((tmp_path / "no" / "bench.json").read_text())
+    assert [each["fulfils"] for each in stored["judged"]] == [False]
+    assert {row["length"] for row in stored["side_by_side"]} == {0, 12}
+    assert say(*asked, "--sweep", "length=9999", "--out", tmp_path / "long").code == 2
 
 
 def test_bench_says_what_it_cannot_run(say: Say, llama: Path, package: Path) -> None:

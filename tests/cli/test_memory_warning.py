@@ -14,6 +14,7 @@ PLAN = """plan: small
 tasks: [starter_sentiment_en]
 variants: [{{name: prompted, model: {model}, runtime: torch}}]
 limit: 4
+bench: {{rows: 8, seconds: 0.05, rounds: 1, batch_size: 4}}
 """
 
 

@@ -89,7 +89,7 @@ def test_both_runtimes_write_the_same_whatever_the_batch(architecture: str, sett
     wanted = torchs.generate(asked)
     assert len({answer.ids for answer in wanted}) >= len(PROMPTS)
     assert ours.generate(asked) == wanted  # 20 requests: two callers
-    for rows in (1, 3, 7):
+    for rows in (1, 7):
         assert Engine(ours.runtime, ours.tokenizer, rows_per_batch=rows).generate(asked) == wanted
     assert ours.generate(asked[::-1])[::-1] == wanted
     texts: dict[int, str] = {}

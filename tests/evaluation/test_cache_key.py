@@ -98,7 +98,7 @@ def test_versions_of_the_code_make_another_key(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_changes_no_answer_keeps_the_key() -> None:
     assert _scope(model=replace(MODEL, name="other", parameters=0)) == _scope()
-    assert _scope(runtime=replace(RUNTIME, threads=8, size_bytes=0)) == _scope()
+    assert _scope(runtime=replace(RUNTIME, threads=8, callers=4, size_bytes=0)) == _scope()
     assert _scope(model=replace(MODEL, heads=())) == _scope()  # another head is in the key of its own requests
 
 
@@ -156,6 +156,7 @@ def test_no_field_of_a_request_is_left_out() -> None:
         "device",
         "precision",
         "threads",
+        "callers",
         "size_bytes",
         "options",
     }

@@ -24,7 +24,7 @@ def test_a_package_says_what_it_is() -> None:
     assert not is_package(model_folder("llama"))
     assert found.precision == "fp32"
     assert set(found.graphs) == {"score", "decoder", "heads"}
-    assert found.emitter.startswith("traced-")
+    assert found.emitter == "emitted:llama 1"
     assert found.model.weights_hash == card_of(model_folder("llama")).weights_hash
     assert tuple(head.name for head in found.model.heads if head.kind != "generation") == PREDICTING
     assert found.model.ends == (0,)

@@ -80,7 +80,7 @@ def test_speed_is_held_to_torch(run: RunRecords) -> None:
     assert ratios["torch"] == ["1.00×", "1.00×"]
     # throughputs of onnx fp32 over torch: 1.30, 2.77, 2.66, 1.27, 1.12: geometric mean 1.69
     assert ratios["onnx fp32"] == ["1.69×", "1.69×"]
-    assert [cell.text for cell in table.lines[0].cells[2:]] == ["4.12 s", "0.81 s", "412 MB", "28.4 MB"]
+    assert [cell.text for cell in table.lines[0].cells[2:]] == ["2 threads", "4.12 s", "0.81 s", "412 MB", "28.4 MB"]
     assert [line.name for line in table.lines if line.cells[1].best] == ["onnx int8"]
     assert table.notes == ("torch: the machine was not idle before the start: load 1.9 on 2 cores",)
 
@@ -92,7 +92,7 @@ def test_percentiles_that_nobody_has_have_no_column(run: RunRecords) -> None:
     assert len(table.lines) == 15
     squad = next(line for line in table.lines if line.group.startswith("squad_v2"))
     assert squad.cells[1].text == "–"
-    assert table.notes == ("a percentile is printed only with enough calls: p50 needs 7, p90 44, p99 459",)
+    assert table.notes == ("a percentile is printed only with enough calls: p50 needs 7, p90 44, p95 90, p99 459",)
     assert table.lines[3].group == "tatoeba_en_zh · 32 new tokens, no fewer"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from packed import LANGUAGE_MODELS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime, score_all
+from packed import LANGUAGE_MODELS, PAIRS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime, score_all
 
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
@@ -19,7 +19,7 @@ KINDS = ("torch", "onnx")
 ROWS = random_rows(9, 2, 17, 5)
 SOURCES = random_rows(6, 11, 3, 8, seed=1)
 START = 1
-"""What the decoder of the tiny Marian reads first."""
+"""What the decoders read first."""
 CLOSE = 2e-5
 
 over_runtimes = pytest.mark.parametrize("kind", KINDS)
@@ -27,11 +27,11 @@ over_language_models = pytest.mark.parametrize("name", LANGUAGE_MODELS)
 
 
 def source_of(name: str, side: str = "right") -> TokenBatch | None:
-    return padded(SOURCES, side) if name == "marian" else None
+    return padded(SOURCES, side) if name in PAIRS else None
 
 
 def prompts_of(name: str) -> list[list[int]]:
-    return SOURCES if name == "marian" else ROWS
+    return SOURCES if name in PAIRS else ROWS
 
 
 def own_logprobs(name: str, row: list[int], source: list[int]) -> tuple[Floats32, list[bool]]:
@@ -39,7 +39,7 @@ def own_logprobs(name: str, row: list[int], source: list[int]) -> tuple[Floats32
     model = load_model(model_folder(name))
     ids = torch.tensor([row])
     with torch.inference_mode():
-        if name == "marian":
+        if name in PAIRS:
             logits = model.hf(input_ids=torch.tensor([source]), decoder_input_ids=ids).logits[0]
         else:
             logits = model.hf(input_ids=ids).logits[0]
@@ -95,9 +95,9 @@ def test_a_prefill_and_its_steps_say_what_the_score_says(kind: str, name: str, s
         seen.append(logits - logits.max(axis=1, keepdims=True))
         state, logits = ours.step(state, chosen)
     written = np.stack(tokens, axis=1)
-    starts = [[START]] * 4 if name == "marian" else prompts
+    starts = [[START]] * 4 if name in PAIRS else prompts
     rows = [start + new.tolist() for start, new in zip(starts, written, strict=True)]
-    scores = score_all(ours, padded(rows), padded(prompts) if name == "marian" else None)
+    scores = score_all(ours, padded(rows), padded(prompts) if name in PAIRS else None)
     for number, start in enumerate(starts):
         place = slice(len(start) - 1, len(start) + 4)
         stepped = [-np.log(np.exp(one[number].astype(np.float64)).sum()) for one in seen]

@@ -36,3 +36,13 @@ def test_a_provider_that_is_not_there_is_an_error() -> None:
         open_session(package("bert") / "heads.onnx", threads=1, device="cuda")
     with pytest.raises(UsageError, match=r"unknown device of onnx 'gpu'"):
         check_device("gpu")
+
+
+def test_an_opset_that_this_onnxruntime_lacks_is_said(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(package("bert") / "heads.onnx", load_external_data=False)
+    model.opset_import[0].version = 99
+    onnx.save(model, tmp_path / "heads.onnx")
+    with pytest.raises(WorkError, match=r"onnxruntime [\d.]+ cannot open .*heads.onnx: .*opset"):
+        open_session(tmp_path / "heads.onnx", threads=1)

@@ -26,7 +26,7 @@ variants:
   - {{name: trivial, baseline: [majority, copy]}}
   - {{name: torch, model: small}}
   - {{name: onnx, model: small, runtime: onnx}}
-bench: {{rows: 8, seconds: 0.05, batch_size: 4}}
+bench: {{rows: 8, seconds: 0.05, rounds: 1, batch_size: 4, require: "drop<=100, peak_mb<=0.1"}}
 """
 
 
@@ -116,6 +116,19 @@ def test_every_variant_is_timed(folder: Path) -> None:
             "starter_sentiment_en", "starter_translation_en_zh", "starter_paragraphs_en"
         }  # fmt: skip
         assert all(load["throughput"] > 0 for load in record["workloads"])
+
+
+def test_what_the_plan_requires_is_held_against_every_variant(folder: Path) -> None:
+    required = json.loads((folder / "run" / "required.json").read_text())
+    assert required["cheapest"] == ""
+    assert required["missed"].startswith("no variant fulfils --require: torch misses peak_mb<=0.1 (")
+    assert [each["variant"] for each in required["judged"]] == ["torch", "onnx"]
+    for each in required["judged"]:
+        drop, memory = each["verdicts"]
+        assert drop["fulfilled"]
+        assert drop["said"].startswith("0.0")
+        assert not memory["fulfilled"]
+    assert "No variant fulfils all of it." in (folder / "run" / "report.md").read_text()
 
 
 def test_the_report_is_written(folder: Path) -> None:

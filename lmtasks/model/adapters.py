@@ -1,0 +1,137 @@
+"""Adapters on disk, in the format of peft, and how they are merged into a backbone.
+
+adapters/base.json        see `model.base`
+adapters/1/adapter_config.json, adapter_model.safetensors
+adapters/2/...            of a model that was adapted again; merged in this order
+
+Merging is one product for each matrix, W + alpha / rank * B A (Hu et al. 2021, https://arxiv.org/abs/2106.09685), so
+that nothing behind `load_model` needs peft.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import UsageError
+from lmtasks.model.base import ADAPTERS, weights_home, write_base
+from lmtasks.model.weights import base_facts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""peft names a module as it stands in its own wrapper."""
+SETTINGS_FILES = ("config.json", "generation_config.json")
+NOT_MERGED: Mapping[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none", None),
+    "use_dora": (False, None),
+    "use_rslora": (False, None),
+    "lora_bias": (False, None),
+    "modules_to_save": (None, []),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+}
+"""Settings of peft by which an adapter computes something else, each with what it may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One set of adapters over a backbone."""
+
+    config: Mapping[str, object]
+    """The content of adapter_config.json."""
+    tensors: "Mapping[str, Tensor]"
+    """`NAME.lora_A.weight` (R, D in) and `NAME.lora_B.weight` (D out, R), without peft's prefix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What a backbone is made of that is not saved whole."""
+
+    base: Path
+    """The folder that holds the weights under all adapters."""
+    adapters: tuple[Adapter, ...]
+    """In the order in which they are merged."""
+
+
+def adapted_of(folder: Path) -> Adapted:
+    """Base and adapters of a model's or backbone's folder; one that is whole is its own base, without adapters.
+
+    Raises:
+        UsageError: a part is missing, or of a kind that is not merged.
+    """
+    places = [place for place in (folder / ADAPTERS).glob("*") if place.is_dir()]
+    ordered = sorted(places, key=lambda place: (len(place.name), place.name))
+    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)))
+
+
+def save_adapted(adapted: Adapted, folder: Path) -> None:
+    """Write adapters, a reference to their base, and the settings that the backbone is loaded with."""
+    from safetensors.torch import save_file
+
+    (folder / ADAPTERS).mkdir(parents=True)
+    (folder / "backbone").mkdir(exist_ok=True)
+    write_base(folder, base=adapted.base, weights_hash=base_facts(adapted.base).hash)
+    for name in SETTINGS_FILES:
+        if (adapted.base / name).is_file():
+            shutil.copyfile(adapted.base / name, folder / "backbone" / name)
+    for number, adapter in enumerate(adapted.adapters, start=1):
+        place = folder / ADAPTERS / str(number)
+        place.mkdir()
+        (place / CONFIG).write_text(json.dumps(adapter.config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        tensors = {PREFIX + name: tensor.contiguous() for name, tensor in adapter.tensors.items()}
+        save_file(tensors, str(place / WEIGHTS), metadata={"format": "pt"})
+
+
+def merge_adapter(module: "nn.Module", adapter: Adapter) -> None:
+    """Add an adapter to the matrices that it stands beside, in place.
+
+    Raises:
+        UsageError: it belongs to another backbone.
+    """
+    import torch
+
+    matrices = dict(module.named_parameters())
+    scale = float(str(adapter.config["lora_alpha"])) / int(str(adapter.config["r"]))
+    for name, down in adapter.tensors.items():
+        place, found, _ = name.partition(".lora_A.")
+        if not found:
+            continue
+        up, weight = adapter.tensors.get(f"{place}.lora_B.weight"), matrices.get(f"{place}.weight")
+        if up is None or weight is None:
+            raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}, or a half is missing.")
+        with torch.no_grad():
+            change = (up.float() @ down.float()) * scale
+            change = change.T if adapter.config.get("fan_in_fan_out") else change
+            if change.shape != weight.shape:
+                raise UsageError(
+                    f"the adapters do not fit the backbone: {place!r} is {tuple(weight.shape)} there, "
+                    f"and {tuple(change.shape)} asked for."
+                )
+            weight += change.to(weight)
+
+
+def _read(place: Path) -> Adapter:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = dict(json.loads((place / CONFIG).read_text(encoding="utf-8")))
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(str(place / WEIGHTS)).items()}
+        needed: Sequence[object] = (config["r"], config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UsageError(f"the adapters in {place} cannot be read: {error}.") from error
+    if not all(isinstance(number, int | float) and number > 0 for number in needed):
+        raise UsageError(f"{place / CONFIG} is damaged: r and lora_alpha must be positive numbers, were {needed}.")
+    for name, allowed in NOT_MERGED.items():
+        if config.get(name, allowed[0]) not in allowed:
+            raise UsageError(
+                f"{place / CONFIG} has {name}: {config[name]!r}, which this version does not merge; "
+                f"it merges plain LoRA, {name}: {allowed[0]!r}."
+            )
+    return Adapter(config=config, tensors=tensors)

@@ -1,0 +1,109 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685) that learn beside a backbone's matrices.
+
+Beside a matrix W a product alpha / rank * B A of two narrow ones learns, and W stays as it is. peft puts them in.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmtasks.backbone.points import ROLES, Role, matching, points_pattern
+from lmtasks.errors import UsageError, unknown
+from lmtasks.model.adapters import Adapter
+
+if TYPE_CHECKING:
+    from lmtasks.model.model import Model
+
+NAME = "default"
+"""What peft calls an adapter that has no name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """How adapters are made.
+
+    The defaults are those that Biderman et al. 2024 ("LoRA learns less and forgets less",
+    https://arxiv.org/abs/2405.09673, section 6) end with: all matrices of attention and feed-forward layers, rank 16,
+    alpha twice the rank; the dropout is that of Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, appendix A).
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+    """Strength of the adapters, divided by the rank; None: twice the rank."""
+    dropout: float = 0.05
+    points: tuple[Role, ...] = ROLES
+    """Roles of the matrices that get an adapter."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UsageError(f"the rank of adapters must be at least 1, was {self.rank}.")
+        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+            raise UsageError(f"alpha of adapters must be a number above 0, was {self.alpha}.")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"the dropout of adapters must be at least 0 and below 1, was {self.dropout}.")
+        if not self.points:
+            raise UsageError(f"adapters need a point to stand at; give one or both of {', '.join(ROLES)}.")
+        for role in self.points:
+            if role not in ROLES:
+                raise unknown("adapt point", role, ROLES)
+
+
+def check_lora(model: "Model", settings: LoraSettings) -> None:
+    """That a model can carry these adapters.
+
+    Raises:
+        UsageError: its family has no adapt points, or the rank is above that of a matrix.
+    """
+    traits = model.backbone.traits
+    if not traits.adapt_points:
+        raise UsageError(
+            f"a {traits.family} backbone has no adapt points for lora: {traits.why_no_points}; use full or probe."
+        )
+    modules = dict(model.hf.named_modules())
+    names = matching(points_pattern(traits.adapt_points, settings.points), tuple(modules))
+    if not names:
+        raise UsageError(
+            f"no layer of {model.card.name} ({traits.family}) plays the role of {' or '.join(settings.points)}."
+        )
+    narrow = min(names, key=lambda name: min(_shape(modules[name])))
+    most = min(_shape(modules[narrow]))
+    if settings.rank > most:
+        raise UsageError(
+            f"the rank of adapters must be at most {most}, the smaller side of {narrow}, was {settings.rank}."
+        )
+
+
+def add_lora(model: "Model", settings: LoraSettings) -> None:
+    """Put adapters into the backbone, in place; all of its own weights stand still from now on."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
+
+    check_lora(model, settings)
+    pattern = points_pattern(model.backbone.traits.adapt_points, settings.points)
+    modules = dict(model.hf.named_modules())
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank if settings.alpha is None else settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=pattern,
+        # GPT-2 keeps its matrices the other way round
+        fan_in_fan_out=isinstance(modules[matching(pattern, tuple(modules))[0]], Conv1D),
+    )
+    inject_adapter_in_model(config, model.hf, adapter_name=NAME)
+
+
+def take_lora(model: "Model", *, base_name: str) -> Adapter:
+    """The adapters that `add_lora` put in, as they are now."""
+    from peft import get_peft_model_state_dict
+
+    config = model.hf.peft_config[NAME]  # type: ignore[index, union-attr]
+    content = {name: value for name, value in config.to_dict().items() if value is not None}
+    listed = {name: sorted(value) if isinstance(value, set) else value for name, value in content.items()}
+    tensors = get_peft_model_state_dict(model.hf, adapter_name=NAME)
+    return Adapter(
+        config={**listed, "base_model_name_or_path": base_name, "inference_mode": True},
+        tensors={name: tensor.detach().cpu() for name, tensor in tensors.items()},
+    )
+
+
+def _shape(module: object) -> tuple[int, ...]:
+    return tuple(module.weight.shape)  # type: ignore[attr-defined]
