@@ -27,6 +27,8 @@ FAMILY = "llama:width=320,layers=6,heads=5,inner=832,context=1024"
 VOCABULARY, WINDOW, ROWS, THREADS = 12_288, 1024, 4, 2
 ROUNDS = 8
 
+BatchAt = Callable[[int, int], Batch]
+
 
 @pytest.fixture
 def learner() -> Iterator[Learner]:
@@ -39,9 +41,9 @@ def learner() -> Iterator[Learner]:
 
 
 @pytest.fixture
-def batch_at() -> Callable[[int, int], Batch]:
+def batch_at() -> BatchAt:
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, 4_000_000).astype(np.uint16)
-    sampler = WindowSampler([tokens], weights=[1], window=WINDOW, seed=0)
+    sampler = WindowSampler([tokens], weights=[1], window=WINDOW, seed=0, names=["a"])
 
     def batch(step: int, part: int) -> Batch:
         del part
@@ -52,7 +54,9 @@ def batch_at() -> Callable[[int, int], Batch]:
 
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
-def test_our_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool) -> None:
+def test_our_step(
+    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+) -> None:
     settings = TrainingSettings(
         steps=100, learning_rate=1e-3, batch_rows=ROWS, precision="bf16" if fast else "fp32", compile=fast
     )
@@ -65,6 +69,7 @@ def test_our_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Calla
         loss=torch.compile(learner_loss, dynamic=False) if fast else learner_loss,
         batch_at=batch_at,
         settings=settings,
+        name_batch=str,
     )
     steps = count()
     _time(benchmark, lambda: stepping.step(learner, optimizers, next(steps)))
@@ -73,7 +78,9 @@ def test_our_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Calla
 
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
-def test_bare_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool) -> None:
+def test_bare_step(
+    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+) -> None:
     model: nn.Module = learner.backbone.hf  # type: ignore[assignment]
     compiled = torch.compile(model, dynamic=False) if fast else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)

@@ -12,7 +12,7 @@ from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lmtasks.data.documents import Document
     from lmtasks.records import Progress
@@ -51,7 +51,9 @@ def command(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps at most; default: 100000.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training time at most; the schedule follows it.")] = None,
     batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
-    accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into; processes share them.")] = 4,
+    accumulate: Annotated[
+        int, typer.Option(help="Parts that the rows of a step are cut into; processes share them.")
+    ] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     schedule: Annotated[
         str,
@@ -108,14 +110,14 @@ def command(
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
     given = [read_documents(each, column=text, options=sources) for each in data]
-    corpora: "list[Iterable[Document]]" = list(given)
+    corpora: list[Iterable[Document]] = list(given)
     shares = _shares(weights, len(given))
     if mix:
         named = _mix(mix, weights)
         corpora, shares = by_source(given, sources=tuple(named)), list(named.values())
     state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
     with ExitStack() as held:
-        report = _nothing
+        report: Callable[[Progress], None] = _nothing
         if state.is_main_process:
             held.enter_context(locked(out))
             report = held.enter_context(progress_bars())

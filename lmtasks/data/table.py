@@ -116,7 +116,9 @@ class ParquetTable:
         at = 0
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[number]):
             if at + len(batch) > start:
-                yield from _decode(batch.slice(max(0, start - at), stop - max(start, at)), before=first + max(at, start))
+                yield from _decode(
+                    batch.slice(max(0, start - at), stop - max(start, at)), before=first + max(at, start)
+                )
             at += len(batch)
             if at >= stop:
                 return
@@ -135,8 +137,9 @@ def _decode(batch: "RecordBatch", *, before: int) -> list[Row]:
                 try:
                     value.as_py()
                 except UnicodeDecodeError as found:
+                    byte = found.object[found.start]
                     raise UsageError(
-                        f"row {before + number}, column {name!r}: byte {found.start}, 0x{found.object[found.start]:02x}, "
+                        f"row {before + number}, column {name!r}: byte {found.start}, 0x{byte:02x}, "
                         "is not UTF-8; write the file again from text that is."
                     ) from error
         raise

@@ -88,7 +88,8 @@ def test_rows_of_any_length_hide_something_and_keep_something(length: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("objective", "family"), [("causal", "llama"), ("masked", "bert"), ("span-corruption", "t5"), ("span-corruption", "bart")]
+    ("objective", "family"),
+    [("causal", "llama"), ("masked", "bert"), ("span-corruption", "t5"), ("span-corruption", "bart")],
 )
 def test_the_loss_is_that_of_transformers(objective: str, family: str) -> None:
     """Golden: transformers' own loss of the same labels."""
@@ -113,7 +114,7 @@ def test_a_family_is_refused_an_objective_that_it_cannot_learn() -> None:
         objective_for("masked", kind="causal", family="llama")
     with pytest.raises(UsageError, match="a backbone of family cnn predicts no tokens, so text alone"):
         new_language_model("cnn", Vocabulary(size=300, bos=0, eos=0, pad=1), seed=0)
-    with pytest.raises(UsageError, match="has no token '<|mask|>'"):
+    with pytest.raises(UsageError, match=r"has no token '<\|mask\|>'"):
         marks_of(train_byte_bpe(["a"], vocabulary=260), OBJECTIVES["masked"], window=16)
 
 
