@@ -236,3 +236,19 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path: Path) -> 
     position = position_of(tmp_path / "checkpoint")
     assert position is not None
     assert position.step == 5
+
+
+def test_a_step_adds_up_in_one_order_and_leaves_torch_as_it_was(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def watched(runner: nn.Module, batch: Batch) -> Tensor:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return loss(runner, batch)
+
+    train(
+        module=network(), loss=watched, batch_at=batch_at, folder=tmp_path, data_key="data", validate=None,
+        settings=TrainingSettings(steps=2, learning_rate=0.01, batch_rows=6), higher_is_better=True,
+        report=lambda _: None,
+    )  # fmt: skip
+    assert seen == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
