@@ -1,5 +1,6 @@
 """`lmtasks pretrain`: text to backbone."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lmtasks.data.documents import Document
+    from lmtasks.records import Progress
     from lmtasks.training.settings import Decay, OptimizerName
 
 STEPS = 100_000
@@ -49,7 +51,7 @@ def command(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps at most; default: 100000.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training time at most; the schedule follows it.")] = None,
     batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
-    accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into.")] = 4,
+    accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into; processes share them.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     schedule: Annotated[
         str,
@@ -69,7 +71,7 @@ def command(
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
     ] = "fp32",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the model first.")] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the model and its loss first.")] = False,
     evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations on held-out text.")] = 200,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     device: options.Device = "cpu",
@@ -78,9 +80,11 @@ def command(
     offline: options.Offline = False,
     token: options.Token = None,
 ) -> None:
-    """Train a language-model backbone on text; the same command again goes on where it stopped."""
+    """Train a backbone on text; the same command again goes on where it stopped."""
     if out.exists():
         raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
+    from accelerate import PartialState
+
     from lmtasks.data.documents import by_source, read_documents
     from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
@@ -109,8 +113,14 @@ def command(
     if mix:
         named = _mix(mix, weights)
         corpora, shares = by_source(given, sources=tuple(named)), list(named.values())
-    with locked(out), progress_bars() as report:
-        trained, held_out = pretrain(
+    state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
+    with ExitStack() as held:
+        report = _nothing
+        if state.is_main_process:
+            held.enter_context(locked(out))
+            report = held.enter_context(progress_bars())
+            held.callback(_draw, out)  # also when it is interrupted
+        trained, scores = pretrain(
             corpora=corpora,
             weights=shares,
             family=backbone,
@@ -125,11 +135,30 @@ def command(
             objective_name=objective,
             device=device,
         )
+    if not state.is_main_process:
+        return
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
-    for score in held_out:
+    for score in scores:
         bits = "" if score.bits_per_byte is None else f"   bits per byte {score.bits_per_byte:.4f}"
         print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}{bits}")
     print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
+
+
+def _nothing(progress: "Progress") -> None:
+    """The other processes say nothing."""
+
+
+def _draw(out: Path) -> None:
+    """The curve as a chart, in the new folder, or beside the work that is not done."""
+    from lmtasks.files import write_text
+    from lmtasks.report.curve import draw_curve
+    from lmtasks.training.curve import read_log, thinned
+
+    work = out.with_name(out.name + ".work")
+    records = thinned(read_log(work / "training.jsonl"))
+    if len(records) > 1:
+        chart = draw_curve(records, title=out.name, judged="held-out text")
+        write_text((out if out.exists() else work) / "curve.svg", chart)
 
 
 def _mix(items: list[str], weights: str) -> dict[str, float]:

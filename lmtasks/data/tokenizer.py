@@ -19,6 +19,8 @@ from lmtasks.errors import UsageError
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
 SEPARATOR = "<|sep|>"
+MASK = "<|mask|>"
+"""Of encoders that learn from hidden tokens."""
 # One piece is a word with its leading space, one digit, a run of marks, or white space (as GPT-2 cuts, digits apart).
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -112,7 +114,12 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the `tokenizer_config.json` that transformers reads."""
         self.raw.save(str(folder / "tokenizer.json"))
-        names = {"bos_token": self.bos, "eos_token": self.eos, "pad_token": self.pad}
+        names = {
+            "bos_token": self.bos,
+            "eos_token": self.eos,
+            "pad_token": self.pad,
+            "mask_token": self.raw.token_to_id(MASK),
+        }
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,

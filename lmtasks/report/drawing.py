@@ -51,7 +51,6 @@ class Level:
 def draw(*, points: Sequence[Point], levels: Sequence[Level], title: str, x_title: str, y_title: str) -> str:
     """A whole SVG file on white paper."""
     import altair as alt
-    import vl_convert
 
     near, far = _levels(points, levels)
     x_domain = min(p.slow for p in points) / MARGIN, max(p.fast for p in points) * MARGIN
@@ -67,10 +66,19 @@ def draw(*, points: Sequence[Point], levels: Sequence[Level], title: str, x_titl
         scale=alt.Scale(domain=_y_domain(points, near), nice=False, zero=False),
         axis=alt.Axis(tickCount=5),
     )
-    chart = (
-        alt.layer(*_lines(near, y), *_bars(points, x, y), *_marks(points, x, y))
-        .properties(width=WIDTH, height=HEIGHT, background=PAPER, title=alt.TitleParams(title, subtitle=far))
-        .configure(font=FONT, padding=8)
+    chart = alt.layer(*_lines(near, y), *_bars(points, x, y), *_marks(points, x, y)).properties(
+        width=WIDTH, height=HEIGHT, background=PAPER, title=alt.TitleParams(title, subtitle=far)
+    )
+    return as_svg(chart)
+
+
+def as_svg(chart: "alt.LayerChart | alt.VConcatChart") -> str:
+    """A chart in the look of the reports, as a whole SVG file."""
+    import altair as alt
+    import vl_convert
+
+    styled = (
+        chart.configure(font=FONT, padding=8)
         .configure_view(stroke=None)
         .configure_title(
             anchor="start",
@@ -96,7 +104,7 @@ def draw(*, points: Sequence[Point], levels: Sequence[Level], title: str, x_titl
         )
     )
     version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])  # v6.1.0 is v6_1 in vl-convert
-    return str(vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=version, allowed_base_urls=[]))
+    return str(vl_convert.vegalite_to_svg(styled.to_dict(), vl_version=version, allowed_base_urls=[]))
 
 
 def _lines(levels: Sequence[Level], y: "alt.Y") -> "list[alt.Chart]":

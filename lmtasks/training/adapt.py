@@ -25,8 +25,9 @@ from lmtasks.records import Progress
 from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.examples import collate, plan_steps
-from lmtasks.training.loop import Batch, Trained, Validation, train
+from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.settings import TrainingSettings
+from lmtasks.training.stepping import Batch
 
 Method = Literal["prompt", "probe", "full", "lora"]
 

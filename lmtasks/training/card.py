@@ -1,9 +1,10 @@
 """The model card of a pretrained backbone, from the record of its training: data, terms, cost, held-out scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from lmtasks.data.documents import SourceFacts
+from lmtasks.training.curve import Record
 from lmtasks.training.judging import HeldOut, overall
 from lmtasks.training.settings import TrainingSettings
 
@@ -43,7 +44,11 @@ PIPELINES: Mapping[str, str] = {
 """What the Hub calls the use of a backbone, by its objective."""
 
 
-def model_card(name: str, record: PretrainingRecord) -> str:
+CURVE_ROWS = 12
+"""Evaluations that the card shows, evenly spread."""
+
+
+def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) -> str:
     """The card as Markdown, with the header that the Hub reads."""
     settings = record.settings
     available = " + ".join(f"{count:,}" for count in record.tokens_available)
@@ -53,6 +58,13 @@ def model_card(name: str, record: PretrainingRecord) -> str:
         f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |" for score in record.held_out
     )
     unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
+    evaluated = [point for point in curve if "validation" in point]
+    shown = [evaluated[round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1))] for n in range(CURVE_ROWS)] if evaluated else []
+    tokens_per_step = record.tokens_seen // max(1, record.steps)
+    points = "\n".join(
+        f"| {int(str(point['step'])) * tokens_per_step:,} | {point['loss']} | {point['validation']} |"
+        for point in {str(point["step"]): point for point in shown}.values()
+    )
     return f"""---
 library_name: transformers
 pipeline_tag: {PIPELINES[record.objective]}
@@ -77,6 +89,14 @@ true nor safe to rely on.
 | corpora mixed, by windows | {shares} |
 
 `pretraining.json` has all settings.
+
+## Curve
+
+Loss in nats per token of the training; {unit} of the first windows of each held-out source. `curve.jsonl` has more.
+
+| tokens seen | loss | held-out |
+|--:|--:|--:|
+{points}
 
 ## Data and terms
 

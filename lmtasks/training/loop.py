@@ -4,12 +4,9 @@ Batches are a function of the step number, and the random stream is set anew at 
 a training that was interrupted and resumed ends with the same weights as one that was not.
 """
 
-import contextlib
 import hashlib
 import json
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -18,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import (
     Position,
@@ -27,10 +24,11 @@ from lmtasks.training.checkpoint import (
     module_tensors,
     save_checkpoint,
 )
+from lmtasks.training.curve import cut_log
 from lmtasks.training.optimizing import make_optimizers, set_learning_rate
+from lmtasks.training.rate import Work
 from lmtasks.training.settings import TrainingSettings, is_cooling, learning_rate_share
-
-Batch = Mapping[str, Tensor]
+from lmtasks.training.stepping import Batch, Stepping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,7 @@ def train(
     higher_is_better: bool,
     report: Callable[[Progress], None],
     device: str = "cpu",
+    work: Work | None = None,
 ) -> Trained:
     """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
 
@@ -76,6 +75,7 @@ def train(
         folder: holds the checkpoint and `training.jsonl`; a training found there is resumed.
         data_key: identifies the data, so that a checkpoint of another training is refused.
         validate: called with the module in evaluation mode.
+        work: what a step does, for the speed that is shown.
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
@@ -96,7 +96,7 @@ def train(
     position = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions) or Position()
     _check_cooling(settings, position)
     runner = accelerator.prepare(module) if accelerator.num_processes > 1 else module
-    stepping = _Stepping(
+    stepping = Stepping(
         accelerator=accelerator,
         runner=runner,
         loss=torch.compile(loss, dynamic=False) if settings.compile else loss,
@@ -109,6 +109,9 @@ def train(
             save_checkpoint(checkpoint, module=module, optimizers=optimizers, position=position, conditions=conditions)
 
     folder.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        cut_log(folder / "training.jsonl", step=position.step)
+    accelerator.wait_for_everyone()
     stopped = ""
     with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
         while not stopped:
@@ -130,6 +133,9 @@ def train(
                 "learning_rate": rate,
                 "gradient_norm": round(norm, 4),
             }
+            if work is not None:
+                record["tokens_per_second"] = round(work.tokens_per_second(seconds))
+                record["gemm_share"] = round(work.share(seconds), 4)
             due = bool(settings.evaluate_every) and position.step % settings.evaluate_every == 0
             if validate and (due or _why_stop(settings, position)):
                 position = _judge(accelerator, module, validate, higher_is_better, position, best_file, record)
@@ -149,53 +155,6 @@ def train(
         best_step=position.best_step,
         stopped=stopped,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stepping:
-    accelerator: Accelerator
-    runner: nn.Module
-    loss: Callable[[nn.Module, Batch], Tensor]
-    batch_at: Callable[[int, int], Batch]
-    settings: TrainingSettings
-
-    def step(
-        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
-    ) -> tuple[float, float, float]:
-        """One optimizer step: mean loss, norm of the gradient, seconds. A process takes every so many-th part."""
-        began = time.monotonic()
-        self.runner.train()
-        settings, accelerator = self.settings, self.accelerator
-        count = accelerator.num_processes
-        total = torch.zeros((), device=accelerator.device)
-        parts = range(accelerator.process_index, settings.accumulate, count)
-        for part in parts:
-            torch.manual_seed(settings.seed * 1_000_003 + step * settings.accumulate + part)
-            batch = {name: tensor.to(accelerator.device) for name, tensor in self.batch_at(step, part).items()}
-            kept = contextlib.nullcontext() if part == parts[-1] else accelerator.no_sync(self.runner)
-            with kept:
-                with torch.autocast(
-                    accelerator.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"
-                ):
-                    value = self.loss(self.runner, batch)
-                (value * (count / settings.accumulate)).backward()  # gradients are averaged over processes
-            total += value.detach().float()
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
-        if not math.isfinite(norm):  # of the averaged gradient, so that all processes see it
-            first = step * settings.batch_rows
-            raise WorkError(
-                f"at step {step + 1} the loss became {float(total) * count / settings.accumulate:g} and its gradient "
-                f"{norm:g}, in the batch of rows {first} to {first + settings.batch_rows - 1}; the last checkpoint is "
-                "kept. Use a lower learning rate, or look at these rows."
-            )
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        # The clock is the main process', so that all stop at the same step.
-        clock = time.monotonic() - began if accelerator.is_main_process else 0.0
-        both = torch.stack([total / settings.accumulate, torch.tensor(clock, device=total.device)])
-        mean, seconds = accelerator.reduce(both, reduction="sum").tolist()
-        return mean, norm, seconds
 
 
 def _judge(
@@ -250,12 +209,17 @@ def _why_stop(settings: TrainingSettings, position: Position) -> str:
 
 
 def _progress_report(settings: TrainingSettings, position: Position, record: Mapping[str, object]) -> Progress:
-    validation = f", validation {record['validation']}" if "validation" in record else ""
+    notes = [f"loss {record['loss']}"]
+    if "validation" in record:
+        notes.append(f"validation {record['validation']}")
+    if "tokens_per_second" in record:
+        share = float(str(record["gemm_share"]))
+        notes.append(f"{record['tokens_per_second']:,} tokens/s, {share:.0%} of plain matrix products")
     total = settings.steps
     if settings.minutes:
         total = min(total, max(position.step, round(position.step / max(1e-9, _progress(settings, position)))))
     return Progress(
-        stage="train", done=position.step, total=total, unit="steps", note=f"loss {record['loss']}{validation}"
+        stage="train", done=position.step, total=total, unit="steps", note=", ".join(notes)
     )
 
 

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.data.tokenizer import MASK, Tokenizer
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.create import Backbone
 from lmtasks.records import Ints
-from lmtasks.training.loop import Batch
+from lmtasks.training.stepping import Batch
 
-MASK = "<|mask|>"
 NOT_ASKED = -100
 """Label of a position that nothing is predicted for."""
 HIDDEN_SHARE = 0.15

@@ -1,6 +1,7 @@
 """Text to backbone: learn a tokenizer, train on full windows by an objective, save a folder."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import HELD_OUT_PER_MILLE, CorpusFacts, Document, held_out, survey
@@ -18,14 +20,20 @@ from lmtasks.records import Progress
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.curve import Record, read_log, thinned
 from lmtasks.training.judging import HeldOut, held_out_scores, overall
-from lmtasks.training.loop import Batch, Trained, Validation, train
+from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks_of, objective_for
+from lmtasks.training.rate import measured_work
+from lmtasks.training.samples import sample_text
 from lmtasks.training.settings import TrainingSettings
+from lmtasks.training.stepping import Batch
 from lmtasks.training.starting import copy_start, load_start
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
+CURVE = "curve.jsonl"
+"""In the new folder: loss by step, thinned, with every evaluation."""
 VALIDATION_WINDOWS = 8
 """Windows of each source that an evaluation during the training looks at, a prefix."""
 
@@ -62,32 +70,35 @@ def pretrain(
     Raises:
         UsageError: too little text, or a start or checkpoint that does not fit.
     """
+    state = PartialState(cpu=device == "cpu")
     work = out.with_name(out.name + ".work")
     check_window(family, window)
     if start is not None:
-        begun = copy_start(start, work)
+        with state.main_process_first():
+            begun = copy_start(start, work)
         if cool_now:
             settings = replace(settings, steps=begun + settings.cooldown_steps)
     name, objective = objective_for(objective_name, kind=kind_of_family(family), family=family)
     facts = tuple(survey(corpus, corpus=number) for number, corpus in enumerate(corpora))
     weights = weights or [float(fact.bytes) for fact in facts]
-    tokenizer = _tokenizer(
-        corpora,
-        facts,
-        weights=weights,
-        vocabulary=vocabulary,
-        special=objective.marks(window),
-        given=tokenizer_folder,
-        work=work,
-        report=report,
-    )
-    marks = marks_of(tokenizer, objective, window=window)
-    tokens = [
-        tokenize_corpus(
-            corpus, facts=fact, tokenizer=tokenizer, seed=settings.seed, folder=work / "tokens", report=report
+    with state.main_process_first():  # the others then find it all made
+        tokenizer = _tokenizer(
+            corpora,
+            facts,
+            weights=weights,
+            vocabulary=vocabulary,
+            special=objective.marks(window),
+            given=tokenizer_folder,
+            work=work,
+            report=report,
         )
-        for corpus, fact in zip(corpora, facts, strict=True)
-    ]
+        tokens = [
+            tokenize_corpus(
+                corpus, facts=fact, tokenizer=tokenizer, seed=settings.seed, folder=work / "tokens", report=report
+            )
+            for corpus, fact in zip(corpora, facts, strict=True)
+        ]
+    marks = marks_of(tokenizer, objective, window=window)
     if not any(corpus.held_out for corpus in tokens):
         raise UsageError(
             f"of {sum(fact.documents for fact in facts)} documents none was drawn for evaluation "
@@ -113,14 +124,21 @@ def pretrain(
             ]
         )
 
+    texts = [ids for corpus in tokens for _, _, ids in corpus.held_out]
+    turns = itertools.count()
+
     def validate() -> Validation:
         scores = held_out_scores(
             backbone, tokens, objective=objective, marks=marks, window=window, limit=VALIDATION_WINDOWS
         )
+        text = np.asarray(texts[next(turns) % len(texts)], dtype=np.int64)
+        shown = sample_text(backbone, text, objective=objective, marks=marks, tokenizer=tokenizer)
+        report(Progress(stage="sample", done=1, total=1, unit="text", note=shown))
         return Validation(value=overall(scores), parts={score.source: overall([score]) for score in scores})
 
+    learner = Learner(backbone, objective)
     trained = train(
-        module=Learner(backbone, objective),
+        module=learner,
         loss=learner_loss,
         batch_at=batch_at,
         settings=settings,
@@ -130,6 +148,14 @@ def pretrain(
         higher_is_better=False,
         report=report,
         device=device,
+        work=measured_work(
+            learner.to(state.device),
+            {name: tensor[:1].to(state.device) for name, tensor in batch_at(0, 0).items()},
+            rows=settings.batch_rows,
+            tokens_per_row=window,
+            bf16=settings.precision == "bf16",
+            processes=state.num_processes,
+        ),
     )
     use_default(backbone)
     held = held_out_scores(backbone, tokens, objective=objective, marks=marks, window=window)
@@ -149,7 +175,9 @@ def pretrain(
         sources=tuple(source for fact in facts for source in fact.sources),
         held_out=held,
     )
-    _save(backbone, tokenizer, record, out)
+    if state.is_main_process:
+        _save(backbone, tokenizer, record, thinned(read_log(work / "training.jsonl")), out)
+    state.wait_for_everyone()
     return trained, held
 
 
@@ -197,11 +225,12 @@ def _drawn(text: str, share: float) -> bool:
     return int(digest[8:16], 16) < share * 2**32 and not held_out(text)
 
 
-def _save(backbone: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, out: Path) -> None:
+def _save(backbone: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, curve: Sequence[Record], out: Path) -> None:
     aside = out.with_name(out.name + ".part")
     aside.mkdir(parents=True, exist_ok=True)
     backbone.to(torch.bfloat16).save(aside)
     tokenizer.save(aside)
     (aside / "pretraining.json").write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
-    (aside / "README.md").write_text(model_card(out.name, record), encoding="utf-8")
+    (aside / "README.md").write_text(model_card(out.name, record, curve), encoding="utf-8")
+    (aside / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
     replace_folder(aside, out)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
-from lmtasks.training.loop import Batch, Trained, Validation, train
+from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.optimizing import make_optimizers
 from lmtasks.training.settings import OptimizerName, TrainingSettings, learning_rate_share
+from lmtasks.training.stepping import Batch
 
 
 def network() -> nn.Module:

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
+from lmtasks.training.curve import cut_log, read_log, thinned
 from lmtasks.training.pretrain import pretrain
 from lmtasks.training.settings import TrainingSettings
 
@@ -182,3 +187,74 @@ def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
             pretrain(**arguments, family=other, settings=still, start=tmp_path / "first", out=tmp_path / said)
     with pytest.raises(UsageError, match="neither the checkpoint"):
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
+
+
+def test_text_that_is_tokenized_as_it_comes_is_that_of_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 7 documents and one of all give the same arrays; nothing but them is left."""
+    documents = corpus(count=1200)
+    tokenizer = train_byte_bpe([document.text for document in documents[:200]], vocabulary=300)
+    found = []
+    for size in (7, 5000):
+        monkeypatch.setattr("lmtasks.data.corpus.CHUNK", size)
+        facts, folder = survey(documents, corpus=0), tmp_path / str(size)
+        found.append(
+            tokenize_corpus(
+                iter(documents), facts=facts, tokenizer=tokenizer, seed=3, folder=folder, report=lambda _: None
+            )
+        )
+        assert sorted(file.suffix for file in folder.iterdir()) == [".json", ".npy", ".npy"]
+    assert (found[0].train == found[1].train).all()
+    assert (found[0].held_out[0][2] == found[1].held_out[0][2]).all()
+    wanted = sum(len(tokenizer.encode(item.text)) + 1 for item in documents if not held_out(item.text))
+    assert len(found[0].train) == wanted
+
+
+def test_speed_and_samples_are_told_and_the_curve_lies_in_the_folder(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    run(tmp_path / "new", report=told.append)
+    last = [item for item in told if item.stage == "train"][-1]
+    assert re.search(r"loss [\d.]+, validation [\d.]+, [\d,]+ tokens/s, \d+% of plain matrix products", last.note)
+    samples = [item.note for item in told if item.stage == "sample"]
+    assert len(samples) == 2 and all(" -> " in note for note in samples)
+    curve = [json.loads(line) for line in (tmp_path / "new" / "curve.jsonl").open()]
+    assert [point["step"] for point in curve] == list(range(1, 13))
+    assert [point["step"] for point in curve if "validation" in point] == [6, 12]
+    assert set(curve[5]["validation_parts"]) == {"invented (CC0)", "other (CC0)"}
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert f"| {12 * 8 * 16:,} | {curve[11]['loss']} | {curve[11]['validation']} |" in card
+
+
+def test_a_log_that_ran_on_behind_the_checkpoint_is_cut(tmp_path: Path) -> None:
+    log = tmp_path / "training.jsonl"
+    log.write_text("".join(f'{{"step": {n}, "loss": {n}.0}}\n' for n in (1, 2, 3, 3, 4)) + '{"step": 5, "lo')
+    cut_log(log, step=3)
+    assert [record["step"] for record in read_log(log)] == [1, 2, 3]
+    many = [{"step": n, "loss": float(n), **({"validation": 1.0} if n == 501 else {})} for n in range(1, 1001)]
+    short = thinned(many)
+    assert len(short) <= 402 and short[-1]["step"] == 1000 and any("validation" in record for record in short)
+    assert short[0] == {"step": 3, "loss": 2.0}
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "text.jsonl"
+    file.write_text("".join(json.dumps({"text": item.text}) + "\n" for item in corpus()), encoding="utf-8")
+    given = [
+        "--data", file, "--backbone", "llama:width=32,layers=1,heads=2,inner=48,context=32", "--vocabulary", "300",
+        "--window", "16", "--steps", "6", "--batch-rows", "8", "--accumulate", "4", "--evaluate-every", "3",
+    ]  # fmt: skip
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    for name, start in (("one", [sys.executable, "-m"]), ("two", launcher)):
+        command = [*start, "lmtasks", "pretrain", *map(str, given), "--out", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("6 steps in") == 1
+    one, two = (read_log(tmp_path / f"{name}.work" / "training.jsonl") for name in ("one", "two"))
+    assert [point["loss"] for point in one] == pytest.approx([point["loss"] for point in two], rel=1e-5)
+    assert one[-1]["validation"] == pytest.approx(two[-1]["validation"], rel=1e-5)
+    assert (tmp_path / "two" / "curve.svg").read_text().startswith("<svg")
+    refused = subprocess.run(
+        [*launcher, "lmtasks", "pretrain", *map(str, given), "--accumulate", "1", "--out", str(tmp_path / "three")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "accumulate must be a multiple of the 2 processes, was 1" in refused.stderr

@@ -1,0 +1,65 @@
+"""One optimizer step: the parts of its rows forward and backward, on one process or several; then the update."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from lmtasks.errors import WorkError
+from lmtasks.training.settings import TrainingSettings
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """How the steps of a training are computed."""
+
+    accelerator: Accelerator
+    runner: nn.Module
+    loss: Callable[[nn.Module, Batch], Tensor]
+    batch_at: Callable[[int, int], Batch]
+    settings: TrainingSettings
+
+    def step(
+        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
+    ) -> tuple[float, float, float]:
+        """One optimizer step: mean loss, norm of the gradient, seconds. A process takes every so many-th part."""
+        began = time.monotonic()
+        self.runner.train()
+        settings, accelerator = self.settings, self.accelerator
+        count = accelerator.num_processes
+        total = torch.zeros((), device=accelerator.device)
+        parts = range(accelerator.process_index, settings.accumulate, count)
+        for part in parts:
+            torch.manual_seed(settings.seed * 1_000_003 + step * settings.accumulate + part)
+            batch = {name: tensor.to(accelerator.device) for name, tensor in self.batch_at(step, part).items()}
+            kept = contextlib.nullcontext() if part == parts[-1] else accelerator.no_sync(self.runner)
+            with kept:
+                with torch.autocast(
+                    accelerator.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"
+                ):
+                    value = self.loss(self.runner, batch)
+                (value * (count / settings.accumulate)).backward()  # gradients are averaged over processes
+            total += value.detach().float()
+        norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
+        if not math.isfinite(norm):  # of the averaged gradient, so that all processes see it
+            first = step * settings.batch_rows
+            raise WorkError(
+                f"at step {step + 1} the loss became {float(total) * count / settings.accumulate:g} and its gradient "
+                f"{norm:g}, in the batch of rows {first} to {first + settings.batch_rows - 1}; the last checkpoint is "
+                "kept. Use a lower learning rate, or look at these rows."
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        # The clock is the main process', so that all stop at the same step.
+        clock = time.monotonic() - began if accelerator.is_main_process else 0.0
+        both = torch.stack([total / settings.accumulate, torch.tensor(clock, device=total.device)])
+        mean, seconds = accelerator.reduce(both, reduction="sum").tolist()
+        return mean, norm, seconds

@@ -1,0 +1,140 @@
+"""What is hidden and what is asked: labels of each objective, and that each one learns."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_pretrain import SETTINGS, corpus
+from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
+from lmtasks.errors import UsageError
+from lmtasks.model.create import Vocabulary, new_language_model
+from lmtasks.model.store import load_model
+from lmtasks.training.objectives import (
+    NOT_ASKED,
+    OBJECTIVES,
+    Marks,
+    make_batch,
+    marks_of,
+    masked_row,
+    objective_for,
+    span_row,
+)
+from lmtasks.training.pretrain import pretrain
+
+END, PAD, MASK = 0, 1, 3
+MARKS = Marks(vocabulary=500, end=END, start=PAD, mask=MASK, spans=tuple(range(4, 60)), kept=(END, PAD, *range(3, 60)))
+TEXT = np.arange(100, 301)
+
+
+def test_a_masked_row_asks_for_what_it_hides_and_for_nothing_else() -> None:
+    """Devlin et al. (2019), section 3.1: 15 % of the tokens; of these 80 % masked, 10 % random, 10 % as they were."""
+    masked = random = same = 0
+    for seed in range(100):
+        row = masked_row(TEXT, MARKS, np.random.default_rng(seed))
+        asked = row["labels"] != NOT_ASKED
+        assert asked.sum() == 30 == OBJECTIVES["masked"].asked(row)
+        assert (row["ids"][~asked] == TEXT[:-1][~asked]).all()
+        assert (row["labels"][asked] == TEXT[:-1][asked]).all()
+        masked += int((row["ids"][asked] == MASK).sum())
+        same += int((row["ids"][asked] == row["labels"][asked]).sum())
+    random = 3000 - masked - same
+    assert 2300 < masked < 2500
+    assert 240 < random < 360
+    assert 240 < same < 360
+
+
+def test_special_tokens_are_not_hidden() -> None:
+    ids = np.asarray([100, END] * 50 + [END] * 101)
+    row = masked_row(ids, MARKS, np.random.default_rng(0))
+    assert set(row["labels"].tolist()) == {NOT_ASKED, 100}
+
+
+def test_a_span_row_puts_marks_where_the_decoder_writes_the_tokens() -> None:
+    row = span_row(TEXT, MARKS, np.random.default_rng(3))
+    # 30 of 200 tokens in 10 spans (Raffel et al., 2020, section 3.3.4: 15 %, 3 on average)
+    assert len(row["ids"]) == 200 - 30 + 10 + 1
+    assert len(row["labels"]) == 30 + 10 + 1 == OBJECTIVES["span-corruption"].asked(row)
+    assert row["decoder_ids"].tolist() == [PAD, *row["labels"][:-1].tolist()]
+    spans: dict[int, list[int]] = {}
+    for token in row["labels"][:-1].tolist():
+        if token in MARKS.spans:
+            spans[token] = []
+        else:
+            spans[list(spans)[-1]].append(token)
+    assert list(spans) == list(MARKS.spans[:10])
+    assert all(spans.values())
+    whole = [part for token in row["ids"][:-1].tolist() for part in spans.get(token, [token])]
+    assert whole == TEXT[:-1].tolist()
+    assert row["ids"][-1] == row["labels"][-1] == END
+
+
+def test_a_row_is_the_same_whenever_it_is_made_and_others_differ() -> None:
+    for make in (masked_row, span_row):
+        first, again, other = (make(TEXT, MARKS, np.random.default_rng(seed)) for seed in (7, 7, 8))
+        assert all((first[name] == again[name]).all() for name in first)
+        assert (first["ids"] != other["ids"]).any()
+
+
+@pytest.mark.parametrize("length", range(2, 40))
+def test_rows_of_any_length_hide_something_and_keep_something(length: int) -> None:
+    for make in (masked_row, span_row):
+        row = make(TEXT[: length + 1], MARKS, np.random.default_rng(length))
+        assert (row["labels"] != NOT_ASKED).any()
+        assert np.isin(row["ids"], TEXT[:length]).any()
+
+
+@pytest.mark.parametrize(
+    ("objective", "family"), [("causal", "llama"), ("masked", "bert"), ("span-corruption", "t5"), ("span-corruption", "bart")]
+)
+def test_the_loss_is_that_of_transformers(objective: str, family: str) -> None:
+    """Golden: transformers' own loss of the same labels."""
+    tokenizer = train_byte_bpe(["a b"], vocabulary=270, special=OBJECTIVES[objective].marks(24))
+    marks = marks_of(tokenizer, OBJECTIVES[objective], window=24)
+    vocabulary = Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad)
+    backbone = new_language_model(f"{family}:width=16,layers=1,heads=2,inner=24", vocabulary, seed=0).eval()
+    rows = [
+        OBJECTIVES[objective].row(np.random.default_rng(n).integers(10, 255, 25), marks, np.random.default_rng(n))
+        for n in range(3)
+    ]
+    batch = make_batch(rows)
+    found = OBJECTIVES[objective].loss(backbone, batch)
+    given = {"input_ids": batch["ids"], "labels": batch.get("labels", batch["ids"])}
+    wanted = backbone.hf(**given).loss  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_family_is_refused_an_objective_that_it_cannot_learn() -> None:
+    assert objective_for(None, kind="encoder", family="bert")[0] == "masked"
+    with pytest.raises(UsageError, match="llama is a backbone of kind causal: it cannot learn the objective 'masked'"):
+        objective_for("masked", kind="causal", family="llama")
+    with pytest.raises(UsageError, match="a backbone of family cnn predicts no tokens, so text alone"):
+        new_language_model("cnn", Vocabulary(size=300, bos=0, eos=0, pad=1), seed=0)
+    with pytest.raises(UsageError, match="has no token '<|mask|>'"):
+        marks_of(train_byte_bpe(["a"], vocabulary=260), OBJECTIVES["masked"], window=16)
+
+
+@pytest.mark.parametrize(
+    ("family", "loader"),
+    [("bert", AutoModelForMaskedLM), ("t5", AutoModelForSeq2SeqLM), ("bart", AutoModelForSeq2SeqLM)],
+)
+def test_an_encoder_and_an_encoder_decoder_learn_from_text(tmp_path: Path, family: str, loader: type) -> None:
+    trained, scores = pretrain(
+        corpora=[corpus()], weights=None, family=f"{family}:width=32,layers=1,heads=2,inner=48,context=32",
+        vocabulary=300, window=16, settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
+    )  # fmt: skip
+    log = [json.loads(line) for line in (tmp_path / "new.work" / "training.jsonl").open()]
+    assert log[-1]["validation"] < log[5]["validation"] < 6.0  # log(300) is 5.7
+    assert scores[0].bits_per_byte is None
+    assert trained.best is not None
+    whole = loader.from_pretrained(tmp_path / "new")  # type: ignore[attr-defined]
+    assert whole.get_input_embeddings().weight is whole.get_output_embeddings().weight
+    assert "fill-mask" in (tmp_path / "new" / "README.md").read_text() or family != "bert"
+    model = load_model(tmp_path / "new")  # what adapt begins with
+    assert model.card.kind == ("encoder" if family == "bert" else "encoder-decoder")
+    if family == "bert":
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new")
+        assert tokenizer.mask_token_id == load_tokenizer(tmp_path / "new").raw.token_to_id("<|mask|>")
