@@ -33,7 +33,7 @@ class Base:
 def write_base(folder: Path, *, base: Path, weights_hash: str) -> None:
     """Let the model in `folder`, or in a folder beside it, refer to the weights in `base`."""
     places = (os.path.relpath(base, folder), os.path.abspath(base))
-    name = base.parent.name if base.name == "backbone" else base.name
+    name = base.parent.name if (base.parent / "model.json").is_file() else base.name
     content = json.dumps(asdict(Base(name=name, weights_hash=weights_hash, places=places)), indent=2)
     (folder / ADAPTERS / FILE).write_text(content + "\n", encoding="utf-8")
 
