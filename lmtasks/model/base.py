@@ -1,7 +1,7 @@
 """The backbone that a model with adapters refers to: its weights lie in one place, however many models stand over it.
 
 adapters/base.json
-{"name": "lmtasks-mini", "weights_hash": "5c1e...", "places": ["../backbones/lmtasks-mini", "/data/backbones/lmtasks-mini"]}
+{"name": "lmtasks-mini", "weights_hash": "5c1e...", "places": ["../lmtasks-mini", "/data/lmtasks-mini"]}
 
 Looked for in the model's own `backbone/` first, so that a model becomes whole by a copy of the weights; then in
 `places`, relative to the model and absolute; then among the backbones that are shipped. Needs no torch.

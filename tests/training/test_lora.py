@@ -162,7 +162,7 @@ def test_a_model_with_adapters_is_adapted_again(trained: Path, tmp_path: Path) -
 
     for method in ("lora", "probe"):
         out = tmp_path / method
-        settings = replace(LORA, method=method, epochs=1, lora=None, learning_rate=1e-3)  # type: ignore[arg-type]
+        settings = replace(LORA, method=method, epochs=2, lora=None, learning_rate=3e-2)  # type: ignore[arg-type]
         head = replace(moods(), head=replace(moods().head, name="second"))
         adapt(backbone=trained / "model", prepare=lambda _, head=head: [head], settings=settings, out=out,
               report=lambda _: None)  # fmt: skip
@@ -174,7 +174,7 @@ def test_a_model_with_adapters_is_adapted_again(trained: Path, tmp_path: Path) -
         if method == "probe":
             assert torch.equal(answers(again), answers(first))
         else:
-            assert not torch.allclose(answers(again), answers(first), atol=1e-4)
+            assert not torch.allclose(answers(again), answers(first), atol=1e-2)
 
 
 def test_an_interrupted_training_ends_with_the_same_adapters(tmp_path: Path) -> None:
