@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from compare import PLACES
-from runtimes_prepare import prepare
+from runtimes_prepare import Prepared, prepare
 from runtimes_profile import profile
 from runtimes_race import race
 from runtimes_table import missed, write_runtimes
@@ -34,28 +34,33 @@ def main() -> int:
     kept = out / "works"
     kept.mkdir(parents=True, exist_ok=True)
     peer = options.peer if _has_ctranslate2(options.peer) else None
+    raced: list[Prepared] = []
     for shape in options.shapes:
         prepared = prepare(shape, out=out, data_root=options.data_root, peer=peer)
-        if options.prepare:
+        raced.append(prepared)
+        if options.prepare or options.table:
             continue
+        works = [work for work in options.works if WORKS[work].shape == shape]
+        for old in (file for work in works for file in kept.glob(f"{work}.*")):
+            old.unlink()
         started = perf_counter()
         run = _run(options, shape)
 
-        def keep(work: str, record: Mapping[str, Any], run: Mapping[str, Any] = run) -> None:
-            _write(kept / f"{work}.json", record)
-            _write(kept / f"{record['shape']}.run.json", run)
-
-        versions = race(prepared, peer=peer, rounds=options.rounds, threads=options.threads, keep=keep)
-        seconds = perf_counter() - started
-        _write(kept / f"{shape}.run.json", {**run, "versions": versions, "seconds": seconds})
-        for work, ours in missed(_found(kept)):
-            if WORKS[work].shape == shape:
-                operators = profile(prepared, work=WORKS[work], contender=ours, threads=options.threads)
-                name = f"{work}.{ours.rsplit(' ', 1)[1]}.profile.json"
-                _write(kept / name, {"work": work, "ours": ours, "operators": operators})
+        for done in race(prepared, works, peer=peer, rounds=options.rounds, threads=options.threads):
+            _write(kept / f"{done.work}.json", done.record)
+            so_far = {**run, "versions": done.versions, "seconds": round(perf_counter() - started, 1)}
+            _write(kept / f"{shape}.run.json", so_far)
     if options.prepare:
         return 0
-    write_runtimes(_found(kept), out=out, publish=ROOT / "reports" / "peers" if options.publish else None)
+    publish = ROOT / "reports" / "peers" if options.publish else None
+    write_runtimes(_found(kept), out=out, publish=publish)
+    for prepared in raced:
+        for work, ours in missed(_found(kept)):
+            file = kept / f"{work}.{ours.rsplit(' ', 1)[1]}.profile.json"
+            if WORKS[work].shape == prepared.shape and not file.is_file():
+                operators = profile(prepared, work=WORKS[work], contender=ours, threads=options.threads)
+                _write(file, {"work": work, "ours": ours, "operators": operators})
+    write_runtimes(_found(kept), out=out, publish=publish)
     print(f"Table: {out / 'runtimes.md'}")
     return 0
 
@@ -69,8 +74,6 @@ def _run(options: argparse.Namespace, shape: str) -> dict[str, Any]:
         "machine": machine(),
         "rounds": options.rounds,
         "threads": options.threads,
-        "versions": {},
-        "seconds": 0.0,
     }
 
 
@@ -111,18 +114,21 @@ def _command(arguments: Sequence[str]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES), help="only these, comma separated")
+    parser.add_argument("--works", default=",".join(WORKS), help="only these of them, comma separated")
     parser.add_argument("--peer", type=Path, default=Path(sys.executable), help="Python with ctranslate2, transformers")
     parser.add_argument("--data-root", type=Path, default=os.environ.get("LMTASKS_DATA_ROOT"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "peers" / "runtimes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prepare", action="store_true", help="make what the race needs, and stop")
+    parser.add_argument("--table", action="store_true", help="race nothing: the table of what stands")
     parser.add_argument("--publish", action="store_true")
     options = parser.parse_args()
-    options.shapes = options.shapes.split(",")
-    unknown = [shape for shape in options.shapes if shape not in SHAPES]
-    if unknown:
-        parser.error(f"--shapes takes {', '.join(SHAPES)}, was {', '.join(unknown)}.")
+    options.shapes, options.works = options.shapes.split(","), options.works.split(",")
+    for name, given, allowed in (("--shapes", options.shapes, SHAPES), ("--works", options.works, WORKS)):
+        unknown = [each for each in given if each not in allowed]
+        if unknown:
+            parser.error(f"{name} takes {', '.join(allowed)}, was {', '.join(unknown)}.")
     if options.data_root is not None:
         options.data_root = Path(options.data_root)
     return options

@@ -5,19 +5,30 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import sleep
 from typing import Any
 
+import psutil
 from runtimes_prepare import Prepared
 from runtimes_works import CONTENDERS, REFERENCE, WORKS, Contender, Work
 from sides import HERE, ROOT
 
 REST = 0.3
 """Seconds between two turns: threads of the one before spin a while."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raced:
+    """One work, done by all."""
+
+    work: str
+    record: Mapping[str, Any]
+    versions: Mapping[str, str]
+    """Of all libraries that took part."""
 
 
 class Worker:
@@ -54,6 +65,11 @@ class Worker:
         self.process.stdin.flush()
         return self._heard()
 
+    def cpu_seconds(self) -> float:
+        """Its own, so far."""
+        spent = psutil.Process(self.process.pid).cpu_times()
+        return float(spent.user + spent.system)
+
     def close(self) -> None:
         """It ends when nobody can ask any more."""
         assert self.process.stdin is not None
@@ -71,34 +87,31 @@ class Worker:
 
 def race(
     prepared: Prepared,
+    names: Sequence[str],
     *,
     peer: Path | None,
     rounds: int,
     threads: int,
-    keep: Callable[[str, Mapping[str, Any]], None],
-) -> Mapping[str, str]:
-    """Run all works of a shape.
+) -> Iterator[Raced]:
+    """Run all works of a shape; each is given as soon as it is done, and once more with the times of its steps.
 
     Args:
         prepared: the shape.
+        names: of the works.
         peer: the Python with CTranslate2; None: it does not take part.
         rounds: of every contender, in each work.
         threads: each may use.
-        keep: is given each work's name and record as soon as it is done.
-
-    Returns:
-        Versions of all libraries that took part.
     """
-    works = [work for work in WORKS.values() if work.shape == prepared.shape]
-    names = [name for name, each in CONTENDERS.items() if peer is not None or each.side != "ctranslate2"]
-    with _started(names, prepared, peer=peer, threads=threads) as workers:
-        for work in works:
+    contenders = [name for name, each in CONTENDERS.items() if peer is not None or each.side != "ctranslate2"]
+    with _started(contenders, prepared, peer=peer, threads=threads) as workers:
+        versions = {name: each for worker in workers.values() for name, each in worker.versions.items()}
+        for work in map(WORKS.__getitem__, names):
             record = _raced(work, workers, rounds=rounds)
+            record["inputs"] = prepared.texts
+            yield Raced(work=work.name, record=record, versions=versions)
             if work.batch == 1:
                 record["steps"] = _steps(work, prepared, workers, rounds=rounds, threads=threads)
-            record["inputs"] = prepared.texts
-            keep(work.name, record)
-        return {name: each for worker in workers.values() for name, each in worker.versions.items()}
+                yield Raced(work=work.name, record=record, versions=versions)
 
 
 @contextmanager
@@ -122,13 +135,17 @@ def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[st
         sleep(REST)
     draw = random.Random(1)
     rates: dict[str, list[float]] = {name: [] for name in workers}
+    others: dict[str, list[float]] = {name: [] for name in workers}
     answers: dict[str, list[list[int]]] = {}
     peaks: dict[str, float] = {}
     for number in range(rounds):
         for name in draw.sample(list(workers), len(workers)):
             count = work.few if CONTENDERS[name].slow else work.inputs
             first = number * work.inputs if work.batch == 1 else 0
+            busy, own = _busy_seconds(), workers[name].cpu_seconds()
             found = workers[name].ask({"run": given, "inputs": [first + at for at in range(count)]})
+            foreign = _busy_seconds() - busy - (workers[name].cpu_seconds() - own)
+            others[name].append(max(0.0, foreign) / found["seconds"] / (psutil.cpu_count() or 1))
             rates[name].append(found["count"] / found["seconds"])
             peaks[name] = found["peak_mb"]
             if number == 0:
@@ -139,9 +156,24 @@ def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[st
         "about": work.about,
         "unit": work.unit,
         "rates": rates,
+        "others": others,
         "peak_mb": peaks,
+        "distinct": _distinct(work, answers[REFERENCE]),
         "agreement": {name: _agreement(answers[REFERENCE], found) for name, found in answers.items()},
     }
+
+
+def _busy_seconds() -> float:
+    """Of all processors together, since the machine was started."""
+    spent = psutil.cpu_times()
+    return float(sum(spent) - spent.idle - getattr(spent, "iowait", 0.0) - getattr(spent, "guest", 0.0))
+
+
+def _distinct(work: Work, answers: list[list[int]]) -> float:
+    """Different tokens in a text, or different labels over all: with few of them, agreement says little."""
+    if not work.new:
+        return float(len({label for row in answers for label in row}))
+    return sum(len(set(row)) for row in answers) / len(answers)
 
 
 def _agreement(wanted: list[list[int]], found: list[list[int]]) -> float:

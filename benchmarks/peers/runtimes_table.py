@@ -175,7 +175,7 @@ def _works(works: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"### {_title(name)}"
         yield ""
-        yield f"Inputs: {record['inputs']}."
+        yield f"Inputs: {record['inputs']}.{_varied(record)}{_disturbed(record)}"
         yield ""
         yield f"| contender | {record['unit']} | range | peak, MB | agreement |"
         yield "|---|---:|---|---:|---:|"
@@ -199,6 +199,22 @@ def _profiles(profiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _title(work: str) -> str:
     return f"{SHAPES[WORKS[work].shape]}, {WORKS[work].about}"
+
+
+def _varied(record: Mapping[str, Any]) -> str:
+    """Texts that say one token over and over agree easily; that is told."""
+    if "distinct" not in record:
+        return ""
+    if record["unit"] != "tokens/s":
+        return f" The reference gives {record['distinct']:.0f} different labels."
+    return f" The reference writes {record['distinct']:.1f} different tokens a text."
+
+
+def _disturbed(record: Mapping[str, Any]) -> str:
+    shares = [share for each in record.get("others", {}).values() for share in each]
+    if not shares:
+        return ""
+    return f" Other processes took {median(shares):.0%} of the machine during a turn, at most {max(shares):.0%}."
 
 
 def _rate(value: float) -> str:

@@ -44,7 +44,9 @@ def test_a_ratio_is_reached_at_the_wanted_value_and_not_below() -> None:
 def test_the_table_names_found_beside_wanted(tmp_path: Path) -> None:
     write_runtimes(_found(140.0), out=tmp_path, publish=None)
     table = (tmp_path / "runtimes.md").read_text(encoding="utf-8")
-    row = "| Marian shape, 64 sentences, batch 8, beam search of 4 | lmtasks onnx int8 | CTranslate2 int8 | 1.35 | 1.40 |"
+    row = (
+        "| Marian shape, 64 sentences, batch 8, beam search of 4 | lmtasks onnx int8 | CTranslate2 int8 | 1.35 | 1.40 |"
+    )
     assert f"{row} 1.40-1.40 | yes |" in table
     assert "- optimum-onnx: not raced: it needs" in table
     assert "ctranslate2 is not installed" not in table
