@@ -52,7 +52,9 @@ def batch_at() -> Callable[[int, int], Batch]:
 
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
-def test_our_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool) -> None:
+def test_our_step(
+    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+) -> None:
     settings = TrainingSettings(
         steps=100, learning_rate=1e-3, batch_rows=ROWS, precision="bf16" if fast else "fp32", compile=fast
     )
@@ -73,7 +75,9 @@ def test_our_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Calla
 
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
-def test_bare_step(benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool) -> None:
+def test_bare_step(
+    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+) -> None:
     model: nn.Module = learner.backbone.hf  # type: ignore[assignment]
     compiled = torch.compile(model, dynamic=False) if fast else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)

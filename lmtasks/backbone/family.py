@@ -81,7 +81,9 @@ def new_masked_backbone(text: str, vocabulary: Vocabulary) -> Backbone:
     family: Family[Sizes] = FAMILIES[name]
     if family.build_masked is None:
         fitting = ", ".join(key for key, item in FAMILIES.items() if item.kind != "encoder" or item.build_masked)
-        raise UsageError(f"a backbone of family {name} predicts no tokens, so text alone teaches it nothing; use {fitting}.")
+        raise UsageError(
+            f"a backbone of family {name} predicts no tokens, so text alone teaches it nothing; use {fitting}."
+        )
     return family.build_masked(sizes, vocabulary)
 
 

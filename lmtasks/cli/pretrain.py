@@ -51,7 +51,9 @@ def command(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps at most; default: 100000.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Training time at most; the schedule follows it.")] = None,
     batch_rows: Annotated[int, typer.Option(help="Rows per optimizer step.")] = 16,
-    accumulate: Annotated[int, typer.Option(help="Parts that the rows of a step are cut into; processes share them.")] = 4,
+    accumulate: Annotated[
+        int, typer.Option(help="Parts that the rows of a step are cut into; processes share them.")
+    ] = 4,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     schedule: Annotated[
         str,
@@ -108,7 +110,7 @@ def command(
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
     given = [read_documents(each, column=text, options=sources) for each in data]
-    corpora: "list[Iterable[Document]]" = list(given)
+    corpora: list[Iterable[Document]] = list(given)
     shares = _shares(weights, len(given))
     if mix:
         named = _mix(mix, weights)

@@ -112,7 +112,11 @@ def by_source(corpora: Sequence[Documents], *, sources: Sequence[str]) -> list[I
     if left:
         raise UsageError(f"--mix must give every source of the text its share; {', '.join(left)} has none.")
     return [
-        Joined(parts=tuple(replace(corpus, only=source) for corpus, names in zip(corpora, within, strict=True) if source in names))
+        Joined(
+            parts=tuple(
+                replace(corpus, only=source) for corpus, names in zip(corpora, within, strict=True) if source in names
+            )
+        )
         for source in sources
     ]
 

@@ -116,7 +116,9 @@ class ParquetTable:
         at = 0
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[number]):
             if at + len(batch) > start:
-                yield from _decode(batch.slice(max(0, start - at), stop - max(start, at)), before=first + max(at, start))
+                yield from _decode(
+                    batch.slice(max(0, start - at), stop - max(start, at)), before=first + max(at, start)
+                )
             at += len(batch)
             if at >= stop:
                 return

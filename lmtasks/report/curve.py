@@ -27,7 +27,9 @@ def draw_curve(records: Sequence[Mapping[str, object]], *, title: str, judged: s
     x = alt.X("step:Q", title="step", axis=alt.Axis(format="~s", grid=False))
     scale = alt.Scale(domain=(lowest, max(highest, lowest + 0.1)), clamp=True, nice=False, zero=False)
     top = alt.layer(
-        alt.Chart({"values": losses}).mark_line(color=ACCENT, strokeWidth=1).encode(x=x, y=alt.Y("value:Q", title="loss, nats per token", scale=scale))
+        alt.Chart({"values": losses})
+        .mark_line(color=ACCENT, strokeWidth=1)
+        .encode(x=x, y=alt.Y("value:Q", title="loss, nats per token", scale=scale))
     ).properties(width=1.6 * WIDTH, height=HEIGHT, title=title)
     charts = [top, *_judged(records, judged)]
     return as_svg(alt.vconcat(*charts).properties(background=PAPER))

@@ -55,11 +55,14 @@ def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) ->
     shares = " : ".join(f"{share:g}" for share in record.weights)
     sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
     held = "\n".join(
-        f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |" for score in record.held_out
+        f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |"
+        for score in record.held_out
     )
     unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
     evaluated = [point for point in curve if "validation" in point]
-    shown = [evaluated[round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1))] for n in range(CURVE_ROWS)] if evaluated else []
+    shown = (
+        [evaluated[round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1))] for n in range(CURVE_ROWS)] if evaluated else []
+    )
     tokens_per_step = record.tokens_seen // max(1, record.steps)
     points = "\n".join(
         f"| {int(str(point['step'])) * tokens_per_step:,} | {point['loss']} | {point['validation']} |"

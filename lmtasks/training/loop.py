@@ -218,9 +218,7 @@ def _progress_report(settings: TrainingSettings, position: Position, record: Map
     total = settings.steps
     if settings.minutes:
         total = min(total, max(position.step, round(position.step / max(1e-9, _progress(settings, position)))))
-    return Progress(
-        stage="train", done=position.step, total=total, unit="steps", note=", ".join(notes)
-    )
+    return Progress(stage="train", done=position.step, total=total, unit="steps", note=", ".join(notes))
 
 
 def _conditions(settings: TrainingSettings, data_key: str) -> str:

@@ -27,8 +27,8 @@ from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks
 from lmtasks.training.rate import measured_work
 from lmtasks.training.samples import sample_text
 from lmtasks.training.settings import TrainingSettings
-from lmtasks.training.stepping import Batch
 from lmtasks.training.starting import copy_start, load_start
+from lmtasks.training.stepping import Batch
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
@@ -225,7 +225,9 @@ def _drawn(text: str, share: float) -> bool:
     return int(digest[8:16], 16) < share * 2**32 and not held_out(text)
 
 
-def _save(backbone: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, curve: Sequence[Record], out: Path) -> None:
+def _save(
+    backbone: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, curve: Sequence[Record], out: Path
+) -> None:
     aside = out.with_name(out.name + ".part")
     aside.mkdir(parents=True, exist_ok=True)
     backbone.to(torch.bfloat16).save(aside)

@@ -88,7 +88,8 @@ def test_rows_of_any_length_hide_something_and_keep_something(length: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("objective", "family"), [("causal", "llama"), ("masked", "bert"), ("span-corruption", "t5"), ("span-corruption", "bart")]
+    ("objective", "family"),
+    [("causal", "llama"), ("masked", "bert"), ("span-corruption", "t5"), ("span-corruption", "bart")],
 )
 def test_the_loss_is_that_of_transformers(objective: str, family: str) -> None:
     """Golden: transformers' own loss of the same labels."""

@@ -189,7 +189,9 @@ def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
 
 
-def test_text_that_is_tokenized_as_it_comes_is_that_of_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_is_tokenized_as_it_comes_is_that_of_one_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chunks of 7 documents and one of all give the same arrays; nothing but them is left."""
     documents = corpus(count=1200)
     tokenizer = train_byte_bpe([document.text for document in documents[:200]], vocabulary=300)
