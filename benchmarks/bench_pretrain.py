@@ -27,6 +27,8 @@ FAMILY = "llama:width=320,layers=6,heads=5,inner=832,context=1024"
 VOCABULARY, WINDOW, ROWS, THREADS = 12_288, 1024, 4, 2
 ROUNDS = 8
 
+BatchAt = Callable[[int, int], Batch]
+
 
 @pytest.fixture
 def learner() -> Iterator[Learner]:
@@ -39,9 +41,9 @@ def learner() -> Iterator[Learner]:
 
 
 @pytest.fixture
-def batch_at() -> Callable[[int, int], Batch]:
+def batch_at() -> BatchAt:
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, 4_000_000).astype(np.uint16)
-    sampler = WindowSampler([tokens], weights=[1], window=WINDOW, seed=0)
+    sampler = WindowSampler([tokens], weights=[1], window=WINDOW, seed=0, names=["a"])
 
     def batch(step: int, part: int) -> Batch:
         del part
@@ -67,6 +69,7 @@ def test_our_step(
         loss=torch.compile(learner_loss, dynamic=False) if fast else learner_loss,
         batch_at=batch_at,
         settings=settings,
+        name_batch=str,
     )
     steps = count()
     _time(benchmark, lambda: stepping.step(learner, optimizers, next(steps)))

@@ -141,14 +141,12 @@ def t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
         num_layers=sizes.layers,
         num_decoder_layers=sizes.layers,
         num_heads=sizes.heads,
-        n_positions=sizes.context,
         dropout_rate=sizes.dropout,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=True,
         eos_token_id=vocabulary.eos,
         pad_token_id=vocabulary.pad,
-        decoder_start_token_id=vocabulary.pad,
     )
+    config.decoder_start_token_id = vocabulary.pad
     return _made(config, AutoModelForSeq2SeqLM)
 
 

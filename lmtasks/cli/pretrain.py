@@ -12,7 +12,7 @@ from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lmtasks.data.documents import Document
     from lmtasks.records import Progress
@@ -117,7 +117,7 @@ def command(
         corpora, shares = by_source(given, sources=tuple(named)), list(named.values())
     state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
     with ExitStack() as held:
-        report = _nothing
+        report: Callable[[Progress], None] = _nothing
         if state.is_main_process:
             held.enter_context(locked(out))
             report = held.enter_context(progress_bars())

@@ -71,15 +71,25 @@ class WindowSampler:
         corpora: token arrays, each at least `window + 1` long.
         weights: share of windows drawn from each, in the same order; they need not sum to 1.
         window: tokens a row predicts; a row holds `window + 1` ids.
+        names: of the corpora, for people.
+
+    Raises:
+        UsageError: a corpus is shorter than one window.
     """
 
     def __init__(
-        self, corpora: Sequence[NDArray[np.integer]], *, weights: Sequence[float], window: int, seed: int
+        self,
+        corpora: Sequence[NDArray[np.integer]],
+        *,
+        weights: Sequence[float],
+        window: int,
+        seed: int,
+        names: Sequence[str],
     ) -> None:
-        for number, tokens in enumerate(corpora):
+        for name, tokens in zip(names, corpora, strict=True):
             if len(tokens) < window + 1:
                 raise UsageError(
-                    f"corpus {number} has {len(tokens)} tokens, fewer than one window of {window + 1}; "
+                    f"{name} has {len(tokens)} tokens to train on, fewer than one window of {window + 1}; "
                     "give more text or a smaller --window."
                 )
         self.corpora = corpora

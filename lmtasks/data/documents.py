@@ -1,4 +1,4 @@
-"""Plain text of any size: documents are read anew each time somebody goes through them, and never lie in memory at once.
+"""Plain text of any size: documents are read anew each time somebody goes through them, and are never all in memory.
 
 >>> texts = Documents(name="a list", rows=[{"text": "one"}, {"text": " "}, {"text": "two", "source": "mine"}])
 >>> [(document.text, document.source) for document in texts]

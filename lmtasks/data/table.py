@@ -137,8 +137,9 @@ def _decode(batch: "RecordBatch", *, before: int) -> list[Row]:
                 try:
                     value.as_py()
                 except UnicodeDecodeError as found:
+                    byte = found.object[found.start]
                     raise UsageError(
-                        f"row {before + number}, column {name!r}: byte {found.start}, 0x{found.object[found.start]:02x}, "
+                        f"row {before + number}, column {name!r}: byte {found.start}, 0x{byte:02x}, "
                         "is not UTF-8; write the file again from text that is."
                     ) from error
         raise

@@ -26,16 +26,14 @@ def draw_curve(records: Sequence[Mapping[str, object]], *, title: str, judged: s
     lowest = min(float(str(point["value"])) for point in losses)
     x = alt.X("step:Q", title="step", axis=alt.Axis(format="~s", grid=False))
     scale = alt.Scale(domain=(lowest, max(highest, lowest + 0.1)), clamp=True, nice=False, zero=False)
-    top = alt.layer(
-        alt.Chart({"values": losses})
-        .mark_line(color=ACCENT, strokeWidth=1)
-        .encode(x=x, y=alt.Y("value:Q", title="loss, nats per token", scale=scale))
-    ).properties(width=1.6 * WIDTH, height=HEIGHT, title=title)
+    y = alt.Y("value:Q", title="loss, nats per token", scale=scale)
+    line = alt.Chart({"values": losses}).mark_line(color=ACCENT, strokeWidth=1).encode(x=x, y=y)
+    top = line.properties(width=1.6 * WIDTH, height=HEIGHT, title=title)
     charts = [top, *_judged(records, judged)]
     return as_svg(alt.vconcat(*charts).properties(background=PAPER))
 
 
-def _judged(records: Sequence[Mapping[str, object]], judged: str) -> "list[alt.LayerChart]":
+def _judged(records: Sequence[Mapping[str, object]], judged: str) -> "list[alt.LayerChart | alt.FacetChart]":
     import altair as alt
 
     points: list[dict[str, object]] = []

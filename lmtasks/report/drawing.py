@@ -72,7 +72,7 @@ def draw(*, points: Sequence[Point], levels: Sequence[Level], title: str, x_titl
     return as_svg(chart)
 
 
-def as_svg(chart: "alt.LayerChart | alt.VConcatChart") -> str:
+def as_svg(chart: "alt.LayerChart | alt.FacetChart | alt.VConcatChart") -> str:
     """A chart in the look of the reports, as a whole SVG file."""
     import altair as alt
     import vl_convert

@@ -60,13 +60,11 @@ def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) ->
     )
     unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
     evaluated = [point for point in curve if "validation" in point]
-    shown = (
-        [evaluated[round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1))] for n in range(CURVE_ROWS)] if evaluated else []
-    )
+    places = {round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1)) for n in range(CURVE_ROWS)} if evaluated else set()
     tokens_per_step = record.tokens_seen // max(1, record.steps)
     points = "\n".join(
         f"| {int(str(point['step'])) * tokens_per_step:,} | {point['loss']} | {point['validation']} |"
-        for point in {str(point["step"]): point for point in shown}.values()
+        for point in (evaluated[place] for place in sorted(places))
     )
     return f"""---
 library_name: transformers
@@ -74,8 +72,9 @@ pipeline_tag: {PIPELINES[record.objective]}
 ---
 # {name}
 
-A backbone, `{record.family}`, trained by the objective {record.objective}: {record.parameters:,} parameters, a byte-level BPE
-vocabulary of {record.vocabulary:,} tokens, trained on windows of {record.window} tokens. Weights in bf16; a plain
+A backbone, `{record.family}`, trained by the objective {record.objective}:
+{record.parameters:,} parameters, a byte-level BPE vocabulary of {record.vocabulary:,} tokens, trained on
+windows of {record.window} tokens. Weights in bf16; a plain
 transformers folder. It is a small backbone to be adapted, not an assistant: what it writes by itself is neither
 true nor safe to rely on.
 

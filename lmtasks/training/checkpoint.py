@@ -93,7 +93,7 @@ def load_checkpoint(
 def position_of(folder: Path) -> Position | None:
     """Where the training of a checkpoint stands; None where there is no checkpoint."""
     read = _read_last(folder)
-    return read.position if read else None
+    return None if read is None else read.position
 
 
 def check_fits(weights: Mapping[str, Tensor], module: nn.Module, *, name: str) -> None:

@@ -66,6 +66,7 @@ def train(
     report: Callable[[Progress], None],
     device: str = "cpu",
     work: Work | None = None,
+    name_batch: Callable[[int], str] | None = None,
 ) -> Trained:
     """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
 
@@ -76,6 +77,7 @@ def train(
         data_key: identifies the data, so that a checkpoint of another training is refused.
         validate: called with the module in evaluation mode.
         work: what a step does, for the speed that is shown.
+        name_batch: tells people what the batch of a step is; default: the numbers of its rows.
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
@@ -102,6 +104,7 @@ def train(
         loss=torch.compile(loss, dynamic=False) if settings.compile else loss,
         batch_at=batch_at,
         settings=settings,
+        name_batch=name_batch or (lambda step: f"rows {_rows(settings, step)}"),
     )
 
     def save() -> None:
@@ -179,6 +182,10 @@ def _judge(
     if accelerator.is_main_process:
         _write(best_file, module_tensors(module))
     return replace(position, best=value, best_step=position.step, without_gain=0)
+
+
+def _rows(settings: TrainingSettings, step: int) -> str:
+    return f"{step * settings.batch_rows} to {(step + 1) * settings.batch_rows - 1}"
 
 
 def _check_cooling(settings: TrainingSettings, position: Position) -> None:

@@ -155,7 +155,7 @@ def next_token_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapp
 
 
 def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
-    """Hide 15 % of the tokens: eight in ten by the mask, one by a random token, one not at all (Devlin et al., 2019)."""
+    """Hide 15 % of the tokens: of ten eight by the mask, one by any token, one not at all (Devlin et al., 2019)."""
     ids = ids[:-1]
     count = max(1, round(HIDDEN_SHARE * len(ids)))
     # Special tokens come last, and are hidden only where there is nothing else.
@@ -208,7 +208,7 @@ def _hidden(length: int) -> tuple[int, int]:
 def _cut(total: int, parts: int, random: np.random.Generator) -> list[int]:
     """`total` as a sum of `parts` positive numbers, every such sum equally likely."""
     cuts = np.sort(random.choice(np.arange(1, total), size=parts - 1, replace=False)) if parts > 1 else np.empty(0, int)
-    return np.diff(np.concatenate([[0], cuts, [total]])).astype(int).tolist()
+    return [int(length) for length in np.diff(np.concatenate([[0], cuts, [total]]))]
 
 
 def _no_marks(window: int) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
 CURVE = "curve.jsonl"
 """In the new folder: loss by step, thinned, with every evaluation."""
+BEGIN_TOKENS = 12
+"""Of a row that people are to find again."""
 VALIDATION_WINDOWS = 8
 """Windows of each source that an evaluation during the training looks at, a prefix."""
 
@@ -112,7 +114,10 @@ def pretrain(
     load_start(work, backbone)
     if settings.compile:
         use_blocks(backbone)
-    sampler = WindowSampler([corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed)
+    names = [" + ".join(source.source for source in fact.sources) for fact in facts]
+    sampler = WindowSampler(
+        [corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed, names=names
+    )
     count = settings.batch_rows // settings.accumulate
 
     def batch_at(step: int, part: int) -> Batch:
@@ -123,6 +128,12 @@ def pretrain(
                 for number, row in enumerate(sampler.rows(first, count), start=first)
             ]
         )
+
+    def name_batch(step: int) -> str:
+        numbers = range(step * settings.batch_rows, (step + 1) * settings.batch_rows)
+        sources = ", ".join(dict.fromkeys(names[sampler.place(number)[0]] for number in numbers))
+        begin = tokenizer.decode(sampler.rows(numbers[0], 1)[0, :BEGIN_TOKENS].tolist())
+        return f"rows {numbers[0]} to {numbers[-1]} (from {sources}; the first begins {begin!r})"
 
     texts = [ids for corpus in tokens for _, _, ids in corpus.held_out]
     turns = itertools.count()
@@ -148,6 +159,7 @@ def pretrain(
         higher_is_better=False,
         report=report,
         device=device,
+        name_batch=name_batch,
         work=measured_work(
             learner.to(state.device),
             {name: tensor[:1].to(state.device) for name, tensor in batch_at(0, 0).items()},

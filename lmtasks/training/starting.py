@@ -64,6 +64,8 @@ def _copy_backbone(start: Path, work: Path) -> None:
 def _copy_training(start: Path, work: Path) -> None:
     aside = work / "checkpoint.copy"
     shutil.copytree(start / "checkpoint", aside, dirs_exist_ok=True)
+    if (start / "best.safetensors").is_file():  # the position knows of it
+        shutil.copyfile(start / "best.safetensors", work / "best.safetensors")
     if (start / "tokens").is_dir():
         shutil.copytree(start / "tokens", work / "tokens", dirs_exist_ok=True)
     replace_folder(aside, work / "checkpoint")

@@ -25,6 +25,8 @@ class Stepping:
     loss: Callable[[nn.Module, Batch], Tensor]
     batch_at: Callable[[int, int], Batch]
     settings: TrainingSettings
+    name_batch: Callable[[int], str]
+    """What the batch of a step is, for people."""
 
     def step(
         self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
@@ -49,11 +51,10 @@ class Stepping:
             total += value.detach().float()
         norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
         if not math.isfinite(norm):  # of the averaged gradient, so that all processes see it
-            first = step * settings.batch_rows
             raise WorkError(
                 f"at step {step + 1} the loss became {float(total) * count / settings.accumulate:g} and its gradient "
-                f"{norm:g}, in the batch of rows {first} to {first + settings.batch_rows - 1}; the last checkpoint is "
-                "kept. Use a lower learning rate, or look at these rows."
+                f"{norm:g}, in the batch of {self.name_batch(step)}; the last checkpoint is kept. "
+                "Use a lower learning rate, or look at this batch."
             )
         for optimizer in optimizers:
             optimizer.step()

@@ -34,7 +34,7 @@ def test_bytes_that_are_no_text_are_named_by_row_and_offset(tmp_path: Path) -> N
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = pa.array(["one", b"two", b"th\xffree"][:2] + [b"th\xffree"], type=pa.binary())
+    texts = pa.array([b"one", b"two", b"th\xffree"], type=pa.binary())
     for kind in (pa.binary(), pa.string()):
         file = tmp_path / f"{kind}.parquet"
         column = pa.Array.from_buffers(kind, 3, texts.buffers())

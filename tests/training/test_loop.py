@@ -205,7 +205,8 @@ def test_an_interrupted_checkpoint_leaves_the_one_before_it(
         (tmp_path / "parts" / "checkpoint.part").mkdir()
         said, step = "interrupted", 10
     position = position_of(tmp_path / "parts" / "checkpoint")
-    assert position is not None and position.step == step
+    assert position is not None
+    assert position.step == step
     caplog.clear()
     run(resumed, tmp_path / "parts", settings=settings)
     assert said in caplog.text
@@ -227,10 +228,11 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(tmp_path: Path) -> 
         return {**batch, "inputs": batch["inputs"] * (float("nan") if step == 7 else 1.0)}
 
     settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=6, checkpoint_every=5)
-    with pytest.raises(WorkError, match="at step 8 the loss became nan .* rows 42 to 47"):
+    with pytest.raises(WorkError, match=r"at step 8 the loss became nan .* rows 42 to 47"):
         train(
             module=network(), loss=loss, batch_at=poisoned, settings=settings, folder=tmp_path, data_key="data",
             validate=None, higher_is_better=True, report=lambda _: None,
         )  # fmt: skip
     position = position_of(tmp_path / "checkpoint")
-    assert position is not None and position.step == 5
+    assert position is not None
+    assert position.step == 5

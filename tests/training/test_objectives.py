@@ -114,7 +114,7 @@ def test_a_family_is_refused_an_objective_that_it_cannot_learn() -> None:
         objective_for("masked", kind="causal", family="llama")
     with pytest.raises(UsageError, match="a backbone of family cnn predicts no tokens, so text alone"):
         new_language_model("cnn", Vocabulary(size=300, bos=0, eos=0, pad=1), seed=0)
-    with pytest.raises(UsageError, match="has no token '<|mask|>'"):
+    with pytest.raises(UsageError, match=r"has no token '<\|mask\|>'"):
         marks_of(train_byte_bpe(["a"], vocabulary=260), OBJECTIVES["masked"], window=16)
 
 

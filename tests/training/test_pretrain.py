@@ -18,7 +18,8 @@ from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import Document, Documents, by_source, held_out, read_documents, survey
 from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import cut_log, read_log, thinned
@@ -96,7 +97,7 @@ def test_held_out_documents_are_never_trained_on(tmp_path: Path) -> None:
 
 def test_windows_are_mixed_by_weight_and_each_is_seen_once_an_epoch() -> None:
     corpora = [np.arange(0, 1001), np.arange(10_000, 10_501)]
-    sampler = WindowSampler(corpora, weights=[2, 1], window=10, seed=5)
+    sampler = WindowSampler(corpora, weights=[2, 1], window=10, seed=5, names=["a", "b"])
     rows = sampler.rows(0, 150)
     first = rows[rows[:, 0] < 10_000]
     assert len(first) == 100
@@ -120,16 +121,17 @@ def test_too_little_text_is_explained(tmp_path: Path) -> None:
             corpora=[corpus(count=3)], weights=[1], family="llama:width=32,layers=1,heads=2", vocabulary=260, window=4,
             settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
         )  # fmt: skip
-    with pytest.raises(UsageError, match="fewer than one window"):
-        WindowSampler([np.arange(5)], weights=[1], window=10, seed=0)
+    with pytest.raises(UsageError, match="a has 5 tokens to train on, fewer than one window of 11"):
+        WindowSampler([np.arange(5)], weights=[1], window=10, seed=0, names=["a"])
 
 
 def test_later_epochs_cut_the_text_elsewhere() -> None:
-    sampler = WindowSampler([np.arange(0, 1001)], weights=[1], window=10, seed=5)
+    sampler = WindowSampler([np.arange(0, 1001)], weights=[1], window=10, seed=5, names=["a"])
     first, second = sampler.rows(0, 100), sampler.rows(100, 100)
     assert set(first[:, 0].tolist()) == set(range(0, 1000, 10))
     offsets = {int(row[0]) % 10 for row in second if row[0] < row[-1]}
-    assert len(offsets) == 1 and offsets != {0}
+    assert len(offsets) == 1
+    assert offsets != {0}
     assert len(np.unique(second[:, :-1])) > 985  # a window may lie across the end
 
 
@@ -217,7 +219,8 @@ def test_speed_and_samples_are_told_and_the_curve_lies_in_the_folder(tmp_path: P
     last = [item for item in told if item.stage == "train"][-1]
     assert re.search(r"loss [\d.]+, validation [\d.]+, [\d,]+ tokens/s, \d+% of plain matrix products", last.note)
     samples = [item.note for item in told if item.stage == "sample"]
-    assert len(samples) == 2 and all(" -> " in note for note in samples)
+    assert len(samples) == 2
+    assert all(" -> " in note for note in samples)
     curve = [json.loads(line) for line in (tmp_path / "new" / "curve.jsonl").open()]
     assert [point["step"] for point in curve] == list(range(1, 13))
     assert [point["step"] for point in curve if "validation" in point] == [6, 12]
@@ -233,7 +236,9 @@ def test_a_log_that_ran_on_behind_the_checkpoint_is_cut(tmp_path: Path) -> None:
     assert [record["step"] for record in read_log(log)] == [1, 2, 3]
     many = [{"step": n, "loss": float(n), **({"validation": 1.0} if n == 501 else {})} for n in range(1, 1001)]
     short = thinned(many)
-    assert len(short) <= 402 and short[-1]["step"] == 1000 and any("validation" in record for record in short)
+    assert len(short) <= 402
+    assert short[-1]["step"] == 1000
+    assert any("validation" in record for record in short)
     assert short[0] == {"step": 3, "loss": 2.0}
 
 
@@ -260,3 +265,24 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert "accumulate must be a multiple of the 2 processes, was 1" in refused.stderr
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(
+        WorkError, match=r"at step \d+ the loss .* rows \d+ to \d+ \(from .*CC0.*begins '.+'\); the last"
+    ):
+        pretrain(
+            corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2,inner=48,context=32",
+            vocabulary=300, window=16, out=tmp_path / "new", report=lambda _: None,
+            settings=replace(SETTINGS, steps=40, learning_rate=1e30, clip=1e30, evaluate_every=0),
+        )  # fmt: skip
+
+
+def test_a_family_of_our_own_learns_from_text(tmp_path: Path) -> None:
+    trained, scores = pretrain(
+        corpora=[corpus()], weights=[1], family="lstm:width=32,layers=1", vocabulary=300, window=16,
+        settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
+    )  # fmt: skip
+    assert trained.steps == 12
+    assert 0 < (scores[0].bits_per_byte or 0) < 3
+    assert load_backbone(tmp_path / "new").traits.family == "lstm"
