@@ -111,7 +111,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
         shapes = ", ".join(SHAPES[name] for name in run["shapes"])
         yield (
             f"- {shapes}: `{run['command']}`, {run['rounds']} rounds, {run['threads']} threads, "
-            f"{run['seconds']:.0f} s. Machine: {machine}. {versions}."
+            f"{run['seconds']:.0f} s until its last work was done. Machine: {machine}. {versions}."
         )
     yield ""
     yield "## What was wanted"
@@ -129,7 +129,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Not raced"
     yield ""
-    absent = dict(ABSENT)
+    absent = {**ABSENT, **{_title(name): "not raced in these runs" for name in WORKS if name not in content["works"]}}
     if not any("CTranslate2 fp32" in record["rates"] for record in content["works"].values()):
         absent["CTranslate2"] = PEER_MISSING
     for name, reason in absent.items():
@@ -213,7 +213,7 @@ def _varied(record: Mapping[str, Any]) -> str:
 def _disturbed(record: Mapping[str, Any]) -> str:
     shares = [share for each in record.get("others", {}).values() for share in each]
     if not shares:
-        return ""
+        return f" {record['note']}" if "note" in record else ""
     return f" Other processes took {median(shares):.0%} of the machine during a turn, at most {max(shares):.0%}."
 
 
