@@ -8,6 +8,8 @@ from typing import Any
 
 from runtimes_works import ABSENT, BANDWIDTH_SHARE, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
 
+MOST_DISTURBED = 0.1
+"""Of the machine, by other processes, in the middle one of all turns."""
 PEER_MISSING = "not raced: ctranslate2 is not installed in the Python that --peer names (`pip install lmtasks[peers]`)"
 
 
@@ -60,6 +62,7 @@ def _ratios(found: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "wanted": wanted.ratio,
                     **{name: round(value, 3) for name, value in each.items()},
                     "reached": each["ratio"] >= wanted.ratio,
+                    "disturbed": _is_disturbed(found["works"][wanted.work]),
                 }
             )
     return rows
@@ -111,7 +114,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
         shapes = ", ".join(SHAPES[name] for name in run["shapes"])
         yield (
             f"- {shapes}: `{run['command']}`, {run['rounds']} rounds, {run['threads']} threads, "
-            f"{run['seconds']:.0f} s. Machine: {machine}. {versions}."
+            f"{run['seconds']:.0f} s until its last work was done. Machine: {machine}. {versions}."
         )
     yield ""
     yield "## What was wanted"
@@ -121,7 +124,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     for row in content["ratios"]:
         yield (
             f"| {_title(row['work'])} | {row['ours']} | {row['against']} | {row['wanted']:g} | {row['ratio']:.2f} "
-            f"| {row['least']:.2f}-{row['most']:.2f} | {'yes' if row['reached'] else 'no'} |"
+            f"| {row['least']:.2f}-{row['most']:.2f} | {_verdict(row)} |"
         )
     yield from _own(content["limits"])
     yield from _works(content["works"])
@@ -129,7 +132,7 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Not raced"
     yield ""
-    absent = dict(ABSENT)
+    absent = {**ABSENT, **{_title(name): "not raced in these runs" for name in WORKS if name not in content["works"]}}
     if not any("CTranslate2 fp32" in record["rates"] for record in content["works"].values()):
         absent["CTranslate2"] = PEER_MISSING
     for name, reason in absent.items():
@@ -210,10 +213,22 @@ def _varied(record: Mapping[str, Any]) -> str:
     return f" The reference writes {record['distinct']:.1f} different tokens a text."
 
 
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["disturbed"]:
+        return "disturbed: not decided"
+    return "yes" if row["reached"] else "no"
+
+
+def _is_disturbed(record: Mapping[str, Any]) -> bool:
+    """Did other processes take so much that its ratios say nothing?"""
+    shares = [share for each in record.get("others", {}).values() for share in each]
+    return bool(record.get("disturbed", False)) or bool(shares and median(shares) > MOST_DISTURBED)
+
+
 def _disturbed(record: Mapping[str, Any]) -> str:
     shares = [share for each in record.get("others", {}).values() for share in each]
     if not shares:
-        return ""
+        return f" {record['note']}" if "note" in record else ""
     return f" Other processes took {median(shares):.0%} of the machine during a turn, at most {max(shares):.0%}."
 
 

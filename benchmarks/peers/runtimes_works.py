@@ -105,9 +105,9 @@ CONTENDERS: Mapping[str, Contender] = {
 }
 
 ABSENT: Mapping[str, str] = {
-    "optimum-onnx": "not raced: it needs transformers 4.57, so an environment and checkpoints of its own",
-    "onnxruntime-genai": "not raced: its model builder makes packages of its own from Llama shapes only",
-    "torch.compile": "not raced here: `lmtasks bench --runtime torch-compile` measures it",
+    "optimum-onnx": "no contender yet: it needs transformers 4.57, so an environment of its own",
+    "onnxruntime-genai": "no contender yet: it needs packages that its own model builder makes",
+    "torch.compile": "no contender yet; `lmtasks bench --runtime torch-compile` measures it beside torch",
 }
 """Peers that the table names although they are not raced, and why."""
 

@@ -1,6 +1,7 @@
 """What the race of runtimes says of its rounds: ratios, what was missed, who was absent."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtimes_race import _agreement
@@ -8,7 +9,7 @@ from runtimes_table import missed, ratios, write_runtimes
 from runtimes_works import CONTENDERS, WANTED, WORKS, Wanted
 
 
-def _found(ours: float, *, absent: bool = False) -> dict[str, object]:
+def _found(ours: float, *, absent: bool = False) -> dict[str, Any]:
     """Three rounds of beam search; ours in int8 has `ours` tokens/s, all others 100."""
     names = [name for name, each in CONTENDERS.items() if not absent or each.side != "ctranslate2"]
     record = {
@@ -48,8 +49,17 @@ def test_the_table_names_found_beside_wanted(tmp_path: Path) -> None:
         "| Marian shape, 64 sentences, batch 8, beam search of 4 | lmtasks onnx int8 | CTranslate2 int8 | 1.35 | 1.40 |"
     )
     assert f"{row} 1.40-1.40 | yes |" in table
-    assert "- optimum-onnx: not raced: it needs" in table
+    assert "- optimum-onnx: no contender yet: it needs" in table
     assert "ctranslate2 is not installed" not in table
+
+
+def test_a_disturbed_work_decides_nothing(tmp_path: Path) -> None:
+    found = _found(140.0)
+    found["works"]["marian-beam"]["others"] = {"lmtasks onnx int8": [0.4, 0.5, 0.02]}
+    write_runtimes(found, out=tmp_path, publish=None)
+    assert "| 1.35 | 1.40 | 1.40-1.40 | disturbed: not decided |" in (tmp_path / "runtimes.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_peer_that_is_not_there_is_named_with_the_reason(tmp_path: Path) -> None:
