@@ -22,8 +22,9 @@ GROUPS: Mapping[str, str] = {
 """Group files: by rows, by tasks, and a group in a group, where one metric is not every member's."""
 
 
-def write_groups(cases: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str], folder: Path) -> Job:
-    """The members' task files and the group files, in one folder; the job that asks for all groups.
+def write_groups(cases: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str], folder: Path) -> tuple[Job, ...]:
+    """The members' task files and the group files, in one folder; a job for each group, since lm-evaluation-harness
+    refuses a task that stands in two groups at once.
 
     Args:
         cases: the members by name.
@@ -33,4 +34,4 @@ def write_groups(cases: Mapping[str, Mapping[str, Any]], groups: Mapping[str, st
     jobs = [write_case(case, folder / name) for name, case in cases.items()]
     for name, text in groups.items():
         (folder / f"{name}.yaml").write_text(f"group: {json.dumps(name)}\n{text}", encoding="utf-8")
-    return replace(jobs[0], name="groups", task_folder=str(folder), tasks=tuple(groups))
+    return tuple(replace(jobs[0], name=name, task_folder=str(folder), tasks=(name,)) for name in groups)

@@ -66,9 +66,9 @@ def _rows(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
 
 def _groups(work: Path, checkpoints: Mapping[str, Path], peer: Path) -> None:
     members = {name: next(_record(case) for case in CASES if case.name == name) for name in MEMBERS}
-    job = write_groups(members, GROUPS, work / "cases" / "groups")
-    answer = _asked(checkpoints[CHECKPOINT], [job], peer=peer, work=work / "work" / "groups")
-    found = answer["jobs"][job.name]["groups"]
+    jobs = write_groups(members, GROUPS, work / "cases" / "groups")
+    answer = _asked(checkpoints[CHECKPOINT], jobs, peer=peer, work=work / "work" / "groups")
+    found = {job.name: answer["jobs"][job.name]["groups"] for job in jobs}
     content = {"members": list(MEMBERS), "groups": dict(GROUPS), "expected": found}
     _write("groups", {**_provenance(answer["versions"], checkpoints, [CHECKPOINT]), **content})
 

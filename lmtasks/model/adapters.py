@@ -113,7 +113,7 @@ def merge_adapter(module: "nn.Module", adapter: Adapter) -> None:
                     f"the adapters do not fit the backbone: {place!r} is {tuple(weight.shape)} there, "
                     f"and {tuple(change.shape)} asked for."
                 )
-            weight += change.to(weight)
+            weight.add_(change.to(weight))
 
 
 def _read(place: Path) -> Adapter:

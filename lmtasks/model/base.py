@@ -1,7 +1,7 @@
 """The backbone that a model with adapters refers to: its weights lie in one place, however many models stand over it.
 
 adapters/base.json
-{"name": "lmtasks-mini", "weights_hash": "5c1e...", "places": ["../backbones/lmtasks-mini", "/data/backbones/lmtasks-mini"]}
+{"name": "lmtasks-mini", "weights_hash": "5c1e...", "places": ["../lmtasks-mini", "/data/lmtasks-mini"]}
 
 Looked for in the model's own `backbone/` first, so that a model becomes whole by a copy of the weights; then in
 `places`, relative to the model and absolute; then among the backbones that are shipped. Needs no torch.
@@ -33,7 +33,7 @@ class Base:
 def write_base(folder: Path, *, base: Path, weights_hash: str) -> None:
     """Let the model in `folder`, or in a folder beside it, refer to the weights in `base`."""
     places = (os.path.relpath(base, folder), os.path.abspath(base))
-    name = base.parent.name if base.name == "backbone" else base.name
+    name = base.parent.name if (base.parent / "model.json").is_file() else base.name
     content = json.dumps(asdict(Base(name=name, weights_hash=weights_hash, places=places)), indent=2)
     (folder / ADAPTERS / FILE).write_text(content + "\n", encoding="utf-8")
 

@@ -95,8 +95,8 @@ def take_lora(model: "Model", *, base_name: str) -> Adapter:
     """The adapters that `add_lora` put in, as they are now."""
     from peft import get_peft_model_state_dict
 
-    config = model.hf.peft_config[NAME]  # type: ignore[index, union-attr]
-    content = {name: value for name, value in config.to_dict().items() if value is not None}
+    written = model.hf.peft_config[NAME].to_dict()  # type: ignore[index, union-attr, operator]
+    content = {name: value for name, value in written.items() if value is not None}
     listed = {name: sorted(value) if isinstance(value, set) else value for name, value in content.items()}
     tensors = get_peft_model_state_dict(model.hf, adapter_name=NAME)
     return Adapter(

@@ -55,9 +55,7 @@ def weight_facts(folder: Path) -> WeightFacts:
         f"{file.parent.name}/{file.name}": file_hash(file) for file in sorted((folder / ADAPTERS).glob("*/*.json"))
     }
     own = _facts(folder, _beside(folder, home), {"base": below.hash, **settings})
-    return replace(
-        own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes
-    )
+    return replace(own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes)
 
 
 def base_facts(home: Path) -> WeightFacts:

@@ -20,10 +20,10 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from lmtasks.backbone.points import ROLES, Role
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
-from lmtasks.backbone.points import ROLES, Role
 from lmtasks.suite.slug import slug
 
 

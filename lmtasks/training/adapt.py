@@ -62,7 +62,9 @@ class AdaptSettings:
 
     def __post_init__(self) -> None:
         if self.lora is not None and self.method != "lora":
-            raise UsageError(f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}.")
+            raise UsageError(
+                f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}."
+            )
 
 
 def adapt(

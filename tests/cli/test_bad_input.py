@@ -72,6 +72,13 @@ LINES: Mapping[str, tuple[int, str]] = {
     "adapt --backbone lmtasks-mini --tasks starter_paragraphs_en --out m": (2, "has a train split"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en": (2, "missing option '--out'"),
     "adapt --backbone lmtasks-mini --tasks sst2 --out .": (2, ". exists"),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --lora-rank 8 --out m": (2, "goes with --method lora"),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-dropout 1 --out m": (2, "below 1"),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-points heads --out m": (
+        2,
+        "unknown adapt point 'heads'",
+    ),
+    "adapt --backbone cnn --tasks starter_topic_en --method lora --out m": (2, "would be made new"),
     "adapt --backbone lmtasks-mini --method ful --out m": (2, "unknown --method 'ful'; did you mean 'full'"),
     "bench --model majority --tasks starter_topic_en": (2, "bench times models"),
     "bench --model tfidf --rounds 0": (2, "--rounds must be a whole number of at least 1"),

@@ -29,6 +29,7 @@ training_split: train
 test_split: test
 inputs: {text: "{{text}}\\n"}
 windows: {concatenate: true, between: ""}
+metrics: [token_perplexity, word_perplexity]
 """
 ROWS = [
     {"tokens": ["fly", "to", "st.", "louis"], "tags": ["O", "O", "B-city", "I-city"]},

@@ -1,0 +1,95 @@
+"""From a shape to all that its race needs: checkpoint, packages, CTranslate2's folders, inputs. Made once."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimes_checkpoints import GPT2_WORDS, ids_to_continue, make_shape, sentences, sources
+from runtimes_works import Contender, ShapeName
+from sides import HERE, ROOT
+
+PACKAGED = ROOT / "lmtasks" / "backbone" / "presets" / "lmtasks-mini" / "tokenizer.json"
+CT2_NAMES = {"fp32": "float32", "int8": "int8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One shape, ready to be raced."""
+
+    shape: ShapeName
+    home: Path
+    texts: str
+    """Where the inputs are from."""
+
+    def folder(self, contender: Contender) -> Path:
+        """What the contender opens."""
+        names: Mapping[str, str] = {
+            "lmtasks": f"package-{contender.precision}" if contender.runtime == "onnx" else "checkpoint",
+            "transformers": "checkpoint",
+            "ctranslate2": f"ctranslate2-{contender.precision}",
+            "memory": f"package-{contender.precision}",
+        }
+        return self.home / names[contender.side]
+
+
+def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, peer: Path | None) -> Prepared:
+    """Make what is not there yet.
+
+    Args:
+        shape: which.
+        out: a folder for all shapes.
+        data_root: a mirror of the Hub, for real sentences; None: those of the starter tasks.
+        peer: the Python with CTranslate2; None: there is none.
+    """
+    home = out / shape
+    checkpoint = make_shape(home / "checkpoint", shape=shape, tokenizer=PACKAGED)
+    for precision in ("fp32", "int8"):
+        _export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
+        if peer is not None and not (home / f"ctranslate2-{precision}" / "model.bin").is_file():
+            _convert(peer, checkpoint, home / f"ctranslate2-{precision}", precision=precision)
+    inputs, texts = _inputs(shape, data_root=data_root)
+    (home / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
+    return Prepared(shape=shape, home=home, texts=texts)
+
+
+def _export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
+    """As `lmtasks export` makes it; its proof is left to the tests, and to the equal answers of this race."""
+    from lmtasks.export.emit import export_model
+
+    if out.is_dir():
+        return
+    aside = out.with_name(out.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    export_model(
+        checkpoint,
+        out=aside,
+        precision=precision,
+        report=lambda progress: None,
+        base=None if precision == "fp32" else base,
+    )
+    aside.rename(out)
+
+
+def _convert(peer: Path, checkpoint: Path, out: Path, *, precision: str) -> None:
+    command = [str(peer), str(HERE / "runtimes_convert.py"), str(checkpoint), str(out), CT2_NAMES[precision]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"CTranslate2 cannot convert {checkpoint}:\n{done.stderr[-2000:]}")
+
+
+def _inputs(shape: ShapeName, *, data_root: Path | None) -> tuple[list[list[int]], str]:
+    from tokenizers import Tokenizer
+
+    raw = Tokenizer.from_file(str(PACKAGED))
+    if shape == "marian":
+        return sources(), "random ids, 8 to 40 a sentence"
+    if shape == "minilm":
+        texts, where = sentences(data_root, ROOT / "tasks" / "starter", count=1000)
+        end = raw.token_to_id("<|endoftext|>")
+        return [[*each.ids[:126], end] for each in raw.encode_batch(texts, add_special_tokens=False)], where
+    words = GPT2_WORDS if shape == "gpt2" else raw.get_vocab_size(with_added_tokens=True)
+    return ids_to_continue(words), "random ids, 64 a prompt"

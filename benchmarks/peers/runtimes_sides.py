@@ -1,0 +1,273 @@
+"""How each contender is used: as its own documentation says, in the thread layout that is best for it.
+
+`open` sets it up for a work, `answer` gives token ids (or one label) for each input, in the order of the inputs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+Work = Mapping[str, Any]
+Inputs = Sequence[Sequence[int]]
+Answers = list[list[int]]
+
+
+class Contestant(Protocol):
+    """One side."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None: ...
+    def versions(self) -> Mapping[str, str]: ...
+    def open(self, work: Work) -> None: ...
+    def answer(self, work: Work, inputs: Inputs) -> Answers: ...
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]: ...
+
+
+def batches(work: Work, inputs: Inputs) -> list[list[int]]:
+    """Places of inputs in batches of about equal lengths, long ones first."""
+    order = sorted(range(len(inputs)), key=lambda at: -len(inputs[at]))
+    return [order[start : start + work["batch"]] for start in range(0, len(order), work["batch"])]
+
+
+class Transformers:
+    """`generate`, or the model with its head; batches padded right, masked."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+        from transformers import AutoModelForSequenceClassification as WithHead
+
+        torch.set_num_threads(asked["threads"])
+        kinds = {"marian": AutoModelForSeq2SeqLM, "minilm": WithHead}
+        model = kinds.get(asked["shape"], AutoModelForCausalLM)
+        self.model = model.from_pretrained(asked["folder"]).eval()
+        config = AutoConfig.from_pretrained(asked["folder"])
+        self.pairs = asked["shape"] == "marian"
+        self.pad = config.pad_token_id if config.pad_token_id is not None else 0
+
+    def versions(self) -> Mapping[str, str]:
+        return {"torch": version("torch"), "transformers": version("transformers")}
+
+    def open(self, work: Work) -> None:
+        from transformers import GenerationConfig
+
+        if work["new"]:
+            own = self.model.generation_config
+            self.settings = GenerationConfig(
+                max_new_tokens=work["new"],
+                min_new_tokens=work["new"],
+                num_beams=work["beams"],
+                do_sample=False,
+                eos_token_id=own.eos_token_id if self.pairs else None,
+                pad_token_id=self.pad,
+                decoder_start_token_id=own.decoder_start_token_id,
+            )
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        import torch
+
+        answers: Answers = [[]] * len(inputs)
+        for places in batches(work, inputs):
+            longest = max(len(inputs[at]) for at in places)
+            ids = torch.full((len(places), longest), self.pad)
+            mask = torch.zeros((len(places), longest), dtype=torch.long)
+            for row, at in enumerate(places):
+                ids[row, : len(inputs[at])] = torch.tensor(inputs[at])
+                mask[row, : len(inputs[at])] = 1
+            with torch.inference_mode():
+                if work["new"]:
+                    written = self.model.generate(ids, attention_mask=mask, generation_config=self.settings)
+                    found = written[:, 1 if self.pairs else longest :].tolist()
+                else:
+                    found = self.model(input_ids=ids, attention_mask=mask).logits.argmax(-1, keepdim=True).tolist()
+            for at, row in zip(places, found, strict=True):
+                answers[at] = row
+        return answers
+
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Lmtasks:
+    """The engine, as `lmtasks eval` and `predict` use it."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        from lmtasks.data.tokenizer import load_tokenizer
+        from lmtasks.runtime.open import open_runtime
+
+        self.folder = Path(asked["folder"])
+        self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
+        self.tokenizer = load_tokenizer(self.folder)
+
+    def versions(self) -> Mapping[str, str]:
+        import lmtasks
+
+        return {"lmtasks": lmtasks.__version__, **{name: version(name) for name in ("torch", "onnxruntime", "numpy")}}
+
+    def open(self, work: Work) -> None:
+        from lmtasks.engine.engine import Engine
+
+        # No text ends before it has the length that was asked for.
+        rows = work["batch"] if work["new"] else None
+        self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        from lmtasks.data.tokenizer import Encoded
+        from lmtasks.engine.requests import Decoding, GenerateRequest
+
+        if not work["new"]:
+            head = self.runtime.model.heads[0].name
+            rows = [Encoded(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
+            return [[int(logits.argmax())] for logits in self.engine.predict(head, rows)]
+        settings = Decoding(max_new_tokens=work["new"], num_beams=work["beams"])
+        requests = [GenerateRequest(prompt_ids=tuple(ids), settings=settings) for ids in inputs]
+        if work["batch"] == 1:
+            return [list(self.engine.generate([request])[0].ids) for request in requests]
+        return [list(each.ids) for each in self.engine.generate(requests)]
+
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
+        """One stream: what passes between two runs of the session, and from one run's start to the next."""
+        import onnxruntime
+
+        from lmtasks.runtime.traffic import traffic_of
+
+        original = onnxruntime.InferenceSession.run_with_iobinding
+        spent: list[tuple[float, float]] = []
+
+        def timed(self: object, *arguments: object) -> object:
+            started = perf_counter()
+            found = original(self, *arguments)
+            spent.append((started, perf_counter()))
+            return found
+
+        onnxruntime.InferenceSession.run_with_iobinding = timed
+        try:
+            self.answer(work, inputs[:1])
+        finally:
+            onnxruntime.InferenceSession.run_with_iobinding = original
+        pairs = list(pairwise(spent[1:]))  # the first run reads the prompt
+        traffic = traffic_of(self.folder, graph="decoder", precision=None)
+        return {
+            "python_us": [(after[0] - before[1]) * 1e6 for before, after in pairs],
+            "step_ms": [(after[0] - before[0]) * 1e3 for before, after in pairs],
+            "weight_bytes": traffic.weight_bytes if traffic else None,
+        }
+
+
+class CTranslate2:
+    """One worker of all threads for one stream, a worker a thread for many; ids go in and out as its vocabulary names
+    them."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self.asked = asked
+        file = next(Path(asked["folder"]).glob("*vocabulary.json"))
+        self.words: list[str] = json.loads(file.read_text(encoding="utf-8"))
+        self.ids = {word: at for at, word in enumerate(self.words)}
+        self.model: Any = None
+
+    def versions(self) -> Mapping[str, str]:
+        return {"ctranslate2": version("ctranslate2")}
+
+    def open(self, work: Work) -> None:
+        import ctranslate2
+
+        kinds = {"marian": ctranslate2.Translator, "minilm": ctranslate2.Encoder}
+        threads = self.asked["threads"]
+        inter, intra = (1, threads) if work["batch"] == 1 else (threads, 1)
+        self.model = None  # the one before is unloaded first
+        self.model = kinds.get(self.asked["shape"], ctranslate2.Generator)(
+            self.asked["folder"],
+            device="cpu",
+            inter_threads=inter,
+            intra_threads=intra,
+            compute_type={"fp32": "float32", "int8": "int8"}[self.asked["precision"]],
+        )
+        if self.asked["shape"] == "minilm":
+            self._read_head()
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        if self.asked["shape"] == "minilm":
+            return self._labels(work, inputs)
+        texts = [[self.words[each] for each in ids] for ids in inputs]
+        new = work["new"]
+        if self.asked["shape"] == "marian":
+            results = self.model.translate_batch(
+                texts,
+                beam_size=work["beams"],
+                max_batch_size=work["batch"],
+                min_decoding_length=new,
+                max_decoding_length=new,
+                max_input_length=0,
+            )
+            return [[self.ids[word] for word in each.hypotheses[0]] for each in results]
+        given = {"max_length": new, "min_length": new, "include_prompt_in_result": False, "sampling_topk": 1}
+        if work["batch"] == 1:
+            return [list(self.model.generate_batch([text], **given)[0].sequences_ids[0]) for text in texts]
+        results = self.model.generate_batch(texts, max_batch_size=work["batch"], **given)
+        return [list(each.sequences_ids[0]) for each in results]
+
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _read_head(self) -> None:
+        """CTranslate2 has the encoder and its pooling; the matrix behind them is multiplied here."""
+        from safetensors.numpy import load_file
+
+        weights = load_file(Path(self.asked["folder"]).parent / "checkpoint" / "model.safetensors")
+        self.matrix, self.bias = weights["classifier.weight"], weights["classifier.bias"]
+
+    def _labels(self, work: Work, inputs: Inputs) -> Answers:
+        import numpy as np
+
+        answers: Answers = [[]] * len(inputs)
+
+        def label(places: list[int]) -> None:
+            output = self.model.forward_batch([list(inputs[at]) for at in places])
+            logits = np.array(output.pooler_output) @ self.matrix.T + self.bias
+            for at, found in zip(places, logits.argmax(-1), strict=True):
+                answers[at] = [int(found)]
+
+        with ThreadPoolExecutor(self.asked["threads"]) as pool:
+            list(pool.map(label, batches({**work, "batch": 16}, inputs)))  # 16: its best on two threads
+        return answers
+
+
+class Memory:
+    """No contender: how fast this machine reads as many bytes as the package has to read for a token, over and over."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        from lmtasks.runtime.traffic import traffic_of
+
+        traffic = traffic_of(Path(asked["folder"]), graph="decoder", precision=None)
+        assert traffic is not None
+        self.threads, self.size = asked["threads"], traffic.weight_bytes
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+    def open(self, work: Work) -> None:
+        return
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        return []
+
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
+        from lmtasks.bench.limits import READ_MB, read_bandwidth
+
+        sizes = {"as_many_bytes": self.size, "memory": max(READ_MB) << 20}
+        return {
+            name: read_bandwidth(threads=self.threads, seconds=0.6, size_bytes=size // 4 * 4)
+            for name, size in sizes.items()
+        }
+
+
+SIDES: Mapping[str, type[Contestant]] = {
+    "transformers": Transformers,
+    "lmtasks": Lmtasks,
+    "ctranslate2": CTranslate2,
+    "memory": Memory,
+}

@@ -1,0 +1,64 @@
+"""One contender in a process of its own: it sleeps until it is asked, answers a line of JSON with a line of JSON.
+
+    python runtimes_worker.py '{"side", "runtime", "precision", "folder", "inputs", "threads", "marian"}'
+
+    {"open": work}                     -> {"opened": true}      layout and warm-up for a work
+    {"run": work, "inputs": [0, 1]}    -> {"seconds", "count", "answers", "peak_mb"}
+    {"steps": work}                    -> {"python_us", "step_ms", "weight_bytes"}     lmtasks over ONNX Runtime only
+
+It runs in CTranslate2's environment too, so what it needs of lmtasks or of a peer is imported by that side alone.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from runtimes_sides import SIDES
+
+
+def main(asked: dict[str, Any]) -> None:
+    """Answer until the asker is gone."""
+    said = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    inputs = json.loads(Path(asked["inputs"]).read_text(encoding="utf-8"))
+    side = SIDES[asked["side"]](asked)
+    said.write(json.dumps({"versions": side.versions()}) + "\n")
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "open" in request:
+            work = request["open"]
+            side.open(work)
+            for count in (1, 2) if work["batch"] == 1 else (1,):
+                side.answer(work, inputs[: count * work["batch"] if work["new"] else 200])
+            _forget_peak()
+            answer: dict[str, Any] = {"opened": True}
+        elif "steps" in request:
+            answer = side.steps(request["steps"], inputs)
+        else:
+            chosen = [inputs[at] for at in request["inputs"]]
+            started = perf_counter()
+            answers = side.answer(request["run"], chosen)
+            seconds = perf_counter() - started
+            count = sum(map(len, answers)) if request["run"]["new"] else len(answers)
+            answer = {"seconds": seconds, "count": count, "answers": answers, "peak_mb": _peak_mb()}
+        said.write(json.dumps(answer) + "\n")
+
+
+def _forget_peak() -> None:
+    """From here on `VmHWM` counts anew (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # the peak is then that of the process, loading included
+
+
+def _peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

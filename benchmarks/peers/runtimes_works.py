@@ -1,0 +1,154 @@
+"""What is raced, by whom, and by how much it should be won.
+
+One line a work, one line a contender, one line a wanted ratio; nothing here computes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+ShapeName = Literal["llama", "gpt2", "marian", "minilm"]
+Side = Literal["transformers", "lmtasks", "ctranslate2", "memory"]
+Precision = Literal["fp32", "int8"]
+
+SHAPES: Mapping[ShapeName, str] = {
+    "llama": "30M Llama shape",
+    "gpt2": "82M GPT-2 shape",
+    "marian": "Marian shape",
+    "minilm": "MiniLM encoder with head",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What every contender does in one turn."""
+
+    name: str
+    shape: ShapeName
+    about: str
+    inputs: int
+    """Asked in one turn."""
+    few: int
+    """Asked of the contenders that run torch: whole batches of them, which go no slower alone; they are slow."""
+    batch: int
+    """1: one after the other, a stream."""
+    new: int = 0
+    """Tokens written behind each input; 0: a head answers."""
+    beams: int = 1
+
+    @property
+    def unit(self) -> str:
+        """What is counted, by the second."""
+        return "tokens/s" if self.new else "sentences/s"
+
+
+def _works() -> tuple[Work, ...]:
+    causal: Sequence[ShapeName] = ("llama", "gpt2")
+    one = [
+        Work(
+            name=f"{shape}-one", shape=shape, about="one stream, greedy, 64 + 64 new", inputs=3, few=3, batch=1, new=64
+        )
+        for shape in causal
+    ]
+    many = [
+        Work(name=f"{shape}-many", shape=shape, about="64 prompts, batch 8", inputs=64, few=8, batch=8, new=64)
+        for shape in causal
+    ]
+    pairs = [
+        Work(
+            name=f"marian-{name}",
+            shape="marian",
+            about=f"64 sentences, batch 8, {about}",
+            inputs=64,
+            few=16,
+            batch=8,
+            new=32,
+            beams=beams,
+        )
+        for name, about, beams in (("greedy", "greedy", 1), ("beam", "beam search of 4", 4))
+    ]
+    head = Work(name="minilm-head", shape="minilm", about="1,000 sentences", inputs=1000, few=1000, batch=32)
+    return (*one, *many, *pairs, head)
+
+
+WORKS: Mapping[str, Work] = {work.name: work for work in _works()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One process."""
+
+    name: str
+    side: Side
+    precision: Precision
+    runtime: Literal["", "torch", "onnx"] = ""
+
+    @property
+    def slow(self) -> bool:
+        """Does it run torch?"""
+        return self.side == "transformers" or self.runtime == "torch"
+
+
+REFERENCE = "transformers fp32"
+"""Whose answers the others are compared with."""
+
+CONTENDERS: Mapping[str, Contender] = {
+    each.name: each
+    for each in (
+        Contender(name=REFERENCE, side="transformers", precision="fp32"),
+        Contender(name="lmtasks torch fp32", side="lmtasks", precision="fp32", runtime="torch"),
+        Contender(name="lmtasks onnx fp32", side="lmtasks", precision="fp32", runtime="onnx"),
+        Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx"),
+        Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32"),
+        Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8"),
+    )
+}
+
+ABSENT: Mapping[str, str] = {
+    "optimum-onnx": "no contender yet: it needs transformers 4.57, so an environment of its own",
+    "onnxruntime-genai": "no contender yet: it needs packages that its own model builder makes",
+    "torch.compile": "no contender yet; `lmtasks bench --runtime torch-compile` measures it beside torch",
+}
+"""Peers that the table names although they are not raced, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Ours, in a precision, is to be so many times as fast as a contender."""
+
+    work: str
+    ours: str
+    against: str
+    ratio: float
+
+
+def _wanted() -> tuple[Wanted, ...]:
+    ratios: Mapping[str, tuple[float, float]] = {
+        "llama-one": (1.4, 2.0),
+        "gpt2-one": (1.4, 2.0),
+        "llama-many": (1.5, 1.3),
+        "gpt2-many": (1.5, 1.3),
+        "marian-greedy": (1.6, 1.3),
+        "marian-beam": (1.3, 1.35),
+    }
+    pairs = [
+        Wanted(work=work, ours=f"lmtasks onnx {precision}", against=f"CTranslate2 {precision}", ratio=both[at])
+        for work, both in ratios.items()
+        for at, precision in enumerate(("fp32", "int8"))
+    ]
+    torch = [
+        Wanted(work=f"{shape}-one", ours="lmtasks onnx fp32", against=REFERENCE, ratio=2.2)
+        for shape in ("llama", "gpt2")
+    ]
+    head = [
+        Wanted(work="minilm-head", ours="lmtasks onnx fp32", against=REFERENCE, ratio=1.15),
+        Wanted(work="minilm-head", ours="lmtasks onnx int8", against="CTranslate2 int8", ratio=1.25),
+    ]
+    return (*pairs, *torch, *head)
+
+
+WANTED: Sequence[Wanted] = _wanted()
+PYTHON_MICROSECONDS = 60.0
+"""Of our own Python for each decoded token, batch 1: less than this."""
+BANDWIDTH_SHARE = 0.85
+"""Of what this machine reads, int8, one stream: at least this."""
