@@ -13,7 +13,7 @@ help: ## what there is to make
 install: $(INSTALLED) ## .venv with lmtasks and all that it needs, in tested versions
 
 test: lint ## style, types and tests; tests on real data where LMTASKS_DATA_ROOT names a mirror of the Hub
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff check .

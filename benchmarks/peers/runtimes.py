@@ -1,11 +1,13 @@
-"""Runtimes on the same checkpoints and inputs: transformers, lmtasks on torch and on ONNX Runtime, CTranslate2.
+"""Runtimes on the same checkpoints and inputs: transformers, torch.compile, lmtasks on torch and on ONNX Runtime,
+CTranslate2, optimum-onnx, onnxruntime-genai.
 
-    python benchmarks/peers/runtimes.py [--shapes llama,gpt2,marian,minilm] [--peer PYTHON] [--data-root MIRROR]
+    python benchmarks/peers/runtimes.py [--shapes llama,gpt2,marian,minilm] [--data-root MIRROR]
+        [--ctranslate2 PYTHON] [--optimum PYTHON] [--genai PYTHON]
 
 Checkpoints, packages and converted folders are made first, and kept (`--prepare` stops there). Each work that is done
 leaves runs/peers/runtimes/works/<work>.json, so shapes can be raced one at a time; the table is
-runs/peers/runtimes/runtimes.md, and with --publish also reports/peers/. CTranslate2 is an extra (`pip install
-lmtasks[peers]`); where it is missing the table says so.
+runs/peers/runtimes/runtimes.md, and with --publish also reports/peers/. A peer lives in a Python of its own, since
+its libraries do not go with ours; those that are not there are left out, and the table says how to get them.
 """
 
 import argparse
@@ -18,13 +20,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from compare import PLACES
+from compare import PLACES as COMMON_PLACES
 from runtimes_prepare import Prepared, prepare
 from runtimes_profile import profile
 from runtimes_race import race
 from runtimes_table import missed, write_runtimes
-from runtimes_works import SHAPES, WORKS
+from runtimes_works import PEERS, SHAPES, WORKS, Side
 from sides import ROOT
+
+PLACES = {**COMMON_PLACES, **{f"--{side}": "PYTHON" for side in PEERS}}
+"""Options that name places of a machine, and what is recorded of them."""
 
 
 def main() -> int:
@@ -33,10 +38,10 @@ def main() -> int:
     out: Path = options.out
     kept = out / "works"
     kept.mkdir(parents=True, exist_ok=True)
-    peer = options.peer if _has_ctranslate2(options.peer) else None
+    pythons = _pythons(options)
     raced: list[Prepared] = []
     for shape in options.shapes:
-        prepared = prepare(shape, out=out, data_root=options.data_root, peer=peer)
+        prepared = prepare(shape, out=out, data_root=options.data_root, pythons=pythons)
         raced.append(prepared)
         if options.prepare or options.table:
             continue
@@ -46,7 +51,7 @@ def main() -> int:
         started = perf_counter()
         run = _run(options, shape)
 
-        for done in race(prepared, works, peer=peer, rounds=options.rounds, threads=options.threads):
+        for done in race(prepared, works, pythons=pythons, rounds=options.rounds, threads=options.threads):
             _write(kept / f"{done.work}.json", done.record)
             so_far = {**run, "versions": done.versions, "seconds": round(perf_counter() - started, 1)}
             _write(kept / f"{shape}.run.json", so_far)
@@ -100,9 +105,16 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
     aside.replace(file)
 
 
-def _has_ctranslate2(python: Path) -> bool:
-    asked = [str(python), "-c", "import ctranslate2, transformers"]
-    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+def _pythons(options: argparse.Namespace) -> dict[Side, Path]:
+    """Of the peers that are there."""
+    found: dict[Side, Path] = {}
+    for side, peer in PEERS.items():
+        python = getattr(options, side)
+        if subprocess.run([str(python), "-c", f"import {peer.imports}"], capture_output=True, check=False).returncode:
+            print(f"{peer.title} does not take part: {python} cannot import {peer.imports} ({peer.get}).")
+        else:
+            found[side] = python
+    return found
 
 
 def _command(arguments: Sequence[str]) -> str:
@@ -115,7 +127,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES), help="only these, comma separated")
     parser.add_argument("--works", default=",".join(WORKS), help="only these of them, comma separated")
-    parser.add_argument("--peer", type=Path, default=Path(sys.executable), help="Python with ctranslate2, transformers")
+    for side, peer in PEERS.items():
+        parser.add_argument(f"--{side}", type=Path, default=Path(sys.executable), help=f"Python after: {peer.get}")
     parser.add_argument("--data-root", type=Path, default=os.environ.get("LMTASKS_DATA_ROOT"))
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "peers" / "runtimes")
     parser.add_argument("--rounds", type=int, default=3)

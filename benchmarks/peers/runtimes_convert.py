@@ -1,14 +1,65 @@
-"""A checkpoint in CTranslate2's own format, made in CTranslate2's own environment.
+"""A checkpoint in a peer's own format, made by its own means in its own environment.
 
-    python runtimes_convert.py CHECKPOINT OUT float32|int8
+    python runtimes_convert.py ctranslate2|optimum|genai CHECKPOINT OUT fp32|int8
 
 Nothing of lmtasks is imported here.
 """
 
+import json
 import sys
+from pathlib import Path
 
-import ctranslate2
+
+def ctranslate2(checkpoint: Path, out: Path, *, precision: str) -> None:
+    """With its converter for transformers."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(checkpoint)).convert(
+        str(out), quantization={"fp32": "float32", "int8": "int8"}[precision], force=True
+    )
+
+
+def optimum(checkpoint: Path, out: Path, *, precision: str) -> None:
+    """Exported with a cache, as `optimum-cli export onnx` does; int8 as its guide for AVX-512 VNNI has it."""
+    from optimum.exporters.onnx import main_export
+    from optimum.onnxruntime import ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+    task = TASKS[json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["model_type"]]
+    main_export(str(checkpoint), output=out, task=task, do_validation=False)
+    if precision == "fp32":
+        return
+    settings = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True)
+    for file in sorted(out.glob("*.onnx")):
+        ORTQuantizer.from_pretrained(out, file_name=file.name).quantize(
+            save_dir=out, quantization_config=settings, file_suffix="quantized"
+        )
+        file.with_name(f"{file.stem}_quantized.onnx").replace(file)
+
+
+def genai(checkpoint: Path, out: Path, *, precision: str) -> None:
+    """With its model builder."""
+    from onnxruntime_genai.models.builder import create_model
+
+    create_model(
+        model_name=None,
+        input_path=str(checkpoint),
+        output_dir=str(out),
+        precision=precision,
+        execution_provider="cpu",
+        cache_dir=str(out / "cache"),
+    )
+
+
+TASKS = {
+    "llama": "text-generation-with-past",
+    "gpt2": "text-generation-with-past",
+    "marian": "text2text-generation-with-past",
+    "bert": "text-classification",
+}
+"""By the checkpoint's type."""
+MAKERS = {"ctranslate2": ctranslate2, "optimum": optimum, "genai": genai}
 
 if __name__ == "__main__":
-    checkpoint, out, precision = sys.argv[1:]
-    ctranslate2.converters.TransformersConverter(checkpoint).convert(out, quantization=precision, force=True)
+    side, given, made, wanted = sys.argv[1:]
+    MAKERS[side](Path(given), Path(made), precision=wanted)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes_checkpoints import GPT2_WORDS, ids_to_continue, make_shape, sentences, sources
-from runtimes_works import Contender, ShapeName
+from runtimes_works import CONTENDERS, PEERS, Contender, ShapeName, Side
 from sides import HERE, ROOT
 
 PACKAGED = ROOT / "lmtasks" / "backbone" / "presets" / "lmtasks-mini" / "tokenizer.json"
-CT2_NAMES = {"fp32": "float32", "int8": "int8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +28,29 @@ class Prepared:
         names: Mapping[str, str] = {
             "lmtasks": f"package-{contender.precision}" if contender.runtime == "onnx" else "checkpoint",
             "transformers": "checkpoint",
-            "ctranslate2": f"ctranslate2-{contender.precision}",
+            "compiled": "checkpoint",
+            **{side: f"{side}-{contender.precision}" for side in PEERS},
             "memory": f"package-{contender.precision}",
         }
         return self.home / names[contender.side]
 
 
-def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, peer: Path | None) -> Prepared:
+def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, pythons: Mapping[Side, Path]) -> Prepared:
     """Make what is not there yet.
 
     Args:
         shape: which.
         out: a folder for all shapes.
         data_root: a mirror of the Hub, for real sentences; None: those of the starter tasks.
-        peer: the Python with CTranslate2; None: there is none.
+        pythons: of the peers that take part.
     """
     home = out / shape
     checkpoint = make_shape(home / "checkpoint", shape=shape, tokenizer=PACKAGED)
     for precision in ("fp32", "int8"):
         _export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
-        if peer is not None and not (home / f"ctranslate2-{precision}" / "model.bin").is_file():
-            _convert(peer, checkpoint, home / f"ctranslate2-{precision}", precision=precision)
+    for contender in CONTENDERS.values():
+        if contender.side in pythons and shape in contender.shapes:
+            _convert(pythons[contender.side], contender, checkpoint, home=home)
     inputs, texts = _inputs(shape, data_root=data_root)
     (home / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
     return Prepared(shape=shape, home=home, texts=texts)
@@ -74,11 +75,19 @@ def _export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
     aside.rename(out)
 
 
-def _convert(peer: Path, checkpoint: Path, out: Path, *, precision: str) -> None:
-    command = [str(peer), str(HERE / "runtimes_convert.py"), str(checkpoint), str(out), CT2_NAMES[precision]]
+def _convert(python: Path, contender: Contender, checkpoint: Path, *, home: Path) -> None:
+    """In the peer's own environment, by its own means."""
+    out = home / f"{contender.side}-{contender.precision}"
+    if out.is_dir():
+        return
+    aside = out.with_name(out.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    script = HERE / "runtimes_convert.py"
+    command = [str(python), str(script), contender.side, str(checkpoint), str(aside), contender.precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"CTranslate2 cannot convert {checkpoint}:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{contender.name} cannot be made of {checkpoint}:\n{done.stderr[-2000:]}")
+    aside.rename(out)
 
 
 def _inputs(shape: ShapeName, *, data_root: Path | None) -> tuple[list[list[int]], str]:

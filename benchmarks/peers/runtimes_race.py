@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from runtimes_prepare import Prepared
-from runtimes_works import CONTENDERS, REFERENCE, WORKS, Contender, Work
+from runtimes_works import CONTENDERS, PEERS, REFERENCE, WORKS, Contender, Side, Work
 from sides import HERE, ROOT
 
 REST = 0.3
@@ -45,7 +45,7 @@ class Worker:
         self.log = prepared.home / f"{contender.name.replace(' ', '-')}.log"
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         environment.pop("PYTHONPATH", None)
-        if contender.side != "ctranslate2":
+        if contender.side not in PEERS:
             environment["PYTHONPATH"] = str(ROOT)
         with self.log.open("w", encoding="utf-8") as said:
             self.process = subprocess.Popen(
@@ -89,7 +89,7 @@ def race(
     prepared: Prepared,
     names: Sequence[str],
     *,
-    peer: Path | None,
+    pythons: Mapping[Side, Path],
     rounds: int,
     threads: int,
 ) -> Iterator[Raced]:
@@ -98,12 +98,16 @@ def race(
     Args:
         prepared: the shape.
         names: of the works.
-        peer: the Python with CTranslate2; None: it does not take part.
+        pythons: of the peers that take part.
         rounds: of every contender, in each work.
         threads: each may use.
     """
-    contenders = [name for name, each in CONTENDERS.items() if peer is not None or each.side != "ctranslate2"]
-    with _started(contenders, prepared, peer=peer, threads=threads) as workers:
+    contenders = [
+        name
+        for name, each in CONTENDERS.items()
+        if prepared.shape in each.shapes and (each.side in pythons or each.side not in PEERS)
+    ]
+    with _started(contenders, prepared, pythons=pythons, threads=threads) as workers:
         versions = {name: each for worker in workers.values() for name, each in worker.versions.items()}
         for work in map(WORKS.__getitem__, names):
             record = _raced(work, workers, rounds=rounds)
@@ -115,12 +119,14 @@ def race(
 
 
 @contextmanager
-def _started(names: list[str], prepared: Prepared, *, peer: Path | None, threads: int) -> Iterator[dict[str, Worker]]:
+def _started(
+    names: list[str], prepared: Prepared, *, pythons: Mapping[Side, Path], threads: int
+) -> Iterator[dict[str, Worker]]:
     workers: dict[str, Worker] = {}
     try:
         for name in names:
             contender = CONTENDERS[name]
-            python = peer if contender.side == "ctranslate2" and peer is not None else Path(sys.executable)
+            python = pythons.get(contender.side, Path(sys.executable))
             workers[name] = Worker(contender, prepared, python=python, threads=threads)
         yield workers
     finally:

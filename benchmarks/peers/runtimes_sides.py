@@ -36,15 +36,23 @@ def batches(work: Work, inputs: Inputs) -> list[list[int]]:
 class Transformers:
     """`generate`, or the model with its head; batches padded right, masked."""
 
+    more: Mapping[str, Any] = {}
+    """Settings of `generate` beside those of the work."""
+
     def __init__(self, asked: Mapping[str, Any]) -> None:
         import torch
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
         from transformers import AutoModelForSequenceClassification as WithHead
 
         torch.set_num_threads(asked["threads"])
         kinds = {"marian": AutoModelForSeq2SeqLM, "minilm": WithHead}
         model = kinds.get(asked["shape"], AutoModelForCausalLM)
         self.model = model.from_pretrained(asked["folder"]).eval()
+        self._describe(asked)
+
+    def _describe(self, asked: Mapping[str, Any]) -> None:
+        from transformers import AutoConfig
+
         config = AutoConfig.from_pretrained(asked["folder"])
         self.pairs = asked["shape"] == "marian"
         self.pad = config.pad_token_id if config.pad_token_id is not None else 0
@@ -65,6 +73,7 @@ class Transformers:
                 eos_token_id=own.eos_token_id if self.pairs else None,
                 pad_token_id=self.pad,
                 decoder_start_token_id=own.decoder_start_token_id,
+                **self.more,
             )
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:
@@ -86,6 +95,79 @@ class Transformers:
                     found = self.model(input_ids=ids, attention_mask=mask).logits.argmax(-1, keepdim=True).tolist()
             for at, row in zip(places, found, strict=True):
                 answers[at] = row
+        return answers
+
+    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Compiled(Transformers):
+    """The same under torch.compile, with the cache of a fixed size that its guide recommends."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        import torch
+
+        super().__init__(asked)
+        encoder = asked["shape"] == "minilm"
+        self.more = {} if encoder else {"cache_implementation": "static"}
+        # A head sees every length; while decoding only the first call of a text is not of one token.
+        self.model.forward = torch.compile(self.model.forward, dynamic=True if encoder else None)
+
+
+class Optimum(Transformers):
+    """Its models of ONNX Runtime have transformers' own interface; all threads work on one call."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        import onnxruntime
+        from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM
+        from optimum.onnxruntime import ORTModelForSequenceClassification as WithHead
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = asked["threads"]
+        kinds = {"marian": ORTModelForSeq2SeqLM, "minilm": WithHead}
+        model = kinds.get(asked["shape"], ORTModelForCausalLM)
+        self.model = model.from_pretrained(asked["folder"], session_options=options)
+        self._describe(asked)
+
+    def versions(self) -> Mapping[str, str]:
+        names = ("optimum-onnx", "onnxruntime", "transformers")
+        return {f"{name} (optimum's)" if name != "optimum-onnx" else name: version(name) for name in names}
+
+
+class Genai:
+    """Its generator: one text, or a batch of prompts that are equally long."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        import onnxruntime_genai
+
+        config = onnxruntime_genai.Config(asked["folder"])
+        overlay = {"model": {"decoder": {"session_options": {"intra_op_num_threads": asked["threads"]}}}}
+        config.overlay(json.dumps(overlay))
+        self.library, self.model = onnxruntime_genai, onnxruntime_genai.Model(config)
+
+    def versions(self) -> Mapping[str, str]:
+        return {"onnxruntime-genai": version("onnxruntime-genai")}
+
+    def open(self, work: Work) -> None:
+        return
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        import numpy as np
+
+        answers: Answers = [[]] * len(inputs)
+        for places in batches(work, inputs):
+            ids = np.array([inputs[at] for at in places], dtype=np.int32)
+            settings = self.library.GeneratorParams(self.model)
+            length = ids.shape[1] + work["new"]
+            settings.set_search_options(
+                max_length=length, min_length=length, batch_size=len(places), do_sample=False, num_beams=1
+            )
+            generator = self.library.Generator(self.model, settings)
+            generator.append_tokens(ids)
+            while not generator.is_done():
+                generator.generate_next_token()
+            for row, at in enumerate(places):
+                answers[at] = [int(each) for each in generator.get_sequence(row)[ids.shape[1] :]]
         return answers
 
     def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
@@ -267,6 +349,9 @@ class Memory:
 
 SIDES: Mapping[str, type[Contestant]] = {
     "transformers": Transformers,
+    "compiled": Compiled,
+    "optimum": Optimum,
+    "genai": Genai,
     "lmtasks": Lmtasks,
     "ctranslate2": CTranslate2,
     "memory": Memory,

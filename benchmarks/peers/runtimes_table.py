@@ -6,11 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runtimes_works import ABSENT, BANDWIDTH_SHARE, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
+from runtimes_works import BANDWIDTH_SHARE, CONTENDERS, PEERS, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
 
 MOST_DISTURBED = 0.1
 """Of the machine, by other processes, in the middle one of all turns."""
-PEER_MISSING = "not raced: ctranslate2 is not installed in the Python that --peer names (`pip install lmtasks[peers]`)"
 
 
 def missed(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -129,14 +128,27 @@ def _lines(content: Mapping[str, Any]) -> Iterator[str]:
     yield from _own(content["limits"])
     yield from _works(content["works"])
     yield from _profiles(content.get("profiles", ()))
-    yield ""
-    yield "## Not raced"
-    yield ""
-    absent = {**ABSENT, **{_title(name): "not raced in these runs" for name in WORKS if name not in content["works"]}}
-    if not any("CTranslate2 fp32" in record["rates"] for record in content["works"].values()):
-        absent["CTranslate2"] = PEER_MISSING
-    for name, reason in absent.items():
-        yield f"- {name}: {reason}."
+    absent = list(_absent(content["works"]))
+    if absent:
+        yield ""
+        yield "## Not raced"
+        yield ""
+        yield from absent
+
+
+def _absent(works: Mapping[str, Any]) -> Iterator[str]:
+    """Works that nobody did, and contenders that were missing from a work that they can do."""
+    for name in WORKS:
+        if name not in works:
+            yield f"- {_title(name)}: not raced in these runs."
+    for name, contender in CONTENDERS.items():
+        able = [work for work in works if WORKS[work].shape in contender.shapes]
+        missing = [_title(work) for work in able if name not in works[work]["rates"]]
+        if missing:
+            peer = PEERS.get(contender.side)
+            why = f"not installed (`{peer.get}`; `--{contender.side} PYTHON`)" if peer else "not raced in these runs"
+            where = "all works" if len(missing) == len(able) else "; ".join(missing)
+            yield f"- {name}: {why}; missing from {where}."
 
 
 def _own(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ShapeName = Literal["llama", "gpt2", "marian", "minilm"]
-Side = Literal["transformers", "lmtasks", "ctranslate2", "memory"]
+Side = Literal["transformers", "compiled", "lmtasks", "ctranslate2", "optimum", "genai", "memory"]
 Precision = Literal["fp32", "int8"]
 
 SHAPES: Mapping[ShapeName, str] = {
@@ -82,11 +82,13 @@ class Contender:
     side: Side
     precision: Precision
     runtime: Literal["", "torch", "onnx"] = ""
+    shapes: Sequence[ShapeName] = tuple(SHAPES)
+    """Those that it can run."""
 
     @property
     def slow(self) -> bool:
-        """Does it run torch?"""
-        return self.side == "transformers" or self.runtime == "torch"
+        """Is it asked for a part of the work only? Those that run torch, and generate as transformers does."""
+        return self.side in ("transformers", "compiled", "optimum") or self.runtime == "torch"
 
 
 REFERENCE = "transformers fp32"
@@ -101,15 +103,41 @@ CONTENDERS: Mapping[str, Contender] = {
         Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx"),
         Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32"),
         Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8"),
+        Contender(name="torch.compile fp32", side="compiled", precision="fp32", shapes=("llama", "gpt2", "minilm")),
+        Contender(name="optimum-onnx fp32", side="optimum", precision="fp32"),
+        Contender(name="optimum-onnx int8", side="optimum", precision="int8"),
+        Contender(name="onnxruntime-genai fp32", side="genai", precision="fp32", shapes=("llama",)),
     )
 }
 
-ABSENT: Mapping[str, str] = {
-    "optimum-onnx": "no contender yet: it needs transformers 4.57, so an environment of its own",
-    "onnxruntime-genai": "no contender yet: it needs packages that its own model builder makes",
-    "torch.compile": "no contender yet; `lmtasks bench --runtime torch-compile` measures it beside torch",
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A side that may live in an environment of its own, since its libraries do not go with ours."""
+
+    title: str
+    imports: str
+    """What its Python must be able to import."""
+    get: str
+    """How to get it."""
+
+
+PEERS: Mapping[Side, Peer] = {
+    "ctranslate2": Peer(
+        title="CTranslate2", imports="ctranslate2, transformers", get="pip install ctranslate2 transformers torch"
+    ),
+    "optimum": Peer(
+        title="optimum-onnx",
+        imports="optimum.onnxruntime",
+        get='pip install "optimum-onnx[onnxruntime]" "transformers==4.57.*" torch',
+    ),
+    "genai": Peer(
+        title="onnxruntime-genai",
+        imports="onnxruntime_genai, onnx_ir, transformers",
+        get="pip install onnxruntime-genai onnx_ir transformers torch",
+    ),
 }
-"""Peers that the table names although they are not raced, and why."""
+"""By side, which is the name of its option too."""
 
 
 @dataclass(frozen=True, kw_only=True)

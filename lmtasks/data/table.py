@@ -81,6 +81,7 @@ class ParquetTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        pa.set_memory_pool(pa.system_memory_pool())  # its own keeps 20 MB that nobody uses again
         self._groups: list[tuple[ParquetFile, int]] = []
         self._sizes: list[int] = []
         for file in files:

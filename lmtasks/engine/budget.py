@@ -6,9 +6,9 @@ from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
 
-MOST_TOKENS = {"cpu": 2048}
-"""A processor is busy with a thousand tokens; more mostly take memory (five worked examples, 30M parameters, two cores:
-6.8 s and 860 MB, with twice as many 7.0 s and 964 MB)."""
+MOST_TOKENS = {"cpu": 1024}
+"""A processor is busy with so many; more mostly take memory (4 choices, 30M parameters, two cores: 5.3 s with these and
+with twice as many, of which the batches take 50 MB more)."""
 MOST_TOKENS_ELSEWHERE = 32_768
 LEAST_TOKENS = 128
 ACTIVATIONS = 96

@@ -8,6 +8,7 @@ lmtasks.runtime.memory.OutOfMemory: memory ran out while scoring 2 rows.
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +33,19 @@ KEEP = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20))
 """glibc's `mallopt`: M_MMAP_MAX none, M_TRIM_THRESHOLD never, M_TOP_PAD bytes taken at a time."""
 
 
+COMPILED_KEPT = 32
+"""oneDNN compiles each product for each shape, about 0.5 MB, and keeps 1,024 of them unless it is told otherwise: those
+of four shapes of batches have room here."""
+
+
 def keep_freed_memory() -> None:
-    """Let the process keep memory that was freed, until it ends, for the next tensors.
+    """Let the process keep memory that was freed, for the next tensors, until `give_back_freed_memory` is called.
 
     glibc gives large blocks back to the system at once, and the next operator pays for each page of its result anew:
     15% of the time of scoring long rows (seen on two cores, 30M parameters). Other C libraries are left alone.
+    oneDNN, which reads its settings when it is first used, is told to keep less.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(COMPILED_KEPT))
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -47,7 +55,8 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Give back once what was freed so far: loading a model leaves a copy of its weights behind, in holes."""
+    """Give back what was freed so far: loading a model leaves a copy of its weights behind, in holes, and batches of
+    many shapes leave holes that the next one does not fit into."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

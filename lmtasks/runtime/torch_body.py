@@ -21,7 +21,7 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.torch_cache import DecodingCache
 from lmtasks.runtime.torch_pack import pack, packed_product
 
-LOGITS_BYTES = 8 * 2**20
+LOGITS_BYTES = 4 * 2**20
 """So much memory may the logits of one piece take while scoring."""
 WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
 """Settings by which a model looks back over a part of a long row only."""

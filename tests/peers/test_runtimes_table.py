@@ -22,7 +22,7 @@ def _found(ours: float, *, absent: bool = False) -> dict[str, Any]:
     }
     run = {
         "shapes": ["marian"],
-        "command": "python benchmarks/peers/runtimes.py --peer PYTHON",
+        "command": "python benchmarks/peers/runtimes.py --ctranslate2 PYTHON",
         "machine": {"processor": "one"},
         "versions": {"torch": "2"},
         "rounds": 3,
@@ -49,8 +49,7 @@ def test_the_table_names_found_beside_wanted(tmp_path: Path) -> None:
         "| Marian shape, 64 sentences, batch 8, beam search of 4 | lmtasks onnx int8 | CTranslate2 int8 | 1.35 | 1.40 |"
     )
     assert f"{row} 1.40-1.40 | yes |" in table
-    assert "- optimum-onnx: no contender yet: it needs" in table
-    assert "ctranslate2 is not installed" not in table
+    assert "- CTranslate2 fp32: not installed" not in table
 
 
 def test_a_disturbed_work_decides_nothing(tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_a_disturbed_work_decides_nothing(tmp_path: Path) -> None:
 def test_a_peer_that_is_not_there_is_named_with_the_reason(tmp_path: Path) -> None:
     write_runtimes(_found(140.0, absent=True), out=tmp_path, publish=None)
     table = (tmp_path / "runtimes.md").read_text(encoding="utf-8")
-    assert "- CTranslate2: not raced: ctranslate2 is not installed" in table
+    assert "- CTranslate2 fp32: not installed (`pip install ctranslate2 transformers torch`" in table
     assert "| CTranslate2" not in table
 
 
