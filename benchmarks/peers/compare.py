@@ -1,6 +1,6 @@
 """lm-evaluation-harness beside lmtasks: equal numbers, and how fast.
 
-    python benchmarks/peers/compare.py --part equality|speed|growth [--data-root MIRROR] [--scale 0.1]
+    python benchmarks/peers/compare.py --part equality|speed|onnx|growth [--data-root MIRROR] [--scale 0.1]
 
 Each part leaves runs/peers/<part>.json and can be run alone; what stands is not run again without --again. The table of
 all parts is runs/peers/peers.md, and with --publish also reports/peers/.
@@ -18,6 +18,7 @@ from typing import Any
 from equality_part import run_equality
 from growth_part import run_growth
 from lm_eval_setup import DEFAULT, set_up, task_files
+from onnx_part import run_onnx
 from peer_checkpoints import SHAPES, make_checkpoint
 from peer_tasks import write_tasks
 from sides import ROOT
@@ -28,6 +29,7 @@ from workplace import Workplace
 PARTS: Mapping[str, Callable[[Workplace], Mapping[str, Any]]] = {
     "equality": run_equality,
     "speed": run_speed,
+    "onnx": run_onnx,
     "growth": run_growth,
 }
 

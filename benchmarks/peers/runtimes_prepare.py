@@ -47,7 +47,7 @@ def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, pythons: Map
     home = out / shape
     checkpoint = make_shape(home / "checkpoint", shape=shape, tokenizer=PACKAGED)
     for precision in ("fp32", "int8"):
-        _export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
+        export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
     for contender in CONTENDERS.values():
         if contender.side in pythons and shape in contender.shapes:
             _convert(pythons[contender.side], contender, checkpoint, home=home)
@@ -56,7 +56,7 @@ def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, pythons: Map
     return Prepared(shape=shape, home=home, texts=texts)
 
 
-def _export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
+def export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
     """As `lmtasks export` makes it; its proof is left to the tests, and to the equal answers of this race."""
     from lmtasks.export.emit import export_model
 

@@ -41,9 +41,9 @@ def _engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
     from lmtasks.suite.engines import open_engine
 
     with open_engine(
-        Path(request["checkpoint"]),
-        runtime="torch",
-        precision="fp32",
+        Path(request["package"] or request["checkpoint"]),
+        runtime="onnx" if request["package"] else "torch",
+        precision=None if request["package"] else "fp32",
         threads=request["threads"],
         rows_per_batch=request["batch_size"],
     ) as engine:

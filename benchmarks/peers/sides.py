@@ -1,6 +1,7 @@
 """What both sides are asked, and how: a request as JSON to a fresh process, an answer as JSON back.
 
-    request  {"checkpoint", "threads", "batch_size", "cache", "single_process", "jobs": [...], "bootstraps": [...]}
+    request  {"checkpoint", "package", "threads", "batch_size", "cache", "single_process", "jobs": [...],
+              "bootstraps": [...]}
     answer   {"versions", "rss_loaded_mb", "rss_peak_mb", "jobs": {name: {"seconds", "seconds_total",
               "results": {task: {"acc,none": {"value", "stderr"}}}, "groups": {...},
               "samples": {task: [{"prompts", "continuations", "replies", "answers", "metrics"}]}}}}
@@ -58,6 +59,8 @@ class Request:
     """What one process does."""
 
     checkpoint: str | None
+    package: str | None = None
+    """What lmtasks opens instead, in its own precision."""
     jobs: tuple[Job, ...] = ()
     bootstraps: tuple[Bootstrap, ...] = ()
     threads: int = 2

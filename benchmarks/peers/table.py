@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PARTS = ("equality", "speed", "growth")
+PARTS = ("equality", "speed", "onnx", "growth")
 
 
 def write_table(out: Path, *, publish: Path | None) -> bool:
@@ -88,6 +88,22 @@ def _speed(content: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _onnx(content: Mapping[str, Any]) -> Iterator[str]:
+    yield from _conditions("Packages for ONNX Runtime beside lm-evaluation-harness on torch", content)
+    yield f"{content['checkpoint']}, {content['threads']} threads, batches of {content['batch_size']}."
+    yield ""
+    yield "| workload | precision | lm-eval, s | lmtasks, s | times as fast | rounds | wanted | reached | acc: both |"
+    yield "|---|---|---:|---:|---:|---|---:|---|---|"
+    for each in content["timed"]:
+        precision, seconds, wanted = each["precision"], each["median_seconds"], each["wanted"]
+        reached = "" if wanted is None else "yes" if each["ratio"] >= wanted else "no"
+        rounds = ", ".join(f"{ratio:.2f}" for ratio in each["ratios"])
+        yield (
+            f"| {each['name']} | {precision} | {seconds['lm-eval']:.3g} | {seconds[precision]:.3g} "
+            f"| {each['ratio']:.2f} | {rounds} | {'' if wanted is None else f'{wanted:g}'} | {reached}  {each['acc']['lm-eval']:.3f}, {each['acc'][precision]:.3f} |"
+        )
+
+
 def _growth(content: Mapping[str, Any]) -> Iterator[str]:
     yield from _conditions("Growth", content)
     yield "| task | documents | ten times as many take | allowed | above the model, MB |"
@@ -103,7 +119,7 @@ def _growth(content: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-_HEADS = {"equality": _equality, "speed": _speed, "growth": _growth}
+_HEADS = {"equality": _equality, "speed": _speed, "onnx": _onnx, "growth": _growth}
 
 
 def _conditions(title: str, content: Mapping[str, Any]) -> Iterator[str]:
