@@ -6,6 +6,7 @@ Nothing of lmtasks is imported here.
 """
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -38,17 +39,10 @@ def optimum(checkpoint: Path, out: Path, *, precision: str) -> None:
 
 
 def genai(checkpoint: Path, out: Path, *, precision: str) -> None:
-    """With its model builder."""
-    from onnxruntime_genai.models.builder import create_model
-
-    create_model(
-        model_name=None,
-        input_path=str(checkpoint),
-        output_dir=str(out),
-        precision=precision,
-        execution_provider="cpu",
-        cache_dir=str(out / "cache"),
-    )
+    """With its model builder, which is a command."""
+    command = ["builder", "-i", checkpoint, "-o", out, "-p", precision, "-e", "cpu", "-c", out / "cache"]
+    sys.argv = [str(each) for each in command]
+    runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
 
 
 TASKS = {

@@ -100,7 +100,8 @@ def _onnx(content: Mapping[str, Any]) -> Iterator[str]:
         rounds = ", ".join(f"{ratio:.2f}" for ratio in each["ratios"])
         yield (
             f"| {each['name']} | {precision} | {seconds['lm-eval']:.3g} | {seconds[precision]:.3g} "
-            f"| {each['ratio']:.2f} | {rounds} | {'' if wanted is None else f'{wanted:g}'} | {reached}  {each['acc']['lm-eval']:.3f}, {each['acc'][precision]:.3f} |"
+            f"| {each['ratio']:.2f} | {rounds} | {'' if wanted is None else f'{wanted:g}'} | {reached} "
+            f"| {each['acc']['lm-eval']:.3f}, {each['acc'][precision]:.3f} |"
         )
 
 
