@@ -110,6 +110,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.data_root is None:
         parser.error("--data-root (or LMTASKS_DATA_ROOT) must name a local mirror of the Hub.")
+    # Task files name their rows by their place, and processes start elsewhere.
+    options.out, options.data_root = options.out.resolve(), Path(options.data_root).resolve()
     return options
 
 
