@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
+from lmtasks.export.emitters.average import emit_average
 from lmtasks.export.emitters.bert import emit_bert
+from lmtasks.export.emitters.bidirectional import emit_bidirectional
+from lmtasks.export.emitters.cnn import emit_cnn
 from lmtasks.export.emitters.distilbert import emit_distilbert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.llama import emit_llama
@@ -63,10 +66,17 @@ LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
 GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
 MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
 T5 = Emitter(name="t5", version=1, emit=emit_t5)
+BIDIRECTIONAL = Emitter(name="bidirectional", version=1, emit=emit_bidirectional)
+CNN = Emitter(name="cnn", version=1, emit=emit_cnn)
+AVERAGE = Emitter(name="average", version=1, emit=emit_average)
 EMITTERS: Mapping[str, Emitter] = {
+    "average": AVERAGE,
     "bart": MARIAN,
     "bert": BERT,
+    "bigru": BIDIRECTIONAL,
+    "bilstm": BIDIRECTIONAL,
     "camembert": BERT,
+    "cnn": CNN,
     "distilbert": DISTILBERT,
     "electra": BERT,
     "gpt2": GPT2,
@@ -80,8 +90,10 @@ EMITTERS: Mapping[str, Emitter] = {
     "t5": T5,
     "xlm-roberta": BERT,
 }
-"""By transformers' model_type. All other architectures are traced."""
-ACTIVE: frozenset[str] = frozenset({"bert", "distilbert", "gpt2", "llama", "marian", "t5"})
+"""By transformers' model_type, and the names of our own families. All other architectures are traced."""
+ACTIVE: frozenset[str] = frozenset(
+    {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "t5"}
+)
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
@@ -155,6 +167,12 @@ def _build(model: "Model", report: Callable[[Progress], None], emitters: Collect
             return emitter.label, emitter.emit(checkpoint_of(model))
         except CannotEmit as refusal:
             why = f" ({emitter.name} builds no graphs for it: {refusal})"
+    if not model.backbone.traits.by_transformers:
+        # torch's exporter freezes the length of recurrent layers to that of the example.
+        raise UsageError(
+            f"{model.card.name} is of family {model.card.family}, of which no graphs are built{why}; it stays with the "
+            "torch runtime."
+        )
     return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report)
 
 

@@ -65,9 +65,9 @@ EMITTED_GRAPHS: Mapping[GraphName, str] = {
     "values and mask",
     "encoder": "source_ids, source_mask (B, S) -> keys and values for each layer of the decoder",
 }
-"""What each emitted graph computes. A place is row x S + column. Heads of causal models want rows padded on the right;
-heads of encoders take any padding. `score` of an encoder-decoder takes whole targets, its caches empty, and no bias.
-Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
+"""What each emitted graph computes. A place is row x S + column. Heads of causal models and of
+our own families want rows padded on the right; those of other encoders take any padding. `score` of an encoder-decoder
+takes whole targets, its caches empty, and no bias. Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
