@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+RECURRENT = ("bilstm", "bigru")
 Work = Mapping[str, Any]
 Inputs = Sequence[Sequence[int]]
 Answers = list[list[int]]
@@ -102,6 +103,7 @@ class Lmtasks:
         self.folder = Path(asked["folder"])
         self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
         self.tokenizer = load_tokenizer(self.folder)
+        self.head = asked.get("head", "")
 
     def versions(self) -> Mapping[str, str]:
         import lmtasks
@@ -112,7 +114,8 @@ class Lmtasks:
         from lmtasks.engine.engine import Engine
 
         # No text ends before it has the length that was asked for.
-        rows = work["batch"] if work["new"] else None
+        recurrent = self.runtime.model.family in RECURRENT
+        rows = work["batch"] if work["new"] or recurrent else None
         self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:
@@ -120,7 +123,7 @@ class Lmtasks:
         from lmtasks.engine.requests import Decoding, GenerateRequest
 
         if not work["new"]:
-            head = self.runtime.model.heads[0].name
+            head = self.head or self.runtime.model.heads[0].name
             rows = [Encoded(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
             return [[int(logits.argmax())] for logits in self.engine.predict(head, rows)]
         settings = Decoding(max_new_tokens=work["new"], num_beams=work["beams"])

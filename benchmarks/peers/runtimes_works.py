@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-ShapeName = Literal["llama", "gpt2", "marian", "minilm"]
-Side = Literal["transformers", "lmtasks", "ctranslate2", "memory"]
-Precision = Literal["fp32", "int8"]
+ShapeName = Literal["llama", "gpt2", "marian", "minilm", "bilstm", "bigru"]
+Side = Literal["transformers", "packed", "lmtasks", "ctranslate2", "memory"]
+Precision = Literal["fp32", "int8", "int8-tensor"]
 
 SHAPES: Mapping[ShapeName, str] = {
     "llama": "30M Llama shape",
     "gpt2": "82M GPT-2 shape",
     "marian": "Marian shape",
     "minilm": "MiniLM encoder with head",
+    "bilstm": "bidirectional LSTM classifier",
+    "bigru": "bidirectional GRU classifier",
 }
+RECURRENT: Sequence[ShapeName] = ("bilstm", "bigru")
+"""Families of our own: no peer has them but torch itself, with packed sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,19 @@ def _works() -> tuple[Work, ...]:
         for name, about, beams in (("greedy", "greedy", 1), ("beam", "beam search of 4", 4))
     ]
     head = Work(name="minilm-head", shape="minilm", about="1,000 sentences", inputs=1000, few=1000, batch=32)
-    return (*one, *many, *pairs, head)
+    recurrent = [
+        Work(
+            name=f"{shape}-{batch}",
+            shape=shape,
+            about=f"512 sentences, batch {batch}{', sorted by length' if batch > 1 else ''}",
+            inputs=512,
+            few=512,
+            batch=batch,
+        )
+        for shape in RECURRENT
+        for batch in (1, 32)
+    ]
+    return (*one, *many, *pairs, head, *recurrent)
 
 
 WORKS: Mapping[str, Work] = {work.name: work for work in _works()}
@@ -86,11 +102,10 @@ class Contender:
     @property
     def slow(self) -> bool:
         """Does it run torch?"""
-        return self.side == "transformers" or self.runtime == "torch"
+        return self.side in {"transformers", "packed"} or self.runtime == "torch"
 
 
-REFERENCE = "transformers fp32"
-"""Whose answers the others are compared with."""
+REFERENCE, PACKED = "transformers fp32", "torch packed fp32"
 
 CONTENDERS: Mapping[str, Contender] = {
     each.name: each
@@ -101,8 +116,23 @@ CONTENDERS: Mapping[str, Contender] = {
         Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx"),
         Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32"),
         Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8"),
+        Contender(name=PACKED, side="packed", precision="fp32"),
+        Contender(name="lmtasks onnx int8-tensor", side="lmtasks", precision="int8-tensor", runtime="onnx"),
     )
 }
+
+
+def reference_of(shape: ShapeName) -> str:
+    """Whose answers the others are compared with."""
+    return PACKED if shape in RECURRENT else REFERENCE
+
+
+def contenders_of(shape: ShapeName) -> Sequence[str]:
+    """Who takes part. An LSTM has 8-bit weights in int8-tensor alone, a GRU nowhere."""
+    ours = ["lmtasks torch fp32", "lmtasks onnx fp32"]
+    if shape in RECURRENT:
+        return (PACKED, *ours, *(["lmtasks onnx int8-tensor"] if shape == "bilstm" else []))
+    return (REFERENCE, *ours, "lmtasks onnx int8", "CTranslate2 fp32", "CTranslate2 int8")
 
 ABSENT: Mapping[str, str] = {
     "optimum-onnx": "no contender yet: it needs transformers 4.57, so an environment of its own",
@@ -144,7 +174,12 @@ def _wanted() -> tuple[Wanted, ...]:
         Wanted(work="minilm-head", ours="lmtasks onnx fp32", against=REFERENCE, ratio=1.15),
         Wanted(work="minilm-head", ours="lmtasks onnx int8", against="CTranslate2 int8", ratio=1.25),
     ]
-    return (*pairs, *torch, *head)
+    recurrent = [
+        Wanted(work=f"{shape}-{batch}", ours="lmtasks onnx fp32", against=PACKED, ratio=ratio)
+        for shape in RECURRENT
+        for batch, ratio in ((1, 4.0), (32, 2.5))
+    ]
+    return (*pairs, *torch, *head, *recurrent)
 
 
 WANTED: Sequence[Wanted] = _wanted()
