@@ -134,6 +134,7 @@ def contenders_of(shape: ShapeName) -> Sequence[str]:
         return (PACKED, *ours, *(["lmtasks onnx int8-tensor"] if shape == "bilstm" else []))
     return (REFERENCE, *ours, "lmtasks onnx int8", "CTranslate2 fp32", "CTranslate2 int8")
 
+
 ABSENT: Mapping[str, str] = {
     "optimum-onnx": "no contender yet: it needs transformers 4.57, so an environment of its own",
     "onnxruntime-genai": "no contender yet: it needs packages that its own model builder makes",
