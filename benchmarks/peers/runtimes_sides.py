@@ -98,11 +98,12 @@ class Lmtasks:
 
     def __init__(self, asked: Mapping[str, Any]) -> None:
         from lmtasks.data.tokenizer import load_tokenizer
+        from lmtasks.model.store import tokenizer_folder
         from lmtasks.runtime.open import open_runtime
 
         self.folder = Path(asked["folder"])
         self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
-        self.tokenizer = load_tokenizer(self.folder)
+        self.tokenizer = load_tokenizer(tokenizer_folder(self.folder))
         self.head = asked.get("head", "")
 
     def versions(self) -> Mapping[str, str]:

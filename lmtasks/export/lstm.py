@@ -44,7 +44,8 @@ def round_lstms(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
             continue
         inputs = [*node.inputs, *[None] * (INPUTS - len(node.inputs))]
         for place, value in zip((GIVEN, KEPT), weights, strict=True):
-            assert value is not None and value.const_value is not None  # it was asked above
+            assert value is not None
+            assert value.const_value is not None  # it was asked above
             columns, scales = _columns(value.const_value.numpy())
             parts = {"int8": columns, "scales": scales, "zeros": np.zeros(scales.shape, dtype=np.int8)}
             made = [stored(f"{value.name}.{name}", array) for name, array in parts.items()]

@@ -12,8 +12,9 @@ from packed import HIGHEST, OWN, PREDICTING, model_folder, package, padded, rand
 from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.errors import UsageError
+from lmtasks.export.architectures import EMITTERS
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
-from lmtasks.export.emit import EMITTERS, export_model
+from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
 from lmtasks.export.weights import count_operators
 from lmtasks.model.store import card_of, load_model
