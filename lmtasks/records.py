@@ -195,11 +195,13 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
         KeyError, TypeError: it is no card.
     """
     heads = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in content["heads"])
-    given = dict(content.get("rules") or {})  # older files have none
-    behind = tuple(map(tuple, given.pop("never_behind", ())))
+    given = content.get("rules") or {}  # older files have none
     rules = TokenRules(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()},
-        never_behind=behind,
+        first=given.get("first"),
+        last=tuple(given.get("last", ())),
+        never=tuple(given.get("never", ())),
+        never_first=tuple(given.get("never_first", ())),
+        never_behind=tuple(map(tuple, given.get("never_behind", ()))),
     )
     return ModelCard(**{**content, "heads": heads, "ends": tuple(content["ends"]), "rules": rules})
 

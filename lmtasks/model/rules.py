@@ -24,10 +24,11 @@ def read_rules(folder: Path, *, vocabulary: int) -> TokenRules:
     found = read_settings(file)
 
     def ids(name: str, given: object) -> tuple[int, ...]:
-        listed = list(given) if isinstance(given, list) else [] if given is None else [given]
-        if not all(isinstance(each, int) and not isinstance(each, bool) for each in listed):
+        listed: list[object] = list(given) if isinstance(given, list) else [] if given is None else [given]
+        numbers = [each for each in listed if isinstance(each, int) and not isinstance(each, bool)]
+        if len(numbers) < len(listed):
             raise UsageError(f"{name} in {file} must be a token id or a list of them, was {given!r}.")
-        return tuple(each for each in listed if 0 <= each < vocabulary)
+        return tuple(each for each in numbers if 0 <= each < vocabulary)
 
     banned = found.get("bad_words_ids")
     words = [ids("bad_words_ids", word) for word in banned] if isinstance(banned, list) else []

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from lmtasks.bench.judge import Drop, cheapest, judge, judged_json, why_none
 from lmtasks.bench.require import parse_requirements
-from lmtasks.records import Json
 from lmtasks.metric.drop import loss_of
+from lmtasks.records import Json
 from lmtasks.suite.drops import judged_drop
 from lmtasks.suite.folder import SCHEMA, RunFolder, read_json
 from lmtasks.suite.plan import Plan
