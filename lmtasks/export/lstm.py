@@ -47,7 +47,8 @@ def round_lstms(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
             assert value is not None
             assert value.const_value is not None  # it was asked above
             columns, scales = _columns(value.const_value.numpy())
-            parts = {"int8": columns, "scales": scales, "zeros": np.zeros(scales.shape, dtype=np.int8)}
+            zeros = np.zeros(scales.shape, dtype=np.int8)
+            parts: dict[str, NDArray[np.generic]] = {"int8": columns, "scales": scales, "zeros": zeros}
             made = [stored(f"{value.name}.{name}", array) for name, array in parts.items()]
             for each in made:
                 model.graph.initializers.add(each)
