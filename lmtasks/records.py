@@ -146,6 +146,25 @@ class HeadSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenRules:
+    """Tokens that a checkpoint's generation settings force or forbid, whatever they score."""
+
+    first: int | None = None
+    """`forced_bos_token_id`: what stands behind a single token (the decoder's start)."""
+    last: tuple[int, ...] = ()
+    """`forced_eos_token_id`: one of these is the last token that may be written."""
+    never: tuple[int, ...] = ()
+    """`suppress_tokens`, and `bad_words_ids` of one token."""
+    never_first: tuple[int, ...] = ()
+    """`begin_suppress_tokens`: not the first new token."""
+    never_behind: tuple[tuple[int, ...], ...] = ()
+    """`bad_words_ids` of several tokens: not the last of them behind the others."""
+
+
+NO_RULES = TokenRules()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What identifies a model, with no weights in it."""
 
@@ -166,6 +185,7 @@ class ModelCard:
     """What the decoder of an encoder-decoder reads first; None for other models."""
     ends: tuple[int, ...] = ()
     """Tokens that end a text, as the checkpoint says; empty where it leaves that to the tokenizer."""
+    rules: TokenRules = NO_RULES
 
 
 def card_from_json(content: Mapping[str, Any]) -> ModelCard:
@@ -175,7 +195,15 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
         KeyError, TypeError: it is no card.
     """
     heads = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in content["heads"])
-    return ModelCard(**{**content, "heads": heads, "ends": tuple(content["ends"])})
+    given = content.get("rules") or {}  # older files have none
+    rules = TokenRules(
+        first=given.get("first"),
+        last=tuple(given.get("last", ())),
+        never=tuple(given.get("never", ())),
+        never_first=tuple(given.get("never_first", ())),
+        never_behind=tuple(map(tuple, given.get("never_behind", ()))),
+    )
+    return ModelCard(**{**content, "heads": heads, "ends": tuple(content["ends"]), "rules": rules})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
 
+from lmtasks.backbone.family import new_backbone
+from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Bools, Floats32, HeadSpec, TokenBatch
@@ -27,7 +29,16 @@ HEADS = (
     HeadSpec(name="say", kind="generation"),
 )
 PREDICTING = tuple(head.name for head in HEADS if head.kind != "generation")
-WITH_HEADS = ("llama", "bert")
+OWN: Mapping[str, str] = {
+    "bilstm": "bilstm:width=16,layers=2",
+    "bigru": "bigru:width=16,layers=1",
+    "cnn": "cnn:width=12,filters=8,widths=1+2+5",
+    "average": "average:width=12,buckets=100",
+}
+"""Families of our own, as `lmtasks adapt` makes them."""
+HIGHEST = HeadSpec(name="high", kind="classification", labels=("low", "high"), pooling="max")
+"""What families of our own take besides."""
+WITH_HEADS = ("llama", "bert", *OWN)
 PAIRS = ("marian", "bart", "t5", "pegasus")
 """Encoder-decoders; the last one is traced, as no graphs are built for it."""
 LANGUAGE_MODELS = ("llama", "gpt2", *PAIRS)
@@ -50,12 +61,12 @@ def place() -> Path:
 
 @cache
 def model_folder(name: str, seed: int = 0) -> Path:
-    """A random model; `llama` and `bert` with heads of every kind."""
+    """A random model; those `WITH_HEADS` with heads of every kind."""
     plain = _checkpoint(name, seed)
     if name not in WITH_HEADS:
         return plain
     model = load_model(plain)
-    model.add_heads(HEADS)
+    model.add_heads((*HEADS, HIGHEST) if name in OWN else HEADS)
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.normal_(0.0, 0.3)
@@ -127,6 +138,14 @@ def _checkpoint(name: str, seed: int) -> Path:
     folder = place() / f"{name}-{seed}"
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
+    if name in OWN:
+        backbone = new_backbone(OWN[name], Vocabulary(size=tokenizer.vocabulary, bos=0, eos=0, pad=1))
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.normal_(0.0, 0.4)
+        backbone.save(folder)
+        tokenizer.save(folder)
+        return folder
     model = ARCHITECTURES[name](tokenizer.vocabulary, 64)
     if name in ONE_LAYER:
         model.config.update(dict(ONE_LAYER[name]))

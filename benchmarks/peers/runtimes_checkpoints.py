@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from peer_checkpoints import SPEED, make_checkpoint, seed_weights
-from runtimes_works import ShapeName
+from runtimes_works import RECURRENT, ShapeName
 
 GPT2_WORDS, MARIAN_WORDS = 50257, 32000
 NEVER = -1e9
@@ -27,7 +27,7 @@ def make_shape(folder: Path, *, shape: ShapeName, tokenizer: Path) -> Path:
         shape: which.
         tokenizer: a `tokenizer.json`, for the shapes that read text or have its vocabulary.
     """
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", "model.json")):
         aside = folder.with_name(folder.name + ".part")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -166,11 +166,52 @@ def _marian_spread(name: str, axes: int) -> float:
     return next((spread for part, spread in parts.items() if part in name), 0.06)
 
 
+RECURRENT_WIDTH = 208
+"""As many multiplications a token as embeddings of 128 and 128 units a way, the shape that the wanted ratios are of; in
+our own families embeddings are as wide as both ways together."""
+
+
+def _recurrent(family: str) -> Callable[[Path, Path], None]:
+    """A model of our own, as `lmtasks adapt --backbone FAMILY` makes it, with a random head."""
+
+    def make(folder: Path, tokenizer: Path) -> None:
+        import torch
+        from tokenizers import Tokenizer
+
+        from lmtasks.backbone.family import new_backbone
+        from lmtasks.backbone.sizes import Vocabulary
+        from lmtasks.model.store import load_model, save_model
+        from lmtasks.records import HeadSpec
+
+        words = Tokenizer.from_file(str(tokenizer)).get_vocab_size(with_added_tokens=True)
+        plain = folder.with_name(folder.name + ".backbone")
+        shutil.rmtree(plain, ignore_errors=True)
+        torch.manual_seed(0)
+        backbone = new_backbone(family, Vocabulary(size=words, bos=0, eos=0, pad=1))
+        with torch.no_grad():  # larger than at the start of a training, so that labels differ
+            for parameter in backbone.parameters():
+                parameter.mul_(3)
+        backbone.save(plain)
+        shutil.copyfile(tokenizer, plain / "tokenizer.json")
+        _describe(plain, end="<|endoftext|>", pad="<|pad|>", unknown=None)
+        model = load_model(plain)
+        labels = tuple(f"label {number}" for number in range(8))
+        model.add_heads([HeadSpec(name="label", kind="classification", labels=labels, pooling="max")])
+        with torch.no_grad():
+            model.head("label").output.weight.normal_(0.0, 1.0)  # type: ignore[union-attr, operator]
+        folder.rmdir()
+        save_model(model, folder, provenance={"made": "for a race"})
+        shutil.rmtree(plain)
+
+    return make
+
+
 MAKERS: Mapping[ShapeName, Callable[[Path, Path], None]] = {
     "llama": _llama,
     "gpt2": _gpt2,
     "marian": _marian,
     "minilm": _minilm,
+    **{family: _recurrent(f"{family}:width={RECURRENT_WIDTH}") for family in RECURRENT},
 }
 
 

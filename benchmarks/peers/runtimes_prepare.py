@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes_checkpoints import GPT2_WORDS, ids_to_continue, make_shape, sentences, sources
-from runtimes_works import CONTENDERS, PEERS, Contender, ShapeName, Side
+from runtimes_works import CONTENDERS, PEERS, RECURRENT, Contender, ShapeName, Side, contenders_of
 from sides import HERE, ROOT
 
 PACKAGED = ROOT / "lmtasks" / "backbone" / "presets" / "lmtasks-mini" / "tokenizer.json"
@@ -29,6 +29,7 @@ class Prepared:
             "lmtasks": f"package-{contender.precision}" if contender.runtime == "onnx" else "checkpoint",
             "transformers": "checkpoint",
             "compiled": "checkpoint",
+            "packed": "checkpoint",
             **{side: f"{side}-{contender.precision}" for side in PEERS},
             "memory": f"package-{contender.precision}",
         }
@@ -46,10 +47,11 @@ def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, pythons: Map
     """
     home = out / shape
     checkpoint = make_shape(home / "checkpoint", shape=shape, tokenizer=PACKAGED)
-    for precision in ("fp32", "int8"):
+    raced = [CONTENDERS[name] for name in contenders_of(shape)]
+    for precision in dict.fromkeys(each.precision for each in raced):
         export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
-    for contender in CONTENDERS.values():
-        if contender.side in pythons and shape in contender.shapes:
+    for contender in raced:
+        if contender.side in pythons:
             _convert(pythons[contender.side], contender, checkpoint, home=home)
     inputs, texts = _inputs(shape, data_root=data_root)
     (home / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
@@ -96,8 +98,10 @@ def _inputs(shape: ShapeName, *, data_root: Path | None) -> tuple[list[list[int]
     raw = Tokenizer.from_file(str(PACKAGED))
     if shape == "marian":
         return sources(), "random ids, 8 to 40 a sentence"
-    if shape == "minilm":
+    if shape in {"minilm", *RECURRENT}:
         texts, where = sentences(data_root, ROOT / "tasks" / "starter", count=1000)
+        if shape in RECURRENT:
+            texts = list(dict.fromkeys(texts))[:512]  # the engine answers what is asked twice only once
         end = raw.token_to_id("<|endoftext|>")
         return [[*each.ids[:126], end] for each in raw.encode_batch(texts, add_special_tokens=False)], where
     words = GPT2_WORDS if shape == "gpt2" else raw.get_vocab_size(with_added_tokens=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from runtimes_prepare import Prepared
-from runtimes_works import CONTENDERS, PEERS, REFERENCE, WORKS, Contender, Side, Work
+from runtimes_works import CONTENDERS, PEERS, WORKS, Contender, Side, Work, contenders_of, reference_of
 from sides import HERE, ROOT
 
 REST = 0.3
@@ -102,18 +102,15 @@ def race(
         rounds: of every contender, in each work.
         threads: each may use.
     """
-    contenders = [
-        name
-        for name, each in CONTENDERS.items()
-        if prepared.shape in each.shapes and (each.side in pythons or each.side not in PEERS)
-    ]
+    sides = {name: CONTENDERS[name].side for name in contenders_of(prepared.shape)}
+    contenders = [name for name, side in sides.items() if side in pythons or side not in PEERS]
     with _started(contenders, prepared, pythons=pythons, threads=threads) as workers:
         versions = {name: each for worker in workers.values() for name, each in worker.versions.items()}
         for work in map(WORKS.__getitem__, names):
             record = _raced(work, workers, rounds=rounds)
             record["inputs"] = prepared.texts
             yield Raced(work=work.name, record=record, versions=versions)
-            if work.batch == 1:
+            if work.batch == 1 and work.new:
                 record["steps"] = _steps(work, prepared, workers, rounds=rounds, threads=threads)
                 yield Raced(work=work.name, record=record, versions=versions)
 
@@ -147,7 +144,7 @@ def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[st
     for number in range(rounds):
         for name in draw.sample(list(workers), len(workers)):
             count = work.few if CONTENDERS[name].slow else work.inputs
-            first = number * work.inputs if work.batch == 1 else 0
+            first = number * work.inputs if work.batch == 1 and work.new else 0
             busy, own = _busy_seconds(), workers[name].cpu_seconds()
             found = workers[name].ask({"run": given, "inputs": [first + at for at in range(count)]})
             foreign = _busy_seconds() - busy - (workers[name].cpu_seconds() - own)
@@ -164,8 +161,8 @@ def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[st
         "rates": rates,
         "others": others,
         "peak_mb": peaks,
-        "distinct": _distinct(work, answers[REFERENCE]),
-        "agreement": {name: _agreement(answers[REFERENCE], found) for name, found in answers.items()},
+        "distinct": _distinct(work, answers[reference_of(work.shape)]),
+        "agreement": {name: _agreement(answers[reference_of(work.shape)], found) for name, found in answers.items()},
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+RECURRENT = ("bilstm", "bigru")
 Work = Mapping[str, Any]
 Inputs = Sequence[Sequence[int]]
 Answers = list[list[int]]
@@ -179,11 +180,13 @@ class Lmtasks:
 
     def __init__(self, asked: Mapping[str, Any]) -> None:
         from lmtasks.data.tokenizer import load_tokenizer
+        from lmtasks.model.store import tokenizer_folder
         from lmtasks.runtime.open import open_runtime
 
         self.folder = Path(asked["folder"])
         self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
-        self.tokenizer = load_tokenizer(self.folder)
+        self.tokenizer = load_tokenizer(tokenizer_folder(self.folder))
+        self.head = asked.get("head", "")
 
     def versions(self) -> Mapping[str, str]:
         import lmtasks
@@ -194,7 +197,8 @@ class Lmtasks:
         from lmtasks.engine.engine import Engine
 
         # No text ends before it has the length that was asked for.
-        rows = work["batch"] if work["new"] else None
+        recurrent = self.runtime.model.family in RECURRENT
+        rows = work["batch"] if work["new"] or recurrent else None
         self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:
@@ -202,7 +206,7 @@ class Lmtasks:
         from lmtasks.engine.requests import Decoding, GenerateRequest
 
         if not work["new"]:
-            head = self.runtime.model.heads[0].name
+            head = self.head or self.runtime.model.heads[0].name
             rows = [Encoded(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
             return [[int(logits.argmax())] for logits in self.engine.predict(head, rows)]
         settings = Decoding(max_new_tokens=work["new"], num_beams=work["beams"])

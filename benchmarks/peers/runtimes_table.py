@@ -182,9 +182,9 @@ def _works(works: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "Median and range of the rounds; memory is the process' peak during the work; agreement is the share of tokens "
-        "(or labels) equal to those of transformers in fp32. Greedy texts of random weights never come together again "
-        "after a first difference. Contenders that run torch are asked for some whole batches only, at the same batch "
-        "size."
+        "(or labels) equal to those of transformers in fp32, or of torch with packed sequences. Greedy texts of random "
+        "weights never come together again after a first difference. Contenders that run torch are asked for some "
+        "whole batches only, at the same batch size."
     )
     for name, record in works.items():
         yield ""

@@ -16,7 +16,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from runtimes_sides import SIDES
+from runtimes_packed import Packed
+from runtimes_sides import SIDES as OTHERS
+
+SIDES = {**OTHERS, "packed": Packed}
 
 
 def main(asked: dict[str, Any]) -> None:

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-ShapeName = Literal["llama", "gpt2", "marian", "minilm"]
-Side = Literal["transformers", "compiled", "lmtasks", "ctranslate2", "optimum", "genai", "memory"]
-Precision = Literal["fp32", "int8"]
+ShapeName = Literal["llama", "gpt2", "marian", "minilm", "bilstm", "bigru"]
+Side = Literal["transformers", "compiled", "packed", "lmtasks", "ctranslate2", "optimum", "genai", "memory"]
+Precision = Literal["fp32", "int8", "int8-tensor"]
 
 SHAPES: Mapping[ShapeName, str] = {
     "llama": "30M Llama shape",
     "gpt2": "82M GPT-2 shape",
     "marian": "Marian shape",
     "minilm": "MiniLM encoder with head",
+    "bilstm": "bidirectional LSTM classifier",
+    "bigru": "bidirectional GRU classifier",
 }
+RECURRENT: Sequence[ShapeName] = ("bilstm", "bigru")
+"""Families of our own: no peer has them but torch itself, with packed sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,19 @@ def _works() -> tuple[Work, ...]:
         for name, about, beams in (("greedy", "greedy", 1), ("beam", "beam search of 4", 4))
     ]
     head = Work(name="minilm-head", shape="minilm", about="1,000 sentences", inputs=1000, few=1000, batch=32)
-    return (*one, *many, *pairs, head)
+    recurrent = [
+        Work(
+            name=f"{shape}-{batch}",
+            shape=shape,
+            about=f"512 sentences, batch {batch}{', sorted by length' if batch > 1 else ''}",
+            inputs=512,
+            few=512,
+            batch=batch,
+        )
+        for shape in RECURRENT
+        for batch in (1, 32)
+    ]
+    return (*one, *many, *pairs, head, *recurrent)
 
 
 WORKS: Mapping[str, Work] = {work.name: work for work in _works()}
@@ -82,33 +98,52 @@ class Contender:
     side: Side
     precision: Precision
     runtime: Literal["", "torch", "onnx"] = ""
-    shapes: Sequence[ShapeName] = tuple(SHAPES)
+    shapes: Sequence[ShapeName] = ()
     """Those that it can run."""
 
     @property
     def slow(self) -> bool:
-        """Is it asked for a part of the work only? Those that run torch, and generate as transformers does."""
-        return self.side in ("transformers", "compiled", "optimum") or self.runtime == "torch"
+        """Is it asked for a part of the work only? Those that run torch, or generate as transformers does."""
+        return self.side in ("transformers", "compiled", "packed", "optimum") or self.runtime == "torch"
 
 
-REFERENCE = "transformers fp32"
-"""Whose answers the others are compared with."""
+REFERENCE, PACKED = "transformers fp32", "torch packed fp32"
+PRETRAINED: Sequence[ShapeName] = tuple(shape for shape in SHAPES if shape not in RECURRENT)
+"""Those that are classes of transformers."""
 
-CONTENDERS: Mapping[str, Contender] = {
-    each.name: each
-    for each in (
-        Contender(name=REFERENCE, side="transformers", precision="fp32"),
-        Contender(name="lmtasks torch fp32", side="lmtasks", precision="fp32", runtime="torch"),
-        Contender(name="lmtasks onnx fp32", side="lmtasks", precision="fp32", runtime="onnx"),
-        Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx"),
-        Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32"),
-        Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8"),
+
+def _contenders() -> tuple[Contender, ...]:
+    """An LSTM has 8-bit weights in int8-tensor alone, a GRU nowhere."""
+    every = tuple(SHAPES)
+    return (
+        Contender(name=REFERENCE, side="transformers", precision="fp32", shapes=PRETRAINED),
+        Contender(name=PACKED, side="packed", precision="fp32", shapes=RECURRENT),
+        Contender(name="lmtasks torch fp32", side="lmtasks", precision="fp32", runtime="torch", shapes=every),
+        Contender(name="lmtasks onnx fp32", side="lmtasks", precision="fp32", runtime="onnx", shapes=every),
+        Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx", shapes=PRETRAINED),
+        Contender(
+            name="lmtasks onnx int8-tensor", side="lmtasks", precision="int8-tensor", runtime="onnx", shapes=("bilstm",)
+        ),
+        Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32", shapes=PRETRAINED),
+        Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8", shapes=PRETRAINED),
         Contender(name="torch.compile fp32", side="compiled", precision="fp32", shapes=("llama", "gpt2", "minilm")),
-        Contender(name="optimum-onnx fp32", side="optimum", precision="fp32"),
-        Contender(name="optimum-onnx int8", side="optimum", precision="int8"),
+        Contender(name="optimum-onnx fp32", side="optimum", precision="fp32", shapes=PRETRAINED),
+        Contender(name="optimum-onnx int8", side="optimum", precision="int8", shapes=PRETRAINED),
         Contender(name="onnxruntime-genai fp32", side="genai", precision="fp32", shapes=("llama",)),
     )
-}
+
+
+CONTENDERS: Mapping[str, Contender] = {each.name: each for each in _contenders()}
+
+
+def reference_of(shape: ShapeName) -> str:
+    """Whose answers the others are compared with."""
+    return PACKED if shape in RECURRENT else REFERENCE
+
+
+def contenders_of(shape: ShapeName) -> Sequence[str]:
+    """Who takes part."""
+    return tuple(name for name, each in CONTENDERS.items() if shape in each.shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +207,12 @@ def _wanted() -> tuple[Wanted, ...]:
         Wanted(work="minilm-head", ours="lmtasks onnx fp32", against=REFERENCE, ratio=1.15),
         Wanted(work="minilm-head", ours="lmtasks onnx int8", against="CTranslate2 int8", ratio=1.25),
     ]
-    return (*pairs, *torch, *head)
+    recurrent = [
+        Wanted(work=f"{shape}-{batch}", ours="lmtasks onnx fp32", against=PACKED, ratio=ratio)
+        for shape in RECURRENT
+        for batch, ratio in ((1, 4.0), (32, 2.5))
+    ]
+    return (*pairs, *torch, *head, *recurrent)
 
 
 WANTED: Sequence[Wanted] = _wanted()

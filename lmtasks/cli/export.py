@@ -159,6 +159,13 @@ def _print(parity: Parity) -> None:
     print(
         f"\nAllowed in {parity.precision}: {said}. Compared with torch {parity.torch} in fp32 on {parity.texts} texts."
     )
+    counts = "; ".join(
+        f"{graph} {', '.join(f'{number} {name}' for name, number in operators.items() if number)}"
+        for graph, operators in parity.wanted.items()
+        if any(operators.values())
+    )
+    if counts:
+        print(f"Operators, as many as the model's shape asks for: {counts}.")
 
 
 def _print_gate(gated: Gated) -> None:

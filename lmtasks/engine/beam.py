@@ -23,9 +23,10 @@ from lmtasks.data.batches import pad
 from lmtasks.engine.candidates import Continuation, continuations, log_sums
 from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
 from lmtasks.engine.requests import Decoding, Stopped
+from lmtasks.engine.rules import restrict
 from lmtasks.engine.sampling import greedy, penalize
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import Floats, Floats32
+from lmtasks.records import NO_RULES, Floats, Floats32
 from lmtasks.runtime.base import Runtime
 
 
@@ -94,17 +95,32 @@ class _Search:
         self._best: _Finished | None = None
 
     @property
-    def is_penalized(self) -> bool:
-        """Does what stands in a beam change what is likely behind it?"""
-        return self._prompt.settings.repetition_penalty != 1.0
+    def is_changed(self) -> bool:
+        """Does anything but the model say what is likely behind a beam?"""
+        return self._prompt.settings.repetition_penalty != 1.0 or self._prompt.rules != NO_RULES
 
     @property
     def wanted(self) -> int:
         """So many continuations: even if every end token of every beam comes first, enough others are left."""
         return max(2, 1 + len(self._ends)) * self._prompt.settings.num_beams
 
-    def penalize(self, logits: Floats32, sums: Floats) -> None:
-        """Change logits (number of beams, V), whose exponentials have these sums, in place."""
+    def change(self, logits: Floats32, sums: Floats) -> None:
+        """Change logits (number of beams, V), whose exponentials have these sums, in place: by the repetition penalty,
+        then by the model's rules."""
+        if self._prompt.settings.repetition_penalty != 1.0:
+            self._penalize(logits, sums)
+        for place, beam in enumerate(self.beams):
+            written = beam.stream.ids
+            restrict(
+                logits[place],
+                self._prompt.rules,
+                before=(*self._prompt.start, *written),
+                step=len(written),
+                left=self._prompt.settings.max_new_tokens - len(written),
+                sure=float(sums[place]),  # costs a text nothing
+            )
+
+    def _penalize(self, logits: Floats32, sums: Floats) -> None:
         for place, beam in enumerate(self.beams):
             seen = np.unique(np.array((*self._prompt.seen, *beam.stream.ids), dtype=np.int64))
             logprobs = logits[place, seen] - sums[place]
@@ -127,7 +143,8 @@ class _Search:
             stream = self.beams[parent].stream
             if token in self._ends:
                 if rank < settings.num_beams:
-                    self._finish(score, length=step + 1, stream=stream, stopped="end")
+                    forced = token in self._prompt.rules.last and step + 1 == settings.max_new_tokens
+                    self._finish(score, length=step + 1, stream=stream, stopped="length" if forced else "end")
                 continue
             stream = stream.copy()
             if settings.stop and stream.push(token):
@@ -175,11 +192,11 @@ def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuati
     """The continuations that each search wants, from next-token logits (R, V)."""
     beams = [len(search.beams) for search in searches]
     sums = log_sums(logits)
-    if any(search.is_penalized for search in searches):
+    if any(search.is_changed for search in searches):
         logits = logits.copy()
         for search, end in zip(searches, accumulate(beams), strict=True):
-            if search.is_penalized:
+            if search.is_changed:
                 mine = slice(end - len(search.beams), end)
-                search.penalize(logits[mine], sums[mine])
+                search.change(logits[mine], sums[mine])
     so_far = np.array([beam.logprob for search in searches for beam in search.beams])
     return continuations(logits, so_far - sums, beams=beams, counts=[search.wanted for search in searches])

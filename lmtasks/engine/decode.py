@@ -12,12 +12,14 @@ import numpy as np
 
 from lmtasks.data.batches import pad
 from lmtasks.engine.requests import Decoding, Stopped
+from lmtasks.engine.rules import banned_tokens, forced_tokens, restrict
 from lmtasks.engine.sampling import draw, greedy, penalize, sample
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import Floats32, Ints
+from lmtasks.records import NO_RULES, Floats, Floats32, Ints, TokenRules
 from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
+Scores = TypeVar("Scores", Floats, Floats32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,10 @@ class Prompt:
     settings: Decoding
     seed: int
     number: int
+    start: tuple[int, ...] = ()
+    """What the decoder reads before the answer: the prompt, or an encoder-decoder's start token."""
+    rules: TokenRules = NO_RULES
+    """The model's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +119,9 @@ class Row:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
         self.told = told
-        self.plain = prompt.settings.temperature == 0 and prompt.settings.repetition_penalty == 1.0
+        self.plain = (
+            prompt.settings.temperature == 0 and prompt.settings.repetition_penalty == 1.0 and prompt.rules == NO_RULES
+        )
         """Is each token simply the most likely one?"""
         self._number = number
         self._decode = decode
@@ -121,14 +129,38 @@ class Row:
 
     def append(self, token: int, *, ends: frozenset[int]) -> Stopped | None:
         """Take the next token; why the text ends with it, or None."""
+        length = self.prompt.settings.max_new_tokens
         if token in ends:
-            return "end"
+            # An end that was forced, for want of room, is none that the model chose.
+            return "length" if token in self.prompt.rules.last and len(self.stream.ids) + 1 >= length else "end"
         if self._watched:
             if self.stream.push(token):
                 return "stop"
         else:
             self.stream.ids.append(token)
-        return "length" if len(self.stream.ids) >= self.prompt.settings.max_new_tokens else None
+        return "length" if len(self.stream.ids) >= length else None
+
+    def allows(self, token: int) -> bool:
+        """Do the model's rules let a token follow? Most tokens may, and then no row of scores is copied."""
+        if self.prompt.rules == NO_RULES:
+            return True
+        before, step, left = self._now()
+        forced = forced_tokens(self.prompt.rules, before=before, left=left)
+        if forced:
+            return token == min(forced)  # of several any would do; transformers takes the lowest id
+        return token not in banned_tokens(self.prompt.rules, before=before, step=step)
+
+    def allowed(self, scores: Scores) -> Scores:
+        """Scores (V,), changed in place: minus infinity where the model's rules let no token follow."""
+        if self.prompt.rules != NO_RULES:
+            before, step, left = self._now()
+            restrict(scores, self.prompt.rules, before=before, step=step, left=left, sure=0.0)
+        return scores
+
+    def _now(self) -> tuple[tuple[int, ...], int, int]:
+        """What the decoder has read, how many tokens were written, and how many may still be."""
+        written = self.stream.ids
+        return (*self.prompt.start, *written), len(written), self.prompt.settings.max_new_tokens - len(written)
 
     def step(self, *, step: int, stopped: Stopped | None) -> Step:
         """What is told of a step."""
@@ -160,5 +192,7 @@ def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
         prompt = row.prompt
         if prompt.settings.temperature > 0:
             at = draw(seed=prompt.seed, number=prompt.number, step=len(row.stream.ids))
-            tokens[place] = sample(scores[place].astype(np.float64), prompt.settings, at=at)
+            tokens[place] = sample(row.allowed(scores[place].astype(np.float64)), prompt.settings, at=at)
+        elif not row.allows(int(tokens[place])):
+            tokens[place] = greedy(row.allowed(scores[place].copy())[None])[0]
     return tokens

@@ -285,10 +285,13 @@ class Engine(Generic[State]):
     def _prompt(self, request: GenerateRequest, number: int) -> Prompt:
         """A request as it is written, cut where it is too long."""
         ids = self._fitting_prompt(request, number)
+        apart = self.runtime.model.kind == "encoder-decoder"
         return Prompt(
             ids=ids,
             # The source of an encoder-decoder is no text that it continues.
-            seen=() if self.runtime.model.kind == "encoder-decoder" else ids,
+            seen=() if apart else ids,
+            start=(self._start,) if apart else ids,
+            rules=self.runtime.model.rules,
             settings=request.settings,
             seed=request.seed,
             number=number if request.number is None else request.number,

@@ -126,6 +126,7 @@ class Checkpoint:
 
     card: ModelCard
     config: Config
+    """Empty for a family of ours, whose weights alone tell its shape."""
     weights: Weights
     heads: tuple[HeadWeights, ...]
     """Those that predict; the weights of a checkpoint's own head are among `weights`."""
@@ -138,10 +139,12 @@ def checkpoint_of(model: "Model") -> Checkpoint:
         for spec in model.card.heads
         if spec.kind != "generation"
     ]
+    ours = not model.backbone.traits.by_transformers
+    module = model.backbone if ours else model.hf
     return Checkpoint(
         card=model.card,
-        config=Config(model.hf.config.to_dict()),  # type: ignore[union-attr, operator]
-        weights=Weights(_numbers(model.hf.state_dict())),
+        config=Config({} if ours else module.config.to_dict()),  # type: ignore[union-attr, operator]
+        weights=Weights(_numbers(module.state_dict())),
         heads=tuple(heads),
     )
 

@@ -3,33 +3,30 @@
 import json
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
-from lmtasks.export.emitters.bert import emit_bert
-from lmtasks.export.emitters.distilbert import emit_distilbert
-from lmtasks.export.emitters.gpt2 import emit_gpt2
-from lmtasks.export.emitters.llama import emit_llama
-from lmtasks.export.emitters.marian import emit_marian
-from lmtasks.export.emitters.t5 import emit_t5
+from lmtasks.export.architectures import ACTIVE, EMITTERS, Graphs
+from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
+from lmtasks.export.fused import rounded_operators, wanted_operators
 from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
     GPU_PRECISIONS,
+    NOTHING_WANTED,
     PRECISIONS,
     WEIGHTS,
     GraphName,
+    Operators,
     Package,
     Precision,
     load_package,
     write_manifest,
 )
 from lmtasks.export.ranges import CalibrationRow, check_rows
-from lmtasks.export.weights import fold_transposes, save_graphs
+from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
 from lmtasks.records import ModelCard, Progress
 
@@ -38,51 +35,6 @@ if TYPE_CHECKING:
 
     from lmtasks.export.trace import Traceable
     from lmtasks.model.model import Model
-
-Graphs = dict[GraphName, "ir.Model"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Emitter:
-    """What builds the graphs of one architecture, block by block."""
-
-    name: str
-    version: int
-    """Changes whenever its graphs may yield other numbers, or are driven in another way."""
-    emit: Callable[[Checkpoint], Graphs]
-
-    @property
-    def label(self) -> str:
-        """As a package names it."""
-        return f"{EMITTED}{self.name} {self.version}"
-
-
-BERT = Emitter(name="bert", version=1, emit=emit_bert)
-DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
-LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
-GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
-MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
-T5 = Emitter(name="t5", version=1, emit=emit_t5)
-EMITTERS: Mapping[str, Emitter] = {
-    "bart": MARIAN,
-    "bert": BERT,
-    "camembert": BERT,
-    "distilbert": DISTILBERT,
-    "electra": BERT,
-    "gpt2": GPT2,
-    "llama": LLAMA,
-    "marian": MARIAN,
-    "mistral": LLAMA,
-    "mt5": T5,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "roberta": BERT,
-    "t5": T5,
-    "xlm-roberta": BERT,
-}
-"""By transformers' model_type. All other architectures are traced."""
-ACTIVE: frozenset[str] = frozenset({"bert", "distilbert", "gpt2", "llama", "marian", "t5"})
-"""Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 
 EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
 """Nothing is kept."""
@@ -126,13 +78,13 @@ def export_model(
         model = load_model(model_folder)
         _check_exportable(model, model_folder)
         _check_precision(wanted, model.card)
-        emitter, graphs = _build(model, report, emitters)
+        emitter, graphs, operators = _build(model, report, emitters)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
     else:
         package = _checked_base(base, model_folder)
         _check_precision(wanted, package.model)
-        emitter, graphs, card = package.emitter, load_graphs(package), package.model
+        emitter, graphs, card, operators = package.emitter, load_graphs(package), package.model, package.operators
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, out / name)
@@ -141,21 +93,32 @@ def export_model(
     graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
     save_graphs({out / files[name]: graph for name, graph in graphs.items()}, weights=out / WEIGHTS)
-    write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter)
+    operators = rounded_operators(operators, precision=wanted)
+    write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter, operators=operators)
 
 
-def _build(model: "Model", report: Callable[[Progress], None], emitters: Collection[str]) -> tuple[str, Graphs]:
-    """The graphs of a model in fp32, and what made them."""
+def _build(
+    model: "Model", report: Callable[[Progress], None], emitters: Collection[str]
+) -> tuple[str, Graphs, Operators]:
+    """What made the graphs of a model in fp32; these; and how often operators must stand in them."""
     import torch
 
     emitter = EMITTERS.get(model.card.family)
     why = ""
     if emitter is not None and emitter.name in emitters:
         try:
-            return emitter.label, emitter.emit(checkpoint_of(model))
+            checkpoint = checkpoint_of(model)
+            graphs = emitter.emit(checkpoint)
+            return emitter.label, graphs, wanted_operators(checkpoint, emitter=emitter.name, graphs=graphs)
         except CannotEmit as refusal:
             why = f" ({emitter.name} builds no graphs for it: {refusal})"
-    return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report)
+    if not model.backbone.traits.by_transformers:
+        # torch's exporter freezes the length of recurrent layers to that of the example.
+        raise UsageError(
+            f"{model.card.name} is of family {model.card.family}, of which no graphs are built{why}; it stays with the "
+            "torch runtime."
+        )
+    return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report), NOTHING_WANTED
 
 
 def _trace(model: "Model", report: Callable[[Progress], None]) -> Graphs:
@@ -233,6 +196,13 @@ def load_graphs(package: Package) -> Graphs:
     for graph in graphs.values():
         fold_transposes(graph)
     return graphs
+
+
+def graph_operators(package: Package) -> Operators:
+    """How often each operator stands in each graph of a package, as it lies there."""
+    import onnx_ir as ir
+
+    return {name: dict(count_operators(ir.load(package.folder / file))) for name, file in package.graphs.items()}
 
 
 def _checked_base(base: Path, model_folder: Path) -> Package:

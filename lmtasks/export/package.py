@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lmtasks.errors import UsageError
@@ -29,6 +30,9 @@ EMITTED = "emitted:"
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
+Operators = Mapping[GraphName, Mapping[str, int]]
+"""How often operators stand in graphs."""
+NOTHING_WANTED: Operators = MappingProxyType({})
 
 PRECISIONS: Mapping[Precision, str] = {
     "fp32": "the weights as they are",
@@ -65,9 +69,9 @@ EMITTED_GRAPHS: Mapping[GraphName, str] = {
     "values and mask",
     "encoder": "source_ids, source_mask (B, S) -> keys and values for each layer of the decoder",
 }
-"""What each emitted graph computes. A place is row x S + column. Heads of causal models want rows padded on the right;
-heads of encoders take any padding. `score` of an encoder-decoder takes whole targets, its caches empty, and no bias.
-Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
+"""What each emitted graph computes. A place is row x S + column. Heads of causal models and of
+our own families want rows padded on the right; those of other encoders take any padding. `score` of an encoder-decoder
+takes whole targets, its caches empty, and no bias. Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,8 @@ class Package:
     emitter: str
     """What made the graphs, with its version: part of what identifies an answer."""
     files: Mapping[str, FileFacts]
+    operators: Operators = field(default_factory=dict)
+    """How often some must stand in each graph, by the model's shape; empty for traced graphs."""
     parity: Json = field(default_factory=dict)
     """The proof; empty while a package is being made."""
     gate: Json = field(default_factory=dict)
@@ -141,6 +147,7 @@ def load_package(folder: Path) -> Package:
         precision: Precision = content["precision"]
         graphs: dict[GraphName, str] = dict(content["graphs"])
         emitter = str(content["emitter"])
+        operators: Operators = dict(content.get("operators", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{manifest} is damaged ({error}); export the model again.") from error
     for name, facts in files.items():
@@ -152,13 +159,20 @@ def load_package(folder: Path) -> Package:
         graphs=graphs,
         emitter=emitter,
         files=files,
+        operators=operators,
         parity=_read(folder / PARITY),
         gate=_read(folder / GATE),
     )
 
 
 def write_manifest(
-    folder: Path, *, model: ModelCard, precision: Precision, graphs: Mapping[GraphName, str], emitter: str
+    folder: Path,
+    *,
+    model: ModelCard,
+    precision: Precision,
+    graphs: Mapping[GraphName, str],
+    emitter: str,
+    operators: Operators = NOTHING_WANTED,
 ) -> None:
     """Write `package.json` over the files that lie in `folder` now; the caller renames the folder into place."""
     names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != MANIFEST)
@@ -167,6 +181,7 @@ def write_manifest(
         "model": asdict(model),
         "precision": precision,
         "emitter": emitter,
+        "operators": {graph: dict(counts) for graph, counts in operators.items()},
         "graphs": dict(graphs),
         "files": {name: asdict(_facts(folder / name)) for name in names},
     }
@@ -180,7 +195,12 @@ def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> Non
     if gate is not None:
         write_json(folder / GATE, gate, indent=2)
     write_manifest(
-        folder, model=package.model, precision=package.precision, graphs=package.graphs, emitter=package.emitter
+        folder,
+        model=package.model,
+        precision=package.precision,
+        graphs=package.graphs,
+        emitter=package.emitter,
+        operators=package.operators,
     )
 
 

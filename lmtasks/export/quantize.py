@@ -12,7 +12,8 @@ hand 16.8, 42 and 254; a scale per tensor 13.7, 33 and 203. `MatMulIntegerToFloa
 product: 7% slower in whole graphs that decode, 2-4% faster in those that read 24 to 1,600 rows at once.
 
 `int8-tensor`: one scale for all rows, which takes in a row's neighbours in the batch: `DynamicQuantizeMatMul` in built
-graphs, onnxruntime's own `quantize_dynamic` in traced ones (`dynamic.py`).
+graphs, onnxruntime's own `quantize_dynamic` in traced ones (`dynamic.py`); and LSTMs (`lstm.py`), which in every other
+precision stay in fp32, as GRUs do in all.
 
 `int8-static`: one scale for all rows that was fixed beforehand, by what real rows needed (`ranges.py`): an answer
 depends on its own row alone, and nothing is measured while it is computed.
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 
 from lmtasks.export.columns import column_scales, rounded
 from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute
+from lmtasks.export.lstm import round_lstms
 from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
 from lmtasks.export.reach import table_of, weight_of
 from lmtasks.export.unread import clear_unread_rows
@@ -62,7 +64,8 @@ def quantize_rows(model: "ir.Model", *, many: bool = False, keep: Collection[str
 def quantize_whole(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
     """Rewrite a graph in place to `int8-tensor`. See `quantize_rows`."""
     clear_unread_rows(model)
-    return _Rewriter(model, keep=keep, product=_Rewriter.by_tensor).rewrite()
+    lstms = round_lstms(model, keep=keep)
+    return lstms + _Rewriter(model, keep=keep, product=_Rewriter.by_tensor).rewrite()
 
 
 def quantize_weights(model: "ir.Model", *, bits: int, keep: Collection[str] = ()) -> int:

@@ -31,6 +31,42 @@ Ends = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A difference of two values, turned so that above zero is worse."""
+
+    value: float
+    ci95: Ends | None
+    unit: Unit
+
+
+def loss_of(
+    difference: float, *, base: float, ci95: Sequence[float] | None, scale: str, higher_is_better: bool
+) -> Loss:
+    """A difference, as `compare` gives it, as a loss.
+
+    Args:
+        difference: the second value less the first one; in points, or as a metric without such a scale counts.
+        base: the first value.
+        ci95: of the difference.
+        scale: of the metric, as in `Estimate`.
+        higher_is_better: of the metric.
+
+    >>> loss_of(-0.5, base=0.9, ci95=(-1.0, 0.25), scale="fraction", higher_is_better=True)
+    Loss(value=0.5, ci95=(-0.25, 1.0), unit='points')
+    >>> loss_of(3.0, base=20.0, ci95=None, scale="raw", higher_is_better=False)
+    Loss(value=15.0, ci95=None, unit='%')
+    """
+    unit: Unit = "%" if scale == "raw" else "points"
+    factor = 100 / abs(base) if unit == "%" and base else 1.0
+    factor = -factor if higher_is_better else factor
+    ends = None if ci95 is None else sorted(factor * float(end) for end in ci95)
+    # no minus before a zero
+    return Loss(
+        value=factor * difference + 0.0, ci95=None if ends is None else (ends[0] + 0.0, ends[1] + 0.0), unit=unit
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drop:
     """How much worse `found` is than `base`."""
 
@@ -73,14 +109,17 @@ def measure_drop(
         WorkError: they are not of the same examples, or the first one's value is no number to measure a drop from.
     """
     result = compare(metric, base, found, seed=seed, clusters=clusters)
-    unit: Unit = "%" if metric.scale == "raw" else "points"
-    scale = 100 / abs(result.a) if unit == "%" and result.a else 1.0
-    if not math.isfinite(result.a) or (unit == "%" and result.a == 0):
+    if not math.isfinite(result.a) or (metric.scale == "raw" and result.a == 0):
         raise WorkError(f"{metric.name} is {result.a} in fp32: no drop can be measured from that.")
-    sign = -scale if metric.higher_is_better else scale
-    drop = sign * result.difference
-    ends = None if result.ci95 is None else (sign * result.ci95[0], sign * result.ci95[1])
-    interval = _interval(result, drop, None if ends is None else (min(ends), max(ends)), clusters)
+    loss = loss_of(
+        result.difference,
+        base=result.a,
+        ci95=result.ci95,
+        scale=metric.scale,
+        higher_is_better=metric.higher_is_better,
+    )
+    drop = loss.value
+    interval = _interval(result, drop, loss.ci95, clusters)
     ci95 = interval(result.n)
     sure = ci95 is not None and ci95[1] <= most + ROUNDING
     ok = bool(drop <= most + ROUNDING)
@@ -88,8 +127,8 @@ def measure_drop(
         n=result.n,
         base=result.a,
         found=result.b,
-        unit=unit,
-        drop=drop + 0.0,  # no minus before a zero
+        unit=loss.unit,
+        drop=drop,
         ci95=ci95,
         most=most,
         ok=ok,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError
+from lmtasks.model.rules import read_rules, read_settings
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import HeadSpec, ModelCard, card_from_json
 
@@ -65,6 +66,7 @@ def card_of(folder: Path) -> ModelCard:
         heads=own,
         decoder_start=_first_token(folder) if traits.kind == "encoder-decoder" else None,
         ends=_end_tokens(folder),
+        rules=read_rules(folder, vocabulary=traits.vocabulary),
     )
 
 
@@ -165,13 +167,7 @@ def _generation_settings(folder: Path) -> Mapping[str, object]:
     """What generation_config.json says counts before config.json, as in transformers."""
     found: dict[str, object] = {}
     for name in ("config.json", "generation_config.json"):
-        file = folder / name
-        if not file.is_file():
-            continue
-        try:
-            content = dict(json.loads(file.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise UsageError(f"{file} is damaged: {error}.") from error
+        content = read_settings(folder / name)
         found.update({key: value for key, value in content.items() if value is not None})
     return found
 

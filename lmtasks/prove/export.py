@@ -108,9 +108,10 @@ def _proved(
 ) -> Parity:
     parity = check_parity(folder, model_folder, texts=texts, threads=threads, report=report)
     if not parity.ok:
+        failed = next((check for check in parity.checks if not check.ok), None)
         raise WorkError(
             f"the {parity.precision} export of {model_folder} failed its proof and was not kept: "
-            f"{_failure(next(check for check in parity.checks if not check.ok), parity.rule)}"
+            f"{f'{parity.missing}.' if failed is None else _failure(failed, parity.rule)}"
         )
     return parity
 

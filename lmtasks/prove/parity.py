@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtasks.export.package import Precision, device_of, load_package
+from lmtasks.export.emit import graph_operators
+from lmtasks.export.fused import missing_operators
+from lmtasks.export.package import Operators, Precision, device_of, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
 from lmtasks.prove.greedy import check_greedy
@@ -38,11 +40,20 @@ class Parity:
     texts: int
     torch: str
     onnxruntime: str
+    operators: Operators
+    """How often each stands in each graph."""
+    wanted: Operators
+    """How often some must, by the model's shape."""
 
     @property
     def ok(self) -> bool:
         """Did every comparison hold?"""
-        return all(check.ok for check in self.checks)
+        return all(check.ok for check in self.checks) and not self.missing
+
+    @property
+    def missing(self) -> str:
+        """The first operator that does not stand there as often as it must, in words; empty: none."""
+        return missing_operators(self.wanted, self.operators)
 
     @property
     def max_difference(self) -> float:
@@ -72,6 +83,7 @@ def check_parity(
         WorkError: a graph cannot be run at all.
     """
     package = load_package(package_folder)
+    operators = graph_operators(package)
     rows = read_rows(texts, tokenizer=package_folder / "tokenizer.json")
     rule = RULES[package.precision]
     reference = open_runtime(model_folder, runtime="torch", precision="fp32", threads=threads)
@@ -114,6 +126,8 @@ def check_parity(
         texts=len(texts),
         torch=reference.card.version,
         onnxruntime=exported.card.version,
+        operators=operators,
+        wanted=package.operators,
     )
 
 

@@ -47,6 +47,12 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
     >>> align(batch, side="right").batch.ids.tolist()
     [[5, 6]]
     """
+    if batch.mask.shape[1] and batch.mask.all():  # nothing is padded, as where a text stands by itself
+        return Aligned(
+            batch=TokenBatch(ids=np.ascontiguousarray(batch.ids), mask=batch.mask, types=batch.types),
+            places=np.arange(batch.ids.shape[1])[None].repeat(len(batch.ids), axis=0),
+            columns=batch.ids.shape[1],
+        )
     order: Ints = np.argsort(batch.mask if side == "left" else ~batch.mask, axis=1, kind="stable")
     longest = max(1, int(batch.mask.sum(axis=1).max(initial=1)))
     places = order[:, -longest:] if side == "left" else order[:, :longest]

@@ -71,6 +71,21 @@ def open_runtime(
     return OPENERS[runtime](Wanted(ref=ref, device=device, precision=precision, threads=threads))
 
 
+def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
+    """Before there is anything to load: could it run here?
+
+    Raises:
+        UsageError: this machine cannot run the runtime so.
+    """
+    if runtime not in OPENERS:
+        raise unknown("runtime", runtime, OPENERS)
+    if runtime == "onnx":
+        check_device(device)
+        check_suits(precision or "fp32", device, what="it")
+    else:
+        _check_torch(cast("Literal['torch', 'torch-compile']", runtime), device=device, precision=precision)
+
+
 def list_runtimes() -> tuple[RuntimeInfo, ...]:
     """What is installed here, and what it can run on this machine."""
     return (_torch_info("torch"), _torch_info("torch-compile"), _onnx_info())
@@ -146,17 +161,7 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
             f"{wanted.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {name} the model "
             "folder that `lmtasks export` was given."
         )
-    info = _torch_info(name)
-    if wanted.device not in info.devices:
-        raise UsageError(
-            f"{name} cannot compute on {wanted.device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. "
-            f"{info.note}"
-        )
-    precision = wanted.precision or "fp32"
-    if precision not in info.precisions:
-        raise UsageError(
-            f"{name} cannot compute in {precision!r} here; it can in: {', '.join(info.precisions)}. {info.note}"
-        )
+    precision = _check_torch(name, device=wanted.device, precision=wanted.precision)
     from lmtasks.model.store import load_model
     from lmtasks.runtime.torch_runtime import TorchRuntime
     from lmtasks.runtime.torch_states import StateRuntime
@@ -174,6 +179,25 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
             compiled=compiled,
         ),
     )
+
+
+def _check_torch(name: Literal["torch", "torch-compile"], *, device: str, precision: str | None) -> str:
+    """The precision that is meant.
+
+    Raises:
+        UsageError: torch cannot compute there, or in that.
+    """
+    info = _torch_info(name)
+    if device not in info.devices:
+        raise UsageError(
+            f"{name} cannot compute on {device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. {info.note}"
+        )
+    meant = precision or "fp32"
+    if meant not in info.precisions:
+        raise UsageError(
+            f"{name} cannot compute in {meant!r} here; it can in: {', '.join(info.precisions)}. {info.note}"
+        )
+    return meant
 
 
 def _open_compiled(wanted: Wanted) -> Runtime[object]:

@@ -25,6 +25,8 @@ PASSING = ("Identity", "Cast", "Transpose", "DequantizeLinear", "Reshape", "Sque
 BYTES: Mapping[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 EMBEDDINGS = ("embed", "wte", "wpe")
 """Parts of the names of looked-up tensors in transformers' checkpoints."""
+OWN_TABLES = frozenset({"tokens.weight", "pairs.weight"})
+"""Looked-up tensors of our own families."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,9 @@ def _of_checkpoint(folder: Path, *, precision: str) -> Traffic | None:
     shapes = dict(_shapes(weights_home(folder)))
     if not shapes or precision not in BYTES or not (home / "config.json").is_file():
         return None
+    family = dict(json.loads((home / "config.json").read_text(encoding="utf-8"))).get("lmtasks_family")
+    if family is not None:
+        return _of_own(shapes, str(family), precision=precision)
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(str(home))
@@ -151,6 +156,23 @@ def _of_checkpoint(folder: Path, *, precision: str) -> Traffic | None:
         body=body,
         projection=projection,
         cache_bytes=2 * int(config.num_hidden_layers) * int(heads) * int(width) * BYTES[precision],
+    )
+
+
+def _of_own(shapes: Mapping[str, tuple[int, ...]], family: str, *, precision: str) -> Traffic | None:
+    """Of a family of our own. What it keeps of a row does not grow with the row."""
+    if family.endswith("-attention"):
+        return None  # its source is read by other weights than its answer
+    writes = family in {"rnn", "lstm", "gru"}  # by the embeddings themselves
+    sizes = {name: prod(shape) for name, shape in shapes.items()}
+    projection = sizes.get("tokens.weight", 0) if writes else 0
+    layers = {name: size for name, size in sizes.items() if name not in OWN_TABLES}
+    body = sum(size for name, size in layers.items() if len(shapes[name]) > 1)
+    return Traffic(
+        weight_bytes=(sum(layers.values()) + projection) * BYTES[precision],
+        body=body,
+        projection=projection,
+        cache_bytes=0,
     )
 
 

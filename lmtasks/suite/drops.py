@@ -10,6 +10,7 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import compare
+from lmtasks.metric.drop import Loss, loss_of
 from lmtasks.records import Progress
 from lmtasks.suite.engines import open_engine
 from lmtasks.task.task import Task
@@ -72,7 +73,17 @@ def _drop(first: TaskResult, mine: TaskResult, *, seed: int) -> Drop:
     name = next(iter(first.recipes))
     metric = remake_metric(first.recipes[name])
     found = compare(metric, first.statistics[name], mine.statistics[name], seed=seed, clusters=mine.clusters)
-    unit = "%" if metric.scale == "raw" else "points"
-    scale = (100 / abs(found.a) if unit == "%" and found.a else 1.0) * (-1 if metric.higher_is_better else 1)
-    ends = None if found.ci95 is None else sorted(scale * end for end in found.ci95)
-    return Drop(value=scale * found.difference + 0.0, ci95=None if ends is None else (ends[0], ends[1]), unit=unit)
+    return judged_drop(
+        loss_of(
+            found.difference,
+            base=found.a,
+            ci95=found.ci95,
+            scale=metric.scale,
+            higher_is_better=metric.higher_is_better,
+        )
+    )
+
+
+def judged_drop(loss: Loss) -> Drop:
+    """A loss as a requirement is held against it."""
+    return Drop(value=loss.value, ci95=loss.ci95, unit=loss.unit)

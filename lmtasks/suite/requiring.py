@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from lmtasks.bench.judge import Drop, cheapest, judge, judged_json, why_none
 from lmtasks.bench.require import parse_requirements
+from lmtasks.metric.drop import loss_of
 from lmtasks.records import Json
+from lmtasks.suite.drops import judged_drop
 from lmtasks.suite.folder import SCHEMA, RunFolder, read_json
 from lmtasks.suite.plan import Plan
 
@@ -29,13 +31,14 @@ def _drops(folder: RunFolder, plan: Plan) -> Mapping[str, Mapping[str, Drop]]:
     base, comparisons = str(paired.get("base", "")), paired.get("comparisons")
     found: dict[str, dict[str, Drop]] = {}
     for each in comparisons if isinstance(comparisons, list) else ():
-        percent = each["scale"] == "raw" and each["a"]
-        scale = (100 / abs(each["a"]) if percent else 1.0) * (-1 if each["higher_is_better"] else 1)
-        ends = None if each["ci95"] is None else sorted(scale * float(end) for end in each["ci95"])
-        found.setdefault(each["variant"], {})[each["task"]] = Drop(
-            value=scale * float(each["difference"]) + 0.0,
-            ci95=None if ends is None else (ends[0], ends[1]),
-            unit="%" if percent else "points",
+        found.setdefault(each["variant"], {})[each["task"]] = judged_drop(
+            loss_of(
+                float(each["difference"]),
+                base=float(each["a"]),
+                ci95=each["ci95"],
+                scale=each["scale"],
+                higher_is_better=each["higher_is_better"],
+            )
         )
         found.setdefault(base, {})[each["task"]] = Drop(value=0.0, ci95=(0.0, 0.0), unit="points")
     return found

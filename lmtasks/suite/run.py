@@ -18,6 +18,7 @@ from lmtasks.evaluation.solver import Solver
 from lmtasks.evaluation.write import storable
 from lmtasks.files import write_json
 from lmtasks.records import ModelCard, Progress, RuntimeCard
+from lmtasks.runtime.open import check_runs
 from lmtasks.suite.caching import remembering
 from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
@@ -101,6 +102,7 @@ def run_plan(
     began = time.monotonic()
     tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
     _check_tasks(plan, tasks)
+    _check_devices(plan)
     folder = RunFolder(root=out)
     with locked(out):
         header = {
@@ -338,6 +340,16 @@ class _Runner:
 
     def _threads(self, variant: VariantPlan) -> int:
         return variant.threads or self.options.threads or usable_cores()
+
+
+def _check_devices(plan: Plan) -> None:
+    """What cannot run here is said before anything is trained for it."""
+    for variant in plan.variants:
+        if variant.model:
+            try:
+                check_runs(runtime=variant.runtime, device=variant.device, precision=variant.precision)
+            except UsageError as error:
+                raise UsageError(f"variant {variant.name!r} of the plan cannot run on this machine: {error}") from None
 
 
 def _check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:

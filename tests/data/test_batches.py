@@ -68,3 +68,14 @@ def test_a_seed_mixes_rows_of_like_length() -> None:
 def test_budgets_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="1 token and 1 row or more"):
         plan_batches([1], tokens_per_batch=0)
+
+
+def test_a_row_by_itself_is_padded_as_beside_others() -> None:
+    alone = pad([[5, 6]], pad_id=1, types=[[0, 1]], side="left")
+    beside = pad([[5, 6], [7]], pad_id=1, types=[[0, 1], [0]], side="left")
+    assert alone.types is not None
+    assert beside.types is not None
+    for one, other in ((alone.ids, beside.ids), (alone.mask, beside.mask), (alone.types, beside.types)):
+        assert one.tolist() == other[:1].tolist()
+        assert one.dtype == other.dtype
+    assert pad([[]], pad_id=1).mask.tolist() == [[False]]

@@ -1,12 +1,13 @@
 """What the race of runtimes says of its rounds: ratios, what was missed, who was absent."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from runtimes_race import _agreement
 from runtimes_table import missed, ratios, write_runtimes
-from runtimes_works import CONTENDERS, WANTED, WORKS, Wanted
+from runtimes_works import CONTENDERS, WANTED, WORKS, Wanted, contenders_of, reference_of
 
 
 def _found(ours: float, *, absent: bool = False) -> dict[str, Any]:
@@ -76,3 +77,26 @@ def test_every_wanted_ratio_names_a_work_and_contenders(wanted: Wanted) -> None:
 
 def test_agreement_counts_tokens_of_the_inputs_that_both_answered() -> None:
     assert _agreement([[1, 2, 3, 4]], [[1, 2, 9, 4], [5, 5, 5, 5]]) == 0.75
+
+
+def test_every_wanted_ratio_is_between_contenders_of_its_shape() -> None:
+    for wanted in WANTED:
+        assert {wanted.ours, wanted.against} <= set(contenders_of(WORKS[wanted.work].shape)), wanted
+        assert reference_of(WORKS[wanted.work].shape) in contenders_of(WORKS[wanted.work].shape)
+
+
+def test_packed_sequences_give_the_labels_of_our_own_graph(tmp_path: Path) -> None:
+    """Four sentences of a tiny model, in batches of two and one by one."""
+    from packed import model_folder, package, random_rows
+    from runtimes_packed import Packed
+    from runtimes_sides import Lmtasks
+
+    inputs = random_rows(7, 3, 9, 1)
+    (tmp_path / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
+    asked = {"inputs": str(tmp_path / "inputs.json"), "threads": 1, "shape": "bigru", "runtime": "onnx", "head": "high"}
+    work = {"batch": 2, "new": 0}
+    torch_side = Packed({**asked, "folder": str(model_folder("bigru"))})
+    onnx_side = Lmtasks({**asked, "folder": str(package("bigru"))})
+    onnx_side.open(work)
+    assert torch_side.answer(work, inputs) == onnx_side.answer(work, inputs)
+    assert torch_side.answer({**work, "batch": 1}, inputs) == torch_side.answer(work, inputs)

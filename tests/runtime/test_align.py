@@ -1,5 +1,7 @@
 """Padding anywhere becomes padding on one side, and answers find their way back."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,18 @@ def test_every_next_token_is_wanted_behind_the_one_before_it() -> None:
 def test_a_row_without_tokens_stays_a_row() -> None:
     empty = TokenBatch(ids=np.zeros((1, 3), dtype=np.int64), mask=np.zeros((1, 3), dtype=np.bool_))
     assert align(empty, side="left").batch.ids.shape == (1, 1)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_without_padding_stay_as_they_are(side: Literal["left", "right"]) -> None:
+    """The short way for them gives what the long way gives beside a shorter row."""
+    batch = TokenBatch(ids=np.array([[5, 6, 7], [8, 9, 4]]), mask=np.ones((2, 3), dtype=np.bool_))
+    beside = TokenBatch(
+        ids=np.array([[5, 6, 7], [8, 9, 4], [0, 3, 0]]),
+        mask=np.array([[True] * 3, [True] * 3, [False, True, False]]),
+    )
+    short, long = align(batch, side=side), align(beside, side=side)
+    np.testing.assert_array_equal(short.batch.ids, long.batch.ids[:2])
+    np.testing.assert_array_equal(short.places, long.places[:2])
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(short.restore(values), values)

@@ -12,6 +12,8 @@ from lmtasks.export.graph import FLOAT, INT32, GraphBuilder
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+LEAST = np.finfo(np.float32).min
+"""What a maximum over the tokens of a row sees at padding."""
 SPAN_PADDING = -1e4
 """Logit of a padded position in a span head's answer, as in `lmtasks/head/span.py`."""
 
@@ -54,6 +56,10 @@ def _classification(
         count = graph.add("ReduceSum", real, graph.integers(1), attributes={"keepdims": 1})
         some = graph.add("Max", count, graph.constant("float.1", np.float32(1)))
         pooled = graph.add("Div", graph.add("Squeeze", total, graph.integers(1)), some)
+    elif head.spec.pooling == "max":
+        seen = graph.add("Unsqueeze", mask, graph.integers(2))
+        real = graph.add("Where", seen, layout.apart(graph, hidden), graph.constant("least", np.float32(LEAST)))
+        pooled = graph.add("ReduceMax", real, graph.integers(1), attributes={"keepdims": 0})
     else:
         pooled = token_at(graph, hidden, layout, mask, last=head.spec.pooling == "last")
     return dense(graph, pooled, _part(head, "output"))

@@ -1,0 +1,74 @@
+"""Which architectures are built as graphs, block by block: one line each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmtasks.export.checkpoint import Checkpoint
+from lmtasks.export.emitters.average import emit_average
+from lmtasks.export.emitters.bert import emit_bert
+from lmtasks.export.emitters.bidirectional import emit_bidirectional
+from lmtasks.export.emitters.cnn import emit_cnn
+from lmtasks.export.emitters.distilbert import emit_distilbert
+from lmtasks.export.emitters.gpt2 import emit_gpt2
+from lmtasks.export.emitters.llama import emit_llama
+from lmtasks.export.emitters.marian import emit_marian
+from lmtasks.export.emitters.t5 import emit_t5
+from lmtasks.export.package import EMITTED, GraphName
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Graphs = dict[GraphName, "ir.Model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emitter:
+    """What builds the graphs of one architecture, block by block."""
+
+    name: str
+    version: int
+    """Changes whenever its graphs may yield other numbers, or are driven in another way."""
+    emit: Callable[[Checkpoint], Graphs]
+
+    @property
+    def label(self) -> str:
+        """As a package names it."""
+        return f"{EMITTED}{self.name} {self.version}"
+
+
+BERT = Emitter(name="bert", version=1, emit=emit_bert)
+DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
+LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
+GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
+MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
+T5 = Emitter(name="t5", version=1, emit=emit_t5)
+BIDIRECTIONAL = Emitter(name="bidirectional", version=1, emit=emit_bidirectional)
+CNN = Emitter(name="cnn", version=1, emit=emit_cnn)
+AVERAGE = Emitter(name="average", version=1, emit=emit_average)
+EMITTERS: Mapping[str, Emitter] = {
+    "average": AVERAGE,
+    "bart": MARIAN,
+    "bert": BERT,
+    "bigru": BIDIRECTIONAL,
+    "bilstm": BIDIRECTIONAL,
+    "camembert": BERT,
+    "cnn": CNN,
+    "distilbert": DISTILBERT,
+    "electra": BERT,
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "marian": MARIAN,
+    "mistral": LLAMA,
+    "mt5": T5,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "roberta": BERT,
+    "t5": T5,
+    "xlm-roberta": BERT,
+}
+"""By transformers' model_type, and the names of our own families. All other architectures are traced."""
+ACTIVE: frozenset[str] = frozenset(
+    {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "t5"}
+)
+"""Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
