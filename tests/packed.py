@@ -36,9 +36,15 @@ OWN: Mapping[str, str] = {
     "average": "average:width=12,buckets=100",
 }
 """Families of our own, as `lmtasks adapt` makes them."""
+WRITING_OWN: Mapping[str, str] = {
+    "rnn": "rnn:width=16,layers=1",
+    "lstm": "lstm:width=16,layers=2",
+    "gru": "gru:width=16,layers=2",
+}
+"""Language models of our own families, as `lmtasks pretrain` makes them."""
 HIGHEST = HeadSpec(name="high", kind="classification", labels=("low", "high"), pooling="max")
 """What families of our own take besides."""
-WITH_HEADS = ("llama", "bert", *OWN)
+WITH_HEADS = ("llama", "bert", *OWN, *WRITING_OWN)
 PAIRS = ("marian", "bart", "t5", "pegasus")
 """Encoder-decoders; the last one is traced, as no graphs are built for it."""
 LANGUAGE_MODELS = ("llama", "gpt2", *PAIRS)
@@ -66,7 +72,7 @@ def model_folder(name: str, seed: int = 0) -> Path:
     if name not in WITH_HEADS:
         return plain
     model = load_model(plain)
-    model.add_heads((*HEADS, HIGHEST) if name in OWN else HEADS)
+    model.add_heads((*HEADS, HIGHEST) if name in OWN or name in WRITING_OWN else HEADS)
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.normal_(0.0, 0.3)
@@ -138,8 +144,10 @@ def _checkpoint(name: str, seed: int) -> Path:
     folder = place() / f"{name}-{seed}"
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
-    if name in OWN:
-        backbone = new_backbone(OWN[name], Vocabulary(size=tokenizer.vocabulary, bos=0, eos=0, pad=1))
+    if name in OWN or name in WRITING_OWN:
+        backbone = new_backbone(
+            {**OWN, **WRITING_OWN}[name], Vocabulary(size=tokenizer.vocabulary, bos=0, eos=0, pad=1)
+        )
         with torch.no_grad():
             for parameter in backbone.parameters():
                 parameter.normal_(0.0, 0.4)

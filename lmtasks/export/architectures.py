@@ -13,6 +13,7 @@ from lmtasks.export.emitters.distilbert import emit_distilbert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.emitters.marian import emit_marian
+from lmtasks.export.emitters.recurrent import emit_recurrent
 from lmtasks.export.emitters.t5 import emit_t5
 from lmtasks.export.package import EMITTED, GraphName
 
@@ -44,6 +45,7 @@ GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
 MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
 T5 = Emitter(name="t5", version=1, emit=emit_t5)
 BIDIRECTIONAL = Emitter(name="bidirectional", version=1, emit=emit_bidirectional)
+RECURRENT = Emitter(name="recurrent", version=1, emit=emit_recurrent)
 CNN = Emitter(name="cnn", version=1, emit=emit_cnn)
 AVERAGE = Emitter(name="average", version=1, emit=emit_average)
 EMITTERS: Mapping[str, Emitter] = {
@@ -57,18 +59,21 @@ EMITTERS: Mapping[str, Emitter] = {
     "distilbert": DISTILBERT,
     "electra": BERT,
     "gpt2": GPT2,
+    "gru": RECURRENT,
     "llama": LLAMA,
+    "lstm": RECURRENT,
     "marian": MARIAN,
     "mistral": LLAMA,
     "mt5": T5,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
+    "rnn": RECURRENT,
     "roberta": BERT,
     "t5": T5,
     "xlm-roberta": BERT,
 }
 """By transformers' model_type, and the names of our own families. All other architectures are traced."""
 ACTIVE: frozenset[str] = frozenset(
-    {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "t5"}
+    {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "recurrent", "t5"}
 )
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""

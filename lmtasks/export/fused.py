@@ -87,6 +87,11 @@ def _bidirectional(checkpoint: Checkpoint) -> Operators:
     return {"heads": {kind: _layers(checkpoint.weights, "reader.forth")}}
 
 
+def _recurrent(checkpoint: Checkpoint) -> Operators:
+    kind = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[checkpoint.card.family]
+    return _alike({kind: _layers(checkpoint.weights, "layers")}, "score", "decoder", "heads")
+
+
 def _plain(checkpoint: Checkpoint) -> Operators:
     """Products and look-ups, of which nothing is fused."""
     del checkpoint
@@ -121,6 +126,7 @@ SHAPES: Mapping[str, Callable[[Checkpoint], Operators]] = {
     "gpt2": _gpt2,
     "llama": _llama,
     "marian": _marian,
+    "recurrent": _recurrent,
     "t5": _t5,
 }
 """By the name of the emitter."""

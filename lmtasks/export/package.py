@@ -71,7 +71,8 @@ EMITTED_GRAPHS: Mapping[GraphName, str] = {
 }
 """What each emitted graph computes. A place is row x S + column. Heads of causal models and of
 our own families want rows padded on the right; those of other encoders take any padding. `score` of an encoder-decoder
-takes whole targets, its caches empty, and no bias. Exact inputs: `emitters/causal.py`, `emitters/pairs.py`."""
+takes whole targets, its caches empty, and no bias. Those of a recurrent model carry a state, and their places are
+column x B + row. Exact inputs: `emitters/causal.py`, `emitters/pairs.py`, `emitters/recurrent.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,11 @@ class Package:
     def emitted(self) -> bool:
         """Were its graphs built block by block (`EMITTED_GRAPHS`), not traced (`GRAPHS`)?"""
         return self.emitter.startswith(EMITTED)
+
+    @property
+    def emitter_name(self) -> str:
+        """Which emitter built its graphs, without the version; empty where they were traced."""
+        return self.emitter.removeprefix(EMITTED).partition(" ")[0] if self.emitted else ""
 
     @property
     def size_bytes(self) -> int:

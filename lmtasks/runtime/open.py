@@ -112,7 +112,8 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
         )
     from lmtasks.runtime.onnx_graphs import Graphs
 
-    return DRIVERS[package.emitted, package.model.kind](Graphs(package, threads=wanted.threads, device=wanted.device))
+    drive = CARRYING.get(package.emitter_name) or DRIVERS[package.emitted, package.model.kind]
+    return drive(Graphs(package, threads=wanted.threads, device=wanted.device))
 
 
 def _traced(graphs: "Graphs") -> Runtime[object]:
@@ -125,6 +126,12 @@ def _causal(graphs: "Graphs") -> Runtime[object]:
     from lmtasks.runtime.onnx_causal import CausalRuntime
 
     return cast("Runtime[object]", CausalRuntime(graphs))
+
+
+def _carried(graphs: "Graphs") -> Runtime[object]:
+    from lmtasks.runtime.onnx_carried import CarriedRuntime
+
+    return cast("Runtime[object]", CarriedRuntime(graphs))
 
 
 def _pairs(graphs: "Graphs") -> Runtime[object]:
@@ -142,6 +149,8 @@ DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
     (True, "encoder-decoder"): _pairs,
 }
 """What drives the graphs of a package: were they emitted, and the kind of model."""
+CARRYING: Mapping[str, Callable[["Graphs"], Runtime[object]]] = {"recurrent": _carried}
+"""By the name of the emitter: graphs that keep a state of their own in place of keys and values."""
 
 
 def check_suits(precision: str, device: str, *, what: str) -> None:

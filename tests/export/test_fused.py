@@ -22,6 +22,9 @@ LAYERS = {
     "t5": {"encoder": {"MultiHeadAttention": 2}, "decoder": {"GroupQueryAttention": 2, "MultiHeadAttention": 2}},
     "bilstm": {"heads": {"LSTM": 2}},
     "bigru": {"heads": {"GRU": 1}},
+    "rnn": {"score": {"RNN": 1}, "decoder": {"RNN": 1}, "heads": {"RNN": 1}},
+    "lstm": {"score": {"LSTM": 2}, "decoder": {"LSTM": 2}, "heads": {"LSTM": 2}},
+    "gru": {"score": {"GRU": 2}, "decoder": {"GRU": 2}, "heads": {"GRU": 2}},
 }
 
 
