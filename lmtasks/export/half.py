@@ -28,11 +28,16 @@ CACHES = ("past_", "present_", "cross_")
 OVERFLOWING = frozenset({"t5", "mt5", "umt5"})
 """Families whose activations leave the range of fp16: T5 was trained in bf16 (CTranslate2 issue 1074)."""
 
+CARRYING = frozenset({"rnn", "lstm", "gru"})
+"""Families whose state goes from call to call in fp32."""
+
 
 def check_half(precision: str, *, family: str, built: bool, name: str) -> None:
     """Raises: UsageError: no graph in 16 bits is made of this model."""
     if precision == "fp16" and family in OVERFLOWING:
         raise UsageError(f"{name} is a {family}, whose activations leave the range of fp16; export it in bf16 or fp32.")
+    if family in CARRYING:
+        raise UsageError(f"{name} is a {family}, whose state is carried in fp32; export it in fp32.")
     if not built:
         raise UsageError(
             f"{precision} is made of graphs that lmtasks builds itself, and those of {name} ({family}) were traced; "

@@ -26,6 +26,7 @@ from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.recurrent import emit_recurrent
+from lmtasks.export.half import check_half
 from lmtasks.export.package import load_package
 from lmtasks.export.weights import count_operators
 from lmtasks.model.store import load_model
@@ -246,6 +247,12 @@ def test_what_the_graphs_have_no_place_for_is_refused() -> None:
         emit_recurrent(checkpoint("gru", extra="gate"))
     with pytest.raises(CannotEmit, match="used as encoder"):
         emit_recurrent(checkpoint("gru", use="encoder"))
+
+
+def test_16_bits_are_refused() -> None:
+    for precision in ("fp16", "bf16"):
+        with pytest.raises(UsageError, match="whose state is carried in fp32; export it in fp32"):
+            check_half(precision, family="gru", built=True, name="it")
 
 
 @pytest.mark.parametrize("precision", ["int8", "w8", "int4", "int8-tensor"])

@@ -41,7 +41,7 @@ print(json.dumps(answer))
 """
 
 
-@pytest.mark.parametrize("name", ["llama", "bert", "marian"])
+@pytest.mark.parametrize("name", ["llama", "bert", "marian", "lstm"])
 def test_a_package_answers_where_torch_and_transformers_cannot_be_imported(name: str) -> None:
     batch = padded(ROWS)
     asked = {"folder": str(package(name)), "ids": batch.ids.tolist(), "mask": batch.mask.tolist()}
