@@ -11,7 +11,7 @@ from lmtasks.report.load_tables import load_table, required_table, sweep_table
 from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
