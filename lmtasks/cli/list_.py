@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.table import print_table
 from lmtasks.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from lmtasks.backbone.sizes import FittedSizes, Sizes
 
 
 def command(
@@ -38,23 +41,26 @@ def _tasks(include: Sequence[Path]) -> None:
 
 def _backbones() -> None:
     from lmtasks.backbone.family import FAMILIES
+    from lmtasks.backbone.fitted import FITTED
     from lmtasks.model.resolve import shipped_names
 
     shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]
     families = [
-        (name, f"family, {family.kind}", f"{family.about}; {_settings(name)}") for name, family in FAMILIES.items()
+        (name, f"family, {family.kind}", f"{family.about}; {_settings(name, family.sizes)}")
+        for name, family in FAMILIES.items()
     ]
-    print_table(("backbone", "is", "about"), [*shipped, *families])
+    fitted = [
+        (name, "family, fitted at once", f"{family.about}; {_settings(name, family.sizes)}")
+        for name, family in FITTED.items()
+    ]
+    print_table(("backbone", "is", "about"), [*shipped, *families, *fitted])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
 
 
-def _settings(name: str) -> str:
+def _settings(name: str, sizes: "Sizes | FittedSizes") -> str:
     """A family as it is written, with all its settings."""
     from dataclasses import fields
 
-    from lmtasks.backbone.family import FAMILIES
-
-    sizes = FAMILIES[name].sizes
     values = ((field.name, getattr(sizes, field.name)) for field in fields(sizes))
     return f"{name}:" + ",".join(f"{key}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in values)
 
