@@ -6,6 +6,7 @@ They are written as the others are, `ngram:order=3`, trained by the same command
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lmtasks.backbone.linear import TFIDF_STRENGTH
 from lmtasks.backbone.sizes import FittedSizes, NgramSizes, TermSizes, read_sizes
 from lmtasks.errors import unknown
 
@@ -42,7 +43,7 @@ FITTED: Mapping[str, FittedFamily] = {
     ),
     "tfidf": FittedFamily(
         about="logistic regression over TF-IDF of terms; probabilities",
-        sizes=TermSizes(strength=10.0),  # more than scikit-learn's 1, as rows of unit length ask for
+        sizes=TermSizes(strength=TFIDF_STRENGTH),
         serves=("classification",),
         why_not_others=NO_PLACES,
         why_no_steps=LINEAR,

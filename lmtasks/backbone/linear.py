@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NEVER_SEEN = -1e4
 """Logit of a class without training rows."""
+TFIDF_STRENGTH = 10.0
+"""C of logistic regression: weaker a penalty than scikit-learn's default of 1, as rows of unit length ask for."""
 FOLDS = 5
 """Parts of the training rows, of which each is judged by what the others taught."""
 
@@ -36,14 +38,14 @@ class Linear:
     scale: Floats
     """(F,) inverse document frequencies; empty: counts are taken as they are."""
     weights: Floats
-    """(C, F)"""
+    """(F, C)"""
     bias: Floats
     """(C,)"""
 
     def logits(self, counts: "csr_matrix") -> Floats:
         """(B, F) counts -> (B, C); their softmax are probabilities."""
-        rows = _weighted(counts, self.scale) if len(self.scale) else counts
-        found: Floats = np.asarray(rows @ self.weights.T) + self.bias
+        rows = tfidf(counts, self.scale) if len(self.scale) else counts
+        found: Floats = np.asarray(rows @ self.weights) + self.bias
         return found
 
 
@@ -111,10 +113,20 @@ def fit_linear(family: str, counts: "csr_matrix", labels: Ints, *, classes: int,
     # one, the same answers).
     with threadpool_limits(limits=1):
         fitted = FITS[family](counts, labels, strength)
-    weights = np.zeros((classes, counts.shape[1]))
+    weights = np.zeros((counts.shape[1], classes))
     bias = np.full(classes, NEVER_SEEN)
-    weights[seen], bias[seen] = fitted.weights, fitted.bias
+    weights[:, seen], bias[seen] = fitted.weights, fitted.bias
     return Linear(scale=fitted.scale, weights=weights, bias=bias)
+
+
+def tfidf(counts: "csr_matrix", scale: Floats) -> "csr_matrix":
+    """Logarithmic counts times inverse document frequencies, each row of length 1: scikit-learn's TfidfTransformer with
+    sublinear_tf, which builds a matrix of all terms at every call."""
+    from sklearn.preprocessing import normalize
+
+    rows = counts.copy()
+    rows.data = (1 + np.log(rows.data)) * scale[rows.indices].astype(rows.dtype)
+    return normalize(rows, copy=False)
 
 
 def known_terms(rows: Sequence[Ints], *, longest: int, vocabulary: int, least: int) -> Ints:
@@ -151,7 +163,7 @@ def _fit_tfidf(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
     from sklearn.linear_model import LogisticRegression
 
     scale = _scale(counts)
-    fitted = LogisticRegression(C=strength, max_iter=1000).fit(_weighted(counts, scale), labels)
+    fitted = LogisticRegression(C=strength, max_iter=1000).fit(tfidf(counts, scale), labels)
     return _two_sided(scale, fitted.coef_, fitted.intercept_)
 
 
@@ -159,7 +171,7 @@ def _fit_bayes(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
     from sklearn.naive_bayes import MultinomialNB
 
     fitted = MultinomialNB(alpha=strength).fit(counts, labels)
-    return Linear(scale=np.zeros(0), weights=fitted.feature_log_prob_, bias=fitted.class_log_prior_)
+    return Linear(scale=np.zeros(0), weights=fitted.feature_log_prob_.T, bias=fitted.class_log_prior_)
 
 
 def _fit_svm(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
@@ -170,7 +182,7 @@ def _fit_svm(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
     from sklearn.svm import LinearSVC
 
     scale = _scale(counts)
-    rows = _weighted(counts, scale)
+    rows = tfidf(counts, scale)
     fitted = LinearSVC(C=strength).fit(rows, labels)
     linear = _two_sided(scale, fitted.coef_, fitted.intercept_)
     _, numbers = np.unique(labels, return_inverse=True)
@@ -199,22 +211,13 @@ def _two_sided(scale: Floats, weights: Floats, bias: Floats) -> Linear:
     """scikit-learn keeps one row of weights for two classes: that of the second one."""
     if len(weights) == 1:
         weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
-    return Linear(scale=scale, weights=weights, bias=bias)
+    return Linear(scale=scale, weights=weights.T, bias=bias)
 
 
 def _scale(counts: "csr_matrix") -> Floats:
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    return np.asarray(TfidfTransformer(sublinear_tf=True).fit(counts).idf_)
-
-
-def _weighted(counts: "csr_matrix", scale: Floats) -> "csr_matrix":
-    """Logarithmic counts times inverse document frequencies, each row of length 1."""
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    transformer = TfidfTransformer(sublinear_tf=True)
-    transformer.idf_ = scale.astype(counts.dtype)
-    return transformer.transform(counts)
+    """Smoothed inverse document frequencies, as scikit-learn has them."""
+    rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
+    return np.log((1 + counts.shape[0]) / (1 + rows_with)) + 1
 
 
 def _terms(rows: Sequence[Ints], *, longest: int, vocabulary: int) -> tuple[Ints, Ints]:
