@@ -1,4 +1,4 @@
-"""`lmtasks list`: what there is of tasks, backbones, tokenizers, baselines, heads, metrics, runtimes."""
+"""`lmtasks list`: what there is of tasks, backbones, tokenizers, cleaning, baselines, heads, metrics, runtimes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def command(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="tasks, backbones, tokenizers, baselines, heads, metrics or runtimes.")
+        str, typer.Argument(metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.")
     ],
     include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:
-    """List tasks, backbones, tokenizers, baselines, heads, metrics or runtimes."""
+    """List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks":
@@ -71,6 +71,18 @@ def _tokenizers() -> None:
     rows = [(name, str(kind.size), kind.about) for name, kind in TOKENIZERS.items()]
     print_table(("tokenizer", "size", "about"), rows)
     print("\nOf a family trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2")
+
+
+def _cleaning() -> None:
+    from lmtasks.data.cleaning import STEPS, STOP
+    from lmtasks.data.stop_words import STOP_WORDS
+
+    stop = [
+        (f"{STOP}{language}", f"{len(words)} words that say little are left out, where tokens are words")
+        for language, words in STOP_WORDS.items()
+    ]
+    print_table(("step", "about"), [*((name, step.about) for name, step in STEPS.items()), *stop])
+    print("\nOf a new tokenizer, and kept with it: lmtasks adapt --backbone tfidf --tokenizer words:100000,nfkc,lower")
 
 
 def _baselines() -> None:
@@ -126,6 +138,7 @@ LISTS: Mapping[str, Callable[[], None]] = {
     "backbones": _backbones,
     "baselines": _baselines,
     "tokenizers": _tokenizers,
+    "cleaning": _cleaning,
     "heads": _heads,
     "metrics": _metrics,
     "runtimes": _runtimes,

@@ -51,6 +51,7 @@ def adapt_to_tasks(
     from lmtasks.data.examples import HeadExamples, Reading, head_examples
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.model import Model
+    from lmtasks.model.store import tokenizer_folder
     from lmtasks.training.adapt import adapt
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
@@ -91,7 +92,11 @@ def adapt_to_tasks(
         settings=settings,
         out=out,
         report=report,
-        provenance={"task_hashes": {task.name: task.hash for task in learned}, "start": told(start)},
+        provenance={
+            "task_hashes": {task.name: task.hash for task in learned},
+            "start": told(start),
+            "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
+        },
     )
 
 

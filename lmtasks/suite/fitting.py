@@ -81,6 +81,7 @@ def fit_to_tasks(
     provenance = {
         "task_hashes": {task.name: task.hash for task in tasks},
         "start": told(start),
+        "cleaning": list(tokenizer.cleaning),
         "seed": settings.seed,
         "tasks": fitting_record(heads),
         "seconds": {"fit": round(fitted - began_fit, 3), "all": round(fitted - began, 3)},
