@@ -47,10 +47,8 @@ def write_arpa(model: Ngram, file: Path, *, words: Sequence[str]) -> None:
         UsageError: two tokens are written alike.
     """
     names = arpa_names(model, words)
-    opened = gzip.open(file, "wt", encoding="utf-8") if file.suffix == ".gz" else file.open("w", encoding="utf-8")
-    with cast(TextIO, opened) as out:
+    with _opened(file) as out:
         out.write("\\data\\\n")
-        # A token that never may come, but for the start of a line, has no line.
         out.writelines(f"ngram {order}={len(level.keys)}\n" for order, level in enumerate(model.levels, start=1))
         texts = np.array(names, dtype=object)
         for number, level in enumerate(model.levels):
@@ -66,6 +64,12 @@ def write_arpa(model: Ngram, file: Path, *, words: Sequence[str]) -> None:
             else:
                 out.writelines(f"{logprob:.7g}\t{text}\n" for logprob, text in zip(logprobs, texts, strict=True))
         out.write("\n\\end\\\n")
+
+
+def _opened(file: Path) -> TextIO:
+    if file.suffix == ".gz":
+        return cast(TextIO, gzip.open(file, "wt", encoding="utf-8"))
+    return file.open("w", encoding="utf-8")
 
 
 def arpa_names(model: Ngram, words: Sequence[str]) -> list[str]:
@@ -177,7 +181,9 @@ def _section(lines: _Lines, known: dict[str, int], *, order: int, count: int, hi
         fields = text.split()
         words = fields[1 : order + 1]
         if len(fields) not in ((order + 1,) if highest else (order + 1, order + 2)):
-            raise lines.damaged(f"expected a number, {order} words{'' if highest else ' and perhaps a weight'}: {text!r}")
+            raise lines.damaged(
+                f"expected a number, {order} words{'' if highest else ' and perhaps a weight'}: {text!r}"
+            )
         found.logprobs.append(_number(fields[0], lines))
         if found.logprobs[-1] > 0:
             raise lines.damaged(f"a logarithm of a probability is 0 or less, was {fields[0]}")

@@ -186,8 +186,8 @@ def _discounts(adjusted: Ints, *, order: int, fallback: bool) -> tuple[float, fl
         return FALLBACK
     raise UsageError(
         f"the text defines no Kneser-Ney discounts of order {order}: {ones} of its n-grams count 1, {twos} count 2, "
-        f"{threes} count 3, {fours} count 4, and their numbers must fall; the text is too short for this order or this "
-        "vocabulary, or its vocabulary is so small that every token is frequent. Give more text, a lower order, another "
+        f"{threes} count 3, {fours} count 4, and their numbers must fall; the text is too short for this order or "
+        "this vocabulary, or its vocabulary is so small that every token is frequent. Give more text, a lower order, another "
         f"vocabulary, or fallback=1, which discounts {FALLBACK[0]:g}, {FALLBACK[1]:g} and {FALLBACK[2]:g} there."
     )
 
@@ -197,8 +197,8 @@ def _limits(cutoffs: Sequence[int], *, order: int) -> list[int]:
     limits = [*given, *[given[-1]] * order][:order]
     if sorted(limits) != limits:
         raise UsageError(
-            f"cut-offs must not fall from one order to the next, were {'+'.join(map(str, given))}: an n-gram that stays "
-            "needs the shorter ones inside it."
+            f"cut-offs must not fall from one order to the next, were {'+'.join(map(str, given))}: an n-gram that "
+            "stays needs the shorter ones inside it."
         )
     return limits
 

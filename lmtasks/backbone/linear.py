@@ -64,9 +64,7 @@ class Classifier:
     def logits(self, rows: Sequence[Ints]) -> Floats:
         """Token ids of rows -> (B, C)."""
         kept = without(rows, self.skipped)
-        return self.linear.logits(
-            term_counts(kept, terms=self.terms, longest=self.longest, vocabulary=self.vocabulary)
-        )
+        return self.linear.logits(term_counts(kept, terms=self.terms, longest=self.longest, vocabulary=self.vocabulary))
 
 
 def fit_classifier(

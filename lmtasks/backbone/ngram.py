@@ -1,8 +1,8 @@
 """n-gram language models as sorted arrays: interpolated probabilities with back-off weights, as in the ARPA format.
 
 All n-grams of one order are a level: a trie whose edges are numbers. The key of an n-gram is the place of its first
-n - 1 tokens in the level below, times V + 1, plus its last token; so keys are sorted, the continuations of a context are
-neighbours, and looking up many n-grams is one `searchsorted`. Where a line begins, the token V stands.
+n - 1 tokens in the level below, times V + 1, plus its last token; so keys are sorted, the continuations of a context
+are neighbours, and looking up many n-grams is one `searchsorted`. Where a line begins, the token V stands.
 
     p(w | u v)  is stored where the text had  u v w,  else it is  backoff(u v) * p(w | v).
 

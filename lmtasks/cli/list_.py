@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def command(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.")
+        str,
+        typer.Argument(
+            metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."
+        ),
     ],
     include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:

@@ -17,7 +17,10 @@ not only own same so than too very
 """
 """Snowball's list, 174 words: https://snowballstem.org/algorithms/english/stop.txt (BSD-3-Clause)."""
 
-CHINESE = "的地得和跟与及向并等更已含做我你他她们某该各每这那哪什么谁年月日时分秒几多来在就又很呢吧吗了嘛哇儿哼啊嗯是着都不说也看把还个有小到一为中于对会之第此或共按请"
+CHINESE = (
+    "的地得和跟与及向并等更已含做我你他她们某该各每这那哪什么谁年月日时分秒几多来在"
+    "就又很呢吧吗了嘛哇儿哼啊嗯是着都不说也看把还个有小到一为中于对会之第此或共按请"
+)
 """stopword's list, 78 characters: https://github.com/fergiemcdowall/stopword (MIT), as stopwords-iso keeps it."""
 
 STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset(ENGLISH.split()), "zh": frozenset(CHINESE)}

@@ -103,9 +103,7 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
     end, pad = raw.token_to_id(END_OF_TEXT), raw.token_to_id(PADDING)
     if end is None:
         raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
-    return Tokenizer(
-        raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning)
-    )
+    return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning))
 
 
 def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:

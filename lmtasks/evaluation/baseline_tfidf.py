@@ -18,6 +18,7 @@ from lmtasks.task.task import Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
+
 def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
     """Fit on the training rows; nothing else is looked at.
 
@@ -44,9 +45,7 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
         counts = vectorizer.fit_transform([_text(given) for given, _ in labelled])
     except ValueError as error:
         raise UsageError(f"tfidf cannot learn from the training rows of task {task.name}: {error}") from error
-    linear = fit_linear(
-        "tfidf", counts, np.array(labels), classes=len(task.labels), strength=TFIDF_STRENGTH
-    )
+    linear = fit_linear("tfidf", counts, np.array(labels), classes=len(task.labels), strength=TFIDF_STRENGTH)
 
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
         asked = [head_input(task, row, row_number=number) for number, row in enumerate(rows)]

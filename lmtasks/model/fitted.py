@@ -1,9 +1,9 @@
 """Models that are fitted at once, on disk: arrays in safetensors, read without torch.
 
-    model.json, backbone/tokenizer.json        as of every model
-    backbone/config.json                       family, settings, which tokens end lines
-    backbone/model.safetensors                 n-grams of all the text that is no labelled one, if there was any
-    heads/<name>/head.json, head.safetensors   a linear classifier; or n-grams class by class
+model.json, backbone/tokenizer.json        as of every model
+backbone/config.json                       family, settings, which tokens end lines
+backbone/model.safetensors                 n-grams of all the text that is no labelled one, if there was any
+heads/<name>/head.json, head.safetensors   a linear classifier; or n-grams class by class
 """
 
 import json

@@ -84,8 +84,8 @@ def load_model(folder: Path) -> "Model":
     card = card_of(folder)
     if card.family in FITTED:
         raise UsageError(
-            f"{folder} is of family {card.family}, which {FITTED[card.family].why_no_steps}: it runs in native alone, and "
-            "is neither trained further nor exported."
+            f"{folder} is of family {card.family}, which {FITTED[card.family].why_no_steps}: it runs in native alone, "
+            "and is neither trained further nor exported."
         )
     assembled = (folder / "model.json").is_file()
     adapted = adapted_of(folder)

@@ -68,7 +68,9 @@ class NativeRuntime:
     ) -> TokenScores:
         """See `Runtime`."""
         if reach is not None or source is not None or source_rows is not None:
-            raise UsageError(f"{self.model.name} reads tokens one after the other; its rows have neither branches nor sources.")
+            raise UsageError(
+                f"{self.model.name} reads tokens one after the other; its rows have neither branches nor sources."
+            )
         model = self._writer
         aligned = align(batch, side="right")
         before = model.start(1) if behind is None else behind

@@ -196,9 +196,7 @@ def _open_native(wanted: Wanted) -> Runtime[object]:
         )
     from lmtasks.runtime.native import NativeRuntime
 
-    return cast(
-        "Runtime[object]", NativeRuntime(load_fitted(wanted.ref), size_bytes=_weight_bytes(wanted.ref))
-    )
+    return cast("Runtime[object]", NativeRuntime(load_fitted(wanted.ref), size_bytes=_weight_bytes(wanted.ref)))
 
 
 OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {

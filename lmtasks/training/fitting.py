@@ -52,8 +52,8 @@ def fit_model(
     for head in heads:
         if head.head.kind not in FITTED[kind].serves:
             raise UsageError(
-                f"{kind} cannot be adapted to {head.head.name!r}, a {head.head.kind} head: {FITTED[kind].why_not_others}; "
-                f"it serves {' and '.join(FITTED[kind].serves)}."
+                f"{kind} cannot be adapted to {head.head.name!r}, a {head.head.kind} head: "
+                f"{FITTED[kind].why_not_others}; it serves {' and '.join(FITTED[kind].serves)}."
             )
         if not head.train and not head.text:
             raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
@@ -65,9 +65,13 @@ def fit_model(
         rows = [np.array(example.ids, dtype=np.int64) for example in head.train]
         labels = np.array([example.targets[0] for example in head.train])
         if isinstance(sizes, NgramSizes):
-            fitted[head.head.name] = _class_models(head, rows, labels, sizes, vocabulary=tokenizer.vocabulary, ends=ends)
+            fitted[head.head.name] = _class_models(
+                head, rows, labels, sizes, vocabulary=tokenizer.vocabulary, ends=ends
+            )
         else:
-            fitted[head.head.name] = _linear(kind, head, rows, labels, sizes, vocabulary=tokenizer.vocabulary, ends=ends)
+            fitted[head.head.name] = _linear(
+                kind, head, rows, labels, sizes, vocabulary=tokenizer.vocabulary, ends=ends
+            )
     texts = [row for head in heads if head.head.kind == "generation" for row in _texts(head)]
     text = None
     if texts and isinstance(sizes, NgramSizes):
@@ -184,4 +188,3 @@ def fitting_record(heads: Sequence[HeadExamples]) -> Mapping[str, object]:
         }
         for head in heads
     }
-

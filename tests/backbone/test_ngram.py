@@ -130,9 +130,7 @@ def test_lines_do_not_look_back_over_their_beginning() -> None:
 def test_rows_and_lines_are_counted_alike() -> None:
     given = lines(seed=0)
     joined = count_ngrams([text_of(given)], order=3, vocabulary=VOCABULARY, ends=(END,))
-    apart = count_ngrams(
-        [np.array([END, *line, END]) for line in given], order=3, vocabulary=VOCABULARY, ends=(END,)
-    )
+    apart = count_ngrams([np.array([END, *line, END]) for line in given], order=3, vocabulary=VOCABULARY, ends=(END,))
     for one, other in zip(joined.levels, apart.levels, strict=True):
         np.testing.assert_array_equal(one.keys, other.keys)
         np.testing.assert_array_equal(one.counts, other.counts)

@@ -50,10 +50,19 @@ def test_a_running_text_is_counted_scored_and_continued(say: Say, texts: Path) -
 def test_what_a_family_cannot_be_is_said(say: Say, texts: Path) -> None:
     task = ("--tasks", texts / "texts.yaml")
     for arguments, message in (
-        (("--backbone", "tfidf", *task), "tfidf cannot be adapted to 'letters', a generation head: it gives a whole text"),
-        (("--backbone", "ngram", "--method", "lora", *task), "ngram counts its text once, without steps: use --method full"),
+        (
+            ("--backbone", "tfidf", *task),
+            "tfidf cannot be adapted to 'letters', a generation head: it gives a whole text",
+        ),
+        (
+            ("--backbone", "ngram", "--method", "lora", *task),
+            "ngram counts its text once, without steps: use --method full",
+        ),
         (("--backbone", "ngram", "--vectors", texts / "v.txt", *task), "leave --vectors out"),
-        (("--backbone", "ngram:order=9", "--tokenizer", "blanks", *task), "shorter than the order: its longest line has 5"),
+        (
+            ("--backbone", "ngram:order=9", "--tokenizer", "blanks", *task),
+            "shorter than the order: its longest line has 5",
+        ),
         (("--backbone", "ngram:order=2", "--tokenizer", "blanks", *task), "no Kneser-Ney discounts of order 1"),
         (("--backbone", "ngram:ordr=2", *task), "did you mean 'order'"),
         (("--backbone", "tfidf", "--tokenizer", "words:9,stop=xx", *task), "unknown stop words 'xx'"),
