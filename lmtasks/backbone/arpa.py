@@ -148,10 +148,10 @@ def _model(lines: _Lines) -> tuple[Ngram, tuple[str, ...]]:
         pass  # SRILM lets comments stand before
     counts: list[int] = []
     while lines.next("ngram 1=...").startswith("ngram "):
-        order, _, count = lines.text[6:].partition("=")
-        if order.strip() != str(len(counts) + 1) or not count.strip().isdecimal():
+        length, _, number = lines.text[6:].partition("=")
+        if length.strip() != str(len(counts) + 1) or not number.strip().isdecimal():
             raise lines.damaged(f"expected 'ngram {len(counts) + 1}=' and a number, found {lines.text!r}")
-        counts.append(int(count))
+        counts.append(int(number))
     if not counts:
         raise lines.damaged(f"expected 'ngram 1=' and a number, found {lines.text!r}")
     known: dict[str, int] = {}

@@ -215,7 +215,8 @@ def _two_sided(scale: Floats, weights: Floats, bias: Floats) -> Linear:
 def _scale(counts: "csr_matrix") -> Floats:
     """Smoothed inverse document frequencies, as scikit-learn has them."""
     rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
-    return np.log((1 + counts.shape[0]) / (1 + rows_with)) + 1
+    found: Floats = np.log((1 + counts.shape[0]) / (1 + rows_with)) + 1
+    return found
 
 
 def _terms(rows: Sequence[Ints], *, longest: int, vocabulary: int) -> tuple[Ints, Ints]:

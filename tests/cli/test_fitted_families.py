@@ -7,6 +7,7 @@ import pytest
 from said import Say
 from test_new_families import TEXTS, value
 
+from lmtasks.backbone.arpa import read_arpa
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.model.store import card_of, read_provenance
 
@@ -45,6 +46,13 @@ def test_a_running_text_is_counted_scored_and_continued(say: Say, texts: Path) -
     assert value(texts / "out", "letters", "token_perplexity") < 1.1
     assert say("predict", "--model", texts / "model", "--new-tokens", 2, "a b").out.split() == ["c", "d"]
     assert card_of(texts / "model").kind == "causal"
+    written = say("export", "--model", texts / "model", "--out", texts / "model.arpa.gz")
+    assert written.code == 0, written.err
+    again, words = read_arpa(texts / "model.arpa.gz")
+    assert again.order == 3
+    assert {"a", "b", "c", "d", "</s>"} < set(words)
+    unfit = say("export", "--model", texts / "texts", "--out", texts / "other.arpa")
+    assert unfit.code == 2
 
 
 def test_what_a_family_cannot_be_is_said(say: Say, texts: Path) -> None:
