@@ -187,8 +187,9 @@ def _discounts(adjusted: Ints, *, order: int, fallback: bool) -> tuple[float, fl
     raise UsageError(
         f"the text defines no Kneser-Ney discounts of order {order}: {ones} of its n-grams count 1, {twos} count 2, "
         f"{threes} count 3, {fours} count 4, and their numbers must fall; the text is too short for this order or "
-        "this vocabulary, or its vocabulary is so small that every token is frequent. Give more text, a lower "
-        f"order, another vocabulary, or fallback=1, which discounts {FALLBACK[0]:g}, {FALLBACK[1]:g} and {FALLBACK[2]:g} there."
+        "this vocabulary, or its vocabulary is so small that every token is frequent. Give more text, a lower order, "
+        "another vocabulary, or fallback=1, which discounts "
+        f"{FALLBACK[0]:g}, {FALLBACK[1]:g} and {FALLBACK[2]:g} there."
     )
 
 
