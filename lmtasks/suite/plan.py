@@ -85,7 +85,8 @@ class VariantPlan(_Strict):
     """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
     baseline: tuple[str, ...] = ()
     """Baselines; each task gets the first of them that can answer it."""
-    runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
+    runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
+    """`native` for families that are fitted at once (n-grams, linear classifiers)."""
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
     max_drop: float | None = Field(default=None, ge=0)
