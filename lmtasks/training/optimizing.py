@@ -25,7 +25,7 @@ def make_optimizers(module: nn.Module, settings: TrainingSettings) -> tuple[torc
         {"params": [item for item in rest if item.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [item for item in rest if item.dim() < 2], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+    adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     if not hidden:
         return (adamw,)
     muon = torch.optim.Muon(
