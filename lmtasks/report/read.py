@@ -47,6 +47,18 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedRecord:
+    """How a model of the run was trained."""
+
+    seconds: float
+    steps: int
+    weights: int
+    """That learned."""
+    stopped: str
+    """Why it ended: `steps`, `minutes` or `patience`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellRecord:
     """One variant on one task with one seed."""
 
@@ -66,6 +78,8 @@ class CellRecord:
     runtime: Json
     machine: Json
     versions: Json
+    trained: TrainedRecord | None = None
+    """None where the run trained no model for the cell."""
 
     @property
     def baseline(self) -> str:
@@ -264,6 +278,16 @@ def _cell(fields: Fields) -> CellRecord:
         runtime=fields.json("runtime"),
         machine=fields.json("machine"),
         versions=fields.json("versions"),
+        trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
+    )
+
+
+def _trained(fields: Fields) -> TrainedRecord:
+    return TrainedRecord(
+        seconds=fields.number("seconds"),
+        steps=int(fields.number("steps")),
+        weights=int(fields.number("weights")),
+        stopped=fields.text("stopped", ""),
     )
 
 

@@ -94,6 +94,8 @@ class VariantPlan(_Strict):
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
+    seeds: tuple[int, ...] = ()
+    """Instead of the plan's: fewer where a training takes long."""
 
     @field_validator("baseline", "tasks", mode="before")
     @classmethod
@@ -145,6 +147,10 @@ class Plan(_Strict):
     limit: int | None = Field(default=None, ge=1)
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
+
+    def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
+        """The seeds that a variant is made and scored with."""
+        return variant.seeds or self.seeds
 
     @property
     def hash(self) -> str:
