@@ -40,6 +40,7 @@ class TrainingPlan(_Strict):
     tokens_per_batch: int = Field(default=2048, ge=16)
     window: int = Field(default=35, ge=1)
     weight_decay: float = Field(default=0.05, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"

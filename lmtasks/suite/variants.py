@@ -87,6 +87,7 @@ class Artefacts:
                 tokens_per_batch=training.tokens_per_batch,
                 window=training.window,
                 weight_decay=training.weight_decay,
+                label_smoothing=training.label_smoothing,
                 evaluations=training.evaluations,
                 patience=training.patience,
                 precision=training.precision,

@@ -54,6 +54,8 @@ class AdaptSettings:
     window: int = 35
     """Tokens that a model which carries its state through a running text learns from at once."""
     weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    """Share of a right answer that all answers divide among themselves while they are learned; not of spans."""
     evaluations: int = 8
     """How often the validation rows are looked at during the training."""
     patience: int = 3
@@ -64,6 +66,8 @@ class AdaptSettings:
     """None: its defaults, where the method is `lora`."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label smoothing must be 0 or more and less than 1, was {self.label_smoothing}.")
         if self.lora is not None and self.method != "lora":
             raise UsageError(
                 f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}."
@@ -142,7 +146,7 @@ def adapt(
 
     judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
     trained = train(
-        module=Learner(model, streams),
+        module=Learner(model, streams, smoothing=settings.label_smoothing),
         loss=lambda runner, batch: runner(batch),
         batch_at=batch_at,
         settings=TrainingSettings(
