@@ -5,6 +5,7 @@ zeros stand around a text, wherever its padding is.
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,14 @@ class Cnn(Backbone):
         del types
         vectors = self.tokens.read(ids, mask)
         # All filters in one product, (B, T, of all widths K x F): on a CPU twice as fast as a convolution for each.
-        weights = torch.cat([filters.weight.permute(2, 0, 1).flatten(0, 1) for filters in self.filters])
-        products = functional.linear(vectors, weights).split([width * self.sizes.filters for width in self.sizes.widths], -1)
+        filters = [cast(nn.Conv1d, each) for each in self.filters]
+        weights = torch.cat([each.weight.permute(2, 0, 1).flatten(0, 1) for each in filters])
+        products = functional.linear(vectors, weights).split(
+            [width * self.sizes.filters for width in self.sizes.widths], -1
+        )
         found = [
-            functional.relu(_summed(part.unflatten(-1, (width, -1))) + filters.bias)
-            for part, filters, width in zip(products, self.filters, self.sizes.widths, strict=True)
+            functional.relu(_summed(part.unflatten(-1, (width, -1))) + cast(Tensor, each.bias))
+            for part, each, width in zip(products, filters, self.sizes.widths, strict=True)
         ]
         hidden = torch.cat(found, dim=-1)
         if self.training and self.dropout:

@@ -123,7 +123,9 @@ def command(
             help="How often the validation rows are looked at; the best weights are kept.",
         ),
     ] = 8,
-    patience: Annotated[int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops; 0: it never does.")] = 3,
+    patience: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops; 0: it never does.")
+    ] = 3,
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
     ] = "fp32",

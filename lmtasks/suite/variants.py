@@ -53,9 +53,10 @@ class Artefacts:
 
         A package was trained as its model was.
         """
-        if variant.model not in self.plan.models:
+        name = variant.model or ""
+        if name not in self.plan.models:
             return {}
-        provenance = read_provenance(self.folder.model(variant.model, seed=seed))
+        provenance = read_provenance(self.folder.model(name, seed=seed))
         trained, weights = provenance.get("trained"), provenance.get("weights")
         if not (isinstance(trained, dict) and isinstance(weights, dict)):
             return {}

@@ -193,14 +193,15 @@ def _deterministic(device: str) -> Iterator[None]:
 
     torch would also fill all memory that it takes, for operators that read what nobody wrote; that took 6 % of a step
     (the CNN of Kim, 2014), and such an operator would be a fault of ours."""
-    before, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    before, torch_s = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    filled: bool = torch_s.fill_uninitialized_memory  # type: ignore[attr-defined]  # a property of the module
     torch.use_deterministic_algorithms(before or device == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = filled and (before or device != "cpu")
+    torch_s.fill_uninitialized_memory = filled and (before or device != "cpu")  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch_s.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def _rows(settings: TrainingSettings, step: int) -> str:
