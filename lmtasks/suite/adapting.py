@@ -9,6 +9,7 @@ import numpy as np
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import TaskData, load_task_data
+from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
 from lmtasks.suite.starting import Start, started_backbone
@@ -45,7 +46,7 @@ def adapt_to_tasks(
     from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.training.adapt import adapt
 
-    learned = trainable(tasks)
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
     if not learned:
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
