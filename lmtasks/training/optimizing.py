@@ -68,10 +68,9 @@ def load_optimizer_tensors(
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if names[parameter] in states:
-                    # AdamW counts its steps on the CPU.
+                    # In one pass, AdamW counts its steps where the parameter is.
                     optimizer.state[parameter] = {
-                        key: tensor if key == "step" else tensor.to(parameter.device)
-                        for key, tensor in states[names[parameter]].items()
+                        key: tensor.to(parameter.device) for key, tensor in states[names[parameter]].items()
                     }
 
 
