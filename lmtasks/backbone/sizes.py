@@ -8,6 +8,8 @@ from lmtasks.errors import UsageError, unknown
 
 NO_LIMIT = 1 << 20
 """Longest input of families without positions: longer than any text here, and still a number."""
+SHARES = frozenset({"dropout", "word_dropout"})
+"""Settings that are shares, 0 or more and less than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,9 @@ class Sizes:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "dropout":
+            if field.name in SHARES:
                 if not 0 <= value < 1:
-                    raise UsageError(f"dropout must be 0 or more and less than 1, was {value}.")
+                    raise UsageError(f"{field.name} must be 0 or more and less than 1, was {value}.")
                 continue
             least = 0 if field.name == "buckets" else 1
             if min(value if isinstance(value, tuple) else (value,)) < least:
@@ -57,7 +59,15 @@ class TransformerSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AverageSizes(Sizes):
+class OwnSizes(Sizes):
+    """Of the families of this folder."""
+
+    word_dropout: float = 0.0
+    """Share of the vocabulary that a training step does not see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageSizes(OwnSizes):
     """Of averaged embeddings."""
 
     width: int = 50
@@ -67,7 +77,7 @@ class AverageSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CnnSizes(Sizes):
+class CnnSizes(OwnSizes):
     """Of a convolution over embeddings."""
 
     width: int = 128
@@ -81,7 +91,7 @@ class CnnSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentSizes(Sizes):
+class RecurrentSizes(OwnSizes):
     """Of recurrent families; dropout is variational, one mask for all times."""
 
     width: int = 200

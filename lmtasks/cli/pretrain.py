@@ -106,6 +106,7 @@ def command(
     from accelerate import PartialState
 
     from lmtasks.data.documents import by_source, read_documents
+    from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
     from lmtasks.training.settings import TrainingSettings
@@ -133,6 +134,7 @@ def command(
     if mix:
         named = _mix(mix, weights)
         corpora, shares = by_source(read, sources=tuple(named)), list(named.values())
+    keep_freed_memory()
     state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
     with ExitStack() as held:
         report: Callable[[Progress], None] = _nothing

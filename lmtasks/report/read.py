@@ -25,6 +25,7 @@ from lmtasks.report.records import (
     Status,
     TaskInfo,
     Timing,
+    TrainedRecord,
     Variant,
 )
 
@@ -103,6 +104,16 @@ def _cell(fields: Fields) -> CellRecord:
         runtime=fields.json("runtime"),
         machine=fields.json("machine"),
         versions=fields.json("versions"),
+        trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
+    )
+
+
+def _trained(fields: Fields) -> TrainedRecord:
+    return TrainedRecord(
+        seconds=fields.number("seconds"),
+        steps=int(fields.number("steps")),
+        weights=int(fields.number("weights")),
+        stopped=fields.text("stopped", ""),
     )
 
 

@@ -36,6 +36,18 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedRecord:
+    """How a model of the run was trained."""
+
+    seconds: float
+    steps: int
+    weights: int
+    """That learned."""
+    stopped: str
+    """Why it ended: `steps`, `minutes` or `patience`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellRecord:
     """One variant on one task with one seed."""
 
@@ -55,6 +67,8 @@ class CellRecord:
     runtime: Json
     machine: Json
     versions: Json
+    trained: TrainedRecord | None = None
+    """None where the run trained no model for the cell."""
 
     @property
     def baseline(self) -> str:

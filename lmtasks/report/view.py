@@ -15,6 +15,7 @@ from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
+from lmtasks.report.trainings import training_table
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
@@ -40,6 +41,8 @@ class Report:
     """Variants against the first, on the same examples."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
+    trainings: Table | None
+    """Only where the run trained models."""
     variants: Table | None
     timings: Table | None
     loads: Table | None
@@ -71,6 +74,7 @@ def view(run: RunRecords) -> Report:
         quality=quality_table(run),
         paired=paired_table(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
+        trainings=training_table(run),
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),

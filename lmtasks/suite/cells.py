@@ -51,11 +51,14 @@ def is_finished(folder: RunFolder, cell: Cell, *, weights: str) -> bool:
     return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
 
 
-def write_cell(folder: RunFolder, cell: Cell, ended: Ended, *, variant: Mapping[str, object]) -> None:
+def write_cell(
+    folder: RunFolder, cell: Cell, ended: Ended, *, variant: Mapping[str, object], trained: Mapping[str, object]
+) -> None:
     """Store how a cell ended.
 
     Args:
         variant: as it is told to readers of the report.
+        trained: what its training took; empty where the run trained nothing for it.
     """
     task, model, runtime, result = cell.task, ended.model, ended.runtime, ended.result
     record: dict[str, object] = {
@@ -71,6 +74,7 @@ def write_cell(folder: RunFolder, cell: Cell, ended: Ended, *, variant: Mapping[
         "machine": machine(),
         "versions": versions(),
         "conditions": dict(result.conditions) if result else {},
+        "trained": trained,
     }
     if result:
         record["result"] = {

@@ -40,6 +40,7 @@ class TrainingPlan(_Strict):
     tokens_per_batch: int = Field(default=2048, ge=16)
     window: int = Field(default=35, ge=1)
     weight_decay: float = Field(default=0.05, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -95,6 +96,8 @@ class VariantPlan(_Strict):
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
+    seeds: tuple[int, ...] = ()
+    """Instead of the plan's: fewer where a training takes long."""
 
     @field_validator("baseline", "tasks", mode="before")
     @classmethod
@@ -146,6 +149,10 @@ class Plan(_Strict):
     limit: int | None = Field(default=None, ge=1)
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
+
+    def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
+        """The seeds that a variant is made and scored with."""
+        return variant.seeds or self.seeds
 
     @property
     def hash(self) -> str:

@@ -123,11 +123,11 @@ class _Runner:
 
     def cells(self) -> Ran:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
-        total = sum(len(self._tasks_of(variant)) for variant in self.plan.variants) * len(self.plan.seeds)
+        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self.plan.variants)
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
         for variant in self.plan.variants:
-            for seed in self.plan.seeds:
+            for seed in self.plan.seeds_of(variant):
                 cells = [Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
                 for cell, status, reason in self._variant_cells(variant, cells, seed):
                     count[status] = count.get(status, 0) + 1
@@ -177,7 +177,7 @@ class _Runner:
 
     def _has_scores(self, variant: VariantPlan) -> bool:
         """Was anything scored? What has no quality is not timed."""
-        seed = self.plan.seeds[0]
+        seed = self.plan.seeds_of(variant)[0]
         ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
         return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
 
@@ -264,12 +264,18 @@ class _Runner:
 
     def _write(self, cell: Cell, ended: Ended) -> None:
         variant = variant_json(cell.variant, plan=self.plan, model=ended.model, threads=self._threads(cell.variant))
-        write_cell(self.folder, cell, ended, variant=variant)
+        write_cell(
+            self.folder,
+            cell,
+            ended,
+            variant=variant,
+            trained=self.artefacts.trained(cell.variant, seed=cell.seed),
+        )
 
     def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
         from lmtasks.suite.timing import speed_spec
 
-        ref = self.artefacts.of(variant, seed=self.plan.seeds[0])
+        ref = self.artefacts.of(variant, seed=self.plan.seeds_of(variant)[0])
         tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
         return speed_spec(
             variant,
