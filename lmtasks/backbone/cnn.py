@@ -73,8 +73,7 @@ class Cnn(Backbone):
 def _summed(products: Tensor) -> Tensor:
     """What a filter finds at each token, (B, T, K, F) -> (B, T, F): its first place has met the token (K - 1) // 2
     before, and so on; zeros stand around the text."""
-    before = (products.shape[2] - 1) // 2
-    placed = [
-        functional.pad(part, (0, 0, before - place, place - before)) for place, part in enumerate(products.unbind(2))
-    ]
-    return torch.stack(placed).sum(0)
+    length, width = products.shape[1:3]
+    before = (width - 1) // 2
+    padded = functional.pad(products, (0, 0, 0, 0, before, width - 1 - before))
+    return torch.stack([padded[:, place : place + length, place] for place in range(width)]).sum(0)
