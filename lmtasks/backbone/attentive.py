@@ -21,10 +21,10 @@ from lmtasks.backbone.cells import (
     parts_of,
     run,
     same_for_all_times,
-    start_evenly,
     start_small,
     to_the_right,
 )
+from lmtasks.backbone.embedding import TokenEmbedding, even_scale
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
 
@@ -54,7 +54,7 @@ class Attentive(Backbone):
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
-        self.tokens = nn.Embedding(vocabulary.size, width)
+        self.tokens = TokenEmbedding(vocabulary, width, scale=even_scale(width), dropout=sizes.word_dropout)
         self.reader = BothWays(cell, width=width, layers=sizes.layers, dropout=sizes.dropout)
         self.layers = nn.ModuleList(
             CELLS[cell](width if number == 0 else 2 * width, width) for number in range(sizes.layers)
@@ -63,7 +63,6 @@ class Attentive(Backbone):
         self.scores = nn.Linear(width, width, bias=False)
         self.output = nn.Linear(2 * width, width)
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
-        start_evenly(self.tokens, length=1.0)
         for layer in self.layers:
             start_small(layer, scale=width**-0.5)
 

@@ -38,7 +38,7 @@ class Average(Backbone):
             learning_rate=5e-3,
             why_no_points="it has embeddings and no layers above them",
         )
-        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=1 / sizes.width)
+        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=1 / sizes.width, dropout=sizes.word_dropout)
         self.pairs = nn.Embedding(sizes.buckets, sizes.width) if sizes.buckets else None
         if self.pairs is not None:
             nn.init.uniform_(self.pairs.weight, -1 / sizes.width, 1 / sizes.width)

@@ -17,10 +17,10 @@ from lmtasks.backbone.cells import (
     reversal,
     run,
     same_for_all_times,
-    start_evenly,
     start_small,
     to_the_right,
 )
+from lmtasks.backbone.embedding import TokenEmbedding, even_scale
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
 
@@ -77,8 +77,7 @@ class Bidirectional(Backbone):
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             learning_rate=2e-3,
         )
-        self.tokens = nn.Embedding(vocabulary.size, sizes.width)
-        start_evenly(self.tokens, length=1.0)
+        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=even_scale(sizes.width), dropout=sizes.word_dropout)
         self.reader = BothWays(cell, width=sizes.width, layers=sizes.layers, dropout=sizes.dropout)
 
     def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:

@@ -77,13 +77,6 @@ def same_for_all_times(values: Tensor, share: float, training: bool) -> Tensor:
     return values * (torch.bernoulli(keep) / (1 - share))
 
 
-def start_evenly(tokens: nn.Embedding, *, length: float) -> None:
-    """Uniform vectors, of that length on average whatever their width; at a width of 300 between -0.1 and 0.1, as in
-    Zaremba et al. (2014)."""
-    bound = length * (3.0 / tokens.embedding_dim) ** 0.5
-    nn.init.uniform_(tokens.weight, -bound, bound)
-
-
 def start_small(module: nn.Module, *, scale: float) -> None:
     """Uniform weights between -scale and scale, zeros for biases; the gates that forget begin open."""
     for name, parameter in module.named_parameters():

@@ -5,6 +5,7 @@ zeros stand around a text, wherever its padding is.
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -36,19 +37,25 @@ class Cnn(Backbone):
             why_no_points="its filters are convolutions, small enough to move whole",
             pooling="max",
         )
-        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=0.25)
+        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=0.25, dropout=sizes.word_dropout)
         self.filters = nn.ModuleList(nn.Conv1d(sizes.width, sizes.filters, width) for width in sizes.widths)
         self.dropout = sizes.dropout
 
     def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """See `Backbone`."""
         del types
-        vectors = self.tokens.read(ids, mask).transpose(1, 2)  # (B, D, T)
-        found = []
-        for filters, width in zip(self.filters, self.sizes.widths, strict=True):
-            around = functional.pad(vectors, ((width - 1) // 2, width // 2))
-            found.append(functional.relu(filters(around)))
-        hidden = torch.cat(found, dim=1).transpose(1, 2)
+        vectors = self.tokens.read(ids, mask)
+        # All filters in one product, (B, T, of all widths K x F): on a CPU twice as fast as a convolution for each.
+        filters = [cast(nn.Conv1d, each) for each in self.filters]
+        weights = torch.cat([each.weight.permute(2, 0, 1).flatten(0, 1) for each in filters])
+        products = functional.linear(vectors, weights).split(
+            [width * self.sizes.filters for width in self.sizes.widths], -1
+        )
+        found = [
+            functional.relu(_summed(part.unflatten(-1, (width, -1))) + cast(Tensor, each.bias))
+            for part, each, width in zip(products, filters, self.sizes.widths, strict=True)
+        ]
+        hidden = torch.cat(found, dim=-1)
         if self.training and self.dropout:
             # One mask for all times: what is dropped of the maximum is a filter, as where the maximum is dropped.
             hidden = hidden * functional.dropout(torch.ones_like(hidden[:, :1]), self.dropout)
@@ -61,3 +68,12 @@ class Cnn(Backbone):
     def save(self, folder: Path) -> None:
         """See `Backbone`."""
         save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
+
+
+def _summed(products: Tensor) -> Tensor:
+    """What a filter finds at each token, (B, T, K, F) -> (B, T, F): its first place has met the token (K - 1) // 2
+    before, and so on; zeros stand around the text."""
+    length, width = products.shape[1:3]
+    before = (width - 1) // 2
+    padded = functional.pad(products, (0, 0, 0, 0, before, width - 1 - before))
+    return torch.stack([padded[:, place : place + length, place] for place in range(width)]).sum(0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from lmtasks.backbone.fitted import FITTED, is_fitted
 from lmtasks.backbone.sizes import (
     AverageSizes,
     BidirectionalSizes,
@@ -45,8 +46,8 @@ class Family(Generic[_Shape]):
 
 
 def is_family(text: str) -> bool:
-    """Does this name a family, with settings or without?"""
-    return text.partition(":")[0] in FAMILIES
+    """Does this name a family that can be made new, with settings or without?"""
+    return text.partition(":")[0] in FAMILIES or is_fitted(text)
 
 
 def parse_family(text: str) -> tuple[str, Sizes]:
@@ -56,8 +57,10 @@ def parse_family(text: str) -> tuple[str, Sizes]:
         UsageError: unknown family or setting, or a value that does not fit.
     """
     name = text.partition(":")[0]
+    if name in FITTED:
+        raise UsageError(f"{name} {FITTED[name].why_no_steps}; `lmtasks adapt` fits it to tasks.")
     if name not in FAMILIES:
-        raise unknown("backbone family", name, FAMILIES)
+        raise unknown("backbone family", name, [*FAMILIES, *FITTED])
     return name, read_sizes(text, FAMILIES[name].sizes)
 
 

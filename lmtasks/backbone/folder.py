@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone
 
 FAMILY = "lmtasks_family"
+LATER = frozenset({"word_dropout"})
+"""Settings that older folders lack; their defaults change nothing."""
 
 
 def save_own(backbone: "Backbone", folder: Path, *, sizes: Sizes, vocabulary: Vocabulary) -> None:
@@ -109,7 +111,8 @@ def _fill(backbone: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path
 
 
 def _sizes(content: object, default: Sizes) -> Sizes:
-    if not isinstance(content, dict) or set(content) != {field.name for field in fields(default)}:
+    names = {field.name for field in fields(default)}
+    if not isinstance(content, dict) or not names - LATER <= set(content) <= names:
         raise ValueError("sizes are not those of the family")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     return replace(default, **given)  # type: ignore[arg-type]  # the keys are those of its fields

@@ -17,10 +17,10 @@ from lmtasks.backbone.cells import (
     parts_of,
     run,
     same_for_all_times,
-    start_evenly,
     start_small,
     to_the_right,
 )
+from lmtasks.backbone.embedding import TokenEmbedding, even_scale
 from lmtasks.backbone.folder import save_own
 from lmtasks.backbone.sizes import RecurrentSizes, Vocabulary
 
@@ -49,10 +49,9 @@ class Recurrent(Backbone):
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             carries=True,
         )
-        self.tokens = nn.Embedding(vocabulary.size, sizes.width)
+        self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=even_scale(sizes.width), dropout=sizes.word_dropout)
         self.layers = nn.ModuleList(CELLS[cell](sizes.width, sizes.width) for _ in range(sizes.layers))
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
-        start_evenly(self.tokens, length=1.0)
         for layer in self.layers:
             start_small(layer, scale=sizes.width**-0.5)
 

@@ -1,5 +1,6 @@
 """The shapes of new backbones, family by family, and how they are written: `lstm:width=200,layers=2`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -7,6 +8,8 @@ from lmtasks.errors import UsageError, unknown
 
 NO_LIMIT = 1 << 20
 """Longest input of families without positions: longer than any text here, and still a number."""
+SHARES = frozenset({"dropout", "word_dropout"})
+"""Settings that are shares, 0 or more and less than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +34,9 @@ class Sizes:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "dropout":
+            if field.name in SHARES:
                 if not 0 <= value < 1:
-                    raise UsageError(f"dropout must be 0 or more and less than 1, was {value}.")
+                    raise UsageError(f"{field.name} must be 0 or more and less than 1, was {value}.")
                 continue
             least = 0 if field.name == "buckets" else 1
             if min(value if isinstance(value, tuple) else (value,)) < least:
@@ -56,7 +59,15 @@ class TransformerSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AverageSizes(Sizes):
+class OwnSizes(Sizes):
+    """Of the families of this folder."""
+
+    word_dropout: float = 0.0
+    """Share of the vocabulary that a training step does not see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageSizes(OwnSizes):
     """Of averaged embeddings."""
 
     width: int = 50
@@ -66,7 +77,7 @@ class AverageSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CnnSizes(Sizes):
+class CnnSizes(OwnSizes):
     """Of a convolution over embeddings."""
 
     width: int = 128
@@ -80,7 +91,7 @@ class CnnSizes(Sizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentSizes(Sizes):
+class RecurrentSizes(OwnSizes):
     """Of recurrent families; dropout is variational, one mask for all times."""
 
     width: int = 200
@@ -102,7 +113,49 @@ class BidirectionalSizes(RecurrentSizes):
             raise UsageError(f"width must be even, half of it for each way, was {self.width}.")
 
 
-_Shape = TypeVar("_Shape", bound=Sizes)
+@dataclass(frozen=True, kw_only=True)
+class FittedSizes:
+    """Of families that are fitted to their rows at once, with no steps and no gradients (`fitted`)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), LEAST.get(field.name, 1)
+            if min(value if isinstance(value, tuple) else (value,)) < least:
+                raise UsageError(f"{field.name} must be at least {least}, was {value}.")
+
+
+LEAST: Mapping[str, float] = {"cutoffs": 0, "lines": 0, "fallback": 0, "strength": 1e-9}
+"""Least values of settings that may be less than 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramSizes(FittedSizes):
+    """Of n-gram language models."""
+
+    order: int = 5
+    """Tokens of the longest n-grams."""
+    cutoffs: tuple[int, ...] = (0,)
+    """n-grams that stand in the text so often or less are left out, order by order, the last number for all further
+    ones; single tokens always stay."""
+    lines: int = 1
+    """1: the end of a line is looked back to, and not over, where it is a token of its own; 0: only that of a text."""
+    fallback: int = 0
+    """1: an order whose counts define no discounts gets 0.5, 1 and 1.5; 0: it is an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSizes(FittedSizes):
+    """Of linear classifiers over terms: tokens, and runs of neighbours."""
+
+    ngrams: int = 2
+    """Tokens of the longest terms."""
+    least: int = 1
+    """Training rows that a term stands in, at least."""
+    strength: float = 1.0
+    """C of scikit-learn's classifiers, the inverse of the penalty on weights; what naive Bayes adds to every count."""
+
+
+_Shape = TypeVar("_Shape", bound=Sizes | FittedSizes)
 
 
 def read_sizes(text: str, default: _Shape) -> _Shape:

@@ -24,6 +24,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "torch": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
     "torch-compile": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
     "onnx": ("onnxruntime", "lmtasks.runtime.onnx_traced"),
+    "native": ("scipy.sparse", "lmtasks.runtime.native"),
 }
 """What a runtime imports before it can load anything."""
 SHARED = ("lmtasks.bench.measure", "lmtasks.engine.engine", "lmtasks.data.tokenizer", "lmtasks.runtime.open")

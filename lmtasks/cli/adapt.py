@@ -111,7 +111,21 @@ def command(
         typer.Option(metavar="NUMBER", help="Tokens that a recurrent model learns from at once in a running text."),
     ] = 35,
     weight_decay: Annotated[float, typer.Option(metavar="NUMBER", help="Of AdamW, for matrices.")] = 0.05,
-    patience: Annotated[int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops.")] = 3,
+    label_smoothing: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Of a right answer, that all answers divide; 0.1 is usual in translation."),
+    ] = 0.0,
+    evaluations: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER",
+            parser=options.whole("--evaluations", at_least=1),
+            help="How often the validation rows are looked at; the best weights are kept.",
+        ),
+    ] = 8,
+    patience: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Evaluations without a gain before it stops; 0: it never does.")
+    ] = 3,
     precision: Annotated[
         str, typer.Option(metavar="NAME", parser=options.one_of("--precision", ("fp32", "bf16")), help="fp32 or bf16.")
     ] = "fp32",
@@ -150,6 +164,8 @@ def command(
         tokens_per_batch=tokens_per_batch,
         window=window,
         weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        evaluations=evaluations,
         patience=patience,
         precision="bf16" if precision == "bf16" else "fp32",
         device=device,

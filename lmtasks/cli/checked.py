@@ -197,7 +197,7 @@ def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
     cells = 0
     for variant in plan.variants:
         answered = len(variant.tasks) or len(tasks)
-        cells += answered * len(plan.seeds)
+        cells += answered * len(plan.seeds_of(variant))
         what = (
             ", ".join(variant.baseline) or f"{variant.model} on {variant.runtime} {variant.device} {variant.precision}"
         )

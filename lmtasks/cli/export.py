@@ -34,7 +34,9 @@ NAMED = 6
 
 def command(
     model: options.Model,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new package.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new package; of n-grams NAME.arpa[.gz].")
+    ],
     precision: Annotated[
         str,
         typer.Option(
@@ -80,6 +82,9 @@ def command(
     from lmtasks.suite.lock import locked
 
     folder = resolve(model, offline=offline, token=token)
+    if out.name.endswith((".arpa", ".arpa.gz")):
+        _write_arpa(folder, out)
+        return
     if is_package(folder):
         raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
     sources = data_options(data_root=data_root, offline=offline, token=token)
@@ -121,6 +126,26 @@ def command(
     package = load_package(out)
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
     print(f"Next: lmtasks eval --model {model} --model {out} {asked}")
+
+
+def _write_arpa(folder: Path, out: Path) -> None:
+    """An n-gram model as a file that other tools read."""
+    from lmtasks.backbone.arpa import write_arpa
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.fitted import fitted_family, load_fitted
+    from lmtasks.model.store import tokenizer_folder
+
+    model = load_fitted(folder).text if fitted_family(folder) == "ngram" else None
+    if model is None:
+        raise UsageError(f"{folder} is no n-gram model of a text, and ARPA files hold no others; give --out a folder.")
+    if out.exists():
+        raise UsageError(f"{out} exists; give another --out, or delete it.")
+    tokenizer = load_tokenizer(tokenizer_folder(folder))
+    words = [str(tokenizer.raw.id_to_token(token)) for token in range(model.vocabulary)]
+    aside = out.with_name(f"part.{out.name}")
+    write_arpa(model, aside, words=words)
+    aside.rename(out)
+    print(f"The {model.order}-gram model is in {out}, as an ARPA file.")
 
 
 def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:

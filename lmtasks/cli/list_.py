@@ -1,8 +1,8 @@
-"""`lmtasks list`: what there is of tasks, backbones, tokenizers, baselines, heads, metrics, runtimes."""
+"""`lmtasks list`: what there is of tasks, backbones, tokenizers, cleaning, baselines, heads, metrics, runtimes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +10,20 @@ from lmtasks.cli import options
 from lmtasks.cli.table import print_table
 from lmtasks.errors import UsageError, unknown
 
+if TYPE_CHECKING:
+    from lmtasks.backbone.sizes import FittedSizes, Sizes
+
 
 def command(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="tasks, backbones, tokenizers, baselines, heads, metrics or runtimes.")
+        str,
+        typer.Argument(
+            metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."
+        ),
     ],
     include_path: options.IncludePath = options.NO_PATHS,
 ) -> None:
-    """List tasks, backbones, tokenizers, baselines, heads, metrics or runtimes."""
+    """List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks":
@@ -38,23 +44,26 @@ def _tasks(include: Sequence[Path]) -> None:
 
 def _backbones() -> None:
     from lmtasks.backbone.family import FAMILIES
+    from lmtasks.backbone.fitted import FITTED
     from lmtasks.model.resolve import shipped_names
 
     shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]
     families = [
-        (name, f"family, {family.kind}", f"{family.about}; {_settings(name)}") for name, family in FAMILIES.items()
+        (name, f"family, {family.kind}", f"{family.about}; {_settings(name, family.sizes)}")
+        for name, family in FAMILIES.items()
     ]
-    print_table(("backbone", "is", "about"), [*shipped, *families])
+    fitted = [
+        (name, "family, fitted at once", f"{family.about}; {_settings(name, family.sizes)}")
+        for name, family in FITTED.items()
+    ]
+    print_table(("backbone", "is", "about"), [*shipped, *families, *fitted])
     print("\nAnd every transformers checkpoint, as a folder or a Hub id: causal, encoder or encoder-decoder.")
 
 
-def _settings(name: str) -> str:
+def _settings(name: str, sizes: "Sizes | FittedSizes") -> str:
     """A family as it is written, with all its settings."""
     from dataclasses import fields
 
-    from lmtasks.backbone.family import FAMILIES
-
-    sizes = FAMILIES[name].sizes
     values = ((field.name, getattr(sizes, field.name)) for field in fields(sizes))
     return f"{name}:" + ",".join(f"{key}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in values)
 
@@ -65,6 +74,18 @@ def _tokenizers() -> None:
     rows = [(name, str(kind.size), kind.about) for name, kind in TOKENIZERS.items()]
     print_table(("tokenizer", "size", "about"), rows)
     print("\nOf a family trained from nothing: lmtasks adapt --backbone lstm --tokenizer words:10000,lower,least=2")
+
+
+def _cleaning() -> None:
+    from lmtasks.data.cleaning import STEPS, STOP
+    from lmtasks.data.stop_words import STOP_WORDS
+
+    stop = [
+        (f"{STOP}{language}", f"{len(words)} words that say little are left out, where tokens are words")
+        for language, words in STOP_WORDS.items()
+    ]
+    print_table(("step", "about"), [*((name, step.about) for name, step in STEPS.items()), *stop])
+    print("\nOf a new tokenizer, and kept with it: lmtasks adapt --backbone tfidf --tokenizer words:100000,nfkc,lower")
 
 
 def _baselines() -> None:
@@ -120,6 +141,7 @@ LISTS: Mapping[str, Callable[[], None]] = {
     "backbones": _backbones,
     "baselines": _baselines,
     "tokenizers": _tokenizers,
+    "cleaning": _cleaning,
     "heads": _heads,
     "metrics": _metrics,
     "runtimes": _runtimes,

@@ -8,7 +8,7 @@ import typer
 
 from lmtasks.errors import UsageError, unknown
 
-RUNTIMES = ("torch", "torch-compile", "onnx")
+RUNTIMES = ("torch", "torch-compile", "onnx", "native")
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")

@@ -12,10 +12,12 @@ from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from lmtasks.data.documents import Document
+    from lmtasks.data.options import DataOptions
     from lmtasks.records import Progress
+    from lmtasks.training.judging import HeldOut
     from lmtasks.training.settings import Decay, OptimizerName
 
 STEPS = 100_000
@@ -85,9 +87,26 @@ def command(
     """Train a backbone on text; the same command again goes on where it stopped."""
     if out.exists():
         raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
+    from lmtasks.backbone.fitted import is_fitted
+
+    if is_fitted(backbone):
+        given = {"--weights": weights, "--mix": mix, "--start": start, "--objective": objective, "--steps": steps}
+        _count(
+            data,
+            out=out,
+            text=text,
+            family=backbone,
+            vocabulary=vocabulary,
+            tokenizer=tokenizer,
+            seed=seed,
+            sources=data_options(data_root=data_root, offline=offline, token=token),
+            idle=[option for option, value in {**given, "--minutes": minutes}.items() if value],
+        )
+        return
     from accelerate import PartialState
 
     from lmtasks.data.documents import by_source, read_documents
+    from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import pretrain
     from lmtasks.training.settings import TrainingSettings
@@ -109,12 +128,13 @@ def command(
         seed=seed,
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
-    given = [read_documents(each, column=text, options=sources) for each in data]
-    corpora: list[Iterable[Document]] = list(given)
-    shares = _shares(weights, len(given))
+    read = [read_documents(each, column=text, options=sources) for each in data]
+    corpora: list[Iterable[Document]] = list(read)
+    shares = _shares(weights, len(read))
     if mix:
         named = _mix(mix, weights)
-        corpora, shares = by_source(given, sources=tuple(named)), list(named.values())
+        corpora, shares = by_source(read, sources=tuple(named)), list(named.values())
+    keep_freed_memory()
     state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
     with ExitStack() as held:
         report: Callable[[Progress], None] = _nothing
@@ -140,10 +160,47 @@ def command(
     if not state.is_main_process:
         return
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
+    _print_scores(scores)
+    print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
+
+
+def _count(
+    data: list[str],
+    *,
+    out: Path,
+    text: str,
+    family: str,
+    vocabulary: int,
+    tokenizer: Path | None,
+    seed: int,
+    sources: "DataOptions",
+    idle: list[str],
+) -> None:
+    """A family that counts its text once."""
+    from lmtasks.data.documents import read_documents
+    from lmtasks.suite.lock import locked
+    from lmtasks.training.counting import count_text
+
+    if idle:
+        raise UsageError(f"{idle[0]} says how a training goes on step by step, and {family} counts its text once.")
+    with locked(out), progress_bars() as report:
+        scores = count_text(
+            corpora=[read_documents(each, column=text, options=sources) for each in data],
+            family=family,
+            vocabulary=vocabulary,
+            seed=seed,
+            out=out,
+            report=report,
+            tokenizer_folder=tokenizer,
+        )
+    _print_scores(scores)
+    print(f"The model is in {out}. Next: lmtasks eval --model {out} --tasks wikitext")
+
+
+def _print_scores(scores: "Sequence[HeldOut]") -> None:
     for score in scores:
         bits = "" if score.bits_per_byte is None else f"   bits per byte {score.bits_per_byte:.4f}"
         print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}{bits}")
-    print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
 
 
 def _nothing(progress: "Progress") -> None:

@@ -21,6 +21,8 @@ PADDING = "<|pad|>"
 SEPARATOR = "<|sep|>"
 MASK = "<|mask|>"
 """Of encoders that learn from hidden tokens."""
+CLEANING, STOP_WORDS = "lmtasks_cleaning", "lmtasks_stop_words"
+"""Keys in tokenizer_config.json, which other readers pass over."""
 # One piece is a word with its leading space, one digit, a run of marks, or white space (as GPT-2 cuts, digits apart).
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -45,10 +47,20 @@ class Tokenizer:
         raw: the tokenizer itself.
         bos, eos, pad: their ids, None where the tokenizer has none.
         takes_types: does its model read segment ids?
+        cleaning: the steps that `raw` and `stop_words` carry out, for people.
+        stop_words: tokens that are left out of every text, in small letters.
     """
 
     def __init__(
-        self, raw: RawTokenizer, *, bos: int | None, eos: int | None, pad: int | None, takes_types: bool = False
+        self,
+        raw: RawTokenizer,
+        *,
+        bos: int | None,
+        eos: int | None,
+        pad: int | None,
+        takes_types: bool = False,
+        cleaning: Sequence[str] = (),
+        stop_words: frozenset[str] = frozenset(),
     ) -> None:
         raw.no_padding()
         raw.no_truncation()
@@ -57,6 +69,10 @@ class Tokenizer:
         self.eos = eos
         self.pad = pad if pad is not None else (eos if eos is not None else 0)
         self.takes_types = takes_types
+        self.cleaning = tuple(cleaning)
+        self.stop_words = stop_words
+        words = raw.get_vocab(with_added_tokens=False).items() if stop_words else ()
+        self._left_out = frozenset(index for word, index in words if word.lower() in stop_words)
         self.adds_special = bool(raw.encode("a").special_tokens_mask.count(1))
 
     @property
@@ -66,19 +82,20 @@ class Tokenizer:
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the sha256 over `tokenizer.json`."""
-        return hashlib.sha256(self.raw.to_str().encode()).hexdigest()[:16]
+        """First 16 hex digits of the sha256 over `tokenizer.json`, and the words that are left out."""
+        text = self.raw.to_str() + "".join(sorted(self.stop_words))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of one text; with `special`, with whatever the tokenizer puts around a text."""
-        return list(self.raw.encode(text, add_special_tokens=special).ids)
+        return self._kept(self.raw.encode(text, add_special_tokens=special).ids)
 
     def encode_many(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """`encode` for several texts, in parallel inside `tokenizers`, which then leaves out where tokens stand."""
-        return [list(item.ids) for item in self.raw.encode_batch_fast(list(texts), add_special_tokens=special)]
+        return [self._kept(item.ids) for item in self.raw.encode_batch_fast(list(texts), add_special_tokens=special)]
 
     def encode_for_head(self, first: str, second: str | None = None) -> Encoded:
-        """Tokens as a head reads them: with the tokenizer's own special tokens if it adds any.
+        """Tokens as a head reads them, without stop words: with the tokenizer's own special tokens if it adds any.
 
         A tokenizer that adds none (those of causal models) gets a separator between the texts, or a line break
         if it has no separator token, and the end token behind them, which a `last` pooling reads.
@@ -87,7 +104,8 @@ class Tokenizer:
             pair = self.raw.encode(first, second) if second is not None else self.raw.encode(first)
             sequences = tuple(-1 if item is None else int(item) for item in pair.sequence_ids)
             offsets = tuple((int(a), int(b)) for a, b in pair.offsets)
-            return Encoded(ids=tuple(pair.ids), offsets=offsets, sequences=sequences, types=tuple(pair.type_ids))
+            found = Encoded(ids=tuple(pair.ids), offsets=offsets, sequences=sequences, types=tuple(pair.type_ids))
+            return self._without_stop_words(found)
         ids: list[int] = []
         offsets_: list[tuple[int, int]] = []
         sequence: list[int] = []
@@ -105,7 +123,9 @@ class Tokenizer:
             ids.append(self.eos)
             offsets_.append((0, 0))
             sequence.append(-1)
-        return Encoded(ids=tuple(ids), offsets=tuple(offsets_), sequences=tuple(sequence), types=(0,) * len(ids))
+        return self._without_stop_words(
+            Encoded(ids=tuple(ids), offsets=tuple(offsets_), sequences=tuple(sequence), types=(0,) * len(ids))
+        )
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of token ids."""
@@ -125,8 +145,24 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             **{name: self.raw.id_to_token(index) for name, index in names.items() if index is not None},
             **({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]} if self.takes_types else {}),
+            **({CLEANING: list(self.cleaning)} if self.cleaning else {}),
+            **({STOP_WORDS: sorted(self.stop_words)} if self.stop_words else {}),
         }
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _kept(self, ids: Sequence[int]) -> list[int]:
+        return [index for index in ids if index not in self._left_out] if self._left_out else list(ids)
+
+    def _without_stop_words(self, encoded: Encoded) -> Encoded:
+        if not self._left_out:
+            return encoded
+        kept = [place for place, index in enumerate(encoded.ids) if index not in self._left_out]
+        return Encoded(
+            ids=tuple(encoded.ids[place] for place in kept),
+            offsets=tuple(encoded.offsets[place] for place in kept),
+            sequences=tuple(encoded.sequences[place] for place in kept),
+            types=tuple(encoded.types[place] for place in kept),
+        )
 
     def _between(self) -> list[int]:
         separator = self.raw.token_to_id(SEPARATOR)
@@ -160,6 +196,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         eos=_special(raw, names.get("eos_token")),
         pad=_special(raw, names.get("pad_token")),
         takes_types=takes_types,
+        cleaning=_texts(config, CLEANING),
+        stop_words=frozenset(_texts(config, STOP_WORDS)),
     )
 
 
@@ -192,6 +230,11 @@ def train_byte_bpe(texts: Iterable[str], *, vocabulary: int, special: Sequence[s
 
 def _json(file: Path) -> dict[str, object]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _texts(config: dict[str, object], key: str) -> list[str]:
+    found = config.get(key, [])
+    return [str(item) for item in found] if isinstance(found, list) else []
 
 
 def _special(raw: RawTokenizer, token: object) -> int | None:

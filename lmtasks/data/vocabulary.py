@@ -1,4 +1,4 @@
-"""Tokenizers that are learned from texts, asked for in one word: `words:10000,lower`, `bpe:8000`, `characters`.
+"""Tokenizers that are learned from texts, asked for in one word: `words:10000,nfkc,lower`, `bpe:8000`, `characters`.
 
 Every kind ends as one `tokenizer.json`, which needs nothing but `tokenizers` to be read.
 
@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RawTokenizer
 
+from lmtasks.data.cleaning import STEPS, checked_steps, clean, is_step, normalizer_of, stop_words_of
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, Tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, unknown
 
@@ -35,8 +36,8 @@ class Wish:
     kind: str
     size: int
     """Tokens at most, the special ones not counted."""
-    lower: bool = False
-    """Letters become small first."""
+    cleaning: tuple[str, ...] = ()
+    """Steps of `cleaning`, in their order."""
     least: int = 1
     """Words that stand in the texts less often than this are unknown ones."""
 
@@ -49,6 +50,8 @@ class TokenizerKind:
     learn: Callable[[Iterable[str], Wish], RawTokenizer]
     size: int
     """Where nobody says another."""
+    whole_words: bool = True
+    """Are its tokens words, or characters, so that stop words can be left out?"""
 
 
 def parse_tokenizer(text: str) -> Wish:
@@ -61,17 +64,25 @@ def parse_tokenizer(text: str) -> Wish:
     if name not in TOKENIZERS:
         raise unknown("tokenizer", name, TOKENIZERS, hint="Written as words:10000 or words:10000,lower,least=2.")
     wish = Wish(kind=name, size=TOKENIZERS[name].size)
+    steps: list[str] = []
     for item in filter(None, settings.split(",")):
         key, _, value = item.partition("=")
-        if item == "lower":
-            wish = replace(wish, lower=True)
+        if is_step(item):
+            steps.append(item)
         elif item.isdecimal() and int(item) > 0:
             wish = replace(wish, size=int(item))
         elif key == "least" and value.isdecimal() and int(value) > 0:
             wish = replace(wish, least=int(value))
         else:
-            raise UsageError(f"{text!r}: {item!r} is no setting of a tokenizer; it takes a size, lower, and least=2.")
-    return wish
+            raise UsageError(
+                f"{text!r}: {item!r} is no setting of a tokenizer; it takes a size, least=2, and the cleaning steps "
+                f"{', '.join(STEPS)}, stop=en, stop=zh."
+            )
+    cleaning = checked_steps(steps)
+    if stop_words_of(cleaning) and not TOKENIZERS[name].whole_words:
+        fitting = ", ".join(key for key, kind in TOKENIZERS.items() if kind.whole_words)
+        raise UsageError(f"{text!r}: stop words are words, and tokens of {name} are pieces of words; use {fitting}.")
+    return replace(wish, cleaning=cleaning)
 
 
 def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
@@ -85,13 +96,14 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
         UsageError: the wish is malformed, or the texts are empty.
     """
     wish = parse_tokenizer(text)
-    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(texts, wish))
-    if wish.lower:
-        raw.normalizer = normalizers.Lowercase()
+    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(map(clean(wish.cleaning), texts), wish))
+    normalizer = normalizer_of(wish.cleaning)
+    if normalizer is not None:
+        raw.normalizer = normalizer
     end, pad = raw.token_to_id(END_OF_TEXT), raw.token_to_id(PADDING)
     if end is None:
         raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
-    return Tokenizer(raw, bos=end, eos=end, pad=pad)
+    return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning))
 
 
 def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:
@@ -123,7 +135,7 @@ def _counted(pattern: str, *, behavior: str, joined: bool) -> Callable[[Iterable
             special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
             show_progress=False,
         )
-        raw.train_from_iterator(_lowered(texts, wish), trainer)
+        raw.train_from_iterator(texts, trainer)
         return raw
 
     return learn
@@ -135,7 +147,7 @@ def _bytes(texts: Iterable[str], wish: Wish) -> RawTokenizer:
 
 
 def _bpe(texts: Iterable[str], wish: Wish) -> RawTokenizer:
-    return train_byte_bpe(_lowered(texts, wish), vocabulary=wish.size + len(SPECIAL)).raw
+    return train_byte_bpe(texts, vocabulary=wish.size + len(SPECIAL)).raw
 
 
 def _unigram(texts: Iterable[str], wish: Wish) -> RawTokenizer:
@@ -148,7 +160,7 @@ def _unigram(texts: Iterable[str], wish: Wish) -> RawTokenizer:
         unk_token=UNKNOWN,
         show_progress=False,
     )
-    raw.train_from_iterator(_lowered(texts, wish), trainer)
+    raw.train_from_iterator(texts, trainer)
     return raw
 
 
@@ -163,7 +175,7 @@ def _wordpiece(texts: Iterable[str], wish: Wish) -> RawTokenizer:
         continuing_subword_prefix="##",
         show_progress=False,
     )
-    raw.train_from_iterator(_lowered(texts, wish), trainer)
+    raw.train_from_iterator(texts, trainer)
     return raw
 
 
@@ -175,7 +187,7 @@ def _jieba(texts: Iterable[str], wish: Wish) -> RawTokenizer:
     jieba.setLogLevel("WARNING")
     words: Counter[str] = Counter()
     letters: Counter[str] = Counter()
-    for text in _lowered(texts, wish):
+    for text in texts:
         words.update(jieba.lcut(text))
         letters.update(text)
     kept = [word for word, count in words.most_common(wish.size) if count >= wish.least]
@@ -192,12 +204,8 @@ def _special() -> list[AddedToken]:
     return [AddedToken(name, special=True, normalized=False) for name in SPECIAL]
 
 
-def _lowered(texts: Iterable[str], wish: Wish) -> Iterable[str]:
-    return (text.lower() for text in texts) if wish.lower else texts
-
-
 TOKENIZERS: Mapping[str, TokenizerKind] = {
-    "bytes": TokenizerKind(about="UTF-8 bytes", learn=_bytes, size=BYTES),
+    "bytes": TokenizerKind(about="UTF-8 bytes", learn=_bytes, size=BYTES, whole_words=False),
     "characters": TokenizerKind(
         about="characters", learn=_counted(r"[\s\S]", behavior="isolated", joined=True), size=10_000
     ),
@@ -214,7 +222,9 @@ TOKENIZERS: Mapping[str, TokenizerKind] = {
     "jieba": TokenizerKind(
         about="Chinese words as jieba cuts them; characters for rare ones", learn=_jieba, size=30_000
     ),
-    "bpe": TokenizerKind(about="byte-level BPE: any text, any language", learn=_bpe, size=8_000),
-    "unigram": TokenizerKind(about="pieces by a unigram model (SentencePiece)", learn=_unigram, size=8_000),
-    "wordpiece": TokenizerKind(about="pieces of words, as in BERT", learn=_wordpiece, size=8_000),
+    "bpe": TokenizerKind(about="byte-level BPE: any text, any language", learn=_bpe, size=8_000, whole_words=False),
+    "unigram": TokenizerKind(
+        about="pieces by a unigram model (SentencePiece)", learn=_unigram, size=8_000, whole_words=False
+    ),
+    "wordpiece": TokenizerKind(about="pieces of words, as in BERT", learn=_wordpiece, size=8_000, whole_words=False),
 }

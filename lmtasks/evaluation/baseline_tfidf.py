@@ -1,23 +1,22 @@
 """TF-IDF and logistic regression: what a language model must beat to be worth its weights.
 
-One- and two-word terms, for Chinese one to three characters, weighted by scikit-learn's TF-IDF with logarithmic counts.
+One- and two-word terms, for Chinese one to three characters. What is fitted to their counts is what the family `tfidf`
+is (`backbone.linear`); that one reads tokens, and is kept.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lmtasks.backbone.linear import TFIDF_STRENGTH, fit_linear
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_choice import UNLIKELY, label_answer
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.records import Row
+from lmtasks.records import Row, softmax_log
 from lmtasks.task.head_input import HeadInput, head_input
 from lmtasks.task.task import Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
-
-INVERSE_PENALTY = 10.0
-"""C of the logistic regression: weaker than scikit-learn's default of 1, as rows of unit length ask for."""
 
 
 def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
@@ -26,9 +25,7 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
     Raises:
         UsageError: the training rows have one label only, or no words.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
+    from sklearn.feature_extraction.text import CountVectorizer
 
     inputs = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
     labelled = [(given, given.label) for given in inputs if given.label is not None]
@@ -38,27 +35,22 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
             f"tfidf needs training rows of at least two labels; those of task {task.name} have {len(set(labels))}."
         )
     characters = task.language.startswith("zh")
-    vectorizer = TfidfVectorizer(
+    vectorizer = CountVectorizer(
         analyzer="char" if characters else "word",
         ngram_range=(1, 3) if characters else (1, 2),
         token_pattern=None if characters else r"(?u)\b\w+\b",
-        sublinear_tf=True,
         dtype=np.float32,
     )
     try:
-        table = vectorizer.fit_transform([_text(given) for given, _ in labelled])
+        counts = vectorizer.fit_transform([_text(given) for given, _ in labelled])
     except ValueError as error:
         raise UsageError(f"tfidf cannot learn from the training rows of task {task.name}: {error}") from error
-    # The work is sparse: more BLAS threads only wait for each other (trec on two busy cores: 24 s with two, 2.4 s with
-    # one, the same answers).
-    with threadpool_limits(limits=1):
-        classifier = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000).fit(table, labels)
+    linear = fit_linear("tfidf", counts, np.array(labels), classes=len(task.labels), strength=TFIDF_STRENGTH)
 
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
         asked = [head_input(task, row, row_number=number) for number, row in enumerate(rows)]
-        seen = classifier.predict_log_proba(vectorizer.transform([_text(given) for given in asked]))
-        scores = np.full((len(asked), len(task.labels)), UNLIKELY)
-        scores[:, classifier.classes_] = seen
+        logits = linear.logits(vectorizer.transform([_text(given) for given in asked]))
+        scores = np.maximum(softmax_log(logits), UNLIKELY)
         return [label_answer(task, given, row.tolist()) for given, row in zip(asked, scores, strict=True)]
 
     return answer

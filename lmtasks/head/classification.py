@@ -51,6 +51,7 @@ class ClassificationHead(nn.Module):
         return logits
 
 
-def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy, logits (B, C), labels (B,), in nats."""
-    return functional.cross_entropy(logits.float(), labels)
+def classification_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy, logits (B, C), labels (B,), in nats; `smoothing` is the share of a target that all classes
+    divide."""
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)

@@ -22,6 +22,9 @@ class TaggingHead(nn.Module):
         return logits
 
 
-def tagging_loss(logits: Tensor, tags: Tensor) -> Tensor:
-    """Mean cross-entropy over judged positions, logits (B, T, C), tags (B, T), in nats."""
-    return functional.cross_entropy(logits.float().flatten(0, 1), tags.flatten(), ignore_index=IGNORED)
+def tagging_loss(logits: Tensor, tags: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy over judged positions, logits (B, T, C), tags (B, T), in nats; `smoothing` is the share of a
+    target that all tags divide."""
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1), tags.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )

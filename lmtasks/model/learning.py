@@ -9,13 +9,14 @@ from lmtasks.head.generation import generation_loss
 from lmtasks.head.span import span_loss
 from lmtasks.head.tagging import tagging_loss
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "classification": lambda logits, targets: classification_loss(logits, targets[:, 0]),
-    "span": lambda logits, targets: span_loss(logits, targets[:, 0], targets[:, 1]),
-    "tagging": tagging_loss,
-    "generation": generation_loss,
+LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "classification": lambda logits, targets, share: classification_loss(logits, targets[:, 0], smoothing=share),
+    # Not smoothed: places that no answer can have would get a share.
+    "span": lambda logits, targets, _: span_loss(logits, targets[:, 0], targets[:, 1]),
+    "tagging": lambda logits, targets, share: tagging_loss(logits, targets, smoothing=share),
+    "generation": lambda logits, targets, share: generation_loss(logits, targets, smoothing=share),
 }
-"""(logits, targets) -> mean loss in nats."""
+"""(logits, targets, label smoothing) -> mean loss in nats."""
 
 
 def _right_labels(logits: Tensor, targets: Tensor) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lmtasks.backbone.fitted import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.model.rules import read_rules, read_settings
 from lmtasks.model.weights import weight_facts
@@ -83,6 +84,11 @@ def load_model(folder: Path) -> "Model":
     from lmtasks.model.model import Model
 
     card = card_of(folder)
+    if card.family in FITTED:
+        raise UsageError(
+            f"{folder} is of family {card.family}, which {FITTED[card.family].why_no_steps}: it runs in native alone, "
+            "and is neither trained further nor exported."
+        )
     assembled = (folder / "model.json").is_file()
     adapted = adapted_of(folder)
     backbone = load_backbone(folder / "backbone" if assembled else folder, weights=adapted.base)

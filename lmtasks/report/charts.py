@@ -7,7 +7,7 @@ from math import isfinite
 from lmtasks.report import format as show
 from lmtasks.report.drawing import ROLES, SHAPES, Level, Point, draw
 from lmtasks.report.grid import Score, baseline_of, main_metric, main_score, models
-from lmtasks.report.read import RunRecords, TaskInfo, Timing, Variant
+from lmtasks.report.records import RunRecords, TaskInfo, Timing, Variant
 from lmtasks.report.speeds import timings_of, together
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_metric
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Table
 
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}

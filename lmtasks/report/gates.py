@@ -2,7 +2,7 @@
 
 from lmtasks.report import format as show
 from lmtasks.report.fields import Fields
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Table
 
 CAPTION = (

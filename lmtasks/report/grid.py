@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 
 from lmtasks.metric.base import Scale
 from lmtasks.records import Estimate
-from lmtasks.report.read import CellRecord, RunRecords, TaskInfo, Variant
+from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
 
 NORMAL_95 = 1.96
 LEARNED_BASELINES = frozenset({"tfidf"})

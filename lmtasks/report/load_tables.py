@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
-from lmtasks.report.read import LoadTiming, Percentiles, RunRecords, Timing
+from lmtasks.report.records import LoadTiming, Percentiles, RunRecords, Timing
 from lmtasks.report.speed_tables import marks_of, milliseconds, shown_columns
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 

@@ -42,6 +42,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "\n".join(said),
         "## Every metric" if report.metrics else None,
         *(_table(table) for table in report.metrics),
+        "## What training took" if report.trainings else None,
+        _table(report.trainings),
         "## Speed" if report.variants else None,
         _table(report.variants),
         _table(report.timings),

@@ -3,7 +3,7 @@
 from lmtasks.metric.family import SURE
 from lmtasks.report import format as show
 from lmtasks.report.paired_records import PairedRecord
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from lmtasks.report import format as show
 from lmtasks.report.fields import Fields
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Table
 
 CAPTION = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from lmtasks.metric import METRICS
 from lmtasks.report import format as show
 from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
-from lmtasks.report.read import CellRecord, RunRecords, TaskInfo, Variant
+from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"

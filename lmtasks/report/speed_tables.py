@@ -6,7 +6,7 @@ from dataclasses import replace
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
 from lmtasks.report.quality import name_notes
-from lmtasks.report.read import RunRecords, SpeedRecord, Timing, Variant
+from lmtasks.report.records import RunRecords, SpeedRecord, Timing, Variant
 from lmtasks.report.speeds import alone, latency_ratio, mean_ratio, speed_up, throughput_ratio, together
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 

@@ -5,7 +5,7 @@ from math import exp, log
 from statistics import fmean
 
 from lmtasks.report.grid import reference_of
-from lmtasks.report.read import RunRecords, Timing, Variant
+from lmtasks.report.records import RunRecords, Timing, Variant
 
 
 def timings_of(run: RunRecords, variant: Variant) -> tuple[Timing, ...]:

@@ -16,7 +16,7 @@ from lmtasks.report.grid import (
     models,
     trivial,
 )
-from lmtasks.report.read import RunRecords, TaskInfo, Variant
+from lmtasks.report.records import RunRecords, TaskInfo, Variant
 from lmtasks.report.speeds import pace, speed_up
 
 

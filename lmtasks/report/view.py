@@ -11,10 +11,11 @@ from lmtasks.report.load_tables import load_table, required_table, sweep_table
 from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
-from lmtasks.report.read import RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
+from lmtasks.report.trainings import training_table
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
@@ -40,6 +41,8 @@ class Report:
     """Variants against the first, on the same examples."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
+    trainings: Table | None
+    """Only where the run trained models."""
     variants: Table | None
     timings: Table | None
     loads: Table | None
@@ -71,6 +74,7 @@ def view(run: RunRecords) -> Report:
         quality=quality_table(run),
         paired=paired_table(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
+        trainings=training_table(run),
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),

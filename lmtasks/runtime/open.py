@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+import lmtasks
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
@@ -16,7 +17,7 @@ from lmtasks.runtime.session import check_device, devices
 if TYPE_CHECKING:
     from lmtasks.runtime.onnx_graphs import Graphs
 
-RuntimeName = Literal["torch", "torch-compile", "onnx"]
+RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ def open_runtime(
     """Load what lies in `ref`.
 
     Args:
-        ref: a model folder for torch, an exported package for onnx.
-        runtime: `torch`, `torch-compile` or `onnx`.
+        ref: a model folder for torch and native, an exported package for onnx.
+        runtime: `torch`, `torch-compile`, `onnx` or `native`.
         device: `cpu`, or `cuda` where torch has it.
         precision: None: fp32 in torch, the package's own in onnx.
         threads: inside an operator; None: as many as the process may use.
@@ -88,7 +89,7 @@ def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
 
 def list_runtimes() -> tuple[RuntimeInfo, ...]:
     """What is installed here, and what it can run on this machine."""
-    return (_torch_info("torch"), _torch_info("torch-compile"), _onnx_info())
+    return (_torch_info("torch"), _torch_info("torch-compile"), _onnx_info(), _native_info())
 
 
 def _open_onnx(wanted: Wanted) -> Runtime[object]:
@@ -213,10 +214,29 @@ def _open_compiled(wanted: Wanted) -> Runtime[object]:
     return _open_torch(wanted, compiled=True)
 
 
+def _open_native(wanted: Wanted) -> Runtime[object]:
+    from lmtasks.model.fitted import FITTED, fitted_family, load_fitted
+
+    if fitted_family(wanted.ref) is None:
+        raise UsageError(
+            f"{wanted.ref} is no model of {', '.join(FITTED)}, and native runs no others: use --runtime "
+            f"{'onnx' if is_package(wanted.ref) else 'torch'}."
+        )
+    if wanted.device != "cpu" or wanted.precision not in {None, "fp32"}:
+        raise UsageError(
+            f"native computes on cpu in fp32, was asked for {wanted.device} in {wanted.precision or 'fp32'}; leave "
+            "--device and --precision out."
+        )
+    from lmtasks.runtime.native import NativeRuntime
+
+    return cast("Runtime[object]", NativeRuntime(load_fitted(wanted.ref), size_bytes=_weight_bytes(wanted.ref)))
+
+
 OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {
     "torch": _open_torch,
     "torch-compile": _open_compiled,
     "onnx": _open_onnx,
+    "native": _open_native,
 }
 
 
@@ -258,6 +278,16 @@ def _onnx_info() -> RuntimeInfo:
         devices=found,
         precisions=tuple(name for name in PRECISIONS if "cuda" in found or name not in GPU_PRECISIONS),
         note="" if "cuda" in found else "cuda, fp16 and bf16 need onnxruntime-gpu in place of onnxruntime.",
+    )
+
+
+def _native_info() -> RuntimeInfo:
+    return RuntimeInfo(
+        name="native",
+        about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
+        version=lmtasks.__version__,
+        devices=("cpu",),
+        precisions=("fp32",),
     )
 
 

@@ -20,6 +20,7 @@ from lmtasks.records import Bools, Floats32, Ints, RuntimeCard, TokenBatch, Toke
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
 from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
+from lmtasks.runtime.state_slots import StateSlots
 from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch_predict import DTYPES, checked_precision, predicted
 
@@ -223,44 +224,6 @@ class StateRuntime:
     def _computing(self) -> torch.inference_mode:
         torch.set_num_threads(self.card.threads)
         return torch.inference_mode()
-
-
-class StateSlots:
-    """Rows that come and go: one state for those in use.
-
-    Args:
-        joins: may rows come while others are being written? Sources of different lengths cannot stand together later.
-    """
-
-    def __init__(self, runtime: StateRuntime, *, rows: int, joins: bool) -> None:
-        self.joins = joins
-        self._runtime = runtime
-        self._rows = rows
-        self._used = 0
-        self._state: State = ()
-
-    def fill(self, batch: TokenBatch) -> Floats32:
-        """See `Slots`."""
-        count = len(batch.ids)
-        if self._used + count > self._rows or (self._used and not self.joins):
-            raise ValueError(f"{count} rows were to come; of {self._rows} places {self._used} are in use")
-        state, logits = self._runtime.prefill(batch)
-        self._state = self._runtime.join(self._state, state) if self._used else state
-        self._used += count
-        return logits
-
-    def step(self, ids: Ints) -> Floats32:
-        """See `Slots`."""
-        self._state, logits = self._runtime.step(self._state, ids)
-        return logits
-
-    def leave(self, place: int) -> None:
-        """See `Slots`."""
-        last = self._used - 1
-        kept = np.arange(last)
-        kept[place:][:1] = last
-        self._state = self._runtime.reorder(self._state, kept)
-        self._used = last
 
 
 def _numpy(values: Tensor) -> Floats32:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import TaskData, load_task_data
+from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
 from lmtasks.suite.starting import Start, started_backbone
@@ -39,15 +40,21 @@ def adapt_to_tasks(
     Raises:
         UsageError: no task has training rows, or a head or adapters do not fit the backbone.
     """
-    from lmtasks.data.examples import HeadExamples, Reading, head_examples
-    from lmtasks.data.tokenizer import load_tokenizer
-    from lmtasks.model.model import Model
-    from lmtasks.training.adapt import adapt
-
-    learned = trainable(tasks)
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
     if not learned:
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
+    if start.is_fitted:
+        from lmtasks.suite.fitting import fit_to_tasks
+
+        fit_to_tasks(start=start, tasks=learned, settings=settings, options=options, out=out, report=report, rows=rows)
+        return None
+    from lmtasks.data.examples import HeadExamples, Reading, head_examples
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.model import Model
+    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.runtime.memory import keep_freed_memory
+    from lmtasks.training.adapt import adapt
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
         reading = Reading(
@@ -64,11 +71,11 @@ def adapt_to_tasks(
             data = load_task_data(
                 task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
             )
-            drawn = _drawn(data, rows=rows, seed=settings.seed)
-            prepared.append(head_examples(task, drawn, reading=reading))
+            prepared.append(head_examples(task, drawn(data, rows=rows, seed=settings.seed), reading=reading))
         report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
         return prepared
 
+    keep_freed_memory()  # a step frees as much as it takes: 7 % of one (LSTM of 200 over 10,000 words, one thread)
     if start.is_new and settings.method == "lora":
         raise UsageError(
             f"lora leaves the backbone as it is, and {start.backbone!r} would be made new with random weights; "
@@ -88,11 +95,16 @@ def adapt_to_tasks(
         settings=settings,
         out=out,
         report=report,
-        provenance={"task_hashes": {task.name: task.hash for task in learned}, "start": _told(start)},
+        provenance={
+            "task_hashes": {task.name: task.hash for task in learned},
+            "start": told(start),
+            "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
+        },
     )
 
 
-def _told(start: Start) -> Mapping[str, object]:
+def told(start: Start) -> Mapping[str, object]:
+    """What a person asked for, for the record."""
     return {
         "backbone": start.backbone,
         "tokenizer": start.tokenizer,
@@ -105,7 +117,8 @@ def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(task for task in tasks if "train" in task.sources)
 
 
-def _drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
+def drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
+    """The data with at most so many training rows, drawn by the seed."""
     if rows is None or data.train is None or len(data.train.rows) <= rows:
         return data
     places = np.sort(np.random.default_rng(seed).permutation(len(data.train.rows))[:rows])

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 
 def runtime_for(folder: Path, *, wanted: str | None) -> str:
-    """The runtime that was asked for, else what the folder is made for: onnx for a package, torch for a model."""
+    """The runtime that was asked for, else what the folder is made for: onnx for a package, native for a model that is
+    fitted at once, torch for any other."""
     from lmtasks.export.package import is_package
+    from lmtasks.model.fitted import fitted_family
 
-    return wanted or ("onnx" if is_package(folder) else "torch")
+    if wanted or is_package(folder):
+        return wanted or "onnx"
+    return "torch" if fitted_family(folder) is None else "native"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """After the cells of a run: every variant with a model against the first, paired by example, on each main metric.
 
 The tests are those of `lmtasks compare`, and all comparisons of a run are one family there too. Several seeds are not
-joined: an example is paired with itself under the plan's first seed.
+joined: an example is paired with itself under the first seed of both variants.
 """
 
 from collections.abc import Sequence
@@ -34,13 +34,14 @@ class _Scored:
 def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Json:
     """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
     seed = plan.seeds[0]
-    variants = [variant.name for variant in plan.variants if variant.model]
+    seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants if variant.model}
+    variants = list(seeds)
     base = variants[0] if variants else ""
     pairs: list[tuple[str, str, _Scored, _Scored]] = []
     for task in tasks:
-        first = _scored(folder, base, task, seed)
+        first = _scored(folder, base, task, seeds[base]) if base else None
         for name in variants[1:] if first is not None else ():
-            other = _scored(folder, name, task, seed)
+            other = _scored(folder, name, task, seeds[name])
             if first is not None and other is not None and _alike(first, other):
                 pairs.append((name, task.name, first, other))
     resamples = resamples_for(len(pairs))

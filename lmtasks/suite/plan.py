@@ -40,6 +40,7 @@ class TrainingPlan(_Strict):
     tokens_per_batch: int = Field(default=2048, ge=16)
     window: int = Field(default=35, ge=1)
     weight_decay: float = Field(default=0.05, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     evaluations: int = Field(default=8, ge=1)
     patience: int = Field(default=3, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -85,7 +86,8 @@ class VariantPlan(_Strict):
     """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
     baseline: tuple[str, ...] = ()
     """Baselines; each task gets the first of them that can answer it."""
-    runtime: Literal["torch", "torch-compile", "onnx"] = "torch"
+    runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
+    """`native` for families that are fitted at once (n-grams, linear classifiers)."""
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
     max_drop: float | None = Field(default=None, ge=0)
@@ -94,6 +96,8 @@ class VariantPlan(_Strict):
     tasks: tuple[str, ...] = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
+    seeds: tuple[int, ...] = ()
+    """Instead of the plan's: fewer where a training takes long."""
 
     @field_validator("baseline", "tasks", mode="before")
     @classmethod
@@ -145,6 +149,10 @@ class Plan(_Strict):
     limit: int | None = Field(default=None, ge=1)
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
+
+    def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
+        """The seeds that a variant is made and scored with."""
+        return variant.seeds or self.seeds
 
     @property
     def hash(self) -> str:

@@ -2,24 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.bench.machine import machine, usable_cores, versions
 from lmtasks.data.options import DataOptions
-from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
+from lmtasks.errors import GateError, LmtasksError, WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
-from lmtasks.evaluation.write import storable
 from lmtasks.files import write_json
 from lmtasks.records import ModelCard, Progress, RuntimeCard
-from lmtasks.runtime.open import check_runs
 from lmtasks.suite.caching import remembering
+from lmtasks.suite.cells import Cell, Ended, is_finished, write_cell
+from lmtasks.suite.checks import check_devices, check_tasks
 from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
 from lmtasks.suite.lock import locked
@@ -32,8 +32,6 @@ from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
     from lmtasks.bench.spec import SpeedSpec
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +64,7 @@ class Ran:
     """Why no variant fulfils what the plan requires; empty where one does, or where nothing is required."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cell:
-    variant: VariantPlan
-    task: Task
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return cell_id(variant=self.variant.name, task=self.task.name, seed=self.seed)
-
-
-_Scored = tuple[_Cell, str, str]
+_Scored = tuple[Cell, str, str]
 """A cell, how it ended, and why."""
 
 
@@ -101,8 +88,8 @@ def run_plan(
     """
     began = time.monotonic()
     tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
-    _check_tasks(plan, tasks)
-    _check_devices(plan)
+    check_tasks(plan, tasks)
+    check_devices(plan)
     folder = RunFolder(root=out)
     with locked(out):
         header = {
@@ -136,12 +123,12 @@ class _Runner:
 
     def cells(self) -> Ran:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
-        total = sum(len(self._tasks_of(variant)) for variant in self.plan.variants) * len(self.plan.seeds)
+        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self.plan.variants)
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
         for variant in self.plan.variants:
-            for seed in self.plan.seeds:
-                cells = [_Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
+            for seed in self.plan.seeds_of(variant):
+                cells = [Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
                 for cell, status, reason in self._variant_cells(variant, cells, seed):
                     count[status] = count.get(status, 0) + 1
                     failed += [f"{cell.id}: {reason}"] if status == "failed" else []
@@ -190,14 +177,14 @@ class _Runner:
 
     def _has_scores(self, variant: VariantPlan) -> bool:
         """Was anything scored? What has no quality is not timed."""
-        seed = self.plan.seeds[0]
+        seed = self.plan.seeds_of(variant)[0]
         ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
         return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
 
     def _tasks_of(self, variant: VariantPlan) -> list[Task]:
         return [task for task in self.tasks if not variant.tasks or task.name in variant.tasks]
 
-    def _variant_cells(self, variant: VariantPlan, cells: Sequence[_Cell], seed: int) -> Iterable[_Scored]:
+    def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], seed: int) -> Iterable[_Scored]:
         if variant.baseline:
             return (self._baseline_cell(cell) for cell in cells)
         try:
@@ -205,11 +192,11 @@ class _Runner:
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
         weights = card_in(ref).weights_hash
-        if all(self._is_finished(cell, weights) for cell in cells):
+        if all(is_finished(self.folder, cell, weights=weights) for cell in cells):
             return ((cell, "found", "") for cell in cells)
         return self._model_cells(variant, ref, cells, weights)
 
-    def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[_Cell], weights: str) -> Iterator[_Scored]:
+    def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], weights: str) -> Iterator[_Scored]:
         with (
             open_engine(
                 ref,
@@ -222,34 +209,34 @@ class _Runner:
         ):
             solver = EngineSolver(answers)
             for cell in cells:
-                if self._is_finished(cell, weights):
+                if is_finished(self.folder, cell, weights=weights):
                     yield cell, "found", ""
                 else:
                     yield self._score(cell, solver)
 
-    def _baseline_cell(self, cell: _Cell) -> _Scored:
+    def _baseline_cell(self, cell: Cell) -> _Scored:
         solvers = [BaselineSolver(name) for name in cell.variant.baseline]
         fitting = [solver for solver in solvers if not solver.why_not(cell.task, way="auto")]
         solver = (fitting or solvers)[0]
-        if self._is_finished(cell, solver.model.weights_hash):
+        if is_finished(self.folder, cell, weights=solver.model.weights_hash):
             return cell, "found", ""
         return self._score(cell, solver)
 
-    def _score(self, cell: _Cell, solver: Solver) -> _Scored:
+    def _score(self, cell: Cell, solver: Solver) -> _Scored:
         """Score one cell and store it; a reason where it has none."""
         model, runtime = solver.model, solver.card
         reason = solver.why_not(cell.task, way="auto")
         if reason:
-            self._write(cell, model, runtime, status="not-applicable", reason=reason)
+            self._write(cell, Ended(status="not-applicable", reason=reason, model=model, runtime=runtime))
             return cell, "not-applicable", reason
         try:
             result = self._evaluated(cell, solver)
         except LmtasksError as error:
             return self._fail(cell, str(error), model=model, runtime=runtime)
-        self._write(cell, model, runtime, status="done", result=result)
+        self._write(cell, Ended(status="done", model=model, runtime=runtime, result=result))
         return cell, "done", ""
 
-    def _evaluated(self, cell: _Cell, solver: Solver) -> TaskResult:
+    def _evaluated(self, cell: Cell, solver: Solver) -> TaskResult:
         """The scores of one cell; its samples stand in their file then."""
         file = self.folder.samples(cell.id)
         with sample_files(file.parent, name=lambda task: file.name) as samples:
@@ -270,63 +257,25 @@ class _Runner:
         return result
 
     def _fail(
-        self, cell: _Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
+        self, cell: Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
     ) -> _Scored:
-        self._write(cell, model, runtime, status="failed", reason=reason)
+        self._write(cell, Ended(status="failed", reason=reason, model=model, runtime=runtime))
         return cell, "failed", reason
 
-    def _write(
-        self,
-        cell: _Cell,
-        model: ModelCard | None,
-        runtime: RuntimeCard | None,
-        *,
-        status: str,
-        reason: str = "",
-        result: TaskResult | None = None,
-    ) -> None:
-        task = cell.task
-        record: dict[str, object] = {
-            "schema": SCHEMA,
-            "id": cell.id,
-            "variant": variant_json(cell.variant, plan=self.plan, model=model, threads=self._threads(cell.variant)),
-            "task": {"name": task.name, "kind": task.kind, "language": task.language, "hash": task.hash},
-            "seed": cell.seed,
-            "status": status,
-            "reason": reason,
-            "model": asdict(model) if model else {},
-            "runtime": asdict(runtime) if runtime else {},
-            "machine": machine(),
-            "versions": versions(),
-            "conditions": dict(result.conditions) if result else {},
-        }
-        if result:
-            record["result"] = {
-                "n": result.n,
-                "seconds": round(result.seconds, 3),
-                "seconds_total": round(result.seconds_total, 3),
-                "truncated": result.truncated,
-                "cached": result.cached,
-                "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
-            }
-            record["recipes"] = dict(result.recipes)
-            record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
-            record["clusters"] = result.clusters
-        write_json(self.folder.cell(cell.id), record)
-
-    def _is_finished(self, cell: _Cell, weights: str) -> bool:
-        """Is the cell stored, for this very task and these very weights? A failed one is tried again."""
-        record = read_json(self.folder.cell(cell.id))
-        if record is None or record.get("status") == "failed":
-            return False
-        task, model = record.get("task"), record.get("model")
-        same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
-        return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
+    def _write(self, cell: Cell, ended: Ended) -> None:
+        variant = variant_json(cell.variant, plan=self.plan, model=ended.model, threads=self._threads(cell.variant))
+        write_cell(
+            self.folder,
+            cell,
+            ended,
+            variant=variant,
+            trained=self.artefacts.trained(cell.variant, seed=cell.seed),
+        )
 
     def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
         from lmtasks.suite.timing import speed_spec
 
-        ref = self.artefacts.of(variant, seed=self.plan.seeds[0])
+        ref = self.artefacts.of(variant, seed=self.plan.seeds_of(variant)[0])
         tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
         return speed_spec(
             variant,
@@ -340,23 +289,3 @@ class _Runner:
 
     def _threads(self, variant: VariantPlan) -> int:
         return variant.threads or self.options.threads or usable_cores()
-
-
-def _check_devices(plan: Plan) -> None:
-    """What cannot run here is said before anything is trained for it."""
-    for variant in plan.variants:
-        if variant.model:
-            try:
-                check_runs(runtime=variant.runtime, device=variant.device, precision=variant.precision)
-            except UsageError as error:
-                raise UsageError(f"variant {variant.name!r} of the plan cannot run on this machine: {error}") from None
-
-
-def _check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
-    names = {task.name for task in tasks}
-    wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
-    wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []
-    for who, asked in wanted:
-        missing = sorted(set(asked) - names)
-        if missing:
-            raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")

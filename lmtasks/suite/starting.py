@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
 from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.data.tokenizer import Tokenizer
 
 RECIPE = "recipe.json"
 """Beside a new backbone: what it was made from."""
@@ -31,6 +35,13 @@ class Start:
         from lmtasks.backbone.family import is_family
 
         return is_family(self.backbone)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Is it made from nothing at once, without steps?"""
+        from lmtasks.backbone.fitted import is_fitted
+
+        return is_fitted(self.backbone)
 
 
 def started_backbone(
@@ -67,6 +78,37 @@ def started_backbone(
     return folder
 
 
+def started_tokenizer(
+    wish: str,
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> "Tokenizer":
+    """The tokenizer of a new family, learned from the training rows of the tasks and saved in `folder`.
+
+    Args:
+        wish: `words:10000`, or the folder of a tokenizer that is there.
+
+    Raises:
+        UsageError: no such kind or setting, or the rows have no words.
+    """
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
+
+    there = Path(wish)
+    if not there.is_dir():
+        parse_tokenizer(wish)  # a slip is found before the data is read
+    folder.mkdir(parents=True, exist_ok=True)
+    report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
+    tokenizer = load_tokenizer(there) if there.is_dir() else learn_tokenizer(wish, _texts(tasks, options, seed))
+    tokenizer.save(folder)
+    report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
+    return tokenizer
+
+
 def _make(
     start: Start,
     *,
@@ -79,21 +121,18 @@ def _make(
     import torch
 
     from lmtasks.backbone.family import FAMILIES, parse_family
-    from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.data.vectors import read_vectors
-    from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
     from lmtasks.model.create import Vocabulary, write_backbone
 
     name, _ = parse_family(start.backbone)
-    wish = start.tokenizer or FAMILIES[name].tokenizer
-    there = Path(wish)
-    if not there.is_dir():
-        parse_tokenizer(wish)  # a slip is found before the data is read
-    folder.mkdir(parents=True, exist_ok=True)
-    report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
-    tokenizer = load_tokenizer(there) if there.is_dir() else learn_tokenizer(wish, _texts(tasks, options, seed))
-    tokenizer.save(folder)
-    report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
+    tokenizer = started_tokenizer(
+        start.tokenizer or FAMILIES[name].tokenizer,
+        tasks=tasks,
+        options=options,
+        seed=seed,
+        folder=folder,
+        report=report,
+    )
     vectors = None if start.vectors is None else read_vectors(start.vectors, tokenizer=tokenizer)
     write_backbone(
         start.backbone,

@@ -48,6 +48,20 @@ class Artefacts:
         model = self._model(variant.model, seed=seed)
         return self._package(variant, model, seed=seed) if variant.runtime == "onnx" else model
 
+    def trained(self, variant: VariantPlan, *, seed: int) -> Json:
+        """What making the variant's model took, as its folder says; empty where the plan makes none, or nothing moved.
+
+        A package was trained as its model was.
+        """
+        name = variant.model or ""
+        if name not in self.plan.models:
+            return {}
+        provenance = read_provenance(self.folder.model(name, seed=seed))
+        trained, weights = provenance.get("trained"), provenance.get("weights")
+        if not (isinstance(trained, dict) and isinstance(weights, dict)):
+            return {}
+        return {**trained, "weights": weights["trained"]}
+
     def _model(self, name: str, *, seed: int) -> Path:
         if name not in self.plan.models:
             return resolve(name, offline=self.options.offline, token=self.options.token)
@@ -74,6 +88,7 @@ class Artefacts:
                 tokens_per_batch=training.tokens_per_batch,
                 window=training.window,
                 weight_decay=training.weight_decay,
+                label_smoothing=training.label_smoothing,
                 evaluations=training.evaluations,
                 patience=training.patience,
                 precision=training.precision,

@@ -25,18 +25,25 @@ MOVED: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """A configuration that a mirror may have in place of another, with other rows."""
+    """What a mirror may have in place of a data set, or of a configuration of it."""
 
-    name: str
+    path: str
+    name: str | None = None
     differs: str
 
 
+WIKITEXT = "EleutherAI/wikitext_document_level"
+
 STAND_INS: Mapping[tuple[str, str | None], StandIn] = {
-    ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1"): StandIn(
-        name="wikitext-2-v1", differs="the same articles tokenized, with <unk> for rare words"
+    (WIKITEXT, "wikitext-2-raw-v1"): StandIn(
+        path=WIKITEXT, name="wikitext-2-v1", differs="the same articles tokenized, with <unk> for rare words"
     ),
-    ("EleutherAI/wikitext_document_level", "wikitext-103-raw-v1"): StandIn(
-        name="wikitext-103-v1", differs="the same articles tokenized, with <unk> for rare words"
+    (WIKITEXT, "wikitext-103-raw-v1"): StandIn(
+        path=WIKITEXT, name="wikitext-103-v1", differs="the same articles tokenized, with <unk> for rare words"
+    ),
+    ("SetFit/sst2", None): StandIn(
+        path="stanfordnlp/sst2",
+        differs="a copy of that id by the sentence, with labels in test; the Hub's is by the phrase",
     ),
 }
 """(id, configuration) to what may be read instead where a local mirror has that alone. It becomes part of the task:
@@ -53,4 +60,5 @@ def stand_in(source: Source) -> Source | None:
     found = STAND_INS.get((source.path, source.name))
     if found is None:
         return None
-    return replace(source, name=found.name, stands_for=f"{source.path}/{source.name} ({found.differs})")
+    asked = f"{source.path}/{source.name}" if source.name else source.path
+    return replace(source, path=found.path, name=found.name, stands_for=f"{asked} ({found.differs})")

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
 from lmtasks.model.adapters import Adapted, adapted_of
@@ -34,8 +35,10 @@ Method = Literal["prompt", "probe", "full", "lora"]
 REFERENCE_PARAMETERS = 7e6
 LORA_RATE = 5e-3
 """The most that adapters learn with by themselves."""
-VALIDATION_ROWS = 256
-"""Validation rows of each head that early stopping looks at, a prefix."""
+VALIDATION_ROWS = 1000
+"""Validation rows of each head that early stopping looks at, a prefix: as many as are set apart from training rows."""
+VALIDATION_TOKENS = 4096
+"""Of a batch of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class AdaptSettings:
     window: int = 35
     """Tokens that a model which carries its state through a running text learns from at once."""
     weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    """Share of a right answer that all answers divide among themselves while they are learned; not of spans."""
     evaluations: int = 8
     """How often the validation rows are looked at during the training."""
     patience: int = 3
@@ -61,6 +66,8 @@ class AdaptSettings:
     """None: its defaults, where the method is `lora`."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label smoothing must be 0 or more and less than 1, was {self.label_smoothing}.")
         if self.lora is not None and self.method != "lora":
             raise UsageError(
                 f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}."
@@ -139,7 +146,7 @@ def adapt(
 
     judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
     trained = train(
-        module=Learner(model, streams),
+        module=Learner(model, streams, smoothing=settings.label_smoothing),
         loss=lambda runner, batch: runner(batch),
         batch_at=batch_at,
         settings=TrainingSettings(
@@ -214,8 +221,9 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
             continue
         right, total = 0.0, 0
         rows = head.validation[:VALIDATION_ROWS]
-        for start in range(0, len(rows), 16):
-            part = collate(rows[start : start + 16], kind=head.head.kind, pad_id=pad_id)
+        lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
+        for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS):
+            part = collate([rows[place] for place in places], kind=head.head.kind, pad_id=pad_id)
             batch = {name: tensor.to(device) for name, tensor in part.items()}
             good, count = SCORES[head.head.kind](_logits(model, batch, head.head.name), batch["targets"])
             right, total = right + good, total + count

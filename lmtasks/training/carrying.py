@@ -67,11 +67,15 @@ def streams_of(head: HeadExamples, *, tokens_per_batch: int, window: int) -> Str
 
 
 class Learner(nn.Module):
-    """A model with the states that it carries, one for each head that learns from a running text."""
+    """A model with the states that it carries, one for each head that learns from a running text.
 
-    def __init__(self, model: Model, streams: Mapping[int, Streams]) -> None:
+    Args:
+        smoothing: share of a right answer that all answers divide.
+    """
+
+    def __init__(self, model: Model, streams: Mapping[int, Streams], *, smoothing: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.smoothing = model, smoothing
         self._parts: dict[int, int] = {}
         for number, stream in streams.items():
             ids = stream.batch(0)["ids"]
@@ -88,7 +92,7 @@ class Learner(nn.Module):
             logits = self.model(
                 batch["ids"], batch["mask"], spec.name, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
             )
-            return LOSSES[spec.kind](logits, batch["targets"])
+            return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
         names = [f"carried_{number}_{part}" for part in range(self._parts[number])]
         before = tuple(getattr(self, name).clone() for name in names)  # the buffers change before the gradients are
         if int(batch["window"]) == 0:
@@ -96,7 +100,7 @@ class Learner(nn.Module):
         logits, after = self.model.carry(before, batch["ids"])
         for name, values in zip(names, after, strict=True):
             getattr(self, name).copy_(values.detach())
-        return LOSSES[spec.kind](logits, batch["targets"])
+        return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
 
 
 @torch.no_grad()

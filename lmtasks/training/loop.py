@@ -4,10 +4,9 @@ Batches are a function of the step number, and the random stream is set anew at 
 a training that was interrupted and resumed ends with the same weights as one that was not.
 """
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -126,8 +125,7 @@ def train(
                 settings, step=position.step, progress=_progress(settings, position)
             )
             set_learning_rate(optimizers, rate)
-            with _deterministic(device):
-                value, norm, seconds = stepping.step(module, optimizers, position.step)
+            value, norm, seconds = stepping.step(module, optimizers, position.step)
             position = replace(position, step=position.step + 1, seconds=position.seconds + seconds)
             if is_cooling(settings, step=position.step):
                 position = replace(position, cooling_to=settings.steps)
@@ -184,18 +182,6 @@ def _judge(
     if accelerator.is_main_process:
         _write(best_file, module_tensors(module))
     return replace(position, best=value, best_step=position.step, without_gain=0)
-
-
-@contextlib.contextmanager
-def _deterministic(device: str) -> Iterator[None]:
-    """Sums in one order, so that a resumed training is the same to the last bit: torch's compiler adds up the
-    gradients of embeddings in any order otherwise, and is no faster for it (lmtasks-mini's shape, two cores)."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device == "cpu")
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _rows(settings: TrainingSettings, step: int) -> str:

@@ -25,7 +25,7 @@ def make_optimizers(module: nn.Module, settings: TrainingSettings) -> tuple[torc
         {"params": [item for item in rest if item.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [item for item in rest if item.dim() < 2], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+    adamw = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
     if not hidden:
         return (adamw,)
     muon = torch.optim.Muon(
@@ -68,10 +68,9 @@ def load_optimizer_tensors(
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if names[parameter] in states:
-                    # AdamW counts its steps on the CPU.
+                    # In one pass, AdamW counts its steps where the parameter is.
                     optimizer.state[parameter] = {
-                        key: tensor if key == "step" else tensor.to(parameter.device)
-                        for key, tensor in states[names[parameter]].items()
+                        key: tensor.to(parameter.device) for key, tensor in states[names[parameter]].items()
                     }
 
 

@@ -84,7 +84,7 @@ def pretrain(
     facts = tuple(survey(corpus, corpus=number) for number, corpus in enumerate(corpora))
     weights = weights or [float(fact.bytes) for fact in facts]
     with state.main_process_first():  # the others then find it all made
-        tokenizer = _tokenizer(
+        tokenizer = corpus_tokenizer(
             corpora,
             facts,
             weights=weights,
@@ -199,7 +199,7 @@ def _key(
     return f"{tokenizer.hash} {objective} {family} {window} {list(weights)} {list(sizes)}"
 
 
-def _tokenizer(
+def corpus_tokenizer(
     corpora: Sequence[Iterable[Document]],
     facts: Sequence[CorpusFacts],
     *,
@@ -210,6 +210,11 @@ def _tokenizer(
     work: Path,
     report: Callable[[Progress], None],
 ) -> Tokenizer:
+    """The tokenizer that was given, or was learned before in `work`, or is learned now from a sample of the text.
+
+    Raises:
+        UsageError: the text supports no such vocabulary.
+    """
     if given is not None or (work / "tokenizer.json").is_file():
         return load_tokenizer(given or work)
     report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))

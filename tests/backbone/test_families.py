@@ -167,6 +167,19 @@ def test_variational_dropout_is_the_same_at_all_times() -> None:
     assert bool((dropped == dropped[0]).all())
 
 
+@over_own
+def test_a_dropped_word_reads_as_zero_wherever_it_stands(name: str) -> None:
+    torch.manual_seed(0)
+    tokens = new_backbone(f"{name}:width=8,word_dropout=0.5", VOCABULARY).train().embeddings()
+    ids = torch.arange(50).repeat(2, 1)
+    read = tokens(ids)
+    dropped = (read == 0).all(-1)
+    assert 10 < int(dropped[0].sum()) < 40
+    assert torch.equal(dropped[0], dropped[1])
+    assert torch.allclose(read[~dropped], 2 * tokens.weight[ids][~dropped])
+    assert torch.equal(tokens.eval()(ids), tokens.weight[ids])
+
+
 def test_pairs_of_neighbours_count_and_padding_makes_none() -> None:
     backbone = small("average")
     turned = backbone.encode(IDS[:1].flip(1), MASK[:1]).mean(1)
@@ -174,6 +187,25 @@ def test_pairs_of_neighbours_count_and_padding_makes_none() -> None:
     assert bool((pair_buckets(torch.randint(0, 50_000, (4, 9)), buckets=7) < 7).all())
     single = new_backbone("average:width=8,buckets=0", VOCABULARY).eval()
     assert torch.allclose(single.encode(IDS[:1], MASK[:1]).mean(1), single.tokens(IDS[:1]).mean(1))
+
+
+def test_a_filter_is_torch_s_convolution() -> None:
+    backbone = new_backbone("cnn:width=8,filters=6,widths=1+2+4+5", VOCABULARY).eval()
+    vectors = (backbone.tokens(IDS) * MASK.unsqueeze(-1)).transpose(1, 2)
+    wanted = [
+        functional.relu(filters(functional.pad(vectors, ((width - 1) // 2, width // 2))))
+        for filters, width in zip(backbone.filters, (1, 2, 4, 5), strict=True)
+    ]
+    assert torch.allclose(backbone.encode(IDS, MASK), torch.cat(wanted, dim=1).transpose(1, 2), atol=1e-6)
+
+
+def test_a_folder_from_before_words_were_dropped_is_read(tmp_path: Path) -> None:
+    backbone = small("lstm")
+    backbone.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["sizes"]["word_dropout"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert torch.equal(load_backbone(tmp_path).encode(IDS, MASK), backbone.encode(IDS, MASK))
 
 
 def test_filters_see_their_width_and_no_more() -> None:
@@ -193,6 +225,7 @@ def test_filters_see_their_width_and_no_more() -> None:
         ("lstm:heads=3", "unknown setting of lstm 'heads'"),
         ("lstm:width=big", "width must be a number"),
         ("lstm:layers=0", "layers of a backbone must be at least 1, was 0"),
+        ("lstm:word_dropout=1", "word_dropout must be 0 or more and less than 1, was 1"),
         ("lstm:dropout=1", "dropout must be 0 or more and less than 1, was 1"),
         ("bilstm:width=7", "width must be even"),
         ("llama:width=10,heads=4", "width must be a multiple of heads"),

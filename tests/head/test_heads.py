@@ -69,6 +69,19 @@ def test_every_head_learns(head: torch.nn.Module, loss, targets: tuple[torch.Ten
     assert last < first / 3
 
 
+def test_a_smoothed_target_gives_every_answer_its_share() -> None:
+    """(1 - s) of the right answer's nats, and s of the mean over all answers (Szegedy et al. 2016, section 7)."""
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 3, C), torch.tensor([[0, 1, -100], [3, -100, 2]])
+    nats = -logits.log_softmax(-1)
+    asked = [(0, 0, 0), (0, 1, 1), (1, 0, 3), (1, 2, 2)]
+    wanted = sum(0.9 * nats[row, place, target] + 0.1 * nats[row, place].mean() for row, place, target in asked) / 4
+    for loss in (generation_loss, tagging_loss):
+        assert torch.allclose(loss(logits, targets, smoothing=0.1), wanted)
+    alone = 0.9 * nats[0, 0, 2] + 0.1 * nats[0, 0].mean()
+    assert torch.allclose(classification_loss(logits[:1, 0], torch.tensor([2]), smoothing=0.1), alone)
+
+
 def test_the_table_builds_every_kind() -> None:
     for kind in HEADS:
         spec = HeadSpec(name="a", kind=kind, labels=("x", "y"))  # type: ignore[arg-type]

@@ -6,7 +6,8 @@ from synthetic import TASKS, VALUES
 
 from lmtasks.errors import UsageError
 from lmtasks.report.grid import learned, main_metric, models, score, trivial
-from lmtasks.report.read import RunRecords, read_run
+from lmtasks.report.read import read_run
+from lmtasks.report.records import RunRecords
 
 A_CELL = "cells/torch--0--s1234.json"
 

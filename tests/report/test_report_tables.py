@@ -7,7 +7,8 @@ from lmtasks.errors import UsageError
 from lmtasks.report.conditions import conditions_table, machine_facts
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
-from lmtasks.report.read import RunRecords, read_run
+from lmtasks.report.read import read_run
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import timing_table, variant_table
 
 

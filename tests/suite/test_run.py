@@ -29,6 +29,20 @@ variants:
 bench: {{rows: 8, seconds: 0.05, rounds: 1, batch_size: 4, require: "drop<=100, peak_mb<=0.1"}}
 """
 
+TASK = "starter_sentiment_en"
+SEEDED = f"""
+plan: seeded
+tasks: [{TASK}]
+limit: 4
+seeds: [1, 2]
+models:
+  small: {{backbone: "average:width=8,buckets=50", training: {{epochs: 0.3, rows: 20, evaluations: 1}}}}
+variants:
+  - {{name: floor, baseline: majority, seeds: [5]}}
+  - {{name: average, model: small}}
+bench: null
+"""
+
 
 class Killed(Exception):
     """What a test throws in the middle of a run."""
@@ -166,3 +180,17 @@ def test_a_damaged_cell_is_scored_again(folder: Path) -> None:
     cell.write_text(cell.read_text()[:100])
     ran = carry_out(folder)
     assert (ran.done, ran.found) == (1, 8)
+
+
+def test_a_variant_has_seeds_of_its_own_and_its_training_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(SEEDED)
+    ran = carry_out(tmp_path)
+    assert (ran.done, ran.failed) == (3, ())
+    cells = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "run" / "cells").glob("*.json")}
+    assert set(cells) == {f"floor--{TASK}--s5", f"average--{TASK}--s1", f"average--{TASK}--s2"}
+    assert cells[f"floor--{TASK}--s5"]["trained"] == {}
+    for seed in (1, 2):
+        trained = cells[f"average--{TASK}--s{seed}"]["trained"]
+        assert (trained["stopped"], trained["seconds"] > 0, trained["weights"] > 50 * 8) == ("steps", True, True)
+    hashes = {cells[f"average--{TASK}--s{seed}"]["model"]["weights_hash"] for seed in (1, 2)}
+    assert len(hashes) == 2

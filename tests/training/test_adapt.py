@@ -66,6 +66,20 @@ def test_several_heads_learn_together_over_one_backbone(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "model")["trained"]["stopped"] == "steps"  # type: ignore[index]
 
 
+def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
+    """The best that a model can say of two classes is 1 - s / 2."""
+    sure = []
+    for name, share in (("plain", 0.0), ("smoothed", 0.4)):
+        model = run(tmp_path / name, heads=[moods()], settings=replace(SETTINGS, label_smoothing=share))
+        ids = torch.tensor([row.ids for row in moods().train])
+        with torch.no_grad():
+            sure.append(float(model(ids, torch.ones_like(ids) > 0, "mood").softmax(-1).amax(-1).mean()))
+    assert sure[0] > 0.95
+    assert 0.7 < sure[1] < 0.9
+    with pytest.raises(UsageError, match=r"label smoothing must be 0 or more and less than 1, was 1\.0"):
+        AdaptSettings(label_smoothing=1.0)
+
+
 def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
     model = run(tmp_path, settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
     before = load_model(tmp_path / "backbone").backbone.state_dict()

@@ -1,0 +1,90 @@
+"""Cleaning: what is done to a text before it is cut into tokens, step by step. One line of the table each.
+
+The steps become part of the tokenizer and are saved with it, so that training, scoring and every export read the same
+text. They are carried out in the order of the table, whatever the order in which they are asked for.
+
+>>> clean(("lower", "nfkc"))("ＡＢＣ ﬁne")
+'abc fine'
+>>> clean(("no-punctuation",))("Well, don't!")
+"Well  don't "
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Regex, normalizers
+
+from lmtasks.data.stop_words import STOP_WORDS
+from lmtasks.errors import unknown
+
+PUNCTUATION = r"(?<!\p{L})['’]|['’](?!\p{L})|[\p{P}&&[^'’]]"
+"""Marks, but no apostrophe inside a word and no symbol such as $ or <."""
+STOP = "stop="
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One line of the table."""
+
+    about: str
+    make: Callable[[], Sequence[normalizers.Normalizer]]
+
+
+def _half_width() -> Sequence[normalizers.Normalizer]:
+    """U+FF01 to U+FF5E are ASCII's marks, digits and letters; U+3000 is the blank."""
+    pairs = [("\u3000", " "), *((chr(0xFF00 + place), chr(0x20 + place)) for place in range(1, 0x5F))]
+    return [normalizers.Replace(wide, narrow) for wide, narrow in pairs]
+
+
+STEPS: Mapping[str, Step] = {
+    "nfkc": Step(
+        about="Unicode's NFKC: one form for what looks alike, full-width forms among it",
+        make=lambda: [normalizers.NFKC()],
+    ),
+    "half-width": Step(about="full-width Latin letters, digits and marks become ASCII's", make=_half_width),
+    "lower": Step(about="letters become small", make=lambda: [normalizers.Lowercase()]),
+    "no-punctuation": Step(
+        about="marks become blanks, apostrophes inside words stay",
+        make=lambda: [normalizers.Replace(Regex(PUNCTUATION), " ")],
+    ),
+}
+"""What is done to the characters. Stop words are left out behind that, token by token: `stop=en`, `stop=zh`."""
+
+
+def is_step(name: str) -> bool:
+    """Does this name a step, or stop words?"""
+    return name in STEPS or name.startswith(STOP)
+
+
+def checked_steps(names: Sequence[str]) -> tuple[str, ...]:
+    """Steps in the order in which they are carried out, each once.
+
+    Raises:
+        UsageError: there is no such step, or there are no stop words of a language.
+    """
+    for name in names:
+        if name.startswith(STOP):
+            if name[len(STOP) :] not in STOP_WORDS:
+                raise unknown("stop words", name[len(STOP) :], STOP_WORDS)
+        elif name not in STEPS:
+            raise unknown("cleaning step", name, [*STEPS, *(STOP + language for language in STOP_WORDS)])
+    order = [*STEPS, *(STOP + language for language in STOP_WORDS)]
+    return tuple(sorted(set(names), key=order.index))
+
+
+def normalizer_of(steps: Sequence[str]) -> normalizers.Normalizer | None:
+    """What a tokenizer does to characters; None: nothing."""
+    made = [part for name in steps if name in STEPS for part in STEPS[name].make()]
+    return normalizers.Sequence(made) if len(made) > 1 else made[0] if made else None
+
+
+def stop_words_of(steps: Sequence[str]) -> frozenset[str]:
+    """The words that are left out."""
+    languages = [name[len(STOP) :] for name in steps if name.startswith(STOP)]
+    return frozenset(word for language in languages for word in STOP_WORDS[language])
+
+
+def clean(steps: Sequence[str]) -> Callable[[str], str]:
+    """What the steps do to the characters of a text; stop words are no part of it."""
+    normalizer = normalizer_of(checked_steps(steps))
+    return str if normalizer is None else lambda text: str(normalizer.normalize_str(text))

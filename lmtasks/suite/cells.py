@@ -1,0 +1,91 @@
+"""One cell of a run, a variant on a task with a seed: its file, written once it has ended."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from lmtasks.bench.machine import machine, versions
+from lmtasks.evaluation.evaluate import TaskResult
+from lmtasks.evaluation.write import storable
+from lmtasks.files import write_json
+from lmtasks.records import ModelCard, RuntimeCard
+from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, read_json
+from lmtasks.suite.plan import VariantPlan
+from lmtasks.task.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What is scored."""
+
+    variant: VariantPlan
+    task: Task
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Names its files."""
+        return cell_id(variant=self.variant.name, task=self.task.name, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How that went."""
+
+    status: Literal["done", "failed", "not-applicable"]
+    reason: str = ""
+    """Why there is no result; empty where there is one."""
+    model: ModelCard | None
+    """None: there was none to score, its export failed, say."""
+    runtime: RuntimeCard | None
+    result: TaskResult | None = None
+
+
+def is_finished(folder: RunFolder, cell: Cell, *, weights: str) -> bool:
+    """Is the cell stored, for this very task and these very weights? A failed one is tried again."""
+    record = read_json(folder.cell(cell.id))
+    if record is None or record.get("status") == "failed":
+        return False
+    task, model = record.get("task"), record.get("model")
+    same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
+    return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
+
+
+def write_cell(
+    folder: RunFolder, cell: Cell, ended: Ended, *, variant: Mapping[str, object], trained: Mapping[str, object]
+) -> None:
+    """Store how a cell ended.
+
+    Args:
+        variant: as it is told to readers of the report.
+        trained: what its training took; empty where the run trained nothing for it.
+    """
+    task, model, runtime, result = cell.task, ended.model, ended.runtime, ended.result
+    record: dict[str, object] = {
+        "schema": SCHEMA,
+        "id": cell.id,
+        "variant": variant,
+        "task": {"name": task.name, "kind": task.kind, "language": task.language, "hash": task.hash},
+        "seed": cell.seed,
+        "status": ended.status,
+        "reason": ended.reason,
+        "model": asdict(model) if model else {},
+        "runtime": asdict(runtime) if runtime else {},
+        "machine": machine(),
+        "versions": versions(),
+        "conditions": dict(result.conditions) if result else {},
+        "trained": trained,
+    }
+    if result:
+        record["result"] = {
+            "n": result.n,
+            "seconds": round(result.seconds, 3),
+            "seconds_total": round(result.seconds_total, 3),
+            "truncated": result.truncated,
+            "cached": result.cached,
+            "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
+        }
+        record["recipes"] = dict(result.recipes)
+        record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
+        record["clusters"] = result.clusters
+    write_json(folder.cell(cell.id), record)

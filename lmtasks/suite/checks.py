@@ -1,0 +1,33 @@
+"""What can be said of a plan before any of it is carried out."""
+
+from collections.abc import Sequence
+
+from lmtasks.errors import UsageError
+from lmtasks.runtime.open import check_runs
+from lmtasks.suite.plan import Plan
+from lmtasks.task.task import Task
+
+
+def check_devices(plan: Plan) -> None:
+    """What cannot run here is said before anything is trained for it.
+
+    Raises:
+        UsageError: this machine has no such device, or the device no such precision.
+    """
+    for variant in plan.variants:
+        if variant.model:
+            try:
+                check_runs(runtime=variant.runtime, device=variant.device, precision=variant.precision)
+            except UsageError as error:
+                raise UsageError(f"variant {variant.name!r} of the plan cannot run on this machine: {error}") from None
+
+
+def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
+    """Raises: UsageError: a variant, or the timing, names a task that the plan does not have."""
+    names = {task.name for task in tasks}
+    wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
+    wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []
+    for who, asked in wanted:
+        missing = sorted(set(asked) - names)
+        if missing:
+            raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")

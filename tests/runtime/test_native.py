@@ -1,0 +1,171 @@
+"""The native runtime keeps the contract of runtimes: scores, steps, states, slots and batches say the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packed import padded, random_rows, score_all
+
+from lmtasks.data.vocabulary import learn_tokenizer
+from lmtasks.engine.engine import Engine
+from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.errors import UsageError
+from lmtasks.model.fitted import FittedModel, NgramClasses, NgramSizes, load_fitted, save_fitted
+from lmtasks.model.store import card_of, load_model
+from lmtasks.records import HeadSpec, TokenBatch
+from lmtasks.runtime.native import NativeRuntime
+from lmtasks.runtime.open import list_runtimes, open_runtime
+from lmtasks.runtime.sharing import prefix_agrees, slots_agree
+from lmtasks.suite.engines import runtime_for
+from lmtasks.training.fitting import end_tokens, fit_text, fitted_card
+
+TEXT = ["the cat sat on the mat", "the dog sat on the cat", "a dog saw a cat on the mat", "a cat saw the dog sat"] * 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An n-gram model with a head of two classes: texts of cats, and of dogs."""
+    place = tmp_path_factory.mktemp("native")
+    tokenizer = learn_tokenizer("words:50", TEXT)
+    tokenizer.save(place)
+    ends, sizes = end_tokens(tokenizer, lines=True), NgramSizes(order=3, fallback=1)
+    rows = [np.array([*tokenizer.encode(text), tokenizer.eos]) for text in TEXT]
+    models = [fit_text(part, sizes, vocabulary=tokenizer.vocabulary, ends=ends) for part in (rows[::4], rows[2::4])]
+    card = fitted_card("ngram", name="small", tokenizer=tokenizer, predicts=True)
+    head = HeadSpec(name="which", kind="classification", labels=("sat", "saw"))
+    model = FittedModel(
+        card=type(card)(**{**vars(card), "heads": (head, HeadSpec(name="say", kind="generation"))}),
+        sizes=sizes,
+        ends=ends,
+        text=fit_text(rows, sizes, vocabulary=tokenizer.vocabulary, ends=ends),
+        heads={"which": NgramClasses(models=tuple(models), prior=np.log([0.25, 0.75]).astype(np.float32))},
+    )
+    save_fitted(model, place / "model", tokenizer=place, provenance={"made": "here"})
+    return place / "model"
+
+
+@pytest.fixture(scope="module")
+def runtime(folder: Path) -> NativeRuntime:
+    return NativeRuntime(load_fitted(folder))
+
+
+ROWS = [[number % 12 for number in row] for row in random_rows(6, 2, 9, 4)]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_batch_says_what_rows_say_alone(runtime: NativeRuntime, side: str) -> None:
+    together = score_all(runtime, padded(ROWS, side))
+    for number, row in enumerate(ROWS):
+        alone = score_all(runtime, padded([row]))
+        first = 0 if side == "right" else 9 - len(row)
+        place = slice(first, first + len(row) - 1)
+        np.testing.assert_allclose(together.logprobs[number, place], alone.logprobs[0], atol=1e-6)
+        np.testing.assert_array_equal(together.greedy[number, place], alone.greedy[0])
+
+
+def test_steps_say_what_the_score_says(runtime: NativeRuntime) -> None:
+    scores = score_all(runtime, padded(ROWS))
+    for number, row in enumerate(ROWS):
+        state, logits = runtime.prefill(padded([row[:1]]))
+        for place, token in enumerate(row[1:]):
+            assert logits[0, token] == pytest.approx(scores.logprobs[number, place], abs=1e-6)
+            assert (logits[0, token] >= logits[0].max() - 1e-5) == scores.greedy[number, place]
+            np.testing.assert_allclose(np.exp(logits[0].astype(np.float64)).sum(), 1, atol=1e-6)
+            state, logits = runtime.step(state, np.array([token]))
+
+
+def test_states_are_shared_moved_and_joined(runtime: NativeRuntime) -> None:
+    assert runtime.sharing.prefix
+    assert prefix_agrees(runtime)
+    made = [runtime.slots(rows=3, length=20)]
+    assert made[0] is not None
+    assert slots_agree(runtime, lambda: runtime.slots(rows=3, length=20), joins=True)  # type: ignore[arg-type, return-value]
+    state, _ = runtime.prefill(padded(ROWS))
+    moved, logits = runtime.step(runtime.reorder(state, np.array([2, 0, 0])), np.array([5, 6, 7]))
+    alone, wanted = runtime.step(runtime.prefill(padded([ROWS[2]]))[0], np.array([5]))
+    np.testing.assert_array_equal(logits[0], wanted[0])
+    np.testing.assert_array_equal(moved[0], alone[0])
+
+
+def test_a_head_weighs_its_classes_by_their_models(runtime: NativeRuntime, folder: Path) -> None:
+    from lmtasks.data.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(folder / "backbone")
+    rows = [list(tokenizer.encode_for_head(text).ids) for text in ("the cat sat on the mat", "a dog saw a cat")]
+    logits = runtime.predict("which", padded(rows))
+    assert logits.argmax(1).tolist() == [0, 1]
+    model = load_fitted(folder).heads["which"]
+    assert isinstance(model, NgramClasses)
+    wanted = [float(each.row_logprobs([np.array(rows[0])])[0]) for each in model.models] + model.prior
+    np.testing.assert_allclose(logits[0], wanted, rtol=1e-6)
+    np.testing.assert_allclose(runtime.predict("which", padded(rows[1:])), logits[1:], rtol=1e-6)
+
+
+def test_the_engine_writes_by_every_way_of_sampling(runtime: NativeRuntime, folder: Path) -> None:
+    from lmtasks.data.tokenizer import load_tokenizer
+
+    engine = Engine(runtime, load_tokenizer(folder / "backbone"))
+    prompt = tuple(engine.tokenizer.encode("the cat sat"))
+    ways = [
+        Decoding(max_new_tokens=6),
+        Decoding(max_new_tokens=6, num_beams=3),
+        Decoding(max_new_tokens=6, temperature=0.8, top_k=5, top_p=0.9, min_p=0.05),
+        Decoding(max_new_tokens=6, repetition_penalty=1.3),
+    ]
+    asked = [GenerateRequest(prompt_ids=prompt, settings=way, seed=1) for way in ways]
+    found = engine.generate(asked)
+    assert found[0].text.strip().startswith("on the")
+    assert [each.ids for each in engine.generate(asked)] == [each.ids for each in found]
+    greedy = (*found[0].ids, *([engine.tokenizer.eos] if found[0].stopped == "end" else []))
+    scored = engine.score([ScoreRequest(context_ids=prompt, target_ids=tuple(greedy))])[0]
+    assert scored.greedy
+
+
+def test_a_folder_opens_in_its_own_runtime_alone(folder: Path, tmp_path: Path) -> None:
+    assert runtime_for(folder, wanted=None) == "native"
+    opened = open_runtime(folder, runtime="native")
+    assert (opened.card.runtime, opened.card.precision, opened.card.device) == ("native", "fp32", "cpu")
+    assert opened.card.size_bytes > 0
+    assert opened.model == card_of(folder)
+    assert opened.model.weights_hash
+    assert "native" in [info.name for info in list_runtimes()]
+    with pytest.raises(UsageError, match="runs in native alone, and is neither trained further nor exported"):
+        load_model(folder)
+    with pytest.raises(UsageError, match="native computes on cpu in fp32, was asked for cpu in int8"):
+        open_runtime(folder, runtime="native", precision="int8")
+    with pytest.raises(UsageError, match=r"is no model of ngram, .* use --runtime torch"):
+        open_runtime(tmp_path, runtime="native")
+
+
+def test_what_it_cannot_do_is_said(runtime: NativeRuntime, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown head 'wich'; did you mean 'which'\?"):
+        runtime.predict("wich", padded(ROWS))
+    with pytest.raises(UsageError, match="head 'say' of model writes text"):
+        runtime.predict("say", padded(ROWS))
+    model = load_fitted(folder)
+    heads_only = NativeRuntime(FittedModel(card=model.card, sizes=model.sizes, ends=model.ends, heads=model.heads))
+    assert not heads_only.sharing.prefix
+    assert heads_only.slots(rows=1, length=1) is None
+    with pytest.raises(UsageError, match="answers by heads alone; it predicts no tokens"):
+        heads_only.prefill(TokenBatch(ids=np.array([[1]]), mask=np.array([[True]])))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("backbone/config.json", b"{", "is damaged"),
+        ("backbone/config.json", b'{"sizes": {"ordr": 3}, "ends": []}', "is damaged"),
+        ("backbone/model.safetensors", b"123", "not a safetensors file|cut short|cannot be read"),
+        ("heads/which/head.safetensors", None, "cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_said(folder: Path, tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "model")
+    if content is None:
+        (tmp_path / "model" / file).unlink()
+    else:
+        (tmp_path / "model" / file).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        load_fitted(tmp_path / "model")
