@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from runtimes_sides import Answers, Inputs, Work, batches
+from runtimes_contestant import Answers, Inputs, Work, batches
 
 
 class Packed:
@@ -65,9 +65,6 @@ class Packed:
             with ThreadPoolExecutor(self.callers) as pool:
                 list(pool.map(label, dealt))
         return answers
-
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        raise NotImplementedError
 
     def _labels(self, rows: Inputs) -> list[int]:
         import torch

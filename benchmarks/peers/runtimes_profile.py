@@ -48,7 +48,7 @@ def profile(prepared: Prepared, *, work: Work, contender: str, threads: int) -> 
 def main(asked: Mapping[str, Any]) -> None:
     """Carry out a part of the work with profiling on."""
     import onnxruntime
-    from runtimes_sides import Lmtasks
+    from runtimes_ours import Lmtasks
 
     opened: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:

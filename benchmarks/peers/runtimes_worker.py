@@ -12,14 +12,26 @@ It runs in CTranslate2's environment too, so what it needs of lmtasks or of a pe
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
+from runtimes_contestant import Contestant, Stepper
+from runtimes_ours import Lmtasks, Memory
 from runtimes_packed import Packed
-from runtimes_sides import SIDES as OTHERS
+from runtimes_peers import Compiled, CTranslate2, Genai, Optimum, Transformers
 
-SIDES = {**OTHERS, "packed": Packed}
+SIDES: Mapping[str, type[Contestant]] = {
+    "transformers": Transformers,
+    "compiled": Compiled,
+    "optimum": Optimum,
+    "genai": Genai,
+    "ctranslate2": CTranslate2,
+    "packed": Packed,
+    "lmtasks": Lmtasks,
+    "memory": Memory,
+}
 
 
 def main(asked: dict[str, Any]) -> None:
@@ -39,7 +51,7 @@ def main(asked: dict[str, Any]) -> None:
             _forget_peak()
             answer: dict[str, Any] = {"opened": True}
         elif "steps" in request:
-            answer = side.steps(request["steps"], inputs)
+            answer = cast("Stepper", side).steps(request["steps"], inputs)  # of ours and of memory only
         else:
             chosen = [inputs[at] for at in request["inputs"]]
             started = perf_counter()

@@ -88,8 +88,8 @@ def test_every_wanted_ratio_is_between_contenders_of_its_shape() -> None:
 def test_packed_sequences_give_the_labels_of_our_own_graph(tmp_path: Path) -> None:
     """Four sentences of a tiny model, in batches of two and one by one."""
     from packed import model_folder, package, random_rows
+    from runtimes_ours import Lmtasks
     from runtimes_packed import Packed
-    from runtimes_sides import Lmtasks
 
     inputs = random_rows(7, 3, 9, 1)
     (tmp_path / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")

@@ -1,37 +1,13 @@
-"""How each contender is used: as its own documentation says, in the thread layout that is best for it.
-
-`open` sets it up for a work, `answer` gives token ids (or one label) for each input, in the order of the inputs.
-"""
+"""How each peer is used: as its own documentation says, in the thread layout that is best for it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
-RECURRENT = ("bilstm", "bigru")
-Work = Mapping[str, Any]
-Inputs = Sequence[Sequence[int]]
-Answers = list[list[int]]
-
-
-class Contestant(Protocol):
-    """One side."""
-
-    def __init__(self, asked: Mapping[str, Any]) -> None: ...
-    def versions(self) -> Mapping[str, str]: ...
-    def open(self, work: Work) -> None: ...
-    def answer(self, work: Work, inputs: Inputs) -> Answers: ...
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]: ...
-
-
-def batches(work: Work, inputs: Inputs) -> list[list[int]]:
-    """Places of inputs in batches of about equal lengths, long ones first."""
-    order = sorted(range(len(inputs)), key=lambda at: -len(inputs[at]))
-    return [order[start : start + work["batch"]] for start in range(0, len(order), work["batch"])]
+from runtimes_contestant import Answers, Inputs, Work, batches
 
 
 class Transformers:
@@ -97,9 +73,6 @@ class Transformers:
             for at, row in zip(places, found, strict=True):
                 answers[at] = row
         return answers
-
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        raise NotImplementedError
 
 
 class Compiled(Transformers):
@@ -171,78 +144,6 @@ class Genai:
                 answers[at] = [int(each) for each in generator.get_sequence(row)[ids.shape[1] :]]
         return answers
 
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        raise NotImplementedError
-
-
-class Lmtasks:
-    """The engine, as `lmtasks eval` and `predict` use it."""
-
-    def __init__(self, asked: Mapping[str, Any]) -> None:
-        from lmtasks.data.tokenizer import load_tokenizer
-        from lmtasks.model.store import tokenizer_folder
-        from lmtasks.runtime.open import open_runtime
-
-        self.folder = Path(asked["folder"])
-        self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
-        self.tokenizer = load_tokenizer(tokenizer_folder(self.folder))
-        self.head = asked.get("head", "")
-
-    def versions(self) -> Mapping[str, str]:
-        import lmtasks
-
-        return {"lmtasks": lmtasks.__version__, **{name: version(name) for name in ("torch", "onnxruntime", "numpy")}}
-
-    def open(self, work: Work) -> None:
-        from lmtasks.engine.engine import Engine
-
-        # No text ends before it has the length that was asked for.
-        recurrent = self.runtime.model.family in RECURRENT
-        rows = work["batch"] if work["new"] or recurrent else None
-        self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
-
-    def answer(self, work: Work, inputs: Inputs) -> Answers:
-        from lmtasks.data.tokenizer import Encoded
-        from lmtasks.engine.requests import Decoding, GenerateRequest
-
-        if not work["new"]:
-            head = self.head or self.runtime.model.heads[0].name
-            rows = [Encoded(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
-            return [[int(logits.argmax())] for logits in self.engine.predict(head, rows)]
-        settings = Decoding(max_new_tokens=work["new"], num_beams=work["beams"])
-        requests = [GenerateRequest(prompt_ids=tuple(ids), settings=settings) for ids in inputs]
-        if work["batch"] == 1:
-            return [list(self.engine.generate([request])[0].ids) for request in requests]
-        return [list(each.ids) for each in self.engine.generate(requests)]
-
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        """One stream: what passes between two runs of the session, and from one run's start to the next."""
-        import onnxruntime
-
-        from lmtasks.runtime.traffic import traffic_of
-
-        original = onnxruntime.InferenceSession.run_with_iobinding
-        spent: list[tuple[float, float]] = []
-
-        def timed(self: object, *arguments: object) -> object:
-            started = perf_counter()
-            found = original(self, *arguments)
-            spent.append((started, perf_counter()))
-            return found
-
-        onnxruntime.InferenceSession.run_with_iobinding = timed
-        try:
-            self.answer(work, inputs[:1])
-        finally:
-            onnxruntime.InferenceSession.run_with_iobinding = original
-        pairs = list(pairwise(spent[1:]))  # the first run reads the prompt
-        traffic = traffic_of(self.folder, graph="decoder", precision=None)
-        return {
-            "python_us": [(after[0] - before[1]) * 1e6 for before, after in pairs],
-            "step_ms": [(after[0] - before[0]) * 1e3 for before, after in pairs],
-            "weight_bytes": traffic.weight_bytes if traffic else None,
-        }
-
 
 class CTranslate2:
     """One worker of all threads for one stream, a worker a thread for many; ids go in and out as its vocabulary names
@@ -296,9 +197,6 @@ class CTranslate2:
         results = self.model.generate_batch(texts, max_batch_size=work["batch"], **given)
         return [list(each.sequences_ids[0]) for each in results]
 
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        raise NotImplementedError
-
     def _read_head(self) -> None:
         """CTranslate2 has the encoder and its pooling; the matrix behind them is multiplied here."""
         from safetensors.numpy import load_file
@@ -320,43 +218,3 @@ class CTranslate2:
         with ThreadPoolExecutor(self.asked["threads"]) as pool:
             list(pool.map(label, batches({**work, "batch": 16}, inputs)))  # 16: its best on two threads
         return answers
-
-
-class Memory:
-    """No contender: how fast this machine reads as many bytes as the package has to read for a token, over and over."""
-
-    def __init__(self, asked: Mapping[str, Any]) -> None:
-        from lmtasks.runtime.traffic import traffic_of
-
-        traffic = traffic_of(Path(asked["folder"]), graph="decoder", precision=None)
-        assert traffic is not None
-        self.threads, self.size = asked["threads"], traffic.weight_bytes
-
-    def versions(self) -> Mapping[str, str]:
-        return {}
-
-    def open(self, work: Work) -> None:
-        return
-
-    def answer(self, work: Work, inputs: Inputs) -> Answers:
-        return []
-
-    def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        from lmtasks.bench.limits import READ_MB, read_bandwidth
-
-        sizes = {"as_many_bytes": self.size, "memory": max(READ_MB) << 20}
-        return {
-            name: read_bandwidth(threads=self.threads, seconds=0.6, size_bytes=size // 4 * 4)
-            for name, size in sizes.items()
-        }
-
-
-SIDES: Mapping[str, type[Contestant]] = {
-    "transformers": Transformers,
-    "compiled": Compiled,
-    "optimum": Optimum,
-    "genai": Genai,
-    "lmtasks": Lmtasks,
-    "ctranslate2": CTranslate2,
-    "memory": Memory,
-}
