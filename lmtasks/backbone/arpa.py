@@ -89,8 +89,11 @@ def arpa_names(model: Ngram, words: Sequence[str]) -> list[str]:
     return names
 
 
-def read_arpa(file: Path) -> tuple[Ngram, tuple[str, ...]]:
+def read_arpa(file: Path, *, also: Sequence[str] = ()) -> tuple[Ngram, tuple[str, ...]]:
     """The model of a file, and its words, (V,); `</s>` is its end token.
+
+    Args:
+        also: words that the vocabulary has to have; where the file lacks them, nothing predicts them.
 
     Raises:
         UsageError: the file is damaged; the message names the line.
@@ -98,7 +101,7 @@ def read_arpa(file: Path) -> tuple[Ngram, tuple[str, ...]]:
     try:
         with cast(TextIO, gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")) as opened:
             lines = _Lines(file=file, lines=_decoded(cast("Iterator[bytes]", opened), file))
-            return _model(lines)
+            return _model(lines, also)
     except (OSError, EOFError) as error:
         raise UsageError(f"{file} cannot be read: {error}.") from error
 
@@ -143,7 +146,7 @@ class _Section:
     lines: list[int] = field(default_factory=list)
 
 
-def _model(lines: _Lines) -> tuple[Ngram, tuple[str, ...]]:
+def _model(lines: _Lines, also: Sequence[str]) -> tuple[Ngram, tuple[str, ...]]:
     while lines.next("\\data\\") != "\\data\\":
         pass  # SRILM lets comments stand before
     counts: list[int] = []
@@ -163,6 +166,11 @@ def _model(lines: _Lines) -> tuple[Ngram, tuple[str, ...]]:
             raise lines.damaged(f"expected '\\{order}-grams:', found {lines.text[:60]!r}")
         section = _section(lines, known, order=order, count=count, highest=order == len(counts))
         if order == 1:
+            for word in also:
+                if word not in known:
+                    known[word] = len(known)
+                    section.logprobs.append(NEVER / LOG10)
+                    section.backoffs.append(0.0)
             levels.append(_first_level(section, known, lines))
         else:
             levels.append(_level(section, levels, order=order, vocabulary=len(known) - 1, lines=lines))

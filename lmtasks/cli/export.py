@@ -1,4 +1,5 @@
-"""`lmtasks export`: a model to an ONNX package, kept only if it is proved equal to the model."""
+"""`lmtasks export`: a model to an ONNX package, kept only if it is proved equal to the model; n-grams to an ARPA file,
+and back."""
 
 from __future__ import annotations
 
@@ -70,6 +71,8 @@ def command(
 ) -> None:
     """Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers alike.
 
+    n-grams go to an ARPA file, --out NAME.arpa[.gz], and come back from one, --model NAME.arpa[.gz].
+
     With --max-drop, what rounding costs is measured on the validation rows of --tasks, and the package is kept only if
     that is no more than is allowed.
     """
@@ -77,13 +80,20 @@ def command(
     from lmtasks.export.package import is_package, load_package
     from lmtasks.model.resolve import resolve
     from lmtasks.prove.export import export_and_prove
+    from lmtasks.suite.arpa import arpa_to_model, is_arpa, model_to_arpa
     from lmtasks.suite.calibrating import calibration_rows
     from lmtasks.suite.gating import gate_of
     from lmtasks.suite.lock import locked
 
+    if is_arpa(Path(model)):
+        made = arpa_to_model(Path(model), out)
+        print(f"The {made.order}-gram model of {made.vocabulary:,} words is in {out}.")
+        print(f"Next: lmtasks eval --model {out} --tasks TASKS")
+        return
     folder = resolve(model, offline=offline, token=token)
-    if out.name.endswith((".arpa", ".arpa.gz")):
-        _write_arpa(folder, out)
+    if is_arpa(out):
+        written = model_to_arpa(folder, out)
+        print(f"The {written.order}-gram model is in {out}, as an ARPA file.")
         return
     if is_package(folder):
         raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
@@ -126,26 +136,6 @@ def command(
     package = load_package(out)
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
     print(f"Next: lmtasks eval --model {model} --model {out} {asked}")
-
-
-def _write_arpa(folder: Path, out: Path) -> None:
-    """An n-gram model as a file that other tools read."""
-    from lmtasks.backbone.arpa import write_arpa
-    from lmtasks.data.tokenizer import load_tokenizer
-    from lmtasks.model.fitted import fitted_family, load_fitted
-    from lmtasks.model.store import tokenizer_folder
-
-    model = load_fitted(folder).text if fitted_family(folder) == "ngram" else None
-    if model is None:
-        raise UsageError(f"{folder} is no n-gram model of a text, and ARPA files hold no others; give --out a folder.")
-    if out.exists():
-        raise UsageError(f"{out} exists; give another --out, or delete it.")
-    tokenizer = load_tokenizer(tokenizer_folder(folder))
-    words = [str(tokenizer.raw.id_to_token(token)) for token in range(model.vocabulary)]
-    aside = out.with_name(f"part.{out.name}")
-    write_arpa(model, aside, words=words)
-    aside.rename(out)
-    print(f"The {model.order}-gram model is in {out}, as an ARPA file.")
 
 
 def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ Every kind ends as one `tokenizer.json`, which needs nothing but `tokenizers` to
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -104,6 +104,17 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
     if end is None:
         raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
     return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning))
+
+
+def tokenizer_of_words(words: Sequence[str]) -> Tokenizer:
+    """A tokenizer of words that are given, (V,), cut at blanks; the end of a line is a word of its own, and `UNKNOWN`,
+    `END_OF_TEXT`, `PADDING` and `SEPARATOR` are among them."""
+    vocabulary = {word: number for number, word in enumerate(words)}
+    raw = RawTokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    raw.pre_tokenizer = _pieces(BLANKS, "removed")
+    raw.add_special_tokens(_special())
+    end = vocabulary[END_OF_TEXT]
+    return Tokenizer(raw, bos=end, eos=end, pad=vocabulary[PADDING])
 
 
 def _unknown_is_a_word(raw: RawTokenizer) -> RawTokenizer:

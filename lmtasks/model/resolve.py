@@ -27,7 +27,8 @@ def resolve(ref: str, *, offline: bool, token: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UsageError(f"{ref} is a file; --model takes a folder, a shipped name or a Hub id.")
+        how = f" `lmtasks export --model {ref} --out FOLDER` makes one of it." if ".arpa" in folder.name else ""
+        raise UsageError(f"{ref} is a file; --model takes a folder, a shipped name or a Hub id.{how}")
     if (shipped_backbones() / ref / "config.json").is_file():
         return shipped_backbones() / ref
     found = HUB_ID.match(ref)

@@ -51,6 +51,17 @@ def test_a_running_text_is_counted_scored_and_continued(say: Say, texts: Path) -
     again, words = read_arpa(texts / "model.arpa.gz")
     assert again.order == 3
     assert {"a", "b", "c", "d", "</s>"} < set(words)
+    back = say("export", "--model", texts / "model.arpa.gz", "--out", texts / "again")
+    assert back.code == 0, back.err
+    for name in ("model", "again"):
+        scored = say("eval", "--model", texts / name, "--tasks", texts / "texts.yaml", "--out", texts / f"{name}.out")
+        assert scored.code == 0, scored.err
+    for metric in ("token_perplexity",):
+        both = [value(texts / f"{name}.out", "letters", metric) for name in ("model", "again")]
+        assert both[0] == pytest.approx(both[1], rel=1e-5), metric
+    assert say("predict", "--model", texts / "again", "--new-tokens", 2, "a b").out.split() == ["c", "d"]
+    refused = say("eval", "--model", texts / "model.arpa.gz", "--tasks", texts / "texts.yaml", "--out", texts / "no")
+    assert (refused.code, "lmtasks export --model" in refused.err) == (2, True)
     unfit = say("export", "--model", texts / "texts", "--out", texts / "other.arpa")
     assert unfit.code == 2
 
