@@ -7,6 +7,8 @@ text. They are carried out in the order of the table, whatever the order in whic
 'abc fine'
 >>> clean(("no-punctuation",))("Well, don't!")
 "Well  don't "
+>>> clean(("zero-digits",))("flight 417 at 9")
+'flight 000 at 0'
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +48,10 @@ STEPS: Mapping[str, Step] = {
     "no-punctuation": Step(
         about="marks become blanks, apostrophes inside words stay",
         make=lambda: [normalizers.Replace(Regex(PUNCTUATION), " ")],
+    ),
+    "zero-digits": Step(
+        about="every digit becomes 0, so that numbers of a length are one word",
+        make=lambda: [normalizers.Replace(Regex(r"\p{Nd}"), "0")],
     ),
 }
 """What is done to the characters. Stop words are left out behind that, token by token: `stop=en`, `stop=zh`."""

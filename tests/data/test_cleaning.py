@@ -15,6 +15,7 @@ EXAMPLES = {
     "nfkc": ("ﬁne ①　Ｘ。", "fine 1 X。"),
     "half-width": ("Ａｂ９！　ﬁ。", "Ab9! ﬁ。"),
     "lower": ("ÄÉ İstanbul", "äé i̇stanbul"),
+    "zero-digits": ("B 747-400, ٣ or ３?", "B 000-000, 0 or 0?"),
     "no-punctuation": ("Don't «stop», 你好。 $5 <unk> 'x'", "Don't  stop   你好  $5 <unk>  x "),
 }
 
