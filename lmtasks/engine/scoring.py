@@ -21,7 +21,7 @@ from lmtasks.engine.schedule import Answers, Budget, Distinct, distinct, run_bat
 from lmtasks.engine.tree import Shape, Unit, build_unit, group_rows, shared_lengths
 from lmtasks.errors import WorkError
 from lmtasks.records import Floats, Ints, TokenBatch, TokenScores, Wanted
-from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.base import NOTHING_SHARED, Runtime
 from lmtasks.runtime.memory import OutOfMemory
 
 State = TypeVar("State")
@@ -52,11 +52,16 @@ def score_rows(
     wanted_from = [len(row) - len(targets) for row, targets in zip(asked.rows, asked.targets, strict=True)]
     # Whether rows may share is measured when there is something to share.
     near = any(saved > 1 and saved < len(row) for saved, row in zip(asked.shared[1:], asked.rows, strict=False))
-    sharing = runtime.sharing if near else None
+    sharing = runtime.sharing if near else NOTHING_SHARED
     runs = [Run(start=0, stop=len(asked.rows), before=0)]
-    if sharing is not None and sharing.prefix:
+    if sharing.prefix:
         runs = common_prefixes([len(row) for row in asked.rows], wanted_from=wanted_from, shared=asked.shared)
-    shape = Shape(longest=0 if sharing is None else sharing.longest_row, tokens=budget.tokens, rows=budget.rows)
+    shape = Shape(
+        longest=sharing.longest_row,
+        tokens=budget.tokens,
+        rows=budget.rows,
+        pairs_per_token=sharing.pairs_per_token,
+    )
     scorer = _Scorer(runtime, asked, budget=budget, pad_id=pad_id, answers=answers)
     scorer.run([unit for run in runs if not run.before for unit in _units(asked, run, shape)], behind=None)
     for run in runs:

@@ -19,11 +19,6 @@ import numpy as np
 
 from lmtasks.records import Ints
 
-PAIRS_PER_TOKEN = 2048
-"""So many pairs of tokens, one looking at the other, cost as much as the rest of a layer costs for one token.
-
-With width D a layer multiplies 12 D^2 numbers a token, and 2 D a pair: it is 6 D, 3,072 for a width of 512."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
@@ -50,6 +45,8 @@ class Shape:
     """Without it."""
     rows: int | None
     """No more tokens than so many of its members."""
+    pairs_per_token: int = 2048
+    """See `Sharing`."""
 
 
 def shared_lengths(rows: Sequence[Ints]) -> list[int]:
@@ -92,7 +89,7 @@ def group_rows(
             chain = not branches and shared[number] == lengths[numbers[place - 1]]
             pairs = after * (after + before) - tokens * (tokens + before) - length * (length + before)
             most = shape.tokens if shape.rows is None else min(shape.tokens, shape.rows * max(unshared, length))
-            worth = saved * PAIRS_PER_TOKEN > pairs and after + before <= shape.longest and after <= most
+            worth = saved * shape.pairs_per_token > pairs and after + before <= shape.longest and after <= most
             if chain or worth:
                 groups[-1].append(number)
                 tokens, unshared, branches = after, max(unshared, length), branches or not chain

@@ -122,7 +122,8 @@ def save_fitted(model: FittedModel, folder: Path, *, tokenizer: Path, provenance
         parameters=facts.parameters,
         tokenizer_hash=file_hash(folder / "backbone" / "tokenizer.json"),
     )
-    _write_json(folder / "model.json", {"schema": SCHEMA, "card": asdict(card), "provenance": dict(provenance)})
+    told = {**provenance, "weights": {"trained": card.parameters, "all": card.parameters}}
+    _write_json(folder / "model.json", {"schema": SCHEMA, "card": asdict(card), "provenance": told})
     return card
 
 

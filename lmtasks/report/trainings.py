@@ -9,8 +9,8 @@ from lmtasks.report.records import CellRecord, RunRecords, TrainedRecord, Varian
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
 CAPTION = (
-    "Seconds of training steps and of looks at the validation rows between them, without reading the data; the mean "
-    "over seeds."
+    "Seconds of training steps and of looks at the validation rows between them, or of the fit of a family that takes "
+    "no steps; without reading the data; the mean over seeds."
 )
 
 

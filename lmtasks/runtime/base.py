@@ -23,6 +23,9 @@ class Sharing:
     """Longest row that may branch (`reach` of `Runtime.score`), with the state it stands behind; 0: none may."""
     prefix: bool = False
     """May rows stand `behind` a state?"""
+    pairs_per_token: int = 2048
+    """So many pairs of tokens, one looking at the other, cost as much as the rest of a layer costs for one token. With
+    width D a layer multiplies 12 D^2 numbers a token, and 2 D a pair: 6 D, 3,072 for a width of 512."""
 
 
 NOTHING_SHARED = Sharing()

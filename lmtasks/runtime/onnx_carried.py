@@ -12,6 +12,7 @@ from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, Want
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import Sharing
 from lmtasks.runtime.binding import Bound
+from lmtasks.runtime.limits import check_batch
 from lmtasks.runtime.memory import free_host_bytes, memory_errors
 from lmtasks.runtime.onnx_carry import Piece, Stepper, carry, state_names
 from lmtasks.runtime.onnx_graphs import Graphs
@@ -53,7 +54,7 @@ class CarriedRuntime:
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
-        _check(batch)
+        check_batch(batch, self.model)
         return self._graphs.predict(head, batch)
 
     def score(
@@ -98,7 +99,7 @@ class CarriedRuntime:
 
     def prefill(self, batch: TokenBatch) -> tuple[CarriedState, Floats32]:
         """See `Runtime`."""
-        _check(batch)
+        check_batch(batch, self.model)
         right = align(batch, side="right").batch
         ids, lengths = right.ids, right.mask.sum(axis=1)
         every = max(1, PIECE_TOKENS // len(ids))
@@ -219,10 +220,3 @@ class CarriedSlots:
         """Rows will change: take over where they stand."""
         if self._stepper is not None:
             self._values, self._stepper = self._stepper.values.copy(), None
-
-
-def _check(batch: TokenBatch) -> None:
-    """Raises: UsageError: no rows, or one of no tokens."""
-    rows = len(batch.ids)
-    if not rows or not batch.mask.any(axis=1).all():
-        raise UsageError(f"a batch of {rows} rows was given; there must be one, and each needs at least one token.")

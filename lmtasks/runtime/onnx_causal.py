@@ -17,12 +17,17 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import Sharing
 from lmtasks.runtime.binding import Bound
 from lmtasks.runtime.caches import Caches, blocks, cache_shapes
+from lmtasks.runtime.limits import check_batch, too_long
 from lmtasks.runtime.memory import free_host_bytes, memory_errors
 from lmtasks.runtime.onnx_decoder import Stepper, read_prompts
 from lmtasks.runtime.onnx_graphs import Graphs
 from lmtasks.runtime.onnx_packed import Packed, one_row, plain_rows, row_groups
 from lmtasks.runtime.onnx_slots import OnnxSlots
 
+INTEGER = frozenset({"int8", "int8-tensor"})
+INTEGER_PAIRS = 700
+"""Pairs as dear as a token (`Sharing`) where products are of integers, and attention is not: a third of fp32's.
+4-choice questions, 30M Llama shape: 5 % faster than with fp32's."""
 LOGITS_BYTES = 128 * 2**20
 """So much memory may the logits of one call take inside the graph while scoring; further rows are another call."""
 PACKED_TOKENS = 512
@@ -82,11 +87,12 @@ class CausalRuntime:
     @property
     def sharing(self) -> Sharing:
         """See `Runtime`: the score graph is told what each column sees, and where it stands."""
-        return Sharing(longest_row=self.model.max_length_tokens, prefix=True)
+        pairs = INTEGER_PAIRS if self.card.precision in INTEGER else Sharing.pairs_per_token
+        return Sharing(longest_row=self.model.max_length_tokens, prefix=True, pairs_per_token=pairs)
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
-        self._check(batch, most=self.model.max_length_tokens)
+        check_batch(batch, self.model, most=self.model.max_length_tokens)
         return self._graphs.predict(head, batch)
 
     def score(
@@ -110,7 +116,7 @@ class CausalRuntime:
         columns = aligned.columns_of(wanted)
         lengths = aligned.batch.mask.sum(axis=1)
         before = 0 if behind is None else int(behind.lengths[0])
-        self._check(batch)
+        check_batch(batch, self.model)
         places = np.zeros(aligned.batch.ids.shape, dtype=np.bool_)
         places[wanted.rows, columns] = True
         shares = places.sum(axis=1) * (4 * self.model.vocabulary / LOGITS_BYTES)
@@ -134,7 +140,7 @@ class CausalRuntime:
 
     def prefill(self, batch: TokenBatch) -> tuple[CausalState, Floats32]:
         """See `Runtime`."""
-        self._check(batch, most=self.model.max_length_tokens)
+        check_batch(batch, self.model, most=self.model.max_length_tokens)
         right = align(batch, side="right").batch
         lengths = right.mask.sum(axis=1)
         room = min(blocks(int(lengths.max()) + 1), self.model.max_length_tokens)
@@ -148,7 +154,7 @@ class CausalRuntime:
         """See `Runtime`."""
         longest = int(state.lengths.max())
         if longest >= self.model.max_length_tokens:
-            raise self._too_long(longest + 1)
+            raise too_long(longest + 1, self.model)
         with memory_errors(f"continuing {len(ids)} rows"):
             state = self._own(state)
             stepper = self._stepper(state.shared, count=len(ids), longest=longest)
@@ -207,7 +213,7 @@ class CausalRuntime:
     def _score(self, packed: Packed, cells: Ints, tokens: Ints, behind: CausalState | None) -> tuple[Floats32, Bools]:
         rows, columns = packed.ids.shape
         if int(packed.positions.max()) >= self.model.max_length_tokens:
-            raise self._too_long(int(packed.positions.max()) + 1)
+            raise too_long(int(packed.positions.max()) + 1, self.model)
         before = 0 if behind is None else int(behind.lengths[0])
         wanted, index = np.unique(cells, return_inverse=True)
         logprobs, greedy = np.empty(len(tokens), dtype=np.float32), np.empty(len(tokens), dtype=np.bool_)
@@ -235,23 +241,6 @@ class CausalRuntime:
         bound.give({f"past_{name}": array for name, array in past.items()})
         bound.run()
         return logprobs, greedy
-
-    def _check(self, batch: TokenBatch, *, most: int | None = None) -> None:
-        """Raises: UsageError: no rows, or one of no tokens, or of more than there are positions."""
-        counts = batch.mask.sum(axis=1)
-        if not len(counts) or not counts.all():
-            raise UsageError(
-                f"a batch of {len(counts)} rows was given, one of them without tokens; each needs at least one."
-                if len(counts)
-                else "a batch of no rows was given; it needs at least one."
-            )
-        if most is not None and int(counts.max()) > most:
-            raise self._too_long(int(counts.max()))
-
-    def _too_long(self, tokens: int) -> UsageError:
-        return UsageError(
-            f"a row has {tokens} tokens, but {self.model.name} takes {self.model.max_length_tokens}; cut it."
-        )
 
 
 def _rearranged(state: CausalState) -> Ints:

@@ -15,6 +15,7 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
 from lmtasks.runtime.binding import Bound
 from lmtasks.runtime.caches import Caches, cache_shapes
+from lmtasks.runtime.limits import check_batch, too_long
 from lmtasks.runtime.memory import free_host_bytes
 from lmtasks.runtime.onnx_graphs import Graphs
 from lmtasks.runtime.onnx_pair_rows import PairState, started
@@ -39,7 +40,7 @@ class PairRuntime:
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
-        self._check(batch)
+        check_batch(batch, self.model, most=self.model.max_length_tokens)
         return self._graphs.predict(head, batch)
 
     @property
@@ -68,8 +69,10 @@ class PairRuntime:
         greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
         if not len(logprobs):
             return TokenScores(logprobs=logprobs, greedy=greedy)
-        self._check(source)
-        self._check_length(batch)
+        check_batch(source, self.model, most=self.model.max_length_tokens)
+        longest = int(batch.mask.sum(axis=1).max())
+        if longest > self.model.max_length_tokens:
+            raise too_long(longest, self.model)
         aligned = align(batch, side="right")
         columns = aligned.columns_of(wanted)
         places: Bools = np.zeros(aligned.batch.ids.shape, dtype=np.bool_)
@@ -89,13 +92,13 @@ class PairRuntime:
 
     def prefill(self, batch: TokenBatch) -> tuple[PairState, Floats32]:
         """See `Runtime`."""
-        self._check(batch)
+        check_batch(batch, self.model, most=self.model.max_length_tokens)
         return started(self._graphs, read_sources(self._graphs, batch))
 
     def step(self, state: PairState, ids: Ints) -> tuple[PairState, Floats32]:
         """See `Runtime`."""
         if state.length >= self.model.max_length_tokens:
-            raise self._too_long(state.length + 1)
+            raise too_long(state.length + 1, self.model)
         owned = state.shared.own(state)
         logits = owned.shared.append(self._graphs, owned, ids)
         return PairState(shared=owned.shared, places=owned.places, length=owned.length + 1), logits
@@ -145,23 +148,6 @@ class PairRuntime:
         )
         bound.run()
         return logprobs, greedy
-
-    def _check(self, batch: TokenBatch) -> None:
-        """Raises: UsageError: no rows, an empty one, or one that is longer than there are positions."""
-        rows = len(batch.ids)
-        if not rows or not batch.mask.any(axis=1).all():
-            raise UsageError(f"a batch of {rows} rows was given; there must be one, and each needs at least one token.")
-        self._check_length(batch)
-
-    def _check_length(self, batch: TokenBatch) -> None:
-        longest = int(batch.mask.sum(axis=1).max(initial=0))
-        if longest > self.model.max_length_tokens:
-            raise self._too_long(longest)
-
-    def _too_long(self, tokens: int) -> UsageError:
-        return UsageError(
-            f"a row has {tokens} tokens, but {self.model.name} takes {self.model.max_length_tokens}; cut it."
-        )
 
 
 def _groups(of_row: Ints, places: Ints, *, most: int) -> Iterator[Ints]:

@@ -90,8 +90,7 @@ class TracedRuntime:
         parts = []
         for start in range(0, rows, every):
             part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in given.items()}
-            logprobs, greedy = self._graphs.run("score", part, ["logprobs", "greedy"])
-            parts.append((logprobs.numpy(), greedy.numpy()))
+            parts.append(self._graphs.ask("score", part, ["logprobs", "greedy"]))
         cells = (grid.rows, grid.columns)
         return TokenScores(
             logprobs=np.concatenate([part[0] for part in parts])[cells],

@@ -78,18 +78,20 @@ def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
     Raises:
         UsageError: this machine cannot run the runtime so.
     """
-    if runtime not in OPENERS:
-        raise unknown("runtime", runtime, OPENERS)
-    if runtime == "onnx":
-        check_device(device)
-        check_suits(precision or "fp32", device, what="it")
-    else:
-        _check_torch(cast("Literal['torch', 'torch-compile']", runtime), device=device, precision=precision)
+    if runtime not in CHECKS:
+        raise unknown("runtime", runtime, CHECKS)
+    CHECKS[runtime](device, precision)
 
 
 def list_runtimes() -> tuple[RuntimeInfo, ...]:
     """What is installed here, and what it can run on this machine."""
     return (_torch_info("torch"), _torch_info("torch-compile"), _onnx_info(), _native_info())
+
+
+def _check_onnx(device: str, precision: str | None) -> None:
+    """Raises: UsageError: onnxruntime cannot compute there, or in that."""
+    check_device(device)
+    check_suits(precision or "fp32", device, what="it")
 
 
 def _open_onnx(wanted: Wanted) -> Runtime[object]:
@@ -171,7 +173,7 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
             f"{wanted.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {name} the model "
             "folder that `lmtasks export` was given."
         )
-    precision = _check_torch(name, device=wanted.device, precision=wanted.precision)
+    _check_info(_torch_info(name), wanted.device, wanted.precision)
     from lmtasks.model.store import load_model
     from lmtasks.runtime.torch_runtime import TorchRuntime
     from lmtasks.runtime.torch_states import StateRuntime
@@ -184,30 +186,21 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
             model,
             size_bytes=_weight_bytes(wanted.ref),
             device=wanted.device,
-            precision=cast("Literal['fp32', 'bf16']", precision),
+            precision=cast("Literal['fp32', 'bf16']", wanted.precision or "fp32"),
             threads=wanted.threads,
             compiled=compiled,
         ),
     )
 
 
-def _check_torch(name: Literal["torch", "torch-compile"], *, device: str, precision: str | None) -> str:
-    """The precision that is meant.
-
-    Raises:
-        UsageError: torch cannot compute there, or in that.
-    """
-    info = _torch_info(name)
-    if device not in info.devices:
-        raise UsageError(
-            f"{name} cannot compute on {device!r} here; it can on: {', '.join(info.devices) or 'nothing'}. {info.note}"
-        )
-    meant = precision or "fp32"
-    if meant not in info.precisions:
-        raise UsageError(
-            f"{name} cannot compute in {meant!r} here; it can in: {', '.join(info.precisions)}. {info.note}"
-        )
-    return meant
+def _check_info(info: RuntimeInfo, device: str, precision: str | None) -> None:
+    """Raises: UsageError: the runtime cannot compute there, or in that, on this machine."""
+    for wanted, allowed, how in ((device, info.devices, "on"), (precision or "fp32", info.precisions, "in")):
+        if wanted not in allowed:
+            raise UsageError(
+                f"{info.name} cannot compute {how} {wanted!r} here; it can {how}: {', '.join(allowed) or 'nothing'}. "
+                f"{info.note}".rstrip()
+            )
 
 
 def _open_compiled(wanted: Wanted) -> Runtime[object]:
@@ -222,11 +215,7 @@ def _open_native(wanted: Wanted) -> Runtime[object]:
             f"{wanted.ref} is no model of {', '.join(FITTED)}, and native runs no others: use --runtime "
             f"{'onnx' if is_package(wanted.ref) else 'torch'}."
         )
-    if wanted.device != "cpu" or wanted.precision not in {None, "fp32"}:
-        raise UsageError(
-            f"native computes on cpu in fp32, was asked for {wanted.device} in {wanted.precision or 'fp32'}; leave "
-            "--device and --precision out."
-        )
+    _check_info(_native_info(), wanted.device, wanted.precision)
     from lmtasks.runtime.native import NativeRuntime
 
     return cast("Runtime[object]", NativeRuntime(load_fitted(wanted.ref), size_bytes=_weight_bytes(wanted.ref)))
@@ -238,6 +227,13 @@ OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {
     "onnx": _open_onnx,
     "native": _open_native,
 }
+CHECKS: Mapping[str, Callable[[str, str | None], None]] = {
+    "torch": lambda device, precision: _check_info(_torch_info("torch"), device, precision),
+    "torch-compile": lambda device, precision: _check_info(_torch_info("torch-compile"), device, precision),
+    "onnx": _check_onnx,
+    "native": lambda device, precision: _check_info(_native_info(), device, precision),
+}
+"""By the name of the runtime: can this machine run it on the device, in the precision?"""
 
 
 def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:

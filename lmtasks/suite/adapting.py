@@ -1,14 +1,10 @@
 """Tasks and a backbone to a model: hands data, heads and settings to the training."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lmtasks.data.options import DataOptions
-from lmtasks.data.splits import TaskData, load_task_data
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
@@ -49,11 +45,12 @@ def adapt_to_tasks(
 
         fit_to_tasks(start=start, tasks=learned, settings=settings, options=options, out=out, report=report, rows=rows)
         return None
-    from lmtasks.data.examples import HeadExamples, Reading, head_examples
+    from lmtasks.data.examples import HeadExamples, Reading
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.model import Model
     from lmtasks.model.store import tokenizer_folder
     from lmtasks.runtime.memory import keep_freed_memory
+    from lmtasks.suite.teaching import task_examples
     from lmtasks.training.adapt import adapt
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
@@ -65,15 +62,7 @@ def adapt_to_tasks(
             pooling=model.backbone.traits.pooling,
             carries=model.backbone.traits.carries,
         )
-        prepared = []
-        for number, task in enumerate(learned):
-            report(Progress(stage="read the tasks", done=number, total=len(learned), unit="tasks", note=task.name))
-            data = load_task_data(
-                task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
-            )
-            prepared.append(head_examples(task, drawn(data, rows=rows, seed=settings.seed), reading=reading))
-        report(Progress(stage="read the tasks", done=len(learned), total=len(learned), unit="tasks"))
-        return prepared
+        return task_examples(learned, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
 
     keep_freed_memory()  # a step frees as much as it takes: 7 % of one (LSTM of 200 over 10,000 words, one thread)
     if start.is_new and settings.method == "lora":
@@ -97,30 +86,12 @@ def adapt_to_tasks(
         report=report,
         provenance={
             "task_hashes": {task.name: task.hash for task in learned},
-            "start": told(start),
+            "start": start.told(),
             "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
         },
     )
 
 
-def told(start: Start) -> Mapping[str, object]:
-    """What a person asked for, for the record."""
-    return {
-        "backbone": start.backbone,
-        "tokenizer": start.tokenizer,
-        "vectors": None if start.vectors is None else start.vectors.name,
-    }
-
-
 def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
     """The tasks that have a train split."""
     return tuple(task for task in tasks if "train" in task.sources)
-
-
-def drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
-    """The data with at most so many training rows, drawn by the seed."""
-    if rows is None or data.train is None or len(data.train.rows) <= rows:
-        return data
-    places = np.sort(np.random.default_rng(seed).permutation(len(data.train.rows))[:rows])
-    kept = tuple(data.train.rows[int(place)] for place in places)
-    return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{rows}/{seed}"))

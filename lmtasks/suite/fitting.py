@@ -7,10 +7,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
-from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
-from lmtasks.suite.adapting import drawn, told
 from lmtasks.suite.starting import Start, started_tokenizer
 from lmtasks.task.task import Task
 
@@ -37,8 +35,9 @@ def fit_to_tasks(
     Raises:
         UsageError: what was asked does not go with the family, or the rows teach it nothing.
     """
-    from lmtasks.data.examples import Reading, head_examples
+    from lmtasks.data.examples import Reading
     from lmtasks.model.fitted import FITTED, NO_LIMIT, parse_fitted, save_fitted
+    from lmtasks.suite.teaching import task_examples
     from lmtasks.training.fitting import fit_model, fitting_record
 
     family, _ = parse_fitted(start.backbone)
@@ -46,7 +45,6 @@ def fit_to_tasks(
         raise UsageError(f"{family} {FITTED[family].why_no_steps}: use --method full, was {settings.method}.")
     if start.vectors is not None:
         raise UsageError(f"{family} has no embeddings that could start from word vectors; leave --vectors out.")
-    began = perf_counter()
     aside = out.with_name(out.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)  # a fit has nothing that it could go on from
     tokenizer = started_tokenizer(
@@ -58,15 +56,8 @@ def fit_to_tasks(
         report=report,
     )
     reading = Reading(tokenizer=tokenizer, max_length=NO_LIMIT, causal=True, carries=True)
-    heads = []
-    for number, task in enumerate(tasks):
-        report(Progress(stage="read the tasks", done=number, total=len(tasks), unit="tasks", note=task.name))
-        data = load_task_data(
-            task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=settings.seed
-        )
-        heads.append(head_examples(task, drawn(data, rows=rows, seed=settings.seed), reading=reading))
-    report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
-    began_fit = perf_counter()
+    heads = task_examples(tasks, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
+    began = perf_counter()
     model = fit_model(
         start.backbone,
         heads,
@@ -75,16 +66,15 @@ def fit_to_tasks(
         text_heads=frozenset(task.name for task in tasks if task.kind == "language_modelling"),
         report=report,
     )
-    fitted = perf_counter()
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     provenance = {
         "task_hashes": {task.name: task.hash for task in tasks},
-        "start": told(start),
+        "start": start.told(),
         "cleaning": list(tokenizer.cleaning),
         "seed": settings.seed,
         "tasks": fitting_record(heads),
-        "seconds": {"fit": round(fitted - began_fit, 3), "all": round(fitted - began, 3)},
+        "trained": {"steps": 0, "seconds": round(perf_counter() - began, 3), "stopped": "steps"},
     }
     save_fitted(model, part, tokenizer=aside, provenance=provenance)
     part.rename(out)

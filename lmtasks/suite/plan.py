@@ -87,7 +87,7 @@ class VariantPlan(_Strict):
     baseline: tuple[str, ...] = ()
     """Baselines; each task gets the first of them that can answer it."""
     runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
-    """`native` for families that are fitted at once (n-grams, linear classifiers)."""
+    """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
     max_drop: float | None = Field(default=None, ge=0)
@@ -195,8 +195,24 @@ def load_plan(file: Path) -> Plan:
         plan = Plan.model_validate({**content, "tasks": _listed(content.get("tasks", ()))})
     except ValidationError as error:
         raise UsageError(f"{file}: {_explain(error)}") from error
+    plan = plan.model_copy(update={"variants": tuple(_placed(variant, plan, file) for variant in plan.variants)})
     _check(plan, file)
     return plan
+
+
+def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
+    """The variant in the one runtime of its model, where the model has one only."""
+    from lmtasks.backbone.fitted import is_fitted
+
+    made = plan.models.get(variant.model or "")
+    if made is None or not is_fitted(made.backbone):
+        return variant
+    if "runtime" in variant.model_fields_set and variant.runtime != "native":
+        raise UsageError(
+            f"{file}: variant {variant.name!r} asks for runtime {variant.runtime!r}, but {made.backbone!r} is fitted "
+            "at once and runs in native alone; leave `runtime` out."
+        )
+    return variant.model_copy(update={"runtime": "native"})
 
 
 def _check(plan: Plan, file: Path) -> None:

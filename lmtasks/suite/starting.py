@@ -1,7 +1,7 @@
 """A backbone that a model starts from: one that is there, or a family made new with a tokenizer of the tasks' words."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,14 @@ class Start:
         from lmtasks.backbone.fitted import is_fitted
 
         return is_fitted(self.backbone)
+
+    def told(self) -> Mapping[str, str | None]:
+        """For the record of a model; of the vectors the name only, since a place is a machine's."""
+        return {
+            "backbone": self.backbone,
+            "tokenizer": self.tokenizer,
+            "vectors": None if self.vectors is None else self.vectors.name,
+        }
 
 
 def started_backbone(

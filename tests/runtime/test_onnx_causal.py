@@ -212,7 +212,7 @@ def test_what_does_not_suit_is_said(name: str) -> None:
     with pytest.raises(UsageError, match="a batch of no rows was given"):
         ours.prefill(none)
     hollow = TokenBatch(ids=np.zeros((2, 3), dtype=np.int64), mask=np.array([[True] * 3, [False] * 3]))
-    with pytest.raises(UsageError, match="a batch of 2 rows was given, one of them without tokens"):
+    with pytest.raises(UsageError, match="row 1 of a batch of 2 has no tokens"):
         ours.prefill(hollow)
     with pytest.raises(UsageError, match="is a causal model; it reads no source"):
         ours.score(padded([short]), sevens([(0, 1)]), source=padded([short]))

@@ -99,6 +99,8 @@ def test_a_drop_that_means_nothing_is_refused(tmp_path: Path, variant: str, said
             "{name: fast, model: small, runtime: onnx, precision: fp16}",
             r"variant 'fast' .*in fp16, which onnxruntime computes on a GPU only",
         ),
+        ("{name: fast, model: small, runtime: native, device: cuda}", r"native cannot compute on 'cuda' here.*cpu"),
+        ("{name: fast, model: small, runtime: native, precision: bf16}", r"native cannot compute in 'bf16' here.*fp32"),
         ("{name: fast, model: small, device: tpu}", r"variant 'fast' .*cannot compute on 'tpu' here"),
     ],
 )

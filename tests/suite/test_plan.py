@@ -32,6 +32,10 @@ variants: [{name: floor, baseline: [majority]}]
         ("plan: m\ntasks: [a]\nvariants: [{name: a b, model: x}, {name: A-b, model: y}]", "two variants"),
         ("plan: m\ntasks: [a]\nvariants: [{name: +, model: x}]", "letters or digits"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x, runtime: onix}]", "runtime"),
+        (
+            "plan: m\ntasks: [a]\nmodels: {m: {backbone: svm}}\nvariants: [{name: a, model: m, runtime: torch}]",
+            "runs in native alone",
+        ),
         ("plan: m/n\ntasks: [a]\nvariants: [{name: a, model: x}]", "plan"),
     ],
 )

@@ -43,6 +43,20 @@ variants:
 bench: null
 """
 
+FITTED = f"""
+plan: fitted
+tasks: [{TASK}]
+limit: 4
+seeds: [1]
+models:
+  bayes: {{backbone: naive-bayes}}
+  words: {{backbone: "ngram:order=2,fallback=1"}}
+variants:
+  - {{name: bayes, model: bayes}}
+  - {{name: words, model: words, runtime: native}}
+bench: null
+"""
+
 
 class Killed(Exception):
     """What a test throws in the middle of a run."""
@@ -194,3 +208,13 @@ def test_a_variant_has_seeds_of_its_own_and_its_training_is_told(tmp_path: Path)
         assert (trained["stopped"], trained["seconds"] > 0, trained["weights"] > 50 * 8) == ("steps", True, True)
     hashes = {cells[f"average--{TASK}--s{seed}"]["model"]["weights_hash"] for seed in (1, 2)}
     assert len(hashes) == 2
+
+
+def test_families_that_are_fitted_run_in_a_plan_and_their_time_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(FITTED)
+    ran = carry_out(tmp_path)
+    assert (ran.done, ran.failed) == (2, ())
+    for cell in (json.loads(file.read_text()) for file in (tmp_path / "run" / "cells").glob("*.json")):
+        assert cell["variant"]["runtime"] == "native"
+        trained = cell["trained"]
+        assert (trained["steps"], trained["seconds"] > 0, trained["weights"] > 100) == (0, True, True)
