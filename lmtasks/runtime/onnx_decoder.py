@@ -72,12 +72,16 @@ class Stepper:
         beside: Mapping[str, NDArray[np.generic]] = MappingProxyType({}),
     ) -> None:
         rows = len(lengths)
-        self._ids, self._positions = np.zeros((rows, 1), dtype=np.int64), lengths.reshape(rows, 1).copy()
+        self._ids = np.zeros((rows, 1), dtype=np.int64)
+        # All that a step counts up lies in one array: positions in 64 bits, of which 32 move, then two counts in 32.
+        # One addition takes 15 us behind a step that read 324 MB of weights, three take 55.
+        self._counts = np.zeros(3 * rows + 1, dtype=np.int32)
+        self._one = np.array([1, 0] * rows + [1] * (rows + 1), dtype=np.int32)
+        self._positions = self._counts[: 2 * rows].view(np.int64).reshape(rows, 1)
+        self._before, self._total = self._counts[2 * rows : 3 * rows], self._counts[3 * rows :].reshape(())
         self.lengths = self._positions[:, 0]
         """(B,): of each row now."""
-        self.longest = int(lengths.max())
-        self._before = lengths.astype(np.int32)
-        self._total = np.array(self.longest + 1, dtype=np.int32)
+        self._count(lengths)
         self._wanted = np.arange(rows)
         self._shape = (rows, graphs.model.vocabulary)
         self.logits = np.empty(self._shape, dtype=np.float32)
@@ -101,21 +105,22 @@ class Stepper:
         """Append ids (B,): `logits`."""
         self._ids[:, 0] = ids
         self._bound.run()
-        self._positions += 1
-        self._before += 1
-        self._total += 1
+        np.add(self._counts, self._one, self._counts)
         self.longest += 1
         return self.logits
 
     def place(self, rows: Ints, *, lengths: Ints) -> None:
         """Before a step: (B,) which row of the cache each row of the logits is, and the lengths of the cache's rows."""
         self._wanted[:] = rows
-        self._positions[:, 0] = lengths
-        self._before[:] = lengths
-        self.longest = int(lengths.max())
-        self._total[...] = self.longest + 1
+        self._count(lengths)
 
     def renew(self) -> None:
         """Let the next step write its logits elsewhere, so that those of the last one stay."""
         self.logits = np.empty(self._shape, dtype=np.float32)
         self._bound.take("logits", self.logits)
+
+    def _count(self, lengths: Ints) -> None:
+        self.lengths[:] = lengths
+        self._before[:] = lengths
+        self.longest = int(lengths.max())
+        self._total[...] = self.longest + 1
