@@ -7,13 +7,19 @@ does a layer that stays in fp32 stay so in every graph, and a prompt is scored a
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.export.emit import load_graphs
+from lmtasks.export.lstm import lstm_weights
 from lmtasks.export.package import GraphName, load_package
 from lmtasks.export.reach import products
 from lmtasks.export.weights import key_of
+from lmtasks.records import Floats32
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Keep = Mapping[GraphName, Collection[str]]
 """Names of weights that stay as they are, by graph."""
@@ -30,31 +36,38 @@ class Layer:
     """How many numbers it holds."""
 
 
-def rounded_layers(base: Path) -> tuple[Layer, ...]:
-    """Every layer that rounding would reach, in the order of the graphs.
+def rounded_layers(base: Path, *, precision: str) -> tuple[Layer, ...]:
+    """Every layer that rounding would reach, in the order of the graphs; of a graph, its LSTMs last.
 
     Args:
         base: an fp32 package.
+        precision: it is to be rounded to; LSTMs are in `int8-tensor` only.
     """
     places: dict[str, dict[GraphName, list[str]]] = {}
     names: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for graph, model in load_graphs(load_package(base)).items():
         readers = {str(value.name): node.name for node in model.graph for value in node.inputs if value is not None}
-        for name in products(model):
-            tensor = model.graph.initializers[name].const_value
-            assert tensor is not None  # `products` looked
-            array = np.ascontiguousarray(tensor.numpy())
+        lstms = lstm_weights(model) if precision == "int8-tensor" else ()
+        for name, *others in [*((name,) for name in products(model)), *lstms]:
+            array = _array(model, name)
             key = min(key_of(array), key_of(array.T))
-            places.setdefault(key, {}).setdefault(graph, []).append(name)
+            places.setdefault(key, {}).setdefault(graph, []).extend((name, *others))
             # A traced graph calls what it turned `val_12`; what reads that says more.
             better = name if "." in name and not name.startswith("val_") else f"{graph}: {readers.get(name) or name}"
             names[key] = better if key not in names or ": " in names[key] else names[key]
-            sizes[key] = int(array.size)
+            sizes[key] = sum(int(_array(model, each).size) for each in (name, *others))
     return tuple(
         Layer(name=names[key], weights={graph: tuple(each) for graph, each in found.items()}, numbers=sizes[key])
         for key, found in places.items()
     )
+
+
+def _array(model: "ir.Model", name: str) -> Floats32:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None  # whoever named it looked
+    array: Floats32 = np.ascontiguousarray(tensor.numpy())
+    return array
 
 
 def joined_layers(layers: Sequence[Layer], *, most: int) -> tuple[Layer, ...]:

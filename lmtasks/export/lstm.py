@@ -27,6 +27,17 @@ INPUTS = 8
 """Inputs of the rounded operator before the scales; its own peepholes are the last of them, and nobody here has any."""
 
 
+def lstm_weights(model: "ir.Model") -> tuple[tuple[str, ...], ...]:
+    """Names of the weights of each LSTM that `round_lstms` would round; they are rounded, or kept, together."""
+    found = []
+    for node in model.graph:
+        if node.op_type == "LSTM" and node.domain == "":
+            weights = [node.inputs[GIVEN], node.inputs[KEPT]]
+            if all(value is not None and value.const_value is not None for value in weights):
+                found.append(tuple(str(value.name) for value in weights if value is not None))
+    return tuple(found)
+
+
 def round_lstms(model: "ir.Model", *, keep: Collection[str] = ()) -> int:
     """Rewrite the LSTMs of a graph in place; how many there were.
 

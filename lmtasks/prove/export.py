@@ -80,6 +80,7 @@ def export_and_prove(
             gated = GateSearch(
                 gate=gate,
                 base=base,
+                precision=precision,
                 aside=out.with_name(f"{out.name}.tried.part"),
                 make=lambda folder, keep: write(folder, keep, plain=base),
                 threads=threads,

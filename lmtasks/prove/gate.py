@@ -109,12 +109,14 @@ class GateSearch:
 
     Args:
         base: the fp32 package.
+        precision: what is to be rounded to.
         aside: a folder for packages that are tried; it is gone afterwards.
         make: writes a rounded package into an empty folder, some of its layers kept.
     """
 
     gate: Gate
     base: Path
+    precision: str
     aside: Path
     make: Callable[[Path, Keep], None]
     threads: int | None
@@ -140,7 +142,7 @@ class GateSearch:
             shutil.rmtree(self.aside, ignore_errors=True)
 
     def _with_layers_kept(self, wanted: Sequence[Scored], first: tuple[TaskDrop, ...]) -> Gated:
-        layers = rounded_layers(self.base)
+        layers = rounded_layers(self.base, precision=self.precision)
         ranked = rank_layers(
             layers,
             base=self.base,

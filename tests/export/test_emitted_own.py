@@ -178,6 +178,21 @@ def test_an_lstm_is_rounded_where_one_scale_serves_all_rows(tmp_path: Path) -> N
     assert 0 < np.abs(small(rows) - whole(rows)).max() < 0.05 * np.abs(whole(rows)).max()
 
 
+def test_an_lstm_is_one_layer_that_may_stay_in_fp32(tmp_path: Path) -> None:
+    from lmtasks.export.layers import rounded_layers
+    from lmtasks.export.quantize import quantize_whole
+
+    plain = rounded_layers(package("bilstm"), precision="int8")
+    more = rounded_layers(package("bilstm"), precision="int8-tensor")
+    assert more[: len(plain)] == plain
+    assert [len(layer.weights["heads"]) for layer in more[len(plain) :]] == [2, 2]  # of what is given, of what is kept
+    names = more[len(plain)].weights["heads"]
+    for kept in ((), names[:1], names[1:]):
+        graph = EMITTERS["bilstm"].emit(large("bilstm"))["heads"]
+        quantize_whole(graph, keep=kept)
+        assert ("LSTM" in count_operators(graph)) == bool(kept)
+
+
 def test_a_gru_has_no_8_bit_operator_and_stays_as_it_is(tmp_path: Path) -> None:
     counts, _, _ = rounded("bigru", "int8-tensor", tmp_path)
     assert counts["GRU"] == 1
