@@ -90,7 +90,8 @@ def command(
 
 
 def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
-    """The task that was named; else that of the model's one classification head; else to go on writing."""
+    """The task that was named, a text being continued for one of language modelling; else that of the model's one
+    classification head; else to go on writing."""
     from lmtasks.suite.asking import task_of_continuation, task_of_head
 
     if tasks:
@@ -98,6 +99,8 @@ def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, tru
         if len(found) > 1:
             names = ", ".join(task.name for task in found)
             raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
+        if found[0].kind == "language_modelling":
+            return task_of_continuation(new_tokens=new_tokens)
         return found[0]
     heads = [head for head in card.heads if head.kind == "classification"]
     if len(card.heads) == 1 and heads:

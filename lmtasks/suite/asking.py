@@ -15,6 +15,7 @@ from lmtasks.task.templates import Spec, is_template
 
 LABEL = "lmtasks_no_label"
 ANSWERS = "lmtasks_no_answers"
+TAGS = "lmtasks_no_tags"
 """Columns that stand where a data set has its answers. What they hold is never shown."""
 
 
@@ -24,10 +25,12 @@ def unlabelled(task: Task) -> Task:
     Raises:
         UsageError: the task asks for no answer (a likelihood of a given text).
     """
-    if task.kind in ("language_modelling", "tagging"):
+    if task.kind == "language_modelling":
         raise UsageError(
             f"task {task.name} ({task.kind}) has no answer to a text; its scores come from `lmtasks eval`."
         )
+    if task.kind == "tagging":
+        return replace(task, inputs={**task.inputs, "tags": TAGS})
     inputs = {role: column for role, column in task.inputs.items() if role not in ("references", "source")}
     inputs |= {role: column for role, column in (("label", LABEL), ("answers", ANSWERS)) if role in inputs}
     nothing: Spec = 0 if task.output_type == "multiple_choice" else ""
@@ -36,7 +39,8 @@ def unlabelled(task: Task) -> Task:
 
 
 def row_of(task: Task, line: str) -> Row:
-    """The row of a line: a JSON object as it is, any other text as the one column that the task reads.
+    """The row of a line: a JSON object as it is, any other text as the one column that the task reads; of tagging, its
+    words as they stand between blanks, or the characters of a Chinese text without any.
 
     Raises:
         UsageError: the task reads several columns and the line is no JSON object, or one that lacks a column.
@@ -54,12 +58,30 @@ def row_of(task: Task, line: str) -> Row:
     else:
         form = json.dumps(dict.fromkeys(columns, "..."), ensure_ascii=False)
         raise UsageError(f"task {task.name} reads {', '.join(columns)}; give each text as a line of JSON, {form}.")
+    if task.kind == "tagging":
+        (column,) = columns
+        words = words_of(given[column], language=task.language) if isinstance(given[column], str) else given[column]
+        if not isinstance(words, list):
+            raise UsageError(f"task {task.name} tags words: {column} must be a text or a list, was {words!r}.")
+        return {**given, column: words, TAGS: [task.labels[0]] * len(words)}
     label = task.labels[0] if task.labels else ""
     return {**given, LABEL: label, ANSWERS: {"text": [], "answer_start": []}}
 
 
+def words_of(text: object, *, language: str) -> list[str]:
+    """What is tagged.
+
+    >>> words_of("to New York", language="en"), words_of("去北京", language="zh"), words_of("去 北京", language="zh")
+    (['to', 'New', 'York'], ['去', '北', '京'], ['去', '北京'])
+    """
+    words = str(text).split()
+    return list(words[0]) if language == "zh" and len(words) == 1 else words
+
+
 def columns_of(task: Task) -> tuple[str, ...]:
     """The columns that a question is made of, answers left out: those of the head's inputs, else of the prompt."""
+    if task.kind == "tagging":
+        return (task.inputs["tokens"],)
     asked = task.templates.asked
     roles = [column for role, column in task.inputs.items() if role in ("text", "pair", "question", "context")]
     specs: Sequence[Spec] = roles or [asked.question, asked.choices]

@@ -8,6 +8,7 @@ from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec
 from lmtasks.suite.asking import columns_of, row_of, task_of_continuation, task_of_head, unlabelled
 from lmtasks.suite.engines import runtime_for
+from lmtasks.task.head_input import head_input
 from lmtasks.task.index import default_index
 from lmtasks.task.prompt import build_prompt
 
@@ -51,6 +52,19 @@ def test_several_columns_come_as_json() -> None:
     for line in ("Who?", '{"question": "Who?"}', "{broken"):
         with pytest.raises(UsageError, match="starter_qa_en reads question, context"):
             row_of(open_task, line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["flights to new york", '{"tokens": ["flights", "to", "new", "york"]}', '{"tokens": "flights to new york"}'],
+)
+def test_a_typed_line_is_tagged_word_by_word(line: str) -> None:
+    (task,) = default_index().find("atis_slots")
+    open_task = unlabelled(task)
+    given = head_input(open_task, row_of(open_task, line), row_number=0)
+    assert (given.tokens, len(given.tags)) == (("flights", "to", "new", "york"), 4)
+    with pytest.raises(UsageError, match="must be a text or a list, was 7"):
+        row_of(open_task, '{"tokens": 7}')
 
 
 def test_a_task_that_asks_for_no_answer_is_refused() -> None:
