@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.engine.budget import auto_tokens
+from lmtasks.engine.budget import auto_tokens, enough_tokens
 from lmtasks.engine.decode import Answer, Prompt
 from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
@@ -68,7 +68,7 @@ class Engine(Generic[State]):
         self.runtime = runtime
         self.tokenizer = tokenizer
         tokens = auto_tokens(runtime) if tokens_per_batch is None else tokens_per_batch
-        self.budget = Budget(tokens=tokens, rows=rows_per_batch, warn=warn)
+        self.budget = Budget(tokens=tokens, rows=rows_per_batch, enough=enough_tokens(runtime), warn=warn)
         # A step of writing reads one token a row, so the rows that were asked for fit, however long they are.
         written = NO_TOKEN_LIMIT if tokens_per_batch is None and rows_per_batch is not None else tokens
         self._writing = Budget(tokens=written, rows=rows_per_batch, warn=warn)

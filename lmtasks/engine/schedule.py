@@ -35,9 +35,6 @@ _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
 _LOGGER = logging.getLogger(__name__)
 
-ENOUGH_TOKENS = 1024
-"""A batch of so many is not filled up with rows that are much shorter than its longest."""
-
 
 class Budget:
     """How large a batch may be; one row always may run.
@@ -45,16 +42,25 @@ class Budget:
     Args:
         tokens: rows times the longest row, padding counted.
         rows: so many, and no more tokens than so many unshared rows would have; None: as many as the tokens allow.
+        enough: a batch of so many is not filled up with rows that are much shorter than its longest.
         warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
     """
 
-    def __init__(self, *, tokens: int, rows: int | None = None, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: int,
+        rows: int | None = None,
+        enough: int = 1024,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         if tokens < 1:
             raise UsageError(f"a batch must hold at least 1 token, was {tokens}.")
         if rows is not None and rows < 1:
             raise UsageError(f"a batch must hold at least 1 row, was {rows}.")
         self.tokens = tokens
         self.rows = rows
+        self.enough = enough
         self._warn = warn or _LOGGER.warning
         self._warned = False
         self._halving = Lock()
@@ -240,7 +246,7 @@ def _take(
         fits = rows * longest <= budget.tokens
         if budget.rows is not None:
             fits = fits and rows <= budget.rows and rows * longest <= budget.rows * plain
-        wasteful = 4 * size(waiting[0]) < 3 * longest and len(batch) * longest >= ENOUGH_TOKENS
+        wasteful = 4 * size(waiting[0]) < 3 * longest and len(batch) * longest >= budget.enough
         if not fits or wasteful:
             break
         batch.append(waiting.popleft())
