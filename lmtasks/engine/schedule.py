@@ -127,15 +127,19 @@ def run_batches(
         WorkError: a single row does not fit into memory.
     """
     waiting = deque(sorted(items, key=size, reverse=True))
+    # No caller is left with a few rows while another one has a whole batch of them.
+    share = max(2 * budget.enough, -(-sum(map(size, items)) // callers))
 
-    def take() -> list[_Item]:
-        return _take(waiting, size=size, unshared=unshared or size, budget=budget)
+    def take(most: int | None = None) -> list[_Item]:
+        return _take(waiting, size=size, unshared=unshared or size, budget=budget, most=most)
 
     if callers > 1 and waiting:
-        first = take()
+        first = take(share)
         if waiting:
             waiting.extendleft(reversed(first))
-            left = _run_beside(waiting, take=take, run=lambda batch: run(batch, True), give=give, callers=callers)
+            left = _run_beside(
+                waiting, take=lambda: take(share), run=lambda batch: run(batch, True), give=give, callers=callers
+            )
             waiting.extendleft(reversed(sorted(left, key=size, reverse=True)))
         else:
             waiting.extend(first)
@@ -237,13 +241,18 @@ class Answers(Generic[_Ran, _Answer]):
 
 
 def _take(
-    waiting: deque[_Item], *, size: Callable[[_Item], int], unshared: Callable[[_Item], int], budget: Budget
+    waiting: deque[_Item],
+    *,
+    size: Callable[[_Item], int],
+    unshared: Callable[[_Item], int],
+    budget: Budget,
+    most: int | None,
 ) -> list[_Item]:
     batch = [waiting.popleft()]
     longest, plain = size(batch[0]), unshared(batch[0])
     while waiting:
         rows, plain = len(batch) + 1, max(plain, unshared(waiting[0]))
-        fits = rows * longest <= budget.tokens
+        fits = rows * longest <= (budget.tokens if most is None else min(most, budget.tokens))
         if budget.rows is not None:
             fits = fits and rows <= budget.rows and rows * longest <= budget.rows * plain
         wasteful = 4 * size(waiting[0]) < 3 * longest and len(batch) * longest >= budget.enough

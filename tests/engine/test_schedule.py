@@ -186,6 +186,21 @@ def test_a_single_batch_has_all_threads_for_itself() -> None:
     assert told == [False]
 
 
+def test_callers_are_given_equal_shares() -> None:
+    """By memory alone nine rows would stand in one batch and one in another."""
+    ran: list[list[Key]] = []
+    keys = [(number,) * 100 for number in range(10)]
+    run_batches(
+        keys,
+        size=len,
+        budget=Budget(tokens=900, enough=100),
+        run=lambda batch, beside: batch,
+        give=noted(ran),
+        callers=2,
+    )
+    assert [len(batch) for batch in ran] == [5, 5]
+
+
 def test_an_error_of_one_batch_ends_all() -> None:
     ran: list[list[Key]] = []
 
