@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from runtimes_works import BANDWIDTH_SHARE, CONTENDERS, PEERS, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
+from runtimes_works import BANDWIDTH_SHARE, CONTENDERS, IN_THE_WAY, PEERS, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
 
 MOST_DISTURBED = 0.1
 """Of the machine, by other processes, in the middle one of all turns."""
@@ -205,11 +205,12 @@ def _profiles(profiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not profiles:
         return
     yield ""
-    yield "## Where the time goes, where a ratio was missed"
+    yield "## What stands in the way, where a ratio was missed"
     yield ""
     for each in profiles:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in each["operators"].items())
-        yield f"- {_title(each['work'])}, {each['ours']}: {shares}."
+        why = IN_THE_WAY.get((each["work"], each["ours"].rsplit(" ", 1)[1]), "")
+        yield f"- {_title(each['work'])}, {each['ours']}: {why} Time by operator: {shares}.".replace(":  ", ": ")
 
 
 def _title(work: str) -> str:

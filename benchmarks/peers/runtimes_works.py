@@ -216,6 +216,34 @@ def _wanted() -> tuple[Wanted, ...]:
 
 
 WANTED: Sequence[Wanted] = _wanted()
+IN_THE_WAY: Mapping[tuple[str, str], str] = {
+    (
+        "llama-one",
+        "fp32",
+    ): "a token reads every weight, and our steps come near to what memory gives (see above); "
+    "what is left is our own Python between the steps, whose lines have left the processor's caches by then.",
+    (
+        "gpt2-one",
+        "fp32",
+    ): "a token reads every weight; both sides come near to what memory gives, and the ratio wanted "
+    "would take all of it.",
+    ("marian-greedy", "int8"): "a scale for each row keeps an answer apart from its neighbours, and costs five small "
+    "operators around each product, which CTranslate2 carries out inside of its own.",
+    ("marian-beam", "int8"): "rows of all beams are scaled one by one around each product, and attention over short "
+    "caches is many small products in fp32, with none of the arithmetic that 8 bits save.",
+    ("minilm-head", "int8"): "a scale for each row keeps an answer apart from its neighbours, and costs five small "
+    "operators around each product, which CTranslate2 carries out inside of its own. One scale a tensor "
+    "(int8-tensor) has none of that, and answers that depend on the batch.",
+    ("bilstm-1", "fp32"): "the operator alone takes 260 us a sentence on one core, and the Python of two callers, who "
+    "take turns at it, 70; torch stands in its better layout too, two callers of one thread.",
+    ("bigru-1", "fp32"): "the operator alone takes 260 us a sentence on one core, and the Python of two callers, who "
+    "take turns at it, 70; torch stands in its better layout too, two callers of one thread.",
+    ("bilstm-32", "fp32"): "onnxruntime's LSTM computes the padded steps of a batch, and multiplies step by step as "
+    "torch's does; torch stands in its better layout, two callers of one thread.",
+    ("bigru-32", "fp32"): "onnxruntime's GRU computes the padded steps of a batch, and multiplies step by step as "
+    "torch's does; torch stands in its better layout, two callers of one thread.",
+}
+"""By work and precision: why the ratio is missed, where it is."""
 PYTHON_MICROSECONDS = 60.0
 """Of our own Python for each decoded token, batch 1: less than this."""
 BANDWIDTH_SHARE = 0.85
