@@ -8,18 +8,15 @@ ONNX Runtime writes a trace of each session; sessions are those that the engine 
 import json
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from operators import spent_by_operator
 from runtimes_prepare import Prepared
 from runtimes_works import CONTENDERS, Work
 from sides import ROOT
-
-SHOWN = 6
 
 
 def profile(prepared: Prepared, *, work: Work, contender: str, threads: int) -> Mapping[str, float]:
@@ -47,32 +44,16 @@ def profile(prepared: Prepared, *, work: Work, contender: str, threads: int) -> 
 
 def main(asked: Mapping[str, Any]) -> None:
     """Carry out a part of the work with profiling on."""
-    import onnxruntime
-    from runtimes_ours import Lmtasks
 
-    opened: list[Any] = []
-    with tempfile.TemporaryDirectory() as folder:
-        plain = onnxruntime.InferenceSession
+    def carry_out() -> None:
+        from runtimes_ours import Lmtasks
 
-        class Profiled(plain):
-            def __init__(self, file: str, options: Any, **rest: Any) -> None:
-                options.enable_profiling = True
-                options.profile_file_prefix = str(Path(folder) / f"{Path(file).stem}-{len(opened)}")
-                super().__init__(file, options, **rest)
-                opened.append(self)
-
-        onnxruntime.InferenceSession = Profiled
         side, work = Lmtasks(asked), asked["work"]
         side.open(work)
         inputs = json.loads(Path(asked["inputs"]).read_text(encoding="utf-8"))
         side.answer(work, inputs[: 1 if work["batch"] == 1 else 2 * work["batch"] if work["new"] else 200])
-        spent: Counter[str] = Counter()
-        for session in opened:
-            for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
-                if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                    spent[event["args"]["op_name"]] += event["dur"]
-    total = sum(spent.values())
-    print(json.dumps({name: round(took / total, 3) for name, took in spent.most_common(SHOWN)}))
+
+    print(json.dumps(spent_by_operator(carry_out)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from operators import shares
 from runtimes_works import BANDWIDTH_SHARE, CONTENDERS, IN_THE_WAY, PEERS, PYTHON_MICROSECONDS, SHAPES, WANTED, WORKS
 
 MOST_DISTURBED = 0.1
@@ -174,6 +175,12 @@ def _own(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"| {row['weight_mb']:.0f} | {row['read_gb_per_s']:.1f} | {row['share']:.0%} "
             f"| {enough if row['ours'].endswith('int8') else ''} |"
         )
+    yield ""
+    yield (
+        "What stands in the way: weights of some dozen megabytes stay in the processor's cache, which reads them faster "
+        "than a step's hundreds of small operators can be called one behind the other; and our own Python meets cold "
+        "caches behind a step that read all weights, at several times its usual time."
+    )
 
 
 def _works(works: Mapping[str, Any]) -> Iterator[str]:
@@ -208,9 +215,9 @@ def _profiles(profiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "## What stands in the way, where a ratio was missed"
     yield ""
     for each in profiles:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in each["operators"].items())
         why = IN_THE_WAY.get((each["work"], each["ours"].rsplit(" ", 1)[1]), "")
-        yield f"- {_title(each['work'])}, {each['ours']}: {why} Time by operator: {shares}.".replace(":  ", ": ")
+        said = [why, f"Time by operator: {shares(each['operators'])}."]
+        yield f"- {_title(each['work'])}, {each['ours']}: {' '.join(filter(None, said))}"
 
 
 def _title(work: str) -> str:

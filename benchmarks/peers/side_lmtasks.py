@@ -26,7 +26,7 @@ def main(request_file: Path, answer_file: Path) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=request["cache"], TOKENIZERS_PARALLELISM="false")
     answer: dict[str, Any] = {"versions": _versions(), "jobs": {}}
     if request["checkpoint"]:
-        with _engine(request) as engine:
+        with opened_engine(request) as engine:
             answer["rss_loaded_mb"] = _memory_mb("VmRSS")
             for job in request["jobs"]:
                 answer["jobs"][job["name"]] = evaluated(engine, job, checkpoint=Path(request["checkpoint"]))
@@ -37,7 +37,8 @@ def main(request_file: Path, answer_file: Path) -> None:
 
 
 @contextmanager
-def _engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
+def opened_engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
+    """What a request is asked of."""
     from lmtasks.suite.engines import open_engine
 
     with open_engine(

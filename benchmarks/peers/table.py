@@ -5,6 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from operators import shares
+
+IN_THE_WAY = {
+    "fp32": "the products run near to what the processor multiplies (`lmtasks bench` measures that rate), over tokens "
+    "of which each is read once; fewer tokens are not to be had.",
+    "int8": "half of the time are products that run near to what the processor multiplies; most of the other half, "
+    "attention and the scales of rows, is in fp32; a tenth of the whole are sessions that are opened when first asked.",
+}
+"""Why a ratio of packages is missed, where it is."""
 PARTS = ("equality", "speed", "onnx", "growth")
 
 
@@ -103,6 +112,14 @@ def _onnx(content: Mapping[str, Any]) -> Iterator[str]:
             f"| {each['ratio']:.2f} | {rounds} | {'' if wanted is None else f'{wanted:g}'} | {reached} "
             f"| {each['acc']['lm-eval']:.3f}, {each['acc'][precision]:.3f} |"
         )
+    yield ""
+    for each in content["timed"]:
+        if "operators" in each:
+            why = IN_THE_WAY[each["precision"]]
+            yield (
+                f"- What stands in the way of {each['name']}, {each['precision']}: {why} "
+                f"Time by operator: {shares(each['operators'])}."
+            )
 
 
 def _growth(content: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,45 @@
+"""Where the time of a job through a package goes, by operator: for jobs whose wanted ratio was missed.
+
+python onnx_profile.py REQUEST.json      prints {"operator": share, ...}
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from operators import spent_by_operator
+from sides import ROOT
+
+
+def profile(request: Path) -> Mapping[str, float]:
+    """Share of the time inside the sessions, of the operators that take most; in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(request)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    if done.returncode:
+        raise SystemExit(f"the profile of {request} failed:\n{done.stderr[-2000:]}")
+    found: Mapping[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(file: Path) -> None:
+    """Carry out the first job of a request with profiling on."""
+    from side_lmtasks import evaluated, opened_engine
+
+    request = json.loads(file.read_text(encoding="utf-8"))
+
+    def work() -> None:
+        with opened_engine(request) as engine:
+            evaluated(engine, request["jobs"][0], checkpoint=Path(request["checkpoint"]))
+
+    print(json.dumps(spent_by_operator(work)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
