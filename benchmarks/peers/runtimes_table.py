@@ -177,8 +177,8 @@ def _own(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
     yield ""
     yield (
-        "What stands in the way: weights of some dozen megabytes stay in the processor's cache, which reads them faster "
-        "than a step's hundreds of small operators can be called one behind the other; and our own Python meets cold "
+        "What stands in the way: weights of some dozen megabytes stay in the processor's cache, which reads them faster"
+        " than a step's hundreds of small operators can be called one behind the other; and our own Python meets cold "
         "caches behind a step that read all weights, at several times its usual time."
     )
 
