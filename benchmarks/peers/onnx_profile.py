@@ -4,28 +4,16 @@ python onnx_profile.py REQUEST.json      prints {"operator": share, ...}
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from operators import spent_by_operator
-from sides import ROOT
+from operators import asked_apart, spent_by_operator
 
 
 def profile(request: Path) -> Mapping[str, float]:
     """Share of the time inside the sessions, of the operators that take most; in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, str(request)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    )
-    if done.returncode:
-        raise SystemExit(f"the profile of {request} failed:\n{done.stderr[-2000:]}")
-    found: Mapping[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return asked_apart(__file__, str(request), about=str(request))
 
 
 def main(file: Path) -> None:

@@ -1,11 +1,15 @@
 """Where the time inside ONNX Runtime's sessions goes, by operator."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from sides import ROOT
 
 SHOWN = 6
 
@@ -35,6 +39,21 @@ def spent_by_operator(work: Callable[[], None]) -> Mapping[str, float]:
                     spent[event["args"]["op_name"]] += event["dur"]
     total = sum(spent.values())
     return {name: round(took / total, 3) for name, took in spent.most_common(SHOWN)}
+
+
+def asked_apart(script: str, argument: str, *, about: str) -> Mapping[str, float]:
+    """What a script that prints `spent_by_operator` says, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, script, argument],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    if done.returncode:
+        raise SystemExit(f"the profile of {about} failed:\n{done.stderr[-2000:]}")
+    found: Mapping[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def shares(operators: Mapping[str, float]) -> str:

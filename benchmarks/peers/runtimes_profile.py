@@ -6,17 +6,15 @@ ONNX Runtime writes a trace of each session; sessions are those that the engine 
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from operators import spent_by_operator
+from operators import asked_apart, spent_by_operator
 from runtimes_prepare import Prepared
 from runtimes_works import CONTENDERS, Work
-from sides import ROOT
 
 
 def profile(prepared: Prepared, *, work: Work, contender: str, threads: int) -> Mapping[str, float]:
@@ -29,17 +27,7 @@ def profile(prepared: Prepared, *, work: Work, contender: str, threads: int) -> 
         "work": asdict(work),
         "threads": threads,
     }
-    done = subprocess.run(
-        [sys.executable, __file__, json.dumps(asked)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-    )
-    if done.returncode:
-        raise SystemExit(f"the profile of {work.name} failed:\n{done.stderr[-2000:]}")
-    found: Mapping[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return asked_apart(__file__, json.dumps(asked), about=work.name)
 
 
 def main(asked: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.records import Ints
+from lmtasks.runtime.base import Sharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Shape:
     """Without it."""
     rows: int | None
     """No more tokens than so many of its members."""
-    pairs_per_token: int = 2048
+    pairs_per_token: int = Sharing.pairs_per_token
     """See `Sharing`."""
 
 
