@@ -6,9 +6,9 @@ from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
 
-MOST_TOKENS = {"cpu": 1024}
-"""A processor is busy with so many; more mostly take memory (4 choices, 30M parameters, two cores: 5.3 s with these and
-with twice as many, of which the batches take 50 MB more)."""
+MOST_TOKENS = {"cpu": 768}
+"""A processor is busy with so many; more mostly take memory (4 choices, 30M parameters, two cores: 3.2 s with these,
+3.1 with 1,024, 3.3 with 512; each 256 tokens take 15 MB)."""
 MOST_TOKENS_ELSEWHERE = 32_768
 LEAST_TOKENS = 128
 ENOUGH_TOKENS = {"cpu": 256}

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
+from lmtasks.runtime.memory import let_go_of_pages
+
 LEAST_SIDE = 32
 """A weight with a shorter side (a classifier's two columns) gains nothing."""
 TOLERANCE = 1e-4
@@ -110,6 +112,8 @@ def pack(module: nn.Module, *, answer: Callable[[], Tensor], kept: nn.Module | N
         try:
             for place in places:
                 setattr(place.parent, place.name, place.packed())
+                for weight in place.layer.parameters():  # or all weights stand in memory twice behind the last one
+                    let_go_of_pages(weight.data_ptr(), weight.nbytes)
             after = answer()
             if torch.allclose(before, after, rtol=TOLERANCE, atol=TOLERANCE):
                 _let_go_of_file(module)

@@ -20,8 +20,8 @@ class Room(FakeRuntime):
 @pytest.mark.parametrize(
     ("free", "parameters", "device", "tokens"),
     [
-        (None, 30_000_000, "cpu", 1024),
-        (64 << 30, 30_000_000, "cpu", 1024),
+        (None, 30_000_000, "cpu", 768),
+        (64 << 30, 30_000_000, "cpu", 768),
         (64 << 30, 30_000_000, "cuda:1", 32_768),
         (1 << 20, 30_000_000, "cpu", LEAST_TOKENS),
         (200 << 20, 30_000_000, "cpu", 690),

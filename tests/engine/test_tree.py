@@ -112,11 +112,11 @@ def test_windows_of_a_long_text_share_nothing_and_are_not_slowed() -> None:
         ScoreRequest(
             context_ids=(1,) if number == 0 else tokens(1, seed=number), target_ids=tokens(50, seed=-number - 1 & 999)
         )
-        for number in range(20)
+        for number in range(15)
     ]
     engine(shared).score(windows)
-    assert computed(shared) == 20 * 50
-    assert {rows for rows, _ in shared.calls.batches} == {20}
+    assert computed(shared) == 15 * 50
+    assert {rows for rows, _ in shared.calls.batches} == {15}
 
 
 def test_shared_rows_take_no_more_room_than_the_rows_alone() -> None:

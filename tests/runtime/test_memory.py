@@ -1,12 +1,15 @@
 """Running out of memory, as each library says it."""
 
+import mmap
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import lmtasks.runtime.memory
-from lmtasks.runtime.memory import OutOfMemory, free_host_bytes, memory_errors, ran_out
+from lmtasks.runtime.memory import OutOfMemory, free_host_bytes, let_go_of_pages, memory_errors, ran_out
 
 OUT = (
     MemoryError(),
@@ -45,3 +48,26 @@ def test_a_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert free_host_bytes() == 400
     (tmp_path / "memory.max").write_text("max\n")
     assert free_host_bytes() > 400
+
+
+def _resident_file_kb() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep their pages")
+def test_pages_of_a_file_are_given_back_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(np.arange(4 << 20, dtype=np.int32).tobytes())
+    with file.open("rb") as opened:
+        read = np.frombuffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.int32)
+        total, before = int(read.sum(dtype=np.int64)), _resident_file_kb()
+        let_go_of_pages(read.ctypes.data, read.nbytes)
+        assert _resident_file_kb() < before - 8 * 1024
+        assert int(read.sum(dtype=np.int64)) == total
+
+
+def test_memory_that_is_no_file_keeps_what_it_holds() -> None:
+    held = np.arange(1 << 20)
+    let_go_of_pages(held.ctypes.data, held.nbytes)
+    assert np.array_equal(held, np.arange(1 << 20))
