@@ -22,6 +22,9 @@ def command(
     publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
         False
     ),
+    only: Annotated[
+        str, typer.Option("--only", metavar="NAMES", help="Carry out these variants now, comma separated.")
+    ] = "",
     limit: options.Limit = None,
     threads: options.Threads = None,
     data_root: options.DataRoot = None,
@@ -59,6 +62,7 @@ def command(
                 samples=not no_samples,
                 cache=cache_file(cache),
                 command=shlex.join(["lmtasks", *sys.argv[1:]]),
+                only=[name.strip() for name in only.split(",") if name.strip()],
             ),
             report=report,
             trust_code=trust_code,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.bench.machine import machine, usable_cores, versions
 from lmtasks.data.options import DataOptions
-from lmtasks.errors import GateError, LmtasksError, WorkError
+from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
@@ -46,6 +46,8 @@ class RunOptions:
     """The file in which answers are kept; None: they are not. What is timed never sees it."""
     command: str = ""
     """The command that repeats the run, for the report."""
+    only: Sequence[str] = ()
+    """Names of variants that are carried out now, the others another time; empty: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,10 @@ def run_plan(
     tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
     check_tasks(plan, tasks)
     check_devices(plan)
+    names = [variant.name for variant in plan.variants]
+    for name in options.only:
+        if name not in names:
+            raise unknown("variant", name, names)
     folder = RunFolder(root=out)
     with locked(out):
         header = {
@@ -123,10 +129,10 @@ class _Runner:
 
     def cells(self) -> Ran:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
-        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self.plan.variants)
+        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self._variants())
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
-        for variant in self.plan.variants:
+        for variant in self._variants():
             for seed in self.plan.seeds_of(variant):
                 cells = [Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
                 for cell, status, reason in self._variant_cells(variant, cells, seed):
@@ -152,7 +158,7 @@ class _Runner:
         assert self.plan.bench is not None  # the caller looked
         variants = [
             variant
-            for variant in self.plan.variants
+            for variant in self._variants()
             if variant.model and self._has_scores(variant) and read_json(self.folder.speed(variant.name)) is None
         ]
         failed: list[str] = []
@@ -180,6 +186,10 @@ class _Runner:
         seed = self.plan.seeds_of(variant)[0]
         ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
         return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
+
+    def _variants(self) -> list[VariantPlan]:
+        only = self.options.only
+        return [variant for variant in self.plan.variants if not only or variant.name in only]
 
     def _tasks_of(self, variant: VariantPlan) -> list[Task]:
         return [task for task in self.tasks if not variant.tasks or task.name in variant.tasks]

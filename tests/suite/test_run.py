@@ -1,7 +1,7 @@
 """A plan carried out on tiny models: every stage for real, in seconds; killed, and finished later."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,12 +62,12 @@ class Killed(Exception):
     """What a test throws in the middle of a run."""
 
 
-def carry_out(folder: Path, report: Callable[[Progress], None] = lambda _: None) -> Ran:
+def carry_out(folder: Path, report: Callable[[Progress], None] = lambda _: None, *, only: Sequence[str] = ()) -> Ran:
     file = folder / "plan.yaml"
+    options = RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run tiny", only=only)
     return run_plan(
-        load_plan(file), plan_file=file, index=default_index(), out=folder / "run",
-        options=RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run tiny"), report=report,
-    )  # fmt: skip
+        load_plan(file), plan_file=file, index=default_index(), out=folder / "run", options=options, report=report
+    )
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +218,15 @@ def test_families_that_are_fitted_run_in_a_plan_and_their_time_is_told(tmp_path:
         assert cell["variant"]["runtime"] == "native"
         trained = cell["trained"]
         assert (trained["steps"], trained["seconds"] > 0, trained["weights"] > 100) == (0, True, True)
+
+
+def test_some_variants_now_and_the_others_later(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(FITTED)
+    with pytest.raises(UsageError, match="unknown variant 'baise'; did you mean 'bayes'"):
+        carry_out(tmp_path, only=["baise"])
+    assert not (tmp_path / "run").exists()
+    ran = carry_out(tmp_path, only=["words"])
+    assert (ran.done, ran.found, ran.failed) == (1, 0, ())
+    assert write_report(tmp_path / "run").is_file()
+    ran = carry_out(tmp_path)
+    assert (ran.done, ran.found, ran.failed) == (1, 1, ())
