@@ -11,7 +11,7 @@ Chunks do not depend on each other: they run on all cores, as the original's do.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,18 +62,24 @@ class _Chunk:
         self.ones = np.ones(len(statistics))
 
     def __call__(self, chunk: int) -> Floats:
-        values = self._by_sums if self._few_columns() else self._by_counts
-        return np.concatenate([values(drawn) for drawn in drawn_items(chunk, n=len(self.codes), draws=self.size)])
+        blocks = drawn_items(chunk, n=len(self.codes), draws=self.size)
+        if self._few_columns():
+            return self.formula.aggregate(self._sums(blocks))
+        return np.concatenate([self._by_counts(drawn) for drawn in blocks])
 
     def _few_columns(self) -> bool:
         return self.formula.weighted is None and len(self.rows) == len(self.codes) and len(self.columns) <= MOST_SUMS
 
-    def _by_sums(self, drawn: Ints) -> Floats:
-        sums = np.tile(self.statistics[0] * len(self.codes), (len(drawn), 1))
-        for place, column in self.columns.items():
-            # wrap: nothing is out of bounds, and that mode looks at each place once. The product with ones is a sum.
-            sums[:, place] = column.take(drawn, mode="wrap") @ self.ones
-        return self.formula.aggregate(sums)
+    def _sums(self, blocks: Iterable[Ints]) -> Floats:
+        sums = np.tile(self.statistics[0] * len(self.codes), (self.size, 1))
+        start = 0
+        for drawn in blocks:
+            rows = slice(start, start + len(drawn))
+            for place, column in self.columns.items():
+                # wrap: nothing is out of bounds, and that mode looks at each place once. The product with ones is a sum.
+                sums[rows, place] = column.take(drawn, mode="wrap") @ self.ones
+            start = rows.stop
+        return sums
 
     def _by_counts(self, drawn: Ints) -> Floats:
         kinds = len(self.rows)
