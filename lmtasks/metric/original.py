@@ -76,7 +76,7 @@ class _Chunk:
         for drawn in blocks:
             rows = slice(start, start + len(drawn))
             for place, column in self.columns.items():
-                # wrap: nothing is out of bounds, and that mode looks at each place once. The product with ones is a sum.
+                # wrap: nothing is out of bounds, and it looks at each place once. The product with ones is a sum.
                 sums[rows, place] = column.take(drawn, mode="wrap") @ self.ones
             start = rows.stop
         return sums
