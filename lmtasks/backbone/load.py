@@ -23,6 +23,20 @@ def load_backbone(folder: Path, *, weights: Path | None = None) -> Backbone:
     return load_transformer(folder, weights=weights)
 
 
+def backbone_like(folder: Path) -> Backbone:
+    """The backbone of a folder with random weights in place of those that lie there.
+
+    Raises:
+        UsageError: no configuration, or one that cannot be built.
+    """
+    config = own_config(folder)
+    if config is not None:
+        return made_like(config, folder / "config.json")
+    from lmtasks.backbone.transformer import transformer_like
+
+    return transformer_like(folder)
+
+
 def read_traits(folder: Path) -> Traits:
     """What kind of backbone lies in a folder; its weights are not read.
 

@@ -149,6 +149,22 @@ def load_transformer(folder: Path, *, weights: Path | None = None) -> Transforme
     return TransformerBackbone(hf, traits)
 
 
+def transformer_like(folder: Path) -> TransformerBackbone:
+    """The shape of a transformers folder in fp32, with random weights; a checkpoint's own task head is left out.
+
+    Raises:
+        UsageError: no configuration, or one that cannot be built.
+    """
+    config = read_config(folder)
+    loader = LOADERS[kind] if (kind := traits_of(config).kind) != "encoder" else LOADERS[""]
+    try:
+        hf = loader.from_config(config, dtype=torch.float32)  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise UsageError(f"the model in {folder} cannot be built anew: {_first_line(error)}") from error
+    config.architectures = [type(hf).__name__]
+    return TransformerBackbone(hf.eval(), traits_of(config))
+
+
 def read_config(folder: Path) -> PreTrainedConfig:
     """The transformers configuration of a folder."""
     if not (folder / "config.json").is_file():

@@ -47,6 +47,10 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Word vectors (word2vec or GloVe text) that a new family starts from."),
     ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Take shape and tokenizer of the backbone, and begin with random weights."),
+    ] = False,
     method: Annotated[
         str,
         typer.Option(
@@ -174,7 +178,7 @@ def command(
     )
     with locked(out), progress_bars() as report:
         trained = adapt_to_tasks(
-            start=Start(backbone=backbone, tokenizer=tokenizer, vectors=vectors),
+            start=Start(backbone=backbone, tokenizer=tokenizer, vectors=vectors, from_scratch=from_scratch),
             tasks=chosen,
             settings=settings,
             options=data_options(data_root=data_root, offline=offline, token=token),

@@ -7,7 +7,7 @@ import torch
 
 from lmtasks.backbone.base import Backbone, Kind
 from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_masked_backbone, parse_family
-from lmtasks.backbone.load import load_backbone
+from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
 
@@ -20,6 +20,7 @@ __all__ = [
     "load_backbone",
     "new_language_model",
     "write_backbone",
+    "write_backbone_like",
 ]
 
 
@@ -71,6 +72,20 @@ def write_backbone(
         with torch.no_grad():
             known = ~vectors.isnan().any(1)
             weight[known] = vectors[known].to(weight)
+    _save_beside(made, folder)
+
+
+def write_backbone_like(source: Path, *, seed: int, folder: Path) -> None:
+    """Write the backbone of `source` with random weights into a folder, beside what lies there.
+
+    Raises:
+        UsageError: `source` holds no backbone that can be built.
+    """
+    torch.manual_seed(seed)
+    _save_beside(backbone_like(source), folder)
+
+
+def _save_beside(made: Backbone, folder: Path) -> None:
     aside = folder / "weights.part"
     shutil.rmtree(aside, ignore_errors=True)
     made.save(aside)

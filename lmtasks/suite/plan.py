@@ -71,6 +71,8 @@ class ModelPlan(_Strict):
     """Of a new family, `words:10000`; None: what suits the family."""
     vectors: Path | None = None
     """Word vectors that a new family's embeddings start from."""
+    from_scratch: bool = False
+    """Shape and tokenizer of the backbone, with random weights."""
     adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
     lora: LoraPlan | None = None
     tasks: tuple[str, ...] = ()
@@ -156,8 +158,9 @@ class Plan(_Strict):
 
     @property
     def hash(self) -> str:
-        """sha256 over the resolved plan, 16 hex digits."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        """sha256 over what the plan sets, 16 hex digits: a later version's new settings leave it as it is."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shipped_plans() -> tuple[str, ...]:

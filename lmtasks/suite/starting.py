@@ -28,10 +28,17 @@ class Start:
     """Of a new family: `words:10000`, or a folder that has one; None: what suits the family."""
     vectors: Path | None = None
     """Pretrained word vectors that its embeddings start from."""
+    from_scratch: bool = False
+    """Shape and tokenizer of a backbone that is there, with random weights: what did its pretraining give?"""
 
     @property
     def is_new(self) -> bool:
         """Is it made from nothing?"""
+        return self.from_scratch or self.is_family
+
+    @property
+    def is_family(self) -> bool:
+        """Is it described, and not there?"""
         from lmtasks.backbone.family import is_family
 
         return is_family(self.backbone)
@@ -49,6 +56,7 @@ class Start:
             "backbone": self.backbone,
             "tokenizer": self.tokenizer,
             "vectors": None if self.vectors is None else self.vectors.name,
+            **({"from_scratch": "yes"} if self.from_scratch else {}),
         }
 
 
@@ -70,18 +78,24 @@ def started_backbone(
     """
     from lmtasks.model.resolve import resolve
 
-    if not start.is_new:
-        if start.tokenizer is not None or start.vectors is not None:
-            raise UsageError(
-                f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
-            )
-        return resolve(start.backbone, offline=options.offline, token=options.token)
+    if start.from_scratch and (start.is_family or start.is_fitted):
+        raise UsageError(f"{start.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there.")
+    if not start.is_family and (start.tokenizer is not None or start.vectors is not None):
+        raise UsageError(
+            f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
+        )
+    there = None if start.is_family else resolve(start.backbone, offline=options.offline, token=options.token)
+    if there is not None and not start.from_scratch:
+        return there
     recipe = _recipe(start, tasks, seed)
     if (folder / RECIPE).is_file() and (folder / "model.safetensors").is_file():
         if json.loads((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
             return folder
         raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
-    _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
+    if there is None:
+        _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
+    else:
+        _make_like(there, seed=seed, folder=folder)
     (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -151,6 +165,17 @@ def _make(
     )
 
 
+def _make_like(there: Path, *, seed: int, folder: Path) -> None:
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.create import write_backbone_like
+    from lmtasks.model.store import tokenizer_folder
+
+    home = tokenizer_folder(there)
+    folder.mkdir(parents=True, exist_ok=True)
+    load_tokenizer(home).save(folder)
+    write_backbone_like(home, seed=seed, folder=folder)
+
+
 def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
     from lmtasks.data.splits import load_task_data
     from lmtasks.data.texts import learned_texts
@@ -166,6 +191,7 @@ def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]
 
     return {
         "backbone": start.backbone,
+        "from_scratch": start.from_scratch,
         "tokenizer": start.tokenizer,
         "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
         "tasks": {task.name: task.hash for task in tasks},

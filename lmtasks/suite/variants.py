@@ -67,7 +67,12 @@ class Artefacts:
             return resolve(name, offline=self.options.offline, token=self.options.token)
         out = self.folder.model(name, seed=seed)
         wanted = self.plan.models[name]
-        start = Start(backbone=wanted.backbone, tokenizer=wanted.tokenizer, vectors=wanted.vectors)
+        start = Start(
+            backbone=wanted.backbone,
+            tokenizer=wanted.tokenizer,
+            vectors=wanted.vectors,
+            from_scratch=wanted.from_scratch,
+        )
         if (out / "model.json").is_file():
             if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))

@@ -79,6 +79,8 @@ LINES: Mapping[str, tuple[int, str]] = {
         "unknown adapt point 'heads'",
     ),
     "adapt --backbone cnn --tasks starter_topic_en --method lora --out m": (2, "would be made new"),
+    "adapt --backbone cnn --from-scratch --tasks starter_topic_en --out m": (2, "is made new anyway"),
+    "adapt --backbone lmtasks-mini --tokenizer words:10 --tasks starter_topic_en --out m": (2, "has its own"),
     "adapt --backbone lmtasks-mini --method ful --out m": (2, "unknown --method 'ful'; did you mean 'full'"),
     "bench --model majority --tasks starter_topic_en": (2, "bench times models"),
     "bench --model tfidf --rounds 0": (2, "--rounds must be a whole number of at least 1"),
