@@ -36,6 +36,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "## Quality",
         _escaped(report.reading),
         _table(report.quality),
+        "## Beside what was published" if report.published else None,
+        _table(report.published),
         "## Paired by example" if report.paired else None,
         _table(report.paired),
         "## Against the trivial answer",

@@ -20,6 +20,7 @@ from lmtasks.report.records import (
     CellRecord,
     LoadTiming,
     Percentiles,
+    PublishedFigure,
     RunRecords,
     SpeedRecord,
     Status,
@@ -70,8 +71,21 @@ def read_run(folder: Path) -> RunRecords:
         speeds={speed.variant.name: speed for speed in speeds},
         proofs=_of_packages(folder, "parity"),
         gates=_of_packages(folder, "gate"),
+        published=tuple(_published(each) for each in plan.each("published")),
         paired=read_paired(folder / "paired.json"),
         required=read_fields(folder / "required.json") if (folder / "required.json").is_file() else None,
+    )
+
+
+def _published(fields: Fields) -> PublishedFigure:
+    value, wanted = fields.number("value"), fields.optional_number("wanted")
+    return PublishedFigure(
+        task=fields.text("task"),
+        variant=fields.text("variant"),
+        metric=fields.text("metric", ""),
+        value=value,
+        wanted=value if wanted is None else wanted,
+        by=fields.text("by"),
     )
 
 

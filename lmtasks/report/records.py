@@ -156,6 +156,21 @@ class SpeedRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedFigure:
+    """What somebody else found, as the plan has it."""
+
+    task: str
+    variant: str
+    metric: str
+    """Empty: the task's main metric."""
+    value: float
+    """Fractions in points."""
+    wanted: float
+    """What is to be reached here."""
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecords:
     """Everything that a run has stored."""
 
@@ -175,6 +190,7 @@ class RunRecords:
     """Parity records of exported packages, by the package's name."""
     paired: PairedRecords | None = None
     """None where the run was made before there were any."""
+    published: tuple[PublishedFigure, ...] = ()
     required: Fields | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 

@@ -10,6 +10,7 @@ from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.load_tables import load_table, required_table, sweep_table
 from lmtasks.report.paired import paired_table
 from lmtasks.report.proofs import proofs_table
+from lmtasks.report.published import published_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import timing_table, variant_table
@@ -37,6 +38,8 @@ class Report:
     against_trivial: tuple[str, ...]
     reading: str
     quality: Table
+    published: Table | None
+    """Only where the plan names figures of others."""
     paired: Table | None
     """Variants against the first, on the same examples."""
     metrics: tuple[Table, ...]
@@ -72,6 +75,7 @@ def view(run: RunRecords) -> Report:
         against_trivial=against_trivial(run),
         reading=READING,
         quality=quality_table(run),
+        published=published_table(run),
         paired=paired_table(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         trainings=training_table(run),

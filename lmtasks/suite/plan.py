@@ -138,6 +138,21 @@ class BenchPlan(_Strict):
         return value
 
 
+class PublishedPlan(_Strict):
+    """A figure that somebody published, to stand beside a variant's."""
+
+    task: str
+    variant: str
+    value: float
+    """As it was printed: fractions in points, 0-100."""
+    by: str = Field(min_length=1)
+    """Who, when, and what was different there."""
+    metric: str = ""
+    """Empty: the task's main metric."""
+    wanted: float | None = None
+    """What the plan's author would be content with here; None: that very figure."""
+
+
 class Plan(_Strict):
     """A checked plan."""
 
@@ -151,6 +166,8 @@ class Plan(_Strict):
     limit: int | None = Field(default=None, ge=1)
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
+    published: tuple[PublishedPlan, ...] = ()
+    """Figures of others, for the report."""
 
     def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
         """The seeds that a variant is made and scored with."""
@@ -230,6 +247,13 @@ def _check(plan: Plan, file: Path) -> None:
     for name, model in plan.models.items():
         if model.lora is not None and model.adaptation != "lora":
             raise UsageError(f"{file}: model {name!r} has `lora`, which goes with `adaptation: lora`.")
+    for figure in plan.published:
+        for what, name, allowed in (
+            ("variant", figure.variant, [variant.name for variant in plan.variants]),
+            ("task", figure.task, plan.tasks),
+        ):
+            if name not in allowed:
+                raise unknown(f"{what} of a published figure in {file}:", name, allowed)
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
@@ -250,6 +274,7 @@ KEYS: Mapping[str, type[BaseModel]] = {
     "lora": LoraPlan,
     "variants": VariantPlan,
     "bench": BenchPlan,
+    "published": PublishedPlan,
 }
 
 
