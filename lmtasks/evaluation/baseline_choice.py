@@ -8,7 +8,7 @@ from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.headed import shown
-from lmtasks.evaluation.outcome import Answered, answered_choice
+from lmtasks.evaluation.outcome import Answered, answered_choice, asks_without_context
 from lmtasks.records import Choice, Row
 from lmtasks.task.head_input import HeadInput, head_input
 from lmtasks.task.prompt import Prompt, build_prompt
@@ -17,7 +17,8 @@ from lmtasks.task.task import Task
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 UNLIKELY = -30.0
-"""Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte."""
+"""Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte; behind no
+context it is 0 for all of them, so that every metric of a choice is told of the same one."""
 
 
 def majority_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
@@ -68,7 +69,7 @@ def certain(chosen: int, count: int) -> list[float]:
 def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:
     """An answer to a classification row, from the log-probability of each label."""
     return answered_choice(
-        _outcome(scores, texts=task.labels, gold=() if given.label is None else (given.label,)),
+        _outcome(task, scores, texts=task.labels, gold=() if given.label is None else (given.label,)),
         prompt=shown(given),
         choices=task.labels,
     )
@@ -91,19 +92,20 @@ def _choices(task: Task, choose: Callable[[Prompt, Row], int]) -> Answer:
             if not prompt.choices:
                 raise UsageError(f"task {task.name}, row {number}: there are no choices.")
             scores = certain(choose(prompt, row), len(prompt.choices))
-            outcome = _outcome(scores, texts=prompt.choices, gold=prompt.gold)
+            outcome = _outcome(task, scores, texts=prompt.choices, gold=prompt.gold)
             found.append(answered_choice(outcome, prompt=prompt.contexts or prompt.context, choices=prompt.choices))
         return found
 
     return answer
 
 
-def _outcome(scores: Sequence[float], *, texts: Sequence[str], gold: Sequence[int]) -> Choice:
+def _outcome(task: Task, scores: Sequence[float], *, texts: Sequence[str], gold: Sequence[int]) -> Choice:
     return Choice(
         gold=tuple(gold),
         scores=tuple(scores),
         chars=tuple(len(text) for text in texts),
         bytes=tuple(len(text.encode()) for text in texts),
+        unconditional=(0.0,) * len(texts) if asks_without_context(task) else (),
     )
 
 

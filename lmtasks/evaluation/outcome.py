@@ -35,6 +35,9 @@ OUTCOMES: Mapping[Kind, Mapping[Way, OutcomeKind]] = {
 }
 """A generation head answers by the task's own prompts, so it has outcomes wherever a prompt has."""
 
+WITHOUT_CONTEXT = "acc_mutual_info"
+"""The metric that needs every choice behind no context as well."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
@@ -140,6 +143,11 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
         labels=task.labels if task.kind == "classification" else (),
         use=use,
     )
+
+
+def asks_without_context(task: Task) -> bool:
+    """Is each choice also wanted behind no context?"""
+    return any(use.name == WITHOUT_CONTEXT for use in task.metrics)
 
 
 def best_choice(choice: Choice) -> int:

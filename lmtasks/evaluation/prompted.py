@@ -15,7 +15,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers, decoding_of
 from lmtasks.evaluation.filtering import filtered_text
 from lmtasks.evaluation.made import with_made
-from lmtasks.evaluation.outcome import answered_choice, answered_likelihood
+from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, asks_without_context
 from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
@@ -26,8 +26,6 @@ from lmtasks.task.task import OutputType, Task
 
 NO_LIMIT = 1 << 40
 """Tokens: the engine does the cutting of prompts, and counts it."""
-UNCONDITIONAL = "acc_mutual_info"
-"""The metric that needs every choice behind no context as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class ChoiceAsker:
 
     def __init__(self, asked: Prompted) -> None:
         self._asked = asked
-        self._unconditional = any(use.name == UNCONDITIONAL for use in asked.task.metrics)
+        self._unconditional = asks_without_context(asked.task)
 
     def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
         """One request a choice; as many again where choices are also scored behind nothing."""

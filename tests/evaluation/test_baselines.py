@@ -11,7 +11,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation import baseline_choice
 from lmtasks.evaluation.baseline_text import first_sentences
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
-from lmtasks.task.task import KINDS
+from lmtasks.task.task import KINDS, MetricUse
 
 
 def test_majority_scores_the_classs_share(tmp_path: Path) -> None:
@@ -57,6 +57,14 @@ def test_longest_choice(tmp_path: Path) -> None:
     result = scored(BaselineSolver("longest-choice"), small_task(tmp_path, "multiple_choice"))
     assert {sample["answer"] for sample in result.samples} == {"ran off fast"}
     assert result.metrics["acc"].value == sum(row["right"] == 1 for row in CHOICES) / len(CHOICES)
+
+
+@pytest.mark.parametrize("name", ["majority", "random", "longest-choice"])
+def test_every_metric_of_a_choice_is_told_of_the_same_one(name: str, tmp_path: Path) -> None:
+    metrics = tuple(MetricUse(name=metric) for metric in ("acc", "acc_norm", "acc_bytes", "acc_mutual_info"))
+    task = replace(small_task(tmp_path, "multiple_choice"), metrics=metrics)
+    result = scored(BaselineSolver(name), task)
+    assert len({result.metrics[metric.name].value for metric in metrics}) == 1
 
 
 def test_copy_and_lead_3_and_empty(tmp_path: Path) -> None:
