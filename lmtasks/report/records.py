@@ -73,7 +73,8 @@ class CellRecord:
     @property
     def baseline(self) -> str:
         """The baseline's name (`majority`, `tfidf`, ...); empty for a model."""
-        if self.model.get("kind") == "baseline" or self.variant.runtime == "native":
+        # What a plan fits (n-grams, linear classifiers) runs in native too, and is a model.
+        if self.model.get("kind") == "baseline" or self.variant.adaptation == "none":
             return str(self.model.get("family") or self.variant.model)
         return ""
 

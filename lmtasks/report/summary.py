@@ -26,6 +26,8 @@ def answer(run: RunRecords) -> tuple[str, ...]:
     if not candidates:
         return ("No model was scored yet.",)
     tasks = [task for task in run.tasks if best(run, variants=candidates, task=task) is not None]
+    if len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates):
+        return (*(_task_by_task(run, candidates, task) for task in tasks), *_baselines_ahead(run, candidates))
     losses = {variant.name: _losses(run, variant, candidates, tasks) for variant in candidates}
     keeping = [variant for variant in candidates if not losses[variant.name]]
     sentences = [_choice(run, candidates, keeping, losses, len(tasks))]
@@ -108,6 +110,18 @@ def _choice(run: RunRecords, candidates: Sequence[Variant], keeping: Sequence[Va
     return f"{quality}{which}{_times_torch(run, chosen)}."
 
 
+def _task_by_task(run: RunRecords, candidates: Sequence[Variant], task: TaskInfo) -> str:
+    """Where nobody answers all tasks: who is best on one, and who lies within that one's interval."""
+    top = best(run, variants=candidates, task=task)
+    assert top is not None  # only tasks that somebody answers are told
+    first, theirs = top
+    others = [(v, s) for v in candidates if v != first and (s := main_score(run, variant=v, task=task)) is not None]
+    near = [f"{v.name} ({show.value(s.value, s.scale)})" for v, s in others if not _outside(s, theirs)]
+    alone = "" if others else ", the only one"
+    also = f"; within its interval: {_list(near)}" if near else ""
+    return f"{task.name}: {first.name}, {_shown(theirs)}{alone}{also}."
+
+
 def _times_torch(run: RunRecords, variant: Variant) -> str:
     times = speed_up(run, variant)
     if times is None or variant.runtime == "torch":
@@ -172,6 +186,10 @@ def _outside(mine: Score, top: Score) -> bool:
 
 def _scored_tasks(run: RunRecords, variant: Variant) -> bool:
     return any(main_score(run, variant=variant, task=task) is not None for task in run.tasks)
+
+
+def _scored_on(run: RunRecords, variant: Variant, tasks: Sequence[TaskInfo]) -> bool:
+    return all(main_score(run, variant=variant, task=task) is not None for task in tasks)
 
 
 def _shown(score: Score) -> str:

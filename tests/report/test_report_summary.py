@@ -84,3 +84,25 @@ def test_rows_on_different_data_must_not_be_compared(folder: Path, run: RunRecor
 
     run = edited(folder, "cells/onnx-int8--0*.json", other_data)
     assert troubles(run) == ("The rows of sst2 were scored on different data and must not be compared.",)
+
+
+def test_where_nobody_answers_all_tasks_each_is_told_by_itself(folder: Path) -> None:
+    """Everybody answers one task, but for torch and onnx fp32, which share sst2; a fitted family is a model."""
+    kept = {"torch": "0", "onnx-fp32": "0", "onnx-int8": "1", "trivial": "0", "tf-idf": "0"}
+    for file in (folder / "cells").glob("*.json"):
+        variant, task, _ = file.stem.split("--")
+        if kept[variant] != task:
+            file.unlink()
+    fitted = folder / "cells" / "tf-idf--0--s1234.json"
+    record = json.loads(fitted.read_text())
+    record["variant"] |= {"adaptation": "full", "runtime": "native"}
+    record["model"] |= {"kind": "encoder"}
+    fitted.write_text(json.dumps(record))
+    run = read_run(folder)
+    assert answer(run) == (
+        "sst2: tf-idf, 81.8 ±1.3; within its interval: torch (81.3) and onnx fp32 (81.3).",
+        "tatoeba_en_zh: onnx int8, 19.1 [18.0, 20.6], the only one.",
+    )
+    assert against_trivial(run) == (
+        "Every model beats the best trivial answer on every task by more than its 95 % interval.",
+    )
