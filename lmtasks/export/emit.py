@@ -1,7 +1,6 @@
 """A model folder becomes the graphs of a package. Whether they are right is asked by `prove/`, not here."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,6 @@ EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 TRACED = "traced-2"
 """Changes whenever tracing or quantizing may yield other numbers."""
-_LOGGER = logging.getLogger(__name__)
 
 
 def export_model(
@@ -120,14 +118,6 @@ def _build(
             f"{model.card.name} is of family {model.card.family}, of which no graphs are built{why}; it stays with the "
             "torch runtime."
         )
-    _LOGGER.warning(
-        "%s: no graphs are built for the family %s%s; torch.onnx.export traces it instead, and what is known of its "
-        "pattern is fused. Built are: %s.",
-        model.card.name,
-        model.card.family,
-        why,
-        ", ".join(sorted(EMITTERS)),
-    )
     return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report), NOTHING_WANTED
 
 

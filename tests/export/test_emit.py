@@ -10,11 +10,9 @@ from packed import model_folder, package, padded, random_rows, score_all
 from tiny import tiny_checkpoint, tiny_tokenizer
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.export import emit
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
 from lmtasks.export.trace import Input, Traceable, trace
-from lmtasks.model.store import load_model
 from lmtasks.records import Progress
 from lmtasks.runtime.open import open_runtime
 
@@ -43,18 +41,6 @@ def test_logits_of_all_positions_never_leave_the_graph() -> None:
 
 def test_every_head_is_an_output_of_one_graph() -> None:
     assert list(axes_of("bert", "heads")) == ["head.mood", "head.topic", "head.find", "head.tag"]
-
-
-def test_a_family_without_graphs_is_named_and_so_is_what_happens_instead(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(emit, "_trace", lambda model, report: {})
-    label, _, _ = emit._build(load_model(model_folder("pegasus")), ignored, emit.ACTIVE)
-    assert label.startswith("traced-")
-    assert "no graphs are built for the family pegasus; torch.onnx.export traces it instead" in caplog.text
-    caplog.clear()
-    emit._build(load_model(model_folder("llama")), ignored, emit.ACTIVE)
-    assert not caplog.text
 
 
 def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
