@@ -1,6 +1,7 @@
 """The inputs of a proof: real texts in the shapes where exports go wrong.
 
-Lengths from one token to the longest that the model takes; one row and several; padding on either side.
+Lengths from one token to the longest that the model takes; one row and several; padding on either side, and between
+tokens.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ LONGEST_TOKENS = 1024
 TEXTS = 6
 """So many texts stand in one batch."""
 
-Side = Literal["left", "right"]
+Side = Literal["left", "right", "between"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +29,20 @@ class Case:
     name: str
     rows: tuple[tuple[int, ...], ...]
     side: Side
-    """Where the shorter rows are padded."""
+    """Where the shorter rows are padded; between: behind every token."""
 
     @property
     def batch(self) -> TokenBatch:
         """The rows as a batch, (B, T); the second half of each has the other segment id."""
-        shape = (len(self.rows), max(map(len, self.rows)))
+        longest, step = max(map(len, self.rows)), 2 if self.side == "between" else 1
+        shape = (len(self.rows), step * longest)
         ids, types = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.bool_)
         for number, row in enumerate(self.rows):
-            start = 0 if self.side == "right" else shape[1] - len(row)
-            place = slice(start, start + len(row))
-            ids[number, place], mask[number, place] = row, True
-            types[number, start + (len(row) + 1) // 2 : start + len(row)] = 1
+            start = longest - len(row) if self.side == "left" else 0
+            places = start + step * np.arange(len(row))
+            ids[number, places], mask[number, places] = row, True
+            types[number, places[(len(row) + 1) // 2 :]] = 1
         return TokenBatch(ids=ids, mask=mask, types=types)
 
 
@@ -70,7 +72,8 @@ def proof_cases(rows: Sequence[tuple[int, ...]], *, longest: int) -> tuple[Case,
     >>> [(case.name, [len(row) for row in case.rows]) for case in proof_cases([(5, 6, 7), (8, 9)], longest=4)]
     ... # doctest: +NORMALIZE_WHITESPACE
     [('one token', [1]), ('two tokens', [2]), ('one text', [3]), ('texts padded right', [3, 2, 4]),
-     ('texts padded left', [3, 2, 4]), ('longest', [4]), ('one below the longest', [3])]
+     ('texts padded left', [3, 2, 4]), ('texts with holes', [3, 2, 4]), ('longest', [4]),
+     ('one below the longest', [3])]
     """
     longest = min(longest, LONGEST_TOKENS)
     stream = endless(rows, longest)
@@ -82,6 +85,7 @@ def proof_cases(rows: Sequence[tuple[int, ...]], *, longest: int) -> tuple[Case,
         Case(name="one text", rows=texts[:1], side="right"),
         Case(name="texts padded right", rows=mixed, side="right"),
         Case(name="texts padded left", rows=mixed, side="left"),
+        Case(name="texts with holes", rows=mixed, side="between"),
         Case(name="longest", rows=(stream[:longest],), side="right"),
         Case(name="one below the longest", rows=(stream[: longest - 1],), side="right"),
     )

@@ -30,7 +30,7 @@ def test_the_proof_lies_in_the_package(name: str) -> None:
     assert proof["rule"]["max_difference"] == 1e-3  # type: ignore[index]
     assert all(check["max_difference"] < 1e-4 for check in checks)
     cases = {check["case"] for check in checks}
-    assert {"one token", "texts padded right", "texts padded left", "longest"} <= cases
+    assert {"one token", "texts padded right", "texts padded left", "texts with holes", "longest"} <= cases
     assert ("64 greedy tokens" in cases) is (name != "bert")
     graphs = {check["graph"] for check in checks}
     heads = {"head.mood", "head.topic", "head.find", "head.tag"} if name in {"llama", "bert"} else set()
