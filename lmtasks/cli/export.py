@@ -77,8 +77,10 @@ def command(
     that is no more than is allowed.
     """
     from lmtasks.cli.models import label_names
+    from lmtasks.export.emit import check_precision
     from lmtasks.export.package import is_package, load_package
     from lmtasks.model.resolve import resolve
+    from lmtasks.model.store import card_of
     from lmtasks.prove.export import export_and_prove
     from lmtasks.suite.arpa import arpa_to_model, is_arpa, model_to_arpa
     from lmtasks.suite.calibrating import calibration_rows
@@ -120,6 +122,7 @@ def command(
             )
         rows: Sequence[CalibrationRow] = ()
         if precision == CALIBRATED:
+            check_precision(precision, card_of(folder))
             if not tasks and data is None:
                 raise UsageError(
                     f"{CALIBRATED} measures its scales on real rows; name --tasks with training rows, or give --data "

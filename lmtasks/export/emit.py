@@ -77,13 +77,13 @@ def export_model(
     if base is None:
         model = load_model(model_folder)
         _check_exportable(model, model_folder)
-        _check_precision(wanted, model.card)
+        check_precision(wanted, model.card)
         emitter, graphs, operators = _build(model, report, emitters)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
     else:
         package = _checked_base(base, model_folder)
-        _check_precision(wanted, package.model)
+        check_precision(wanted, package.model)
         emitter, graphs, card, operators = package.emitter, load_graphs(package), package.model, package.operators
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
@@ -216,7 +216,8 @@ def _checked_base(base: Path, model_folder: Path) -> Package:
     return package
 
 
-def _check_precision(precision: Precision, card: ModelCard) -> None:
+def check_precision(precision: str, card: ModelCard) -> None:
+    """Raises: UsageError: no model of this kind is made in that precision."""
     if precision == "int8-static" and card.kind != "encoder":
         raise UsageError(
             f"int8-static is for encoders, which read a text once; {card.name} is {card.kind} and writes token by "

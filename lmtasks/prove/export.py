@@ -8,13 +8,13 @@ from pathlib import Path
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.emit import EVERYTHING, export_model
 from lmtasks.export.layers import Keep
-from lmtasks.export.package import GPU_PRECISIONS, write_proofs
+from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, write_proofs
 from lmtasks.export.ranges import CalibrationRow
 from lmtasks.prove.compare import Check, Rule
 from lmtasks.prove.gate import Gate, Gated, GateSearch
 from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
-from lmtasks.runtime.session import check_device
+from lmtasks.runtime.session import PROVIDERS, devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,7 @@ def export_and_prove(
         raise UsageError(f"{out} exists already; remove it, or give another --out.")
     if gate is not None and precision == "fp32":
         raise UsageError("--max-drop measures what rounding costs, and fp32 rounds nothing; give another --precision.")
-    if precision in GPU_PRECISIONS:
-        check_device("cuda")  # what cannot be run here cannot be proved here
+    _check_provable(precision)
     aside, plain = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.fp32.part")
 
     def write(folder: Path, keep: Keep, *, plain: Path | None) -> None:
@@ -97,6 +96,17 @@ def export_and_prove(
         for folder in (aside, plain):
             shutil.rmtree(folder, ignore_errors=True)
     return Exported(parity=parity, gated=gated)
+
+
+def _check_provable(precision: str) -> None:
+    """Raises: UsageError: what cannot be run here cannot be proved here."""
+    if precision in GPU_PRECISIONS and "cuda" not in devices():
+        raise UsageError(
+            f"a package in {precision} is computed and proved on a GPU, and onnxruntime has no {PROVIDERS['cuda']} "
+            f"here; it computes on {', '.join(devices())}. Put onnxruntime-gpu in the place of onnxruntime (each "
+            "overwrites the other: uninstall both first), or take one of: "
+            f"{', '.join(name for name in PRECISIONS if name not in GPU_PRECISIONS)}."
+        )
 
 
 def _proved(

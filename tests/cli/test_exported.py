@@ -48,6 +48,8 @@ def test_a_package_says_what_does_not_suit_it(say: Say, package: Path, tmp_path:
     assert "the package in" in say(*model, "--precision", "int8").sentence
     assert "is exported already" in say("export", "--model", package, "--out", tmp_path / "again").sentence
     assert "exists already" in say("export", "--model", "lmtasks-mini", "--out", package).sentence
+    static = say("export", "--model", "lmtasks-mini", "--out", tmp_path / "s", "--precision", "int8-static")
+    assert "int8-static is for encoders" in static.sentence  # and no word of --tasks, which would not help
     (package / "package.json").rename(package / "aside")
     assert say(*model).code == 2
     (package / "aside").rename(package / "package.json")
