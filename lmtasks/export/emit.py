@@ -1,6 +1,7 @@
 """A model folder becomes the graphs of a package. Whether they are right is asked by `prove/`, not here."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from lmtasks.export.package import (
     GPU_PRECISIONS,
     NOTHING_WANTED,
     PRECISIONS,
+    TRACED,
     WEIGHTS,
     GraphName,
     Operators,
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
 """Nothing is kept."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-TRACED = "traced-2"
-"""Changes whenever tracing or quantizing may yield other numbers."""
+_LOGGER = logging.getLogger(__name__)
 
 
 def export_model(
@@ -118,6 +119,11 @@ def _build(
             f"{model.card.name} is of family {model.card.family}, of which no graphs are built{why}; it stays with the "
             "torch runtime."
         )
+    _LOGGER.warning(
+        "torch traces %s, and nothing in its graphs is fused: %s",
+        model.card.name,
+        why.strip(" ()") or f"no graphs are built of {model.card.family}, only of {', '.join(sorted(EMITTERS))}",
+    )
     return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report), NOTHING_WANTED
 
 

@@ -27,6 +27,8 @@ GATE = "gate.json"
 WEIGHTS = "weights.bin"
 EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
+TRACED = "traced-2"
+"""How that of the others begins. Changes whenever tracing or quantizing may yield other numbers."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
@@ -151,6 +153,11 @@ def load_package(folder: Path) -> Package:
         files = {name: FileFacts(**facts) for name, facts in content["files"].items()}
         model = card_from_json(content["model"])
         precision: Precision = content["precision"]
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f"{folder} was made by another version: it is in {precision!r}, and this one reads "
+                f"{', '.join(PRECISIONS)}; export the model again."
+            )
         graphs: dict[GraphName, str] = dict(content["graphs"])
         emitter = str(content["emitter"])
         operators: Operators = dict(content.get("operators", {}))

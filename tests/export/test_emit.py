@@ -78,7 +78,9 @@ def test_a_package_says_which_way_it_was_made() -> None:
     assert set(built.graphs) == {"score", "decoder"}
 
 
-def test_what_no_emitter_builds_is_traced_and_the_package_says_why(tmp_path: Path) -> None:
+def test_what_no_emitter_builds_is_traced_and_the_package_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     sizes = {"vocab_size": 300, "n_embd": 8, "n_layer": 1, "n_head": 1, "n_positions": 16}
@@ -91,6 +93,7 @@ def test_what_no_emitter_builds_is_traced_and_the_package_says_why(tmp_path: Pat
     found = load_package(out)
     assert not found.emitted
     assert "(gpt2 builds no graphs for it: its activation is 'tanh';" in found.emitter
+    assert "torch traces model, and nothing in its graphs is fused: gpt2 builds no graphs for it: its" in caplog.text
 
 
 def test_a_model_that_keeps_no_keys_and_values_stays_with_torch(tmp_path: Path) -> None:
