@@ -15,7 +15,7 @@ from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.emitters.marian import emit_marian
 from lmtasks.export.emitters.recurrent import emit_recurrent
 from lmtasks.export.emitters.t5 import emit_t5
-from lmtasks.export.package import EMITTED, GraphName
+from lmtasks.export.package import EMITTED, TRACED, GraphName
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,3 +77,14 @@ ACTIVE: frozenset[str] = frozenset(
     {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "recurrent", "t5"}
 )
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
+LABELS: frozenset[str] = frozenset(emitter.label for emitter in EMITTERS.values())
+"""As packages of this version name what built them."""
+
+
+def is_of_this_version(maker: str) -> bool:
+    """Are graphs with this label of a package those that this version makes, and so knows how to drive?
+
+    >>> [is_of_this_version(maker) for maker in ("emitted:gpt2 1", "emitted:gpt2 99", "traced-2 torch-2.13.0+cpu")]
+    [True, False, True]
+    """
+    return maker in LABELS if maker.startswith(EMITTED) else maker.partition(" ")[0] == TRACED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import lmtasks
 from lmtasks.errors import UsageError, unknown
+from lmtasks.export.architectures import is_of_this_version
 from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, is_package, load_package
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.session import check_device, devices
@@ -109,9 +110,10 @@ def _open_onnx(wanted: Wanted) -> Runtime[object]:
             "runs in the precision it was exported in: "
             f"`lmtasks export --precision {wanted.precision}` makes another one."
         )
-    if (package.emitted, package.model.kind) not in DRIVERS:
+    if not is_of_this_version(package.emitter) or (package.emitted, package.model.kind) not in DRIVERS:
         raise UsageError(
-            f"{wanted.ref} was made by {package.emitter}, whose graphs this version does not drive; export it again."
+            f"{wanted.ref} was made by another version: this one does not drive graphs of {package.emitter!r}; export "
+            "the model again."
         )
     from lmtasks.runtime.onnx_graphs import Graphs
 

@@ -1,11 +1,14 @@
 """A folder that does not suit a runtime is refused with the way out; nothing is replaced silently."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from packed import model_folder, package
 
 from lmtasks.errors import UsageError
+from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.open import list_runtimes, open_runtime
 from lmtasks.runtime.threads import checked_threads
 
@@ -24,6 +27,24 @@ def test_a_package_runs_in_its_own_precision_only() -> None:
     assert open_runtime(package("gpt2"), runtime="onnx").card.precision == "fp32"
     with pytest.raises(UsageError, match=r"is in fp32, was asked for 'int8'.*--precision int8"):
         open_runtime(package("gpt2"), runtime="onnx", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"emitter": "emitted:gpt2 99"}, r"made by another version: .* graphs of 'emitted:gpt2 99'; export the model"),
+        ({"emitter": "emitted:rwkv 1"}, r"made by another version: .* graphs of 'emitted:rwkv 1'"),
+        ({"emitter": "traced-1 torch-2.9"}, r"made by another version: .* graphs of 'traced-1 torch-2.9'"),
+        ({"precision": "int3"}, r"made by another version: it is in 'int3', and this one reads fp32, fp16"),
+    ],
+)
+def test_a_package_of_another_version_is_not_driven(changed: dict[str, str], said: str, tmp_path: Path) -> None:
+    """Its graphs may open, and answer something else."""
+    folder = shutil.copytree(package("gpt2"), tmp_path / "package")
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / MANIFEST).write_text(json.dumps({**content, **changed}), encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        open_runtime(folder, runtime="onnx")
 
 
 def test_names_and_numbers_are_checked() -> None:
