@@ -28,6 +28,7 @@ from lmtasks.export.package import (
     write_manifest,
 )
 from lmtasks.export.ranges import CalibrationRow, check_rows
+from lmtasks.export.reach import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
 from lmtasks.records import ModelCard, Progress
@@ -189,8 +190,12 @@ def _rounded(
         "int4": lambda name, graph: quantize_weights(graph, bits=4, keep=kept[name]),
     }
     if precision in rewrites:
-        for name, graph in graphs.items():
-            rewrites[precision](name, graph)
+        changed = [rewrites[precision](name, graph) for name, graph in graphs.items()]
+        if not any(changed) and not any(kept.values()):
+            raise UsageError(
+                f"{precision} would round nothing of this model: it multiplies with no matrix of {LEAST_SIDE} x "
+                f"{LEAST_SIDE} or more, and has no table of {LEAST_ROWS:,} rows or more; export it in fp32."
+            )
     return graphs
 
 

@@ -16,8 +16,9 @@ from lmtasks.export.architectures import EMITTERS
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
+from lmtasks.export.ranges import CalibrationRow
 from lmtasks.export.weights import count_operators
-from lmtasks.model.store import card_of, load_model
+from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import Floats32, HeadSpec, ModelCard, TokenBatch
 from lmtasks.runtime.session import open_session
 
@@ -207,3 +208,14 @@ def test_models_with_our_own_backbones_have_names_that_are_emitted() -> None:
     for name in OWN:
         assert EMITTERS[card_of(model_folder(name)).family].name
         assert not load_model(model_folder(name)).backbone.traits.by_transformers
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-static", "w8", "int4"])
+def test_where_nothing_is_rounded_no_package_says_so(precision: str, tmp_path: Path) -> None:
+    """Its layers stay in fp32, its table is short: what came out would be fp32 by another name."""
+    model = load_model(model_folder("bilstm") / "backbone")
+    model.add_heads((HeadSpec(name="topic", kind="classification", labels=("sport", "art"), pooling="mean"),))
+    save_model(model, tmp_path / "model", provenance={"made": "by a test"})
+    rows = (CalibrationRow(ids=(5, 6)),) * 100
+    with pytest.raises(UsageError, match=rf"^{precision} would round nothing of this model: .* export it in fp32\.$"):
+        export_model(tmp_path / "model", out=tmp_path, precision=precision, report=lambda progress: None, rows=rows)

@@ -67,6 +67,12 @@ def test_ranges_are_those_that_the_product_needs(tmp_path: Path) -> None:
     assert cut.high < 0.4 * float(table[ids].max())
 
 
+def test_a_graph_without_large_products_has_no_ranges(tmp_path: Path) -> None:
+    model = _product(np.ones((32, 4), dtype=np.float32))
+    assert measure_ranges(model, ROWS, folder=tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_product_by_fixed_scales_is_two_operators(tmp_path: Path) -> None:
     weight = RANDOM.normal(size=(32, 24)).astype(np.float32)
     model = _product(weight)
