@@ -11,8 +11,10 @@ from lmtasks.export.emitters.bidirectional import emit_bidirectional
 from lmtasks.export.emitters.cnn import emit_cnn
 from lmtasks.export.emitters.distilbert import emit_distilbert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
+from lmtasks.export.emitters.gpt_neox import emit_gpt_neox
 from lmtasks.export.emitters.llama import emit_llama
 from lmtasks.export.emitters.marian import emit_marian
+from lmtasks.export.emitters.opt import emit_opt
 from lmtasks.export.emitters.recurrent import emit_recurrent
 from lmtasks.export.emitters.t5 import emit_t5
 from lmtasks.export.package import EMITTED, TRACED, GraphName
@@ -42,6 +44,8 @@ BERT = Emitter(name="bert", version=1, emit=emit_bert)
 DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
 LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
 GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
+GPT_NEOX = Emitter(name="gpt_neox", version=1, emit=emit_gpt_neox)
+OPT = Emitter(name="opt", version=1, emit=emit_opt)
 MARIAN = Emitter(name="marian", version=1, emit=emit_marian)
 T5 = Emitter(name="t5", version=1, emit=emit_t5)
 BIDIRECTIONAL = Emitter(name="bidirectional", version=1, emit=emit_bidirectional)
@@ -59,12 +63,14 @@ EMITTERS: Mapping[str, Emitter] = {
     "distilbert": DISTILBERT,
     "electra": BERT,
     "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
     "gru": RECURRENT,
     "llama": LLAMA,
     "lstm": RECURRENT,
     "marian": MARIAN,
     "mistral": LLAMA,
     "mt5": T5,
+    "opt": OPT,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
     "rnn": RECURRENT,
@@ -74,7 +80,20 @@ EMITTERS: Mapping[str, Emitter] = {
 }
 """By transformers' model_type, and the names of our own families. All other architectures are traced."""
 ACTIVE: frozenset[str] = frozenset(
-    {"average", "bert", "bidirectional", "cnn", "distilbert", "gpt2", "llama", "marian", "recurrent", "t5"}
+    {
+        "average",
+        "bert",
+        "bidirectional",
+        "cnn",
+        "distilbert",
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "marian",
+        "opt",
+        "recurrent",
+        "t5",
+    }
 )
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 LABELS: frozenset[str] = frozenset(emitter.label for emitter in EMITTERS.values())

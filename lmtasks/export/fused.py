@@ -66,6 +66,11 @@ def _gpt2(checkpoint: Checkpoint) -> Operators:
     return _alike({ATTENDS: layers, NORM: 2 * layers + 1}, "score", "decoder", "heads")
 
 
+def _gpt_neox(checkpoint: Checkpoint) -> Operators:
+    layers = checkpoint.config.integer("num_hidden_layers")
+    return _alike({ATTENDS: layers, NORM: 2 * layers + 1}, "score", "decoder", "heads")
+
+
 def _llama(checkpoint: Checkpoint) -> Operators:
     layers = checkpoint.config.integer("num_hidden_layers")
     norms = 4 if checkpoint.config.text("model_type") == "qwen3" else 2  # it normalizes queries and keys as well
@@ -124,8 +129,10 @@ SHAPES: Mapping[str, Callable[[Checkpoint], Operators]] = {
     "cnn": _plain,
     "distilbert": _distilbert,
     "gpt2": _gpt2,
+    "gpt_neox": _gpt_neox,
     "llama": _llama,
     "marian": _marian,
+    "opt": _gpt_neox,
     "recurrent": _recurrent,
     "t5": _t5,
 }
