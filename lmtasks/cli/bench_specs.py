@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lmtasks.bench.require import Requirement
     from lmtasks.bench.schedule import Arrival
     from lmtasks.bench.spec import SpeedSpec
@@ -95,19 +97,34 @@ def _own(package: bool) -> str:
     return "onnx" if package else "torch"
 
 
+def _checked_precision(folder: Path, runtime: str, timed: Timed) -> str:
+    """What a variant computes in.
+
+    Raises:
+        UsageError: it cannot run so on this machine, which is better said before minutes of measuring than after.
+    """
+    from lmtasks.runtime.open import check_package, check_runs
+
+    if runtime == "onnx":
+        return check_package(folder, device=timed.device, precision=timed.precision).precision
+    precision = timed.precision or "fp32"
+    if (runtime, timed.device, precision) != ("torch", "cpu", "fp32"):  # that runs anywhere, and torch is long to load
+        check_runs(runtime=runtime, device=timed.device, precision=precision)
+    return precision
+
+
 def _specs(chosen: Chosen, runtime: str, counts: Sequence[int], timed: Timed) -> list[SpeedSpec]:
     """One for each number of threads; the requests are made once."""
     from lmtasks.bench.spec import SpeedSpec
     from lmtasks.bench.speed import SpeedSettings
     from lmtasks.bench.workload import REQUESTS
-    from lmtasks.export.package import is_package, load_package
     from lmtasks.suite.engines import card_in
     from lmtasks.suite.timing import at_lengths, loads_of
     from lmtasks.suite.workloads import workloads_of
 
     assert chosen.folder is not None  # a baseline was refused
+    computed_in = _checked_precision(chosen.folder, runtime, timed)
     card = card_in(chosen.folder)
-    computed_in = timed.precision or (load_package(chosen.folder).precision if is_package(chosen.folder) else "fp32")
     own = workloads_of(
         timed.tasks,
         ref=chosen.folder,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import lmtasks
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import is_of_this_version
-from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, is_package, load_package
+from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, Package, is_package, load_package
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.session import check_device, devices
 
@@ -95,26 +95,39 @@ def _check_onnx(device: str, precision: str | None) -> None:
     check_suits(precision or "fp32", device, what="it")
 
 
-def _open_onnx(wanted: Wanted) -> Runtime[object]:
-    if not is_package(wanted.ref):
+def check_package(ref: Path, *, device: str, precision: str | None) -> Package:
+    """The package in a folder, which can run on the device.
+
+    Args:
+        precision: what was asked for; None: the package's own.
+
+    Raises:
+        UsageError: no package, a damaged one, one of another version or precision; or this machine cannot run it so.
+    """
+    if not is_package(ref):
         raise UsageError(
-            f"{wanted.ref} is no exported package, and onnx runs packages only: make one with "
-            f"`lmtasks export --model {wanted.ref} --precision {wanted.precision or 'fp32'} --out PACKAGE`."
+            f"{ref} is no exported package, and onnx runs packages only: make one with "
+            f"`lmtasks export --model {ref} --precision {precision or 'fp32'} --out PACKAGE`."
         )
-    check_device(wanted.device)
-    package = load_package(wanted.ref)
-    check_suits(package.precision, wanted.device, what=f"the package in {wanted.ref}")
-    if wanted.precision not in {None, package.precision}:
+    check_device(device)
+    package = load_package(ref)
+    check_suits(package.precision, device, what=f"the package in {ref}")
+    if precision not in {None, package.precision}:
         raise UsageError(
-            f"the package in {wanted.ref} is in {package.precision}, was asked for {wanted.precision!r}; a package "
+            f"the package in {ref} is in {package.precision}, was asked for {precision!r}; a package "
             "runs in the precision it was exported in: "
-            f"`lmtasks export --precision {wanted.precision}` makes another one."
+            f"`lmtasks export --precision {precision}` makes another one."
         )
     if not is_of_this_version(package.emitter) or (package.emitted, package.model.kind) not in DRIVERS:
         raise UsageError(
-            f"{wanted.ref} was made by another version: this one does not drive graphs of {package.emitter!r}; export "
+            f"{ref} was made by another version: this one does not drive graphs of {package.emitter!r}; export "
             "the model again."
         )
+    return package
+
+
+def _open_onnx(wanted: Wanted) -> Runtime[object]:
+    package = check_package(wanted.ref, device=wanted.device, precision=wanted.precision)
     from lmtasks.runtime.onnx_graphs import Graphs
 
     drive = CARRYING.get(package.emitter_name) or DRIVERS[package.emitted, package.model.kind]

@@ -92,3 +92,9 @@ def test_bench_says_what_it_cannot_run(say: Say, llama: Path, package: Path) -> 
     assert (said.code, "lmtasks export" in said.sentence) == (2, True)
     said = say("bench", "--model", package, "--runtime", "onnx", "--runtime", "torch", *tasks)
     assert "--runtime torch has nothing to run" in said.sentence
+    for model in (llama, package):
+        for option in (("--device", "cuda"), ("--precision", "fp16")):
+            said = say("bench", "--model", model, *option, *tasks)
+            assert said.code == 2
+            assert option[1] in said.sentence.lower()
+            assert "measurements" not in said.err  # it is said before anything is measured
