@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lmtasks.errors import WorkError
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -27,6 +29,9 @@ def save_graphs(graphs: Mapping[Path, "ir.Model"], *, weights: Path) -> None:
 
     Args:
         graphs: by file, all in the folder of `weights`.
+
+    Raises:
+        WorkError: the file holds other values than those that were packed into it.
     """
     import onnx_ir as ir
 
@@ -50,6 +55,7 @@ def save_graphs(graphs: Mapping[Path, "ir.Model"], *, weights: Path) -> None:
                     )
                     stream.write(tensor.tobytes())
                 value.const_value = places[key].tensor(str(value.name), weights=weights)
+    _check_packed(places, weights)
     for file, model in graphs.items():
         ir.save(model, file)
 
@@ -109,6 +115,21 @@ class _Place:
             name=name,
             base_dir=weights.parent,
         )
+
+
+def _check_packed(places: Mapping[str, _Place], weights: Path) -> None:
+    """Every value as it lies in the file now. Answers to some texts would not tell: of a table of embeddings they read
+    a few rows.
+
+    Raises:
+        WorkError: one is another than was packed.
+    """
+    for key, place in places.items():
+        if key_of(place.tensor("", weights=weights).numpy()) != key:
+            raise WorkError(
+                f"{weights} does not hold the weights that were written to it (from byte {place.offset} on); check the "
+                "disk, and export again."
+            )
 
 
 def _replace_by_transpose(model: "ir.Model", value: "ir.Value", place: _Place, *, weights: Path) -> None:
