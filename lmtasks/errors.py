@@ -19,6 +19,10 @@ class WorkError(LmtasksError):
     """The command was right, but the work failed (exit code 1)."""
 
 
+class NoNumberError(WorkError):
+    """A model's scores are NaN or infinite."""
+
+
 class GateError(LmtasksError):
     """A gate that the user set said no (exit code 3)."""
 

@@ -15,7 +15,7 @@ from math import isfinite
 import numpy as np
 
 from lmtasks.engine.requests import Decoding
-from lmtasks.errors import WorkError
+from lmtasks.errors import NoNumberError
 from lmtasks.records import Bools, Floats, Floats32, Ints
 
 _WORD = (1 << 64) - 1
@@ -33,13 +33,14 @@ def greedy(logits: Floats32) -> Ints:
     """(B, V) -> (B,): the most likely tokens, of equals the lowest id.
 
     Raises:
-        WorkError: a row holds NaN, or nothing but minus infinity.
+        NoNumberError: a row holds NaN, or nothing but minus infinity.
     """
     best: Ints = logits.argmax(axis=-1)
     # argmax finds a NaN before any number. One by one: of few rows that takes less than an array of them.
     if not all(isfinite(logits[row, token]) for row, token in enumerate(best.tolist())):
-        raise WorkError(
-            "next-token scores are not numbers; did it overflow in this precision, or are its weights damaged?"
+        raise NoNumberError(
+            "the model's next-token scores are not numbers; did it overflow in this precision, or are its weights "
+            "damaged?"
         )
     return best
 

@@ -4,18 +4,16 @@ A chunk holds some ten thousand requests, whatever tasks they are of: enough for
 equal ones once, and little enough that memory stays flat over millions of rows. The answers do not depend on its size.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
 from typing import TypeVar
 
-import numpy as np
-
 from lmtasks.engine.engine import HeadRow
-from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
 from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.faults import asked_apart, first_fault, no_number
 from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
 from lmtasks.records import Floats32
 
@@ -86,7 +84,7 @@ class Stream:
         yield from job.asker.end()
 
     def _fail(self, job: Job, error: LmtasksError) -> None:
-        job.failure = _named(job.name, error)
+        job.failure = named(job.name, error)
         self._waiting = [(other, pending) for other, pending in self._waiting if other is not job]
         self._size = sum(pending.size for _, pending in self._waiting)
 
@@ -99,18 +97,29 @@ class Stream:
             self._answer(waiting)
         except LmtasksError as error:
             if len(groups) == 1:
-                self._fail(waiting[0][0], error)
+                self._fail(waiting[0][0], self._of_a_row(waiting, error))
                 return
             # One of them cannot be answered: alone, each shows whether it is the one.
             for group in groups.values():
                 try:
                     self._answer(group)
                 except LmtasksError as own:
-                    self._fail(group[0][0], own)
+                    self._fail(group[0][0], self._of_a_row(group, own))
+
+    def _of_a_row(self, group: Sequence[tuple[Job, Pending]], error: LmtasksError) -> LmtasksError:
+        """What an engine said about its scores of a batch, said of the example at fault."""
+        if not isinstance(error, NoNumberError):
+            return error
+        place = first_fault(len(group), ask=lambda places: self._replies([group[place] for place in places]))
+        return WorkError(f"row {group[place][1].doc_id}: {error}")
 
     def _answer(self, waiting: Sequence[tuple[Job, Pending]]) -> None:
         """Ask the engine, then finish every example. Nothing is finished if the engine fails."""
-        replies = self._replies(waiting)
+        replies = asked_apart(
+            self._replies(waiting),
+            owners=[id(job) for job, _ in waiting],
+            ask=lambda places: self._replies([waiting[place] for place in places]),
+        )
         finished: dict[int, list[Finished]] = {}
         jobs: dict[int, Job] = {}
         for (job, pending), reply in zip(waiting, replies, strict=True):
@@ -121,13 +130,13 @@ class Stream:
                 _refuse_no_numbers(pending, reply)
                 finished.setdefault(id(job), []).extend(pending.finish(reply))
             except LmtasksError as error:
-                job.failure = _named(job.name, error)
+                job.failure = named(job.name, error)
         for key, job in jobs.items():
             if job.failure is None and finished.get(key):
                 try:
                     job.take(finished[key])
                 except LmtasksError as error:
-                    job.failure = _named(job.name, error)
+                    job.failure = named(job.name, error)
                 self._done += len(finished[key])
         if waiting:
             self.on_progress(self._done, waiting[-1][0].name)
@@ -229,22 +238,17 @@ def _together(
 
 
 def _refuse_no_numbers(pending: Pending, replies: Replies) -> None:
-    wrong = [each.logprob for each in replies.scored if not math.isfinite(each.logprob)]
-    wrong += [float(np.ravel(each)[~np.isfinite(np.ravel(each))][0]) for each in replies.logits if not _finite(each)]
-    if wrong:
+    wrong = no_number(replies)
+    if wrong is not None:
         raise WorkError(
-            f"row {pending.doc_id}: the model's answer is {wrong[0]}, which is no probability. Did it overflow in this "
+            f"row {pending.doc_id}: the model's answer is {wrong}, which is no probability. Did it overflow in this "
             "precision? Try --precision fp32, or look at the row."
         )
 
 
-def _finite(logits: Floats32) -> bool:
-    return bool(np.isfinite(logits).all())
-
-
-def _named(job: str, error: LmtasksError) -> LmtasksError:
+def named(job: str, error: LmtasksError) -> LmtasksError:
     """The error with the task's name in it."""
     if f"task {job}" in str(error):
         return error
-    named = UsageError if isinstance(error, UsageError) else WorkError
-    return named(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")
+    same = UsageError if isinstance(error, UsageError) else WorkError
+    return same(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")

@@ -12,11 +12,13 @@ from small_tasks import TASKS, TEXTS, model, small_task, tokenizer
 from lmtasks.data.continuation import rolling_windows
 from lmtasks.data.options import DataOptions
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Scored, ScoreRequest
-from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.engine.requests import Generated, GenerateRequest, Scored, ScoreRequest
+from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.faults import asked_apart
 from lmtasks.evaluation.opening import scored_examples
+from lmtasks.evaluation.pending import Replies
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
 from lmtasks.task.task import Task
@@ -67,6 +69,55 @@ def test_a_task_whose_numbers_are_none_fails_alone_and_names_the_row(tmp_path: P
     assert str(failed["multiple_choice"]).startswith("task multiple_choice, row 0: the model's answer is nan")
     with pytest.raises(WorkError, match="multiple_choice, row 0"):
         evaluate(solver=EngineSolver(Broken(runtime, tokenizer())), tasks=tasks, options=OPTIONS)
+
+
+class Spoilt(Engine[object]):
+    """No row of a batch has numbers where one reads "the mat do" or "The on": NaN passes through shared products."""
+
+    def score(self, requests: Sequence[ScoreRequest], **options: object) -> list[Scored]:  # type: ignore[override]
+        found = super().score(requests)
+        spoilt = any("the mat do" in tokenizer().decode(request.context_ids) for request in requests)
+        return [replace(each, logprob=float("nan")) for each in found] if spoilt else found
+
+    def generate(self, requests: Sequence[GenerateRequest], **options: object) -> list[Generated]:  # type: ignore[override]
+        if any("The on" in tokenizer().decode(request.prompt_ids) for request in requests):
+            raise NoNumberError("the scores are not numbers.")
+        return super().generate(requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("multiple_choice", "task multiple_choice, row 5: the model's answer is nan"),
+        ("generation", "task generation, row 3: the scores are not numbers."),
+    ],
+)
+def test_the_row_at_fault_is_named_and_its_neighbours_keep_their_numbers(name: str, said: str, tmp_path: Path) -> None:
+    tasks = [small_task(tmp_path, each) for each in ("last_words", name, "classification")]
+    runtime = FakeRuntime(vocabulary=tokenizer().vocabulary, max_length=64, start=tokenizer().pad)
+    failed: dict[str, LmtasksError] = {}
+    results = evaluate(
+        solver=EngineSolver(Spoilt(runtime, tokenizer())), tasks=tasks, options=OPTIONS,
+        on_failure=failed.__setitem__,
+    )  # fmt: skip
+    assert [result.task for result in results] == ["last_words", "classification"]
+    assert str(failed[name]).startswith(said)
+    whole = together(model(), tasks)
+    for result in results:
+        for metric, table in result.statistics.items():
+            np.testing.assert_allclose(whole[result.task].statistics[metric], table, atol=1e-4)
+
+
+def test_a_model_without_numbers_is_not_asked_about_every_row() -> None:
+    asked: list[int] = []
+    wrong = Replies(logits=[np.array([np.inf], dtype=np.float32)])
+
+    def ask(places: Sequence[int]) -> list[Replies]:
+        asked.extend(places)
+        return [wrong for _ in places]
+
+    assert asked_apart([wrong] * 1000, owners=["a"] * 1000, ask=ask) == [wrong] * 1000
+    assert asked == [0]
 
 
 def test_a_request_that_no_engine_takes_fails_its_own_task_only(tmp_path: Path) -> None:
