@@ -10,8 +10,9 @@ from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Table
 
 CAPTION = (
-    "Every exported package was compared with the model that was trained, on real texts of several lengths, with padding "
-    "on either side and with holes. Rounded weights answer a little differently by design; Quality tells what that costs."
+    "Every exported package was compared with the model that was trained, on real texts of several lengths, with "
+    "padding on either side and with holes. Rounded weights answer a little differently by design; Quality tells what "
+    "that costs."
 )
 
 
