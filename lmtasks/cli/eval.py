@@ -228,9 +228,15 @@ def _tell(done: Sequence[_Done], *, tasks: Sequence[str], reasons: Mapping[tuple
     if kept == 0 and len(failed) == 1:
         raise failed[0][2]
     several = len(done) > 1
-    told = "; ".join(f"{each.label + ', ' if several else ''}{error}" for each, _, error in failed)
-    names = ", ".join(result.task for each in done for result in each.results) or "nothing"
+    told = " ".join(f"{each.label + ', ' if several else ''}{error}" for each, _, error in failed)
+    names = "; ".join(_kept(each, several=several) for each in done if each.results) or "nothing"
     raise WorkError(f"{len(failed)} of {kept + len(failed)} failed: {told} Kept: {names}.")
+
+
+def _kept(each: _Done, *, several: bool) -> str:
+    """The tasks that have scores; of several models with its name, since each may have failed others."""
+    tasks = ", ".join(result.task for result in each.results)
+    return f"{tasks} of {each.label}" if several else tasks
 
 
 def _who_answers_what(

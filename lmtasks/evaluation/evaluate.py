@@ -20,7 +20,7 @@ from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.solver import AskedWay, Report, Solver
-from lmtasks.evaluation.stream import CHUNK, Job, Stream
+from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.evaluation.tally import Tallied, Tally, merge
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
@@ -217,7 +217,7 @@ class _Run:
                 each.tally.take(each.opened.finished(solved))
                 each.seconds, each.decoding = solved.seconds, solved.decoding
             except LmtasksError as error:
-                each.failure = error
+                each.failure = named(each.task.name, error)
 
     def _gathered(self, each: _Scored, spooled: Spooled, found: list[TaskResult]) -> None:
         """The result of all processes together, in the first."""
@@ -225,7 +225,7 @@ class _Run:
         try:
             part = replace(part, tallied=each.tally.result() if each.failure is None else None)
         except LmtasksError as error:
-            part = replace(part, failure=error)
+            part = replace(part, failure=named(each.task.name, error))
         parts = self.processes.gather(part)
         failure = self.processes.share(next((other.failure for other in parts if other.failure), None))
         if failure is None:
@@ -246,7 +246,7 @@ class _Run:
             try:
                 found.append(make())
             except LmtasksError as error:
-                each.failure = error
+                each.failure = named(each.task.name, error)
         if each.failure is not None:
             self.samples.drop(each.task.name)
             self.fail(each.task.name, each.failure)

@@ -259,3 +259,13 @@ def test_predict_says_what_it_lacks(say: Say, llama: Path, classifier: Path, tmp
     assert (
         "is an encoder" in say("predict", "--model", classifier, "--tasks", "starter_translation_en_zh", "x").sentence
     )
+
+
+def test_of_several_models_each_says_what_failed_and_what_is_kept(say: Say, tmp_path: Path, llama: Path) -> None:
+    file = _task(tmp_path, rows="comment,mood\nfine,positive\npoor,awful\n")
+    models = ("--model", "random", "--model", llama)
+    said = say("eval", *models, "--tasks", f"{file},starter_topic_en", "--limit", 4, "--out", tmp_path / "out")
+    assert said.code == 1
+    assert "2 of 4 failed: random, task mine, row 1: " in said.err
+    assert f". {llama.name}, task mine, row 1: " in said.err
+    assert said.err.rstrip().endswith(f". Kept: starter_topic_en of random; starter_topic_en of {llama.name}.")
