@@ -16,6 +16,9 @@ from lmtasks.task.task import Task
 if TYPE_CHECKING:
     from lmtasks.evaluation.solver import Asking
 
+NO_POOL = "task {task} has no rows for worked examples"
+GIVE_A_POOL = "name a fewshot_split or fewshot_config.samples, or ask with --num-fewshot 0."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
@@ -69,11 +72,11 @@ def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
     """
     if not count or task.shot_rows:
         return None
-    opened = None if task.shots is None else open_rows(task.shots, options=options)
+    try:
+        opened = None if task.shots is None else open_rows(task.shots, options=options)
+    except UsageError as error:
+        raise UsageError(f"{NO_POOL.format(task=task.name)} ({str(error).rstrip('.')}); {GIVE_A_POOL}") from error
     rows = shot_pool(task, list(opened.rows) if opened else ())
     if not rows:
-        raise UsageError(
-            f"task {task.name} has no rows for worked examples; name a fewshot_split or fewshot_config.samples, or ask "
-            "with --num-fewshot 0."
-        )
+        raise UsageError(f"{NO_POOL.format(task=task.name)}; {GIVE_A_POOL}")
     return Pool(rows=rows, fingerprint=opened.fingerprint if opened else fingerprint(rows))

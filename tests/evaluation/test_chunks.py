@@ -143,6 +143,14 @@ def test_an_empty_pool_is_named(tmp_path: Path) -> None:
         together(model(), [task])
 
 
+def test_a_pool_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    task = small_task(tmp_path, "multiple_choice")
+    (tmp_path / "multiple_choice-train.jsonl").write_text("", encoding="utf-8")
+    said = r"task multiple_choice has no rows for worked examples \(split 'train' of .* is empty.*\); name a fewshot_s"
+    with pytest.raises(UsageError, match=said):
+        together(model(), [replace(task, num_fewshot=2)])
+
+
 def test_processes_divide_the_rows(tmp_path: Path) -> None:
     task = small_task(tmp_path, "language_modelling")
     rows = TASKS["language_modelling"][0]["test"]
