@@ -36,7 +36,21 @@ def _conditions(a: StoredTask, b: StoredTask) -> Iterator[str]:
     for field, name in fields.items():
         mine, theirs = _condition(a, field), _condition(b, field)
         if mine != theirs:
-            yield f"{a.task} has another {name} ({_told(mine)} and {_told(theirs)}; condition {field})"
+            where = _differing(a, b) if field == task else ""
+            yield f"{a.task} has another {name} ({_told(mine)} and {_told(theirs)}; condition {field}){where}"
+
+
+def _differing(a: StoredTask, b: StoredTask) -> str:
+    """Which fields of the task file differ, where both results kept a hash of each; else nothing."""
+    mine, theirs = _fields(a), _fields(b)
+    named = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+    return f" in {', '.join(named)}" if mine and theirs and named else ""
+
+
+def _fields(task: StoredTask) -> Mapping[str, object]:
+    conditions = task.record.get("conditions")
+    found = conditions.get("asked_fields") if isinstance(conditions, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _signatures(a: StoredTask, b: StoredTask) -> Iterator[str]:

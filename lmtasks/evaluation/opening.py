@@ -91,6 +91,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     conditions: Json = {
         "task_hash": task.hash,
         "asked_hash": asked_hash(task),
+        "asked_fields": asked_fields(task),
         "data_fingerprint": data.test.fingerprint,
         "train_fingerprint": data.train.fingerprint if data.train else None,
         "shots_fingerprint": pool.fingerprint if pool else None,
@@ -131,9 +132,17 @@ def scored_examples(task: Task, rows: Sequence[Row], *, processes: Processes) ->
 
 def asked_hash(task: Task) -> str:
     """sha256 over what a task asks, 16 hex digits: equal for two task files whose answers can be scored by either."""
-    asked = {key: value for key, value in task.fields.items() if key not in NOT_ASKED}
-    text = json.dumps(asked, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _hash({key: value for key, value in task.fields.items() if key not in NOT_ASKED})[:16]
+
+
+def asked_fields(task: Task) -> Json:
+    """sha256 of each of those fields, 8 hex digits: of two results that differ, which field it is."""
+    return {key: _hash(value)[:8] for key, value in sorted(task.fields.items()) if key not in NOT_ASKED}
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[Example]:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_tasks import small_task
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.comparing import compare_results, examples_that_differ
+from lmtasks.evaluation.opening import asked_fields, asked_hash
 from lmtasks.evaluation.write import StoredResults, StoredTask
 from lmtasks.metric import compare, estimate, holm, make_metric
 from lmtasks.records import Floats, Json
+from lmtasks.task.task import Task
 
 CONDITIONS: Json = {
     "task_hash": "t",
@@ -118,6 +121,24 @@ def test_how_a_model_answers_may_differ(first: Mapping[str, object], second: Map
     base = results("a", stored("one", shares(0.5), conditions={**CONDITIONS, **first}))
     other = results("b", stored("one", shares(0.5), conditions={**CONDITIONS, **second}))
     assert len(compare_results(base, [other]).comparisons) == 1
+
+
+def test_the_field_of_the_task_file_that_differs_is_named(tmp_path: Path) -> None:
+    """From results to the sentence: both hold a hash of each field that says what is asked."""
+    task = small_task(tmp_path, "classification")
+    other = replace(task, fields={**task.fields, "doc_to_text": "{{text}}?"})
+    base, changed = (
+        results(name, stored("one", shares(0.5), conditions={**CONDITIONS, **_asked(each)}))
+        for name, each in (("a", task), ("b", other))
+    )
+    said = r"one has another task file \(\w+ and \w+; condition asked_hash\) in doc_to_text\. "
+    with pytest.raises(UsageError, match=said):
+        compare_results(base, [changed])
+    assert len(compare_results(base, [base]).comparisons) == 1
+
+
+def _asked(task: Task) -> Json:
+    return {"asked_hash": asked_hash(task), "asked_fields": asked_fields(task)}
 
 
 def test_another_system_instruction_is_named() -> None:
