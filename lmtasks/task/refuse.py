@@ -44,8 +44,9 @@ def refuse_other_files(yaml: TaskYaml) -> None:
     """
     if "class" in yaml.keys:
         raise UsageError(
-            f"{yaml.line('class')}: class names a task written in Python for lm-evaluation-harness, which lmtasks "
-            "does not run; only task files made of data are read."
+            f"{yaml.line('class')}: class names a task written in Python for lm-evaluation-harness "
+            f"({_code_name(yaml.keys['class'])}, task {yaml.keys.get('task')}), which lmtasks does not run; only task "
+            "files made of data are read."
         )
     task = yaml.keys.get("task")
     if isinstance(task, list) or (task is None and "group" in yaml.keys):
@@ -74,6 +75,10 @@ def refuse_code(yaml: TaskYaml) -> None:
             f"{yaml.line('unsafe_code')}: unsafe_code says that what a model writes is run as code; if you trust "
             "file and model, add --trust-code."
         )
+
+
+def _code_name(value: object) -> str:
+    return f"!function {value.qualified}" if isinstance(value, FunctionRef) else str(value)
 
 
 def _functions(value: object, place: str) -> Iterator[tuple[str, FunctionRef]]:

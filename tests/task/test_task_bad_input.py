@@ -61,7 +61,10 @@ FILES = {
     "no number": (PROMPT + "generation_kwargs: {temperature: hot}\n", r"temperature must be a number, was: 'hot'"),
     "no name": ("dataset_path: a/b\n", r"names no task; a file without the key task can only be included"),
     "bad name": (PROMPT.replace("task: t", "task: a/b"), r"a task's name .* was: 'a/b'"),
-    "Python task": (HEAD + "class: !function x.Y\n", r"task\.yaml:4: class names a task written in Python"),
+    "Python task": (
+        HEAD + "class: !function x.Y\n",
+        r"task\.yaml:4: class names a task written in Python .*\(!function x\.Y, task t\)",
+    ),
     "group": ("group: g\ntask: [a, b]\n", r"is a group of tasks, not a task.*a, b"),
     "no split": ("task: t\ndataset_path: a/b\ndoc_to_text: a\ndoc_to_target: b\n", r"t names no split to score"),
     "no data": ("task: t\ntest_split: test\ndoc_to_text: a\ndoc_to_target: b\n", r"names no data: set dataset_path"),
