@@ -159,12 +159,14 @@ def _decoding(task: Task, check: TaskCheck) -> str:
 
 
 def _prompt(prompt: Prompt) -> None:
-    if prompt.context or not prompt.contexts:
-        _shown("prompt", prompt.context)
-    for context in prompt.contexts:
-        _shown("or", context)
+    if prompt.contexts:
+        for place, context in enumerate(prompt.contexts):
+            _shown("right prompt" if place in prompt.gold else "wrong prompt", context)
+        _shown("behind each", f"{prompt.delimiter}{prompt.target}")
+        return
+    _shown("prompt", prompt.context)
     _shown("right", f"{prompt.delimiter}{prompt.target}")
-    if prompt.choices and not prompt.contexts:
+    if prompt.choices:
         print(f"      choices: {', '.join(repr(choice) for choice in prompt.choices[:LISTED])}")
 
 

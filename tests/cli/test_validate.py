@@ -252,3 +252,20 @@ def test_groups_and_tags_are_their_tasks(say: Say, folder: Path) -> None:
     assert re.findall(r"^task (\w+)", said.out, re.MULTILINE) == ["even", "odd"]
     file.write_text("group: both\ntask: [even, numbers, odds]\n")
     assert "'odds'" in say("validate", file).sentence
+
+
+def test_of_several_prompts_the_right_one_is_marked(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"s": "He and _ sang", "a": "I", "b": "it", "n": 1}\n', encoding="utf-8")
+    (tmp_path / "blanks.yaml").write_text(
+        "task: blanks\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\n"
+        'output_type: multiple_choice\ndoc_to_text: "{{n}}"\ndoc_to_target: "{{s.split(\'_\')[1].strip()}}"\n'
+        "doc_to_choice: \"{{[s.split('_')[0] + a, s.split('_')[0] + b]}}\"\n",
+        encoding="utf-8",
+    )
+    said = say("validate", tmp_path / "blanks.yaml")
+    assert said.code == 0, said.err
+    assert [line.strip() for line in said.out.splitlines()[-3:]] == [
+        "wrong prompt: 'He and I'",
+        "right prompt: 'He and it'",
+        "behind each: ' sang'",
+    ]
