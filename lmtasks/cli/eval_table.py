@@ -38,7 +38,7 @@ def print_scores(
         sizes = {str(result.n) for result in having}
         names = dict.fromkeys(name for result in having for name in result.metrics)
         for number, name in enumerate(names or [MISSING]):
-            head = (task, "/".join(sorted(sizes))) if number == 0 else ("", "")
+            head = (_shown(task, having), "/".join(sorted(sizes))) if number == 0 else ("", "")
             rows.append([*head, name, *(_value(found.get((model, task)), name) for model in scores)])
     rows += _group_rows(groups, models=tuple(scores))
     print_table(("task", "n", "metric", *scores), rows, right=(1, *range(3, 3 + len(scores))))
@@ -60,6 +60,12 @@ def print_scores(
         print("\n" + "\n".join(dict.fromkeys(notes)))
 
 
+def _shown(task: str, results: Sequence[TaskResult]) -> str:
+    """A task with its alias behind; the name comes first, since files and other commands know it by that."""
+    alias = next((result.alias for result in results), task)
+    return task if alias == task else f"{task}: {alias}"
+
+
 def _group_rows(groups: Mapping[str, Mapping[str, Json]], *, models: Sequence[str]) -> list[list[str]]:
     from lmtasks.report import format as form
 
@@ -68,8 +74,10 @@ def _group_rows(groups: Mapping[str, Mapping[str, Json]], *, models: Sequence[st
         records = [groups.get(model, {}).get(group, {}) for model in models]
         metrics = [_mapping(record.get("metrics")) for record in records]
         sizes = {str(record["n"]) for record in records if record}
+        alias = next((str(record["alias"]) for record in records if record), group)
+        shown = f"{group} (group)" if alias == group else f"{group} (group): {alias}"
         for number, name in enumerate(dict.fromkeys(name for each in metrics for name in each)):
-            head = (f"{group} (group)", "/".join(sorted(sizes))) if number == 0 else ("", "")
+            head = (shown, "/".join(sorted(sizes))) if number == 0 else ("", "")
             cells = []
             for each in metrics:
                 value = _mapping(each.get(name))

@@ -83,7 +83,7 @@ def _rescored(
         )
     return TaskResult(
         task=record.task,
-        alias=task.alias if task is not None else record.task,
+        alias=task.alias if task is not None else str(record.record.get("alias", record.task)),
         task_hash=task.hash if task is not None else str(conditions.get("task_hash")),
         data_fingerprint=str(conditions.get("data_fingerprint")),
         n=n,

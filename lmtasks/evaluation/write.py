@@ -114,6 +114,7 @@ def write_results(
 def task_record(result: TaskResult) -> Json:
     """What results.json says of one task."""
     return {
+        **({"alias": result.alias} if result.alias != result.task else {}),
         "n": result.n,
         "seconds": round(result.seconds, 3),
         "seconds_total": round(result.seconds_total, 3),

@@ -58,6 +58,25 @@ def test_a_group_stands_under_its_tasks(say: Say, llama: Path, moods: Path, tmp_
         assert group["metrics"]["acc"]["value"] == pytest.approx(right / group["n"])
 
 
+def test_aliases_stand_behind_names(say: Say, llama: Path, tmp_path: Path) -> None:
+    """`task_alias` and `group_alias`: in the table, also where it comes from stored results."""
+    member = "{task: starter_sentiment_en, task_alias: English moods}"
+    (tmp_path / "moods.yaml").write_text(GROUP.replace("starter_sentiment_en", member))
+    out, again = tmp_path / "out", tmp_path / "again"
+    for line in (
+        ("--model", llama, "--tasks", tmp_path / "moods.yaml", "--limit", 3, "--out", out),
+        ("--rescore", out, "--out", again),
+    ):
+        said = say("eval", *line)
+        assert said.code == 0, said.err
+        starts = (
+            "starter_sentiment_en: English moods 3 acc",
+            "starter_sentiment_zh 3 acc",
+            "moods (group): Moods 6 acc",
+        )
+        assert all(_lines(re.sub(r" +", " ", said.out), start) for start in starts), said.out
+
+
 def test_the_same_scores_come_from_the_samples(say: Say, stored: Path, tmp_path: Path) -> None:
     said = say("eval", "--rescore", stored, "--out", tmp_path / "again")
     assert said.code == 0, said.err
