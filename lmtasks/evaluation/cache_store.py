@@ -189,7 +189,9 @@ def _opened(file: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     """Check what is there, or lay out a new file; several processes may do so at once."""
+    connection.execute("BEGIN")  # one look: between two of them, another process may lay out the file
     application, version, tables = _identity(connection)
+    connection.execute("COMMIT")
     if not tables and not application:
         _use_log(connection)
         connection.execute("BEGIN IMMEDIATE")
