@@ -25,6 +25,8 @@ MANIFEST = "package.json"
 PARITY = "parity.json"
 GATE = "gate.json"
 WEIGHTS = "weights.bin"
+READ = (WEIGHTS, PARITY, GATE, "tokenizer.json", "tokenizer_config.json")
+"""Files that are read beside the graphs, where they are there. Others may lie in the folder; nobody looks at them."""
 EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 TRACED = "traced-2"
@@ -165,6 +167,12 @@ def load_package(folder: Path) -> Package:
         raise UsageError(f"{manifest} is damaged ({error}); export the model again.") from error
     for name, facts in files.items():
         _check_file(folder / name, facts)
+    for name in (*graphs.values(), *READ):
+        if name not in files and (name in graphs.values() or (folder / name).is_file()):
+            raise UsageError(
+                f"{manifest} was altered: it has no hash of {name}, which belongs to a package; "
+                "copy the package again, or export the model again."
+            )
     return Package(
         folder=folder,
         model=model,

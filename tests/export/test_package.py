@@ -59,6 +59,17 @@ def test_every_file_is_checked(copied: Path) -> None:
     assert load_package(copied).precision == "fp32"
 
 
+@pytest.mark.parametrize("name", ["score.onnx", "weights.bin", "tokenizer.json", "parity.json"])
+def test_a_file_that_the_manifest_does_not_vouch_for_is_not_read(copied: Path, name: str) -> None:
+    (copied / "notes.txt").write_text("somebody's own file", encoding="utf-8")
+    assert load_package(copied).precision == "fp32"
+    content = json.loads((copied / MANIFEST).read_text(encoding="utf-8"))
+    del content["files"][name]
+    (copied / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"was altered: it has no hash of {name}"):
+        load_package(copied)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
