@@ -242,7 +242,7 @@ def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
 def _check(model: Model, head: HeadExamples) -> None:
     if head.head.kind == "generation" and model.card.kind == "encoder":
         raise UsageError(
-            f"a {model.card.family} encoder cannot generate, so it cannot be adapted to {head.head.name!r}; "
+            f"{model.card.family} is an encoder and cannot generate, so it cannot be adapted to {head.head.name!r}; "
             "use a causal or an encoder-decoder backbone."
         )
     if not head.train and not head.text:

@@ -99,7 +99,7 @@ def test_prompt_moves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_encoder_cannot_generate(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="encoder cannot generate"):
+    with pytest.raises(UsageError, match="is an encoder and cannot generate"):
         run(tmp_path, heads=[says()], architecture="bert")
 
 
