@@ -42,16 +42,20 @@ def _switch(module: nn.Module, *, before: str, after: str) -> None:
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
-    """Causal attention, (B, H, T, D/H) -> (B, H, T, D/H); T is a multiple of `BLOCKS`."""
+    """Causal attention, (B, H, T, D/H) -> (B, H, T, D/H); T is a multiple of `BLOCKS`.
+
+    The softmax is divided by its sum behind the product with the values: D/H numbers a query instead of T.
+    """
     size = query.shape[2] // BLOCKS
-    future = torch.ones(size, size, dtype=torch.bool, device=query.device).triu(1)
+    future = torch.full((size, size), -torch.inf, device=query.device).triu(1)
     parts = []
     for start in range(0, query.shape[2], size):
         seen = start + size
-        scores = (query[:, :, start:seen] * scale) @ key[:, :, :seen].transpose(-1, -2)
-        hidden = nn.functional.pad(future, (start, 0), value=False)
-        weights = scores.float().masked_fill(hidden, -torch.inf).softmax(-1)
-        parts.append(weights.to(value.dtype) @ value[:, :, :seen])
+        scores = ((query[:, :, start:seen] * scale) @ key[:, :, :seen].transpose(-1, -2)).float()
+        scores = scores + nn.functional.pad(future, (start, 0))
+        weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+        mixed = weights.to(value.dtype) @ value[:, :, :seen]
+        parts.append((mixed.float() / weights.sum(-1, keepdim=True)).to(value.dtype))
     return torch.cat(parts, dim=2)
 
 
