@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtasks.export.checkpoint import CannotEmit
+from lmtasks.export.checkpoint import CannotEmit, Weights
 from lmtasks.export.graph import INT64, Attribute, GraphBuilder
 from lmtasks.records import Floats32
 
@@ -52,6 +52,11 @@ class Norm:
     weight: Floats32
     epsilon: float
     bias: Floats32 | None = None
+
+
+def taken(weights: Weights, name: str) -> Dense:
+    """A product that is kept (out, in), with its bias where it has one."""
+    return Dense(name=name, weight=weights.take(f"{name}.weight"), bias=weights.find(f"{name}.bias"))
 
 
 def joined(name: str, *parts: Dense) -> Dense:

@@ -46,6 +46,7 @@ class Layer:
     attends: CausalAttention
     out: Dense
     between: Norm
+    """Before the feed-forward part."""
     up: Dense
     down: Dense
 

@@ -28,8 +28,10 @@ from lmtasks.export.emitters.blocks import (
     looked_up,
     norm,
     projection,
+    taken,
 )
 from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
+from lmtasks.export.emitters.gpt2 import Layer
 from lmtasks.export.emitters.llama import ROTATED_BY_ATTENTION
 from lmtasks.export.graph import GraphBuilder
 from lmtasks.export.package import GraphName
@@ -38,21 +40,6 @@ from lmtasks.records import Floats32, Ints
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One layer of the model."""
-
-    before: Norm
-    packed: Dense
-    """queries, keys and values"""
-    attends: CausalAttention
-    out: Dense
-    between: Norm
-    """Before the feed-forward part."""
-    up: Dense
-    down: Dense
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +117,12 @@ def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary:
     heads = config.integer("num_attention_heads")
     return Layer(
         before=_norm(config, weights, f"{name}.input_layernorm"),
-        packed=_apart(_dense(weights, f"{name}.attention.query_key_value"), heads=heads, order=order),
+        packed=_apart(taken(weights, f"{name}.attention.query_key_value"), heads=heads, order=order),
         attends=CausalAttention(layer=number, heads=heads, cache_heads=heads, width=width, rotary=rotary),
-        out=_dense(weights, f"{name}.attention.dense"),
+        out=taken(weights, f"{name}.attention.dense"),
         between=_norm(config, weights, f"{name}.post_attention_layernorm"),
-        up=_dense(weights, f"{name}.mlp.dense_h_to_4h"),
-        down=_dense(weights, f"{name}.mlp.dense_4h_to_h"),
+        up=taken(weights, f"{name}.mlp.dense_h_to_4h"),
+        down=taken(weights, f"{name}.mlp.dense_4h_to_h"),
     )
 
 
@@ -170,7 +157,3 @@ def _apart(packed: Dense, *, heads: int, order: Ints) -> Dense:
 def _norm(config: Config, weights: Weights, name: str) -> Norm:
     epsilon = config.number("layer_norm_eps")
     return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=epsilon, bias=weights.take(f"{name}.bias"))
-
-
-def _dense(weights: Weights, name: str) -> Dense:
-    return Dense(name=name, weight=weights.take(f"{name}.weight"), bias=weights.find(f"{name}.bias"))

@@ -24,6 +24,7 @@ from lmtasks.export.emitters.blocks import (
     looked_up,
     norm,
     projection,
+    taken,
 )
 from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
 from lmtasks.export.graph import GraphBuilder
@@ -136,7 +137,7 @@ def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary:
     return Layer(
         before=_norm(config, weights, f"{name}.input_layernorm"),
         packed=joined(
-            f"{name}.self_attn.qkv", *(_dense(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
+            f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
         ),
         attends=CausalAttention(
             layer=number,
@@ -148,10 +149,10 @@ def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary:
             key_norm=_norm(config, weights, f"{name}.self_attn.k_norm") if normed else None,
             window=_window(config, number),
         ),
-        out=_dense(weights, f"{name}.self_attn.o_proj"),
+        out=taken(weights, f"{name}.self_attn.o_proj"),
         between=_norm(config, weights, f"{name}.post_attention_layernorm"),
-        gate_up=joined(f"{name}.mlp.gate_up", *(_dense(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))),
-        down=_dense(weights, f"{name}.mlp.down_proj"),
+        gate_up=joined(f"{name}.mlp.gate_up", *(taken(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))),
+        down=taken(weights, f"{name}.mlp.down_proj"),
     )
 
 
@@ -167,7 +168,3 @@ def _window(config: Config, layer: int) -> int | None:
 
 def _norm(config: Config, weights: Weights, name: str) -> Norm:
     return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=config.number("rms_norm_eps"))
-
-
-def _dense(weights: Weights, name: str) -> Dense:
-    return Dense(name=name, weight=weights.take(f"{name}.weight"), bias=weights.find(f"{name}.bias"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.attention import CausalAttention
-from lmtasks.export.emitters.blocks import Dense, Norm, check_activation, joined, projection
+from lmtasks.export.emitters.blocks import Norm, check_activation, joined, projection, taken
 from lmtasks.export.emitters.causal import CausalShape, causal_graphs
 from lmtasks.export.emitters.gpt2 import Gpt2, Layer
 from lmtasks.export.package import GraphName
@@ -61,21 +61,17 @@ def _layer(config: Config, weights: Weights, number: int) -> Layer:
     return Layer(
         before=_norm(weights, f"{name}.self_attn_layer_norm"),
         packed=joined(
-            f"{name}.self_attn.qkv", *(_dense(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
+            f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
         ),
         attends=CausalAttention(
             layer=number, heads=heads, cache_heads=heads, width=config.integer("hidden_size") // heads
         ),
-        out=_dense(weights, f"{name}.self_attn.out_proj"),
+        out=taken(weights, f"{name}.self_attn.out_proj"),
         between=_norm(weights, f"{name}.final_layer_norm"),
-        up=_dense(weights, f"{name}.fc1"),
-        down=_dense(weights, f"{name}.fc2"),
+        up=taken(weights, f"{name}.fc1"),
+        down=taken(weights, f"{name}.fc2"),
     )
 
 
 def _norm(weights: Weights, name: str) -> Norm:
     return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=EPSILON, bias=weights.take(f"{name}.bias"))
-
-
-def _dense(weights: Weights, name: str) -> Dense:
-    return Dense(name=name, weight=weights.take(f"{name}.weight"), bias=weights.find(f"{name}.bias"))
