@@ -65,6 +65,7 @@ def command(
             help="cosine, linear, constant or wsd (warm-up, stable, cool-down).",
         ),
     ] = "cosine",
+    warmup: Annotated[int, typer.Option(help="With wsd: first steps, in which the rate rises.")] = 200,
     cooldown: Annotated[
         int, typer.Option(help="With wsd: last steps, in which the rate falls; behind --start: all steps from there.")
     ] = 0,
@@ -119,6 +120,7 @@ def command(
         accumulate=accumulate,
         decay=cast("Decay", schedule),
         floor=0.0 if schedule == "wsd" else 0.1,
+        warmup_steps=warmup,
         cooldown_steps=cooldown,
         optimizer=cast("OptimizerName", optimizer),
         precision="bf16" if precision == "bf16" else "fp32",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lmtasks.data.documents import SourceFacts
 from lmtasks.training.curve import Record
@@ -29,6 +30,10 @@ class PretrainingRecord:
     """Of each corpus."""
     sources: tuple[SourceFacts, ...]
     held_out: tuple[HeldOut, ...]
+    begun_from: str | None = None
+    """The backbone whose weights it began with."""
+    before: Mapping[str, object] | None = None
+    """That one's own record, where it has one."""
 
     def json(self) -> Mapping[str, object]:
         """Ready for JSON."""
@@ -48,24 +53,42 @@ CURVE_ROWS = 12
 """Evaluations that the card shows, evenly spread."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """One training of those that follow each other, each from the weights of the one before."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    rows: Sequence[str]
+    """Its column of the card's table, from the top."""
+
+
+STAGE_ROWS = (
+    "steps",
+    "tokens seen",
+    "wall-clock training time",
+    "optimizer",
+    "peak learning rate",
+    "precision, seed",
+    "corpora mixed, by windows",
+)
+
+
 def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) -> str:
-    """The card as Markdown, with the header that the Hub reads."""
-    settings = record.settings
+    """The card as Markdown, with the header that the Hub reads.
+
+    Args:
+        curve: thinned; where stages follow each other, each point names its own (`stage`, from 1).
+    """
+    stages = _stages(record.json())
     available = " + ".join(f"{count:,}" for count in record.tokens_available)
-    shares = " : ".join(f"{share:g}" for share in record.weights)
     sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
     held = "\n".join(
         f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |"
         for score in record.held_out
     )
     unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
-    evaluated = [point for point in curve if "validation" in point]
-    places = {round(n * (len(evaluated) - 1) / (CURVE_ROWS - 1)) for n in range(CURVE_ROWS)} if evaluated else set()
-    tokens_per_step = record.tokens_seen // max(1, record.steps)
-    points = "\n".join(
-        f"| {int(str(point['step'])) * tokens_per_step:,} | {point['loss']} | {point['validation']} |"
-        for point in (evaluated[place] for place in sorted(places))
-    )
     return f"""---
 library_name: transformers
 pipeline_tag: {PIPELINES[record.objective]}
@@ -80,17 +103,9 @@ true nor safe to rely on.
 
 ## Training
 
-| | |
-|---|---|
-| steps | {record.steps:,} of {settings.batch_rows} windows, ended by {record.stopped} |
-| tokens seen | {record.tokens_seen:,}; the corpora hold {available} |
-| wall-clock training time | {record.seconds / 60:.1f} minutes |
-| optimizer | {OPTIMIZERS[settings.optimizer]}, weight decay {settings.weight_decay:g} |
-| peak learning rate | {settings.learning_rate:g} ({settings.decay}) |
-| precision, seed | {settings.precision}, {settings.seed} |
-| corpora mixed, by windows | {shares} |
+{_training(record, stages)}
 
-`pretraining.json` has all settings.
+The corpora hold {available} tokens. `pretraining.json` has all settings.
 
 ## Curve
 
@@ -98,7 +113,7 @@ Loss in nats per token of the training; {unit} of the first windows of each held
 
 | tokens seen | loss | held-out |
 |--:|--:|--:|
-{points}
+{_points(stages, curve)}
 
 ## Data and terms
 
@@ -118,6 +133,56 @@ Over all of them: {overall(record.held_out):.4f} {unit}.
 |---|--:|--:|--:|
 {held}
 """
+
+
+def _stages(record: Mapping[str, Any]) -> tuple[_Stage, ...]:
+    """What a record, as `pretraining.json` holds it, and those before it tell; the oldest first."""
+    settings = record["settings"]
+    stage = _Stage(
+        steps=record["steps"],
+        tokens=record["tokens_seen"],
+        seconds=record["seconds"],
+        rows=(
+            f"{record['steps']:,} of {settings['batch_rows']} windows of {record['window']:,}, "
+            f"ended by {record['stopped']}",
+            f"{record['tokens_seen']:,}",
+            f"{record['seconds'] / 60:.1f} minutes",
+            f"{OPTIMIZERS[settings['optimizer']]}, weight decay {settings['weight_decay']:g}",
+            f"{settings['learning_rate']:g} ({settings['decay']})",
+            f"{settings['precision']}, {settings['seed']}",
+            " : ".join(f"{share:g}" for share in record["weights"]),
+        ),
+    )
+    before = record.get("before")
+    return (*(_stages(before) if before else ()), stage)
+
+
+def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
+    head = ["", *(f"stage {number}" if len(stages) > 1 else "" for number in range(1, len(stages) + 1))]
+    named = zip(STAGE_ROWS, *(stage.rows for stage in stages), strict=True)
+    rows = [head, ["---"] * len(head), *named]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if len(stages) > 1:
+        tokens, minutes = sum(stage.tokens for stage in stages), sum(stage.seconds for stage in stages) / 60
+        return f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
+    return table if record.begun_from is None else f"{table}\n\nIt began with the weights of {record.begun_from}."
+
+
+def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
+    """Rows of the curve's table; tokens are counted through all stages."""
+    rows: list[str] = []
+    seen = 0
+    for number, stage in enumerate(stages, start=1):
+        own = [point for point in curve if "validation" in point and point.get("stage", 1) == number]
+        shown = max(2, round(CURVE_ROWS * stage.tokens / sum(each.tokens for each in stages)))
+        places = {round(place * (len(own) - 1) / (shown - 1)) for place in range(shown)} if own else set()
+        per_step = stage.tokens // max(1, stage.steps)
+        rows += [
+            f"| {seen + int(str(point['step'])) * per_step:,} | {point['loss']} | {point['validation']} |"
+            for point in (own[place] for place in sorted(places))
+        ]
+        seen += stage.tokens
+    return "\n".join(rows)
 
 
 def _bits(score: HeldOut) -> str:

@@ -27,13 +27,11 @@ from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks
 from lmtasks.training.rate import measured_work
 from lmtasks.training.samples import sample_text
 from lmtasks.training.settings import TrainingSettings
-from lmtasks.training.starting import copy_start, load_start
+from lmtasks.training.starting import CURVE, RECORD, begun_from, copy_start, load_start
 from lmtasks.training.stepping import Batch
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
-CURVE = "curve.jsonl"
-"""In the new folder: loss by step, thinned, with every evaluation."""
 BEGIN_TOKENS = 12
 """Of a row that people are to find again."""
 VALIDATION_WINDOWS = 8
@@ -171,6 +169,7 @@ def pretrain(
     )
     use_default(backbone)
     held = held_out_scores(backbone, tokens, objective=objective, marks=marks, window=window)
+    begun_with = begun_from(work)
     record = PretrainingRecord(
         objective=name,
         family=family,
@@ -186,9 +185,14 @@ def pretrain(
         tokens_available=tuple(len(corpus.train) for corpus in tokens),
         sources=tuple(source for fact in facts for source in fact.sources),
         held_out=held,
+        begun_from=begun_with.name if begun_with else None,
+        before=begun_with.record if begun_with else None,
     )
     if state.is_main_process:
-        _save(backbone, tokenizer, record, thinned(read_log(work / "training.jsonl")), out)
+        curve = thinned(read_log(work / "training.jsonl"))
+        if begun_with and begun_with.stages:
+            curve = [*begun_with.curve, *({**point, "stage": begun_with.stages + 1} for point in curve)]
+        _save(backbone, tokenizer, record, curve, out)
     state.wait_for_everyone()
     return trained, held
 
@@ -249,7 +253,7 @@ def _save(
     aside.mkdir(parents=True, exist_ok=True)
     backbone.to(torch.bfloat16).save(aside)
     tokenizer.save(aside)
-    (aside / "pretraining.json").write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
+    (aside / RECORD).write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
     (aside / "README.md").write_text(model_card(out.name, record, curve), encoding="utf-8")
     (aside / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
     replace_folder(aside, out)

@@ -5,14 +5,40 @@ What it begins from is copied into its work folder once; then it goes on by itse
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.training.checkpoint import check_fits, load_tensors, module_tensors, position_of, replace_folder
+from lmtasks.training.curve import Record
 
 BACKBONE = "start"
 STEP = "start.json"
+RECORD = "pretraining.json"
+CURVE = "curve.jsonl"
+"""Beside a backbone's weights: how it was trained, and its loss by step, thinned, with every evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The backbone that a training began from."""
+
+    name: str
+    record: Mapping[str, object] | None
+    """Of its own training; None for one from elsewhere."""
+    curve: tuple[Record, ...]
+    """Of its own training and those before it; each point names its `stage`, from 1."""
+
+    @property
+    def stages(self) -> int:
+        """Trainings that led to it."""
+        record, count = self.record, 0
+        while record:
+            count += 1
+            record = record.get("before")  # type: ignore[assignment]
+        return count
 
 
 def copy_start(start: Path, work: Path) -> int:
@@ -52,11 +78,22 @@ def load_start(work: Path, backbone: Backbone) -> None:
         load_tensors(backbone, weights)
 
 
+def begun_from(work: Path) -> Begun | None:
+    """What the training in `work` began from; None for random weights, and for the checkpoint of another training."""
+    folder = work / BACKBONE
+    if not folder.is_dir():
+        return None
+    name = Path(json.loads((work / STEP).read_text(encoding="utf-8"))["from"]).name
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else None
+    lines = (folder / CURVE).read_text(encoding="utf-8").splitlines() if (folder / CURVE).is_file() else []
+    return Begun(name=name, record=record, curve=tuple({"stage": 1, **json.loads(line)} for line in lines))
+
+
 def _copy_backbone(start: Path, work: Path) -> None:
     aside = work / f"{BACKBONE}.copy"
     aside.mkdir(exist_ok=True)
     for file in start.iterdir():
-        if file.suffix in {".json", ".safetensors"}:
+        if file.suffix in {".json", ".safetensors"} or file.name == CURVE:
             shutil.copyfile(file, aside / file.name)
     replace_folder(aside, work / BACKBONE)
 

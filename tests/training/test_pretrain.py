@@ -191,6 +191,27 @@ def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
 
 
+def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    pretrain(
+        corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2,inner=48,context=32", vocabulary=300,
+        window=32, settings=replace(SETTINGS, steps=6, seed=1), start=tmp_path / "first", out=tmp_path / "second",
+        report=lambda _: None,
+    )  # fmt: skip
+    record = json.loads((tmp_path / "second" / "pretraining.json").read_text())
+    assert record["before"] == json.loads((tmp_path / "first" / "pretraining.json").read_text())
+    assert record["begun_from"] == "first"
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "| steps | 12 of 8 windows of 16, ended by steps | 6 of 8 windows of 32, ended by steps |" in card
+    assert "In all 3,072 tokens in " in card
+    rows = [
+        line.split(" | ")[0] for line in card.splitlines() if re.fullmatch(r"\| [\d,]+ \| [\d.]+ \| [\d.]+ \|", line)
+    ]
+    assert rows == ["| 768", "| 1,536", "| 3,072"]
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "second" / "curve.jsonl").open()]
+    assert stages == [1] * 12 + [2] * 6
+
+
 def test_text_that_is_tokenized_as_it_comes_is_that_of_one_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
