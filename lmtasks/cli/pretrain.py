@@ -38,6 +38,9 @@ def command(
     start: Annotated[
         Path | None, typer.Option(help="Begin from a backbone, or from the .work folder of another training.")
     ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Folder of an ngram backbone of the same text, to show its scores in the card.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="Family and sizes.")] = "llama:width=256,layers=6,inner=640",
     objective: Annotated[
         str | None,
@@ -91,7 +94,14 @@ def command(
     from lmtasks.backbone.fitted import is_fitted
 
     if is_fitted(backbone):
-        given = {"--weights": weights, "--mix": mix, "--start": start, "--objective": objective, "--steps": steps}
+        given = {
+            "--weights": weights,
+            "--mix": mix,
+            "--start": start,
+            "--beside": beside,
+            "--objective": objective,
+            "--steps": steps,
+        }
         _count(
             data,
             out=out,
@@ -101,7 +111,7 @@ def command(
             tokenizer=tokenizer,
             seed=seed,
             sources=data_options(data_root=data_root, offline=offline, token=token),
-            idle=[option for option, value in {**given, "--minutes": minutes}.items() if value],
+            idle=[option for option, value in given.items() if value],
         )
         return
     from accelerate import PartialState
@@ -155,6 +165,7 @@ def command(
             report=report,
             tokenizer_folder=tokenizer,
             start=start,
+            beside=beside,
             cool_now=start is not None and cooldown > 0 and steps is None,
             objective_name=objective,
             device=device,

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmtasks.data.documents import SourceFacts
 from lmtasks.training.curve import Record
-from lmtasks.training.judging import HeldOut, overall
+from lmtasks.training.judging import Beside, HeldOut, overall
 from lmtasks.training.settings import TrainingSettings
 
 
@@ -34,6 +34,7 @@ class PretrainingRecord:
     """The backbone whose weights it began with."""
     before: Mapping[str, object] | None = None
     """That one's own record, where it has one."""
+    beside: Beside | None = None
 
     def json(self) -> Mapping[str, object]:
         """Ready for JSON."""
@@ -84,10 +85,6 @@ def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) ->
     stages = _stages(record.json())
     available = " + ".join(f"{count:,}" for count in record.tokens_available)
     sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
-    held = "\n".join(
-        f"| {score.source} | {score.bytes:,} | {score.token_perplexity:.2f} | {_bits(score)} |"
-        for score in record.held_out
-    )
     unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
     return f"""---
 library_name: transformers
@@ -129,9 +126,7 @@ from it as far as the law of the reader's country says so.
 Documents that were never trained on (5 in 1,000, chosen by the hash of their text), in disjoint windows.
 Over all of them: {overall(record.held_out):.4f} {unit}.
 
-| source | bytes | perplexity per token | bits per byte |
-|---|--:|--:|--:|
-{held}
+{_held_out(record)}
 """
 
 
@@ -183,6 +178,28 @@ def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
         ]
         seen += stage.tokens
     return "\n".join(rows)
+
+
+def _held_out(record: PretrainingRecord) -> str:
+    head = ["source", "bytes", "perplexity per token", "bits per byte"]
+    rows = [
+        [score.source, f"{score.bytes:,}", f"{score.token_perplexity:.2f}", _bits(score)] for score in record.held_out
+    ]
+    if record.beside is not None:
+        head += [record.beside.family, "difference"]
+        other = {score.source: score for score in record.beside.held_out}
+        rows = [
+            [*row, *_compared(score, other.get(score.source))] for row, score in zip(rows, record.held_out, strict=True)
+        ]
+    marks = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
+
+
+def _compared(score: HeldOut, other: HeldOut | None) -> tuple[str, str]:
+    """The other model's bits per byte, and how far from them this one's are."""
+    if other is None or other.bits_per_byte is None or score.bits_per_byte is None:
+        return ("-", "-")
+    return (_bits(other), f"{score.bits_per_byte / other.bits_per_byte - 1:+.1%}")
 
 
 def _bits(score: HeldOut) -> str:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from lmtasks.data.corpus import TokenizedCorpus
+from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone
+from lmtasks.model.store import read_provenance
 from lmtasks.training.objectives import Marks, Objective, make_batch
 
 LEAST_ASKED_OF = 16
@@ -26,6 +29,30 @@ class HeldOut:
     token_perplexity: float
     bits_per_byte: float | None
     """None where only some of the tokens are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A counted model of the same text, to compare with."""
+
+    family: str
+    held_out: tuple[HeldOut, ...]
+
+
+def read_beside(folder: Path) -> Beside:
+    """The held-out scores that `lmtasks pretrain --backbone ngram:...` left in its folder.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    told = read_provenance(folder)
+    scores = told.get("held_out")
+    if not isinstance(scores, list):
+        raise UsageError(
+            f"{folder} holds no held-out scores to compare with; "
+            "make it by lmtasks pretrain --backbone ngram:order=5, of the same --data."
+        )
+    return Beside(family=str(told["backbone"]), held_out=tuple(HeldOut(**score) for score in scores))
 
 
 @torch.no_grad()

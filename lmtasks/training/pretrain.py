@@ -21,7 +21,7 @@ from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import Record, read_log, thinned
-from lmtasks.training.judging import HeldOut, held_out_scores, overall
+from lmtasks.training.judging import HeldOut, held_out_scores, overall, read_beside
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks_of, objective_for
 from lmtasks.training.rate import measured_work
@@ -52,6 +52,7 @@ def pretrain(
     tokenizer_folder: Path | None = None,
     start: Path | None = None,
     cool_now: bool = False,
+    beside: Path | None = None,
     device: str = "cpu",
 ) -> tuple[Trained, tuple[HeldOut, ...]]:
     """Train a backbone and write it to `out` as a transformers folder; work in progress lies in `out`.work.
@@ -66,6 +67,7 @@ def pretrain(
         start: where to begin: the work folder of another training (its checkpoint, optimizer and step are taken), or
             a backbone folder (its weights and tokenizer are). Looked at once; then `out`.work goes on by itself.
         cool_now: with `start`, the cool-down begins at its step, and `settings.steps` follow from that.
+        beside: folder of a counted model of the same text; the card shows its held-out scores too.
 
     Raises:
         UsageError: too little text, or a start or checkpoint that does not fit.
@@ -73,6 +75,7 @@ def pretrain(
     state = PartialState(cpu=device == "cpu")
     work = out.with_name(out.name + ".work")
     check_window(family, window)
+    compared = read_beside(beside) if beside is not None else None
     if start is not None:
         with state.main_process_first():
             begun = copy_start(start, work)
@@ -187,6 +190,7 @@ def pretrain(
         held_out=held,
         begun_from=begun_with.name if begun_with else None,
         before=begun_with.record if begun_with else None,
+        beside=compared,
     )
     if state.is_main_process:
         curve = thinned(read_log(work / "training.jsonl"))

@@ -22,6 +22,7 @@ from lmtasks.errors import UsageError, WorkError
 from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
+from lmtasks.training.counting import count_text
 from lmtasks.training.curve import cut_log, read_log, thinned
 from lmtasks.training.pretrain import pretrain
 from lmtasks.training.settings import TrainingSettings
@@ -37,11 +38,11 @@ def corpus(*, count: int = 600, seed: int = 0, source: str = "invented (CC0)") -
     )
 
 
-def run(folder: Path, *, report=lambda _: None, steps: int = 12):  # type: ignore[no-untyped-def]
+def run(folder: Path, *, report=lambda _: None, beside: Path | None = None):  # type: ignore[no-untyped-def]
     return pretrain(
         corpora=[corpus(), corpus(seed=1, source="other (CC0)")], weights=[3, 1],
         family="llama:width=32,layers=1,heads=2,inner=48,context=32", vocabulary=300, window=16,
-        settings=SETTINGS, out=folder, report=report,
+        settings=SETTINGS, out=folder, report=report, beside=beside,
     )  # fmt: skip
 
 
@@ -210,6 +211,26 @@ def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path) -> No
     assert rows == ["| 768", "| 1,536", "| 3,072"]
     stages = [json.loads(line)["stage"] for line in (tmp_path / "second" / "curve.jsonl").open()]
     assert stages == [1] * 12 + [2] * 6
+
+
+def test_a_counted_model_of_the_same_text_stands_beside_in_the_card(tmp_path: Path) -> None:
+    texts = [corpus(), corpus(seed=1, source="other (CC0)")]
+    counted = count_text(
+        corpora=texts,
+        family="ngram:order=2,fallback=1",
+        vocabulary=300,
+        seed=1,
+        out=tmp_path / "bigrams",
+        report=lambda _: None,
+    )
+    with pytest.raises(UsageError, match="holds no held-out scores"):
+        run(tmp_path / "new", beside=tmp_path)
+    _, scores = run(tmp_path / "new", beside=tmp_path / "bigrams")
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert "| source | bytes | perplexity per token | bits per byte | ngram:order=2,fallback=1 | difference |" in card
+    for mine, other in zip(scores, counted, strict=True):
+        share = mine.bits_per_byte / other.bits_per_byte - 1
+        assert f" | {mine.bits_per_byte:.4f} | {other.bits_per_byte:.4f} | {share:+.1%} |" in card
 
 
 def test_text_that_is_tokenized_as_it_comes_is_that_of_one_piece(
