@@ -124,7 +124,7 @@ from it as far as the law of the reader's country says so.
 ## Held-out text
 
 Documents that were never trained on (5 in 1,000, chosen by the hash of their text), in disjoint windows.
-Over all of them: {overall(record.held_out):.4f} {unit}.
+Over all of them: {overall(record.held_out):.4f} {unit}{_overall_beside(record)}.
 
 {_held_out(record)}
 """
@@ -193,6 +193,12 @@ def _held_out(record: PretrainingRecord) -> str:
         ]
     marks = ["---", *["--:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
+
+
+def _overall_beside(record: PretrainingRecord) -> str:
+    if record.beside is None:
+        return ""
+    return f"; `{record.beside.family}`, counted on the same text: {overall(record.beside.held_out):.4f}"
 
 
 def _compared(score: HeldOut, other: HeldOut | None) -> tuple[str, str]:
