@@ -10,6 +10,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -49,6 +51,27 @@ def _llama(vocabulary: int, context: int) -> PreTrainedModel:
             num_key_value_heads=2,
             max_position_embeddings=context,
             tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    )
+
+
+def _gemma2(vocabulary: int, context: int) -> PreTrainedModel:
+    """Bends its logits behind the projection: hidden states times the projection would be wrong."""
+    return Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            sliding_window=8,
+            final_logit_softcapping=2.0,
+            max_position_embeddings=context,
             bos_token_id=0,
             eos_token_id=0,
             pad_token_id=1,
@@ -161,6 +184,7 @@ def _t5(vocabulary: int, context: int) -> PreTrainedModel:
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "llama": _llama,
+    "gemma2": _gemma2,
     "gpt2": _gpt2,
     "bert": _bert,
     "bert-classifier": _bert_classifier,

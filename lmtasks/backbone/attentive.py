@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from lmtasks.backbone.base import Backbone, State, Traits
+from lmtasks.backbone.base import Backbone, Projection, State, Traits
 from lmtasks.backbone.bidirectional import BothWays
 from lmtasks.backbone.cells import (
     CELLS,
@@ -87,14 +86,13 @@ class Attentive(Backbone):
         """See `Decodes`."""
         return self._write(state, ids, mask)
 
-    def decode(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+    def decoded(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """See `Backbone`."""
-        hidden, _ = self._write(self.start(ids, mask), decoder_ids, None)
-        return self.project(hidden)
+        return self._write(self.start(ids, mask), decoder_ids, None)[0]
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """See `Backbone`."""
-        return functional.linear(hidden, self.tokens.weight, self.bias)
+    def projection(self) -> Projection:
+        """See `Backbone`: the embeddings again."""
+        return Projection(weight=self.tokens.weight, bias=self.bias)
 
     def embeddings(self) -> nn.Embedding:
         """See `Backbone`."""

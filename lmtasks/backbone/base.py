@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lmtasks.backbone.points import AdaptPoints
 from lmtasks.errors import UsageError
@@ -51,6 +52,21 @@ class Traits:
     """Of a family without adapt points, as the rest of a sentence: "its weights are ..."."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Next-token logits of hidden states by one matrix, (..., D) -> (..., V)."""
+
+    weight: Tensor
+    """(V, D)"""
+    bias: Tensor | None
+    """(V,)"""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The logits, in the precision of `hidden`."""
+        bias = None if self.bias is None else self.bias.to(hidden)
+        return functional.linear(hidden, self.weight.to(hidden), bias)
+
+
 class Backbone(nn.Module, ABC):
     """Token ids to hidden states; and to next-token logits, where the family is a language model."""
 
@@ -69,18 +85,36 @@ class Backbone(nn.Module, ABC):
     def embeddings(self) -> nn.Embedding:
         """Of the tokens that are read."""
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """What pretraining calls: next-token logits of rows without padding, (B, T) -> (B, T, V)."""
-        return self.project(self.encode(ids, torch.ones_like(ids, dtype=torch.bool)))
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Next-token logits of a causal model, (B, T) -> (B, T, V); without a mask nothing is padding."""
+        return self.project(self.encode(ids, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask))
+
+    def projection(self) -> Projection | None:
+        """What makes logits of hidden states. None: it is no language model, or its logits are more than one product
+        (scaled, capped), so that only `forward` and `decode` say them."""
+        return None
 
     def project(self, hidden: Tensor) -> Tensor:
         """Next-token logits of hidden states, (..., D) -> (..., V).
 
         Raises:
-            UsageError: the family is no language model.
+            UsageError: the family has no projection.
         """
-        del hidden
-        raise UsageError(f"{self._named()} has no language-model projection; use {WRITERS} for generation and scoring.")
+        projection = self.projection()
+        if projection is None:
+            raise UsageError(
+                f"{self._named()} has no language-model projection; use {WRITERS} for generation and scoring."
+            )
+        return projection(hidden)
+
+    def decoded(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        """Hidden states behind each token that a decoder reads, (B, T) and (B, S) -> (B, S, D).
+
+        Raises:
+            UsageError: it is no encoder-decoder.
+        """
+        del ids, mask, decoder_ids
+        raise UsageError(f"{self._named()} has no decoder; use an encoder-decoder.")
 
     def decode(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """Next-token logits behind each token that a decoder reads, (B, T) and (B, S) -> (B, S, V).
@@ -88,8 +122,7 @@ class Backbone(nn.Module, ABC):
         Raises:
             UsageError: it is no encoder-decoder.
         """
-        del ids, mask, decoder_ids
-        raise UsageError(f"{self._named()} has no decoder; use an encoder-decoder.")
+        return self.project(self.decoded(ids, mask, decoder_ids))
 
     def own_logits(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """Logits of the checkpoint's own task head: (B, C), (B, T, C), or (B, T, 2) for start and end.

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from lmtasks.backbone.base import Backbone, State, Traits
+from lmtasks.backbone.base import Backbone, Projection, State, Traits
 from lmtasks.backbone.cells import (
     CELLS,
     moved,
@@ -73,9 +72,9 @@ class Recurrent(Backbone):
         hidden, _ = self._through(self.start(ids, mask), ids if order is None else ids.gather(1, order[0]), None)
         return hidden if order is None else moved(hidden, order[1])
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """See `Backbone`."""
-        return functional.linear(hidden, self.tokens.weight, self.bias)
+    def projection(self) -> Projection:
+        """See `Backbone`: the embeddings again."""
+        return Projection(weight=self.tokens.weight, bias=self.bias)
 
     def embeddings(self) -> nn.Embedding:
         """See `Backbone`."""

@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from lmtasks.backbone.base import WRITERS, Backbone, Kind, OwnHead, Traits
+from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
 from lmtasks.backbone.points import ADAPT_POINTS
 from lmtasks.errors import UsageError
 
@@ -56,6 +56,7 @@ class TransformerBackbone(Backbone):
         super().__init__()
         self.hf = hf
         self.traits = traits
+        self._projects: bool | None = None
         self.takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
         self.first_position = (
             int(hf.config.pad_token_id) + 1 if traits.family in POSITIONS_AFTER_PADDING else 0  # type: ignore[union-attr, arg-type]
@@ -81,21 +82,36 @@ class TransformerBackbone(Backbone):
             return body(**called, use_cache=False).last_hidden_state  # type: ignore[operator, no-any-return]
         return body(**called).last_hidden_state  # type: ignore[operator, no-any-return]
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """Next-token logits of hidden states, (..., D) -> (..., V)."""
-        projection = self.hf.get_output_embeddings()  # type: ignore[operator]
-        if projection is None:
-            raise UsageError(
-                f"a {self.traits.family} {self.traits.kind} has no language-model projection; "
-                f"use {WRITERS} for generation and scoring."
-            )
-        logits: Tensor = projection(hidden)
+    def projection(self) -> Projection | None:
+        """See `Backbone`. Whether the logits are one product is asked of the module itself, once, with a few tokens."""
+        layer = self.hf.get_output_embeddings()  # type: ignore[operator]
+        if not isinstance(layer, nn.Linear):
+            return None
+        bias = layer.bias if layer.bias is not None else getattr(self.hf, "final_logits_bias", None)
+        found = Projection(weight=layer.weight, bias=None if bias is None else bias.flatten())
+        if self._projects is None:
+            self._projects = self._says(found)
+        return found if self._projects else None
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """See `Backbone`."""
+        called = {"input_ids": ids} if mask is None else self.inputs(ids, mask)
+        logits: Tensor = self.hf(**called, use_cache=False).logits
         return logits
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def decoded(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """See `Backbone`."""
-        logits: Tensor = self.hf(input_ids=ids, use_cache=False).logits
-        return logits
+        both = self.hf.base_model
+        hidden: Tensor
+        if both is not self.hf:
+            called = {"input_ids": ids, "attention_mask": mask.long(), "decoder_input_ids": decoder_ids}
+            hidden = both(**called, use_cache=False).last_hidden_state  # type: ignore[operator]
+            return hidden
+        # T5 has no module that gives its decoder's hidden states, and scales them where its embeddings are tied.
+        called = {"encoder_hidden_states": self.encode(ids, mask), "encoder_attention_mask": mask.long()}
+        hidden = self.hf.get_decoder()(input_ids=decoder_ids, **called, use_cache=False).last_hidden_state  # type: ignore[operator]
+        scaled = getattr(self.hf.config, "scale_decoder_outputs", False)
+        return hidden * self.traits.width**-0.5 if scaled else hidden
 
     def decode(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """See `Backbone`."""
@@ -118,6 +134,20 @@ class TransformerBackbone(Backbone):
             return torch.stack([output.start_logits, output.end_logits], dim=-1)
         logits: Tensor = output.logits
         return logits
+
+    def _says(self, projection: Projection) -> bool:
+        """Are the module's logits those of this projection?"""
+        ids = torch.arange(3, device=projection.weight.device)[None] % self.traits.vocabulary
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        training = self.hf.training
+        self.hf.eval()
+        with torch.no_grad():
+            if self.traits.kind == "encoder-decoder":
+                own, ours = self.decode(ids, mask, ids), projection(self.decoded(ids, mask, ids))
+            else:
+                own, ours = self(ids, mask), projection(self.encode(ids, mask))
+        self.hf.train(training)
+        return torch.allclose(own, ours, rtol=1e-4, atol=1e-4)
 
 
 def load_transformer(folder: Path, *, weights: Path | None = None) -> TransformerBackbone:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from lmtasks.errors import UsageError
 from lmtasks.head.classification import classification_loss
-from lmtasks.head.generation import generation_loss
+from lmtasks.head.generation import generation_loss, projected_loss
 from lmtasks.head.span import span_loss
 from lmtasks.head.tagging import tagging_loss
+from lmtasks.model.model import Model
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "classification": lambda logits, targets, share: classification_loss(logits, targets[:, 0], smoothing=share),
@@ -17,6 +19,14 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "generation": lambda logits, targets, share: generation_loss(logits, targets, smoothing=share),
 }
 """(logits, targets, label smoothing) -> mean loss in nats."""
+
+
+def written_loss(model: Model, hidden: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """The loss of a generation head by the hidden states (B, T, D) of a model with a projection, in nats."""
+    projection = model.projection()
+    if projection is None:
+        raise UsageError(f"{model.card.name} ({model.card.family}) makes its logits itself; use LOSSES for them.")
+    return projected_loss(hidden, targets, projection.weight, projection.bias, smoothing=smoothing)
 
 
 def _right_labels(logits: Tensor, targets: Tensor) -> tuple[float, int]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.base import Backbone, Decodes, State
+from lmtasks.backbone.base import Backbone, Decodes, Projection, State
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head.table import build_head
 from lmtasks.records import HeadSpec, ModelCard
 
-__all__ = ["Decodes", "Model", "State"]
+__all__ = ["Decodes", "Model", "Projection", "State"]
 
 if TYPE_CHECKING:
     from lmtasks.backbone.transformer import TransformerBackbone
@@ -86,16 +86,27 @@ class Model(nn.Module):
 
     def lm_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Next-token logits at every position of a causal model, (B, T) -> (B, T, V)."""
-        return self.backbone.project(self.encode(ids, mask))
+        logits: Tensor = self.backbone(ids, mask)
+        return logits
+
+    def written(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor | None = None) -> Tensor:
+        """Hidden states that next-token logits are made of, (B, T) -> (B, T, D); or behind each of the decoder's
+        tokens, (B, S) -> (B, S, D)."""
+        if decoder_ids is None:
+            return self.encode(ids, mask)
+        return self.backbone.decoded(ids, mask, decoder_ids)
+
+    def projection(self) -> Projection | None:
+        """What makes next-token logits of hidden states; None where only the model itself does."""
+        return self.backbone.projection()
 
     def carried(self, ids: Tensor) -> State:
         """What a causal model with a state of its own begins with, before rows like these (B, T)."""
         return self._carrier().start(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def carry(self, state: State, ids: Tensor) -> tuple[Tensor, State]:
-        """Read on in rows without padding, (B, T): next-token logits (B, T, V), and the state behind them."""
-        hidden, after = self._carrier().next(state, ids, torch.ones_like(ids, dtype=torch.bool))
-        return self.backbone.project(hidden), after
+        """Read on in rows without padding, (B, T): hidden states (B, T, D), and the state behind them."""
+        return self._carrier().next(state, ids, torch.ones_like(ids, dtype=torch.bool))
 
     def forward(
         self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None

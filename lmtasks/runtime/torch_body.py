@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
 from lmtasks.errors import UsageError
-from lmtasks.model.model import Model
+from lmtasks.model.model import Model, Projection
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.torch_cache import DecodingCache
@@ -160,21 +160,14 @@ class TorchBody:
 
 
 def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
-    """Hidden states to next-token logits, in fp32; None where the model does more than that (scales, caps or biases
-    its logits), and so has to make them itself.
+    """Hidden states to next-token logits, in fp32; None where the model does more than that (scales or caps its
+    logits), and so has to make them itself.
     """
-    layer = model.hf.get_output_embeddings() if model.card.kind == "causal" else None  # type: ignore[operator]
-    if not isinstance(layer, nn.Linear):
+    found = model.projection() if model.card.kind == "causal" else None
+    if found is None:
         return None
-    ids = torch.arange(3)[None] % model.card.vocabulary
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    with torch.inference_mode():
-        own = model.hf(**model.transformer.inputs(ids, mask), use_cache=False).logits
-        if not torch.allclose(own, model.lm_logits(ids, mask), rtol=1e-4, atol=1e-4):
-            return None
-    # With bf16 this is a copy in fp32; without a cast it is the model's own tensor, and takes no memory.
-    held = {name: value.detach() for name, value in layer.named_parameters()}
-    return lambda hidden: functional.linear(hidden, held["weight"].to(hidden), held.get("bias"))
+    # Held apart from the model, which may be cast to bf16: in fp32, and without memory of its own until then.
+    return Projection(weight=found.weight.detach(), bias=None if found.bias is None else found.bias.detach())
 
 
 def _said(model: Model) -> Tensor:

@@ -1,9 +1,10 @@
 """The models of a plan, made or found: adapted, exported, and then lying in a folder."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
@@ -13,7 +14,7 @@ from lmtasks.records import Json, ModelCard, Progress
 from lmtasks.suite.adapting import adapt_to_tasks
 from lmtasks.suite.engines import card_in
 from lmtasks.suite.folder import RunFolder
-from lmtasks.suite.plan import Plan, VariantPlan
+from lmtasks.suite.plan import Plan, TrainingPlan, VariantPlan
 from lmtasks.suite.slug import slug
 from lmtasks.suite.starting import Start
 from lmtasks.task.task import Task
@@ -21,6 +22,8 @@ from lmtasks.task.task import Task
 if TYPE_CHECKING:
     from lmtasks.export.ranges import CalibrationRow
     from lmtasks.prove.gate import Gate
+
+log = logging.getLogger(__name__)
 
 PROOF_TEXTS = 12
 """Texts that an export is proved on."""
@@ -96,7 +99,7 @@ class Artefacts:
                 label_smoothing=training.label_smoothing,
                 evaluations=training.evaluations,
                 patience=training.patience,
-                precision=training.precision,
+                precision=_computed_in(training, name),
                 seed=seed,
                 lora=None if wanted.lora is None else LoraSettings(**wanted.lora.model_dump()),
             ),
@@ -178,6 +181,16 @@ class Artefacts:
         longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
         step = max(1, len(longest_first) // PROOF_TEXTS)
         return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+def _computed_in(training: TrainingPlan, model: str) -> Literal["fp32", "bf16"]:
+    """The plan's precision, or fp32 where this machine has no bf16: a plan is made for other machines than its own."""
+    from lmtasks.training.settings import computes_bf16
+
+    if training.precision == "bf16" and not computes_bf16("cpu"):
+        log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)
+        return "fp32"
+    return training.precision
 
 
 def _check_origin(model: Path, backbone: Path) -> None:

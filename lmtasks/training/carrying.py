@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
-from lmtasks.model.learning import LOSSES, SCORES
+from lmtasks.model.learning import LOSSES, SCORES, written_loss
 from lmtasks.model.model import Model
 from lmtasks.records import Ints
 
@@ -88,19 +88,25 @@ class Learner(nn.Module):
         """The loss of a batch of one head, in nats."""
         number = int(batch["head"])
         spec = self.model.card.heads[int(batch["place"])]
-        if "window" not in batch:
-            logits = self.model(
-                batch["ids"], batch["mask"], spec.name, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
-            )
-            return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
+        if "window" in batch:
+            return self._text_loss(number, batch)
+        if spec.kind == "generation" and self.model.projection() is not None:
+            hidden = self.model.written(batch["ids"], batch["mask"], batch.get("decoder_ids"))
+            return written_loss(self.model, hidden, batch["targets"], smoothing=self.smoothing)
+        logits = self.model(
+            batch["ids"], batch["mask"], spec.name, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
+        )
+        return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
+
+    def _text_loss(self, number: int, batch: Mapping[str, Tensor]) -> Tensor:
         names = [f"carried_{number}_{part}" for part in range(self._parts[number])]
         before = tuple(getattr(self, name).clone() for name in names)  # the buffers change before the gradients are
         if int(batch["window"]) == 0:
             before = tuple(torch.zeros_like(part) for part in before)
-        logits, after = self.model.carry(before, batch["ids"])
+        hidden, after = self.model.carry(before, batch["ids"])
         for name, values in zip(names, after, strict=True):
             getattr(self, name).copy_(values.detach())
-        return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
+        return written_loss(self.model, hidden, batch["targets"], smoothing=self.smoothing)
 
 
 @torch.no_grad()
@@ -114,7 +120,7 @@ def score_text(model: Model, text: Sequence[int], *, window: int = 256) -> tuple
     for number in range(len(streams)):
         batch = {name: tensor.to(device) for name, tensor in streams.batch(number).items()}
         state = model.carried(batch["ids"]) if state is None else state
-        logits, state = model.carry(state, batch["ids"])
-        more, tokens = SCORES["generation"](logits, batch["targets"])
+        hidden, state = model.carry(state, batch["ids"])
+        more, tokens = SCORES["generation"](model.backbone.project(hidden), batch["targets"])
         nats, count = nats + more, count + tokens
     return nats, count

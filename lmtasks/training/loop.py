@@ -27,7 +27,7 @@ from lmtasks.training.checkpoint import (
 from lmtasks.training.curve import cut_log
 from lmtasks.training.optimizing import make_optimizers, set_learning_rate
 from lmtasks.training.rate import Work
-from lmtasks.training.settings import TrainingSettings, is_cooling, learning_rate_share
+from lmtasks.training.settings import TrainingSettings, computes_bf16, is_cooling, learning_rate_share
 from lmtasks.training.stepping import Batch, Stepping
 
 
@@ -82,7 +82,7 @@ def train(
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
     """
-    if device == "cpu" and settings.precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+    if settings.precision == "bf16" and not computes_bf16(device):
         raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
     # Autocast is entered here, around the loss: accelerate's own wraps the module, and would turn logits to fp32.
     accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, load_backbone
@@ -53,10 +54,12 @@ def copy_start(start: Path, work: Path) -> int:
     if not (work / STEP).is_file():
         work.mkdir(parents=True, exist_ok=True)
         position = position_of(start / "checkpoint")
+        backbone: str | None = start.name
         if position is not None:
             _copy_training(start, work)
+            backbone = _told(start)["backbone"] if (start / BACKBONE).is_dir() else None
         elif (start / "model.safetensors").is_file():
-            _copy_backbone(start, work)
+            _copy_backbone(start, work / BACKBONE)
         else:
             raise UsageError(
                 f"{start} holds neither the checkpoint of a training (the folder --out with .work behind it) "
@@ -66,8 +69,9 @@ def copy_start(start: Path, work: Path) -> int:
             if (start / name).is_file():
                 shutil.copyfile(start / name, work / name)
         step = position.step if position else 0
-        (work / STEP).write_text(json.dumps({"step": step, "from": str(start)}), encoding="utf-8")
-    return int(json.loads((work / STEP).read_text(encoding="utf-8"))["step"])
+        told = {"step": step, "from": str(start), "backbone": backbone}
+        (work / STEP).write_text(json.dumps(told), encoding="utf-8")
+    return int(_told(work)["step"])
 
 
 def load_start(work: Path, backbone: Backbone) -> None:
@@ -79,23 +83,30 @@ def load_start(work: Path, backbone: Backbone) -> None:
 
 
 def begun_from(work: Path) -> Begun | None:
-    """What the training in `work` began from; None for random weights, and for the checkpoint of another training."""
+    """The backbone that the training in `work` began from, itself or the training whose checkpoint it went on from;
+    None for random weights."""
     folder = work / BACKBONE
     if not folder.is_dir():
         return None
-    name = Path(json.loads((work / STEP).read_text(encoding="utf-8"))["from"]).name
+    name = str(_told(work)["backbone"])
     record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else None
     lines = (folder / CURVE).read_text(encoding="utf-8").splitlines() if (folder / CURVE).is_file() else []
     return Begun(name=name, record=record, curve=tuple({"stage": 1, **json.loads(line)} for line in lines))
 
 
-def _copy_backbone(start: Path, work: Path) -> None:
-    aside = work / f"{BACKBONE}.copy"
+def _told(work: Path) -> dict[str, Any]:
+    """What `copy_start` wrote into a work folder: the step begun at, from where, and the name of the backbone."""
+    told: dict[str, Any] = json.loads((work / STEP).read_text(encoding="utf-8"))
+    return told
+
+
+def _copy_backbone(start: Path, place: Path) -> None:
+    aside = place.with_name(f"{place.name}.copy")
     aside.mkdir(exist_ok=True)
     for file in start.iterdir():
         if file.suffix in {".json", ".safetensors"} or file.name == CURVE:
             shutil.copyfile(file, aside / file.name)
-    replace_folder(aside, work / BACKBONE)
+    replace_folder(aside, place)
 
 
 def _copy_training(start: Path, work: Path) -> None:
@@ -105,4 +116,6 @@ def _copy_training(start: Path, work: Path) -> None:
         shutil.copyfile(start / "best.safetensors", work / "best.safetensors")
     if (start / "tokens").is_dir():
         shutil.copytree(start / "tokens", work / "tokens", dirs_exist_ok=True)
+    if (start / BACKBONE).is_dir():  # so that the card tells of the stages before, too
+        _copy_backbone(start / BACKBONE, work / BACKBONE)
     replace_folder(aside, work / "checkpoint")

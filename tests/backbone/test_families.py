@@ -123,6 +123,22 @@ def test_a_state_says_what_the_whole_row_says(name: str) -> None:
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(at_end, after, strict=True))
 
 
+@over_writers
+def test_a_projection_says_the_logits(name: str) -> None:
+    backbone = small(name).train()
+    projection = backbone.projection()
+    assert projection is not None
+    assert all(module.training for module in backbone.modules())
+    backbone.eval()
+    read = torch.tensor([[4, 5, 6], [9, 10, 11]])
+    if FAMILIES[name].kind == "causal":
+        assert torch.allclose(projection(backbone.encode(IDS, MASK))[MASK], backbone(IDS, MASK)[MASK], atol=1e-4)
+    else:
+        assert torch.allclose(
+            projection(backbone.decoded(IDS, MASK, read)), backbone.decode(IDS, MASK, read), atol=1e-4
+        )
+
+
 @over_states
 def test_what_is_learned_is_what_is_decoded(name: str) -> None:
     backbone = small(name)

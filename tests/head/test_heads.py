@@ -5,7 +5,7 @@ import torch
 
 from lmtasks.errors import UsageError
 from lmtasks.head.classification import ClassificationHead, classification_loss
-from lmtasks.head.generation import generation_loss
+from lmtasks.head.generation import generation_loss, projected_loss
 from lmtasks.head.span import SpanHead, span_loss
 from lmtasks.head.table import HEADS, build_head
 from lmtasks.head.tagging import TaggingHead, tagging_loss
@@ -80,6 +80,26 @@ def test_a_smoothed_target_gives_every_answer_its_share() -> None:
         assert torch.allclose(loss(logits, targets, smoothing=0.1), wanted)
     alone = 0.9 * nats[0, 0, 2] + 0.1 * nats[0, 0].mean()
     assert torch.allclose(classification_loss(logits[:1, 0], torch.tensor([2]), smoothing=0.1), alone)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_hidden_states_is_that_of_their_logits(biased: bool, smoothing: float) -> None:
+    """Of 1,200 positions, more than are computed at once, a third is not asked; value and gradients."""
+    torch.manual_seed(0)
+    hidden = torch.randn(3, 400, D, requires_grad=True)
+    weight, bias = torch.randn(C, D, requires_grad=True), torch.randn(C, requires_grad=biased) if biased else None
+    targets = torch.randint(0, C, (3, 400)).masked_fill(torch.rand(3, 400) < 0.3, -100)
+    learned = [part for part in (hidden, weight, bias) if part is not None]
+    wanted = generation_loss(torch.nn.functional.linear(hidden, weight, bias), targets, smoothing=smoothing)
+    found = projected_loss(hidden, targets, weight, bias, smoothing=smoothing)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = projected_loss(hidden, targets, weight, bias, smoothing=smoothing)
+    assert rounded.dtype == torch.float32
+    assert torch.allclose(rounded, wanted, atol=1e-2)
 
 
 def test_the_table_builds_every_kind() -> None:

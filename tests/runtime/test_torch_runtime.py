@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from packed import model_folder, padded, random_rows, runtime, score_all
-from tiny import tiny_tokenizer
+from tiny import tiny_checkpoint
+from transformers import AutoModelForCausalLM
 
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
@@ -47,28 +48,8 @@ def test_compiled_answers_are_those_of_plain_torch(monkeypatch: pytest.MonkeyPat
 
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_logits(tmp_path: Path) -> None:
     """Gemma 2 bends its logits behind the projection: hidden states times the projection would be wrong."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=300,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        sliding_window=8,
-        final_logit_softcapping=2.0,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=1,
-    )
-    model = Gemma2ForCausalLM(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(tmp_path)
-    tiny_tokenizer().save(tmp_path)
+    tiny_checkpoint(tmp_path, "gemma2")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     ours = open_runtime(tmp_path, runtime="torch", threads=1)
     scores = score_all(ours, padded(ROWS, "left"))
     state, logits = ours.prefill(padded(ROWS, "left"))

@@ -9,6 +9,7 @@ from tiny import tiny_checkpoint
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
+from lmtasks.model.store import read_provenance
 from lmtasks.records import Progress
 from lmtasks.report.write import write_report
 from lmtasks.suite.plan import load_plan
@@ -208,6 +209,17 @@ def test_a_variant_has_seeds_of_its_own_and_its_training_is_told(tmp_path: Path)
         assert (trained["stopped"], trained["seconds"] > 0, trained["weights"] > 50 * 8) == ("steps", True, True)
     hashes = {cells[f"average--{TASK}--s{seed}"]["model"]["weights_hash"] for seed in (1, 2)}
     assert len(hashes) == 2
+
+
+def test_a_plan_for_bf16_runs_where_there_is_none_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lmtasks.training.settings.computes_bf16", lambda device: False)
+    (tmp_path / "plan.yaml").write_text(SEEDED.replace("epochs: 0.3", "epochs: 0.3, precision: bf16"))
+    assert carry_out(tmp_path, only=["average"]).failed == ()
+    assert "model small is trained in fp32, not in bf16: this processor has no AVX-512 BF16" in caplog.text
+    settings = read_provenance(tmp_path / "run" / "models" / "small-s1")["settings"]
+    assert settings["precision"] == "fp32"  # type: ignore[index, call-overload]
 
 
 def test_families_that_are_fitted_run_in_a_plan_and_their_time_is_told(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from tiny import tiny_checkpoint
 
 from lmtasks.data.examples import IGNORED, Example, HeadExamples
 from lmtasks.errors import UsageError
+from lmtasks.head.generation import generation_loss
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
 from lmtasks.training.adapt import AdaptSettings, adapt, default_learning_rate, score_heads
+from lmtasks.training.carrying import Learner
 from lmtasks.training.examples import plan_steps
 
 SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2)
@@ -64,6 +66,24 @@ def test_several_heads_learn_together_over_one_backbone(tmp_path: Path) -> None:
         assert score_heads(model, [head], pad_id=1) > 0.8, head.head.name
     assert {spec.name for spec in model.card.heads} == {"mood", "find", "say"}
     assert read_provenance(tmp_path / "model")["trained"]["stopped"] == "steps"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "marian", "bart", "t5"])
+def test_answers_are_learned_by_the_logits_of_the_model_itself(architecture: str, tmp_path: Path) -> None:
+    """Marian and BART add a bias, T5 scales, Gemma 2 bends: the loss is that of what the architecture says."""
+    model = load_model(tiny_checkpoint(tmp_path, architecture)).eval()
+    if (bias := getattr(model.hf, "final_logits_bias", None)) is not None:
+        bias.normal_()
+    model.add_heads([HeadSpec(name="say", kind="generation")])
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 1, 1]]), torch.tensor([[True] * 4, [True, True, False, False]])
+    targets = torch.tensor([[-100, 7, 8, 0], [10, 0, -100, -100]])
+    batch = {"ids": ids, "mask": mask, "targets": targets, "head": torch.tensor(0), "place": torch.tensor(0)}
+    pair = {"decoder_ids": torch.tensor([[1, 7, 8, 4], [1, 10, 1, 1]])} if model.card.kind == "encoder-decoder" else {}
+    own = {"decoder_input_ids": pair["decoder_ids"]} if pair else model.transformer.inputs(ids, mask)
+    logits = model.hf(**{"input_ids": ids, "attention_mask": mask.long(), **own}, use_cache=False).logits
+    found = Learner(model, {}, smoothing=0.1)({**batch, **pair})
+    assert torch.allclose(found, generation_loss(logits, targets, smoothing=0.1), atol=1e-5)
+    assert (model.projection() is None) == (architecture == "gemma2")
 
 
 def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:

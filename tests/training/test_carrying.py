@@ -65,7 +65,8 @@ def test_a_batch_begins_where_the_last_one_ended(tmp_path: Path) -> None:
         batch = {**streams.batch(number), "head": torch.tensor(0), "place": torch.tensor(0)}
         losses.append(float(learner(batch).detach()))
     whole = Streams(TEXT[:25], rows=2, window=100).batch(0)
-    logits, _ = model.carry(model.carried(whole["ids"]), whole["ids"])
+    hidden, _ = model.carry(model.carried(whole["ids"]), whole["ids"])
+    logits = model.backbone.project(hidden)
     wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), whole["targets"].flatten())
     assert sum(losses) / 3 == pytest.approx(float(wanted.detach()), abs=1e-5)
 

@@ -192,6 +192,21 @@ def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
 
 
+def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    arguments = {
+        "corpora": [corpus()], "weights": [1], "vocabulary": 300, "window": 16, "report": lambda _: None,
+        "family": "llama:width=32,layers=1,heads=2,inner=48,context=32",
+    }  # fmt: skip
+    stable = replace(SETTINGS, steps=4, decay="wsd", warmup_steps=1, checkpoint_every=2)
+    pretrain(**arguments, settings=stable, start=tmp_path / "first", out=tmp_path / "second")
+    cooled = replace(stable, cooldown_steps=2)
+    pretrain(**arguments, settings=cooled, start=tmp_path / "second.work", cool_now=True, out=tmp_path / "third")
+    record = json.loads((tmp_path / "third" / "pretraining.json").read_text())
+    assert record["begun_from"] == "first"
+    assert record["before"] == json.loads((tmp_path / "first" / "pretraining.json").read_text())
+
+
 def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path) -> None:
     run(tmp_path / "first")
     pretrain(
