@@ -17,6 +17,7 @@ from lmtasks.export.weights import count_operators, save_graphs
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints
+from lmtasks.runtime.session import config
 
 Array = NDArray[np.generic]
 Graphs = Mapping[GraphName, ir.Model]
@@ -81,6 +82,8 @@ class Emitted:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        for name, value in config().items():
+            options.add_session_config_entry(name, value)
         options.optimized_model_filepath = str(self.folder / f"{graph}.optimized.onnx")
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{graph}.bin")
         return onnxruntime.InferenceSession(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from packed import package, padded, random_rows, runtime, score_all
 
@@ -17,6 +16,7 @@ from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_wh
 from lmtasks.export.reach import products
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs, stored
 from lmtasks.records import Floats32
+from lmtasks.runtime.session import open_session
 
 RANDOM = np.random.default_rng(0)
 WIDE, NARROW = 32, 24
@@ -35,7 +35,7 @@ def graph(*nodes: ir.Node, given: ir.Value, constants: tuple[ir.Value, ...]) -> 
 
 def answer(model: ir.Model, folder: Path, given: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Floats32:
     save_graphs({folder / "graph.onnx": model}, weights=folder / "weights.bin")
-    session = onnxruntime.InferenceSession(str(folder / "graph.onnx"), providers=["CPUExecutionProvider"])
+    session = open_session(folder / "graph.onnx", threads=1)
     (found,) = session.run(None, {"x": given})
     out: Floats32 = found
     return out

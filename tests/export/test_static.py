@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from packed import model_folder, package, padded
 from tiny import TEXTS
@@ -19,6 +18,7 @@ from lmtasks.export.weights import count_operators, save_graphs, stored
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Floats32
 from lmtasks.runtime.open import open_runtime
+from lmtasks.runtime.session import open_session
 
 RANDOM = np.random.default_rng(0)
 ROWS = tuple(
@@ -81,7 +81,7 @@ def test_a_product_by_fixed_scales_is_two_operators(tmp_path: Path) -> None:
     assert quantize_fixed(model, ranges) == 1
     assert count_operators(model) == {"Gather": 1, "QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
     save_graphs({tmp_path / "graph.onnx": model}, weights=tmp_path / "weights.bin")
-    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
+    session = open_session(tmp_path / "graph.onnx", threads=1)
     ids = np.array([ROWS[0].ids[:3]])
     (found,) = session.run(None, {"ids": ids})
     np.testing.assert_allclose(found, TABLE[ids] @ weight, atol=0.5)
