@@ -32,7 +32,7 @@ from lmtasks.training.stepping import Batch
 
 Method = Literal["prompt", "probe", "full", "lora"]
 
-REFERENCE_PARAMETERS = 7e6
+REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
 """The most that adapters learn with by themselves."""
 VALIDATION_ROWS = 1000
@@ -191,17 +191,17 @@ def _suited(model: Model, method: Method) -> float | None:
 def default_learning_rate(method: Method, parameters: int) -> float:
     """A peak learning rate that suits the size of what moves.
 
-    A new head alone bears 1e-3. A whole model gets 5e-4 at 7M parameters and less as it grows: 5e-5 at 110M, which
-    is what BERT's authors fine-tune its base size with (Devlin et al., 2019, appendix A.3: 2e-5 to 5e-5). Adapters
-    get ten times as much, 5e-4 at 110M: Hu et al. 2021 (https://arxiv.org/abs/2106.09685, table 9) give RoBERTa base
-    4e-4 to 5e-4.
+    A new head alone bears 1e-3. So does a whole model of 11M parameters, and it gets less as it grows: 5e-5 at 110M,
+    which is what BERT's authors fine-tune its base size with (Devlin et al., 2019, appendix A.3: 2e-5 to 5e-5).
+    Adapters get ten times as much, 5e-4 at 110M: Hu et al. 2021 (https://arxiv.org/abs/2106.09685, table 9) give
+    RoBERTa base 4e-4 to 5e-4.
 
     Args:
         parameters: of the model, those that stand still counted.
     """
     if method == "probe":
         return 1e-3
-    full = 5e-4 * (REFERENCE_PARAMETERS / max(1, parameters)) ** 0.85
+    full = 1e-3 * (REFERENCE_PARAMETERS / max(1, parameters)) ** 1.3
     return float(min(LORA_RATE, 10 * full) if method == "lora" else min(1e-3, full))
 
 
