@@ -141,7 +141,7 @@ class TransformerBackbone(Backbone):
         mask = torch.ones_like(ids, dtype=torch.bool)
         training = self.hf.training
         self.hf.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):  # 16 bits would tell nothing apart
             if self.traits.kind == "encoder-decoder":
                 own, ours = self.decode(ids, mask, ids), projection(self.decoded(ids, mask, ids))
             else:
