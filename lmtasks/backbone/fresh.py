@@ -1,5 +1,6 @@
 """Transformers made new: from a configuration of transformers, with random weights."""
 
+import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -99,13 +100,17 @@ def transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerB
         scale_embedding=True,
         share_encoder_decoder_embeddings=True,
         tie_word_embeddings=True,
-        init_std=sizes.width**-0.5,  # embeddings are scaled by sqrt(width), so that they begin at the size of positions
         eos_token_id=vocabulary.eos,
         pad_token_id=vocabulary.pad,
         decoder_start_token_id=vocabulary.pad,
         forced_eos_token_id=None,
     )
-    return _made(config, AutoModelForSeq2SeqLM)
+    made = _made(config, AutoModelForSeq2SeqLM)
+    # Embeddings are scaled by sqrt(width), so that they begin at the size of positions; matrices of that size would
+    # make all states of a row alike before anything is learned, and the encoder's never part again.
+    with torch.no_grad():
+        made.embeddings().weight.normal_(std=sizes.width**-0.5)[vocabulary.pad] = 0.0
+    return made
 
 
 def bart(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:

@@ -1,4 +1,4 @@
-"""The table of paired comparisons: how far each variant is from the first, on the same examples."""
+"""The table of paired comparisons: how far each variant is from the first that has a task, on the same examples."""
 
 from lmtasks.metric.family import SURE
 from lmtasks.report import format as show
@@ -11,21 +11,25 @@ def paired_table(run: RunRecords) -> Table | None:
     """One line a task, one column a variant; None where nothing was compared."""
     if run.paired is None or not run.paired.comparisons:
         return None
-    found = {(each.task, each.variant): each for each in run.paired.comparisons}
-    variants = list(dict.fromkeys(each.variant for each in run.paired.comparisons))
+    comparisons = run.paired.comparisons
+    found = {(each.task, each.variant): each for each in comparisons}
+    variants = list(dict.fromkeys(each.variant for each in comparisons))
+    first = {each.task: each for each in reversed(comparisons)}
+    bases = {each.base for each in comparisons}
     notes = Notes()
     lines = tuple(
         Line(
             name=task.name,
-            detail=next(each.metric for each in run.paired.comparisons if each.task == task.name),
+            detail=first[task.name].metric + (f", minus {first[task.name].base}" if len(bases) > 1 else ""),
             cells=tuple(_cell(found.get((task.name, variant)), notes) for variant in variants),
         )
         for task in run.tasks
-        if any(each.task == task.name for each in run.paired.comparisons)
+        if task.name in first
     )
-    count = len(run.paired.comparisons)
+    count = len(comparisons)
+    base = "the first one that has the task" if len(bases) > 1 else next(iter(bases))
     return Table(
-        caption=f"Each variant minus {run.paired.base} on the main metric, paired by example, with its 95 % interval; "
+        caption=f"Each variant minus {base} on the main metric, paired by example, with its 95 % interval; "
         f"fractions in points, 0-100. better, worse: p < {SURE} by Holm's procedure over all {count} comparisons.",
         corner="task",
         columns=tuple(Column(title=variant) for variant in variants),

@@ -1,4 +1,4 @@
-"""paired.json of a run: every variant against the first, as checked values."""
+"""paired.json of a run: every variant against the first that has the task, as checked values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,11 @@ from lmtasks.report.fields import read_fields
 
 @dataclass(frozen=True, kw_only=True)
 class PairedRecord:
-    """A variant compared with the first, paired by example. Fractions are in points."""
+    """A variant compared with the first that has the task, paired by example. Fractions are in points."""
 
     variant: str
+    base: str
+    """The first variant that has the task."""
     task: str
     metric: str
     scale: str
@@ -27,8 +29,6 @@ class PairedRecord:
 class PairedRecords:
     """The family of comparisons of a run."""
 
-    base: str
-    """The first variant."""
     comparisons: tuple[PairedRecord, ...]
 
 
@@ -42,10 +42,10 @@ def read_paired(file: Path) -> PairedRecords | None:
         return None
     fields = read_fields(file)
     return PairedRecords(
-        base=fields.text("base"),
         comparisons=tuple(
             PairedRecord(
                 variant=each.text("variant"),
+                base=each.text("base"),
                 task=each.text("task"),
                 metric=each.text("metric"),
                 scale=each.text("scale"),

@@ -1,4 +1,5 @@
-"""After the cells of a run: every variant with a model against the first, paired by example, on each main metric.
+"""After the cells of a run: every variant with a model against the first that has the task, paired by example, on its
+main metric.
 
 The tests are those of `lmtasks compare`, and all comparisons of a run are one family there too. Several seeds are not
 joined: an example is paired with itself under the first seed of both variants.
@@ -35,15 +36,15 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
     """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
     seed = plan.seeds[0]
     seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants if variant.model}
-    variants = list(seeds)
-    base = variants[0] if variants else ""
-    pairs: list[tuple[str, str, _Scored, _Scored]] = []
+    pairs: list[tuple[str, str, str, _Scored, _Scored]] = []
     for task in tasks:
-        first = _scored(folder, base, task, seeds[base]) if base else None
-        for name in variants[1:] if first is not None else ():
-            other = _scored(folder, name, task, seeds[name])
-            if first is not None and other is not None and _alike(first, other):
-                pairs.append((name, task.name, first, other))
+        all_scored = [
+            (name, scored) for name in seeds if (scored := _scored(folder, name, task, seeds[name])) is not None
+        ]
+        for name, other in all_scored[1:]:
+            base, first = all_scored[0]
+            if _alike(first, other):
+                pairs.append((base, name, task.name, first, other))
     resamples = resamples_for(len(pairs))
     results = [
         compare(
@@ -54,16 +55,16 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
             seed=seed,
             clusters=first.clusters,
         )
-        for _, _, first, other in pairs
+        for _, _, _, first, other in pairs
     ]
     adjusted = holm([result.p_value for result in results])
     return {
         "schema": SCHEMA,
-        "base": base,
         "seed": seed,
         "comparisons": [
             {
                 "variant": name,
+                "base": base,
                 "task": task_name,
                 "metric": first.name,
                 "scale": first.metric.scale,
@@ -72,7 +73,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
                 "p_holm": p_value,
                 "verdict": verdict(result, p_value=p_value, higher_is_better=first.metric.higher_is_better),
             }
-            for (name, task_name, first, _), result, p_value in zip(pairs, results, adjusted, strict=True)
+            for (base, name, task_name, first, _), result, p_value in zip(pairs, results, adjusted, strict=True)
         ],
     }
 

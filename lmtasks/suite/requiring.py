@@ -28,7 +28,7 @@ def required_record(folder: RunFolder, *, plan: Plan, require: str) -> Json:
 
 def _drops(folder: RunFolder, plan: Plan) -> Mapping[str, Mapping[str, Drop]]:
     paired = read_json(folder.paired) or {}
-    base, comparisons = str(paired.get("base", "")), paired.get("comparisons")
+    comparisons = paired.get("comparisons")
     found: dict[str, dict[str, Drop]] = {}
     for each in comparisons if isinstance(comparisons, list) else ():
         found.setdefault(each["variant"], {})[each["task"]] = judged_drop(
@@ -40,5 +40,5 @@ def _drops(folder: RunFolder, plan: Plan) -> Mapping[str, Mapping[str, Drop]]:
                 higher_is_better=each["higher_is_better"],
             )
         )
-        found.setdefault(base, {})[each["task"]] = Drop(value=0.0, ci95=(0.0, 0.0), unit="points")
+        found.setdefault(each["base"], {})[each["task"]] = Drop(value=0.0, ci95=(0.0, 0.0), unit="points")
     return found

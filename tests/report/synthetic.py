@@ -88,6 +88,7 @@ def paired(names: Mapping[str, str]) -> dict[str, object]:
     comparisons = [
         {
             "variant": variant,
+            "base": "torch",
             "task": names[task],
             "metric": metric,
             "scale": scale,
@@ -106,7 +107,7 @@ def paired(names: Mapping[str, str]) -> dict[str, object]:
         for place, (task, (_, metric, scale, _)) in enumerate(TASKS.items())
         for worse in [variant == "onnx int8" and task == "tatoeba_en_zh"]
     ]
-    return {"schema": 1, "base": "torch", "seed": 1234, "comparisons": comparisons}
+    return {"schema": 1, "seed": 1234, "comparisons": comparisons}
 
 
 def variant_of(name: str) -> dict[str, object]:

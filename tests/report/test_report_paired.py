@@ -27,6 +27,18 @@ def test_each_variant_stands_against_the_first(tmp_path: Path) -> None:
     assert table.notes[still_open.notes[0] - 1] == "sst2: 872 examples would hardly show less than 0.8 points"
 
 
+def test_where_variants_have_different_tasks_each_line_names_its_base(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    record = json.loads((run / "paired.json").read_text())
+    for each in record["comparisons"]:
+        each["base"] = "onnx fp32" if each["task"] == "sst2" else "torch"
+    (run / "paired.json").write_text(json.dumps(record))
+    table = paired_table(read_run(run))
+    assert table is not None
+    assert "minus the first one that has the task" in table.caption
+    assert [line.detail for line in table.lines][:2] == ["acc, minus onnx fp32", "bleu_zh, minus torch"]
+
+
 def test_both_pages_and_a_published_folder_have_it(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_report(run)
