@@ -103,6 +103,17 @@ def test_a_writer_learns_to_repeat(name: str) -> None:
     assert all(parameter.grad is not None for parameter in backbone.parameters() if parameter.requires_grad)
 
 
+@pytest.mark.parametrize("name", ["transformer", "bart", "t5", "bert"])
+def test_a_new_encoder_keeps_tokens_apart(name: str) -> None:
+    """Behind four layers the tokens of a row must still differ: an encoder that begins by averaging them never learned
+    to part them (Multi30k, 40 epochs: 6 BLEU, all states of a sentence equal)."""
+    torch.manual_seed(0)
+    backbone = new_backbone(f"{name}:width=128,layers=4,heads=4,inner=256,context=64", VOCABULARY).eval()
+    rows = torch.randint(3, VOCABULARY.size, (8, 16))
+    hidden = backbone.encode(rows, torch.ones_like(rows) > 0)
+    assert hidden.std(1).mean() > 0.7 * hidden.std()
+
+
 @over_states
 def test_a_state_says_what_the_whole_row_says(name: str) -> None:
     """Token by token, in pieces, with rows of several lengths: always the logits of the row read at once."""
