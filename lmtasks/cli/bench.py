@@ -38,6 +38,7 @@ def command(
     precision: options.Precision = None,
     threads: options.Threads = None,
     batch_size: options.BatchSize = "auto",
+    gen_kwargs: options.GenKwargs = "",
     limit: options.Limit = None,
     rounds: Annotated[
         int,
@@ -106,6 +107,7 @@ def command(
     from lmtasks.bench.sweep import parse_sweeps
     from lmtasks.suite.drops import drops_of
     from lmtasks.suite.lock import locked
+    from lmtasks.task.generation import read_kwargs, with_generation
 
     if seconds <= 0:
         raise UsageError(f"--seconds must be above 0, was {seconds}.")
@@ -113,15 +115,18 @@ def command(
         raise UsageError(f"--rate must be above 0, was {min(rate):g}.")
     requirements = parse_requirements(require) if require else ()
     sources = data_options(data_root=data_root, offline=offline, token=token)
-    found = chosen_tasks(
-        tasks="" if data is not None and tasks == "starter_*" else tasks,
-        data=data,
-        text=text,
-        label=label,
-        pair=pair,
-        name=name,
-        language=language,
-        trust_code=trust_code,
+    found = with_generation(
+        chosen_tasks(
+            tasks="" if data is not None and tasks == "starter_*" else tasks,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            trust_code=trust_code,
+        ),
+        read_kwargs(gen_kwargs),
     )
     timed = Timed(
         tasks=found,

@@ -45,6 +45,7 @@ def command(
     threads: options.Threads = None,
     batch_size: options.BatchSize = "auto",
     num_fewshot: options.NumFewshot = None,
+    gen_kwargs: options.GenKwargs = "",
     limit: options.Limit = None,
     seed: options.Seed = 1234,
     out: options.Out = None,
@@ -68,6 +69,7 @@ def command(
     from lmtasks.evaluation.processes import launched_here, started
     from lmtasks.suite.caching import cache_file
     from lmtasks.suite.lock import locked
+    from lmtasks.task.generation import read_kwargs, with_generation
 
     if rescore is not None:
         rescore_results(
@@ -101,16 +103,19 @@ def command(
             cache=cache_file(cache),
         )
         sources = data_options(data_root=data_root, offline=offline, token=token)
-        found = chosen_tasks(
-            tasks=tasks,
-            data=data,
-            text=text,
-            label=label,
-            pair=pair,
-            name=name,
-            language=language,
-            trust_code=trust_code,
-            include=include_path,
+        found = with_generation(
+            chosen_tasks(
+                tasks=tasks,
+                data=data,
+                text=text,
+                label=label,
+                pair=pair,
+                name=name,
+                language=language,
+                trust_code=trust_code,
+                include=include_path,
+            ),
+            read_kwargs(gen_kwargs),
         )
         models = chosen_models(model, offline=offline, token=token)
         answered, reasons = _who_answers_what(models, found, opening)

@@ -144,6 +144,15 @@ Language = Annotated[
     str | None,
     typer.Option("--language", metavar="CODE", help="Language of the answers to --data; default: guessed."),
 ]
+GenKwargs = Annotated[
+    str,
+    typer.Option(
+        "--gen-kwargs",
+        metavar="SETTINGS",
+        help="How texts are written, instead of what the tasks say: num_beams=4,length_penalty=0.6 or "
+        "temperature=0.8,top_p=0.9; or a JSON object.",
+    ),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="FOLDER", help="Local mirror of the Hub's data sets, searched first."),

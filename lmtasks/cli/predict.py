@@ -43,6 +43,7 @@ def command(
             help="Longest continuation of a model that is asked without a task.",
         ),
     ] = 64,
+    gen_kwargs: options.GenKwargs = "",
     runtime: options.Runtime = None,
     device: options.Device = "cpu",
     precision: options.Precision = None,
@@ -58,18 +59,19 @@ def command(
     from lmtasks.model.resolve import resolve
     from lmtasks.suite.asking import unlabelled
     from lmtasks.suite.engines import card_in, open_engine
+    from lmtasks.task.generation import read_kwargs, with_generation
     from lmtasks.task.index import default_index
 
     folder = resolve(model, offline=offline, token=token)
-    task = unlabelled(
-        _task(
-            tasks,
-            card_in(folder),
-            new_tokens=new_tokens,
-            index=default_index(include=include_path),
-            trust_code=trust_code,
-        )
+    named = _task(
+        tasks,
+        card_in(folder),
+        new_tokens=new_tokens,
+        index=default_index(include=include_path),
+        trust_code=trust_code,
     )
+    (decoded,) = with_generation([named], read_kwargs(gen_kwargs))
+    task = unlabelled(decoded)
     names = label_names(label_map)
     with open_engine(
         folder,

@@ -60,7 +60,8 @@ def variant_detail(variant: Variant) -> str:
     """What the name does not say: the model, how it was adapted, what it ran on."""
     said = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
     threads = f"{variant.threads} threads" if variant.threads else ""
-    parts = (variant.model, variant.adaptation, variant.runtime, variant.precision, variant.device, threads)
+    ran = (variant.runtime, variant.precision, variant.device, threads)
+    parts = (variant.model, variant.adaptation, *ran, variant.written)
     return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in said)
 
 

@@ -141,6 +141,7 @@ def _variant(fields: Fields) -> Variant:
         device=fields.text("device", ""),
         precision=fields.text("precision", ""),
         threads=None if threads is None else int(threads),
+        written=", ".join(f"{name}={value}" for name, value in fields.json("generation_kwargs").items()),
     )
 
 

@@ -23,6 +23,8 @@ class Variant:
     device: str
     precision: str
     threads: int | None
+    written: str = ""
+    """How texts were written, where the plan says it of this variant: `num_beams=4`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lmtasks.errors import UsageError
 from lmtasks.runtime.open import check_runs
 from lmtasks.suite.plan import Plan
+from lmtasks.suite.variants import tasks_of
 from lmtasks.task.task import Task
 
 
@@ -23,7 +24,8 @@ def check_devices(plan: Plan) -> None:
 
 
 def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
-    """Raises: UsageError: a variant, or the timing, names a task that the plan does not have."""
+    """Raises: UsageError: a variant, or the timing, names a task that the plan does not have; or a variant says how it
+    writes texts, and has none to write."""
     names = {task.name for task in tasks}
     wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
     wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []
@@ -31,3 +33,8 @@ def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
         missing = sorted(set(asked) - names)
         if missing:
             raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")
+    for variant in plan.variants:
+        try:
+            tasks_of(variant, tasks)
+        except UsageError as error:
+            raise UsageError(f"variant {variant.name!r}: {error}") from None

@@ -15,16 +15,26 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lmtasks.backbone.points import ROLES, Role
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
 from lmtasks.suite.slug import slug
+from lmtasks.task.generation import changed
+from lmtasks.task.task import Generation
+
+
+def _several(value: object) -> object:
+    """One name may stand without brackets."""
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
 class _Strict(BaseModel):
@@ -54,12 +64,7 @@ class LoraPlan(_Strict):
     rank: int = Field(default=16, ge=1)
     alpha: float | None = Field(default=None, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    points: tuple[Role, ...] = Field(default=ROLES, min_length=1)
-
-    @field_validator("points", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+    points: Annotated[tuple[Role, ...], BeforeValidator(_several)] = Field(default=ROLES, min_length=1)
 
 
 class ModelPlan(_Strict):
@@ -75,7 +80,7 @@ class ModelPlan(_Strict):
     """Shape and tokenizer of the backbone, with random weights."""
     adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
     lora: LoraPlan | None = None
-    tasks: tuple[str, ...] = ()
+    tasks: Names = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
     training: TrainingPlan = TrainingPlan()
 
@@ -86,7 +91,7 @@ class VariantPlan(_Strict):
     name: str = Field(min_length=1)
     model: str | None = None
     """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
-    baseline: tuple[str, ...] = ()
+    baseline: Names = ()
     """Baselines; each task gets the first of them that can answer it."""
     runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
     """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
@@ -95,16 +100,13 @@ class VariantPlan(_Strict):
     max_drop: float | None = Field(default=None, ge=0)
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     threads: int | None = Field(default=None, ge=1)
-    tasks: tuple[str, ...] = ()
+    tasks: Names = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
+    generation_kwargs: Mapping[str, object] = {}
+    """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it."""
     seeds: tuple[int, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""
-
-    @field_validator("baseline", "tasks", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 class BenchPlan(_Strict):
@@ -127,7 +129,7 @@ class BenchPlan(_Strict):
     arrival: Literal["poisson", "even"] = "poisson"
     require: str = ""
     """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
-    tasks: tuple[str, ...] = ()
+    tasks: Names = ()
     """Tasks that are timed; empty: all."""
 
     @field_validator("require")
@@ -257,6 +259,12 @@ def _check(plan: Plan, file: Path) -> None:
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.baseline and variant.generation_kwargs:
+            raise UsageError(f"{file}: variant {variant.name!r} is a baseline; `generation_kwargs` are for models.")
+        try:
+            changed(Generation(), variant.generation_kwargs)
+        except UsageError as error:
+            raise UsageError(f"{file}: variant {variant.name!r}: {error}") from None
         if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):
             raise UsageError(
                 f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "

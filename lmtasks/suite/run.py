@@ -26,7 +26,7 @@ from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.suite.requiring import required_record
-from lmtasks.suite.variants import Artefacts, variant_json
+from lmtasks.suite.variants import Artefacts, tasks_of, variant_json
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
 
@@ -191,8 +191,8 @@ class _Runner:
         only = self.options.only
         return [variant for variant in self.plan.variants if not only or variant.name in only]
 
-    def _tasks_of(self, variant: VariantPlan) -> list[Task]:
-        return [task for task in self.tasks if not variant.tasks or task.name in variant.tasks]
+    def _tasks_of(self, variant: VariantPlan) -> Sequence[Task]:
+        return tasks_of(variant, self.tasks)
 
     def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], seed: int) -> Iterable[_Scored]:
         if variant.baseline:

@@ -17,6 +17,7 @@ from lmtasks.suite.folder import RunFolder
 from lmtasks.suite.plan import Plan, TrainingPlan, VariantPlan
 from lmtasks.suite.slug import slug
 from lmtasks.suite.starting import Start
+from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Artefacts:
         if variant.max_drop is None:
             return None
         return gate_of(
-            [task for task in self.tasks if not variant.tasks or task.name in variant.tasks],
+            tasks_of(variant, self.tasks),
             model=model,
             most=variant.max_drop,
             options=self.options,
@@ -204,6 +205,16 @@ def _check_origin(model: Path, backbone: Path) -> None:
         )
 
 
+def tasks_of(variant: VariantPlan, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Those that the variant answers, with texts written in its own way.
+
+    Raises:
+        UsageError: it has settings of generation, and no task to write for.
+    """
+    answered = [task for task in tasks if not variant.tasks or task.name in variant.tasks]
+    return with_generation(answered, variant.generation_kwargs)
+
+
 def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Json:
     """What identifies a variant in a record."""
     made = plan.models.get(variant.model or "")
@@ -216,4 +227,5 @@ def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, t
         "device": variant.device,
         "precision": variant.precision if variant.model else "none",
         "threads": threads if variant.model else 1,
+        **({"generation_kwargs": dict(variant.generation_kwargs)} if variant.generation_kwargs else {}),
     }

@@ -163,6 +163,39 @@ def test_predict_answers_a_line_for_each_line(say: Say, llama: Path, classifier:
     assert len(say("predict", "--model", llama, "--new-tokens", 3, "the cat").out.splitlines()) == 1
 
 
+def test_how_a_text_is_written_can_be_said(say: Say, llama: Path, tmp_path: Path) -> None:
+    def written(*more: object) -> str:
+        said = say("predict", "--model", llama, "--new-tokens", 12, *more, "the cat")
+        assert said.code == 0, said.err
+        return said.out
+
+    drawn = written("--gen-kwargs", "temperature=1.5")
+    assert drawn == written("--gen-kwargs", "temperature=1.5") != written()
+    assert drawn != written("--gen-kwargs", "temperature=1.5", "--seed", 7)
+    assert written("--gen-kwargs", '{"max_gen_toks": 2}') != written()
+    asked = ("eval", "--model", llama, "--tasks", "starter_summarization_en", "--limit", 2, "--out", tmp_path / "out")
+    assert say(*asked, "--gen-kwargs", "num_beams=2,max_gen_toks=5").code == 0
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["starter_summarization_en"]
+    decoding = stored["conditions"]["decoding"]
+    assert (decoding["num_beams"], decoding["max_new_tokens"]) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("num_beams", "'num_beams' has no value"),
+        ("beams=3", "unknown key of generation_kwargs 'beams'; did you mean 'num_beams'"),
+        ("num_beams=0", "num_beams must be at least 1, was: '0'"),
+        ("num_beams=2,temperature=1", "beam search draws nothing"),
+        ('{"until": [}', "no JSON object"),
+        ("no_repeat_ngram_size=3", "no runtime here carries out"),
+    ],
+)
+def test_a_wrong_way_of_writing_is_explained(settings: str, message: str, say: Say, llama: Path) -> None:
+    said = say("predict", "--model", llama, "--gen-kwargs", settings, "the cat")
+    assert (said.code, message in said.err) == (2, True), said.err
+
+
 def test_predict_answers_like_eval(say: Say, classifier: Path, pairs: Path, tmp_path: Path) -> None:
     arguments = ("--data", pairs, "--text", "comment", "--label", "mood", "--out", tmp_path / "out")
     assert say("eval", "--model", classifier, *arguments).code == 0

@@ -36,6 +36,14 @@ variants: [{name: floor, baseline: [majority]}]
             "plan: m\ntasks: [a]\nmodels: {m: {backbone: svm}}\nvariants: [{name: a, model: m, runtime: torch}]",
             "runs in native alone",
         ),
+        (
+            "plan: m\ntasks: [a]\nvariants: [{name: a, model: x, generation_kwargs: {num_beam: 4}}]",
+            "variant 'a': unknown key of generation_kwargs 'num_beam'; did you mean 'num_beams'",
+        ),
+        (
+            "plan: m\ntasks: [a]\nvariants: [{name: a, baseline: copy, generation_kwargs: {num_beams: 4}}]",
+            "`generation_kwargs` are for models",
+        ),
         ("plan: m/n\ntasks: [a]\nvariants: [{name: a, model: x}]", "plan"),
     ],
 )

@@ -59,6 +59,17 @@ bench: null
 """
 
 
+WRITTEN = """
+plan: written
+tasks: [starter_translation_en_zh, {more}]
+limit: 3
+variants:
+  - {{name: greedy, model: {model}, tasks: starter_translation_en_zh}}
+  - {{name: beams, model: {model}, tasks: {answered}, generation_kwargs: {{num_beams: 3, max_gen_toks: 6}}}}
+bench: {{rows: 8, seconds: 0.05, rounds: 1, batch_size: 4, tasks: starter_translation_en_zh}}
+"""
+
+
 class Killed(Exception):
     """What a test throws in the middle of a run."""
 
@@ -230,6 +241,32 @@ def test_families_that_are_fitted_run_in_a_plan_and_their_time_is_told(tmp_path:
         assert cell["variant"]["runtime"] == "native"
         trained = cell["trained"]
         assert (trained["steps"], trained["seconds"] > 0, trained["weights"] > 100) == (0, True, True)
+
+
+def test_variants_of_one_model_may_write_in_different_ways(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "model", "llama", context=256)
+    name = "starter_translation_en_zh"
+    (tmp_path / "plan.yaml").write_text(WRITTEN.format(model=tmp_path / "model", more=TASK, answered=name))
+    assert carry_out(tmp_path).failed == ()
+    cells = {
+        variant: json.loads((tmp_path / "run" / "cells" / f"{variant}--{name}--s1234.json").read_text())
+        for variant in ("greedy", "beams")
+    }
+    decoding = {variant: cell["conditions"]["decoding"] for variant, cell in cells.items()}
+    assert (decoding["greedy"]["num_beams"], decoding["beams"]["num_beams"]) == (1, 3)
+    assert decoding["greedy"]["max_new_tokens"] > decoding["beams"]["max_new_tokens"] == 6
+    assert cells["greedy"]["task"] == cells["beams"]["task"]
+    (paired,) = json.loads((tmp_path / "run" / "paired.json").read_text())["comparisons"]
+    assert (paired["base"], paired["variant"]) == ("greedy", "beams")
+    page = (write_report(tmp_path / "run").parent / "report.md").read_text()
+    assert "num_beams=3, max_gen_toks=6" in page
+    assert "must not be compared" not in page
+
+
+def test_a_way_of_writing_for_a_variant_that_writes_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(WRITTEN.format(model="gone", more=TASK, answered=TASK))
+    with pytest.raises(UsageError, match=f"variant 'beams': settings of generation .* no text is written for {TASK}"):
+        carry_out(tmp_path)
 
 
 def test_some_variants_now_and_the_others_later(tmp_path: Path) -> None:
