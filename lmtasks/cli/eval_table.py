@@ -45,6 +45,8 @@ def print_scores(
     notes = [
         reason if reason.startswith(f"{model} ") else f"{model}: {reason}" for (model, _), reason in reasons.items()
     ]
+    if any(result.conditions.get("split") == "validation" for result in found.values()):
+        notes.append("These are validation rows: to choose by, not to publish.")
     notes += [
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()

@@ -11,6 +11,8 @@ from lmtasks.errors import UsageError, unknown
 RUNTIMES = ("torch", "torch-compile", "onnx", "native")
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
+Scored = Literal["test", "validation"]
+SPLITS: tuple[Scored, ...] = get_args(Scored)
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 
 
@@ -143,6 +145,16 @@ LabelMap = Annotated[
 Language = Annotated[
     str | None,
     typer.Option("--language", metavar="CODE", help="Language of the answers to --data; default: guessed."),
+]
+Split = Annotated[
+    Scored,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        parser=one_of("--split", SPLITS),
+        help="Which rows are scored: test (the task's scored split), or validation, on which choices are made; a part "
+        "of the training rows where a task has none.",
+    ),
 ]
 GenKwargs = Annotated[
     str,

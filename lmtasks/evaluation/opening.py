@@ -102,6 +102,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "cluster": task.cluster,
         "limit": options.limit,
         "seed": options.seed,
+        **({"split": options.split} if options.split != "test" else {}),
     }
     return Opened(data=data, asking=asking, conditions=conditions, seconds=perf_counter() - started)
 

@@ -180,6 +180,25 @@ def test_how_a_text_is_written_can_be_said(say: Say, llama: Path, tmp_path: Path
     assert (decoding["num_beams"], decoding["max_new_tokens"]) == (2, 5)
 
 
+def test_choices_are_made_on_validation_rows(say: Say, classifier: Path, tmp_path: Path) -> None:
+    asked = ("eval", "--model", classifier, "--tasks", "starter_sentiment_en")
+    said = say(*asked, "--split", "validation", "--out", tmp_path / "chosen")
+    assert (said.code, "These are validation rows" in said.out) == (0, True), said.err
+    assert say(*asked, "--out", tmp_path / "scored").code == 0
+    conditions, rows = {}, {}
+    for name in ("chosen", "scored"):
+        stored = json.loads((tmp_path / name / "results.json").read_text())["results"]["starter_sentiment_en"]
+        conditions[name] = stored["conditions"]
+        lines = (tmp_path / name / "samples-starter_sentiment_en.jsonl").read_text().splitlines()
+        rows[name] = {json.dumps(json.loads(line)["doc"], sort_keys=True) for line in lines}
+    assert (conditions["chosen"]["split"], "split" in conditions["scored"]) == ("validation", False)
+    assert rows["chosen"]
+    assert not rows["chosen"] & rows["scored"]
+    said = say("compare", tmp_path / "chosen", tmp_path / "scored")
+    assert (said.code, "has another data" in said.err) == (2, True), said.err
+    assert "--split 'dev'" in say(*asked, "--split", "dev").err
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
