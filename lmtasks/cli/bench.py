@@ -38,7 +38,6 @@ def command(
     precision: options.Precision = None,
     threads: options.Threads = None,
     batch_size: options.BatchSize = "auto",
-    gen_kwargs: options.GenKwargs = "",
     limit: options.Limit = None,
     rounds: Annotated[
         int,
@@ -107,7 +106,6 @@ def command(
     from lmtasks.bench.sweep import parse_sweeps
     from lmtasks.suite.drops import drops_of
     from lmtasks.suite.lock import locked
-    from lmtasks.task.generation import read_kwargs, with_generation
 
     if seconds <= 0:
         raise UsageError(f"--seconds must be above 0, was {seconds}.")
@@ -115,18 +113,15 @@ def command(
         raise UsageError(f"--rate must be above 0, was {min(rate):g}.")
     requirements = parse_requirements(require) if require else ()
     sources = data_options(data_root=data_root, offline=offline, token=token)
-    found = with_generation(
-        chosen_tasks(
-            tasks="" if data is not None and tasks == "starter_*" else tasks,
-            data=data,
-            text=text,
-            label=label,
-            pair=pair,
-            name=name,
-            language=language,
-            trust_code=trust_code,
-        ),
-        read_kwargs(gen_kwargs),
+    found = chosen_tasks(
+        tasks="" if data is not None and tasks == "starter_*" else tasks,
+        data=data,
+        text=text,
+        label=label,
+        pair=pair,
+        name=name,
+        language=language,
+        trust_code=trust_code,
     )
     timed = Timed(
         tasks=found,

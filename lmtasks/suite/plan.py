@@ -104,7 +104,8 @@ class VariantPlan(_Strict):
     """Task names that this variant answers; empty: all."""
     num_fewshot: int = Field(default=0, ge=0)
     generation_kwargs: Mapping[str, object] = {}
-    """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it."""
+    """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it. Such
+    a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
     seeds: tuple[int, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""
 

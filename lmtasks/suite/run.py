@@ -159,7 +159,10 @@ class _Runner:
         variants = [
             variant
             for variant in self._variants()
-            if variant.model and self._has_scores(variant) and read_json(self.folder.speed(variant.name)) is None
+            if variant.model
+            and not variant.generation_kwargs
+            and self._has_scores(variant)
+            and read_json(self.folder.speed(variant.name)) is None
         ]
         failed: list[str] = []
         specs = []

@@ -258,6 +258,7 @@ def test_variants_of_one_model_may_write_in_different_ways(tmp_path: Path) -> No
     assert cells["greedy"]["task"] == cells["beams"]["task"]
     (paired,) = json.loads((tmp_path / "run" / "paired.json").read_text())["comparisons"]
     assert (paired["base"], paired["variant"]) == ("greedy", "beams")
+    assert [file.stem for file in (tmp_path / "run" / "speed").glob("*.json")] == ["greedy"]
     page = (write_report(tmp_path / "run").parent / "report.md").read_text()
     assert "num_beams=3, max_gen_toks=6" in page
     assert "must not be compared" not in page
