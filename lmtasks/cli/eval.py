@@ -104,20 +104,18 @@ def command(
             cache=cache_file(cache),
         )
         sources = data_options(data_root=data_root, offline=offline, token=token)
-        found = with_generation(
-            chosen_tasks(
-                tasks=tasks,
-                data=data,
-                text=text,
-                label=label,
-                pair=pair,
-                name=name,
-                language=language,
-                trust_code=trust_code,
-                include=include_path,
-            ),
-            read_kwargs(gen_kwargs),
+        found = chosen_tasks(
+            tasks=tasks,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            trust_code=trust_code,
+            include=include_path,
         )
+        found = with_generation(found, read_kwargs(gen_kwargs))
         models = chosen_models(model, offline=offline, token=token)
         answered, reasons = _who_answers_what(models, found, opening)
         asked = _Asked(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.asked import decoding_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.variants import tasks_of
@@ -25,7 +26,7 @@ def check_devices(plan: Plan) -> None:
 
 def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
     """Raises: UsageError: a variant, or the timing, names a task that the plan does not have; or a variant says how it
-    writes texts, and has none to write."""
+    writes texts, and has none to write, or cannot write so."""
     names = {task.name for task in tasks}
     wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
     wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []
@@ -35,6 +36,7 @@ def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
             raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")
     for variant in plan.variants:
         try:
-            tasks_of(variant, tasks)
+            for task in tasks_of(variant, tasks) if variant.generation_kwargs else ():
+                decoding_of(task.generation)  # refuses settings that exclude each other
         except UsageError as error:
             raise UsageError(f"variant {variant.name!r}: {error}") from None

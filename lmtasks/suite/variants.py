@@ -123,8 +123,7 @@ class Artefacts:
         from lmtasks.prove.export import export_and_prove
 
         name = slug(str(variant.model))
-        gated = "" if variant.max_drop is None else " ".join([f"max-drop-{variant.max_drop:g}", *variant.tasks])
-        out = self.folder.package(name, seed=seed, precision=variant.precision, gate=gated)
+        out = self.folder.package(name, seed=seed, precision=variant.precision, gate=gate_name(variant))
         if is_package(out):
             if card_in(out).weights_hash != card_in(model).weights_hash:
                 raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
@@ -203,6 +202,14 @@ def _check_origin(model: Path, backbone: Path) -> None:
             f"{model} was adapted from other weights than {backbone} has now; "
             "give another --out, or delete it to adapt anew."
         )
+
+
+def gate_name(variant: VariantPlan) -> str:
+    """What a gate is about: variants that agree in it share a package; empty where nobody asks."""
+    if variant.max_drop is None:
+        return ""
+    written = [f"{name}-{value}" for name, value in variant.generation_kwargs.items()]
+    return " ".join([f"max-drop-{variant.max_drop:g}", *variant.tasks, *written])
 
 
 def tasks_of(variant: VariantPlan, tasks: Sequence[Task]) -> tuple[Task, ...]:

@@ -8,8 +8,9 @@ import pytest
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.report.write import write_report
-from lmtasks.suite.plan import load_plan
+from lmtasks.suite.plan import VariantPlan, load_plan
 from lmtasks.suite.run import Ran, RunOptions, run_plan
+from lmtasks.suite.variants import gate_name
 from lmtasks.task.index import default_index
 
 PLAN = """
@@ -56,6 +57,14 @@ def test_the_package_of_the_variant_holds_its_gate(gated: Path) -> None:
     proof = json.loads((file.parent / "parity.json").read_text(encoding="utf-8"))
     assert proof["operators"]["heads"]["MatMulIntegerToFloat"] == 1  # the filters of all widths
     assert proof["operators"]["heads"].get("MatMul", 0) == 0
+
+
+def test_a_package_is_shared_by_variants_that_ask_the_same_of_it_alone() -> None:
+    greedy = VariantPlan(name="a", model="m", runtime="onnx", precision="int8", max_drop=1, tasks="t")
+    assert gate_name(greedy) == gate_name(greedy.model_copy(update={"name": "b"})) == "max-drop-1 t"
+    beams = greedy.model_copy(update={"generation_kwargs": {"num_beams": 4}})
+    assert gate_name(beams) == "max-drop-1 t num_beams-4"
+    assert gate_name(beams.model_copy(update={"max_drop": None})) == ""
 
 
 def test_the_report_shows_what_rounding_costs(gated: Path) -> None:

@@ -270,6 +270,14 @@ def test_a_way_of_writing_for_a_variant_that_writes_nothing_is_refused(tmp_path:
         carry_out(tmp_path)
 
 
+def test_settings_that_exclude_each_other_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    plan = WRITTEN.format(model="gone", more=TASK, answered="starter_translation_en_zh")
+    (tmp_path / "plan.yaml").write_text(plan.replace("max_gen_toks: 6", "temperature: 1"))
+    with pytest.raises(UsageError, match="variant 'beams': beam search draws nothing"):
+        carry_out(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_some_variants_now_and_the_others_later(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(FITTED)
     with pytest.raises(UsageError, match="unknown variant 'baise'; did you mean 'bayes'"):
