@@ -89,6 +89,15 @@ class Backbone(nn.Module, ABC):
         """Next-token logits of a causal model, (B, T) -> (B, T, V); without a mask nothing is padding."""
         return self.project(self.encode(ids, torch.ones_like(ids, dtype=torch.bool) if mask is None else mask))
 
+    def fill(self, ids: Tensor, places: Tensor) -> Tensor:
+        """Logits of the tokens that were hidden, (B, T) and where they stand (B, N) -> (B, N, V); nothing is padding.
+
+        Raises:
+            UsageError: it is no encoder with a projection to hidden tokens.
+        """
+        del ids, places
+        raise UsageError(f"{self._named()} fills in no hidden tokens; use an encoder that was pretrained masked.")
+
     def projection(self) -> Projection | None:
         """What makes logits of hidden states. None: it is no language model, or its logits are more than one product
         (scaled, capped), so that only `forward` and `decode` say them."""

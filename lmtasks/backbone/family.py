@@ -120,6 +120,18 @@ def _masked_bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
     return masked_bert(sizes, vocabulary)
 
 
+def _eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import eurobert
+
+    return eurobert(sizes, vocabulary)
+
+
+def _masked_eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
+    from lmtasks.backbone.fresh import masked_eurobert
+
+    return masked_eurobert(sizes, vocabulary)
+
+
 def _t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
     from lmtasks.backbone.fresh import t5
 
@@ -243,6 +255,13 @@ FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has si
         sizes=TransformerSizes(),
         build=_bert,
         build_masked=_masked_bert,
+    ),
+    "eurobert": Family(
+        kind="encoder",
+        about="llama with attention both ways (EuroBERT); begins from a llama's weights, too",
+        sizes=TransformerSizes(),
+        build=_eurobert,
+        build_masked=_masked_eurobert,
     ),
     "transformer": Family(
         kind="encoder-decoder",

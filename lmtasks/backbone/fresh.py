@@ -8,6 +8,9 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertModel,
+    EuroBertConfig,
+    EuroBertForMaskedLM,
+    EuroBertModel,
     GPT2Config,
     LlamaConfig,
     MarianConfig,
@@ -79,6 +82,35 @@ def _bert_config(sizes: TransformerSizes, vocabulary: Vocabulary) -> BertConfig:
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
         pad_token_id=vocabulary.pad,
+    )
+
+
+def eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
+    """Boizard et al. 2025, https://arxiv.org/abs/2503.05500: `llama`, whose weights fit, with attention both ways."""
+    return _wrapped(EuroBertModel(_eurobert_config(sizes, vocabulary)))
+
+
+def masked_eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
+    """The same with the projection that predicts hidden tokens, tied to the embeddings."""
+    return _wrapped(EuroBertForMaskedLM(_eurobert_config(sizes, vocabulary)))
+
+
+def _eurobert_config(sizes: TransformerSizes, vocabulary: Vocabulary) -> EuroBertConfig:
+    return EuroBertConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=sizes.width,
+        intermediate_size=sizes.inner,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
+        max_position_embeddings=sizes.context,
+        attention_dropout=sizes.dropout,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        bos_token_id=vocabulary.bos,
+        eos_token_id=vocabulary.eos,
+        pad_token_id=vocabulary.pad,
+        mask_token_id=vocabulary.pad if vocabulary.mask is None else vocabulary.mask,
     )
 
 

@@ -30,6 +30,7 @@ _T5: AdaptPoints = {
 }
 
 ADAPT_POINTS: Mapping[str, AdaptPoints] = {
+    "eurobert": _LLAMA,
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,

@@ -20,6 +20,8 @@ class Vocabulary:
     bos: int | None
     eos: int | None
     pad: int
+    mask: int | None = None
+    """What hides a token from an encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)

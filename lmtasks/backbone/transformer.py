@@ -40,6 +40,8 @@ OWN_HEADS: Mapping[str, OwnHead] = {
     "ForQuestionAnswering": "span",
 }
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+FILLING: Mapping[str, str] = {"bert": "cls", "eurobert": "lm_head"}
+"""What makes logits of hidden states where tokens are hidden, by model_type."""
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
 """Families that count positions from padding_idx + 1."""
 
@@ -97,6 +99,17 @@ class TransformerBackbone(Backbone):
         """See `Backbone`."""
         called = {"input_ids": ids} if mask is None else self.inputs(ids, mask)
         logits: Tensor = self.hf(**called, use_cache=False).logits
+        return logits
+
+    def fill(self, ids: Tensor, places: Tensor) -> Tensor:
+        """See `Backbone`. Most of a row is not asked for, and a third of a small model's work is its vocabulary."""
+        name = FILLING.get(self.traits.family, "")
+        if self.hf.base_model is self.hf or not name:
+            return super().fill(ids, places)
+        hidden: Tensor = self.hf.base_model(input_ids=ids).last_hidden_state  # type: ignore[operator]
+        logits: Tensor = self.hf.get_submodule(name)(
+            hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[2]))
+        )
         return logits
 
     def decoded(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:

@@ -50,6 +50,9 @@ def command(
             help="causal, masked or span-corruption; default: what suits the family.",
         ),
     ] = None,
+    hidden: Annotated[
+        float, typer.Option("--hide", help="Share of the tokens that masked and span-corruption hide.")
+    ] = 0.15,
     vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer to use instead.")] = None,
     window: Annotated[int, typer.Option(help="Tokens per training row.")] = 512,
@@ -168,6 +171,7 @@ def command(
             beside=beside,
             cool_now=start is not None and cooldown > 0 and steps is None,
             objective_name=objective,
+            hidden=hidden,
             device=device,
         )
     if not state.is_main_process:

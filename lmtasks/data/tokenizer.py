@@ -86,6 +86,20 @@ class Tokenizer:
         text = self.raw.to_str() + "".join(sorted(self.stop_words))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def with_special(self, tokens: Sequence[str]) -> "Tokenizer":
+        """The same with more special tokens behind its own, as far as it lacks them."""
+        raw = RawTokenizer.from_str(self.raw.to_str())
+        raw.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+        return Tokenizer(
+            raw,
+            bos=self.bos,
+            eos=self.eos,
+            pad=self.pad,
+            takes_types=self.takes_types,
+            cleaning=self.cleaning,
+            stop_words=self.stop_words,
+        )
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of one text; with `special`, with whatever the tokenizer puts around a text."""
         return self._kept(self.raw.encode(text, add_special_tokens=special).ids)

@@ -1,8 +1,8 @@
-"""Causal attention of a compiled training step on the CPU, in blocks of queries.
+"""Attention of a compiled training step on the CPU as plain products, which the compiler joins with what is between.
 
 transformers 5.23 makes a mask of T x T wherever torch 2.13 compiles, and torch's CPU kernel then computes all of it.
-Full windows need no mask. Four blocks of queries, each against the keys that it may see, are plain products that the
-compiler joins with what stands between them.
+Full windows need no mask: a causal layer attends in four blocks of queries, each against the keys that it may see, a
+layer that looks both ways in one.
 """
 
 import math
@@ -17,11 +17,11 @@ from transformers.masking_utils import sdpa_mask
 NAME = "lmtasks_blocks"
 BLOCKS = 4
 LEAST_TOKENS = 256
-"""A row below this has too little to gain."""
+"""A causal row below this has too little to gain."""
 
 
 def use_blocks(module: nn.Module) -> None:
-    """Let a transformers module attend in blocks where it trains compiled; elsewhere it attends as before.
+    """Let a transformers module attend by products where it trains compiled; elsewhere it attends as before.
 
     Compiled, it must be given full rows of one text each: no padding, no positions of its own.
     """
@@ -42,21 +42,31 @@ def _switch(module: nn.Module, *, before: str, after: str) -> None:
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
-    """Causal attention, (B, H, T, D/H) -> (B, H, T, D/H); T is a multiple of `BLOCKS`.
-
-    The softmax is divided by its sum behind the product with the values: D/H numbers a query instead of T.
-    """
+    """Causal attention, (B, H, T, D/H) -> (B, H, T, D/H); T is a multiple of `BLOCKS`."""
     size = query.shape[2] // BLOCKS
     future = torch.full((size, size), -torch.inf, device=query.device).triu(1)
     parts = []
     for start in range(0, query.shape[2], size):
         seen = start + size
-        scores = ((query[:, :, start:seen] * scale) @ key[:, :, :seen].transpose(-1, -2)).float()
-        scores = scores + nn.functional.pad(future, (start, 0))
-        weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
-        mixed = weights.to(value.dtype) @ value[:, :, :seen]
-        parts.append((mixed.float() / weights.sum(-1, keepdim=True)).to(value.dtype))
+        shut = nn.functional.pad(future, (start, 0))
+        parts.append(_mixed(query[:, :, start:seen] * scale, key[:, :, :seen], value[:, :, :seen], shut))
     return torch.cat(parts, dim=2)
+
+
+def whole_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
+    """Attention both ways, (B, H, T, D/H) -> (B, H, T, D/H)."""
+    return _mixed(query * scale, key, value)
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor, shut: Tensor | None = None) -> Tensor:
+    """Values by the softmax of products, which is divided by its sum behind the product with the values: D/H numbers a
+    query instead of T. `shut` is added to the products."""
+    scores = (query @ key.transpose(-1, -2)).float()
+    if shut is not None:
+        scores = scores + shut
+    weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    mixed = weights.to(value.dtype) @ value
+    return (mixed.float() / weights.sum(-1, keepdim=True)).to(value.dtype)
 
 
 def _mask(*, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
@@ -75,12 +85,13 @@ def _attention(
     scaling: float | None = None,
     **others: Any,  # transformers hands every attention whatever any of them may want
 ) -> tuple[Tensor, None]:
-    length = query.shape[2]
-    fits = length >= LEAST_TOKENS and length % BLOCKS == 0 and query.shape == key.shape and not dropout
-    causal = attention_mask is None and getattr(module, "is_causal", False)
-    if fits and causal and query.device.type == "cpu" and torch.compiler.is_compiling():
+    length, causal = query.shape[2], getattr(module, "is_causal", False)
+    plain = attention_mask is None and query.shape == key.shape and not dropout and query.device.type == "cpu"
+    fits = not causal or (length >= LEAST_TOKENS and length % BLOCKS == 0)
+    if plain and fits and torch.compiler.is_compiling():
         scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
-        return block_attention(query, key, value, scale=scale).transpose(1, 2), None
+        attend = block_attention if causal else whole_attention
+        return attend(query, key, value, scale=scale).transpose(1, 2), None
     return sdpa_attention_forward(  # type: ignore[no-any-return]
         module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
     )

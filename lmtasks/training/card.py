@@ -15,6 +15,8 @@ class PretrainingRecord:
     """What `pretraining.json` holds."""
 
     objective: str
+    hidden: float | None
+    """Share of the tokens that the objective hides; None: it hides none."""
     family: str
     parameters: int
     vocabulary: int

@@ -22,7 +22,6 @@ from lmtasks.training.stepping import Batch
 
 NOT_ASKED = -100
 """Label of a position that nothing is predicted for."""
-HIDDEN_SHARE = 0.15
 SPAN_TOKENS = 3
 """Mean length of a hidden span."""
 
@@ -32,6 +31,8 @@ class Marks:
     """The tokens that stand for what is hidden, and those that never are."""
 
     vocabulary: int
+    share: float
+    """Of the tokens of a row, those that are hidden."""
     end: int
     start: int
     """What a decoder reads first."""
@@ -49,8 +50,8 @@ class Objective:
     about: str
     kind: Literal["causal", "encoder", "encoder-decoder"]
     """The kind of backbone that learns so."""
-    marks: Callable[[int], tuple[str, ...]]
-    """Special tokens that windows of so many tokens need in the vocabulary."""
+    marks: Callable[[int, float], tuple[str, ...]]
+    """Special tokens that windows of so many tokens, of which a share is hidden, need in the vocabulary."""
     row: Callable[[Ints, Marks, np.random.Generator], Mapping[str, Ints]]
     """A window of T + 1 ids -> what the module reads and is asked."""
     loss: Callable[[Backbone, Batch], Tensor]
@@ -77,25 +78,15 @@ def objective_for(name: str | None, *, kind: str, family: str) -> tuple[str, Obj
     return name, OBJECTIVES[name]
 
 
-def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int) -> Marks:
-    """Where the special tokens of an objective stand in a vocabulary.
-
-    Raises:
-        UsageError: the tokenizer lacks one.
-    """
-    ids: list[int] = []
-    for token in objective.marks(window):
-        index = tokenizer.raw.token_to_id(token)
-        if index is None:
-            raise UsageError(
-                f"the tokenizer has no token {token!r}, which this objective needs; "
-                "learn another one (leave --tokenizer out), or add the token to it."
-            )
-        ids.append(int(index))
+def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int, share: float) -> Marks:
+    """Where the special tokens of an objective stand in a vocabulary that has them."""
+    vocabulary = tokenizer.raw.get_vocab(with_added_tokens=True)
+    ids = [vocabulary[token] for token in objective.marks(window, share)]
     end = tokenizer.eos if tokenizer.eos is not None else tokenizer.pad
     special = {end, tokenizer.pad, *ids, *([tokenizer.bos] if tokenizer.bos is not None else [])}
     return Marks(
         vocabulary=tokenizer.vocabulary,
+        share=share,
         end=end,
         start=tokenizer.pad,
         mask=ids[0] if ids else end,
@@ -136,9 +127,10 @@ def next_token_loss(backbone: Backbone, batch: Batch) -> Tensor:
 
 
 def masked_loss(backbone: Backbone, batch: Batch) -> Tensor:
-    """`ids` and `labels` are (B, T)."""
-    logits = backbone(batch["ids"])
-    return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=NOT_ASKED)
+    """`ids` and `labels` are (B, T), `places` (B, N): where something is asked."""
+    logits = backbone.fill(batch["ids"], batch["places"])
+    asked = batch["labels"].gather(1, batch["places"])
+    return functional.cross_entropy(logits.flatten(0, 1).float(), asked.flatten())
 
 
 def span_loss(backbone: Backbone, batch: Batch) -> Tensor:
@@ -155,9 +147,9 @@ def next_token_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapp
 
 
 def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
-    """Hide 15 % of the tokens: of ten eight by the mask, one by any token, one not at all (Devlin et al., 2019)."""
+    """Hide a share of the tokens: of ten eight by the mask, one by any token, one not at all (Devlin et al., 2019)."""
     ids = ids[:-1]
-    count = max(1, round(HIDDEN_SHARE * len(ids)))
+    count = max(1, round(marks.share * len(ids)))
     # Special tokens come last, and are hidden only where there is nothing else.
     chosen = np.argsort(random.random(len(ids)) + np.isin(ids, marks.kept), kind="stable")[:count]
     labels = np.full(len(ids), NOT_ASKED, dtype=np.int64)
@@ -168,17 +160,17 @@ def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[
     )
     hidden = ids.copy()
     hidden[chosen] = shown
-    return {"ids": hidden, "labels": labels}
+    return {"ids": hidden, "labels": labels, "places": np.sort(chosen)}
 
 
 def span_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
-    """Hide 15 % of the tokens in spans of 3 on average; the decoder writes them, each behind its span's mark.
+    """Hide a share of the tokens in spans of 3 on average; the decoder writes them, each behind its span's mark.
 
     As in T5 (Raffel et al., 2020, section 3.1.4): the spans that are kept and those that are hidden take turns, cut
     at random places; a mark stands for each hidden one, and an end token behind both sides.
     """
     ids = ids[:-1]
-    hidden_tokens, spans = _hidden(len(ids))
+    hidden_tokens, spans = _hidden(len(ids), marks.share)
     kept_lengths = _cut(len(ids) - hidden_tokens, spans, random)
     hidden_lengths = _cut(hidden_tokens, spans, random)
     encoder: list[Ints] = []
@@ -199,9 +191,9 @@ def span_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[st
     }
 
 
-def _hidden(length: int) -> tuple[int, int]:
+def _hidden(length: int, share: float) -> tuple[int, int]:
     """Tokens and spans that a row of `length` tokens hides; there is always something hidden and something kept."""
-    tokens = min(max(1, round(HIDDEN_SHARE * length)), length - 1)
+    tokens = min(max(1, round(share * length)), length - 1)
     return tokens, min(max(1, round(tokens / SPAN_TOKENS)), length - tokens)
 
 
@@ -211,18 +203,18 @@ def _cut(total: int, parts: int, random: np.random.Generator) -> list[int]:
     return [int(length) for length in np.diff(np.concatenate([[0], cuts, [total]]))]
 
 
-def _no_marks(window: int) -> tuple[str, ...]:
-    del window
+def _no_marks(window: int, share: float) -> tuple[str, ...]:
+    del window, share
     return ()
 
 
-def _mask(window: int) -> tuple[str, ...]:
-    del window
+def _mask(window: int, share: float) -> tuple[str, ...]:
+    del window, share
     return (MASK,)
 
 
-def _span_marks(window: int) -> tuple[str, ...]:
-    return tuple(f"<extra_id_{number}>" for number in range(_hidden(window)[1]))
+def _span_marks(window: int, share: float) -> tuple[str, ...]:
+    return tuple(f"<extra_id_{number}>" for number in range(_hidden(window, share)[1]))
 
 
 def _labels(row: Mapping[str, Ints]) -> int:
@@ -239,7 +231,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         asked=lambda row: len(row["ids"]) - 1,
     ),
     "masked": Objective(
-        about="15 % of the tokens, hidden by a mask (BERT)",
+        about="a share of the tokens, hidden by a mask (BERT)",
         kind="encoder",
         marks=_mask,
         row=masked_row,

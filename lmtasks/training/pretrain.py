@@ -13,7 +13,7 @@ from accelerate import PartialState
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import HELD_OUT_PER_MILLE, CorpusFacts, Document, held_out, survey
-from lmtasks.data.tokenizer import Tokenizer, load_tokenizer, train_byte_bpe
+from lmtasks.data.tokenizer import MASK, Tokenizer, load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, Vocabulary, check_window, kind_of_family, new_language_model
 from lmtasks.records import Progress
@@ -49,6 +49,7 @@ def pretrain(
     out: Path,
     report: Callable[[Progress], None],
     objective_name: str | None = None,
+    hidden: float = 0.15,
     tokenizer_folder: Path | None = None,
     start: Path | None = None,
     cool_now: bool = False,
@@ -64,6 +65,7 @@ def pretrain(
         vocabulary: tokens to learn, when no `tokenizer_folder` is given.
         window: tokens per row.
         objective_name: what is learned; None: what suits the family.
+        hidden: share of the tokens that an objective hides.
         start: where to begin: the work folder of another training (its checkpoint, optimizer and step are taken), or
             a backbone folder (its weights and tokenizer are). Looked at once; then `out`.work goes on by itself.
         cool_now: with `start`, the cool-down begins at its step, and `settings.steps` follow from that.
@@ -90,7 +92,7 @@ def pretrain(
             facts,
             weights=weights,
             vocabulary=vocabulary,
-            special=objective.marks(window),
+            special=objective.marks(window, hidden),
             given=tokenizer_folder,
             work=work,
             report=report,
@@ -101,7 +103,7 @@ def pretrain(
             )
             for corpus, fact in zip(corpora, facts, strict=True)
         ]
-    marks = marks_of(tokenizer, objective, window=window)
+    marks = marks_of(tokenizer, objective, window=window, share=hidden)
     if not any(corpus.held_out for corpus in tokens):
         raise UsageError(
             f"of {sum(fact.documents for fact in facts)} documents none was drawn for evaluation "
@@ -109,10 +111,16 @@ def pretrain(
         )
     backbone = new_language_model(
         family,
-        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
+        Vocabulary(
+            size=tokenizer.vocabulary,
+            bos=tokenizer.bos,
+            eos=tokenizer.eos,
+            pad=tokenizer.pad,
+            mask=tokenizer.raw.token_to_id(MASK),
+        ),
         seed=settings.seed,
     )
-    load_start(work, backbone)
+    load_start(work, backbone, special=objective.marks(window, hidden))
     if settings.compile:
         use_blocks(backbone)
     names = [" + ".join(source.source for source in fact.sources) for fact in facts]
@@ -155,7 +163,14 @@ def pretrain(
         batch_at=batch_at,
         settings=settings,
         folder=work,
-        data_key=_key(tokenizer, name, family, window, weights, [len(corpus.train) for corpus in tokens]),
+        data_key=_key(
+            tokenizer,
+            f"{name} {hidden}" if marks.spans else name,
+            family,
+            window,
+            weights,
+            [len(corpus.train) for corpus in tokens],
+        ),
         validate=validate if settings.evaluate_every else None,
         higher_is_better=False,
         report=report,
@@ -175,6 +190,7 @@ def pretrain(
     begun_with = begun_from(work)
     record = PretrainingRecord(
         objective=name,
+        hidden=hidden if marks.spans else None,
         family=family,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         vocabulary=tokenizer.vocabulary,
@@ -218,13 +234,14 @@ def corpus_tokenizer(
     work: Path,
     report: Callable[[Progress], None],
 ) -> Tokenizer:
-    """The tokenizer that was given, or was learned before in `work`, or is learned now from a sample of the text.
+    """The tokenizer that was given, or was learned before in `work`, or is learned now from a sample of the text;
+    with the special tokens that it lacks.
 
     Raises:
         UsageError: the text supports no such vocabulary.
     """
     if given is not None or (work / "tokenizer.json").is_file():
-        return load_tokenizer(given or work)
+        return load_tokenizer(given or work).with_special(special)
     report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
     sample = (
         document.text

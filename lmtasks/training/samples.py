@@ -9,7 +9,7 @@ from torch import Tensor
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.model.create import Backbone
 from lmtasks.records import Ints
-from lmtasks.training.objectives import NOT_ASKED, Marks, Objective, make_batch
+from lmtasks.training.objectives import Marks, Objective, make_batch
 
 READ_TOKENS = 24
 WRITTEN_TOKENS = 32
@@ -43,8 +43,8 @@ def _continue(backbone: Backbone, batch: Mapping[str, Tensor], marks: Marks) -> 
 
 def _fill(backbone: Backbone, batch: Mapping[str, Tensor], marks: Marks) -> tuple[list[int], list[int]]:
     del marks
-    best = backbone(batch["ids"]).argmax(-1)
-    filled = torch.where(batch["labels"] != NOT_ASKED, best, batch["ids"])
+    best = backbone.fill(batch["ids"], batch["places"]).argmax(-1)
+    filled = batch["ids"].scatter(1, batch["places"], best)
     return batch["ids"][0].tolist(), filled[0].tolist()
 
 

@@ -5,11 +5,14 @@ What it begins from is copied into its work folder once; then it goes on by itse
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.training.checkpoint import check_fits, load_tensors, module_tensors, position_of, replace_folder
@@ -74,10 +77,19 @@ def copy_start(start: Path, work: Path) -> int:
     return int(_told(work)["step"])
 
 
-def load_start(work: Path, backbone: Backbone) -> None:
-    """Give the backbone the weights of the one that the training begins from, if it begins from one."""
+def load_start(work: Path, backbone: Backbone, *, special: Sequence[str]) -> None:
+    """Give the backbone the weights of the one that the training begins from, if it begins from one.
+
+    Args:
+        special: tokens of the objective; one that the other's tokenizer lacks begins at the mean of its embeddings.
+    """
     if (work / BACKBONE).is_dir():
         weights = module_tensors(load_backbone(work / BACKBONE))
+        raw = load_tokenizer(work / BACKBONE).raw
+        added = sum(raw.token_to_id(token) is None for token in special)
+        for name, own in module_tensors(backbone).items() if added else ():
+            if name in weights and len(own) == len(weights[name]) + added:
+                weights[name] = torch.cat([weights[name], weights[name].mean(0, keepdim=True).expand(added, -1)])
         check_fits(weights, backbone, name="the backbone of --start")
         load_tensors(backbone, weights)
 
