@@ -10,6 +10,7 @@ from lmtasks.export.emitters.bert import emit_bert
 from lmtasks.export.emitters.bidirectional import emit_bidirectional
 from lmtasks.export.emitters.cnn import emit_cnn
 from lmtasks.export.emitters.distilbert import emit_distilbert
+from lmtasks.export.emitters.eurobert import emit_eurobert
 from lmtasks.export.emitters.gpt2 import emit_gpt2
 from lmtasks.export.emitters.gpt_neox import emit_gpt_neox
 from lmtasks.export.emitters.llama import emit_llama
@@ -42,6 +43,7 @@ class Emitter:
 
 BERT = Emitter(name="bert", version=1, emit=emit_bert)
 DISTILBERT = Emitter(name="distilbert", version=1, emit=emit_distilbert)
+EUROBERT = Emitter(name="eurobert", version=1, emit=emit_eurobert)
 LLAMA = Emitter(name="llama", version=1, emit=emit_llama)
 GPT2 = Emitter(name="gpt2", version=1, emit=emit_gpt2)
 GPT_NEOX = Emitter(name="gpt_neox", version=1, emit=emit_gpt_neox)
@@ -62,6 +64,7 @@ EMITTERS: Mapping[str, Emitter] = {
     "cnn": CNN,
     "distilbert": DISTILBERT,
     "electra": BERT,
+    "eurobert": EUROBERT,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "gru": RECURRENT,
@@ -86,6 +89,7 @@ ACTIVE: frozenset[str] = frozenset(
         "bidirectional",
         "cnn",
         "distilbert",
+        "eurobert",
         "gpt2",
         "gpt_neox",
         "llama",

@@ -61,6 +61,11 @@ def _distilbert(checkpoint: Checkpoint) -> Operators:
     return {"heads": {READS: layers, NORM: 2 * layers + 1}}
 
 
+def _eurobert(checkpoint: Checkpoint) -> Operators:
+    layers = checkpoint.config.integer("num_hidden_layers")
+    return {"heads": {READS: layers, RMS: 2 * layers + 1}}
+
+
 def _gpt2(checkpoint: Checkpoint) -> Operators:
     layers = checkpoint.config.integer("n_layer")
     return _alike({ATTENDS: layers, NORM: 2 * layers + 1}, "score", "decoder", "heads")
@@ -128,6 +133,7 @@ SHAPES: Mapping[str, Callable[[Checkpoint], Operators]] = {
     "bidirectional": _bidirectional,
     "cnn": _plain,
     "distilbert": _distilbert,
+    "eurobert": _eurobert,
     "gpt2": _gpt2,
     "gpt_neox": _gpt_neox,
     "llama": _llama,

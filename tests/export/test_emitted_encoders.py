@@ -24,6 +24,10 @@ from transformers import (
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     ElectraModel,
+    EuroBertConfig,
+    EuroBertForSequenceClassification,
+    EuroBertForTokenClassification,
+    EuroBertModel,
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
@@ -38,6 +42,7 @@ from transformers import (
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
 from lmtasks.export.emitters.bert import emit_bert
 from lmtasks.export.emitters.distilbert import emit_distilbert
+from lmtasks.export.emitters.eurobert import emit_eurobert
 from lmtasks.export.quantize import quantize_rows
 from lmtasks.records import Bools, Floats32, Ints
 
@@ -72,6 +77,10 @@ def _electra(**changed: object) -> ElectraConfig:
     return ElectraConfig(**{**SIZES, "embedding_size": 16, **changed})
 
 
+def _eurobert(**changed: object) -> EuroBertConfig:
+    return EuroBertConfig(**{**SIZES, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, **changed})
+
+
 def _xlm_roberta() -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
 
@@ -91,6 +100,8 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
     "electra, classifies": (ElectraForSequenceClassification, _electra(**THREE)),
     "electra, tags": (ElectraForTokenClassification, _electra(**THREE, embedding_size=32)),
     "electra, finds": (ElectraForQuestionAnswering, _electra()),
+    "eurobert": (EuroBertModel, _eurobert()),
+    "eurobert, tags": (EuroBertForTokenClassification, _eurobert(**THREE)),
     "distilbert": (DistilBertModel, _distilbert()),
     "distilbert, classifies": (DistilBertForSequenceClassification, _distilbert(**THREE)),
     "distilbert, tags": (DistilBertForTokenClassification, _distilbert(**THREE)),
@@ -99,7 +110,7 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
 
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
-    return emit_distilbert if name.startswith("distil") else emit_bert
+    return {"distilbert": emit_distilbert, "eurobert": emit_eurobert}.get(name.split(",")[0], emit_bert)
 
 
 @cache
@@ -154,7 +165,7 @@ def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str
             np.testing.assert_allclose(given, alone(made, head.name, row), atol=CLOSE, rtol=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert", "eurobert"])
 @pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST])
 def test_one_row_of_every_length(name: str, length: int) -> None:
     made = emitted(name)
@@ -195,3 +206,17 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
     given = checkpoint_of(model)
     with pytest.raises(CannotEmit, match="it is used as causal; as an encoder it is built"):
         emit_bert(replace(given, card=replace(given.card, kind="causal")))
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "message"),
+    [
+        (EuroBertModel, _eurobert(num_key_value_heads=2), "its queries share keys and values"),
+        (EuroBertForSequenceClassification, _eurobert(**THREE), "its own head for classification pools logits"),
+    ],
+)
+def test_a_eurobert_of_another_shape_is_refused(
+    make: Callable[[PreTrainedConfig], PreTrainedModel], config: EuroBertConfig, message: str
+) -> None:
+    with pytest.raises(CannotEmit, match=message):
+        emit_eurobert(checkpoint_of(tiny_model("eurobert", lambda: make(config))))

@@ -84,18 +84,40 @@ def _parts(
     graph: GraphBuilder, rows: "ir.Value", at: Attends, settings: CausalAttention
 ) -> "tuple[ir.Value, ir.Value, ir.Value]":
     """Queries, keys and values, (B, S, heads x width) each, normalized and rotated where that is not the operator's."""
-    sizes = [settings.heads * settings.width, *[settings.cache_heads * settings.width] * 2]
-    query, key, value = graph.add_many("Split", rows, graph.integers(*sizes), outputs=3, attributes={"axis": -1})
+    query, key, value = _split(graph, rows, settings)
     if settings.query_norm is not None and settings.key_norm is not None:
         query = _normed(graph, query, settings.query_norm, at, settings.width)
         key = _normed(graph, key, settings.key_norm, at, settings.width)
-    if settings.rotary is not None and at.positions is not None:
-        tables = _tables(graph, settings.rotary)
-        query, key = (
-            graph.add("RotaryEmbedding", part, at.positions, *tables, attributes={"num_heads": count})
-            for part, count in ((query, settings.heads), (key, settings.cache_heads))
-        )
+    if at.positions is not None:
+        query, key = _rotated(graph, query, key, at.positions, settings)
     return query, key, value
+
+
+def rotated(
+    graph: GraphBuilder, rows: "ir.Value", positions: "ir.Value", settings: CausalAttention
+) -> "tuple[ir.Value, ir.Value, ir.Value]":
+    """Queries, keys and values side by side, (B, S, ...), apart and by positions int64 (B, S)."""
+    query, key, value = _split(graph, rows, settings)
+    return (*_rotated(graph, query, key, positions, settings), value)
+
+
+def _split(graph: GraphBuilder, rows: "ir.Value", settings: CausalAttention) -> "tuple[ir.Value, ir.Value, ir.Value]":
+    sizes = [settings.heads * settings.width, *[settings.cache_heads * settings.width] * 2]
+    query, key, value = graph.add_many("Split", rows, graph.integers(*sizes), outputs=3, attributes={"axis": -1})
+    return query, key, value
+
+
+def _rotated(
+    graph: GraphBuilder, query: "ir.Value", key: "ir.Value", positions: "ir.Value", settings: CausalAttention
+) -> "tuple[ir.Value, ir.Value]":
+    if settings.rotary is None:
+        return query, key
+    tables = _tables(graph, settings.rotary)
+    query, key = (
+        graph.add("RotaryEmbedding", part, positions, *tables, attributes={"num_heads": count})
+        for part, count in ((query, settings.heads), (key, settings.cache_heads))
+    )
+    return query, key
 
 
 def _normed(graph: GraphBuilder, x: "ir.Value", part: Norm, at: Attends, width: int) -> "ir.Value":

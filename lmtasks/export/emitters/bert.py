@@ -56,7 +56,7 @@ def emit_bert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
         heads=config.integer("num_attention_heads"),
         act=check_activation(config.text("hidden_act")),
     )
-    return encoder_graphs(checkpoint, model, lambda head: _own(config, weights, head, prefix))
+    return encoder_graphs(checkpoint, model.body, lambda head: _own(config, weights, head, prefix))
 
 
 def _layer(weights: Weights, name: str, epsilon: float) -> EncoderLayer:

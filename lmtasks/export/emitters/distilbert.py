@@ -45,7 +45,7 @@ def emit_distilbert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
         heads=config.integer("n_heads"),
         act=check_activation(config.text("activation")),
     )
-    return encoder_graphs(checkpoint, model, lambda head: _own(weights, head))
+    return encoder_graphs(checkpoint, model.body, lambda head: _own(weights, head))
 
 
 def _layer(weights: Weights, name: str) -> EncoderLayer:

@@ -79,9 +79,26 @@ class Encoder:
     """of attention"""
     act: str
 
+    def body(self, graph: GraphBuilder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
+        """See `EncoderBody`."""
+        x = looked_up(graph, "embedding.weight", self.table, flat(graph, ids))
+        if self.types is not None:
+            types = graph.input("types", dtype=INT64, shape=["batch", "columns"])
+            x = graph.add("Add", x, looked_up(graph, "type.weight", self.types, flat(graph, types)))
+        places = flat(graph, counted(graph, mask, first=self.first))
+        x = norm(graph, graph.add("Add", x, looked_up(graph, "position.weight", self.positions, places)), self.start)
+        if self.project is not None:
+            x = dense(graph, x, self.project)
+        real = graph.add("Cast", mask, attributes={"to": INT32})
+        return encoded(graph, x, self.layers, layout, real, heads=self.heads, act=self.act)
+
+
+EncoderBody = Callable[[GraphBuilder, "ir.Value", "ir.Value", Layout], "ir.Value"]
+"""(graph, ids (B, S), mask (B, S), layout) -> hidden states behind the last layer, (N, D)."""
+
 
 def encoder_graphs(
-    checkpoint: Checkpoint, model: Encoder, own: Callable[[HeadWeights], OwnHead]
+    checkpoint: Checkpoint, body: EncoderBody, own: Callable[[HeadWeights], OwnHead]
 ) -> "dict[GraphName, ir.Model]":
     """The graph of all heads. Weights that no head needs may stay: a checkpoint's pooler.
 
@@ -92,7 +109,7 @@ def encoder_graphs(
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     layout = layout_of(graph, ids)
-    hidden = _hidden(graph, model, ids, mask, layout)
+    hidden = body(graph, ids, mask, layout)
     ours = [head for head in checkpoint.heads if head.spec.pooling != "own"]
     head_outputs(graph, hidden, layout, mask, ours)
     for head in checkpoint.heads:
@@ -130,20 +147,6 @@ def prefix_of(weights: Weights, probe: str, names: Sequence[str]) -> str:
 def first_position(config: Config, *, after_padding: bool) -> int:
     """RoBERTa counts positions from behind the padding token's id."""
     return config.integer("pad_token_id") + 1 if after_padding else 0
-
-
-def _hidden(graph: GraphBuilder, model: Encoder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
-    """(B, S) -> (N, D)"""
-    x = looked_up(graph, "embedding.weight", model.table, flat(graph, ids))
-    if model.types is not None:
-        types = graph.input("types", dtype=INT64, shape=["batch", "columns"])
-        x = graph.add("Add", x, looked_up(graph, "type.weight", model.types, flat(graph, types)))
-    places = flat(graph, counted(graph, mask, first=model.first))
-    x = norm(graph, graph.add("Add", x, looked_up(graph, "position.weight", model.positions, places)), model.start)
-    if model.project is not None:
-        x = dense(graph, x, model.project)
-    real = graph.add("Cast", mask, attributes={"to": INT32})
-    return encoded(graph, x, model.layers, layout, real, heads=model.heads, act=model.act)
 
 
 def encoded(
@@ -186,6 +189,21 @@ def both_ways(
         scale: of the products of queries and keys; None: 1 / sqrt(width of a head).
     """
     parts = graph.add_many("Split", layout.apart(graph, packed), outputs=3, attributes={"axis": -1, "num_outputs": 3})
+    return attended(graph, parts, layout, real, heads=heads, width=width, bias=bias, scale=scale)
+
+
+def attended(
+    graph: GraphBuilder,
+    parts: "Sequence[ir.Value]",
+    layout: Layout,
+    real: "ir.Value",
+    *,
+    heads: int,
+    width: int,
+    bias: "ir.Value | None" = None,
+    scale: float | None = None,
+) -> "ir.Value":
+    """Queries, keys and values, (B, S, D) each, as `both_ways` mixes them: (N, D)."""
     inputs = [*parts, None, real] if bias is None else [*parts, None, real, bias]
     attributes: dict[str, int | float] = {"num_heads": heads}
     if scale is not None:

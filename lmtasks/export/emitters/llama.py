@@ -76,14 +76,7 @@ class Llama:
             mixed = read.mixed
             if layer is self.layers[-1] and wanted is not None:  # behind here, no row sees another
                 x, mixed = graph.add("Gather", x, wanted), graph.add("Gather", mixed, wanted)
-            x = dense(graph, mixed, layer.out, plus=x)
-            gate, up = graph.add_many(
-                "Split",
-                dense(graph, norm(graph, x, layer.between), layer.gate_up),
-                outputs=2,
-                attributes={"axis": -1, "num_outputs": 2},
-            )
-            x = dense(graph, graph.add("Mul", activation(graph, gate, self.act), up), layer.down, plus=x)
+            x = fed_forward(graph, dense(graph, mixed, layer.out, plus=x), layer, self.act)
         return norm(graph, x, self.last), reads
 
 
@@ -95,18 +88,10 @@ def emit_llama(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     """
     if checkpoint.card.kind != "causal":
         raise CannotEmit(f"it is used as {checkpoint.card.kind}; as a causal model it is built")
-    config, weights = checkpoint.config, checkpoint.weights
-    width = config.integer("head_dim", config.integer("hidden_size") // config.integer("num_attention_heads"))
-    cosines, sines = rotary_tables(config, width=width, positions=checkpoint.card.max_length_tokens)
-    if cosines.shape[1] * 2 != width:
-        raise CannotEmit("it rotates only a part of each head")
-    rotary = Rotary(cosines=cosines, sines=sines)
-    layers = tuple(
-        _layer(config, weights, number, width=width, rotary=rotary)
-        for number in range(config.integer("num_hidden_layers"))
-    )
-    model = _model(config, weights, layers)
-    weights.check_all_taken()
+    layers = layers_of(checkpoint, "model.")
+    model = _model(checkpoint.config, checkpoint.weights, layers)
+    checkpoint.weights.check_all_taken()
+    width = layers[0].attends.width
     shape = CausalShape(
         layers=len(layers),
         heads=layers[0].attends.cache_heads,
@@ -119,23 +104,56 @@ def emit_llama(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return causal_graphs(shape, model.body, checkpoint.heads)
 
 
+def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
+    """All layers; `prefix` stands before the names of the backbone's weights.
+
+    Raises:
+        CannotEmit: a way of rotating that is not built.
+    """
+    config = checkpoint.config
+    width = config.integer("head_dim", config.integer("hidden_size") // config.integer("num_attention_heads"))
+    cosines, sines = rotary_tables(config, width=width, positions=checkpoint.card.max_length_tokens)
+    if cosines.shape[1] * 2 != width:
+        raise CannotEmit("it rotates only a part of each head")
+    rotary = Rotary(cosines=cosines, sines=sines)
+    return tuple(
+        _layer(config, checkpoint.weights, f"{prefix}layers.{number}", number, width=width, rotary=rotary)
+        for number in range(config.integer("num_hidden_layers"))
+    )
+
+
+def fed_forward(graph: GraphBuilder, x: "ir.Value", layer: Layer, act: str) -> "ir.Value":
+    """The second half of a layer, (N, D) -> (N, D)."""
+    gate, up = graph.add_many(
+        "Split",
+        dense(graph, norm(graph, x, layer.between), layer.gate_up),
+        outputs=2,
+        attributes={"axis": -1, "num_outputs": 2},
+    )
+    return dense(graph, graph.add("Mul", activation(graph, gate, act), up), layer.down, plus=x)
+
+
+def norm_at(config: Config, weights: Weights, name: str) -> Norm:
+    """A normalization without a bias."""
+    return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=config.number("rms_norm_eps"))
+
+
 def _model(config: Config, weights: Weights, layers: tuple[Layer, ...]) -> Llama:
     table = weights.take("model.embed_tokens.weight")
     return Llama(
         table=table,
         layers=layers,
-        last=_norm(config, weights, "model.norm"),
+        last=norm_at(config, weights, "model.norm"),
         head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),
         act=check_activation(config.text("hidden_act", "silu")),
     )
 
 
-def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary: Rotary) -> Layer:
-    name = f"model.layers.{number}"
+def _layer(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> Layer:
     heads = config.integer("num_attention_heads")
     normed = f"{name}.self_attn.q_norm.weight" in weights
     return Layer(
-        before=_norm(config, weights, f"{name}.input_layernorm"),
+        before=norm_at(config, weights, f"{name}.input_layernorm"),
         packed=joined(
             f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
         ),
@@ -145,12 +163,12 @@ def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary:
             cache_heads=config.integer("num_key_value_heads", heads),
             width=width,
             rotary=rotary,
-            query_norm=_norm(config, weights, f"{name}.self_attn.q_norm") if normed else None,
-            key_norm=_norm(config, weights, f"{name}.self_attn.k_norm") if normed else None,
+            query_norm=norm_at(config, weights, f"{name}.self_attn.q_norm") if normed else None,
+            key_norm=norm_at(config, weights, f"{name}.self_attn.k_norm") if normed else None,
             window=_window(config, number),
         ),
         out=taken(weights, f"{name}.self_attn.o_proj"),
-        between=_norm(config, weights, f"{name}.post_attention_layernorm"),
+        between=norm_at(config, weights, f"{name}.post_attention_layernorm"),
         gate_up=joined(f"{name}.mlp.gate_up", *(taken(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))),
         down=taken(weights, f"{name}.mlp.down_proj"),
     )
@@ -164,7 +182,3 @@ def _window(config: Config, layer: int) -> int | None:
     kinds = config.items("layer_types")
     slides = kinds[layer] == "sliding_attention" if kinds else True
     return window if slides and window < config.integer("max_position_embeddings") else None
-
-
-def _norm(config: Config, weights: Weights, name: str) -> Norm:
-    return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=config.number("rms_norm_eps"))

@@ -1,0 +1,78 @@
+"""EuroBERT: the layers of Llama with attention both ways, behind heads.
+
+Boizard et al. 2025, arXiv:2503.05500. Positions are counted over tokens, so that padding may stand anywhere.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weights
+from lmtasks.export.emitters.attention import rotated
+from lmtasks.export.emitters.blocks import Layout, Norm, check_activation, dense, flat, looked_up, norm
+from lmtasks.export.emitters.encoder import (
+    OwnHead,
+    attended,
+    check_encoder,
+    counted,
+    dense_of,
+    encoder_graphs,
+    prefix_of,
+)
+from lmtasks.export.emitters.llama import Layer, fed_forward, layers_of, norm_at
+from lmtasks.export.graph import INT32, GraphBuilder
+from lmtasks.export.package import GraphName
+from lmtasks.records import Floats32
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass(frozen=True, kw_only=True)
+class EuroBert:
+    """The whole model."""
+
+    table: Floats32
+    """Embeddings, (V, D)."""
+    layers: tuple[Layer, ...]
+    last: Norm
+    act: str
+
+    def body(self, graph: GraphBuilder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
+        """See `encoder.EncoderBody`."""
+        x = looked_up(graph, "embedding.weight", self.table, flat(graph, ids))
+        real = graph.add("Cast", mask, attributes={"to": INT32})
+        positions = counted(graph, mask, first=0)
+        for layer in self.layers:
+            packed = layout.apart(graph, dense(graph, norm(graph, x, layer.before), layer.packed))
+            parts = rotated(graph, packed, positions, layer.attends)
+            mixed = attended(graph, parts, layout, real, heads=layer.attends.heads, width=layer.out.weight.shape[1])
+            x = fed_forward(graph, dense(graph, mixed, layer.out, plus=x), layer, self.act)
+        return norm(graph, x, self.last)
+
+
+def emit_eurobert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
+    """The graph of an encoder of this shape.
+
+    Raises:
+        CannotEmit: a setting or weight that the graph does not have.
+    """
+    check_encoder(checkpoint)
+    config, weights = checkpoint.config, checkpoint.weights
+    heads = config.integer("num_attention_heads")
+    if config.integer("num_key_value_heads", heads) != heads:
+        raise CannotEmit("its queries share keys and values; one of each for every query is built")
+    prefix = prefix_of(weights, "embed_tokens.weight", ("model.",))
+    model = EuroBert(
+        table=weights.take(f"{prefix}embed_tokens.weight"),
+        layers=layers_of(checkpoint, prefix),
+        last=norm_at(config, weights, f"{prefix}norm"),
+        act=check_activation(config.text("hidden_act", "silu")),
+    )
+    return encoder_graphs(checkpoint, model.body, partial(_own, weights))
+
+
+def _own(weights: Weights, head: HeadWeights) -> OwnHead:
+    if head.spec.kind != "tagging":
+        raise CannotEmit(f"its own head for {head.spec.kind} pools logits; one for tagging is built")
+    return OwnHead(steps=(dense_of(weights, "classifier"),), act="")
