@@ -60,6 +60,7 @@ CURVE_ROWS = 12
 class _Stage:
     """One training of those that follow each other, each from the weights of the one before."""
 
+    objective: str
     steps: int
     tokens: int
     seconds: float
@@ -68,6 +69,7 @@ class _Stage:
 
 
 STAGE_ROWS = (
+    "objective",
     "steps",
     "tokens seen",
     "wall-clock training time",
@@ -135,11 +137,14 @@ Over all of them: {overall(record.held_out):.4f} {unit}{_overall_beside(record)}
 def _stages(record: Mapping[str, Any]) -> tuple[_Stage, ...]:
     """What a record, as `pretraining.json` holds it, and those before it tell; the oldest first."""
     settings = record["settings"]
+    hidden = record.get("hidden")
     stage = _Stage(
+        objective=record["objective"],
         steps=record["steps"],
         tokens=record["tokens_seen"],
         seconds=record["seconds"],
         rows=(
+            record["objective"] + (f", {hidden:.0%} hidden" if hidden else ""),
             f"{record['steps']:,} of {settings['batch_rows']} windows of {record['window']:,}, "
             f"ended by {record['stopped']}",
             f"{record['tokens_seen']:,}",
@@ -166,11 +171,12 @@ def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
 
 
 def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
-    """Rows of the curve's table; tokens are counted through all stages."""
+    """Rows of the curve's table; tokens are counted through all stages, and those of another objective left out."""
     rows: list[str] = []
     seen = 0
     for number, stage in enumerate(stages, start=1):
-        own = [point for point in curve if "validation" in point and point.get("stage", 1) == number]
+        alike = stage.objective == stages[-1].objective
+        own = [point for point in curve if alike and "validation" in point and point.get("stage", 1) == number]
         shown = max(2, round(CURVE_ROWS * stage.tokens / sum(each.tokens for each in stages)))
         places = {round(place * (len(own) - 1) / (shown - 1)) for place in range(shown)} if own else set()
         per_step = stage.tokens // max(1, stage.steps)

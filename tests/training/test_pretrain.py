@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import Document, Documents, by_source, held_out, read_documents, survey
@@ -190,6 +191,28 @@ def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
             pretrain(**arguments, family=other, settings=still, start=tmp_path / "first", out=tmp_path / said)
     with pytest.raises(UsageError, match="neither the checkpoint"):
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
+
+
+def test_an_encoder_begins_with_the_weights_of_a_causal_model(tmp_path: Path) -> None:
+    """One shape read both ways; the mask, which the causal vocabulary lacks, begins at the mean of its embeddings."""
+    run(tmp_path / "first")
+    pretrain(
+        corpora=[corpus()], weights=[1], family="eurobert:width=32,layers=1,heads=2,inner=48,context=32",
+        vocabulary=999, window=16, settings=replace(SETTINGS, steps=1, learning_rate=1e-9), hidden=0.3,
+        start=tmp_path / "first", out=tmp_path / "second", report=lambda _: None,
+    )  # fmt: skip
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    table = "model.embed_tokens.weight"
+    mean = first[table].float().mean(0).bfloat16()
+    torch.testing.assert_close(second.pop(table), torch.cat([first.pop(table), mean[None]]), atol=1e-3, rtol=0)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert AutoTokenizer.from_pretrained(tmp_path / "second").mask_token_id == 300
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "second").config.mask_token_id == 300
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "| objective | causal | masked, 30% hidden |" in card
+    assert "nats per token that is asked for" in card
+    assert [line.split(" | ")[0] for line in card.splitlines() if re.match(r"\| 1,664 \|", line)] == ["| 1,664"]
 
 
 def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path) -> None:
