@@ -9,6 +9,7 @@ import torch
 from test_pretrain import SETTINGS, corpus
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from lmtasks.backbone.family import new_backbone
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Vocabulary, new_language_model
@@ -120,6 +121,10 @@ def test_a_family_is_refused_an_objective_that_it_cannot_learn() -> None:
     assert objective_for(None, kind="encoder", family="bert")[0] == "masked"
     with pytest.raises(UsageError, match="llama is a backbone of kind causal: it cannot learn the objective 'masked'"):
         objective_for("masked", kind="causal", family="llama")
+    for family in ("bert", "bilstm"):  # as they are learned from labels: without a projection to tokens
+        encoder = new_backbone(f"{family}:width=8", Vocabulary(size=300, bos=0, eos=0, pad=1))
+        with pytest.raises(UsageError, match=f"a backbone of family {family} .encoder. fills in no hidden tokens"):
+            encoder.fill(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
     with pytest.raises(UsageError, match="a backbone of family cnn predicts no tokens, so text alone"):
         new_language_model("cnn", Vocabulary(size=300, bos=0, eos=0, pad=1), seed=0)
 
