@@ -126,6 +126,8 @@ def _copy_training(start: Path, work: Path) -> None:
     shutil.copytree(start / "checkpoint", aside, dirs_exist_ok=True)
     if (start / "best.safetensors").is_file():  # the position knows of it
         shutil.copyfile(start / "best.safetensors", work / "best.safetensors")
+    if (start / "training.jsonl").is_file():  # the curve goes on from there
+        shutil.copyfile(start / "training.jsonl", work / "training.jsonl")
     if (start / "tokens").is_dir():
         shutil.copytree(start / "tokens", work / "tokens", dirs_exist_ok=True)
     if (start / BACKBONE).is_dir():  # so that the card tells of the stages before, too

@@ -170,8 +170,11 @@ def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path)
     start = tmp_path / "stable.work"
     trained, _ = pretrain(**arguments, **cooled, start=start, out=tmp_path / "cooled")
     assert trained.steps == 10
-    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "cooled.work" / "training.jsonl").open()]
-    assert rates == pytest.approx([5e-3 * (1 - math.sqrt(step / 4)) for step in range(4)])
+    log = [json.loads(line) for line in (tmp_path / "cooled.work" / "training.jsonl").open()]
+    assert [record["step"] for record in log] == list(range(1, trained.steps + 1))  # the whole curve is told
+    assert [record["learning_rate"] for record in log[6:]] == pytest.approx(
+        [5e-3 * (1 - math.sqrt(step / 4)) for step in range(4)]
+    )
     assert position_of(start / "checkpoint") == before
     pretrain(**arguments, settings=replace(stable, steps=10, cooldown_steps=4), out=tmp_path / "whole")
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "cooled")]
