@@ -166,7 +166,7 @@ def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if len(stages) > 1:
         tokens, minutes = sum(stage.tokens for stage in stages), sum(stage.seconds for stage in stages) / 60
-        return f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
+        table = f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
     return table if record.begun_from is None else f"{table}\n\nIt began with the weights of {record.begun_from}."
 
 
@@ -189,10 +189,11 @@ def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
 
 
 def _held_out(record: PretrainingRecord) -> str:
-    head = ["source", "bytes", "perplexity per token", "bits per byte"]
-    rows = [
-        [score.source, f"{score.bytes:,}", f"{score.token_perplexity:.2f}", _bits(score)] for score in record.held_out
-    ]
+    head = ["source", "bytes", "perplexity per token"]
+    rows = [[score.source, f"{score.bytes:,}", f"{score.token_perplexity:.2f}"] for score in record.held_out]
+    if record.objective == "causal":
+        head += ["bits per byte"]
+        rows = [[*row, _bits(score)] for row, score in zip(rows, record.held_out, strict=True)]
     if record.beside is not None:
         head += [record.beside.family, "difference"]
         other = {score.source: score for score in record.beside.held_out}
