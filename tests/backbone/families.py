@@ -7,7 +7,7 @@ from lmtasks.backbone.family import FAMILIES, new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 
 VOCABULARY = Vocabulary(size=50, bos=0, eos=0, pad=1)
-TRANSFORMERS = ("llama", "gpt2", "bert", "transformer", "bart", "t5")
+TRANSFORMERS = ("llama", "gpt2", "bert", "eurobert", "transformer", "bart", "t5")
 OWN = tuple(name for name in FAMILIES if name not in TRANSFORMERS)
 SETTINGS = {
     "average": "average:width=8,buckets=100",

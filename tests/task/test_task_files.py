@@ -172,8 +172,11 @@ def _json_rows(file: Path) -> list[Mapping[str, object]]:
 def _mirror_rows(source: Source) -> list[Mapping[str, object]]:
     from pyarrow.parquet import ParquetFile
 
-    file = Path(str(MIRROR)) / source.path / (source.name or "") / f"{source.split}.parquet"
-    if not file.is_file():
-        pytest.fail(f"the mirror has no {file}")
-    batches = ParquetFile(file).iter_batches(batch_size=REAL_ROWS)
-    return [row for batch in islice(batches, 1) for row in batch.to_pylist()]
+    rows: list[Mapping[str, object]] = []
+    for split in source.split.split("+"):
+        file = Path(str(MIRROR)) / source.path / (source.name or "") / f"{split}.parquet"
+        if not file.is_file():
+            pytest.fail(f"the mirror has no {file}")
+        batches = ParquetFile(file).iter_batches(batch_size=REAL_ROWS)
+        rows += [row for batch in islice(batches, 1) for row in batch.to_pylist()]
+    return rows

@@ -56,6 +56,7 @@ FAMILIES: Mapping[str, tuple[Mapping[str, int], Maker]] = {
     "opt": ({**_LLAMA, "ffn_dim": 24, "word_embed_proj_dim": 16}, _causal),
     **{name: (_BERT, _encoder) for name in ("bert", "roberta", "xlm-roberta", "camembert")},
     "electra": (_BERT, _plain),
+    "eurobert": ({**_LLAMA, "mask_token_id": 2}, _plain),
     "distilbert": ({"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 32}, _plain),
     **{name: (_PAIR, _pair) for name in ("marian", "bart", "mbart", "pegasus")},
     **{name: (_T5, _pair) for name in ("t5", "mt5")},
