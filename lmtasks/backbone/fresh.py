@@ -1,5 +1,7 @@
 """Transformers made new: from a configuration of transformers, with random weights."""
 
+from typing import Any
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -25,21 +27,26 @@ from lmtasks.backbone.transformer import TransformerBackbone, traits_of
 
 def llama(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
     """Touvron et al. 2023, https://arxiv.org/abs/2302.13971; embeddings tied."""
-    config = LlamaConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=sizes.width,
-        intermediate_size=sizes.inner,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.heads,
-        max_position_embeddings=sizes.context,
-        attention_dropout=sizes.dropout,
-        tie_word_embeddings=True,
-        bos_token_id=vocabulary.bos,
-        eos_token_id=vocabulary.eos,
-        pad_token_id=vocabulary.pad,
-    )
-    return _made(config, AutoModelForCausalLM)
+    return _made(LlamaConfig(**_llama_settings(sizes, vocabulary)), AutoModelForCausalLM)
+
+
+def _llama_settings(sizes: TransformerSizes, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What Llama and EuroBERT share, so that the weights of one fit the other."""
+    return {
+        "vocab_size": vocabulary.size,
+        "hidden_size": sizes.width,
+        "intermediate_size": sizes.inner,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.heads,
+        "max_position_embeddings": sizes.context,
+        "attention_dropout": sizes.dropout,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "bos_token_id": vocabulary.bos,
+        "eos_token_id": vocabulary.eos,
+        "pad_token_id": vocabulary.pad,
+    }
 
 
 def gpt2(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:
@@ -96,22 +103,8 @@ def masked_eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Transfor
 
 
 def _eurobert_config(sizes: TransformerSizes, vocabulary: Vocabulary) -> EuroBertConfig:
-    return EuroBertConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=sizes.width,
-        intermediate_size=sizes.inner,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.heads,
-        max_position_embeddings=sizes.context,
-        attention_dropout=sizes.dropout,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-        bos_token_id=vocabulary.bos,
-        eos_token_id=vocabulary.eos,
-        pad_token_id=vocabulary.pad,
-        mask_token_id=vocabulary.pad if vocabulary.mask is None else vocabulary.mask,
-    )
+    mask = vocabulary.pad if vocabulary.mask is None else vocabulary.mask
+    return EuroBertConfig(**_llama_settings(sizes, vocabulary), mask_token_id=mask)
 
 
 def transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbone:

@@ -72,11 +72,13 @@ def pretrain(
         beside: folder of a counted model of the same text; the card shows its held-out scores too.
 
     Raises:
-        UsageError: too little text, or a start or checkpoint that does not fit.
+        UsageError: too little text, a share that is none, or a start or checkpoint that does not fit.
     """
     state = PartialState(cpu=device == "cpu")
     work = out.with_name(out.name + ".work")
     check_window(family, window)
+    if not 0 < hidden < 1:
+        raise UsageError(f"--hide must be more than 0 and less than 1, was {hidden:g}.")
     compared = read_beside(beside) if beside is not None else None
     if start is not None:
         with state.main_process_first():
