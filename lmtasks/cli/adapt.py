@@ -51,6 +51,13 @@ def command(
         bool,
         typer.Option("--from-scratch", help="Take shape and tokenizer of the backbone, and begin with random weights."),
     ] = False,
+    bidirectional: Annotated[
+        bool,
+        typer.Option(
+            "--bidirectional",
+            help="Let a causal backbone of Llama's kind read both ways: better labels and tags, and no text.",
+        ),
+    ] = False,
     method: Annotated[
         str,
         typer.Option(
@@ -178,7 +185,13 @@ def command(
     )
     with locked(out), progress_bars() as report:
         trained = adapt_to_tasks(
-            start=Start(backbone=backbone, tokenizer=tokenizer, vectors=vectors, from_scratch=from_scratch),
+            start=Start(
+                backbone=backbone,
+                tokenizer=tokenizer,
+                vectors=vectors,
+                from_scratch=from_scratch,
+                bidirectional=bidirectional,
+            ),
             tasks=chosen,
             settings=settings,
             options=data_options(data_root=data_root, offline=offline, token=token),

@@ -195,7 +195,7 @@ def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
         trained = index.find(where, trust_code=trust_code) if where else tasks
         learned = [task.name for task in trained if "train" in task.sources]
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}"
-        start = f"{model.backbone} from scratch" if model.from_scratch else model.backbone
+        start = f"{model.backbone}{' read both ways' * model.bidirectional}{' from scratch' * model.from_scratch}"
         print(f"  model {name}: {start}, {how}")
     cells = 0
     for variant in plan.variants:

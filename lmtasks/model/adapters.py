@@ -57,6 +57,8 @@ class Adapted:
     """The folder that holds the weights under all adapters."""
     adapters: tuple[Adapter, ...]
     """In the order in which they are merged."""
+    settings: Path
+    """The folder of the configuration that it is loaded with, which may read the weights otherwise than their own."""
 
 
 def adapted_of(folder: Path) -> Adapted:
@@ -67,7 +69,8 @@ def adapted_of(folder: Path) -> Adapted:
     """
     places = [place for place in (folder / ADAPTERS).glob("*") if place.is_dir()]
     ordered = sorted(places, key=lambda place: (len(place.name), place.name))
-    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)))
+    home = folder / "backbone" if (folder / "model.json").is_file() else folder
+    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)), settings=home)
 
 
 def save_adapted(adapted: Adapted, folder: Path) -> None:
@@ -78,8 +81,8 @@ def save_adapted(adapted: Adapted, folder: Path) -> None:
     (folder / "backbone").mkdir(exist_ok=True)
     write_base(folder, base=adapted.base, weights_hash=base_facts(adapted.base).hash)
     for name in SETTINGS_FILES:
-        if (adapted.base / name).is_file():
-            shutil.copyfile(adapted.base / name, folder / "backbone" / name)
+        if (adapted.settings / name).is_file():
+            shutil.copyfile(adapted.settings / name, folder / "backbone" / name)
     for number, adapter in enumerate(adapted.adapters, start=1):
         place = folder / ADAPTERS / str(number)
         place.mkdir()

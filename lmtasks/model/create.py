@@ -10,6 +10,8 @@ from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_maske
 from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
+from lmtasks.model.base import ADAPTERS, weights_home, write_base
+from lmtasks.model.weights import base_facts
 
 __all__ = [
     "Backbone",
@@ -19,8 +21,10 @@ __all__ = [
     "kind_of_family",
     "load_backbone",
     "new_language_model",
+    "refer_to_weights",
     "write_backbone",
     "write_backbone_like",
+    "write_config_both_ways",
 ]
 
 
@@ -83,6 +87,29 @@ def write_backbone_like(source: Path, *, seed: int, folder: Path) -> None:
     """
     torch.manual_seed(seed)
     _save_beside(backbone_like(source), folder)
+
+
+def write_config_both_ways(source: Path, *, folder: Path) -> None:
+    """Write the configuration of the encoder that reads the weights of a causal backbone both ways.
+
+    Raises:
+        UsageError: `source` holds no such backbone, or heads or adapters that learned to read one way.
+    """
+    from lmtasks.backbone.both_ways import both_ways
+
+    if (source / "model.json").is_file():
+        raise UsageError(
+            f"what {source} has learned, it learned reading one way; give its backbone, {source / 'backbone'}, "
+            "or the one that it was adapted from."
+        )
+    both_ways(source).save_pretrained(folder)
+
+
+def refer_to_weights(source: Path, *, folder: Path) -> None:
+    """Let the backbone in `folder` have the weights in `source`, which stay where they are."""
+    (folder / ADAPTERS).mkdir(parents=True, exist_ok=True)
+    home = weights_home(source)
+    write_base(folder, base=home, weights_hash=base_facts(home).hash)
 
 
 def _save_beside(made: Backbone, folder: Path) -> None:

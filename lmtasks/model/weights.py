@@ -54,7 +54,10 @@ def weight_facts(folder: Path) -> WeightFacts:
     settings = {
         f"{file.parent.name}/{file.name}": file_hash(file) for file in sorted((folder / ADAPTERS).glob("*/*.json"))
     }
-    own = _facts(folder, _beside(folder, home), {"base": below.hash, **settings})
+    beside = _beside(folder, home)
+    if not beside and not settings:  # the same weights, read otherwise
+        return below
+    own = _facts(folder, beside, {"base": below.hash, **settings})
     return replace(own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes)
 
 

@@ -78,6 +78,8 @@ class ModelPlan(_Strict):
     """Word vectors that a new family's embeddings start from."""
     from_scratch: bool = False
     """Shape and tokenizer of the backbone, with random weights."""
+    bidirectional: bool = False
+    """The causal backbone attends both ways: an encoder, which writes no text."""
     adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
     lora: LoraPlan | None = None
     tasks: Names = ()

@@ -30,10 +30,12 @@ class Start:
     """Pretrained word vectors that its embeddings start from."""
     from_scratch: bool = False
     """Shape and tokenizer of a backbone that is there, with random weights: what did its pretraining give?"""
+    bidirectional: bool = False
+    """A causal backbone that is there attends both ways: an encoder, which writes no text."""
 
     @property
     def is_new(self) -> bool:
-        """Is it made from nothing?"""
+        """Are its weights made from nothing?"""
         return self.from_scratch or self.is_family
 
     @property
@@ -57,6 +59,7 @@ class Start:
             "tokenizer": self.tokenizer,
             "vectors": None if self.vectors is None else self.vectors.name,
             **({"from_scratch": "yes"} if self.from_scratch else {}),
+            **({"bidirectional": "yes"} if self.bidirectional else {}),
         }
 
 
@@ -80,22 +83,27 @@ def started_backbone(
 
     if start.from_scratch and (start.is_family or start.is_fitted):
         raise UsageError(f"{start.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there.")
+    if start.bidirectional and (start.is_family or start.is_fitted):
+        raise UsageError(
+            f"--bidirectional goes with a causal backbone that is there; {start.backbone!r} would be made new: "
+            "eurobert, bilstm and bigru are families that read both ways."
+        )
     if not start.is_family and (start.tokenizer is not None or start.vectors is not None):
         raise UsageError(
             f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
         )
     there = None if start.is_family else resolve(start.backbone, offline=options.offline, token=options.token)
-    if there is not None and not start.from_scratch:
+    if there is not None and not (start.from_scratch or start.bidirectional):
         return there
     recipe = _recipe(start, tasks, seed)
-    if (folder / RECIPE).is_file() and (folder / "model.safetensors").is_file():
+    if (folder / RECIPE).is_file():
         if json.loads((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
             return folder
         raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
     if there is None:
         _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
     else:
-        _make_like(there, seed=seed, folder=folder)
+        _make_like(there, start=start, seed=seed, folder=folder)
     (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -165,15 +173,21 @@ def _make(
     )
 
 
-def _make_like(there: Path, *, seed: int, folder: Path) -> None:
+def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
     from lmtasks.data.tokenizer import load_tokenizer
-    from lmtasks.model.create import write_backbone_like
+    from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
     from lmtasks.model.store import tokenizer_folder
 
     home = tokenizer_folder(there)
     folder.mkdir(parents=True, exist_ok=True)
     load_tokenizer(home).save(folder)
-    write_backbone_like(home, seed=seed, folder=folder)
+    if start.bidirectional:
+        write_config_both_ways(there, folder=folder)
+        home = folder
+    if start.from_scratch:
+        write_backbone_like(home, seed=seed, folder=folder)
+    else:
+        refer_to_weights(there, folder=folder)
 
 
 def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
@@ -192,6 +206,7 @@ def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]
     return {
         "backbone": start.backbone,
         "from_scratch": start.from_scratch,
+        **({"bidirectional": True} if start.bidirectional else {}),
         "tokenizer": start.tokenizer,
         "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
         "tasks": {task.name: task.hash for task in tasks},

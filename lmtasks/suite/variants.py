@@ -76,6 +76,7 @@ class Artefacts:
             tokenizer=wanted.tokenizer,
             vectors=wanted.vectors,
             from_scratch=wanted.from_scratch,
+            bidirectional=wanted.bidirectional,
         )
         if (out / "model.json").is_file():
             if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan

@@ -1,15 +1,20 @@
-"""Adapting to tasks: what is read in place of a data set that the mirror lacks."""
+"""Adapting to tasks: what is read in place of a data set that the mirror lacks, and a backbone read both ways."""
 
 import json
 from pathlib import Path
 
+import pytest
+import torch
+from tiny import tiny_checkpoint
+
 from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
-from lmtasks.model.store import read_provenance
+from lmtasks.model.base import read_base
+from lmtasks.model.store import load_model, read_provenance
 from lmtasks.suite.adapting import adapt_to_tasks
 from lmtasks.suite.starting import Start
 from lmtasks.task.index import default_index
-from lmtasks.training.adapt import AdaptSettings
+from lmtasks.training.adapt import AdaptSettings, Method
 
 
 def test_training_reads_what_stands_in_as_scoring_does(tmp_path: Path) -> None:
@@ -33,3 +38,26 @@ def test_training_reads_what_stands_in_as_scoring_does(tmp_path: Path) -> None:
     assert read.hash != named.hash
     assert read.sources["test"].path == "stanfordnlp/sst2"
     assert read_provenance(tmp_path / "model")["task_hashes"] == {"sst2_sentences": read.hash}
+
+
+@pytest.mark.parametrize("method", ["full", "probe", "lora"])
+def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Method, tmp_path: Path) -> None:
+    there, out = tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "model"
+    adapt_to_tasks(
+        start=Start(backbone=str(there), bidirectional=True),
+        tasks=default_index().find("starter_topic_en"),
+        settings=AdaptSettings(method=method, epochs=1, evaluations=1),
+        options=DataOptions(offline=True),
+        out=out,
+        report=lambda _: None,
+    )
+    model = load_model(out)
+    assert (model.card.kind, model.card.family) == ("encoder", "eurobert")
+    ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
+    with torch.no_grad():
+        states = [model.encode(row, mask)[0, 0] for row in (ids, ids + torch.tensor([0, 0, 1]))]
+    assert not torch.equal(*states)
+    assert read_provenance(out)["start"]["bidirectional"] == "yes"  # type: ignore[index]
+    base = read_base(out)
+    assert (base is not None) == (method == "lora")
+    assert base is None or base.name == "there"

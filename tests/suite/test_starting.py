@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tiny import tiny_checkpoint
 
 from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.model.store import card_of, load_model
 from lmtasks.suite.starting import Start, started_backbone
 from lmtasks.task.index import default_index
 
@@ -54,3 +57,40 @@ def test_without_it_the_backbone_is_used_where_it_lies(tmp_path: Path) -> None:
     there = tiny_checkpoint(tmp_path / "there", "llama")
     assert started(Start(backbone=str(there)), tmp_path / "made") == there
     assert not (tmp_path / "made").exists()
+
+
+def test_read_both_ways_an_early_token_sees_the_late_ones(tmp_path: Path) -> None:
+    there = tiny_checkpoint(tmp_path / "there", "llama")
+    made = started(Start(backbone=str(there), bidirectional=True), tmp_path / "made")
+    assert not list(made.rglob("*.safetensors"))  # it refers to those that are there
+    assert card_of(made).weights_hash == card_of(there).weights_hash
+    one, other, mask = torch.tensor([[5, 6, 7]]), torch.tensor([[5, 6, 9]]), torch.ones(1, 3, dtype=torch.bool)
+    for folder, kind, sees in ((there, "causal", False), (made, "encoder", True)):
+        model = load_model(folder)
+        assert model.card.kind == kind
+        with torch.no_grad():
+            early = [model.encode(ids, mask)[0, 0] for ids in (one, other)]
+        assert torch.equal(*early) != sees
+
+
+def test_both_ways_from_scratch_is_the_same_shape_with_other_weights(tmp_path: Path) -> None:
+    there = tiny_checkpoint(tmp_path / "there", "llama")
+    made = started(Start(backbone=str(there), bidirectional=True, from_scratch=True), tmp_path / "made")
+    assert card_of(made).kind == "encoder"
+    assert card_of(made).parameters == card_of(there).parameters
+    assert card_of(made).weights_hash != card_of(there).weights_hash
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        ("bert", "no causal language model .* read as encoder"),
+        ("gpt2", "no encoder is known that has the weights of gpt2, .* can be had for: llama"),
+        ("llama:width=8", "would be made new: eurobert, bilstm and bigru"),
+        ("svm", "would be made new"),
+    ],
+)
+def test_what_cannot_be_read_both_ways_is_refused(start: str, says: str, tmp_path: Path) -> None:
+    there = start if start in {"llama:width=8", "svm"} else str(tiny_checkpoint(tmp_path / "there", start))
+    with pytest.raises(UsageError, match=says):
+        started(Start(backbone=there, bidirectional=True), tmp_path / "made")
