@@ -1,46 +1,48 @@
-"""A causal backbone whose layers attend both ways: the encoder of the same weights.
+"""A causal backbone of transformers whose layers attend both ways: an encoder of the same weights.
 
-What a pretrained decoder knows serves to label texts and words better once each token sees those behind it, too
-(BehnamGhader et al. 2024, https://arxiv.org/abs/2404.05961). Llama's weights are, name by name, those of EuroBERT
-(https://arxiv.org/abs/2503.05500), an encoder that transformers and every tool over it can load.
+What a pretrained decoder knows serves better to label texts and words once each token sees those behind it, too
+(BehnamGhader et al. 2024, https://arxiv.org/abs/2404.05961).
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
-from transformers import EuroBertConfig, PreTrainedConfig
+import torch
+from transformers import MODEL_MAPPING, PreTrainedConfig
 
+from lmtasks.backbone.base import Backbone
 from lmtasks.backbone.transformer import read_config, traits_of
 from lmtasks.errors import UsageError
 
 
-def both_ways(folder: Path) -> PreTrainedConfig:
-    """The configuration of the encoder that reads the weights of a causal backbone's folder.
+def config_both_ways(folder: Path) -> PreTrainedConfig:
+    """The configuration that reads the weights in a causal backbone's folder both ways.
 
     Raises:
-        UsageError: the backbone is not causal, or no encoder of its shape is known.
+        UsageError: there is no causal language model.
     """
     config = read_config(folder)
-    traits = traits_of(config)
-    if traits.kind != "causal":
+    kind = traits_of(config).kind
+    if kind != "causal":
         raise UsageError(
-            f"{folder.name} is no causal language model ({type(config).__name__}, read as {traits.kind}); "
-            "attention both ways is something to give to those alone."
+            f"{folder.name} is no causal language model but an {kind}; attention both ways is something to give to "
+            "those that read one way."
         )
-    if traits.family not in ENCODERS:
+    config.is_causal = False
+    config.architectures = [cast(type, MODEL_MAPPING[type(config)]).__name__]
+    return config
+
+
+@torch.no_grad()
+def check_both_ways(backbone: Backbone) -> None:
+    """Raises: UsageError: the backbone's early tokens do not see the late ones: its architecture asks nobody how to
+    attend."""
+    ids = torch.arange(3)[None] % backbone.traits.vocabulary
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % backbone.traits.vocabulary
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    if torch.equal(backbone.encode(ids, mask)[0, 0], backbone.encode(other, mask)[0, 0]):
         raise UsageError(
-            f"no encoder is known that has the weights of {traits.family}, of which {folder.name} is; "
-            f"attention both ways can be had for: {', '.join(ENCODERS)}."
+            f"{backbone.traits.family} attends to earlier tokens alone, whatever its configuration says; "
+            "take a causal model of another family (Llama, Qwen, Mistral, Gemma, GPT-2 and others do what it says)."
         )
-    return ENCODERS[traits.family](config)
-
-
-def _eurobert(config: PreTrainedConfig) -> PreTrainedConfig:
-    # Nobody asks the adapted encoder for hidden tokens, and Llama's vocabulary has no token that hides.
-    kept = {name: value for name, value in config.to_dict().items() if name not in CAUSAL_SETTINGS}
-    return EuroBertConfig(**kept, architectures=["EuroBertModel"], mask_token_id=config.pad_token_id)
-
-
-CAUSAL_SETTINGS = frozenset({"architectures", "model_type", "use_cache", "transformers_version"})
-ENCODERS: Mapping[str, Callable[[PreTrainedConfig], PreTrainedConfig]] = {"llama": _eurobert}
-"""By model_type of the causal backbone."""

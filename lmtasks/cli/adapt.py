@@ -55,7 +55,7 @@ def command(
         bool,
         typer.Option(
             "--bidirectional",
-            help="Let a causal backbone of Llama's kind read both ways: better labels and tags, and no text.",
+            help="Let a causal backbone read both ways: an encoder, for labels, tags and spans; it writes no text.",
         ),
     ] = False,
     method: Annotated[

@@ -19,6 +19,7 @@ from lmtasks.export.emitters.opt import emit_opt
 from lmtasks.export.emitters.recurrent import emit_recurrent
 from lmtasks.export.emitters.t5 import emit_t5
 from lmtasks.export.package import EMITTED, TRACED, GraphName
+from lmtasks.records import ModelCard
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -82,6 +83,8 @@ EMITTERS: Mapping[str, Emitter] = {
     "xlm-roberta": BERT,
 }
 """By transformers' model_type, and the names of our own families. All other architectures are traced."""
+ENCODING: Mapping[str, Emitter] = {"llama": EUROBERT}
+"""The same for causal architectures that are used as encoders; others of them are traced."""
 ACTIVE: frozenset[str] = frozenset(
     {
         "average",
@@ -102,6 +105,12 @@ ACTIVE: frozenset[str] = frozenset(
 """Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 LABELS: frozenset[str] = frozenset(emitter.label for emitter in EMITTERS.values())
 """As packages of this version name what built them."""
+
+
+def emitter_of(card: ModelCard) -> Emitter | None:
+    """What builds the graphs of a model; None: it is traced."""
+    encodes = card.kind == "encoder" and card.family in ENCODING
+    return ENCODING[card.family] if encodes else EMITTERS.get(card.family)
 
 
 def is_of_this_version(maker: str) -> bool:

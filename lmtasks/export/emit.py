@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.architectures import ACTIVE, EMITTERS, Graphs
+from lmtasks.export.architectures import ACTIVE, EMITTERS, Graphs, emitter_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
 from lmtasks.export.fused import rounded_operators, wanted_operators
 from lmtasks.export.half import check_half
@@ -105,7 +105,7 @@ def _build(
     """What made the graphs of a model in fp32; these; and how often operators must stand in them."""
     import torch
 
-    emitter = EMITTERS.get(model.card.family)
+    emitter = emitter_of(model.card)
     why = ""
     if emitter is not None and emitter.name in emitters:
         try:

@@ -90,19 +90,21 @@ def write_backbone_like(source: Path, *, seed: int, folder: Path) -> None:
 
 
 def write_config_both_ways(source: Path, *, folder: Path) -> None:
-    """Write the configuration of the encoder that reads the weights of a causal backbone both ways.
+    """Write the configuration that reads the weights of a causal backbone both ways.
 
     Raises:
-        UsageError: `source` holds no such backbone, or heads or adapters that learned to read one way.
+        UsageError: `source` holds no causal backbone, one that cannot be read so, or heads that learned to read one
+            way.
     """
-    from lmtasks.backbone.both_ways import both_ways
+    from lmtasks.backbone.both_ways import check_both_ways, config_both_ways
 
     if (source / "model.json").is_file():
         raise UsageError(
             f"what {source} has learned, it learned reading one way; give its backbone, {source / 'backbone'}, "
             "or the one that it was adapted from."
         )
-    both_ways(source).save_pretrained(folder)
+    config_both_ways(source).save_pretrained(folder)
+    check_both_ways(backbone_like(folder).eval())
 
 
 def refer_to_weights(source: Path, *, folder: Path) -> None:

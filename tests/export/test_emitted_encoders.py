@@ -28,6 +28,9 @@ from transformers import (
     EuroBertForSequenceClassification,
     EuroBertForTokenClassification,
     EuroBertModel,
+    LlamaConfig,
+    LlamaForTokenClassification,
+    LlamaModel,
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
@@ -81,6 +84,10 @@ def _eurobert(**changed: object) -> EuroBertConfig:
     return EuroBertConfig(**{**SIZES, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, **changed})
 
 
+def _llama(**changed: object) -> LlamaConfig:
+    return LlamaConfig(**{**SIZES, "bos_token_id": 0, "eos_token_id": 0, **changed})
+
+
 def _xlm_roberta() -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
 
@@ -102,6 +109,7 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
     "electra, finds": (ElectraForQuestionAnswering, _electra()),
     "eurobert": (EuroBertModel, _eurobert()),
     "eurobert, tags": (EuroBertForTokenClassification, _eurobert(**THREE)),
+    "llama, both ways": (LlamaModel, _llama(is_causal=False, architectures=["LlamaModel"])),
     "distilbert": (DistilBertModel, _distilbert()),
     "distilbert, classifies": (DistilBertForSequenceClassification, _distilbert(**THREE)),
     "distilbert, tags": (DistilBertForTokenClassification, _distilbert(**THREE)),
@@ -110,7 +118,9 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
 
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
-    return {"distilbert": emit_distilbert, "eurobert": emit_eurobert}.get(name.split(",")[0], emit_bert)
+    return {"distilbert": emit_distilbert, "eurobert": emit_eurobert, "llama": emit_eurobert}.get(
+        name.split(",")[0], emit_bert
+    )
 
 
 @cache
@@ -213,6 +223,7 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
     [
         (EuroBertModel, _eurobert(num_key_value_heads=2), "its queries share keys and values"),
         (EuroBertForSequenceClassification, _eurobert(**THREE), "its own head for classification pools logits"),
+        (LlamaForTokenClassification, _llama(**THREE), "its attention is causal"),
     ],
 )
 def test_a_eurobert_of_another_shape_is_refused(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_checkpoint
+from tiny import TEXTS, tiny_checkpoint
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.model.base import read_base
 from lmtasks.model.store import load_model, read_provenance
+from lmtasks.prove.export import export_and_prove
 from lmtasks.suite.adapting import adapt_to_tasks
 from lmtasks.suite.starting import Start
 from lmtasks.task.index import default_index
@@ -52,7 +53,7 @@ def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Method, tm
         report=lambda _: None,
     )
     model = load_model(out)
-    assert (model.card.kind, model.card.family) == ("encoder", "eurobert")
+    assert (model.card.kind, model.card.family) == ("encoder", "llama")
     ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
     with torch.no_grad():
         states = [model.encode(row, mask)[0, 0] for row in (ids, ids + torch.tensor([0, 0, 1]))]
@@ -61,3 +62,20 @@ def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Method, tm
     base = read_base(out)
     assert (base is not None) == (method == "lora")
     assert base is None or base.name == "there"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None:
+    """Traced: heads of this Llama share keys, and no graphs are built of GPT-2 as an encoder."""
+    adapt_to_tasks(
+        start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", family)), bidirectional=True),
+        tasks=default_index().find("starter_topic_en"),
+        settings=AdaptSettings(epochs=1, evaluations=1),
+        options=DataOptions(offline=True),
+        out=tmp_path / "model",
+        report=lambda _: None,
+    )
+    export_and_prove(tmp_path / "model", out=tmp_path / "package", precision="fp32", texts=TEXTS, report=lambda _: None)
+    proof = json.loads((tmp_path / "package" / "parity.json").read_text())
+    assert proof["ok"] is True
+    assert {check["graph"] for check in proof["checks"]} == {"head.starter_topic_en"}

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.numpy import load_file
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_tokenizer
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
@@ -59,8 +60,9 @@ def test_without_it_the_backbone_is_used_where_it_lies(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_read_both_ways_an_early_token_sees_the_late_ones(tmp_path: Path) -> None:
-    there = tiny_checkpoint(tmp_path / "there", "llama")
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_read_both_ways_an_early_token_sees_the_late_ones(family: str, tmp_path: Path) -> None:
+    there = tiny_checkpoint(tmp_path / "there", family)
     made = started(Start(backbone=str(there), bidirectional=True), tmp_path / "made")
     assert not list(made.rglob("*.safetensors"))  # it refers to those that are there
     assert card_of(made).weights_hash == card_of(there).weights_hash
@@ -84,8 +86,8 @@ def test_both_ways_from_scratch_is_the_same_shape_with_other_weights(tmp_path: P
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        ("bert", "no causal language model .* read as encoder"),
-        ("gpt2", "no encoder is known that has the weights of gpt2, .* can be had for: llama"),
+        ("bert", "no causal language model but an encoder"),
+        ("t5", "no causal language model but an encoder-decoder"),
         ("llama:width=8", "would be made new: eurobert, bilstm and bigru"),
         ("svm", "would be made new"),
     ],
@@ -94,3 +96,14 @@ def test_what_cannot_be_read_both_ways_is_refused(start: str, says: str, tmp_pat
     there = start if start in {"llama:width=8", "svm"} else str(tiny_checkpoint(tmp_path / "there", start))
     with pytest.raises(UsageError, match=says):
         started(Start(backbone=there, bidirectional=True), tmp_path / "made")
+
+
+def test_a_family_that_asks_nobody_how_to_attend_is_refused(tmp_path: Path) -> None:
+    config = GPTNeoConfig(
+        vocab_size=300, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global"], 2]], eos_token_id=0,
+        bos_token_id=0, architectures=["GPTNeoForCausalLM"],
+    )  # fmt: skip
+    GPTNeoForCausalLM(config).save_pretrained(tmp_path / "there")
+    tiny_tokenizer().save(tmp_path / "there")
+    with pytest.raises(UsageError, match="gpt_neo attends to earlier tokens alone, whatever its configuration says"):
+        started(Start(backbone=str(tmp_path / "there"), bidirectional=True), tmp_path / "made")

@@ -1,4 +1,4 @@
-"""EuroBERT: the layers of Llama with attention both ways, behind heads.
+"""EuroBERT, and Llama read both ways: the layers of Llama behind heads.
 
 Boizard et al. 2025, arXiv:2503.05500. Positions are counted over tokens, so that padding may stand anywhere.
 """
@@ -59,6 +59,8 @@ def emit_eurobert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     """
     check_encoder(checkpoint)
     config, weights = checkpoint.config, checkpoint.weights
+    if config.flag("is_causal", default=config.text("model_type") == "llama"):
+        raise CannotEmit("its attention is causal; one that looks both ways is built")
     heads = config.integer("num_attention_heads")
     if config.integer("num_key_value_heads", heads) != heads:
         raise CannotEmit("its queries share keys and values; one of each for every query is built")
