@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from lmtasks.cli import options
 from lmtasks.cli.eval_table import print_scores
 from lmtasks.cli.models import Chosen, Opening, chosen_models, label_names, open_solver, solver_before_loading
@@ -26,9 +28,14 @@ if TYPE_CHECKING:
 
 NO_MODELS: list[str] = []
 """What --rescore needs."""
+RESCORING = frozenset(
+    {"rescore", "tasks", "include_path", "metrics", "out", "no_samples", "seed", "resamples", "draws", "trust_code"}
+)
+"""Parameters that --rescore looks at."""
 
 
 def command(
+    context: typer.Context,
     model: options.Models = NO_MODELS,
     tasks: options.Tasks = "",
     include_path: options.IncludePath = options.NO_PATHS,
@@ -73,10 +80,10 @@ def command(
     from lmtasks.task.generation import read_kwargs, with_generation
 
     if rescore is not None:
+        _check_rescoring(context)
         rescore_results(
             rescore,
             Rescored(
-                models=model,
                 tasks=tasks,
                 include=include_path,
                 metrics=metrics,
@@ -198,6 +205,17 @@ class _Done:
 def out_of(folder: Path, models: Sequence[Chosen], chosen: Chosen) -> Path:
     """Where the results of a model go: of several, each has a folder of its own."""
     return folder / chosen.label if len(models) > 1 else folder
+
+
+def _check_rescoring(context: typer.Context) -> None:
+    """Raises: UsageError: an option was given that --rescore would not look at."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in RESCORING:
+            raise UsageError(
+                f"{parameter.opts[0]} is about answers that are made; --rescore takes those that are stored. "
+                "Leave out one of the two."
+            )
 
 
 def _threads_each(processes: int) -> int | None:

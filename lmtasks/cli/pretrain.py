@@ -51,8 +51,11 @@ def command(
         ),
     ] = None,
     hidden: Annotated[
-        float, typer.Option("--hide", help="Share of the tokens that masked and span-corruption hide.")
-    ] = 0.15,
+        float | None,
+        typer.Option(
+            "--hide", metavar="SHARE", help="Of the tokens, that masked and span-corruption hide; default: 0.15."
+        ),
+    ] = None,
     vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer to use instead.")] = None,
     window: Annotated[int, typer.Option(help="Tokens per training row.")] = 512,
@@ -228,10 +231,10 @@ def _draw(out: Path) -> None:
     """The curve as a chart, in the new folder, or beside the work that is not done."""
     from lmtasks.files import write_text
     from lmtasks.report.curve import draw_curve
-    from lmtasks.training.curve import read_log, thinned
+    from lmtasks.training.curve import LOG, read_log, thinned
 
     work = out.with_name(out.name + ".work")
-    records = thinned(read_log(work / "training.jsonl"))
+    records = thinned(read_log(work / LOG))
     if len(records) > 1:
         chart = draw_curve(records, title=out.name, judged="held-out text")
         write_text((out if out.exists() else work) / "curve.svg", chart)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 class Rescored:
     """The options that `--rescore` takes."""
 
-    models: Sequence[str]
     tasks: str
     include: Sequence[Path]
     metrics: str
@@ -46,8 +45,6 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
     from lmtasks.suite.lock import locked
     from lmtasks.task.index import default_index
 
-    if asked.models:
-        raise UsageError("--rescore needs no model: the answers are stored. Leave --model out, or --rescore.")
     stored = read_results(folder)
     out = asked.out or options.next_folder("eval")
     if out.resolve() == folder.resolve():

@@ -117,7 +117,7 @@ def compare_results(
                 name=pair.name,
                 result=result,
                 p_adjusted=p_value,
-                verdict=verdict(result, p_value=p_value, higher_is_better=pair.metric.higher_is_better),
+                verdict=verdict(result.difference, p_value=p_value, higher_is_better=pair.metric.higher_is_better),
             )
             for pair, result, p_value in zip(chosen, results, adjusted, strict=True)
         ),

@@ -8,8 +8,6 @@ p-values is multiplied by m, the next by m - 1, ..., and none falls below the on
 from collections.abc import Sequence
 from typing import Literal
 
-from lmtasks.metric.paired import PairedResult
-
 SURE = 0.05
 """A difference counts where chance would show one as large less often than this, over all comparisons together."""
 
@@ -31,15 +29,16 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def verdict(result: PairedResult, *, p_value: float, higher_is_better: bool, sure: float = SURE) -> Verdict:
+def verdict(difference: float, *, p_value: float, higher_is_better: bool, sure: float = SURE) -> Verdict:
     """Which way a difference goes, where it is shown at all.
 
     Args:
+        difference: of what replaces and what was there, as the metric counts.
         p_value: adjusted for all comparisons that were made together.
     """
-    if p_value >= sure or result.difference == 0:
+    if p_value >= sure or difference == 0:
         return "open"
-    return "better" if (result.difference > 0) == higher_is_better else "worse"
+    return "better" if (difference > 0) == higher_is_better else "worse"
 
 
 def resamples_for(comparisons: int) -> int:

@@ -1,5 +1,6 @@
 """Tasks and a backbone to a model: hands data, heads and settings to the training."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def adapt_to_tasks(
     """Adapt one backbone to several tasks together and write the model folder `out`.
 
     Args:
-        start: the backbone; a new one is written to `out`.new first.
+        start: the backbone; a new one is written to `out`.new first, and lies there until the model is done.
         tasks: those without a train split are left out.
         rows: training rows of each task at most, drawn by the settings' seed; None: all.
 
@@ -70,15 +71,9 @@ def adapt_to_tasks(
             f"lora leaves the backbone as it is, and {start.backbone!r} would be made new with random weights; "
             "use full, or give a backbone that was trained."
         )
-    backbone = started_backbone(
-        start,
-        tasks=learned,
-        options=options,
-        seed=settings.seed,
-        folder=out.with_name(out.name + ".new"),
-        report=report,
-    )
-    return adapt(
+    new = out.with_name(out.name + ".new")
+    backbone = started_backbone(start, tasks=learned, options=options, seed=settings.seed, folder=new, report=report)
+    trained = adapt(
         backbone=backbone,
         prepare=prepare,
         settings=settings,
@@ -90,6 +85,8 @@ def adapt_to_tasks(
             "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
         },
     )
+    shutil.rmtree(new, ignore_errors=True)  # the model has it whole
+    return trained
 
 
 def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:

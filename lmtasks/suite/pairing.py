@@ -3,9 +3,11 @@ main metric.
 
 The tests are those of `lmtasks compare`, and all comparisons of a run are one family there too. Several seeds are not
 joined: an example is paired with itself under the first seed of both variants.
+
+A published folder has no statistics: what was compared there before stays, and counts in the family.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -36,6 +38,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
     """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
     seed = plan.seeds[0]
     seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants if variant.model}
+    kept = _kept(folder, seeds)
     pairs: list[tuple[str, str, str, _Scored, _Scored]] = []
     for task in tasks:
         all_scored = [
@@ -57,25 +60,52 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
         )
         for _, _, _, first, other in pairs
     ]
-    adjusted = holm([result.p_value for result in results])
+    made = [
+        {
+            "variant": name,
+            "base": base,
+            "task": task_name,
+            "metric": first.name,
+            "scale": first.metric.scale,
+            "higher_is_better": first.metric.higher_is_better,
+            **asdict(result),
+        }
+        for (base, name, task_name, first, _), result in zip(pairs, results, strict=True)
+    ]
+    fresh = {(each["variant"], each["task"]) for each in made}
+    both = [*made, *(each for each in kept if (each["variant"], each["task"]) not in fresh)]
+    places = [*seeds, *(task.name for task in tasks)]
+    both.sort(key=lambda each: (places.index(str(each["task"])), places.index(str(each["variant"]))))
+    adjusted = holm([float(str(each["p_value"])) for each in both])
     return {
         "schema": SCHEMA,
         "seed": seed,
         "comparisons": [
             {
-                "variant": name,
-                "base": base,
-                "task": task_name,
-                "metric": first.name,
-                "scale": first.metric.scale,
-                "higher_is_better": first.metric.higher_is_better,
-                **asdict(result),
+                **each,
                 "p_holm": p_value,
-                "verdict": verdict(result, p_value=p_value, higher_is_better=first.metric.higher_is_better),
+                "verdict": verdict(
+                    float(str(each["difference"])), p_value=p_value, higher_is_better=bool(each["higher_is_better"])
+                ),
             }
-            for (base, name, task_name, first, _), result, p_value in zip(pairs, results, adjusted, strict=True)
+            for each, p_value in zip(both, adjusted, strict=True)
         ],
     }
+
+
+def _kept(folder: RunFolder, seeds: Mapping[str, int]) -> Sequence[Json]:
+    """What was compared before between cells that have no statistics any more."""
+    comparisons = (read_json(folder.paired) or {}).get("comparisons")
+
+    def is_bare(variant: str, task: str) -> bool:
+        cell = read_json(folder.cell(cell_id(variant=variant, task=task, seed=seeds.get(variant, 0))))
+        return cell is not None and "result" in cell and "statistics" not in cell
+
+    return [
+        each
+        for each in (comparisons if isinstance(comparisons, list) else ())
+        if all(is_bare(each[side], each["task"]) for side in ("variant", "base"))
+    ]
 
 
 def _scored(folder: RunFolder, variant: str, task: Task, seed: int) -> _Scored | None:

@@ -25,6 +25,7 @@ from lmtasks.model.store import load_model, save_model
 from lmtasks.records import Progress
 from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.curve import LOG
 from lmtasks.training.examples import collate, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.settings import TrainingSettings
@@ -86,6 +87,8 @@ def adapt(
 ) -> Trained | None:
     """Train heads on a backbone and write a model folder; None for `prompt`, where nothing moves.
 
+    Until it is done, its checkpoint lies in `out`.work; then the model's folder keeps the loss by step.
+
     Args:
         backbone: a model folder or a transformers folder.
         prepare: makes the rows of each head, given the loaded model (its tokenizer, its longest input).
@@ -144,6 +147,7 @@ def adapt(
             batch = collate(examples, kind=heads[number].head.kind, pad_id=pad_id)
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
+    work = out.with_name(out.name + ".work")
     judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
     trained = train(
         module=Learner(model, streams, smoothing=settings.label_smoothing),
@@ -166,7 +170,7 @@ def adapt(
             patience=settings.patience,
             seed=settings.seed,
         ),
-        folder=out.with_name(out.name + ".work"),
+        folder=work,
         data_key=f"{model.card.weights_hash} {asdict(settings)} {[head.fingerprint for head in heads]}",
         validate=lambda: Validation(value=judge(model)),
         higher_is_better=True,
@@ -179,7 +183,8 @@ def adapt(
         head.head.name: {"rows": len(head.train), "validation_rows": len(head.validation), "truncated": head.truncated}
         for head in heads
     }
-    _save(model, out, record, None if lora is None else _adapted(model, backbone))
+    _save(model, out, record, adapted=None if lora is None else _adapted(model, backbone), log=work / LOG)
+    shutil.rmtree(work)
     return trained
 
 
@@ -269,8 +274,12 @@ def _adapted(model: Model, backbone: Path) -> Adapted:
     return replace(before, adapters=(*before.adapters, learned))
 
 
-def _save(model: Model, out: Path, record: Mapping[str, object], adapted: Adapted | None = None) -> None:
+def _save(
+    model: Model, out: Path, record: Mapping[str, object], *, adapted: Adapted | None = None, log: Path | None = None
+) -> None:
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     save_model(model, aside, provenance=record, adapted=adapted)
+    if log is not None:
+        shutil.copyfile(log, aside / LOG)
     replace_folder(aside, out)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+LOG = "training.jsonl"
+"""Its name in the folder of a training, and in that of the model that came of it."""
 POINTS = 400
 """Of a thinned curve, evaluations not counted."""
 

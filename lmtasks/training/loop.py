@@ -24,7 +24,7 @@ from lmtasks.training.checkpoint import (
     module_tensors,
     save_checkpoint,
 )
-from lmtasks.training.curve import cut_log
+from lmtasks.training.curve import LOG, cut_log
 from lmtasks.training.optimizing import make_optimizers, set_learning_rate
 from lmtasks.training.rate import Work
 from lmtasks.training.settings import TrainingSettings, computes_bf16, is_cooling, learning_rate_share
@@ -73,7 +73,7 @@ def train(
     Args:
         loss: mean loss of a batch, through the module (perhaps wrapped) that it is given; compiled if so set.
         batch_at: (step, part) -> the rows of that accumulation part of that step.
-        folder: holds the checkpoint and `training.jsonl`; a training found there is resumed.
+        folder: holds the checkpoint and the log; a training found there is resumed.
         data_key: identifies the data, so that a checkpoint of another training is refused.
         validate: called with the module in evaluation mode.
         work: what a step does, for the speed that is shown.
@@ -113,10 +113,10 @@ def train(
 
     folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        cut_log(folder / "training.jsonl", step=position.step)
+        cut_log(folder / LOG, step=position.step)
     accelerator.wait_for_everyone()
     stopped = ""
-    with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
+    with (folder / LOG).open("a", encoding="utf-8") as log:
         while not stopped:
             stopped = _why_stop(settings, position)
             if stopped:

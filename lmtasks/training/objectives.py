@@ -24,6 +24,8 @@ NOT_ASKED = -100
 """Label of a position that nothing is predicted for."""
 SPAN_TOKENS = 3
 """Mean length of a hidden span."""
+HIDDEN = 0.15
+"""Share of the tokens that are hidden, where nobody says another one (Devlin et al. 2019; Raffel et al. 2020)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,20 @@ def objective_for(name: str | None, *, kind: str, family: str) -> tuple[str, Obj
             f"{family} is a backbone of kind {kind}: it cannot learn the objective {name!r}; use {fitting}."
         )
     return name, OBJECTIVES[name]
+
+
+def share_hidden(given: float | None, name: str) -> float:
+    """The share of the tokens that an objective hides; one that hides none never looks at it.
+
+    Raises:
+        UsageError: a share that is none, or one for an objective that hides nothing.
+    """
+    if given is not None and not 0 < given < 1:
+        raise UsageError(f"--hide must be more than 0 and less than 1, was {given:g}.")
+    if given is not None and OBJECTIVES[name].kind == "causal":
+        hiding = ", ".join(key for key, item in OBJECTIVES.items() if item.kind != "causal")
+        raise UsageError(f"--hide goes with {hiding}; {name} hides nothing.")
+    return HIDDEN if given is None else given
 
 
 def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int, share: float) -> Marks:

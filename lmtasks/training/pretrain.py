@@ -20,10 +20,10 @@ from lmtasks.records import Progress
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
-from lmtasks.training.curve import Record, read_log, thinned
+from lmtasks.training.curve import LOG, Record, read_log, thinned
 from lmtasks.training.judging import HeldOut, held_out_scores, overall, read_beside
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks_of, objective_for
+from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks_of, objective_for, share_hidden
 from lmtasks.training.rate import measured_work
 from lmtasks.training.samples import sample_text
 from lmtasks.training.settings import TrainingSettings
@@ -49,7 +49,7 @@ def pretrain(
     out: Path,
     report: Callable[[Progress], None],
     objective_name: str | None = None,
-    hidden: float = 0.15,
+    hidden: float | None = None,
     tokenizer_folder: Path | None = None,
     start: Path | None = None,
     cool_now: bool = False,
@@ -65,7 +65,7 @@ def pretrain(
         vocabulary: tokens to learn, when no `tokenizer_folder` is given.
         window: tokens per row.
         objective_name: what is learned; None: what suits the family.
-        hidden: share of the tokens that an objective hides.
+        hidden: share of the tokens that an objective hides; None: 0.15 by those that hide some.
         start: where to begin: the work folder of another training (its checkpoint, optimizer and step are taken), or
             a backbone folder (its weights and tokenizer are). Looked at once; then `out`.work goes on by itself.
         cool_now: with `start`, the cool-down begins at its step, and `settings.steps` follow from that.
@@ -77,15 +77,14 @@ def pretrain(
     state = PartialState(cpu=device == "cpu")
     work = out.with_name(out.name + ".work")
     check_window(family, window)
-    if not 0 < hidden < 1:
-        raise UsageError(f"--hide must be more than 0 and less than 1, was {hidden:g}.")
+    name, objective = objective_for(objective_name, kind=kind_of_family(family), family=family)
+    share = share_hidden(hidden, name)
     compared = read_beside(beside) if beside is not None else None
     if start is not None:
         with state.main_process_first():
             begun = copy_start(start, work)
         if cool_now:
             settings = replace(settings, steps=begun + settings.cooldown_steps)
-    name, objective = objective_for(objective_name, kind=kind_of_family(family), family=family)
     facts = tuple(survey(corpus, corpus=number) for number, corpus in enumerate(corpora))
     weights = weights or [float(fact.bytes) for fact in facts]
     with state.main_process_first():  # the others then find it all made
@@ -94,7 +93,7 @@ def pretrain(
             facts,
             weights=weights,
             vocabulary=vocabulary,
-            special=objective.marks(window, hidden),
+            special=objective.marks(window, share),
             given=tokenizer_folder,
             work=work,
             report=report,
@@ -105,7 +104,7 @@ def pretrain(
             )
             for corpus, fact in zip(corpora, facts, strict=True)
         ]
-    marks = marks_of(tokenizer, objective, window=window, share=hidden)
+    marks = marks_of(tokenizer, objective, window=window, share=share)
     if not any(corpus.held_out for corpus in tokens):
         raise UsageError(
             f"of {sum(fact.documents for fact in facts)} documents none was drawn for evaluation "
@@ -122,7 +121,7 @@ def pretrain(
         ),
         seed=settings.seed,
     )
-    load_start(work, backbone, special=objective.marks(window, hidden))
+    load_start(work, backbone, special=objective.marks(window, share))
     if settings.compile:
         use_blocks(backbone)
     names = [" + ".join(source.source for source in fact.sources) for fact in facts]
@@ -167,7 +166,7 @@ def pretrain(
         folder=work,
         data_key=_key(
             tokenizer,
-            f"{name} {hidden}" if marks.spans else name,
+            f"{name} {share}" if marks.spans else name,
             family,
             window,
             weights,
@@ -192,7 +191,7 @@ def pretrain(
     begun_with = begun_from(work)
     record = PretrainingRecord(
         objective=name,
-        hidden=hidden if marks.spans else None,
+        hidden=share if marks.spans else None,
         family=family,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         vocabulary=tokenizer.vocabulary,
@@ -211,7 +210,7 @@ def pretrain(
         beside=compared,
     )
     if state.is_main_process:
-        curve = thinned(read_log(work / "training.jsonl"))
+        curve = thinned(read_log(work / LOG))
         if begun_with and begun_with.stages:
             curve = [*begun_with.curve, *({**point, "stage": begun_with.stages + 1} for point in curve)]
         _save(backbone, tokenizer, record, curve, out)

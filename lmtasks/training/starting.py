@@ -16,7 +16,7 @@ from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.training.checkpoint import check_fits, load_tensors, module_tensors, position_of, replace_folder
-from lmtasks.training.curve import Record
+from lmtasks.training.curve import LOG, Record
 
 BACKBONE = "start"
 STEP = "start.json"
@@ -126,8 +126,8 @@ def _copy_training(start: Path, work: Path) -> None:
     shutil.copytree(start / "checkpoint", aside, dirs_exist_ok=True)
     if (start / "best.safetensors").is_file():  # the position knows of it
         shutil.copyfile(start / "best.safetensors", work / "best.safetensors")
-    if (start / "training.jsonl").is_file():  # the curve goes on from there
-        shutil.copyfile(start / "training.jsonl", work / "training.jsonl")
+    if (start / LOG).is_file():  # the curve goes on from there
+        shutil.copyfile(start / LOG, work / LOG)
     if (start / "tokens").is_dir():
         shutil.copytree(start / "tokens", work / "tokens", dirs_exist_ok=True)
     if (start / BACKBONE).is_dir():  # so that the card tells of the stages before, too

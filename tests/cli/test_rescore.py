@@ -151,7 +151,9 @@ def test_samples_that_are_gone(say: Say, stored: Path, llama: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--model", "random"), "--rescore needs no model"),
+        (("--model", "random"), "--model is about answers that are made; --rescore takes those that are stored"),
+        (("--gen-kwargs", "num_beams=4"), "--gen-kwargs is about answers that are made"),
+        (("--split", "validation"), "--split is about answers that are made"),
         (("--metrics", "accc"), "unknown metric 'accc'; did you mean 'acc'"),
         (("--metrics", "bleu"), "bleu"),
         (("--tasks", "starter_topic_en"), "unknown task of"),

@@ -63,7 +63,7 @@ def test_verdicts() -> None:
     up = np.stack([np.ones(20), np.ones(20)], axis=1)
     down = np.stack([np.zeros(20), np.ones(20)], axis=1)
     gain = compare(make_metric("acc"), down, up)
-    assert verdict(gain, p_value=0.01, higher_is_better=True) == "better"
-    assert verdict(gain, p_value=0.01, higher_is_better=False) == "worse"
-    assert verdict(gain, p_value=0.05, higher_is_better=True) == "open"
-    assert verdict(compare(make_metric("acc"), up, up), p_value=0.0, higher_is_better=True) == "open"
+    assert verdict(gain.difference, p_value=0.01, higher_is_better=True) == "better"
+    assert verdict(gain.difference, p_value=0.01, higher_is_better=False) == "worse"
+    assert verdict(gain.difference, p_value=0.05, higher_is_better=True) == "open"
+    assert verdict(0.0, p_value=0.0, higher_is_better=True) == "open"

@@ -1,6 +1,7 @@
 """A plan carried out on tiny models: every stage for real, in seconds; killed, and finished later."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from lmtasks.errors import UsageError
 from lmtasks.model.store import read_provenance
 from lmtasks.records import Progress
 from lmtasks.report.write import write_report
+from lmtasks.suite.folder import RunFolder
+from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import load_plan
 from lmtasks.suite.run import Ran, RunOptions, run_plan
 from lmtasks.task.index import default_index
@@ -147,6 +150,22 @@ def test_variants_are_paired_with_the_first(folder: Path) -> None:
         assert each["p_holm"] >= each["p_value"] > 0.05
     write_report(folder / "run")
     assert "Paired by example" in (folder / "run" / "report.md").read_text()
+
+
+def test_what_was_compared_in_a_published_folder_stays(folder: Path, tmp_path: Path) -> None:
+    """It has no statistics, so that nothing can be compared anew; one cell that is scored again is in no comparison."""
+    published = shutil.copytree(folder / "run", tmp_path / "published")
+    before = json.loads((published / "paired.json").read_text())
+    for file in (published / "cells").glob("*.json"):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps({key: value for key, value in record.items() if key != "statistics"}))
+    plan, index = load_plan(published / "plan.yaml"), default_index()
+    tasks = [index.find(name)[0] for name in plan.tasks]
+    assert paired_record(RunFolder(root=published), plan=plan, tasks=tasks) == before
+    (again,) = (folder / "run" / "cells").glob("onnx--starter_paragraphs_en--*.json")
+    shutil.copyfile(again, published / "cells" / again.name)
+    after = json.loads(json.dumps(paired_record(RunFolder(root=published), plan=plan, tasks=tasks)))
+    assert [each["task"] for each in after["comparisons"]] == ["starter_sentiment_en", "starter_translation_en_zh"]
 
 
 def test_every_variant_is_timed(folder: Path) -> None:

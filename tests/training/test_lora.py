@@ -111,7 +111,11 @@ def test_the_backbone_is_not_copied(trained: Path) -> None:
         "heads/find/head.safetensors",
         "heads/mood/head.safetensors",
     ]
-    assert not {file.suffix for file in (trained / "model").rglob("*") if file.is_file()} - {".json", ".safetensors"}
+    assert not {file.suffix for file in (trained / "model").rglob("*") if file.is_file()} - {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+    }
 
 
 def test_peft_reads_the_adapters(trained: Path) -> None:
