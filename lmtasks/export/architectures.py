@@ -83,7 +83,7 @@ EMITTERS: Mapping[str, Emitter] = {
     "xlm-roberta": BERT,
 }
 """By transformers' model_type, and the names of our own families. All other architectures are traced."""
-ENCODING: Mapping[str, Emitter] = {"llama": EUROBERT}
+ENCODING: Mapping[str, Emitter] = {"llama": EUROBERT, "mistral": EUROBERT, "qwen2": EUROBERT}
 """The same for causal architectures that are used as encoders; others of them are traced."""
 ACTIVE: frozenset[str] = frozenset(
     {

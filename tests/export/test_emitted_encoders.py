@@ -33,6 +33,10 @@ from transformers import (
     LlamaModel,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen3Config,
+    Qwen3Model,
     RobertaConfig,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
@@ -88,6 +92,14 @@ def _llama(**changed: object) -> LlamaConfig:
     return LlamaConfig(**{**SIZES, "bos_token_id": 0, "eos_token_id": 0, **changed})
 
 
+def _qwen2(**changed: object) -> Qwen2Config:
+    return Qwen2Config(**{**SIZES, "bos_token_id": 0, "eos_token_id": 0, **changed})
+
+
+def _qwen3(**changed: object) -> Qwen3Config:
+    return Qwen3Config(**{**SIZES, "head_dim": 8, "bos_token_id": 0, "eos_token_id": 0, **changed})
+
+
 def _xlm_roberta() -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
 
@@ -108,8 +120,10 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
     "electra, tags": (ElectraForTokenClassification, _electra(**THREE, embedding_size=32)),
     "electra, finds": (ElectraForQuestionAnswering, _electra()),
     "eurobert": (EuroBertModel, _eurobert()),
+    "eurobert, keys shared": (EuroBertModel, _eurobert(num_key_value_heads=2)),
     "eurobert, tags": (EuroBertForTokenClassification, _eurobert(**THREE)),
     "llama, both ways": (LlamaModel, _llama(is_causal=False, architectures=["LlamaModel"])),
+    "qwen2, both ways": (Qwen2Model, _qwen2(num_key_value_heads=2, is_causal=False, architectures=["Qwen2Model"])),
     "distilbert": (DistilBertModel, _distilbert()),
     "distilbert, classifies": (DistilBertForSequenceClassification, _distilbert(**THREE)),
     "distilbert, tags": (DistilBertForTokenClassification, _distilbert(**THREE)),
@@ -118,9 +132,12 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
 
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
-    return {"distilbert": emit_distilbert, "eurobert": emit_eurobert, "llama": emit_eurobert}.get(
-        name.split(",")[0], emit_bert
-    )
+    return {
+        "distilbert": emit_distilbert,
+        "eurobert": emit_eurobert,
+        "llama": emit_eurobert,
+        "qwen2": emit_eurobert,
+    }.get(name.split(",")[0], emit_bert)
 
 
 @cache
@@ -221,7 +238,7 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "config", "message"),
     [
-        (EuroBertModel, _eurobert(num_key_value_heads=2), "its queries share keys and values"),
+        (Qwen3Model, _qwen3(is_causal=False, architectures=["Qwen3Model"]), "it normalizes queries"),
         (EuroBertForSequenceClassification, _eurobert(**THREE), "its own head for classification pools logits"),
         (LlamaForTokenClassification, _llama(**THREE), "its attention is causal"),
     ],

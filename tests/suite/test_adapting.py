@@ -66,7 +66,7 @@ def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Method, tm
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None:
-    """Traced: heads of this Llama share keys, and no graphs are built of GPT-2 as an encoder."""
+    """Llama's graph is built, GPT-2's as an encoder is traced."""
     adapt_to_tasks(
         start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", family)), bidirectional=True),
         tasks=default_index().find("starter_topic_en"),

@@ -1,11 +1,14 @@
-"""EuroBERT, and Llama read both ways: the layers of Llama behind heads.
+"""EuroBERT, and Llama and its like read both ways: the layers of Llama behind heads.
 
-Boizard et al. 2025, arXiv:2503.05500. Positions are counted over tokens, so that padding may stand anywhere.
+Boizard et al. 2025, arXiv:2503.05500. The operator takes a key and a value for each query: shared ones are repeated.
+Positions are counted over tokens, so that padding may stand anywhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weights
 from lmtasks.export.emitters.attention import rotated
@@ -59,19 +62,40 @@ def emit_eurobert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     """
     check_encoder(checkpoint)
     config, weights = checkpoint.config, checkpoint.weights
-    if config.flag("is_causal", default=config.text("model_type") == "llama"):
+    if config.flag("is_causal", default=config.text("model_type") != "eurobert"):
         raise CannotEmit("its attention is causal; one that looks both ways is built")
-    heads = config.integer("num_attention_heads")
-    if config.integer("num_key_value_heads", heads) != heads:
-        raise CannotEmit("its queries share keys and values; one of each for every query is built")
     prefix = prefix_of(weights, "embed_tokens.weight", ("model.",))
     model = EuroBert(
         table=weights.take(f"{prefix}embed_tokens.weight"),
-        layers=layers_of(checkpoint, prefix),
+        layers=tuple(map(_with_own_keys, layers_of(checkpoint, prefix))),
         last=norm_at(config, weights, f"{prefix}norm"),
         act=check_activation(config.text("hidden_act", "silu")),
     )
     return encoder_graphs(checkpoint, model.body, partial(_own, weights))
+
+
+def _with_own_keys(layer: Layer) -> Layer:
+    """Each query with a key and a value of its own."""
+    attends = layer.attends
+    if attends.query_norm is not None or attends.window is not None:
+        raise CannotEmit("it normalizes queries or looks only so far; plain attention to the whole text is built")
+    each, width = attends.heads // attends.cache_heads, attends.width
+    query, shared = attends.heads * width, attends.cache_heads * width
+
+    def spread(rows: Floats32) -> Floats32:
+        """(query + key + value, ...), keys and values repeated for the queries that share them."""
+        parts = np.split(rows, [query, query + shared])
+        heads = [part.reshape(attends.cache_heads, width, *part.shape[1:]) for part in parts[1:]]
+        return np.concatenate([parts[0], *(part.repeat(each, 0).reshape(query, *part.shape[2:]) for part in heads)])
+
+    packed = layer.packed
+    if each == 1:
+        return layer
+    return replace(
+        layer,
+        packed=replace(packed, weight=spread(packed.weight), bias=None if packed.bias is None else spread(packed.bias)),
+        attends=replace(attends, cache_heads=attends.heads),
+    )
 
 
 def _own(weights: Weights, head: HeadWeights) -> OwnHead:
