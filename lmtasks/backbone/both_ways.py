@@ -25,8 +25,8 @@ def config_both_ways(folder: Path) -> PreTrainedConfig:
     kind = traits_of(config).kind
     if kind != "causal":
         raise UsageError(
-            f"{folder.name} is no causal language model but an {kind}; attention both ways is something to give to "
-            "those that read one way."
+            f"{folder} is no causal language model but an {kind}; attention both ways is something to give to those "
+            "that read one way."
         )
     config.is_causal = False
     config.architectures = [cast(type, MODEL_MAPPING[type(config)]).__name__]

@@ -98,12 +98,14 @@ def write_config_both_ways(source: Path, *, folder: Path) -> None:
     """
     from lmtasks.backbone.both_ways import check_both_ways, config_both_ways
 
-    if (source / "model.json").is_file():
+    adapted = (source / "model.json").is_file()
+    config = config_both_ways(source / "backbone" if adapted else source)
+    if adapted:
         raise UsageError(
             f"what {source} has learned, it learned reading one way; give its backbone, {source / 'backbone'}, "
             "or the one that it was adapted from."
         )
-    config_both_ways(source).save_pretrained(folder)
+    config.save_pretrained(folder)
     check_both_ways(backbone_like(folder).eval())
 
 

@@ -247,8 +247,8 @@ def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
 def _check(model: Model, head: HeadExamples) -> None:
     if head.head.kind == "generation" and model.card.kind == "encoder":
         raise UsageError(
-            f"{model.card.family} is an encoder and cannot generate, so it cannot be adapted to {head.head.name!r}; "
-            "use a causal or an encoder-decoder backbone."
+            f"{model.card.family} is read as an encoder, which cannot generate, so it cannot be adapted to "
+            f"{head.head.name!r}; use a causal backbone (without --bidirectional) or an encoder-decoder."
         )
     if not head.train and not head.text:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")

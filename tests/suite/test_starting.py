@@ -11,8 +11,10 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, load_model
+from lmtasks.suite.adapting import adapt_to_tasks
 from lmtasks.suite.starting import Start, started_backbone
 from lmtasks.task.index import default_index
+from lmtasks.training.adapt import AdaptSettings
 
 
 def started(start: Start, folder: Path, *, seed: int = 1) -> Path:
@@ -107,3 +109,18 @@ def test_a_family_that_asks_nobody_how_to_attend_is_refused(tmp_path: Path) -> N
     tiny_tokenizer().save(tmp_path / "there")
     with pytest.raises(UsageError, match="gpt_neo attends to earlier tokens alone, whatever its configuration says"):
         started(Start(backbone=str(tmp_path / "there"), bidirectional=True), tmp_path / "made")
+
+
+@pytest.mark.parametrize(("bidirectional", "says"), [(False, "it learned reading one way"), (True, "but an encoder")])
+def test_an_adapted_model_is_not_turned_round(bidirectional: bool, says: str, tmp_path: Path) -> None:
+    there = tiny_checkpoint(tmp_path / "there", "llama")
+    adapt_to_tasks(
+        start=Start(backbone=str(there), bidirectional=bidirectional),
+        tasks=default_index().find("starter_topic_en"),
+        settings=AdaptSettings(method="probe", epochs=0.1, evaluations=1),
+        options=DataOptions(offline=True),
+        out=tmp_path / "model",
+        report=lambda _: None,
+    )
+    with pytest.raises(UsageError, match=says):
+        started(Start(backbone=str(tmp_path / "model"), bidirectional=True), tmp_path / "made")

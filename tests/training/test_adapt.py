@@ -125,7 +125,7 @@ def test_prompt_moves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_encoder_cannot_generate(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is an encoder and cannot generate"):
+    with pytest.raises(UsageError, match="is read as an encoder, which cannot generate"):
         run(tmp_path, heads=[says()], architecture="bert")
 
 
