@@ -179,13 +179,12 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
     from lmtasks.model.store import tokenizer_folder
 
     home = tokenizer_folder(there)
+    if start.bidirectional:  # first, since it may be refused
+        write_config_both_ways(there, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
     load_tokenizer(home).save(folder)
-    if start.bidirectional:
-        write_config_both_ways(there, folder=folder)
-        home = folder
     if start.from_scratch:
-        write_backbone_like(home, seed=seed, folder=folder)
+        write_backbone_like(folder if start.bidirectional else home, seed=seed, folder=folder)
     else:
         refer_to_weights(there, folder=folder)
 

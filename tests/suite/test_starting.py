@@ -98,6 +98,7 @@ def test_what_cannot_be_read_both_ways_is_refused(start: str, says: str, tmp_pat
     there = start if start in {"llama:width=8", "svm"} else str(tiny_checkpoint(tmp_path / "there", start))
     with pytest.raises(UsageError, match=says):
         started(Start(backbone=there, bidirectional=True), tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_family_that_asks_nobody_how_to_attend_is_refused(tmp_path: Path) -> None:
