@@ -57,8 +57,6 @@ class Adapted:
     """The folder that holds the weights under all adapters."""
     adapters: tuple[Adapter, ...]
     """In the order in which they are merged."""
-    settings: Path
-    """The folder of the configuration that it is loaded with, which may read the weights otherwise than their own."""
 
 
 def adapted_of(folder: Path) -> Adapted:
@@ -69,20 +67,23 @@ def adapted_of(folder: Path) -> Adapted:
     """
     places = [place for place in (folder / ADAPTERS).glob("*") if place.is_dir()]
     ordered = sorted(places, key=lambda place: (len(place.name), place.name))
-    home = folder / "backbone" if (folder / "model.json").is_file() else folder
-    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)), settings=home)
+    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)))
 
 
-def save_adapted(adapted: Adapted, folder: Path) -> None:
-    """Write adapters, a reference to their base, and the settings that the backbone is loaded with."""
+def save_adapted(adapted: Adapted, folder: Path, *, settings: Path) -> None:
+    """Write adapters, a reference to their base, and the settings that the backbone is loaded with.
+
+    Args:
+        settings: the folder where these lie; they may read the base's weights otherwise than its own do.
+    """
     from safetensors.torch import save_file
 
     (folder / ADAPTERS).mkdir(parents=True)
     (folder / "backbone").mkdir(exist_ok=True)
     write_base(folder, base=adapted.base, weights_hash=base_facts(adapted.base).hash)
     for name in SETTINGS_FILES:
-        if (adapted.settings / name).is_file():
-            shutil.copyfile(adapted.settings / name, folder / "backbone" / name)
+        if (settings / name).is_file():
+            shutil.copyfile(settings / name, folder / "backbone" / name)
     for number, adapter in enumerate(adapted.adapters, start=1):
         place = folder / ADAPTERS / str(number)
         place.mkdir()

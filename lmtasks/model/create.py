@@ -11,6 +11,7 @@ from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
 from lmtasks.model.base import ADAPTERS, weights_home, write_base
+from lmtasks.model.store import tokenizer_folder
 from lmtasks.model.weights import base_facts
 
 __all__ = [
@@ -98,11 +99,11 @@ def write_config_both_ways(source: Path, *, folder: Path) -> None:
     """
     from lmtasks.backbone.both_ways import check_both_ways, config_both_ways
 
-    adapted = (source / "model.json").is_file()
-    config = config_both_ways(source / "backbone" if adapted else source)
-    if adapted:
+    home = tokenizer_folder(source)
+    config = config_both_ways(home)
+    if home != source:
         raise UsageError(
-            f"what {source} has learned, it learned reading one way; give its backbone, {source / 'backbone'}, "
+            f"what {source} has learned, it learned reading one way; give its backbone, {home}, "
             "or the one that it was adapted from."
         )
     config.save_pretrained(folder)

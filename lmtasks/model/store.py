@@ -31,7 +31,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 def tokenizer_folder(folder: Path) -> Path:
-    """Where the tokenizer of a model or of a package lies."""
+    """Where the tokenizer of a model or of a package lies, and the configuration of a model's backbone."""
     return folder / "backbone" if (folder / "model.json").is_file() else folder
 
 
@@ -121,7 +121,7 @@ def save_model(
     if adapted is None:
         model.backbone.save(folder / "backbone")
     else:
-        save_adapted(adapted, folder)
+        save_adapted(adapted, folder, settings=model.folder)
     for name in TOKENIZER_FILES:
         if (model.folder / name).is_file():
             shutil.copyfile(model.folder / name, folder / "backbone" / name)

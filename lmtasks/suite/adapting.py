@@ -85,7 +85,8 @@ def adapt_to_tasks(
             "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
         },
     )
-    shutil.rmtree(new, ignore_errors=True)  # the model has it whole
+    if backbone == new:  # nothing refers to it any more; what else is called so belongs to somebody
+        shutil.rmtree(new)
     return trained
 
 

@@ -48,7 +48,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
             base, first = all_scored[0]
             if _alike(first, other):
                 pairs.append((base, name, task.name, first, other))
-    resamples = resamples_for(len(pairs))
+    resamples = resamples_for(len(pairs) + len(kept))
     results = [
         compare(
             first.metric,
@@ -72,11 +72,9 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
         }
         for (base, name, task_name, first, _), result in zip(pairs, results, strict=True)
     ]
-    fresh = {(each["variant"], each["task"]) for each in made}
-    both = [*made, *(each for each in kept if (each["variant"], each["task"]) not in fresh)]
-    places = [*seeds, *(task.name for task in tasks)]
-    both.sort(key=lambda each: (places.index(str(each["task"])), places.index(str(each["variant"]))))
-    adjusted = holm([float(str(each["p_value"])) for each in both])
+    found = {(each["variant"], each["task"]): each for each in (*kept, *made)}
+    ordered = [found[name, task.name] for task in tasks for name in seeds if (name, task.name) in found]
+    adjusted = holm([float(str(each["p_value"])) for each in ordered])
     return {
         "schema": SCHEMA,
         "seed": seed,
@@ -88,7 +86,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
                     float(str(each["difference"])), p_value=p_value, higher_is_better=bool(each["higher_is_better"])
                 ),
             }
-            for each, p_value in zip(both, adjusted, strict=True)
+            for each, p_value in zip(ordered, adjusted, strict=True)
         ],
     }
 

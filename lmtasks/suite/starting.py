@@ -20,7 +20,11 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a person asked for."""
+    """What a person asked for.
+
+    Raises:
+        UsageError: options of a backbone that is there, for one that is made new.
+    """
 
     backbone: str
     """A folder, a shipped name, a Hub id; or a family, `lstm:width=200,layers=2`."""
@@ -32,6 +36,18 @@ class Start:
     """Shape and tokenizer of a backbone that is there, with random weights: what did its pretraining give?"""
     bidirectional: bool = False
     """A causal backbone that is there attends both ways: an encoder, which writes no text."""
+
+    def __post_init__(self) -> None:
+        made = self.is_family or self.is_fitted
+        if self.from_scratch and made:
+            raise UsageError(
+                f"{self.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there."
+            )
+        if self.bidirectional and made:
+            raise UsageError(
+                f"--bidirectional goes with a causal backbone that is there; {self.backbone!r} would be made new: "
+                "eurobert, bilstm and bigru are families that read both ways."
+            )
 
     @property
     def is_new(self) -> bool:
@@ -81,13 +97,6 @@ def started_backbone(
     """
     from lmtasks.model.resolve import resolve
 
-    if start.from_scratch and (start.is_family or start.is_fitted):
-        raise UsageError(f"{start.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there.")
-    if start.bidirectional and (start.is_family or start.is_fitted):
-        raise UsageError(
-            f"--bidirectional goes with a causal backbone that is there; {start.backbone!r} would be made new: "
-            "eurobert, bilstm and bigru are families that read both ways."
-        )
     if not start.is_family and (start.tokenizer is not None or start.vectors is not None):
         raise UsageError(
             f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."

@@ -9,6 +9,7 @@ from tiny import TEXTS, tiny_checkpoint
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.errors import UsageError
 from lmtasks.model.base import read_base
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.prove.export import export_and_prove
@@ -39,6 +40,30 @@ def test_training_reads_what_stands_in_as_scoring_does(tmp_path: Path) -> None:
     assert read.hash != named.hash
     assert read.sources["test"].path == "stanfordnlp/sst2"
     assert read_provenance(tmp_path / "model")["task_hashes"] == {"sst2_sentences": read.hash}
+
+
+def test_a_finished_adaptation_leaves_its_model_alone(tmp_path: Path) -> None:
+    """With the loss by step; and nothing is taken that only happens to be called like a new backbone."""
+    (tmp_path / "old.new").mkdir()
+    there = tiny_checkpoint(tmp_path / "there", "llama")
+    for backbone, out in (("cnn:width=8,filters=4", "made"), (str(there), "old")):
+        adapt_to_tasks(
+            start=Start(backbone=backbone),
+            tasks=default_index().find("starter_topic_en"),
+            settings=AdaptSettings(epochs=0.2, evaluations=1),
+            options=DataOptions(offline=True),
+            out=tmp_path / out,
+            report=lambda _: None,
+        )
+        assert "loss" in json.loads((tmp_path / out / "training.jsonl").read_text().splitlines()[0])
+    assert {file.name for file in tmp_path.iterdir()} == {"there", "made", "old", "old.new"}
+
+
+@pytest.mark.parametrize("backbone", ["svm", "cnn"])
+@pytest.mark.parametrize("option", ["from_scratch", "bidirectional"])
+def test_options_of_a_backbone_that_is_there_are_refused_for_a_new_one(backbone: str, option: str) -> None:
+    with pytest.raises(UsageError, match=r"a (causal )?backbone that is there"):
+        Start(backbone=backbone, **{option: True})
 
 
 @pytest.mark.parametrize("method", ["full", "probe", "lora"])
