@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
+    from lmtasks.suite.check_asking import OwnAnswers
     from lmtasks.suite.check_rows import SplitCheck
     from lmtasks.suite.checking import TaskCheck
     from lmtasks.task.groups import Group
@@ -124,6 +125,8 @@ def _requests(task: Task, check: TaskCheck, engine: Answers | None) -> None:
     shots = f" after {check.shots} worked examples" if check.shots else ""
     by = "by a head" if check.way == "head" else f"by prompt{shots}, a row asks for {_asks(task, check)}"
     print(f"  asked {by}; {check.requests} requests in all{_decoding(task, check)}")
+    if check.own_answers is not None:
+        print(f"  prompts that hold their own answer among the worked examples: {_own_answers(check.own_answers)}")
     if check.lengths is not None:
         of = f" of {engine.model.name}" if engine else ""
         lengths = check.lengths
@@ -141,6 +144,11 @@ def _requests(task: Task, check: TaskCheck, engine: Answers | None) -> None:
             f"took {check.estimated.timed_seconds:.2g} s in {card.runtime} {card.precision} on {card.device}, "
             f"{card.threads} threads, loading and statistics not counted"
         )
+
+
+def _own_answers(found: OwnAnswers) -> str:
+    lm_eval = "cannot be drawn" if found.too_few else str(found.lm_eval or "none")
+    return f"{found.ours or 'none'}; as --fewshot-stream lm-eval draws them: {lm_eval}"
 
 
 def _asks(task: Task, check: TaskCheck) -> str:

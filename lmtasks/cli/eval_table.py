@@ -48,6 +48,11 @@ def print_scores(
     if any(result.conditions.get("split") == "validation" for result in found.values()):
         notes.append("These are validation rows: to choose by, not to publish.")
     notes += [
+        f"{model}, {task}: {count} of {result.n} prompts hold their own answer among the worked examples."
+        for (model, task), result in found.items()
+        if (count := (result.overlap or {}).get("own_answers"))
+    ]
+    notes += [
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()
         if result.truncated

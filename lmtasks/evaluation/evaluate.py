@@ -78,6 +78,8 @@ class TaskResult:
     """(N,) which examples belong together, where the task names a column for it."""
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
+    overlap: Json | None = None
+    """How many of the scored rows the answers may have been known from; None: not known."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -274,6 +276,7 @@ class _Run:
                 for scoring in each.scorings
             },
             conditions={**opened.conditions, "decoding": each.decoding},
+            overlap={"own_answers": opened.own_answers},
             recipes={scoring.name: scoring.recipe for scoring in each.scorings},
             statistics=tallied.statistics,
             clusters=tallied.clusters,

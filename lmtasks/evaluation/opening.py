@@ -17,6 +17,8 @@ from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import open_pool
 from lmtasks.evaluation.solver import Asking, Solved, Solver
 from lmtasks.records import Json, Row
+from lmtasks.task.identity import holds_own_answer
+from lmtasks.task.shots import lm_eval_shots, pick_shots
 from lmtasks.task.task import SplitName, Task
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Opened:
     data: TaskData = field(default_factory=TaskData)
     asking: Asking = field(default_factory=Asking)
     conditions: Json = field(default_factory=dict)
+    own_answers: int = 0
+    """Prompts whose worked examples hold the answer to their own question."""
     seconds: float = 0.0
     """That the opening took."""
 
@@ -79,11 +83,12 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     pool = open_pool(task, count=shots, options=options.data)
     prompted = way == "prompt"
     chat = options.chat if prompted else None
+    drawn = _drawn(task, data.test.rows, pool.rows if pool else (), shots, options)
     asking = Asking(
         way=options.way,
         num_fewshot=shots,
         shot_pool=pool.rows if pool else (),
-        drawn=_drawn(task, data.test.rows, pool.rows if pool else (), shots, options),
+        drawn=drawn,
         chat=chat.chat if chat else None,
         system=chat.system if chat else None,
         seed=options.seed,
@@ -104,7 +109,13 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "seed": options.seed,
         **({"split": options.split} if options.split != "test" else {}),
     }
-    return Opened(data=data, asking=asking, conditions=conditions, seconds=perf_counter() - started)
+    return Opened(
+        data=data,
+        asking=asking,
+        conditions=conditions,
+        own_answers=sum(holds_own_answer(task, row, shots) for row, shots in zip(data.test.rows, drawn, strict=False)),
+        seconds=perf_counter() - started,
+    )
 
 
 def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:
@@ -154,9 +165,13 @@ def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[Example
 def _drawn(
     task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: "EvalOptions"
 ) -> Sequence[tuple[Row, ...]]:
-    """lm-evaluation-harness draws for one row after the other, from one stream for all rows."""
-    if not count or options.shot_stream == "ours":
+    """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by
+    lm-evaluation-harness' stream, which goes through all rows, or by a sampler of the task's own."""
+    if not count or (options.shot_stream == "ours" and task.shot_sampler is None):
         return ()
-    from lmtasks.task.shots import lm_eval_shots
-
+    if options.shot_stream == "ours":
+        return tuple(
+            pick_shots(task, pool=pool, row=row, row_number=number, count=count, seed=options.seed)
+            for number, row in enumerate(rows)
+        )
     return lm_eval_shots(task, pool=pool, rows=rows, count=count, seed=options.seed)

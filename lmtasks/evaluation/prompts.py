@@ -10,7 +10,8 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.pending import Example
 from lmtasks.records import Row
 from lmtasks.task.hooks import shot_pool
-from lmtasks.task.prompt import Prompt, build_prompt, pick_shots
+from lmtasks.task.prompt import Prompt, build_prompt
+from lmtasks.task.shots import pick_shots
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:

@@ -122,6 +122,7 @@ def task_record(result: TaskResult) -> Json:
         "cached": result.cached,
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
+        **({} if result.overlap is None else {"overlap": result.overlap}),
     }
 
 

@@ -1,20 +1,23 @@
 """What a task's scored rows ask: how much, how long, and how long it may take to answer."""
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
+from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.pending import Asker, Example, Pending
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.solver import Asking
 from lmtasks.records import Row
+from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.prompt import Prompt
+from lmtasks.task.shots import lm_eval_stream, pick_shots
 from lmtasks.task.task import Task
 
 TIMED_ROWS = (2, 8, 24)
@@ -44,6 +47,44 @@ class Estimated:
     timed_seconds: float
 
 
+@dataclass(kw_only=True)
+class OwnAnswers:
+    """Prompts whose worked examples hold the answer to their own question, by both ways to draw them."""
+
+    task: Task
+    asking: Asking
+    ours: int = 0
+    """Other than none only with a sampler of the task's own."""
+    lm_eval: int = 0
+    too_few: str = ""
+    """Why lm-evaluation-harness could not draw; empty where it could."""
+    _row: Row = field(default_factory=dict)
+    _drawn: Iterator[tuple[Row, ...]] | None = None
+
+    def take(self, row: Row, number: int) -> None:
+        """One scored row; in their order, since lm-evaluation-harness draws so.
+
+        Raises:
+            UsageError: the task does not fit the row, or too few worked examples are there.
+        """
+        count, pool, seed = self.asking.num_fewshot, self.asking.shot_pool, self.asking.seed
+        mine = pick_shots(self.task, pool=pool, row=row, row_number=number, count=count, seed=seed)
+        self.ours += holds_own_answer(self.task, row, mine)
+        if self.too_few:
+            return
+        self._row = row
+        try:
+            if self._drawn is None:
+                self._drawn = lm_eval_stream(self.task, pool=pool, rows=self._rows(), count=count, seed=seed)
+            self.lm_eval += holds_own_answer(self.task, row, next(self._drawn))
+        except UsageError as error:
+            self.too_few = str(error)
+
+    def _rows(self) -> Iterator[Row]:
+        while True:
+            yield self._row
+
+
 class AskedRows:
     """Turns scored rows into what is asked of a model, and remembers of it what people want to know.
 
@@ -59,6 +100,10 @@ class AskedRows:
         self.requests = 0
         self.cut = 0
         """Requests that are longer than the model takes."""
+        self.own_answers: OwnAnswers | None = None
+        """None where there are no worked examples."""
+        if asking.num_fewshot and (prompts or solver is not None):
+            self.own_answers = OwnAnswers(task=task, asking=asking)
         self._task = task
         self._prompts = Prompts(task=task, asking=asking) if prompts else None
         self._show = show
@@ -81,6 +126,8 @@ class AskedRows:
         Raises:
             UsageError: the task does not fit the row, or the model.
         """
+        if self.own_answers is not None:
+            self.own_answers.take(row, number)
         example = Example(doc_id=number, row=row)
         shown = len(self.shown) < self._show
         prompt = self._prompts.of(example) if self._prompts and (shown or self._asker is None) else None

@@ -13,7 +13,7 @@ from lmtasks.evaluation.opening import shots_of
 from lmtasks.evaluation.prompts import open_pool
 from lmtasks.evaluation.solver import Asking
 from lmtasks.records import Row
-from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths
+from lmtasks.suite.check_asking import AskedRows, Estimated, Lengths, OwnAnswers
 from lmtasks.suite.check_rows import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
 from lmtasks.suite.overlap import Documents, Overlap
 from lmtasks.task.prompt import Prompt
@@ -42,6 +42,8 @@ class TaskCheck:
     compared: bool
     """Could the splits be compared: were all their rows looked at?"""
     estimated: Estimated | None
+    own_answers: OwnAnswers | None
+    """Prompts that hold their own answer; None where there are no worked examples."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
         overlaps=documents.shared_with(others) if scored.whole else (),
         compared=whole,
         estimated=asker.estimate() if scored.rows and not scored.wrong else None,
+        own_answers=asker.own_answers,
     )
 
 

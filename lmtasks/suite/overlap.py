@@ -11,13 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.records import Row
-from lmtasks.task.prompt import build_prompt
-from lmtasks.task.roles import role_value
-from lmtasks.task.task import Task
+from lmtasks.task.identity import document_of, folded
 
-READ = ("text", "pair", "question", "context", "tokens")
-"""Roles of what is read, not of what is answered."""
+__all__ = ["Documents", "Overlap", "document_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +27,6 @@ class Overlap:
     """The first of them; -1 where there is none."""
 
 
-def document_of(task: Task, row: Row) -> str:
-    """What a row asks, without its answer: what a head reads, else the question as it is prompted, with its choices."""
-    roles = [role for role in READ if role in task.inputs]
-    if roles:
-        return "\x1f".join(str(role_value(task, row, role=role)) for role in roles)
-    prompt = build_prompt(task, row)
-    if task.output_type == "loglikelihood_rolling":
-        return prompt.target
-    # A text whose likelihood is asked for is all there is to it: a question alone may be empty.
-    return "\x1f".join((prompt.context, *(prompt.choices or (prompt.delimiter + prompt.target,))))
-
-
 class Documents:
     """Hashes of the documents of one split, in their order."""
 
@@ -51,7 +35,7 @@ class Documents:
 
     def add(self, text: str) -> None:
         """The next document; runs of white space count as one blank."""
-        plain = " ".join(text.split()).encode("utf-8", "surrogatepass")
+        plain = folded(text).encode("utf-8", "surrogatepass")
         self._hashes.append(int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little"))
 
     def shared_with(self, others: Sequence["tuple[str, Documents]"]) -> tuple[Overlap, ...]:

@@ -6,12 +6,13 @@ processes (its issues 1308 and 1719). `lm_eval_shots` is its stream, to repeat i
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Literal
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
+from lmtasks.task.identity import asked_question, shown_question
 from lmtasks.task.task import Task
 
 ShotStream = Literal["ours", "lm-eval"]
@@ -19,7 +20,9 @@ ShotStream = Literal["ours", "lm-eval"]
 
 
 def pick_shots(task: Task, *, pool: Sequence[Row], row: Row, row_number: int, count: int, seed: int) -> tuple[Row, ...]:
-    """Worked examples for a row, never the row itself.
+    """Worked examples for a row, never one that asks what the row asks: its answer would stand in the prompt.
+
+    A task's own sampler is taken at its word; `identity.holds_own_answer` tells.
 
     Args:
         pool: rows to draw from; the task's own `shot_rows` come before it.
@@ -37,23 +40,24 @@ def pick_shots(task: Task, *, pool: Sequence[Row], row: Row, row_number: int, co
         order: Sequence[int] = range(len(rows))
     else:
         order = _drawn(len(rows), count=count + 1, seed=seed, row_number=row_number)
-    chosen = _others(rows, order=order, row=row, count=count)
+    chosen = _others(task, rows, order=order, row=row, count=count)
     if len(chosen) < count and len(order) < len(rows):
-        # Several drawn rows equal the asked one: draw on through the whole pool, in the same random order.
+        # Several drawn rows ask the same: draw on through the whole pool, in the same random order.
         everything = _drawn(len(rows), count=len(rows), seed=seed, row_number=row_number)
-        chosen = _others(rows, order=everything, row=row, count=count)
+        chosen = _others(task, rows, order=everything, row=row, count=count)
     if len(chosen) < count:
         raise _too_few(task, count=count, there=len(chosen))
     return chosen
 
 
 def lm_eval_shots(
-    task: Task, *, pool: Sequence[Row], rows: Sequence[Row], count: int, seed: int = 1234
+    task: Task, *, pool: Sequence[Row], rows: Iterable[Row], count: int, seed: int = 1234
 ) -> tuple[tuple[Row, ...], ...]:
     """The worked examples that lm-evaluation-harness 0.4.13 puts before each row, in one process.
 
     One generator a task, used up in the order of rows. Where the worked examples may be the asked rows
     (`Task.shots_may_be_asked`) one more is drawn, and what equals the asked row is dropped. Source: `api/samplers.py`.
+    It compares whole rows, so that an id hides an equal question: `identity.holds_own_answer` tells.
 
     Args:
         pool: rows to draw from; the task's own `shot_rows` come before it.
@@ -62,16 +66,27 @@ def lm_eval_shots(
     Raises:
         UsageError: the pool is empty, or holds fewer rows than are drawn.
     """
+    return tuple(lm_eval_stream(task, pool=pool, rows=rows, count=count, seed=seed))
+
+
+def lm_eval_stream(
+    task: Task, *, pool: Sequence[Row], rows: Iterable[Row], count: int, seed: int = 1234
+) -> Iterator[tuple[Row, ...]]:
+    """`lm_eval_shots`, one row after the other.
+
+    Raises:
+        UsageError: as there; the pool is looked at before the first row.
+    """
     if count == 0:
-        return ((),) * len(rows)
+        return (() for _ in rows)
     there = _rows(task, pool)
     if task.shot_sampler is not None:
-        return tuple(_sampled(task, there, rows, count=count, seed=seed))
-    return tuple(_stream(task, there, rows, count=count, seed=seed))
+        return _sampled(task, there, rows, count=count, seed=seed)
+    return _stream(task, there, rows, count=count, seed=seed)
 
 
 def _stream(
-    task: Task, pool: Sequence[Row], rows: Sequence[Row], *, count: int, seed: int
+    task: Task, pool: Sequence[Row], rows: Iterable[Row], *, count: int, seed: int
 ) -> Iterator[tuple[Row, ...]]:
     generator, documents = Random(seed), [dict(row) for row in pool]
     first = task.shot_order == "first"
@@ -96,7 +111,7 @@ def _stream(
 
 
 def _sampled(
-    task: Task, pool: Sequence[Row], rows: Sequence[Row], *, count: int, seed: int
+    task: Task, pool: Sequence[Row], rows: Iterable[Row], *, count: int, seed: int
 ) -> Iterator[tuple[Row, ...]]:
     """By the task's own sampler, asked as lm-evaluation-harness asks it."""
     sampler = task.shot_sampler
@@ -132,7 +147,7 @@ def _rows(task: Task, pool: Sequence[Row]) -> Sequence[Row]:
 
 def _too_few(task: Task, *, count: int, there: int, drawn: int | None = None) -> UsageError:
     more = f" ({drawn} are drawn, since the asked row may be among them)" if drawn not in (None, count) else ""
-    others = "are there" if more else "other than the asked one are there"
+    others = "are there" if more else "other than the asked one, and than those that ask the same, are there"
     return UsageError(
         f"task {task.name}: {count} worked examples were asked for{more}, but only {there} rows {others}; lower "
         "--num-fewshot."
@@ -148,12 +163,12 @@ def _drawn(size: int, *, count: int, seed: int, row_number: int) -> Sequence[int
     return Random(_seed(seed, row_number)).sample(range(size), min(count, size))
 
 
-def _others(rows: Sequence[Row], *, order: Sequence[int], row: Row, count: int) -> tuple[Row, ...]:
-    asked = dict(row)
+def _others(task: Task, rows: Sequence[Row], *, order: Sequence[int], row: Row, count: int) -> tuple[Row, ...]:
+    asked = asked_question(task, row)
     chosen: list[Row] = []
     for number in order:
         if len(chosen) == count:
             break
-        if dict(rows[number]) != asked:
+        if not shown_question(task, rows[number]).same_as(asked):
             chosen.append(rows[number])
     return tuple(chosen)

@@ -1,5 +1,6 @@
 """`lmtasks validate`: what a task would do, and what is wrong with it, before anything is answered."""
 
+import json
 import re
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def test_a_task_is_described_and_its_overlap_counted(say: Say, folder: Path) -> 
     ):
         assert piece in said.out, piece
     assert sorted(folder.rglob("*")) == sorted([*before, folder / "even.yaml"])
+
+
+@pytest.mark.parametrize("draw", ["ours", "lm-eval"])
+def test_prompts_that_hold_their_own_answer_are_counted(say: Say, llama: Path, tmp_path: Path, draw: str) -> None:
+    """Rows 1 and 4 ask the same under two ids, and worked examples come from the scored rows."""
+    rows = [f'{{"id": {n}, "question": "Q{n % 3}", "choices": ["x", "y"], "answer": 0}}\n' for n in range(4)]
+    (tmp_path / "test.jsonl").write_text("".join(rows))
+    file = tmp_path / "tq.yaml"
+    lines = TASK.format(name="tq", shots=2, more="").replace("train: train.jsonl, ", "")
+    file.write_text(lines.replace("training_split: train\n", ""))
+    line = "prompts that hold their own answer among the worked examples: none; as --fewshot-stream lm-eval draws"
+    assert f"{line} them: 3\n" in say("validate", file).out
+    assert "own answer" not in say("validate", file, "--num-fewshot", 0).out
+    out = tmp_path / "out"
+    said = say("eval", "--model", llama, "--tasks", file, "--fewshot-stream", draw, "--out", out)
+    counted = json.loads((out / "results.json").read_text())["results"]["tq"]["overlap"]["own_answers"]
+    assert counted == (0 if draw == "ours" else 3)
+    assert ("llama, tq: 3 of 4 prompts hold their own answer among the worked examples." in said.out) == bool(counted)
 
 
 @pytest.mark.parametrize("show", [0, 1, 3, 99])
