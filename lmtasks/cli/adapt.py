@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,13 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import chosen_tasks, data_options
+from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from lmtasks.data.options import DataOptions
     from lmtasks.model.lora import LoraSettings
+    from lmtasks.task.task import Task
 
 METHODS = ("prompt", "probe", "full", "lora")
 
@@ -165,8 +168,11 @@ def command(
         name=name,
         language=language,
         trust_code=trust_code,
-        use="train",
+        use="both" if data is not None and data.is_file() else "train",
     )
+    sources = data_options(data_root=data_root, offline=offline, token=token)
+    if data is not None and data.is_file():
+        _tell_set_aside(chosen[0], sources)
     settings = AdaptSettings(
         method=method,  # type: ignore[arg-type]  # parsed above
         epochs=epochs,
@@ -194,7 +200,7 @@ def command(
             ),
             tasks=chosen,
             settings=settings,
-            options=data_options(data_root=data_root, offline=offline, token=token),
+            options=sources,
             out=out,
             report=report,
             rows=rows,
@@ -211,8 +217,36 @@ def command(
     cut = truncated_rows(read_provenance(out))
     if cut:
         print(f"{cut} training texts were longer than the model takes and were cut.")
-    asked = f"--tasks {tasks}" if tasks else f"--data {data} --text {text} --label {label}"
-    print(f"The model is in {out}. Next: lmtasks eval --model {out} {asked}")
+    asked = asked_again(
+        tasks=tasks,
+        data=data,
+        text=text,
+        label=label,
+        pair=pair,
+        name=name,
+        language=language,
+        data_root=data_root,
+        offline=offline,
+        trust_code=trust_code,
+    )
+    part = " --split test" if data is not None and data.is_file() else ""
+    print(f"The model is in {out}. Next: lmtasks eval --model {shlex.quote(str(out))} {asked}{part}")
+
+
+def _tell_set_aside(task: Task, sources: DataOptions) -> None:
+    """What is not learned from, of a single file.
+
+    Raises:
+        UsageError: it cannot be read, or holds too few rows to be divided.
+    """
+    from lmtasks.data.splits import load_task_data
+
+    test = load_task_data(task, options=sources, need=frozenset({"test"})).test
+    if test is not None:
+        print(
+            f"Set aside to be scored: {test.where}; `eval --split test` scores them. A folder with "
+            "train.* and test.* divides the rows your own way."
+        )
 
 
 def _lora(

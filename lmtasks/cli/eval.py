@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def command(
     batch_size: options.BatchSize = "auto",
     num_fewshot: options.NumFewshot = None,
     gen_kwargs: options.GenKwargs = "",
-    split: options.Split = "test",
+    split: options.Split = None,
     limit: options.Limit = None,
     seed: options.Seed = 1234,
     out: options.Out = None,
@@ -100,6 +100,9 @@ def command(
         raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
     if metrics:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
+    single = data is not None and data.is_file()
+    if split == "all" and not single:
+        raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
     with started() as processes:
         opening = Opening(
             runtime=runtime,
@@ -121,6 +124,7 @@ def command(
             language=language,
             trust_code=trust_code,
             include=include_path,
+            use="both" if single and split in ("test", "validation") else "score",
         )
         found = with_generation(found, read_kwargs(gen_kwargs))
         models = chosen_models(model, offline=offline, token=token)
@@ -135,7 +139,7 @@ def command(
                 seed=seed,
                 resamples=resamples,
                 draws=draws,
-                split=split,
+                split="validation" if split == "validation" else "test",
             ),
             chat=_Chat(template=apply_chat_template, system=system_instruction, multiturn=fewshot_as_multiturn),
             groups=chosen_groups(tasks, include=include_path) if tasks else (),
@@ -278,12 +282,18 @@ def _who_answers_what(
         answered[chosen.label] = [task for task in tasks if not why_not[task.name]]
         reasons |= {(chosen.label, name): reason for name, reason in why_not.items() if reason}
         if not answered[chosen.label]:
-            raise UsageError(next(iter(why_not.values())) + _hint(why_not.values()))
+            raise UsageError(next(iter(why_not.values())) + _hint(why_not.values(), tasks))
     return answered, reasons
 
 
-def _hint(reasons: Sequence[str] | object) -> str:
-    return " Say so with --label-map." if "say which is which" in str(reasons) else ""
+def _hint(reasons: Iterable[str], tasks: Sequence[Task]) -> str:
+    """What to do about it."""
+    if any("say which is which" in reason for reason in reasons):
+        return " Say so with --label-map."
+    own = any(task.file is None and task.sources["test"].part is None for task in tasks)
+    if own and any("learns from training data" in reason for reason in reasons):
+        return " Of a single --data file, --split test scores a fifth, and the rest can be learned from."
+    return ""
 
 
 def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUse | None, out: Path) -> _Done:

@@ -48,6 +48,12 @@ def print_scores(
     if any(result.conditions.get("split") == "validation" for result in found.values()):
         notes.append("These are validation rows: to choose by, not to publish.")
     notes += [
+        f"{task}: the {result.n} rows of the file that adapt sets aside; the others are for training (--split all "
+        "scores every row)."
+        for (_, task), result in found.items()
+        if result.conditions.get("part") == "test"
+    ]
+    notes += [
         f"{model}, {task}: {count} of {result.n} prompts hold their own answer among the worked examples."
         for (model, task), result in found.items()
         if (count := (result.overlap or {}).get("own_answers"))

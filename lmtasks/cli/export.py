@@ -3,6 +3,7 @@ and back."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.table import print_table
-from lmtasks.cli.tasks import chosen_tasks, data_options
+from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +106,10 @@ def command(
     if max_drop is not None and not tasks and data is None:
         raise UsageError("--max-drop is measured on tasks; name them with --tasks, or give --data, --text and --label.")
     named = tasks or ("" if data is not None else PROOF_TASKS)
-    found = chosen_tasks(tasks=named, data=data, text=text, label=label, trust_code=trust_code)
+    single = data is not None and data.is_file()
+    found = chosen_tasks(
+        tasks=named, data=data, text=text, label=label, trust_code=trust_code, use="both" if single else "score"
+    )
     texts = _texts(found, sources)
     with locked(out), progress_bars() as report:
         gate = None
@@ -135,10 +139,19 @@ def command(
     _print(exported.parity)
     if exported.gated is not None:
         _print_gate(exported.gated)
-    asked = f"--tasks {tasks}" if tasks else "--tasks TASKS"
+    asked = asked_again(
+        tasks=tasks or ("" if data is not None else "TASKS"),
+        data=data,
+        text=text,
+        label=label,
+        data_root=data_root,
+        offline=offline,
+        trust_code=trust_code,
+    )
     package = load_package(out)
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
-    print(f"Next: lmtasks eval --model {model} --model {out} {asked}")
+    models = f"--model {shlex.quote(model)} --model {shlex.quote(str(out))}"
+    print(f"Next: lmtasks eval {models} {asked}{' --split test' if single else ''}")
 
 
 def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:

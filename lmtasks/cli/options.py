@@ -11,8 +11,7 @@ from lmtasks.errors import UsageError, unknown
 RUNTIMES = ("torch", "torch-compile", "onnx", "native")
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
-Scored = Literal["test", "validation"]
-SPLITS: tuple[Scored, ...] = get_args(Scored)
+SPLITS = ("test", "validation", "all")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 
 
@@ -147,13 +146,14 @@ Language = Annotated[
     typer.Option("--language", metavar="CODE", help="Language of the answers to --data; default: guessed."),
 ]
 Split = Annotated[
-    Scored,
+    str | None,
     typer.Option(
         "--split",
         metavar="NAME",
         parser=one_of("--split", SPLITS),
-        help="Which rows are scored: test (the task's scored split), or validation, on which choices are made; a part "
-        "of the training rows where a task has none.",
+        help="Which rows are scored: test (the scored split; of a single --data file the fifth that adapt sets aside), "
+        "validation, on which choices are made (a part of the training rows where there are no others), or all, every "
+        "row of a single --data file; default: all of such a file, else test.",
     ),
 ]
 GenKwargs = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lmtasks.task.task import Task
 
 MOST_LABELS = 200
+Use = Literal["score", "train", "both"]
+"""What the rows of one's own data are for. Of a single file, `both` sets a part aside to be scored."""
 GUESS_ROWS = 50
 """Rows that the language of one's own data is guessed from."""
 
@@ -31,6 +34,39 @@ class OwnData:
     pair: str | None = None
     name: str | None = None
     language: str | None = None
+
+
+def asked_again(
+    *,
+    tasks: str = "",
+    data: Path | None = None,
+    text: str = "text",
+    label: str | None = None,
+    pair: str | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    data_root: Path | None = None,
+    offline: bool = False,
+    trust_code: bool = False,
+) -> str:
+    """The options that say the same of tasks or data in another command, ready to be pasted.
+
+    >>> asked_again(data=Path("my reviews.csv"), label="stars")
+    "--data 'my reviews.csv' --label stars"
+    """
+    given: dict[str, object] = {
+        "--tasks": tasks or None,
+        "--data": data,
+        "--text": text if data is not None and text != "text" else None,
+        "--label": label,
+        "--pair": pair,
+        "--name": name,
+        "--language": language,
+        "--data-root": data_root,
+    }
+    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    flags = {"--offline": offline, "--trust-code": trust_code}
+    return shlex.join([*words, *(flag for flag, is_given in flags.items() if is_given)])
 
 
 def data_options(*, data_root: Path | None, offline: bool, token: str | None) -> DataOptions:
@@ -55,7 +91,7 @@ def chosen_tasks(
     name: str | None = None,
     language: str | None = None,
     trust_code: bool = False,
-    use: Literal["score", "train"] = "score",
+    use: Use = "score",
     include: Sequence[Path] = (),
 ) -> tuple[Task, ...]:
     """The tasks of a command line.
@@ -87,7 +123,7 @@ def chosen_groups(tasks: str, *, include: Sequence[Path] = ()) -> tuple[Group, .
     return default_index(include=include).find_groups(tasks)
 
 
-def own_data_task(own: OwnData, *, use: Literal["score", "train"] = "score") -> Task:
+def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
     """A task from one's own file or folder; labels are read off the label column, the language off the texts.
 
     Raises:

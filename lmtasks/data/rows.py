@@ -41,7 +41,13 @@ def read_rows(source: Source, *, options: DataOptions, limit: int | None = None)
     """`open_rows` without the fingerprint: the rows, and where they came from."""
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be 1 row or more, was {limit}.")
-    if source.made_by is not None:
+    if source.part is not None:
+        from lmtasks.data.held_out import part_of
+
+        rows, where = read_rows(replace(source, part=None), options=options)
+        rows, where = part_of(rows, source.part, where=where)
+        rows = rows if limit is None else rows[:limit]
+    elif source.made_by is not None:
         from lmtasks.task.hooks import custom_rows
 
         rows, where = custom_rows(source.made_by, split=source.split)[:limit], source.path

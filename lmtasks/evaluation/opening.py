@@ -19,7 +19,7 @@ from lmtasks.evaluation.solver import Asking, Solved, Solver
 from lmtasks.records import Json, Row
 from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.shots import lm_eval_shots, pick_shots
-from lmtasks.task.task import SplitName, Task
+from lmtasks.task.task import Part, SplitName, Task
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import EvalOptions
@@ -108,6 +108,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "limit": options.limit,
         "seed": options.seed,
         **({"split": options.split} if options.split != "test" else {}),
+        **({"part": part.use} if (part := _part(task, options)) is not None else {}),
     }
     return Opened(
         data=data,
@@ -116,6 +117,12 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         own_answers=sum(holds_own_answer(task, row, shots) for row, shots in zip(data.test.rows, drawn, strict=False)),
         seconds=perf_counter() - started,
     )
+
+
+def _part(task: Task, options: "EvalOptions") -> Part | None:
+    """Which rows of a single file are scored; None where they are all."""
+    source = task.sources.get("test")
+    return source.part if source is not None and options.split == "test" else None
 
 
 def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:

@@ -110,6 +110,7 @@ def _source(source: Source) -> dict[str, object]:
         if source.made_by is None
         else {"function": to_json(source.made_by.function), "options": to_json(source.made_by.options)},
         "stands_for": source.stands_for,
+        "part": None if source.part is None else to_json(asdict(source.part)),
     }
     return {**fields, **{name: value for name, value in added.items() if value is not None}}
 

@@ -1,11 +1,12 @@
 """A task file, or one's own data file, becomes a checked `Task`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError
-from lmtasks.task.task import SPLITS, Task
+from lmtasks.task.task import SPLITS, Part, SplitName, Task
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
 
 FORMATS: Mapping[str, str] = {
@@ -63,7 +64,7 @@ def own_task(
     pair: str | None = None,
     name: str | None = None,
     language: str = "en",
-    use: Literal["score", "train"] = "score",
+    use: Literal["score", "train", "both"] = "score",
 ) -> Task:
     """A task from one's own data, without a task file.
 
@@ -74,7 +75,8 @@ def own_task(
         text, label, pair: columns.
         labels: class names in the order of their numbers; the caller reads them off the label column.
         name: of the task, and of a head that is adapted to it; the file's name without suffix if absent.
-        use: what the rows of a single file are for. A file to train on is no file to score on: pass another.
+        use: what the rows of a single file are for: all to be scored, or to be learned from; or both, and then a fifth
+            of them is set aside to be scored (`data.held_out`).
 
     Raises:
         UsageError: the data is missing, of an unknown format, or the labels do not make two classes.
@@ -83,7 +85,8 @@ def own_task(
     from lmtasks.task.resolve import resolve
     from lmtasks.task.schema import SourceFile, TaskFile
 
-    files = _own_files(data, use=use)
+    divided = use == "both" and data.is_file()
+    files = _own_files(data, splits=("train", "test") if divided else ("train" if use == "train" else "test",))
     suffixes = {FORMATS[file.suffix.lower()] for file in files.values()}
     if len(suffixes) > 1:
         raise UsageError(f"{data} mixes formats ({', '.join(sorted(suffixes))}); give files of one format.")
@@ -105,12 +108,23 @@ def own_task(
         metrics=["acc", "macro_f1"] if classification else ["token_perplexity", "byte_perplexity", "bits_per_byte"],
     )
     folder = next(iter(files.values())).resolve().parent
-    task = resolve(made, path=None, base=folder, need_scored=use == "score")
+    task = resolve(made, path=None, base=folder, need_scored=use != "train")
+    if divided:
+        task = _divided(task, texts=tuple(columns), label=label)
     check_task(task)
     return task
 
 
-def _own_files(data: Path, *, use: Literal["score", "train"]) -> dict[str, Path]:
+def _divided(task: Task, *, texts: tuple[str, ...], label: str | None) -> Task:
+    from lmtasks.task.resolve import with_fields
+
+    uses: Mapping[SplitName, Literal["train", "test"]] = {"train": "train", "test": "test"}
+    parts = {split: Part(use=use, texts=texts, label=label) for split, use in uses.items()}
+    sources = {split: replace(task.sources[split], part=part) for split, part in parts.items()}
+    return with_fields(replace(task, sources=sources, shots=sources["train"]))
+
+
+def _own_files(data: Path, *, splits: Sequence[str]) -> dict[str, Path]:
     if data.is_dir():
         found = {split: _one_file(data, split) for split in SPLITS}
         files = {str(split): file for split, file in found.items() if file is not None}
@@ -121,7 +135,7 @@ def _own_files(data: Path, *, use: Literal["score", "train"]) -> dict[str, Path]
         raise UsageError(f"there is no data file {data}.")
     if data.suffix.lower() not in FORMATS:
         raise UsageError(f"{data} is of no known format; known by suffix: {', '.join(FORMATS)}.")
-    return {"test" if use == "score" else "train": data}
+    return dict.fromkeys(splits, data)
 
 
 def _one_file(folder: Path, split: str) -> Path | None:

@@ -69,8 +69,21 @@ class Source:
     """The task's own code makes the rows; `path` is then only its name."""
     stands_for: str | None = None
     """The data set that the task file names, where another one was taken instead and its rows are not the same."""
+    part: "Part | None" = None
+    """Only the rows for one use, of a file that holds those for all; see `data.held_out`."""
     base: Path | None = None
     """Folder of the task file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The rows of a single file that are to be learned from, or those that are set aside to be scored on."""
+
+    use: Literal["train", "test"]
+    texts: tuple[str, ...]
+    """Columns: rows in which all are equal stand on one side."""
+    label: str | None = None
+    """Column: of each of its values an equal share is set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)

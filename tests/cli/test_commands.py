@@ -1,6 +1,7 @@
 """Commands that work: what they print, and what they write."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,34 @@ def test_baselines_print_the_floor_of_what_they_answer(say: Say, tmp_path: Path)
     ]
     assert notes.startswith("random does not answer span tasks: ")
     assert "\nmajority does not answer span tasks: " in notes
+
+
+def test_what_adapt_learned_of_a_single_file_is_not_what_its_next_command_scores(say: Say, tmp_path: Path) -> None:
+    """It used to end with `eval` of the very rows that it had learned."""
+    file, model = tmp_path / "my moods.csv", tmp_path / "model"
+    rows = "".join(f"{'good' if n % 2 else 'bad'} film {n},{n % 2 + 1}\n" for n in range(50))
+    file.write_text(f"comment,stars\n{rows}", encoding="utf-8")
+    data = ("--data", file, "--text", "comment", "--label", "stars", "--name", "moods")
+    said = say("adapt", "--backbone", "svm", *data, "--out", model)
+    assert said.code == 0, said.err
+    assert "(10 of 50 rows, for testing)" in said.out
+    following = shlex.split(said.out.rpartition("Next: lmtasks ")[2])
+    said = say(*following, "--model", "tfidf", "--out", tmp_path / "scored")
+    assert said.code == 0, said.err
+    assert next(line for line in said.out.splitlines() if " acc " in line).split()[:3] == ["moods", "10", "acc"]
+    assert "moods: the 10 rows of the file that adapt sets aside" in said.out
+    docs = {
+        name: {
+            json.loads(line)["doc"]["comment"]
+            for line in (tmp_path / "scored" / name / "samples-moods.jsonl").read_text().splitlines()
+        }
+        for name in ("model", "tfidf")
+    }
+    assert docs["model"] == docs["tfidf"]
+    plain = ("eval", "--model", model, *data)
+    whole = say(*plain, "--out", tmp_path / "whole").out
+    assert "moods  50" in whole
+    assert "moods  50" in say(*plain, "--split", "all", "--out", tmp_path / "all").out
+    assert say(*plain, "--split", "validation", "--out", tmp_path / "validation").code == 0
+    assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data).err
+    assert "single --data file" in say("eval", "--model", "majority", "--tasks", "starter_*", "--split", "all").err
