@@ -39,7 +39,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "## Beside what was published" if report.published else None,
         _table(report.published),
         "## Paired by example" if report.paired else None,
-        _table(report.paired),
+        *(_table(table) for table in report.paired),
         "## Against the trivial answer",
         "\n".join(said),
         "## Every metric" if report.metrics else None,

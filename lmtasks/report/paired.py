@@ -1,4 +1,6 @@
-"""The table of paired comparisons: how far each variant is from the first that has a task, on the same examples."""
+"""Tables of paired comparisons: how far each variant is from another one, on the same examples."""
+
+from collections.abc import Mapping
 
 from lmtasks.metric.family import SURE
 from lmtasks.report import format as show
@@ -6,31 +8,46 @@ from lmtasks.report.paired_records import PairedRecord
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
+RELATIONS: Mapping[str, tuple[str, str]] = {
+    "parent": ("Each exported variant", "the one that it was exported from"),
+    "rival": ("Each model", "the best rivals: the best trivial answer, and the best that learns from the same rows"),
+    "best": ("Each variant", "the best that was scored, rivals among them"),
+    "first": ("Each model", "the first one that has the task"),
+}
+"""In the order of the page: who is compared, and with whom."""
 
-def paired_table(run: RunRecords) -> Table | None:
-    """One line a task, one column a variant; None where nothing was compared."""
-    if run.paired is None or not run.paired.comparisons:
+
+def paired_tables(run: RunRecords) -> tuple[Table, ...]:
+    """A table for each relation that was compared."""
+    return tuple(table for relation in RELATIONS if (table := _table(run, relation)) is not None)
+
+
+def _table(run: RunRecords, relation: str) -> Table | None:
+    """One line a task and base, one column a variant; None where nothing was compared."""
+    comparisons = [each for each in (run.paired.comparisons if run.paired else ()) if each.relation == relation]
+    if not comparisons:
         return None
-    comparisons = run.paired.comparisons
-    found = {(each.task, each.variant): each for each in comparisons}
+    found = {(each.task, each.base, each.variant): each for each in comparisons}
     variants = list(dict.fromkeys(each.variant for each in comparisons))
-    first = {each.task: each for each in reversed(comparisons)}
+    metrics = {each.task: each.metric for each in comparisons}
+    rows = list(dict.fromkeys((each.task, each.base) for task in run.tasks for each in comparisons
+                              if each.task == task.name))  # fmt: skip
     bases = {each.base for each in comparisons}
     notes = Notes()
     lines = tuple(
         Line(
-            name=task.name,
-            detail=first[task.name].metric + (f", minus {first[task.name].base}" if len(bases) > 1 else ""),
-            cells=tuple(_cell(found.get((task.name, variant)), notes) for variant in variants),
+            name=task,
+            detail=metrics[task] + (f", minus {base}" if len(bases) > 1 else ""),
+            cells=tuple(_cell(found.get((task, base, variant)), notes) for variant in variants),
         )
-        for task in run.tasks
-        if task.name in first
+        for task, base in rows
     )
-    count = len(comparisons)
-    base = "the first one that has the task" if len(bases) > 1 else next(iter(bases))
+    who, general = RELATIONS[relation]
+    base = general if len(bases) > 1 else next(iter(bases))
     return Table(
-        caption=f"Each variant minus {base} on the main metric, paired by example, with its 95 % interval; "
-        f"fractions in points, 0-100. better, worse: p < {SURE} by Holm's procedure over all {count} comparisons.",
+        caption=f"{who} minus {base} on the main metric, paired by example, with its 95 % interval; "
+        f"fractions in points, 0-100. better, worse: p < {SURE} by Holm's procedure over all {len(comparisons)} of "
+        "the table.",
         corner="task",
         columns=tuple(Column(title=variant) for variant in variants),
         lines=lines,

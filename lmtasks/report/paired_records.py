@@ -1,4 +1,4 @@
-"""paired.json of a run: every variant against the first that has the task, as checked values."""
+"""paired.json of a run: variants compared with each other by example, as checked values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,12 @@ from lmtasks.report.fields import read_fields
 
 @dataclass(frozen=True, kw_only=True)
 class PairedRecord:
-    """A variant compared with the first that has the task, paired by example. Fractions are in points."""
+    """A variant compared with another one, paired by example. Fractions are in points."""
 
+    relation: str
+    """What the base is: the `first` variant that has the task, the `best`, the `parent` of an export, a `rival`."""
     variant: str
     base: str
-    """The first variant that has the task."""
     task: str
     metric: str
     scale: str
@@ -27,7 +28,7 @@ class PairedRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedRecords:
-    """The family of comparisons of a run."""
+    """The comparisons of a run; those of one relation are one family."""
 
     comparisons: tuple[PairedRecord, ...]
 
@@ -44,6 +45,7 @@ def read_paired(file: Path) -> PairedRecords | None:
     return PairedRecords(
         comparisons=tuple(
             PairedRecord(
+                relation=each.text("relation", "first"),
                 variant=each.text("variant"),
                 base=each.text("base"),
                 task=each.text("task"),

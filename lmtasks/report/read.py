@@ -72,6 +72,7 @@ def read_run(folder: Path) -> RunRecords:
         proofs=_of_packages(folder, "parity"),
         gates=_of_packages(folder, "gate"),
         published=tuple(_published(each) for each in plan.each("published")),
+        margin=1.0 if (margin := plan.optional_number("margin")) is None else margin,
         paired=read_paired(folder / "paired.json"),
         required=read_fields(folder / "required.json") if (folder / "required.json").is_file() else None,
     )

@@ -194,6 +194,8 @@ class RunRecords:
     paired: PairedRecords | None = None
     """None where the run was made before there were any."""
     published: tuple[PublishedFigure, ...] = ()
+    margin: float = 1.0
+    """Points that a variant may lose against the best and still keep its quality, as the plan says."""
     required: Fields | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 

@@ -1,43 +1,44 @@
 """What the numbers say, in sentences: computed, never written by hand.
 
-A variant keeps the quality of the best one on a task while its value lies within the best one's interval. A model beats
-the trivial answer when its whole interval lies on the better side of the trivial answer's value.
+Who keeps the quality of the best, and who beats a rival, is told by paired comparisons (`standing.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lmtasks.report import format as show
-from lmtasks.report.grid import (
-    Score,
-    best,
-    learned,
-    main_metric,
-    main_score,
-    models,
-    trivial,
-)
+from lmtasks.report.grid import Score, baseline_of, best, learned, main_metric, main_score, models, trivial
 from lmtasks.report.records import RunRecords, TaskInfo, Variant
 from lmtasks.report.speeds import pace, speed_up
+from lmtasks.report.standing import Standing, best_on, pair_of, shown_margin, standings
+
+Losses = list[tuple[TaskInfo, str]]
+"""Tasks, and how much was lost there, in words."""
 
 
 def answer(run: RunRecords) -> tuple[str, ...]:
-    """Two or three sentences: which variant is best for these tasks on this machine, and what the others trade."""
+    """A few sentences: which variant is best for these tasks on this machine, and what the others trade. Rivals compete
+    as models do."""
     candidates = [variant for variant in models(run) if _scored_tasks(run, variant)]
     if not candidates:
         return ("No model was scored yet.",)
     tasks = [task for task in run.tasks if best(run, variants=candidates, task=task) is not None]
     if len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates):
-        return (*(_task_by_task(run, candidates, task) for task in tasks), *_baselines_ahead(run, candidates))
-    losses = {variant.name: _losses(run, variant, candidates, tasks) for variant in candidates}
-    keeping = [variant for variant in candidates if not losses[variant.name]]
-    sentences = [_choice(run, candidates, keeping, losses, len(tasks))]
-    sentences += _faster_but_outside(run, losses, _fastest(run, keeping))
-    sentences += _baselines_ahead(run, candidates)
+        return (*(_task_by_task(run, task) for task in tasks), *_rivals_ahead(run, candidates, tasks))
+    everywhere = {task.name: standings(run, task) for task in tasks}
+    lost = {variant.name: _lost(everywhere, variant, tasks, "worse") for variant in run.variants}
+    unclear = {variant.name: _lost(everywhere, variant, tasks, "open") for variant in run.variants}
+    whole = [variant for variant in run.variants if _scored_on(run, variant, tasks)]
+    keeping = [variant for variant in whole if not lost[variant.name] and not unclear[variant.name]]
+    level = [variant for variant in whole if not lost[variant.name]]
+    chosen = _fastest(run, keeping or level)
+    sentences = [_choice(run, candidates, keeping, level, lost, unclear, len(tasks), chosen)]
+    sentences += _faster_but_worse(run, {name: [*lost[name], *unclear[name]] for name in lost}, chosen)
+    sentences += _rivals_ahead(run, candidates, tasks)
     return tuple(sentences)
 
 
 def against_trivial(run: RunRecords) -> tuple[str, ...]:
-    """For every model and task: is it better than the trivial answer by more than its interval?"""
+    """For every model and task: is it better than the best trivial answer by more than chance?"""
     baselines, candidates = trivial(run), models(run)
     fails: list[str] = []
     compared = 0
@@ -48,20 +49,18 @@ def against_trivial(run: RunRecords) -> tuple[str, ...]:
         baseline, theirs = top
         scored = [(v, s) for v in candidates if (s := main_score(run, variant=v, task=task)) is not None]
         compared += len(scored)
-        behind = [(v, s) for v, s in scored if not s.better_than(theirs.value)]
+        behind = [(v, s) for v, s in scored if not _beats(run, v, s, baseline, theirs, task)]
         if behind:
             who = _list([f"{v.name} ({_shown(s)})" for v, s in behind])
             verb = "does" if len(behind) == 1 else "do"
             which = next((c.baseline for c in run.of(variant=baseline.name, task=task.name)), baseline.name)
             answered = f"{which} ({show.value(theirs.value, theirs.scale)} {main_metric(run, task)})"
-            fails.append(
-                f"On {task.name}, {who} {verb} not beat the trivial answer, {answered}, by more than its interval."
-            )
+            fails.append(f"On {task.name}, {who} {verb} not beat the trivial answer, {answered}, by more than chance.")
     if not compared:
         return ("No trivial answer was scored beside a model.",)
     if not fails:
-        return ("Every model beats the best trivial answer on every task by more than its 95 % interval.",)
-    rest = "Everywhere else the models beat the trivial answer by more than their 95 % interval."
+        return ("Every model beats the best trivial answer on every task by more than chance.",)
+    rest = "Everywhere else the models beat the trivial answer by more than chance."
     return (*fails, rest) if len(fails) < len(run.tasks) else tuple(fails)
 
 
@@ -87,39 +86,62 @@ def troubles(run: RunRecords) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _choice(run: RunRecords, candidates: Sequence[Variant], keeping: Sequence[Variant],
-            losses: dict[str, list[tuple[TaskInfo, str]]], tasks: int) -> str:  # fmt: skip
+def _choice(
+    run: RunRecords,
+    candidates: Sequence[Variant],
+    keeping: Sequence[Variant],
+    level: Sequence[Variant],
+    lost: Mapping[str, Losses],
+    unclear: Mapping[str, Losses],
+    tasks: int,
+    chosen: Variant | None,
+) -> str:
     on_tasks = "on the one task" if tasks == 1 else f"on all {tasks} tasks"
-    if len(candidates) == 1:
+    if len(run.variants) == 1:
         return f"One model was scored, {candidates[0].name}: there is nothing to choose between."
-    if not keeping:
-        least = min(candidates, key=lambda variant: len(losses[variant.name]))
-        return (
-            f"No variant stays within the interval of the best {on_tasks}; {least.name} comes nearest, "
-            f"outside it only on {_list([f'{task.name} ({by})' for task, by in losses[least.name]])}."
+    excluded = f"a loss of more than {shown_margin(run)}"
+    if keeping:
+        verb = "keeps" if len(keeping) == 1 else "keep"
+        quality = (
+            f"{_named(run, keeping)} {verb} the quality of the best {on_tasks} "
+            f"(paired by example: not worse by more than chance, and {excluded} is excluded)"
         )
-    if len(keeping) == len(candidates):
-        quality = f"No variant is worse than the best by more than its interval {on_tasks}"
-    else:
-        stay = "stays" if len(keeping) == 1 else "stay"
-        quality = f"{_list([v.name for v in keeping])} {stay} within the interval of the best {on_tasks}"
-    chosen = _fastest(run, keeping)
+        return f"{quality}{_pick(run, keeping, chosen)}."
+    if level:
+        few = _list([f"{v.name} ({_said(unclear[v.name])})" for v in level])
+        verb = "is" if len(level) == 1 else "are"
+        return (
+            f"Nobody is shown to keep the quality of the best {on_tasks}. Nowhere worse by more than chance {verb} "
+            f"{_named(run, level)}, but these examples do not exclude {excluded}: {few}{_pick(run, level, chosen)}."
+        )
+    least = min(candidates, key=lambda variant: (len(lost[variant.name]), len(unclear[variant.name])))
+    return (
+        f"Nobody keeps the quality of the best {on_tasks}; {least.name} comes nearest among the models, "
+        f"worse by more than chance on {_said(lost[least.name])}."
+    )
+
+
+def _pick(run: RunRecords, among: Sequence[Variant], chosen: Variant | None) -> str:
+    """The fastest of them."""
     if chosen is None:
-        return f"{quality}; their speed was not measured."
-    which = f"; the fastest of them is {chosen.name}" if len(keeping) > 1 else ""
-    return f"{quality}{which}{_times_torch(run, chosen)}."
+        return "; their speed was not measured" if any(not baseline_of(run, each) for each in among) else ""
+    which = f"; the fastest of them is {chosen.name}" if len(among) > 1 else ""
+    return f"{which}{_times_torch(run, chosen)}"
 
 
-def _task_by_task(run: RunRecords, candidates: Sequence[Variant], task: TaskInfo) -> str:
-    """Where nobody answers all tasks: who is best on one, and who lies within that one's interval."""
-    top = best(run, variants=candidates, task=task)
+def _task_by_task(run: RunRecords, task: TaskInfo) -> str:
+    """Where nobody answers all tasks: who is best on one, and who is not told apart from it."""
+    top, stands = best_on(run, task), standings(run, task)
     assert top is not None  # only tasks that somebody answers are told
     first, theirs = top
-    others = [(v, s) for v in candidates if v != first and (s := main_score(run, variant=v, task=task)) is not None]
-    near = [f"{v.name} ({show.value(s.value, s.scale)})" for v, s in others if not _outside(s, theirs)]
-    alone = "" if others else ", the only one"
-    also = f"; within its interval: {_list(near)}" if near else ""
-    return f"{task.name}: {first.name}, {_shown(theirs)}{alone}{also}."
+    if len(stands) == 1:
+        return f"{task.name}: {_named(run, [first])}, {_shown(theirs)}, the only one."
+    told = [f"{task.name}: {_named(run, [first])}, {_shown(theirs)}"]
+    for status, said in (("keeps", "keeping its quality"), ("open", "not told apart from it")):
+        those = [variant for variant in run.variants if (at := stands.get(variant.name)) and at.status == status]
+        if those:
+            told.append(f"{said}: {_list([f'{each.name} ({stands[each.name].shown})' for each in those])}")
+    return f"{'; '.join(told)}."
 
 
 def _times_torch(run: RunRecords, variant: Variant) -> str:
@@ -134,54 +156,53 @@ def _fastest(run: RunRecords, variants: Sequence[Variant]) -> Variant | None:
     return max(timed, key=lambda pair: pair[1])[0] if timed else None
 
 
-def _faster_but_outside(
-    run: RunRecords, losses: dict[str, list[tuple[TaskInfo, str]]], chosen: Variant | None
-) -> list[str]:
+def _faster_but_worse(run: RunRecords, losses: Mapping[str, Losses], chosen: Variant | None) -> list[str]:
     found = []
     for variant in models(run):
-        if chosen is None or not losses.get(variant.name):
+        if chosen is None or variant == chosen or not losses[variant.name]:
             continue
         mine, theirs = (pace(run, each, among=(variant, chosen)) for each in (variant, chosen))
         if mine is not None and theirs is not None and mine > theirs:
-            where = _list([f"{task.name} ({by})" for task, by in losses[variant.name]])
             times = show.ratio(mine / theirs)
             found.append(
-                f"{variant.name} is faster still, {times} {chosen.name}, but outside that interval on {where}."
+                f"{variant.name} is faster still, {times} {chosen.name}, but not shown to keep the quality: "
+                f"{_said(losses[variant.name])}."
             )
     return found
 
 
-def _baselines_ahead(run: RunRecords, candidates: Sequence[Variant]) -> list[str]:
+def _rivals_ahead(run: RunRecords, candidates: Sequence[Variant], tasks: Sequence[TaskInfo]) -> list[str]:
+    """Tasks on which a rival has more than every model."""
     ahead = []
-    for task in run.tasks:
-        model, simple = best(run, variants=candidates, task=task), best(run, variants=learned(run), task=task)
-        if model is not None and simple is not None and simple[1].order > model[1].order:
-            ahead.append(f"{task.name} ({_shown(simple[1])} against {_shown(model[1])})")
-    return [f"The learned baseline is ahead of every model on {_list(ahead)}."] if ahead else []
-
-
-def _losses(run: RunRecords, variant: Variant, candidates: Sequence[Variant],
-            tasks: Sequence[TaskInfo]) -> list[tuple[TaskInfo, str]]:  # fmt: skip
-    """Tasks on which the variant is worse than the best by more than the best's interval, and by how much."""
-    found = []
     for task in tasks:
-        top, mine = best(run, variants=candidates, task=task), main_score(run, variant=variant, task=task)
-        if top is None:
+        model = best(run, variants=candidates, task=task)
+        rival = best(run, variants=[*trivial(run), *learned(run)], task=task)
+        if model is None or rival is None or rival[1].order <= model[1].order:
             continue
-        if mine is None:
-            found.append((task, "no score"))
-        elif _outside(mine, top[1]):
-            change = show.in_points(mine.value, mine.scale) - show.in_points(top[1].value, top[1].scale)
-            unit = "" if mine.scale == "raw" else " points"
-            found.append((task, f"{show.difference(change)}{unit}"))
+        record = pair_of(run, relation="rival", variant=model[0].name, base=rival[0].name, task=task.name)
+        sure = "not paired" if record is None else "more than chance" if record.verdict == "worse" else "open"
+        ahead.append(f"{task.name} ({_shown(rival[1])} by {rival[0].name} against {_shown(model[1])}: {sure})")
+    return [f"A rival is ahead of every model on {_list(ahead)}."] if ahead else []
+
+
+def _beats(run: RunRecords, variant: Variant, mine: Score, baseline: Variant, theirs: Score, task: TaskInfo) -> bool:
+    """By the paired comparison; where none is stored, by the model's own interval."""
+    record = pair_of(run, relation="rival", variant=variant.name, base=baseline.name, task=task.name)
+    return record.verdict == "better" if record is not None else mine.better_than(theirs.value)
+
+
+def _lost(
+    everywhere: Mapping[str, Mapping[str, Standing]], variant: Variant, tasks: Sequence[TaskInfo], status: str
+) -> Losses:
+    """Tasks on which the variant stands so; one without a score counts as worse."""
+    found: Losses = []
+    for task in tasks:
+        at = everywhere[task.name].get(variant.name)
+        if at is None:
+            found += [(task, "no score")] if status == "worse" else []
+        elif at.status == status:
+            found.append((task, at.shown if status == "worse" else at.shown_loss))
     return found
-
-
-def _outside(mine: Score, top: Score) -> bool:
-    """Is the value on the worse side of the best one's interval?"""
-    if top.ci95 is None:
-        return mine.order < top.order
-    return mine.value < top.ci95[0] if top.higher_is_better else mine.value > top.ci95[1]
 
 
 def _scored_tasks(run: RunRecords, variant: Variant) -> bool:
@@ -190,6 +211,15 @@ def _scored_tasks(run: RunRecords, variant: Variant) -> bool:
 
 def _scored_on(run: RunRecords, variant: Variant, tasks: Sequence[TaskInfo]) -> bool:
     return all(main_score(run, variant=variant, task=task) is not None for task in tasks)
+
+
+def _named(run: RunRecords, variants: Sequence[Variant]) -> str:
+    """The variants, rivals told apart from models."""
+    return _list([f"{v.name} (a rival)" if baseline_of(run, v) else v.name for v in variants])
+
+
+def _said(losses: Losses) -> str:
+    return _list([f"{task.name} {by}" for task, by in losses])
 
 
 def _shown(score: Score) -> str:

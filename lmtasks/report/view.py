@@ -8,7 +8,7 @@ from lmtasks.report.conditions import conditions_table, machine_facts, version_f
 from lmtasks.report.gates import gates_table
 from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.load_tables import load_table, required_table, sweep_table
-from lmtasks.report.paired import paired_table
+from lmtasks.report.paired import paired_tables
 from lmtasks.report.proofs import proofs_table
 from lmtasks.report.published import published_table
 from lmtasks.report.quality import metric_tables, quality_table
@@ -40,8 +40,8 @@ class Report:
     quality: Table
     published: Table | None
     """Only where the plan names figures of others."""
-    paired: Table | None
-    """Variants against the first, on the same examples."""
+    paired: tuple[Table, ...]
+    """Variants against each other, on the same examples."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
     trainings: Table | None
@@ -76,7 +76,7 @@ def view(run: RunRecords) -> Report:
         reading=READING,
         quality=quality_table(run),
         published=published_table(run),
-        paired=paired_table(run),
+        paired=paired_tables(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         trainings=training_table(run),
         variants=variant_table(run),

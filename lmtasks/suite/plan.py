@@ -171,6 +171,9 @@ class Plan(_Strict):
     limit: int | None = Field(default=None, ge=1)
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
+    margin: float = Field(default=1.0, gt=0, le=100)
+    """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
+    percent): the report names who does, by paired comparison."""
     published: tuple[PublishedPlan, ...] = ()
     """Figures of others, for the report."""
 

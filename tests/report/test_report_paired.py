@@ -7,19 +7,18 @@ import pytest
 from synthetic import write_run
 
 from lmtasks.errors import UsageError
-from lmtasks.report.paired import paired_table
+from lmtasks.report.paired import paired_tables
 from lmtasks.report.publish import publish
 from lmtasks.report.read import read_run
 from lmtasks.report.write import write_report
 
 
-def test_each_variant_stands_against_the_first(tmp_path: Path) -> None:
-    table = paired_table(read_run(write_run(tmp_path)))
-    assert table is not None
+def test_each_export_stands_against_the_model_that_it_was_exported_from(tmp_path: Path) -> None:
+    table = paired_tables(read_run(write_run(tmp_path)))[0]
     assert [column.title for column in table.columns] == ["onnx fp32", "onnx int8"]
     assert [line.name for line in table.lines][:2] == ["sst2", "tatoeba_en_zh"]
-    assert "all 10 comparisons" in table.caption
-    assert "minus torch" in table.caption
+    assert table.caption.startswith("Each exported variant minus torch")
+    assert "all 10 of the table" in table.caption
     worse = table.lines[1].cells[1]
     assert (worse.text, worse.detail, worse.notes) == ("−2.4", "[−3.1, −1.6] · worse", ())
     still_open = table.lines[0].cells[0]
@@ -27,16 +26,25 @@ def test_each_variant_stands_against_the_first(tmp_path: Path) -> None:
     assert table.notes[still_open.notes[0] - 1] == "sst2: 872 examples would hardly show less than 0.8 points"
 
 
-def test_where_variants_have_different_tasks_each_line_names_its_base(tmp_path: Path) -> None:
+def test_each_model_stands_against_the_best_rivals_and_each_line_names_its_own(tmp_path: Path) -> None:
+    table = paired_tables(read_run(write_run(tmp_path)))[1]
+    assert table.caption.startswith("Each model minus the best rivals")
+    assert [(line.name, line.detail) for line in table.lines][:3] == [
+        ("sst2", "acc, minus tf-idf"),
+        ("sst2", "acc, minus trivial"),
+        ("tatoeba_en_zh", "bleu_zh, minus trivial"),
+    ]
+
+
+def test_comparisons_of_before_there_were_several_questions_are_with_the_first(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     record = json.loads((run / "paired.json").read_text())
+    record["comparisons"] = [each for each in record["comparisons"] if each["relation"] == "first"]
     for each in record["comparisons"]:
-        each["base"] = "onnx fp32" if each["task"] == "sst2" else "torch"
+        del each["relation"]
     (run / "paired.json").write_text(json.dumps(record))
-    table = paired_table(read_run(run))
-    assert table is not None
-    assert "minus the first one that has the task" in table.caption
-    assert [line.detail for line in table.lines][:2] == ["acc, minus onnx fp32", "bleu_zh, minus torch"]
+    (table,) = paired_tables(read_run(run))
+    assert table.caption.startswith("Each model minus torch")
 
 
 def test_both_pages_and_a_published_folder_have_it(tmp_path: Path) -> None:
@@ -52,7 +60,7 @@ def test_a_run_without_it_is_read_as_before(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run / "paired.json").unlink()
     assert read_run(run).paired is None
-    assert paired_table(read_run(run)) is None
+    assert paired_tables(read_run(run)) == ()
     write_report(run)
     assert "Paired by example" not in (run / "report.md").read_text(encoding="utf-8")
 
