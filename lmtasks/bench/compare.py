@@ -68,11 +68,10 @@ class SideBySide:
     batch_size: int
     length: int
     """Tokens of every request; 0: as the task's rows have them."""
-    unit: str
-    throughput: float
-    """Median over rounds."""
+    examples_per_s: float
+    """Median over rounds: examples of the task, whatever a variant asks for each of them."""
     ratio: Ratio
-    """Throughput of the variant over that of the base: above 1 is faster."""
+    """Examples a second of the variant over those of the base: above 1 is faster."""
 
     @property
     def verdict(self) -> str:
@@ -166,7 +165,7 @@ def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
     rates = [dict(_rates(record)) for record in records]
     if not rates:
         return
-    for key, (unit, base) in rates[0].items():
+    for key, base in rates[0].items():
         for record, mine in zip(records, rates, strict=True):
             if key in mine:
                 yield SideBySide(
@@ -175,9 +174,8 @@ def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
                     task=key[0],
                     length=key[1],
                     batch_size=key[2],
-                    unit=unit,
-                    throughput=median(mine[key][1]),
-                    ratio=ratio_of(mine[key][1], base),
+                    examples_per_s=median(mine[key]),
+                    ratio=ratio_of(mine[key], base),
                 )
 
 
@@ -209,12 +207,12 @@ def _place(spec: SpeedSpec) -> tuple[int, str]:
     return spec.threads, spec.device
 
 
-def _rates(record: Json) -> Iterator[tuple[tuple[str, int, int], tuple[str, list[float]]]]:
-    """(task, length, batch size) -> unit, and the throughput of each round."""
+def _rates(record: Json) -> Iterator[tuple[tuple[str, int, int], list[float]]]:
+    """(task, length, batch size) -> examples a second in each round."""
     workloads = record["workloads"]
     assert isinstance(workloads, list)  # made by pooled
     for each in workloads:
-        yield (each["task"], each["length"], each["batch_size"]), (each["unit"], list(each["rounds"]))
+        yield (each["task"], each["length"], each["batch_size"]), list(each["rounds"])
 
 
 def name_of(record: Json) -> str:

@@ -53,7 +53,7 @@ def _timing_json(parts: Sequence[WorkloadSpeed], *, limits: Json, precision: str
     record = pool.as_json()
     return {
         **record,
-        "rounds": [rounded(part.throughput) for part in parts],
+        "rounds": [rounded(part.examples_per_s) for part in parts],
         "limit": _distance(pool, limits=limits, precision=precision),
     }
 
@@ -130,6 +130,7 @@ def _speed(record: Json) -> WorkloadSpeed:
         unit=str(record["unit"]),
         new_tokens=int(str(record["new_tokens"])),
         read_tokens=tuple(map(int, map(str, _list(record, "read_tokens")))),
+        requests_per_example=float(str(record["requests_per_example"])),
         raw_ms=_numbers(record, "raw_ms"),
         units=tuple(map(int, map(str, _list(record, "raw_units")))),
         ttft_ms=_numbers(record, "raw_ttft_ms"),

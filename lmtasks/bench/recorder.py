@@ -82,8 +82,19 @@ class Recorder:
         self._longest_answer = max([self._longest_answer, *(r.settings.max_new_tokens for r in requests)])
         return [Generated(ids=(), text="", stopped="length") for _ in requests]
 
-    def workload(self, *, task: str, seed: int, count: int = REQUESTS, new_tokens: int = NEW_TOKENS) -> Workload:
+    def workload(
+        self,
+        *,
+        task: str,
+        seed: int,
+        examples: int | None = None,
+        count: int = REQUESTS,
+        new_tokens: int = NEW_TOKENS,
+    ) -> Workload:
         """What was asked since the start or the last call, as a workload; of several kinds, the one asked most.
+
+        Args:
+            examples: how many examples were asked about; None: one a request.
 
         Raises:
             WorkError: nothing was asked.
@@ -100,6 +111,7 @@ class Recorder:
             requests=requests,
             seed=seed,
             count=count,
+            examples=examples,
             head=self._head if kind == "head" else "",
             new_tokens=min(new_tokens, longest) if kind == "generate" else 0,
         )

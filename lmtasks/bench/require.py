@@ -17,17 +17,21 @@ QUANTITIES: Mapping[str, str] = {
     **{f"p{p}_ms": "latency of an answer" for p in PERCENTILES},
     **{f"ttft_p{p}_ms": "time to the first token" for p in PERCENTILES},
     **{f"itl_p{p}_ms": "time from token to token" for p in PERCENTILES},
-    "requests_per_s": "throughput at the best batch size",
-    "tokens_per_s": "the same, of tasks that write",
+    "examples_per_s": "throughput at the best batch size",
+    "tokens_per_s": "new tokens at the best batch size, of tasks that write",
     "drop": "points of the main metric lost against the first variant",
-    "peak_mb": "peak memory beyond the imports",
+    "peak_mb": "peak memory of the process, imported libraries among it",
     "disk_mb": "size of what was loaded",
     "load_s": "loading, to the first answers",
     "cold_s": "imports, opening and the first answer",
 }
 """What can be required."""
-AT_LEAST: Mapping[str, str] = {"requests_per_s": "requests/s", "tokens_per_s": "tokens/s"}
-"""Of these a variant must have so much, and the unit of the timings that tell; of everything else at most so much."""
+AT_LEAST: Mapping[str, tuple[str, str]] = {
+    "examples_per_s": ("examples/s", "examples_per_s"),
+    "tokens_per_s": ("tokens/s", "throughput"),
+}
+"""Of these a variant must have so much, in which unit, and the field of a timing that tells; of everything else at most
+so much."""
 LATENCY = re.compile(r"^(ttft_|itl_|)p(\d+)_ms$")
 
 

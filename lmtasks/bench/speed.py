@@ -57,6 +57,7 @@ class WorkloadSpeed:
     new_tokens: int
     read_tokens: tuple[int, ...]
     """Tokens to read, of each request of the workload."""
+    requests_per_example: float = 1.0
     raw_ms: tuple[float, ...]
     """Milliseconds of every call, in order; a call answers `batch_size` requests."""
     units: tuple[int, ...]
@@ -79,6 +80,11 @@ class WorkloadSpeed:
         """Units a second over all calls."""
         return sum(self.units) / (sum(self.raw_ms) / 1000)
 
+    @property
+    def examples_per_s(self) -> float:
+        """Examples of the task a second: what a prompted model, a head, and one that writes have in common."""
+        return self.throughput / max(1, self.new_tokens) / self.requests_per_example
+
     def as_json(self) -> Json:
         """Ready for a JSON file. Percentiles without enough samples, and an interval of one call, are null."""
         interval = throughput_interval(units=self.units, seconds=[ms / 1000 for ms in self.raw_ms])
@@ -90,10 +96,12 @@ class WorkloadSpeed:
             "unit": self.unit,
             "new_tokens": self.new_tokens,
             "read_tokens": list(self.read_tokens),
+            "requests_per_example": self.requests_per_example,
             "latency_ms": Spread(samples=self.raw_ms).as_json(),
             "ttft_ms": Spread(samples=self.ttft_ms).as_json() if self.ttft_ms else None,
             "itl_ms": Spread(samples=self.itl_ms).as_json() if self.itl_ms else None,
             "throughput": rounded(self.throughput),
+            "examples_per_s": rounded(self.examples_per_s),
             "throughput_ci95": None if interval is None else [rounded(end) for end in interval],
             "warm_up_calls": len(self.warm_up_ms),
             "settled": self.settled,
@@ -151,6 +159,7 @@ def time_workload(
         unit=workload.unit,
         new_tokens=workload.new_tokens,
         read_tokens=workload.read_tokens,
+        requests_per_example=workload.requests_per_example,
         raw_ms=milliseconds(times.seconds),
         units=tuple(units),
         ttft_ms=milliseconds(caller.first_seconds),

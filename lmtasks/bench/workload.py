@@ -50,6 +50,8 @@ class Workload:
     """Tokens that every generation yields, no fewer; 0 for head and score."""
     length: int = 0
     """Tokens of every request where all have as many (`at_length`); 0: as many as the task's rows have."""
+    requests_per_example: float = 1.0
+    """A prompted choice among four asks four times for an example, a long passage in several windows."""
     requests: tuple[WorkRequest, ...]
 
     def __post_init__(self) -> None:
@@ -80,6 +82,7 @@ class Workload:
             "head": self.head,
             "new_tokens": self.new_tokens,
             "length": self.length,
+            "requests_per_example": self.requests_per_example,
             "requests": [
                 {
                     "ids": list(r.ids),
@@ -102,6 +105,7 @@ class Workload:
             head=str(record["head"]),
             new_tokens=int(str(record["new_tokens"])),
             length=int(str(record["length"])),
+            requests_per_example=float(str(record["requests_per_example"])),
             requests=tuple(
                 WorkRequest(
                     ids=tuple(r["ids"]),
@@ -122,11 +126,23 @@ def sample_workload(
     head: str = "",
     new_tokens: int = 0,
     count: int = REQUESTS,
+    examples: int | None = None,
 ) -> Workload:
-    """`count` of the distinct requests (all, if there are fewer), drawn and ordered by the seed."""
+    """`count` of the distinct requests (all, if there are fewer), drawn and ordered by the seed.
+
+    Args:
+        examples: how many examples the requests are of; None: one each.
+    """
     distinct = list(dict.fromkeys(requests))
     drawn = random.Random(f"workload:{seed}:{task}").sample(distinct, min(count, len(distinct)))
-    return Workload(task=task, kind=kind, head=head, new_tokens=new_tokens, requests=tuple(drawn))
+    return Workload(
+        task=task,
+        kind=kind,
+        head=head,
+        new_tokens=new_tokens,
+        requests_per_example=len(requests) / examples if examples else 1.0,
+        requests=tuple(drawn),
+    )
 
 
 def at_length(workload: Workload, length: int) -> Workload:

@@ -47,6 +47,7 @@ def print_judged(judged: Sequence[Judged]) -> None:
 
 
 def _needs(records: Sequence[Json]) -> None:
+    from lmtasks.bench.judge import total_memory
     from lmtasks.report import format as form
 
     columns: tuple[Column, ...] = (
@@ -55,7 +56,8 @@ def _needs(records: Sequence[Json]) -> None:
         ("imports", True, lambda each: form.duration(each["import_seconds"])),
         ("opening", True, lambda each: form.duration(each["open_seconds"])),
         ("first answer", True, lambda each: form.duration(each["first_seconds"])),
-        ("peak memory", True, lambda each: form.size(each["peak_memory_bytes"])),
+        ("peak memory", True, lambda each: form.size(total_memory(each))),
+        ("of it imports", True, lambda each: form.size(each["import_memory_bytes"])),
         ("on disk", True, lambda each: form.size(each["artefact"]["size_bytes"])),
     )
     _print(columns, records)
@@ -79,7 +81,8 @@ def _speeds(compared: Comparison) -> bool:
         ("p99", True, lambda each: form.milliseconds(each["latency_ms"]["p99"])),
         ("first token", True, lambda each: _middle(each["ttft_ms"])),
         ("next token", True, lambda each: _middle(each["itl_ms"])),
-        ("throughput", True, lambda each: f"{form.rate(each['row'].throughput)} {each['unit']}"),
+        ("examples/s", True, lambda each: form.rate(each["row"].examples_per_s)),
+        ("tokens/s", True, lambda each: form.rate(each["throughput"]) if each["kind"] == "generate" else ""),
         (f"x {compared.rows[0].base}", True, lambda each: form.ratio(each["row"].ratio.value)),
         ("95 %", True, lambda each: _interval(each["row"])),
         ("", False, lambda each: "" if _is_base(each["row"]) else each["row"].verdict),

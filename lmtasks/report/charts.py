@@ -44,13 +44,14 @@ def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
         if (score := main_score(run, variant=variant, task=task)) is not None
         and isfinite(score.value)
         and (timing := together(timings_of(run, variant), task.name)) is not None
+        and timing.examples_per_s
     ]
     if not found:
         return None
     metric, (_, first, timing) = main_metric(run, task) or "", found[0]
     points = ", points" if first.scale != "raw" else ""
     told = "; ".join(
-        f"{variant.name}: {show.value(score.value, score.scale)} at {show.rate(rate.throughput)} {rate.unit}"
+        f"{variant.name}: {show.value(score.value, score.scale)} at {show.rate(rate.examples_per_s or 0.0)} examples/s"
         for variant, score, rate in found
     )
     shapes = {variant.name: SHAPES[number % len(SHAPES)] for number, variant in enumerate(models(run))}
@@ -61,7 +62,7 @@ def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
             points=[_point(variant, shapes[variant.name], score, rate) for variant, score, rate in found],
             levels=_levels(run, task),
             title=task.name,
-            x_title=f"throughput at batch {timing.batch_size}, {timing.unit}",
+            x_title=f"throughput at batch {timing.batch_size}, examples/s",
             y_title=f"{metric}{points}{'' if first.higher_is_better else ' (lower is better)'}",
         ),
     )
@@ -69,14 +70,15 @@ def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
 
 def _point(variant: Variant, shape: str, score: Score, timing: Timing) -> Point:
     low, high = score.ci95 or (score.value, score.value)
-    slow, fast = timing.throughput_ci95 or (timing.throughput, timing.throughput)
+    speed = timing.examples_per_s or 0.0
+    slow, fast = timing.examples_ci95 or (speed, speed)
     return Point(
         name=variant.name,
         shape=shape,
         quality=show.in_points(score.value, score.scale),
         low=show.in_points(low, score.scale),
         high=show.in_points(high, score.scale),
-        speed=timing.throughput,
+        speed=speed,
         slow=slow,
         fast=fast,
     )

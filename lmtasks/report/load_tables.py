@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
 from lmtasks.report.records import LoadTiming, Percentiles, RunRecords, Timing
-from lmtasks.report.speed_tables import marks_of, milliseconds, shown_columns
+from lmtasks.report.speed_tables import marks_of, milliseconds, shown_columns, throughput_cell
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
 ARRIVALS = {"poisson": "independent of each other (Poisson)", "even": "at even gaps"}
@@ -130,11 +130,7 @@ def _sweep_line(timing: Timing, variant: str, notes: Notes) -> Line:
             milliseconds(timing.latency.p95),
             _perhaps(timing.first_token, "p50"),
             _perhaps(timing.next_token, "p50"),
-            Cell(
-                text=f"{show.rate(timing.throughput)} {timing.unit}",
-                detail=show.rate_uncertainty(timing.throughput, timing.throughput_ci95),
-                sort=timing.throughput,
-            ),
+            throughput_cell(timing),
             Cell(text=show.of_limit(timing.limit or None)),
         ),
     )

@@ -1,6 +1,8 @@
 """index.html: one file that needs no network, readable on a phone, on paper, in light and in dark."""
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
@@ -11,13 +13,16 @@ from lmtasks.report.charts import Chart, inline
 from lmtasks.report.table import Line
 from lmtasks.report.view import Report
 
+HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
+SCRIPT = "page.js"
+"""The only script that the page may run: its content policy names the hash."""
 
 
 def render_page(report: Report) -> str:
     """The page. Every name and text from records is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -25,7 +30,15 @@ def render_page(report: Report) -> str:
     )
     environment.filters["groups"] = _groups
     environment.filters["inline"] = _inline
-    return environment.get_template(TEMPLATE).render(report=report)
+    script = (HERE / SCRIPT).read_text(encoding="utf-8")
+    return environment.get_template(TEMPLATE).render(
+        report=report, script=Markup(script), script_hash=_content_hash(script)
+    )
+
+
+def _content_hash(text: str) -> str:
+    """As a Content-Security-Policy names a script (CSP level 3, section 2.3.1)."""
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
 
 
 def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:

@@ -164,13 +164,15 @@ def _speed(fields: Fields) -> SpeedRecord:
     timings = [_timing(timing) for timing in fields.each("workloads")]
     runtime, variant = Fields(fields.json("runtime"), file=fields.file), _variant(fields.sub("variant"))
     threads = runtime.optional_number("threads") or variant.threads or 1
+    imported = int(fields.optional_number("import_memory_bytes") or 0)
     return SpeedRecord(
         variant=variant,
         size_bytes=int(fields.sub("artefact").number("size_bytes")),
         load_seconds=fields.number("load_seconds"),
         import_seconds=fields.number("import_seconds"),
         first_seconds=fields.optional_number("first_seconds"),
-        peak_memory_bytes=int(fields.number("peak_memory_bytes")),
+        import_memory_bytes=imported,
+        peak_memory_bytes=imported + int(fields.number("peak_memory_bytes")),
         timings=tuple(timing for timing in timings if not timing.length),
         at_lengths=tuple(timing for timing in timings if timing.length),
         loads=tuple(_load(load) for load in fields.each("loads")),
@@ -195,11 +197,21 @@ def _timing(fields: Fields) -> Timing:
         first_token=_perhaps(fields, "ttft_ms"),
         next_token=_perhaps(fields, "itl_ms"),
         throughput=fields.number("throughput"),
+        examples_per_s=_examples_per_s(fields),
         throughput_ci95=fields.interval("throughput_ci95"),
         limit=fields.json("limit"),
         note=fields.text("note", ""),
         flags=fields.texts("flags"),
     )
+
+
+def _examples_per_s(fields: Fields) -> float | None:
+    """Records before December 2026 do not say how many choices a prompted example has: only a score is left open."""
+    if fields.values.get("examples_per_s") is not None:
+        return fields.number("examples_per_s")
+    if fields.text("kind") == "score":
+        return None
+    return fields.number("throughput") / max(1.0, fields.optional_number("new_tokens") or 1.0)
 
 
 def _load(fields: Fields) -> LoadTiming:

@@ -105,6 +105,8 @@ class Timing:
     throughput: float
     throughput_ci95: tuple[float, float] | None
     note: str
+    examples_per_s: float | None
+    """What all variants have in common, whatever they ask for an example; None where an older record does not tell."""
     length: int = 0
     """Tokens of every request; 0: as the task's rows have them."""
     first_token: Percentiles | None = None
@@ -114,6 +116,14 @@ class Timing:
     """Distance from what the machine allows: {"share", "bound", "of", "how"}; empty where it is unknown."""
     flags: tuple[str, ...] = ()
     """What disturbed the machine meanwhile."""
+
+    @property
+    def examples_ci95(self) -> tuple[float, float] | None:
+        """The interval of the throughput, in examples a second."""
+        if self.throughput_ci95 is None or self.examples_per_s is None or not self.throughput:
+            return None
+        low, high = self.throughput_ci95
+        return low * self.examples_per_s / self.throughput, high * self.examples_per_s / self.throughput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +151,10 @@ class SpeedRecord:
     size_bytes: int
     load_seconds: float
     import_seconds: float
+    import_memory_bytes: int
+    """Of the libraries, before anything is loaded."""
     peak_memory_bytes: int
+    """Those among it."""
     timings: tuple[Timing, ...]
     """Of the rows' own lengths."""
     at_lengths: tuple[Timing, ...]

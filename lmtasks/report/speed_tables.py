@@ -51,6 +51,7 @@ def variant_table(run: RunRecords) -> Table | None:
                         sort=speed.peak_memory_bytes,
                         best=speed.peak_memory_bytes == least[2],
                     ),
+                    Cell(text=show.size(speed.import_memory_bytes), sort=speed.import_memory_bytes),
                     Cell(text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[3]),
                 ),
             )
@@ -65,7 +66,8 @@ def variant_table(run: RunRecords) -> Table | None:
             Column(title="layout", detail="how it uses the processor"),
             Column(title="imports"),
             Column(title="loading", detail="to the first answers"),
-            Column(title="peak memory", detail="beyond the imports"),
+            Column(title="peak memory", detail="in all"),
+            Column(title="of it imports", detail="libraries"),
             Column(title="on disk", detail="what was loaded"),
         ),
         lines=tuple(lines),
@@ -89,7 +91,7 @@ def timing_table(run: RunRecords) -> Table | None:
             )
             for variant in timed
         ]
-        fastest = max((rate.throughput for _, _, rate in pairs if rate is not None), default=0.0)
+        fastest = max((many.examples_per_s or 0.0 for _, _, many in pairs if many is not None), default=0.0)
         quickest = min((one.latency.p50 for _, one, _ in pairs if one is not None and one.latency.p50), default=0.0)
         for variant, one, many in pairs:
             if one is None and many is None:
@@ -157,6 +159,19 @@ def milliseconds(ms: float | None, *, best: bool = False, notes: tuple[int, ...]
     return Cell(text=show.milliseconds(ms), sort=ms, best=best, notes=notes)
 
 
+def throughput_cell(timing: Timing) -> Cell:
+    """Examples a second; of texts also new tokens."""
+    if timing.examples_per_s is None:  # an older record: choices, and nobody knows how many an example has
+        return Cell(text=f"{show.rate(timing.throughput)} {timing.unit}", quiet=True)
+    spread = show.rate_uncertainty(timing.examples_per_s, timing.examples_ci95)
+    tokens = f"{show.rate(timing.throughput)} tokens/s" if timing.unit == "tokens/s" else ""
+    return Cell(
+        text=f"{show.rate(timing.examples_per_s)} examples/s",
+        detail=" · ".join(filter(None, [spread, tokens])),
+        sort=timing.examples_per_s,
+    )
+
+
 def marks_of(note: str, flags: Sequence[str], notes: Notes) -> tuple[int, ...]:
     """The numbers of what a reader of a timing must know."""
     return tuple(notes.number(each) for each in (note, *flags) if each)
@@ -198,13 +213,8 @@ def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> Cell:
 def _throughput(many: Timing | None, fastest: float, notes: Notes) -> Cell:
     if many is None:
         return Cell(text=NOT_TIMED, quiet=True)
-    return Cell(
-        text=f"{show.rate(many.throughput)} {many.unit}",
-        detail=show.rate_uncertainty(many.throughput, many.throughput_ci95),
-        sort=many.throughput,
-        best=many.throughput == fastest,
-        notes=marks_of(many.note, many.flags, notes),
-    )
+    cell = throughput_cell(many)
+    return replace(cell, best=many.examples_per_s == fastest, notes=marks_of(many.note, many.flags, notes))
 
 
 def _asked(timing: Timing | None) -> str:

@@ -52,16 +52,20 @@ def speed_up(run: RunRecords, variant: Variant) -> float | None:
 
 
 def pace(run: RunRecords, variant: Variant, *, among: Sequence[Variant]) -> float | None:
-    """Geometric mean of the throughputs on the tasks that all of `among` were timed on: for ordering only."""
+    """Geometric mean of the examples a second on the tasks that all of `among` were timed on: for ordering only."""
     rates = {
-        other.name: {task.name: rate for task in run.tasks if (rate := together(timings_of(run, other), task.name))}
+        other.name: {
+            task.name: timing.examples_per_s
+            for task in run.tasks
+            if (timing := together(timings_of(run, other), task.name)) and timing.examples_per_s
+        }
         for other in among
         if other.name in run.speeds
     }
     if variant.name not in rates:
         return None
     common = set.intersection(*(set(of) for of in rates.values()))
-    return mean_ratio([rates[variant.name][task].throughput for task in sorted(common)])
+    return mean_ratio([rates[variant.name][task] for task in sorted(common)])
 
 
 def _pair(run: RunRecords, variant: Variant, task: str, *, largest: bool) -> tuple[Timing | None, Timing | None]:

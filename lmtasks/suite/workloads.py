@@ -31,6 +31,6 @@ def workloads_of(
         if solver.why_not(task, way="auto"):
             continue
         asked = EvalOptions(data=options, limit=rows, seed=seed, resamples=2)
-        evaluate(solver=solver, tasks=[task], options=asked, keep_samples=False)
-        found.append(recorder.workload(task=task.name, seed=seed))
+        (result,) = evaluate(solver=solver, tasks=[task], options=asked, keep_samples=False)
+        found.append(recorder.workload(task=task.name, seed=seed, examples=result.n))
     return tuple(found)

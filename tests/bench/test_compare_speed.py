@@ -39,6 +39,21 @@ class Drifting:
         return LIMITS
 
 
+class Prompted(Drifting):
+    """`b` answers as many requests as `a`, but asks two of them for each example."""
+
+    def times(self, spec: SpeedSpec) -> Json:
+        record = times(spec.name)
+        for timing in record["workloads"] if spec.name == "b" else []:  # type: ignore[attr-defined]
+            timing["requests_per_example"] = 2.0
+        return record
+
+
+def test_variants_that_ask_otherwise_are_compared_by_examples() -> None:
+    result = compare_variants([spec("a"), spec("b")], rounds=2, measures=Prompted())
+    assert [row.ratio.value for row in result.rows] == pytest.approx([1.0, 0.5, 1.0, 0.5], rel=1e-4)
+
+
 def test_rounds_alternate_and_the_drift_cancels() -> None:
     machine = Drifting()
     told: list[Progress] = []

@@ -53,6 +53,13 @@ def test_scores_keep_context_and_target(recorder: Recorder) -> None:
     assert recorder.workload(task="t", seed=1).requests == (WorkRequest(ids=(1,), target_ids=(2, 3)),)
 
 
+def test_four_choices_asked_for_one_example_are_not_four_examples(recorder: Recorder) -> None:
+    """A prompted model's "requests" were choices where a head's were texts, and stood on one axis."""
+    for number in range(3):
+        recorder.score([ScoreRequest(context_ids=(number,), target_ids=(choice,)) for choice in range(4)])
+    assert recorder.workload(task="arc", seed=1, examples=3).requests_per_example == 4
+
+
 def test_what_cannot_be_timed_is_said(recorder: Recorder) -> None:
     with pytest.raises(WorkError, match="t asked nothing of the engine"):
         recorder.workload(task="t", seed=1)

@@ -74,7 +74,7 @@ def test_figures_and_throughput() -> None:
         (False, "0.4 s"),
     ]
     assert said("tokens_per_s>=3000", SLOW) == [(True, "3333 tokens/s on t")]
-    assert said("requests_per_s>=1", SLOW) == [(False, "no task is measured in requests/s")]
+    assert said("examples_per_s>=300", SLOW) == [(True, "333.3 examples/s on t")]
 
 
 def test_a_drop_is_the_worst_one() -> None:

@@ -111,10 +111,10 @@ def test_inlined_charts_share_no_ids_and_no_colours_of_their_own(charts: tuple[C
 def test_charts_tell_their_numbers_to_those_who_cannot_see_them(charts: tuple[Chart, ...]) -> None:
     chart = charts[0]
     assert chart.about == (
-        "sst2, acc against throughput. torch: 81.3 at 310 requests/s; onnx fp32: 81.3 at 403 requests/s; "
-        "onnx int8: 80.8 at 931 requests/s."
+        "sst2, acc against throughput. torch: 81.3 at 310 examples/s; onnx fp32: 81.3 at 403 examples/s; "
+        "onnx int8: 80.8 at 931 examples/s."
     )
-    for text in ("onnx fp32", "tf-idf", "acc, points", "throughput at batch 16, requests/s", "below: trivial 50.9"):
+    for text in ("onnx fp32", "tf-idf", "acc, points", "throughput at batch 16, examples/s", "below: trivial 50.9"):
         assert text in chart.svg
 
 

@@ -81,9 +81,58 @@ def test_speed_is_held_to_torch(run: RunRecords) -> None:
     assert ratios["torch"] == ["1.00×", "1.00×"]
     # throughputs of onnx fp32 over torch: 1.30, 2.77, 2.66, 1.27, 1.12: geometric mean 1.69
     assert ratios["onnx fp32"] == ["1.69×", "1.69×"]
-    assert [cell.text for cell in table.lines[0].cells[2:]] == ["2 threads", "4.12 s", "0.81 s", "412 MB", "28.4 MB"]
+    assert [cell.text for cell in table.lines[0].cells[2:]] == [
+        "2 threads",
+        "4.12 s",
+        "0.81 s",
+        "797 MB",
+        "385 MB",
+        "28.4 MB",
+    ]
     assert [line.name for line in table.lines if line.cells[1].best] == ["onnx int8"]
     assert table.notes == ("torch: the machine was not idle before the start: load 1.9 on 2 cores",)
+
+
+def test_memory_is_ranked_by_all_that_the_process_takes(folder: Path) -> None:
+    """Beyond its imports torch takes less than int8 here, and in all it takes twice as much."""
+    for name, imported, beyond in (("torch", 385_000_000, 199_000_000), ("onnx-int8", 67_000_000, 333_000_000)):
+        file = folder / "speed" / f"{name}.json"
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record |= {"import_memory_bytes": imported, "peak_memory_bytes": beyond}
+        file.write_text(json.dumps(record), encoding="utf-8")
+    table = variant_table(read_run(folder))
+    assert table is not None
+    place = [column.title for column in table.columns].index("peak memory")
+    assert [(line.name, line.cells[place].text, line.cells[place].best) for line in table.lines] == [
+        ("torch", "584 MB", False),
+        ("onnx fp32", "314 MB", True),
+        ("onnx int8", "400 MB", False),
+    ]
+
+
+def test_texts_and_choices_stand_in_examples_a_second(folder: Path) -> None:
+    """Tokens/s and requests/s stood on one axis; a score of an older record, of which nobody knows how many choices an
+    example has, stands on none."""
+    table = timing_table(read_run(folder))
+    assert table is not None
+    place = [column.title for column in table.columns].index("throughput")
+    texts = next(line.cells[place] for line in table.lines if line.group.startswith("tatoeba_en_zh"))
+    assert (texts.text, texts.detail) == ("4.44 examples/s", "±0.13 · 142 tokens/s")
+    file = folder / "speed" / "torch.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    for timing in record["workloads"]:
+        del timing["examples_per_s"]
+    file.write_text(json.dumps(record), encoding="utf-8")
+    run = read_run(folder)
+    assert {
+        timing.task: timing.examples_per_s for timing in run.speeds["torch"].timings if timing.batch_size == 16
+    } == {
+        "sst2": 310.2,
+        "tatoeba_en_zh": 142.0 / 32,
+        "dialogsum": 139.5 / 32,
+        "squad_v2": 41.2,
+        "ptb": None,
+    }
 
 
 def test_percentiles_that_nobody_has_have_no_column(run: RunRecords) -> None:

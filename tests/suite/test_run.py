@@ -139,17 +139,38 @@ def test_torch_and_onnx_give_the_same_scores(folder: Path) -> None:
 
 def test_variants_are_paired_with_the_first(folder: Path) -> None:
     record = json.loads((folder / "run" / "paired.json").read_text())
-    assert {each["base"] for each in record["comparisons"]} == {"torch"}
-    assert [(each["variant"], each["task"], each["metric"]) for each in record["comparisons"]] == [
+    first = [each for each in record["comparisons"] if each["relation"] == "first"]
+    assert {each["base"] for each in first} == {"torch"}
+    assert [(each["variant"], each["task"], each["metric"]) for each in first] == [
         ("onnx", "starter_sentiment_en", "acc"),
         ("onnx", "starter_translation_en_zh", "bleu_zh"),
         ("onnx", "starter_paragraphs_en", "token_perplexity"),
     ]
-    for each in record["comparisons"]:
+    for each in first:
         assert each["verdict"] == "open"
         assert each["p_holm"] >= each["p_value"] > 0.05
     write_report(folder / "run")
     assert "Paired by example" in (folder / "run" / "report.md").read_text()
+
+
+def test_each_export_is_paired_with_its_parent_each_model_with_a_rival_and_all_with_the_best(folder: Path) -> None:
+    """Rivals were left out, and an export was held to whatever the plan names first."""
+    comparisons = json.loads((folder / "run" / "paired.json").read_text())["comparisons"]
+    pairs = {
+        relation: {
+            (each["task"], each["variant"], each["base"]) for each in comparisons if each["relation"] == relation
+        }
+        for relation in ("parent", "rival", "best")
+    }
+    sentiment, translation, paragraphs = "starter_sentiment_en", "starter_translation_en_zh", "starter_paragraphs_en"
+    assert pairs["parent"] == {(task, "onnx", "torch") for task in (sentiment, translation, paragraphs)}
+    assert pairs["rival"] == {
+        (task, variant, "trivial") for task in (sentiment, translation) for variant in ("torch", "onnx")
+    }
+    for task, among in ((sentiment, 3), (translation, 3), (paragraphs, 2)):
+        those = {(variant, base) for of, variant, base in pairs["best"] if of == task}
+        assert len(those) == among - 1
+        assert len({base for _, base in those}) == 1
 
 
 def test_what_was_compared_in_a_published_folder_stays(folder: Path, tmp_path: Path) -> None:
@@ -165,7 +186,8 @@ def test_what_was_compared_in_a_published_folder_stays(folder: Path, tmp_path: P
     (again,) = (folder / "run" / "cells").glob("onnx--starter_paragraphs_en--*.json")
     shutil.copyfile(again, published / "cells" / again.name)
     after = json.loads(json.dumps(paired_record(RunFolder(root=published), plan=plan, tasks=tasks)))
-    assert [each["task"] for each in after["comparisons"]] == ["starter_sentiment_en", "starter_translation_en_zh"]
+    first = [each for each in after["comparisons"] if each["relation"] == "first"]
+    assert [each["task"] for each in first] == ["starter_sentiment_en", "starter_translation_en_zh"]
 
 
 def test_every_variant_is_timed(folder: Path) -> None:
@@ -275,7 +297,8 @@ def test_variants_of_one_model_may_write_in_different_ways(tmp_path: Path) -> No
     assert (decoding["greedy"]["num_beams"], decoding["beams"]["num_beams"]) == (1, 3)
     assert decoding["greedy"]["max_new_tokens"] > decoding["beams"]["max_new_tokens"] == 6
     assert cells["greedy"]["task"] == cells["beams"]["task"]
-    (paired,) = json.loads((tmp_path / "run" / "paired.json").read_text())["comparisons"]
+    comparisons = json.loads((tmp_path / "run" / "paired.json").read_text())["comparisons"]
+    (paired,) = [each for each in comparisons if each["relation"] == "first"]
     assert (paired["base"], paired["variant"]) == ("greedy", "beams")
     assert [file.stem for file in (tmp_path / "run" / "speed").glob("*.json")] == ["greedy"]
     page = (write_report(tmp_path / "run").parent / "report.md").read_text()
