@@ -64,6 +64,15 @@ class Likelihood:
     words: int
     bytes: int
     greedy: bool = False
+    unknown: int = 0
+    """Of the tokens: those that stand for a text that they do not say (`<unk>`)."""
+    altered: bool = False
+    """Was the text changed before it was cut into tokens (small letters, stop words left out)?"""
+
+    @property
+    def is_coded(self) -> bool:
+        """Is the log-probability that of the text itself, whose words and bytes may then be counted?"""
+        return not self.unknown and not self.altered
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,15 @@ def print_scores(
         if result.truncated
     ]
     notes += [
+        f"{model}, {task}: {reason}" for (model, task), result in found.items() for reason in result.refused.values()
+    ]
+    notes += [
+        f"{model}, {task}: {100 * result.unknown_share:.2g} % of the scored tokens are unknown ones, which count as "
+        "any other token."
+        for (model, task), result in found.items()
+        if result.unknown_share and not result.refused
+    ]
+    notes += [
         f"{model}, {task}: {result.cached} answers were known from before (--cache off asks anew), so its seconds say "
         "nothing about speed."
         for (model, task), result in found.items()

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -79,6 +80,42 @@ class Tokenizer:
     def vocabulary(self) -> int:
         """Number of token ids, added ones included."""
         return int(self.raw.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def unknown(self) -> int | None:
+        """The token of whatever the vocabulary lacks; None where every text can be said."""
+        if isinstance(self.raw.model, models.Unigram):  # which tells its own from Python no other way
+            index = json.loads(self.raw.to_str())["model"]["unk_id"]
+            return None if index is None else int(index)
+        token = getattr(self.raw.model, "unk_token", None)
+        return None if token is None else self.raw.token_to_id(token)
+
+    def unknown_in(self, text: str, ids: Sequence[int]) -> int:
+        """How many tokens of a text stand for something that they do not say.
+
+        A text may hold the unknown token itself, as PTB's does: that one is said, and does not count.
+
+        Args:
+            ids: the text's tokens, with whatever stands around them.
+        """
+        if self.unknown is None or self.unknown not in ids:
+            return 0
+        name = self.raw.id_to_token(self.unknown)
+        encoded = self.raw.encode(text, add_special_tokens=False)
+        said = sum(
+            index == self.unknown and text[start:end].strip() == name
+            for index, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
+        )
+        return max(0, list(ids).count(self.unknown) - said)
+
+    def alters(self, text: str) -> bool:
+        """Do its cleaning steps change the text, or leave a part of it out?"""
+        if not self.cleaning:
+            return False
+        if self._left_out and not self._left_out.isdisjoint(self.raw.encode(text, add_special_tokens=False).ids):
+            return True
+        normalizer = self.raw.normalizer
+        return normalizer is not None and normalizer.normalize_str(text) != text
 
     @property
     def hash(self) -> str:

@@ -132,14 +132,12 @@ def _pieces(pattern: str, behavior: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior=behavior, invert=behavior == "removed")
 
 
-def _counted(pattern: str, *, behavior: str, joined: bool) -> Callable[[Iterable[str], Wish], RawTokenizer]:
+def _counted(pattern: str) -> Callable[[Iterable[str], Wish], RawTokenizer]:
     """The most frequent pieces by a pattern; all others are unknown."""
 
     def learn(texts: Iterable[str], wish: Wish) -> RawTokenizer:
         raw = RawTokenizer(models.WordLevel(unk_token=UNKNOWN))
-        raw.pre_tokenizer = _pieces(pattern, behavior)
-        if joined:
-            raw.decoder = decoders.Fuse()
+        raw.pre_tokenizer = _pieces(pattern, "removed")
         trainer = trainers.WordLevelTrainer(
             vocab_size=wish.size + len(SPECIAL) + 1,
             min_frequency=wish.least,
@@ -150,6 +148,21 @@ def _counted(pattern: str, *, behavior: str, joined: bool) -> Callable[[Iterable
         return raw
 
     return learn
+
+
+def _characters(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    """The most frequent characters; all others are written in UTF-8 bytes, so that there is a token for every text."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    kept = sorted((letter for letter in counts if counts[letter] >= wish.least), key=lambda letter: -counts[letter])
+    pieces = [*kept[: wish.size], *(f"<0x{byte:02X}>" for byte in range(BYTES))] if counts else []
+    vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *pieces])} if pieces else {}
+    raw = RawTokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    if pieces:
+        raw.add_special_tokens(_special())
+    return raw
 
 
 def _bytes(texts: Iterable[str], wish: Wish) -> RawTokenizer:
@@ -218,16 +231,16 @@ def _special() -> list[AddedToken]:
 TOKENIZERS: Mapping[str, TokenizerKind] = {
     "bytes": TokenizerKind(about="UTF-8 bytes", learn=_bytes, size=BYTES, whole_words=False),
     "characters": TokenizerKind(
-        about="characters", learn=_counted(r"[\s\S]", behavior="isolated", joined=True), size=10_000
+        about="characters; rare ones by their bytes, so that there is no unknown one", learn=_characters, size=10_000
     ),
     "words": TokenizerKind(
         about="words, and marks by themselves; rare ones unknown",
-        learn=_counted(WORDS, behavior="removed", joined=False),
+        learn=_counted(WORDS),
         size=30_000,
     ),
     "blanks": TokenizerKind(
         about="what stands between blanks, for text that is cut already (PTB, ATIS); rare ones unknown",
-        learn=_counted(BLANKS, behavior="removed", joined=False),
+        learn=_counted(BLANKS),
         size=30_000,
     ),
     "jieba": TokenizerKind(

@@ -14,6 +14,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse
+from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.opening import Opened, open_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
@@ -80,6 +81,10 @@ class TaskResult:
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     overlap: Json | None = None
     """How many of the scored rows the answers may have been known from; None: not known."""
+    unknown_share: float = 0.0
+    """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metrics of the task that these answers have no value of, each with the reason."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -256,6 +261,7 @@ class _Run:
     def _result(self, each: _Scored, tallied: Tallied) -> TaskResult:
         started = perf_counter()
         task, opened = each.task, each.opened
+        scorings, refused = valued(each.scorings, tallied.coding)
         return TaskResult(
             task=task.name,
             alias=task.alias,
@@ -273,12 +279,14 @@ class _Run:
                     clusters=tallied.clusters,
                     draws=self.options.draws,
                 )
-                for scoring in each.scorings
+                for scoring in scorings
             },
+            unknown_share=tallied.coding.unknown_share,
+            refused=refused,
             conditions={**opened.conditions, "decoding": each.decoding},
             overlap={"own_answers": opened.own_answers},
-            recipes={scoring.name: scoring.recipe for scoring in each.scorings},
-            statistics=tallied.statistics,
+            recipes={scoring.name: scoring.recipe for scoring in scorings},
+            statistics={scoring.name: tallied.statistics[scoring.name] for scoring in scorings},
             clusters=tallied.clusters,
             seconds=each.seconds,
             seconds_total=opened.seconds + each.seconds + perf_counter() - started,

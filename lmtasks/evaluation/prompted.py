@@ -148,7 +148,12 @@ class LikelihoodAsker:
         def finish(replies: Replies) -> Sequence[Finished]:
             (each,) = replies.scored
             outcome = likelihood_of(
-                prompt.target, logprob=each.logprob, tokens=len(each.token_logprobs), greedy=each.greedy
+                prompt.target,
+                pair.target_ids,
+                tokenizer=self._asked.engine.tokenizer,
+                logprob=each.logprob,
+                tokens=len(each.token_logprobs),
+                greedy=each.greedy,
             )
             answered = answered_likelihood(outcome, prompt=prompt.context, text=prompt.target)
             results = [(each.logprob, each.greedy)]

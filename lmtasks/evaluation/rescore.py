@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import cast
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.made import with_made
@@ -75,6 +76,7 @@ def _rescored(
     for part in pieces(_finished(stored, record, task, trained=trained), AT_ONCE):
         tally.take(part)
     tallied = tally.result()
+    kept, refused = valued(scorings, tallied.coding)
     n = int(str(record.record["n"]))
     if len(tallied.doc_ids) != n:
         raise UsageError(
@@ -100,11 +102,13 @@ def _rescored(
                 clusters=tallied.clusters,
                 draws=rescoring.draws,
             )
-            for scoring in scorings
+            for scoring in kept
         },
         conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
-        recipes={scoring.name: scoring.recipe for scoring in scorings},
-        statistics=tallied.statistics,
+        recipes={scoring.name: scoring.recipe for scoring in kept},
+        statistics={scoring.name: tallied.statistics[scoring.name] for scoring in kept},
+        unknown_share=tallied.coding.unknown_share,
+        refused=refused,
         clusters=tallied.clusters,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lmtasks.data.continuation import ContinuationRow, rolling_windows
 from lmtasks.data.pairs import encode_texts, prefix_token
+from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
@@ -17,10 +18,24 @@ from lmtasks.task.head_input import scored_text
 from lmtasks.task.task import Task
 
 
-def likelihood_of(text: str, *, logprob: float, tokens: int, greedy: bool) -> Likelihood:
-    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included."""
+def likelihood_of(
+    text: str, ids: Sequence[int], *, tokenizer: Tokenizer, logprob: float, tokens: int, greedy: bool
+) -> Likelihood:
+    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included.
+
+    Args:
+        ids: the text's tokens. Where some are unknown, whoever writes them has not written the text: it is not greedy.
+        tokens: how many were scored.
+    """
+    unknown = tokenizer.unknown_in(text, ids)
     return Likelihood(
-        logprob=logprob, tokens=tokens, words=len(re.split(r"\s+", text)), bytes=len(text.encode()), greedy=greedy
+        logprob=logprob,
+        tokens=tokens,
+        words=len(re.split(r"\s+", text)),
+        bytes=len(text.encode()),
+        greedy=greedy and not unknown,
+        unknown=unknown,
+        altered=tokenizer.alters(text),
     )
 
 
@@ -52,6 +67,8 @@ class RollingAsker:
         def finish(replies: Replies) -> Sequence[Finished]:
             outcome = likelihood_of(
                 text,
+                ids,
+                tokenizer=self._engine.tokenizer,
                 logprob=sum(each.logprob for each in replies.scored),
                 tokens=sum(len(each.token_logprobs) for each in replies.scored),
                 greedy=all(each.greedy for each in replies.scored),
@@ -67,6 +84,8 @@ class _Part:
 
     example: Example
     text: str
+    ids: Sequence[int]
+    """Of its text, without what stands before it."""
     left: int
     """Tokens that are not scored yet."""
     tokens: int
@@ -136,7 +155,7 @@ class JoinedAsker:
         for example, text, ids in zip(examples, texts, self._engine.tokenizer.encode_many(texts), strict=True):
             own = [*self._between, *ids] if self._begun else ids
             self._begun = True
-            self._parts.append(_Part(example=example, text=text, left=len(own), tokens=len(own)))
+            self._parts.append(_Part(example=example, text=text, ids=ids, left=len(own), tokens=len(own)))
             found += self._pendings(self._windows.add(own, last=False), example=example)
         return found
 
@@ -168,7 +187,14 @@ class JoinedAsker:
         finished: list[Finished] = []
         while self._parts and self._parts[0].left == 0:
             part = self._parts.pop(0)
-            outcome = likelihood_of(part.text, logprob=part.logprob, tokens=part.tokens, greedy=False)
+            outcome = likelihood_of(
+                part.text,
+                part.ids,
+                tokenizer=self._engine.tokenizer,
+                logprob=part.logprob,
+                tokens=part.tokens,
+                greedy=False,
+            )
             finished.append(_finished(self._task, part.example, outcome, part.text))
         return finished
 

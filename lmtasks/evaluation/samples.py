@@ -233,6 +233,8 @@ def _likelihood_json(outcome: Outcome) -> Json:
         "words": outcome.words,
         "bytes": outcome.bytes,
         "greedy": outcome.greedy,
+        **({"unknown": outcome.unknown} if outcome.unknown else {}),
+        **({"altered": True} if outcome.altered else {}),
     }
 
 
@@ -259,7 +261,13 @@ def _text(held: Json, sample: Json, texts: tuple[str, ...]) -> Outcome:
 def _likelihood(held: Json, sample: Json, texts: tuple[str, ...]) -> Outcome:
     tokens, words, size = _ints([held["tokens"], held["words"], held["bytes"]])
     return Likelihood(
-        logprob=float(str(sample["raw"])), tokens=tokens, words=words, bytes=size, greedy=bool(held["greedy"])
+        logprob=float(str(sample["raw"])),
+        tokens=tokens,
+        words=words,
+        bytes=size,
+        greedy=bool(held["greedy"]),
+        unknown=int(str(held.get("unknown", 0))),
+        altered=bool(held.get("altered", False)),
     )
 
 

@@ -10,12 +10,13 @@ from itertools import chain
 import numpy as np
 
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.coding import Coding, coding_of, counts_text
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
-from lmtasks.records import Floats, Ints, Row
+from lmtasks.records import Floats, Ints, Likelihood, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Tallied:
     """(N,) which examples belong together."""
     truncated: int
     """Examples of which something was cut off to fit the model."""
+    coding: Coding = field(default_factory=Coding)
+    """Of texts whose probability was asked for."""
 
 
 @dataclass(kw_only=True)
@@ -49,6 +52,7 @@ class Tally:
     _statistics: dict[str, list[Floats]] = field(default_factory=dict)
     _clusters: list[str] = field(default_factory=list)
     _truncated: int = 0
+    _coding: Coding = field(default_factory=Coding)
 
     def take(self, finished: Sequence[Finished]) -> None:
         """Count some answers.
@@ -67,14 +71,21 @@ class Tally:
         if self.cluster is not None:
             self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
         self._truncated += sum(each.truncated for each in finished)
+        self._coding += coding_of(finished)
         values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
         self.samples.add(
             self.task,
             [
-                sample_of(each, {name: column[place] for name, column in values.items()})
+                sample_of(each, {name: values[name][place] for name in self._valued(each)})
                 for place, each in enumerate(finished)
             ],
         )
+
+    def _valued(self, finished: Finished) -> list[str]:
+        """The metrics that this example has a value of."""
+        outcome = finished.answered.outcome
+        whole = not isinstance(outcome, Likelihood) or outcome.is_coded
+        return [scoring.name for scoring in self.scorings if whole or not counts_text(scoring)]
 
     def result(self) -> Tallied:
         """Everything so far.
@@ -90,6 +101,7 @@ class Tally:
             },
             clusters=tuple(self._clusters) if self.cluster is not None else None,
             truncated=self._truncated,
+            coding=self._coding,
         )
 
 
@@ -107,6 +119,7 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
         },
         clusters=None if parts[0].clusters is None else tuple(clusters[place] for place in order.tolist()),
         truncated=sum(part.truncated for part in parts),
+        coding=sum((part.coding for part in parts), Coding()),
     )
 
 

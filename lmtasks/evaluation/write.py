@@ -120,6 +120,8 @@ def task_record(result: TaskResult) -> Json:
         "seconds_total": round(result.seconds_total, 3),
         "truncated": result.truncated,
         "cached": result.cached,
+        **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
+        **({"refused": dict(result.refused)} if result.refused else {}),
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
         **({} if result.overlap is None else {"overlap": result.overlap}),

@@ -1,7 +1,7 @@
 """Tables of scores: the main metrics of all tasks, and every metric of one."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lmtasks.metric import METRICS
 from lmtasks.report import format as show
@@ -143,11 +143,18 @@ def _mark(cell: CellRecord) -> str:
     sentences: dict[str, Callable[[], str]] = {
         "failed": lambda: f"failed: {cell.reason or 'no reason was recorded'}",
         "not-applicable": lambda: f"not applicable: {cell.reason}" if cell.reason else "",
-        "done": lambda: (
-            f"{cell.task.name}: {show.count(cell.truncated)} inputs were cut to fit the model" if cell.truncated else ""
-        ),
+        "done": lambda: "; ".join(_said(cell)),
     }
     return sentences[cell.status]()
+
+
+def _said(cell: CellRecord) -> Iterator[str]:
+    if cell.truncated:
+        yield f"{cell.task.name}: {show.count(cell.truncated)} inputs were cut to fit the model"
+    if cell.refused:
+        yield from (f"{cell.task.name}: {reason.rstrip('.')}" for reason in cell.refused)
+    elif cell.unknown_share:
+        yield f"{cell.task.name}: {100 * cell.unknown_share:.2g} % of the scored tokens are unknown ones"
 
 
 def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:

@@ -120,6 +120,8 @@ def _cell(fields: Fields) -> CellRecord:
         machine=fields.json("machine"),
         versions=fields.json("versions"),
         trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
+        unknown_share=result.optional_number("unknown_share") or 0.0,
+        refused=tuple(dict.fromkeys(map(str, result.json("refused").values()))),
     )
 
 

@@ -71,6 +71,10 @@ class CellRecord:
     versions: Json
     trained: TrainedRecord | None = None
     """None where the run trained no model for the cell."""
+    unknown_share: float = 0.0
+    """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
+    refused: tuple[str, ...] = ()
+    """Why some metrics of the task have no value, a sentence each."""
 
     @property
     def baseline(self) -> str:

@@ -83,6 +83,8 @@ def write_cell(
             "seconds_total": round(result.seconds_total, 3),
             "truncated": result.truncated,
             "cached": result.cached,
+            **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
+            **({"refused": dict(result.refused)} if result.refused else {}),
             "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
         }
         record["recipes"] = dict(result.recipes)

@@ -89,7 +89,8 @@ def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) ->
     stages = _stages(record.json())
     available = " + ".join(f"{count:,}" for count in record.tokens_available)
     sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
-    unit = "bits per byte" if record.objective == "causal" else "nats per token that is asked for"
+    coded = any(score.bits_per_byte is not None for score in record.held_out)
+    unit = "bits per byte" if coded else "nats per token that is asked for"
     return f"""---
 library_name: transformers
 pipeline_tag: {PIPELINES[record.objective]}

@@ -65,7 +65,7 @@ def count_text(
     model = fit_text(rows, sizes, vocabulary=tokenizer.vocabulary, ends=ends)
     seconds = perf_counter() - began
     report(Progress(stage="count", done=count, total=count, unit="tokens"))
-    scores = held_out_scores(model, tokens)
+    scores = held_out_scores(model, tokens, unknown=tokenizer.unknown)
     fitted = FittedModel(
         card=fitted_card(kind, name=out.name, tokenizer=tokenizer, predicts=True), sizes=sizes, ends=ends, text=model
     )
@@ -90,7 +90,9 @@ def count_text(
     return scores
 
 
-def held_out_scores(model: Ngram, corpora: Sequence[TokenizedCorpus]) -> tuple[HeldOut, ...]:
+def held_out_scores(
+    model: Ngram, corpora: Sequence[TokenizedCorpus], *, unknown: int | None = None
+) -> tuple[HeldOut, ...]:
     """How well the model predicts the held-out documents, source by source; as for other models, a source's first
     token is only read."""
     found = []
@@ -107,7 +109,9 @@ def held_out_scores(model: Ngram, corpora: Sequence[TokenizedCorpus]) -> tuple[H
                     bytes=size,
                     tokens=len(ids) - 1,
                     token_perplexity=math.exp(nats / (len(ids) - 1)),
-                    bits_per_byte=nats / math.log(2) / max(1, size),
+                    bits_per_byte=None
+                    if unknown is not None and (ids == unknown).any()
+                    else nats / math.log(2) / max(1, size),
                 )
             )
     return tuple(found)

@@ -28,7 +28,7 @@ class HeldOut:
     """That were asked for."""
     token_perplexity: float
     bits_per_byte: float | None
-    """None where only some of the tokens are asked for."""
+    """None where only some of the tokens are asked for, or where unknown ones do not say their text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,16 @@ def held_out_scores(
     marks: Marks,
     window: int,
     limit: int | None = None,
+    unknown: int | None = None,
 ) -> tuple[HeldOut, ...]:
-    """Scores over disjoint windows, the first `limit` of each source (None: all). What is hidden is always the same."""
+    """Scores over disjoint windows, the first `limit` of each source (None: all). What is hidden is always the same.
+
+    Args:
+        unknown: the tokenizer's token of whatever it lacks.
+    """
     backbone.eval()
     return tuple(
-        _score(backbone, source, size, np.asarray(tokens, dtype=np.int64), objective, marks, window, limit)
+        _score(backbone, source, size, np.asarray(tokens, dtype=np.int64), objective, marks, window, limit, unknown)
         for corpus in corpora
         for source, size, tokens in corpus.held_out
     )
@@ -93,6 +98,7 @@ def _score(
     marks: Marks,
     window: int,
     limit: int | None,
+    unknown: int | None,
 ) -> HeldOut:
     device = next(backbone.parameters()).device
     nats, asked, read = 0.0, 0, 0
@@ -107,10 +113,11 @@ def _score(
         nats += float(objective.loss(backbone, batch)) * count
         asked, read = asked + count, read + len(text) - 1
     share = size * read / max(1, len(ids) - 1)
+    whole = objective.kind == "causal" and (unknown is None or not bool((ids == unknown).any()))
     return HeldOut(
         source=source,
         bytes=round(share),
         tokens=asked,
         token_perplexity=math.exp(nats / max(1, asked)),
-        bits_per_byte=nats / math.log(2) / max(1.0, share) if objective.kind == "causal" else None,
+        bits_per_byte=nats / math.log(2) / max(1.0, share) if whole else None,
     )

@@ -150,7 +150,13 @@ def pretrain(
 
     def validate() -> Validation:
         scores = held_out_scores(
-            backbone, tokens, objective=objective, marks=marks, window=window, limit=VALIDATION_WINDOWS
+            backbone,
+            tokens,
+            objective=objective,
+            marks=marks,
+            window=window,
+            limit=VALIDATION_WINDOWS,
+            unknown=tokenizer.unknown,
         )
         text = np.asarray(texts[next(turns) % len(texts)], dtype=np.int64)
         shown = sample_text(backbone, text, objective=objective, marks=marks, tokenizer=tokenizer)
@@ -187,7 +193,7 @@ def pretrain(
         ),
     )
     use_default(backbone)
-    held = held_out_scores(backbone, tokens, objective=objective, marks=marks, window=window)
+    held = held_out_scores(backbone, tokens, objective=objective, marks=marks, window=window, unknown=tokenizer.unknown)
     begun_with = begun_from(work)
     record = PretrainingRecord(
         objective=name,

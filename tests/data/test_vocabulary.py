@@ -16,7 +16,7 @@ TEXTS = (
 )
 PIECES = {
     "bytes": ["a", "Ġ", "c", "a", "t", ",", "Ġ", "a", "Ġ", "C", "o", "w"],
-    "characters": ["a", " ", "c", "a", "t", ",", " ", "a", " ", "<unk>", "o", "<unk>"],
+    "characters": ["a", " ", "c", "a", "t", ",", " ", "a", " ", "<0x43>", "o", "<0x77>"],
     "words": ["a", "cat", ",", "a", "<unk>"],
     "blanks": ["a", "cat,", "a", "<unk>"],
     "jieba": ["a", " ", "cat", ",", " ", "a", " ", "<unk>", "o", "<unk>"],
