@@ -78,6 +78,7 @@ def print_scores(
         for (model, task), result in found.items()
         if result.cached
     ]
+    notes += [f"{model}, {task}: {note}" for (model, task), result in found.items() for note in result.notes]
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))
 

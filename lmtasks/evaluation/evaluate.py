@@ -22,7 +22,7 @@ from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.solver import AskedWay, Report, Solver
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
-from lmtasks.evaluation.tally import Tallied, Tally, merge
+from lmtasks.evaluation.tally import Tallied, Tally, merge, notes_of
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
 from lmtasks.task.shots import ShotStream
@@ -85,6 +85,8 @@ class TaskResult:
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Metrics of the task that these answers have no value of, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the values, in sentences."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -270,6 +272,7 @@ class _Run:
             n=len(tallied.doc_ids),
             truncated=tallied.truncated,
             cached=each.cached,
+            notes=notes_of(tallied),
             metrics={
                 scoring.name: estimate(
                     scoring.metric,

@@ -16,7 +16,7 @@ from lmtasks.evaluation.pending import Example, Finished
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.stream import pieces
-from lmtasks.evaluation.tally import Tally
+from lmtasks.evaluation.tally import Tally, notes_of
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
@@ -93,6 +93,7 @@ def _rescored(
         seconds_total=float(str(record.record["seconds"])) + perf_counter() - started,
         truncated=int(str(record.record["truncated"])),
         cached=int(str(record.record.get("cached", 0))),
+        notes=notes_of(tallied),
         metrics={
             scoring.name: estimate(
                 scoring.metric,

@@ -3,6 +3,7 @@
 Axes: N examples, K columns of statistics.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -33,6 +34,8 @@ class Tallied:
     """Examples of which something was cut off to fit the model."""
     coding: Coding = field(default_factory=Coding)
     """Of texts whose probability was asked for."""
+    remarks: Mapping[str, int] = field(default_factory=dict)
+    """What a reader must know of the values, and of how many examples it is true."""
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,7 @@ class Tally:
     _clusters: list[str] = field(default_factory=list)
     _truncated: int = 0
     _coding: Coding = field(default_factory=Coding)
+    _remarks: Counter[str] = field(default_factory=Counter)
 
     def take(self, finished: Sequence[Finished]) -> None:
         """Count some answers.
@@ -61,10 +65,8 @@ class Tally:
             UsageError: a metric does not fit the outcomes, or a row lacks the cluster's column.
             WorkError: a metric has no value for an outcome.
         """
-        found = {
-            scoring.name: scoring.metric.statistics([scoring.outcome_of(each.answered) for each in finished])
-            for scoring in self.scorings
-        }
+        outcomes = {scoring.name: [scoring.outcome_of(each.answered) for each in finished] for scoring in self.scorings}
+        found = {scoring.name: scoring.metric.statistics(outcomes[scoring.name]) for scoring in self.scorings}
         self._doc_ids.append(np.array([each.example.doc_id for each in finished], dtype=np.int64))
         for name, table in found.items():
             self._statistics.setdefault(name, []).append(table)
@@ -72,6 +74,10 @@ class Tally:
             self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
         self._truncated += sum(each.truncated for each in finished)
         self._coding += coding_of(finished)
+        remarks: Counter[str] = Counter()
+        for scoring in self.scorings:  # several may say the same
+            remarks |= Counter(scoring.metric.remarks(outcomes[scoring.name]) if scoring.metric.remarks else {})
+        self._remarks += remarks
         values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
         self.samples.add(
             self.task,
@@ -102,6 +108,7 @@ class Tally:
             clusters=tuple(self._clusters) if self.cluster is not None else None,
             truncated=self._truncated,
             coding=self._coding,
+            remarks=dict(self._remarks),
         )
 
 
@@ -120,6 +127,16 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
         clusters=None if parts[0].clusters is None else tuple(clusters[place] for place in order.tolist()),
         truncated=sum(part.truncated for part in parts),
         coding=sum((part.coding for part in parts), Coding()),
+        remarks=dict(sum((Counter(part.remarks) for part in parts), Counter())),
+    )
+
+
+def notes_of(tallied: Tallied) -> tuple[str, ...]:
+    """The remarks as sentences, with the number of examples where it is not all of them."""
+    n = len(tallied.doc_ids)
+    return tuple(
+        f"{remark}." if count == n else f"{remark} (true of {count} of {n} examples)."
+        for remark, count in tallied.remarks.items()
     )
 
 

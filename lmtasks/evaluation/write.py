@@ -122,6 +122,7 @@ def task_record(result: TaskResult) -> Json:
         "cached": result.cached,
         **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
         **({"refused": dict(result.refused)} if result.refused else {}),
+        **({"notes": list(result.notes)} if result.notes else {}),
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
         **({} if result.overlap is None else {"overlap": result.overlap}),

@@ -28,6 +28,9 @@ Scale = Literal["fraction", "points", "raw"]
 
 FormulaKind = Literal["mean", "ratio", "sums", "rows"]
 
+Remarks = Callable[[Sequence[Outcome]], Mapping[str, int]]
+"""Outcomes -> what a reader must know of their values, as sentences, and of how many outcomes each is true."""
+
 _O = TypeVar("_O", Choice, Text, Likelihood, Made)
 
 
@@ -85,6 +88,8 @@ class Formula:
     skewed: bool = False
     """Resamples lie to one side of the value (a distance from zero grows with noise), so their percentiles do not
     enclose it; the interval is the value and 1.96 of their deviation instead."""
+    remarks: Remarks | None = None
+    """What makes its values mean nothing, where that can be seen in the outcomes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,17 +19,17 @@ REPETITION_ORDER = 4
 
 def distinct_1(settings: Settings) -> Formula:
     """`distinct_1`: distinct words over words; 0 for an empty answer."""
-    return mean(partial(_distinct, order=1), signature="order:1|tok:words-or-han|case:lower")
+    return mean(partial(_distinct, order=1), signature="order:1|tok:words-or-han-or-clusters|case:lower")
 
 
 def distinct_2(settings: Settings) -> Formula:
     """`distinct_2`: distinct pairs of words over pairs; 0 for an answer without a pair."""
-    return mean(partial(_distinct, order=2), signature="order:2|tok:words-or-han|case:lower")
+    return mean(partial(_distinct, order=2), signature="order:2|tok:words-or-han-or-clusters|case:lower")
 
 
 def repetition(settings: Settings) -> Formula:
     """`repetition`: the share of 4-grams that stood earlier in the same answer; 0 for an answer without one."""
-    return mean(_repeated, signature=f"order:{REPETITION_ORDER}|tok:words-or-han|case:lower")
+    return mean(_repeated, signature=f"order:{REPETITION_ORDER}|tok:words-or-han-or-clusters|case:lower")
 
 
 def _distinct(outcomes: Sequence[Outcome], order: int) -> Floats:

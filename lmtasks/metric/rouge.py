@@ -1,27 +1,33 @@
 """`rouge1`, `rouge2`, `rougeL`, `rougeLsum`: F by rouge-score, 0-100, the mean over examples of the best reference.
 
-English: rouge-score's own tokenizer with its Porter stemmer. Any other language: `words` (Chinese by characters, Latin
-words and numbers whole) without a stemmer, as rouge-score's tokenizer would drop every letter outside a-z.
+English: rouge-score's own tokenizer with its Porter stemmer. Any other language: `words` (words with their marks,
+scripts without blanks by characters) without a stemmer, as rouge-score's tokenizer would drop every letter outside a-z.
 
 `rougeLsum` needs sentences. They are lines; a text of one line is cut after its full stops, question and exclamation
-marks. (rouge-score alone would take such a text as a single sentence.)
+marks, those of its own script among them. (rouge-score alone would take such a text as a single sentence.)
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Protocol
 
 import numpy as np
+import regex
 
 from lmtasks.metric.base import Formula, Settings, mean, only, references
+from lmtasks.metric.scripts import reads_ascii_only
 from lmtasks.metric.words import words
 from lmtasks.records import Floats, Outcome, Text
 
 # English marks end a sentence before a space; Chinese ones do at once.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？；])\s*")
+# As do those that only ever end sentences: danda, Urdu's full stop, Burmese section, Ethiopic full stop, ...
+_ANY_SENTENCE_END = regex.compile(rf"(?V1){_SENTENCE_END.pattern}|(?<=[\p{{STerm}}--[.!?]])\s*")
 _STEMS_KEPT = 1 << 16
+_ENGLISH_ONLY = reads_ascii_only("ROUGE of English", use="set the task's language (language: hi)")
 
 
 class _Tokenizer(Protocol):
@@ -38,7 +44,7 @@ def rouge(settings: Settings, *, name: str) -> Formula:
     tokenizer: _Tokenizer = _English() if english else _AnyLanguage()
     scorer = RougeScorer([name], tokenizer=tokenizer)
     by_sentence = name == "rougeLsum"
-    prepare: Callable[[str], str] = sentences_on_lines if by_sentence else str
+    prepare: Callable[[str], str] = partial(sentences_on_lines, english=english) if by_sentence else str
 
     def value(text: Text) -> float:
         prediction = prepare(text.prediction)
@@ -49,12 +55,13 @@ def rouge(settings: Settings, *, name: str) -> Formula:
         return np.array([value(text) for text in only(Text, outcomes)])
 
     parts = [
-        f"tok:{'rouge-score+porter' if english else 'words-or-han'}",
+        f"tok:{'rouge-score+porter' if english else 'words-or-han-or-clusters'}",
         *(["sentences:lines-or-marks"] if by_sentence else []),
         "refs:best",
         f"rouge-score:{version('rouge-score')}",
     ]
-    return mean(values, signature="|".join(parts))
+    formula = mean(values, signature="|".join(parts))
+    return replace(formula, remarks=_ENGLISH_ONLY) if english else formula
 
 
 rouge1 = partial(rouge, name="rouge1")
@@ -63,13 +70,17 @@ rouge_l = partial(rouge, name="rougeL")
 rouge_l_sum = partial(rouge, name="rougeLsum")
 
 
-def sentences_on_lines(text: str) -> str:
+def sentences_on_lines(text: str, *, english: bool = True) -> str:
     """A text with one sentence a line.
 
     >>> sentences_on_lines("It rains. It pours!")
     'It rains.\\nIt pours!'
+    >>> sentences_on_lines("यह दिन है। वह रात है।", english=False).splitlines()
+    ['यह दिन है।', 'वह रात है।']
     """
-    return text if "\n" in text.strip() else "\n".join(_SENTENCE_END.split(text))
+    if "\n" in text.strip():
+        return text
+    return "\n".join(_SENTENCE_END.split(text) if english else map(str, _ANY_SENTENCE_END.split(text)))
 
 
 class _English:

@@ -2,7 +2,8 @@
 
 English, the script of SQuAD 2.0 (Rajpurkar et al. 2018, https://rajpurkar.github.io/SQuAD-explorer, evaluate-v2.0.py):
 both sides in lower case, without ASCII punctuation, without the words a/an/the, spaces collapsed.
-EM: equal. F1: over the bag of words.
+EM: equal. F1: over the bag of words. Beyond the script, accents that are stored as letters of their own are put on
+theirs first (normal form C): "the" is an article, "the" with an acute behind it is tea in French.
 Against "the Norman Conquest", "Norman conquest." has EM 1; "Norman" has precision 1, recall 1/2, F1 2/3.
 
 Chinese: the script of CMRC 2018, in `cmrc`.
@@ -14,13 +15,15 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from unicodedata import category, normalize
 
 import numpy as np
 
 from lmtasks.errors import unknown
 from lmtasks.metric import cmrc
-from lmtasks.metric.base import Formula, Settings, mean, only
+from lmtasks.metric.base import Formula, Remarks, Settings, mean, only
+from lmtasks.metric.scripts import needs_blanks
 from lmtasks.records import Floats, Outcome, Text
 
 Compare = Callable[[str, str], float]
@@ -37,6 +40,8 @@ class Rules:
     normalize: Callable[[str], str]
     f1: Compare
     signature: str
+    remarks: Remarks | None = None
+    """Of F1."""
 
 
 def squad_em(settings: Settings) -> Formula:
@@ -48,7 +53,7 @@ def squad_em(settings: Settings) -> Formula:
 def squad_f1(settings: Settings) -> Formula:
     """`squad_f1`: overlap of the prediction with the nearest reference."""
     rules = _rules(settings.language)
-    return _best(rules.f1, rules)
+    return replace(_best(rules.f1, rules), remarks=rules.remarks)
 
 
 def _best(compare: Compare, rules: Rules) -> Formula:
@@ -64,8 +69,14 @@ def _best(compare: Compare, rules: Rules) -> Formula:
 
 
 def _normalized(text: str) -> str:
-    lowered = text.lower().translate(_WITHOUT_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", lowered).split())
+    lowered = normalize("NFC", text.lower()).translate(_WITHOUT_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(_unless_marked, lowered).split())
+
+
+def _unless_marked(article: re.Match[str]) -> str:
+    """A blank in the place of an article; a letter whose mark follows (in NFC some still do) is part of a word."""
+    after = article.string[article.end() : article.end() + 1]
+    return article[0] if after and category(after).startswith("M") else " "
 
 
 def _f1(gold: str, given: str) -> float:
@@ -80,7 +91,12 @@ def _f1(gold: str, given: str) -> float:
 
 
 RULES: Mapping[str, Rules] = {
-    "en": Rules(normalize=_normalized, f1=_f1, signature="script:squad-2.0|refs:best"),
+    "en": Rules(
+        normalize=_normalized,
+        f1=_f1,
+        signature="script:squad-2.0|refs:best",
+        remarks=needs_blanks("squad_f1 (en)", use="squad_em or chrf", of_chinese="the task's language, zh"),
+    ),
     "zh": Rules(normalize=cmrc.without_punctuation, f1=cmrc.f1, signature="script:cmrc-2018-v5|tok:nltk|refs:best"),
 }
 

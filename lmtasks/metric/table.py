@@ -113,6 +113,7 @@ def _metric(
         weighted=formula.weighted,
         original=formula.original,
         skewed=formula.skewed,
+        remarks=formula.remarks,
     )
 
 

@@ -8,11 +8,13 @@ The value of one example is sacrebleu's sentence score (BLEU with effective orde
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from lmtasks.metric.base import Formula, Settings, only, references
+from lmtasks.metric.scripts import needs_blanks
 from lmtasks.records import Floats, Outcome, Text
 
 if TYPE_CHECKING:
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
 
 def bleu(settings: Settings) -> Formula:
     """`bleu`: corpus BLEU, tokenizer 13a, whatever the language (lm-evaluation-harness' meaning)."""
-    return _bleu("13a", original="bleu")
+    return replace(_bleu("13a", original="bleu"), remarks=needs_blanks("bleu (13a)", use="chrf", of_chinese="bleu_zh"))
 
 
 def bleu_zh(settings: Settings) -> Formula:
     """`bleu_zh`: corpus BLEU over Chinese characters."""
-    return _bleu("zh")
+    return replace(_bleu("zh"), remarks=needs_blanks("bleu_zh", use="chrf"))
 
 
 def chrf(settings: Settings) -> Formula:
@@ -40,14 +42,15 @@ def chrf_plus_plus(settings: Settings) -> Formula:
     """`chrf++`: chrF with word 2-grams."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return _formula(CHRF(word_order=2), original="chrf++")
+    formula = _formula(CHRF(word_order=2), original="chrf++")
+    return replace(formula, remarks=needs_blanks("chrf++", use="chrf", of_chinese="chrf"))
 
 
 def ter(settings: Settings) -> Formula:
     """`ter`: translation edit rate; lower is better."""
     from sacrebleu.metrics.ter import TER
 
-    return _formula(TER(), original="ter")
+    return replace(_formula(TER(), original="ter"), remarks=needs_blanks("ter", use="chrf", of_chinese="bleu_zh"))
 
 
 def _bleu(tokenizer: str, *, original: str = "") -> Formula:

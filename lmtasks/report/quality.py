@@ -155,6 +155,7 @@ def _said(cell: CellRecord) -> Iterator[str]:
         yield from (f"{cell.task.name}: {reason.rstrip('.')}" for reason in cell.refused)
     elif cell.unknown_share:
         yield f"{cell.task.name}: {100 * cell.unknown_share:.2g} % of the scored tokens are unknown ones"
+    yield from (f"{cell.task.name}: {note.rstrip('.')}" for note in cell.notes)
 
 
 def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """A name as part of a file's name."""
 
-import re
+import regex
 
 
 def slug(name: str) -> str:
@@ -8,5 +8,7 @@ def slug(name: str) -> str:
 
     >>> slug("onnx int8")
     'onnx-int8'
+    >>> slug("दिन दान")
+    'दिन-दान'
     """
-    return re.sub(r"[^\w.]+", "-", name).strip("-").lower()
+    return str(regex.sub(r"[^\p{L}\p{M}\p{N}_.]+", "-", name)).strip("-").lower()
