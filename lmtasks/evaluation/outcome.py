@@ -35,6 +35,9 @@ OUTCOMES: Mapping[Kind, Mapping[Way, OutcomeKind]] = {
 }
 """A generation head answers by the task's own prompts, so it has outcomes wherever a prompt has."""
 
+LABELLED: frozenset[Kind] = frozenset({"classification", "tagging"})
+"""Kinds whose metrics look at the task's labels."""
+
 WITHOUT_CONTEXT = "acc_mutual_info"
 """The metric that needs every choice behind no context as well."""
 
@@ -91,7 +94,7 @@ def recipe(task: Task, way: Way, use: MetricUse) -> Json:
         "name": use.name,
         "takes": _takes(task, way),
         "language": task.language,
-        "labels": list(task.labels) if task.kind == "classification" else [],
+        "labels": list(task.labels) if task.kind in LABELLED else [],
         "options": dict(use.options),
     }
     code = {"function": use.function, "aggregation": use.aggregation}
@@ -140,7 +143,7 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
         task=task.name,
         takes=_takes(task, way),
         language=task.language,
-        labels=task.labels if task.kind == "classification" else (),
+        labels=task.labels if task.kind in LABELLED else (),
         use=use,
     )
 

@@ -40,7 +40,7 @@ class Settings:
 
     language: str = "en"
     labels: tuple[str, ...] = ()
-    """Class names of the task, when it has them; empty: the classes are those seen in the data."""
+    """Class names or tags of the task, when it has them; empty: the classes are those seen in the data."""
     options: Mapping[str, object]
 
 

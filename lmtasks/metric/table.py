@@ -56,7 +56,7 @@ def make_metric(
         takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
             `exact_match` texts. With `made` the name may be any: it is the one that the task gave its values.
         language: of the texts, `en`, `zh` or another code; only `squad_*` and `rouge*` look at it.
-        labels: class names of the task, for `f1`, `macro_f1` and the like.
+        labels: class names of the task, for `f1`, `macro_f1` and the like; its tags, for `entity_f1`.
         options: from the task file.
         aggregation: how the values of examples become one: a name of `AGGREGATIONS`, or a function of the list of them.
             Without it, what the name implies.

@@ -3,13 +3,18 @@
 An entity is a run of tags of one type, with its borders. It is right where type and both borders are, as in the script
 of CoNLL-2000 (`conlleval`, https://www.clips.uantwerpen.be/conll2000/chunking/output.html) and in seqeval's default
 mode (https://github.com/chakki-works/seqeval), whose rules for tags that break the scheme are taken: an `I-` that
-follows another type, or nothing, begins an entity.
+follows another type, or nothing, begins an entity; one that is not closed ends where the next tag is not its own.
+
+All schemes are read that say where an entity begins or ends: IOB1, IOB2 (BIO), IOE, IOBES, BILOU, BMES, BMEWO. Their
+letters do not contradict each other, so that no scheme has to be named.
 
 >>> entities(["B-city", "I-city", "O", "I-date", "B-date"])
 [(0, 2, 'city'), (3, 4, 'date'), (4, 5, 'date')]
+>>> entities(["B-LOC", "L-LOC", "O", "U-PER"]), entities(["B-LOC", "O", "O", "U-PER"])
+([(0, 2, 'LOC'), (3, 4, 'PER')], [(0, 1, 'LOC'), (3, 4, 'PER')])
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,20 +23,44 @@ from lmtasks.metric.base import Formula, Rate, Settings, first_column, only, rat
 from lmtasks.records import Floats, Outcome, Text
 
 OUTSIDE = "O"
+INSIDE: Mapping[str, str] = {
+    "B": "B",
+    "I": "I",
+    "M": "I",
+    "E": "E",
+    "L": "E",
+    "S": "S",
+    "U": "S",
+    "W": "S",
+}
+"""What stands before the type in any scheme, as IOBES has it: begins, goes on (middle), ends (last), is an entity by
+itself (single, unit, whole)."""
+SCHEMES: Mapping[str, frozenset[str]] = {
+    "BILOU": frozenset("BILU"),
+    "BMES": frozenset("BMES"),
+    "BMEWO": frozenset("BMEW"),
+}
+"""Schemes whose letters IOBES does not have."""
+NO_TAGS = "answers hold words that are no tags, which count as tags outside of entities"
 
 Entity = tuple[int, int, str]
 """First tag, the one behind the last, type."""
 
 
 def entity_f1(settings: Settings) -> Formula:
-    """`entity_f1`: F1 of entities over all sentences (micro-averaged): 2 right / (answered + true)."""
-    del settings
+    """`entity_f1`: F1 of entities over all sentences (micro-averaged): 2 right / (answered + true).
+
+    Raises:
+        UsageError: the task's labels are tags of no scheme.
+    """
+    scheme = scheme_of(settings.labels)
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         rows = []
         for text in only(Text, outcomes):
             wanted, found = _pair(text)
-            one, other = set(entities(wanted)), set(entities(found))
+            scheme_of(wanted)
+            one, other = set(entities(wanted)), set(entities([tag if _is_tag(tag) else OUTSIDE for tag in found]))
             rows.append((2.0 * len(one & other), len(one) + len(other)))
         return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -40,8 +69,9 @@ def entity_f1(settings: Settings) -> Formula:
         statistics=statistics,
         aggregate=_defined,
         per_example=_each,
-        signature="entities:conlleval|average:micro|zero_division:0",
+        signature=f"entities:conlleval|{f'scheme:{scheme}|' if scheme else ''}average:micro|zero_division:0",
         rate=Rate(value=lambda value: value, slope=np.ones_like),
+        remarks=_remarks,
     )
 
 
@@ -67,12 +97,12 @@ def tag_accuracy(settings: Settings) -> Formula:
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a sequence of BIO tags; `B` and `I` alone have the empty type, and other tags, as `IOBES` has,
-    count by their first letter: `S` is an entity by itself, `E` ends one."""
+    """The entities of a sequence of tags of any scheme; `B` and `I` alone have the empty type."""
     found: list[Entity] = []
     start, kind, before = 0, "", OUTSIDE
     for place, tag in enumerate([*tags, OUTSIDE]):
-        prefix, _, name = tag.partition("-")
+        letter, _, name = tag.partition("-")
+        prefix = INSIDE.get(letter, OUTSIDE)
         inside = before != OUTSIDE and prefix in {"I", "E"} and name == kind and before not in {"E", "S"}
         if before != OUTSIDE and not inside:
             found.append((start, place, kind))
@@ -80,6 +110,33 @@ def entities(tags: Sequence[str]) -> list[Entity]:
             start, kind = place, name
         before = prefix
     return found
+
+
+def scheme_of(tags: Iterable[str]) -> str:
+    """The scheme of these tags, where IOBES does not have its letters; else nothing.
+
+    Raises:
+        UsageError: a tag is of no scheme.
+    """
+    letters = set()
+    for tag in tags:
+        if not _is_tag(tag):
+            raise UsageError(
+                f"entity_f1 reads tags that begin with {', '.join(INSIDE)} and a hyphen before the type (B-LOC), and "
+                f"{OUTSIDE} alone, was given {tag!r}; rename the tags, or score with tag_acc alone (metrics: [tag_acc])."
+            )
+        letters.add(tag.partition("-")[0])
+    foreign = letters - {OUTSIDE, *"BIES"}
+    return next((name for name, own in SCHEMES.items() if letters <= own | {OUTSIDE}), "mixed") if foreign else ""
+
+
+def _is_tag(tag: str) -> bool:
+    return tag == OUTSIDE or tag.partition("-")[0] in INSIDE
+
+
+def _remarks(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
+    strange = sum(not all(map(_is_tag, _pair(text)[1])) for text in only(Text, outcomes))
+    return {NO_TAGS: strange} if strange else {}
 
 
 def _pair(text: Text) -> tuple[list[str], list[str]]:
