@@ -1,6 +1,12 @@
-"""Where the task files, plans and backbones that come with lmtasks lie: in the wheel, or in a checkout."""
+"""Where the task files, plans and backbones that come with lmtasks lie: in the wheel, or in a checkout; and where it
+keeps what it may lose."""
 
+import os
+import sys
 from pathlib import Path
+
+CACHE = "LMTASKS_CACHE"
+"""Variable that names the folder of what is kept between commands."""
 
 PACKAGE = Path(__file__).parent
 
@@ -14,3 +20,17 @@ def shipped(name: str) -> Path:
 def shipped_backbones() -> Path:
     """The folder of the backbones that come with lmtasks, one folder each."""
     return PACKAGE / "backbone" / "presets"
+
+
+def cache_folder() -> Path:
+    """LMTASKS_CACHE, else `lmtasks` in the folder that the system has for such files; it need not exist."""
+    named = os.environ.get(CACHE)
+    return Path(named).expanduser() if named else _system_folder() / "lmtasks"
+
+
+def _system_folder() -> Path:
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lmtasks.backbone.sizes import Sizes, Vocabulary
+from lmtasks.backbone.sizes import FAMILY, Sizes, Vocabulary
 from lmtasks.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone
 
-FAMILY = "lmtasks_family"
 LATER = frozenset({"word_dropout"})
 """Settings that older folders lack; their defaults change nothing."""
 

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from lmtasks.errors import UsageError, unknown
 
+FAMILY = "lmtasks_family"
+"""Key in config.json that names a family of ours."""
 NO_LIMIT = 1 << 20
 """Longest input of families without positions: longer than any text here, and still a number."""
 SHARES = frozenset({"dropout", "word_dropout"})

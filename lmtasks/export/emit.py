@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from lmtasks.export.ranges import CalibrationRow, check_rows
 from lmtasks.export.reach import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
+from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import ModelCard, Progress
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
 """Nothing is kept."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -87,9 +86,7 @@ def export_model(
         package = _checked_base(base, model_folder)
         check_precision(wanted, package.model)
         emitter, graphs, card, operators = package.emitter, load_graphs(package), package.model, package.operators
-        for name in TOKENIZER_FILES:
-            if (base / name).is_file():
-                shutil.copyfile(base / name, out / name)
+        copy_tokenizer(base, out)
     if wanted in GPU_PRECISIONS:
         check_half(wanted, family=card.family, built=emitter.startswith(EMITTED), name=card.name)
     graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
@@ -250,9 +247,7 @@ def _check_exportable(model: "Model", folder: Path) -> None:
 
 def _copy_tokenizer(source: Path, target: Path, *, takes_types: bool) -> None:
     """Copy the tokenizer, and state whether its model takes segment ids, which a package has no config.json to say."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    copy_tokenizer(source, target)
     file = target / "tokenizer_config.json"
     config = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     if not isinstance(config.get("model_input_names"), list):

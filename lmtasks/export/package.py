@@ -1,14 +1,13 @@
 """An exported model on disk. Reading one needs neither torch nor transformers.
 
-package.json              the model's card, precision, graphs, emitter, and the hash of every other file
+package.json              the model's card, precision, graphs, emitter, the hash of every other file, and its own
 score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
 weights.bin               the weights of all graphs, equal ones once
-tokenizer.json, tokenizer_config.json                 its tokenizer
+tokenizer.json, tokenizer_config.json, ...            its tokenizer, chat templates included
 parity.json               the proof that it computes what the model computes
 gate.json                 what rounding costs on the tasks that it was measured on, where that was asked for
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,8 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from lmtasks.checksums import is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import write_json
+from lmtasks.model.digests import digest_of
+from lmtasks.model.files import tokenizer_files
 from lmtasks.records import Json, ModelCard, card_from_json
 
 SCHEMA = 1
@@ -25,8 +27,9 @@ MANIFEST = "package.json"
 PARITY = "parity.json"
 GATE = "gate.json"
 WEIGHTS = "weights.bin"
-READ = (WEIGHTS, PARITY, GATE, "tokenizer.json", "tokenizer_config.json")
-"""Files that are read beside the graphs, where they are there. Others may lie in the folder; nobody looks at them."""
+READ = (WEIGHTS, PARITY, GATE)
+"""Files that are read beside the graphs and the tokenizer's, where they are there. Others may lie in the folder; nobody
+looks at them."""
 EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 TRACED = "traced-2"
@@ -167,12 +170,18 @@ def load_package(folder: Path) -> Package:
         raise UsageError(f"{manifest} is damaged ({error}); export the model again.") from error
     for name, facts in files.items():
         _check_file(folder / name, facts)
-    for name in (*graphs.values(), *READ):
+    tokenizers = [file.relative_to(folder).as_posix() for file in tokenizer_files(folder)]
+    for name in (*graphs.values(), *READ, *tokenizers):
         if name not in files and (name in graphs.values() or (folder / name).is_file()):
             raise UsageError(
                 f"{manifest} was altered: it has no hash of {name}, which belongs to a package; "
                 "copy the package again, or export the model again."
             )
+    if not is_whole(content):
+        raise UsageError(
+            f"{manifest} is damaged: it is not what was written (its checksum differs); copy the package again, or "
+            "export the model again."
+        )
     return Package(
         folder=folder,
         model=model,
@@ -196,7 +205,8 @@ def write_manifest(
     operators: Operators = NOTHING_WANTED,
 ) -> None:
     """Write `package.json` over the files that lie in `folder` now; the caller renames the folder into place."""
-    names = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name != MANIFEST)
+    top = [item for item in folder.iterdir() if item.is_file() and item.name != MANIFEST]
+    names = sorted({file.relative_to(folder).as_posix() for file in (*top, *tokenizer_files(folder))})
     content = {
         "schema": SCHEMA,
         "model": asdict(model),
@@ -206,7 +216,7 @@ def write_manifest(
         "graphs": dict(graphs),
         "files": {name: asdict(_facts(folder / name)) for name in names},
     }
-    write_json(folder / MANIFEST, content, indent=2)
+    write_json(folder / MANIFEST, sealed(content), indent=2)
 
 
 def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> None:
@@ -226,9 +236,7 @@ def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> Non
 
 
 def _facts(file: Path) -> FileFacts:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileFacts(sha256=digest, size_bytes=file.stat().st_size)
+    return FileFacts(sha256=digest_of(file).hash, size_bytes=file.stat().st_size)
 
 
 def _check_file(file: Path, facts: FileFacts) -> None:

@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.model.base import ADAPTERS, weights_home, write_base
-from lmtasks.model.weights import base_facts
+from lmtasks.model.files import settings_files
+from lmtasks.model.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_folders, base_facts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """peft names a module as it stands in its own wrapper."""
-SETTINGS_FILES = ("config.json", "generation_config.json")
 NOT_MERGED: Mapping[str, tuple[object, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -65,9 +64,7 @@ def adapted_of(folder: Path) -> Adapted:
     Raises:
         UsageError: a part is missing, or of a kind that is not merged.
     """
-    places = [place for place in (folder / ADAPTERS).glob("*") if place.is_dir()]
-    ordered = sorted(places, key=lambda place: (len(place.name), place.name))
-    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, ordered)))
+    return Adapted(base=weights_home(folder), adapters=tuple(map(_read, adapter_folders(folder))))
 
 
 def save_adapted(adapted: Adapted, folder: Path, *, settings: Path) -> None:
@@ -81,15 +78,16 @@ def save_adapted(adapted: Adapted, folder: Path, *, settings: Path) -> None:
     (folder / ADAPTERS).mkdir(parents=True)
     (folder / "backbone").mkdir(exist_ok=True)
     write_base(folder, base=adapted.base, weights_hash=base_facts(adapted.base).hash)
-    for name in SETTINGS_FILES:
-        if (settings / name).is_file():
-            shutil.copyfile(settings / name, folder / "backbone" / name)
+    for file in settings_files(settings):
+        shutil.copyfile(file, folder / "backbone" / file.name)
     for number, adapter in enumerate(adapted.adapters, start=1):
         place = folder / ADAPTERS / str(number)
         place.mkdir()
-        (place / CONFIG).write_text(json.dumps(adapter.config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (place / ADAPTER_CONFIG).write_text(
+            json.dumps(adapter.config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
         tensors = {PREFIX + name: tensor.contiguous() for name, tensor in adapter.tensors.items()}
-        save_file(tensors, str(place / WEIGHTS), metadata={"format": "pt"})
+        save_file(tensors, str(place / ADAPTER_WEIGHTS), metadata={"format": "pt"})
 
 
 def merge_adapter(module: "nn.Module", adapter: Adapter) -> None:
@@ -125,17 +123,21 @@ def _read(place: Path) -> Adapter:
     from safetensors.torch import load_file
 
     try:
-        config = dict(json.loads((place / CONFIG).read_text(encoding="utf-8")))
-        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(str(place / WEIGHTS)).items()}
+        config = dict(json.loads((place / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        tensors = {
+            name.removeprefix(PREFIX): tensor for name, tensor in load_file(str(place / ADAPTER_WEIGHTS)).items()
+        }
         needed: Sequence[object] = (config["r"], config["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(f"the adapters in {place} cannot be read: {error}.") from error
     if not all(isinstance(number, int | float) and number > 0 for number in needed):
-        raise UsageError(f"{place / CONFIG} is damaged: r and lora_alpha must be positive numbers, were {needed}.")
+        raise UsageError(
+            f"{place / ADAPTER_CONFIG} is damaged: r and lora_alpha must be positive numbers, were {needed}."
+        )
     for name, allowed in NOT_MERGED.items():
         if config.get(name, allowed[0]) not in allowed:
             raise UsageError(
-                f"{place / CONFIG} has {name}: {config[name]!r}, which this version does not merge; "
+                f"{place / ADAPTER_CONFIG} has {name}: {config[name]!r}, which this version does not merge; "
                 f"it merges plain LoRA, {name}: {allowed[0]!r}."
             )
     return Adapter(config=config, tensors=tensors)

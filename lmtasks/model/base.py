@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.installation import shipped_backbones
+from lmtasks.model.files import has_weights
 
 ADAPTERS = "adapters"
 FILE = "base.json"
@@ -71,11 +72,6 @@ def weights_home(folder: Path) -> Path:
         f"the adapters in {folder} stand over the backbone {base.name!r} (weights {base.weights_hash}), which is not "
         f"at {base.places[-1]} any more; put it there, or copy its weights into {own}."
     )
-
-
-def has_weights(folder: Path) -> bool:
-    """Do weights lie in this folder itself?"""
-    return any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", "pytorch_model*.bin"))
 
 
 def _candidates(folder: Path, base: Base) -> Iterator[Path]:

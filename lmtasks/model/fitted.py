@@ -3,11 +3,11 @@
 model.json, backbone/tokenizer.json        as of every model
 backbone/config.json                       family, settings, which tokens end lines
 backbone/model.safetensors                 n-grams of all the text that is no labelled one, if there was any
+checksums.json                             as of every model
 heads/<name>/head.json, head.safetensors   a linear classifier; or n-grams class by class
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,9 +19,11 @@ from lmtasks.backbone.fitted import FITTED, is_fitted, parse_fitted
 from lmtasks.backbone.kneser_ney import count_ngrams, kneser_ney
 from lmtasks.backbone.linear import Classifier, Linear, fit_classifier
 from lmtasks.backbone.ngram import Level, Ngram
-from lmtasks.backbone.sizes import NO_LIMIT, FittedSizes, NgramSizes, TermSizes
+from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes, NgramSizes, TermSizes
 from lmtasks.errors import UsageError
-from lmtasks.model.store import SCHEMA, TOKENIZER_FILES, card_of
+from lmtasks.model.files import copy_tokenizer
+from lmtasks.model.store import card_of, write_card
+from lmtasks.model.verify import write_checksums
 from lmtasks.model.weights import file_hash, weight_facts
 from lmtasks.records import Floats32, Ints, ModelCard
 
@@ -97,11 +99,9 @@ def save_fitted(model: FittedModel, folder: Path, *, tokenizer: Path, provenance
 
     (folder / "backbone").mkdir(parents=True)
     (folder / "heads").mkdir()
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / "backbone" / name)
+    copy_tokenizer(tokenizer, folder / "backbone")
     config = {
-        "lmtasks_family": model.card.family,
+        FAMILY: model.card.family,
         "sizes": asdict(model.sizes),
         "vocab_size": model.card.vocabulary,
         "ends": list(model.ends),
@@ -115,6 +115,7 @@ def save_fitted(model: FittedModel, folder: Path, *, tokenizer: Path, provenance
         _write_json(place / "head.json", asdict(spec))
         if spec.name in model.heads:
             save_file(dict(_head_arrays(model.heads[spec.name])), str(place / "head.safetensors"))
+    write_card(folder, model.card, provenance=provenance)
     facts = weight_facts(folder)
     card = replace(
         model.card,
@@ -122,8 +123,9 @@ def save_fitted(model: FittedModel, folder: Path, *, tokenizer: Path, provenance
         parameters=facts.parameters,
         tokenizer_hash=file_hash(folder / "backbone" / "tokenizer.json"),
     )
-    told = {**provenance, "weights": {"trained": card.parameters, "all": card.parameters}}
-    _write_json(folder / "model.json", {"schema": SCHEMA, "card": asdict(card), "provenance": told})
+    weights = {"trained": card.parameters, "all": card.parameters}
+    write_card(folder, card, provenance={**provenance, "weights": weights})
+    write_checksums(folder)
     return card
 
 

@@ -7,7 +7,7 @@ from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.installation import shipped_backbones
 
 HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "pytorch_model*.bin"]
+FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktoken", "pytorch_model*.bin"]
 
 
 def shipped_names() -> tuple[str, ...]:

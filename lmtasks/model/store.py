@@ -3,13 +3,13 @@
     model.json                what the model is and how it came to be
     backbone/                 its tokenizer; a transformers folder, which any tool can load, or a family of ours
     heads/<name>/head.json, head.safetensors
+    checksums.json            of every file that is opened here; held against them where the model is loaded
     adapters/                 of `lora`: `backbone/` then has no weights, and another one is referred to; see `adapters`
 
 A bare backbone folder is a model as well: one without heads, or with the head that its checkpoint carries.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.errors import UsageError
+from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.rules import read_rules, read_settings
+from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import HeadSpec, ModelCard, card_from_json
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from lmtasks.model.model import Model
 
 SCHEMA = 1
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def tokenizer_folder(folder: Path) -> Path:
@@ -39,13 +40,20 @@ def card_of(folder: Path) -> ModelCard:
     """What identifies the model in a folder, from its files alone.
 
     Raises:
-        UsageError: the folder holds no model.
+        UsageError: the folder holds no model, or one of its files is not what was written.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder.")
+    check_files(folder)
     facts = weight_facts(folder)
     if (folder / "model.json").is_file():
-        return replace(_read_card(folder), weights_hash=facts.hash)
+        card = _read_card(folder)
+        if card.weights_hash != facts.hash:
+            raise UsageError(
+                f"the weights in {folder} are damaged: together they have the hash {facts.hash}, and model.json was "
+                f"written with {card.weights_hash}. Copy the model again, or adapt it anew."
+            )
+        return card
     from lmtasks.backbone.load import read_traits
 
     traits = read_traits(folder)
@@ -122,9 +130,7 @@ def save_model(
         model.backbone.save(folder / "backbone")
     else:
         save_adapted(adapted, folder, settings=model.folder)
-    for name in TOKENIZER_FILES:
-        if (model.folder / name).is_file():
-            shutil.copyfile(model.folder / name, folder / "backbone" / name)
+    copy_tokenizer(model.folder, folder / "backbone")
     for spec in model.card.heads:
         place = folder / "heads" / spec.name
         place.mkdir()
@@ -132,8 +138,15 @@ def save_model(
         if spec.kind != "generation" and spec.pooling != "own":
             tensors = {name: tensor.contiguous() for name, tensor in model.head(spec.name).state_dict().items()}
             save_file(tensors, str(place / "head.safetensors"))
+    write_card(folder, model.card, provenance=provenance)
     facts = weight_facts(folder)
     card = replace(model.card, weights_hash=facts.hash, parameters=facts.parameters)
+    write_card(folder, card, provenance=provenance)
+    write_checksums(folder)
+
+
+def write_card(folder: Path, card: ModelCard, *, provenance: Mapping[str, object]) -> None:
+    """Write model.json; once more where the card tells of the files that its heads' names lead to."""
     content = {"schema": SCHEMA, "card": asdict(card), "provenance": dict(provenance)}
     (folder / "model.json").write_text(_pretty(content), encoding="utf-8")
 

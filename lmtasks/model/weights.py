@@ -8,6 +8,11 @@ from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.model.base import ADAPTERS, read_base, weights_home
+from lmtasks.model.digests import digest_of
+from lmtasks.model.files import backbone_weights, has_weights
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+HEADS = "heads"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,19 +25,20 @@ class WeightFacts:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """All weight files that a model is loaded from: in its folder, and of the backbone that its adapters stand over.
+    """All weight files that a model is loaded from, and no others: of its backbone, wherever that lies, of its heads
+    and of its adapters.
 
     Raises:
-        UsageError: that backbone is nowhere.
+        UsageError: the backbone's weights are nowhere, or an index of them is wrong.
     """
-    if read_base(folder) is None:
-        return tuple(sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin")))
     home = weights_home(folder)
-    return (*_beside(folder, home), *_directly(home))
+    beside = _beside(folder)
+    # A family that is fitted at once may be nothing but its heads.
+    return (*(backbone_weights(home) if has_weights(home) or not beside else ()), *beside)
 
 
 def weight_facts(folder: Path) -> WeightFacts:
-    """Facts of all weight files in a folder and its heads.
+    """Facts of the weight files of a model.
 
     The hash runs over name, type, shape and bytes of each tensor, in the order of the names: it does not depend on
     how the tensors are spread over files. `.bin` files are hashed as they are, and their parameters not counted.
@@ -42,8 +48,15 @@ def weight_facts(folder: Path) -> WeightFacts:
         UsageError: no weights there, a file that is cut short, or adapters that belong to other weights.
     """
     base = read_base(folder)
+    beside = _beside(folder)
+    settings = {
+        f"{place.name}/{ADAPTER_CONFIG}": file_hash(place / ADAPTER_CONFIG)
+        for place in adapter_folders(folder)
+        if (place / ADAPTER_CONFIG).is_file()
+    }
     if base is None:
-        return _facts(folder, weight_files(folder), {})
+        files = weight_files(folder)
+        return _facts([file for file in files if file not in beside], beside, settings)
     home = weights_home(folder)
     below = base_facts(home)
     if below.hash != base.weights_hash:
@@ -51,70 +64,63 @@ def weight_facts(folder: Path) -> WeightFacts:
             f"the adapters in {folder} belong to the backbone {base.name!r} with the weights {base.weights_hash}, and "
             f"{home} has {below.hash} now; put the right ones there, or into {folder / 'backbone'}."
         )
-    settings = {
-        f"{file.parent.name}/{file.name}": file_hash(file) for file in sorted((folder / ADAPTERS).glob("*/*.json"))
-    }
-    beside = _beside(folder, home)
     if not beside and not settings:  # the same weights, read otherwise
         return below
-    own = _facts(folder, beside, {"base": below.hash, **settings})
+    own = _facts((), beside, {"base": below.hash, **settings})
     return replace(own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes)
 
 
 def base_facts(home: Path) -> WeightFacts:
-    """Facts of the weights that lie in a folder itself, and not below it."""
-    return _facts(home, _directly(home), {})
+    """Facts of the weights that a backbone is loaded from."""
+    return _facts(backbone_weights(home), (), {})
 
 
-def _directly(home: Path) -> list[Path]:
-    return sorted(home.glob("*.safetensors")) or sorted(home.glob("pytorch_model*.bin"))
+def adapter_folders(folder: Path) -> tuple[Path, ...]:
+    """The adapters of a model, in the order in which they are merged."""
+    places = [place for place in (folder / ADAPTERS).glob("*") if place.is_dir()]
+    return tuple(sorted(places, key=lambda place: (len(place.name), place.name)))
 
 
-def _beside(folder: Path, home: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*.safetensors")) if file.parent != home]
+def head_names(folder: Path) -> tuple[str, ...]:
+    """The heads that a model's card names; none for a bare backbone.
+
+    Raises:
+        UsageError: the card is damaged.
+    """
+    file = folder / "model.json"
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(str(head["name"]) for head in json.loads(file.read_text(encoding="utf-8"))["card"]["heads"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is damaged: {error}.") from error
 
 
-def _facts(folder: Path, files: Sequence[Path], known: Mapping[str, str]) -> WeightFacts:
-    if not files:
-        raise UsageError(f"{folder} has no weights: neither *.safetensors nor pytorch_model*.bin.")
+def _beside(folder: Path) -> tuple[Path, ...]:
+    """The weights of heads and adapters."""
+    found = [place / ADAPTER_WEIGHTS for place in adapter_folders(folder)]
+    found += [folder / HEADS / name / "head.safetensors" for name in head_names(folder)]
+    return tuple(file for file in found if file.is_file())
+
+
+def _facts(backbone: Sequence[Path], beside: Sequence[Path], known: Mapping[str, str]) -> WeightFacts:
     digests = dict(known)
     parameters = 0
-    for file in files:
-        if file.suffix == ".bin":
-            digests[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    for file in (*backbone, *beside):
+        found = digest_of(file)
+        if file.suffix != ".safetensors":
+            digests[file.name] = found.hash
             continue
-        prefix = "" if file.parent.name == "backbone" or file.parent == folder else f"{file.parent.name}/"
-        for name, digest, count in _tensors(file):
-            digests[prefix + name] = digest
-            parameters += 0 if file.parent.parent.name == ADAPTERS else count
+        prefix = f"{file.parent.name}/" if file in beside else ""
+        for tensor in found.tensors:
+            digests[prefix + tensor.name] = tensor.hash
+            parameters += 0 if file.name == ADAPTER_WEIGHTS else tensor.count
     joined = hashlib.sha256("".join(f"{name}{digests[name]}" for name in sorted(digests)).encode())
     return WeightFacts(
-        parameters=parameters, hash=joined.hexdigest()[:16], size_bytes=sum(file.stat().st_size for file in files)
+        parameters=parameters,
+        hash=joined.hexdigest()[:16],
+        size_bytes=sum(file.stat().st_size for file in (*backbone, *beside)),
     )
-
-
-def _tensors(file: Path) -> list[tuple[str, str, int]]:
-    """(name, digest, number of values) of each tensor in a safetensors file (format: 8 bytes length, JSON, data)."""
-    raw = file.read_bytes()
-    try:
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    except ValueError as error:
-        raise UsageError(f"{file} is not a safetensors file: {error}") from error
-    start = 8 + int.from_bytes(raw[:8], "little")
-    found = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        first, last = entry["data_offsets"]
-        if start + last > len(raw):
-            raise UsageError(f"{file} is cut short: tensor {name!r} ends behind the file; copy it again.")
-        count = 1
-        for size in entry["shape"]:
-            count *= size
-        digest = hashlib.sha256(f"{name} {entry['dtype']} {entry['shape']}".encode())
-        digest.update(memoryview(raw)[start + first : start + last])
-        found.append((name, digest.hexdigest(), count))
-    return found
 
 
 def file_hash(file: Path) -> str:

@@ -178,7 +178,11 @@ def _of_own(shapes: Mapping[str, tuple[int, ...]], family: str, *, precision: st
 
 def _shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of a checkpoint's tensors, from the headers of its safetensors files."""
-    for file in sorted(folder.glob("*.safetensors")):
+    from lmtasks.model.files import backbone_weights, has_weights
+
+    for file in backbone_weights(folder) if has_weights(folder) else ():
+        if file.suffix != ".safetensors":
+            continue
         with file.open("rb") as opened:
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
         yield from ((name, tuple(facts["shape"])) for name, facts in header.items() if name != "__metadata__")

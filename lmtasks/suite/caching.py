@@ -4,26 +4,20 @@ Where speed is measured no cache is ever opened: `bench/` knows nothing of it.
 """
 
 import hashlib
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.installation import cache_folder
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
     from lmtasks.evaluation.cache import Telling
 
 OFF = "off"
-FOLDER = "LMTASKS_CACHE"
-"""Variable that names the folder of the default file."""
 FILE = "answers.sqlite"
-
-SETTINGS = ("config.json", "generation_config.json", "model.json", "head.json", "package.json")
-"""What a model computes depends on these beside its weights; a package's manifest holds the hash of every graph."""
 
 
 def cache_file(asked: str | None) -> Path | None:
@@ -41,9 +35,8 @@ def cache_file(asked: str | None) -> Path | None:
 
 
 def default_file() -> Path:
-    """`answers.sqlite` in LMTASKS_CACHE, else in `lmtasks` in the folder that the system has for such files."""
-    named = os.environ.get(FOLDER)
-    return (Path(named).expanduser() if named else _system_folder() / "lmtasks") / FILE
+    """`answers.sqlite` in the folder of what is kept between commands."""
+    return cache_folder() / FILE
 
 
 @contextmanager
@@ -65,17 +58,17 @@ def remembering(engine: "Telling", *, folder: Path, cache: Path | None) -> "Iter
 
 
 def settings_hash(folder: Path) -> str:
-    """sha256 over everything in a model's or package's folder that says how it computes, but for its weights."""
+    """sha256 over everything in a model's or package's folder that says how it computes, but for its weights.
+
+    A package's manifest holds the hash of every graph.
+    """
+    from lmtasks.export.package import MANIFEST
+    from lmtasks.model.files import settings_files
+    from lmtasks.model.store import tokenizer_folder
+
+    files = [file for name in (MANIFEST, "model.json") if (file := folder / name).is_file()]
     digest = hashlib.sha256()
-    for file in sorted(file for name in SETTINGS for file in folder.rglob(name)):
+    for file in (*files, *settings_files(tokenizer_folder(folder))):
         digest.update(f"{file.relative_to(folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _system_folder() -> Path:
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

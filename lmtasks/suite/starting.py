@@ -136,14 +136,19 @@ def started_tokenizer(
     """
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
+    from lmtasks.model.files import copy_tokenizer
 
     there = Path(wish)
     if not there.is_dir():
         parse_tokenizer(wish)  # a slip is found before the data is read
     folder.mkdir(parents=True, exist_ok=True)
     report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
-    tokenizer = load_tokenizer(there) if there.is_dir() else learn_tokenizer(wish, _texts(tasks, options, seed))
-    tokenizer.save(folder)
+    if there.is_dir():
+        tokenizer = load_tokenizer(there)
+        copy_tokenizer(there, folder)
+    else:
+        tokenizer = learn_tokenizer(wish, _texts(tasks, options, seed))
+        tokenizer.save(folder)
     report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
     return tokenizer
 
@@ -185,13 +190,15 @@ def _make(
 def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
+    from lmtasks.model.files import copy_tokenizer
     from lmtasks.model.store import tokenizer_folder
 
     home = tokenizer_folder(there)
     if start.bidirectional:  # first, since it may be refused
         write_config_both_ways(there, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    load_tokenizer(home).save(folder)
+    load_tokenizer(home)  # one that cannot be read is told of before anything is made
+    copy_tokenizer(home, folder)
     if start.from_scratch:
         write_backbone_like(folder if start.bidirectional else home, seed=seed, folder=folder)
     else:

@@ -16,6 +16,7 @@ from lmtasks.data.documents import HELD_OUT_PER_MILLE, CorpusFacts, Document, he
 from lmtasks.data.tokenizer import MASK, Tokenizer, load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, Vocabulary, check_window, kind_of_family, new_language_model
+from lmtasks.model.verify import write_checksums
 from lmtasks.records import Progress
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
@@ -284,4 +285,5 @@ def _save(
     (aside / RECORD).write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
     (aside / "README.md").write_text(model_card(out.name, record, curve), encoding="utf-8")
     (aside / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
+    write_checksums(aside)
     replace_folder(aside, out)

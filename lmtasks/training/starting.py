@@ -15,6 +15,8 @@ import torch
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone, load_backbone
+from lmtasks.model.files import copy_tokenizer
+from lmtasks.model.verify import check_files
 from lmtasks.training.checkpoint import check_fits, load_tensors, module_tensors, position_of, replace_folder
 from lmtasks.training.curve import LOG, Record
 
@@ -52,9 +54,10 @@ def copy_start(start: Path, work: Path) -> int:
         the step that was begun at: 0 for a backbone, whose optimizer begins anew.
 
     Raises:
-        UsageError: `start` is neither.
+        UsageError: `start` is neither, or a file of it is damaged.
     """
     if not (work / STEP).is_file():
+        check_files(start)
         work.mkdir(parents=True, exist_ok=True)
         position = position_of(start / "checkpoint")
         backbone: str | None = start.name
@@ -68,9 +71,7 @@ def copy_start(start: Path, work: Path) -> int:
                 f"{start} holds neither the checkpoint of a training (the folder --out with .work behind it) "
                 "nor a backbone (model.safetensors)."
             )
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            if (start / name).is_file():
-                shutil.copyfile(start / name, work / name)
+        copy_tokenizer(start, work)
         step = position.step if position else 0
         told = {"step": step, "from": str(start), "backbone": backbone}
         (work / STEP).write_text(json.dumps(told), encoding="utf-8")

@@ -118,8 +118,8 @@ def _cut(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("harm", "name", "message"),
     [
-        (_drop, "heads/mood/head.safetensors", "lacks the weights of head 'mood'"),
-        (_drop, "backbone/config.json", "no config.json"),
+        (_drop, "heads/mood/head.safetensors", "lacks heads/mood/head.safetensors"),
+        (_drop, "backbone/config.json", "lacks backbone/config.json"),
         (_cut, "backbone/model.safetensors", "cut short"),
         (_cut, "model.json", "is damaged"),
     ],

@@ -156,7 +156,7 @@ def test_what_it_cannot_do_is_said(runtime: NativeRuntime, folder: Path) -> None
         ("backbone/config.json", b"{", "is damaged"),
         ("backbone/config.json", b'{"sizes": {"ordr": 3}, "ends": []}', "is damaged"),
         ("backbone/model.safetensors", b"123", "not a safetensors file|cut short|cannot be read"),
-        ("heads/which/head.safetensors", None, "cannot be read"),
+        ("heads/which/head.safetensors", None, "lacks heads/which/head.safetensors"),
     ],
 )
 def test_a_damaged_folder_is_said(folder: Path, tmp_path: Path, file: str, content: bytes | None, message: str) -> None:

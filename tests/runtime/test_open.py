@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packed import model_folder, package
 
+from lmtasks.checksums import sealed
 from lmtasks.errors import UsageError
 from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.open import list_runtimes, open_runtime
@@ -42,7 +43,7 @@ def test_a_package_of_another_version_is_not_driven(changed: dict[str, str], sai
     """Its graphs may open, and answer something else."""
     folder = shutil.copytree(package("gpt2"), tmp_path / "package")
     content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    (folder / MANIFEST).write_text(json.dumps({**content, **changed}), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(sealed({**content, **changed})), encoding="utf-8")
     with pytest.raises(UsageError, match=said):
         open_runtime(folder, runtime="onnx")
 

@@ -41,11 +41,13 @@ def test_settings_beside_the_weights_are_hashed(model: Path, tmp_path: Path) -> 
     assert settings_hash(copy) == settings_hash(model)
     (copy / "notes.json").write_text("{}")
     assert settings_hash(copy) == settings_hash(model)
-    (copy / "heads" / "mood").mkdir(parents=True)
-    (copy / "heads" / "mood" / "head.json").write_text("{}")
+    (copy / "checkpoint-500").mkdir()  # of a training: no loader looks there
+    (copy / "checkpoint-500" / "config.json").write_text("{}")
+    assert settings_hash(copy) == settings_hash(model)
+    (copy / "generation_config.json").write_text('{"eos_token_id": 3}')
     other = settings_hash(copy)
     assert other != settings_hash(model)
-    (copy / "heads" / "mood").rename(copy / "heads" / "tone")
+    (copy / "model.json").write_text("{}")
     assert settings_hash(copy) not in (other, settings_hash(model))
 
 

@@ -19,6 +19,7 @@ from lmtasks.model.create import Vocabulary, write_backbone
 from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import card_of, load_model, read_provenance
+from lmtasks.model.weights import weight_facts
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Progress
 from lmtasks.training.adapt import default_learning_rate, score_heads
@@ -136,7 +137,9 @@ def test_the_hash_follows_adapters_and_their_settings(trained: Path, tmp_path: P
     file = copied / "adapters" / "1" / "adapter_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "lora_alpha": 1}))
-    assert card_of(copied).weights_hash != before
+    assert weight_facts(copied).hash != before
+    with pytest.raises(UsageError, match=r"adapter_config\.json is damaged"):
+        card_of(copied)
 
 
 def test_models_and_backbone_may_move_together_or_become_one(trained: Path, tmp_path: Path) -> None:
@@ -264,7 +267,7 @@ def test_adapters_that_are_not_plain_are_refused(
     file = folder / "model" / "adapters" / "1" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(UsageError, match=message):
-        load_model(folder / "model")
+        adapted_of(folder / "model")
 
 
 def test_adapters_learn_faster_than_a_whole_model() -> None:
