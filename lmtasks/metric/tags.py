@@ -41,7 +41,7 @@ SCHEMES: Mapping[str, frozenset[str]] = {
     "BMEWO": frozenset("BMEW"),
 }
 """Schemes whose letters IOBES does not have."""
-NO_TAGS = "answers hold words that are no tags, which count as tags outside of entities"
+NO_TAGS = "words that are tags of no scheme (B-LOC, O) count as an entity each; score with tag_acc where tags have none"
 
 Entity = tuple[int, int, str]
 """First tag, the one behind the last, type."""
@@ -59,8 +59,8 @@ def entity_f1(settings: Settings) -> Formula:
         rows = []
         for text in only(Text, outcomes):
             wanted, found = _pair(text)
-            scheme_of(wanted)
-            one, other = set(entities(wanted)), set(entities([tag if _is_tag(tag) else OUTSIDE for tag in found]))
+            scheme_of(tag for tag in wanted if "-" in tag)
+            one, other = set(entities(wanted)), set(entities(found))
             rows.append((2.0 * len(one & other), len(one) + len(other)))
         return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -97,11 +97,12 @@ def tag_accuracy(settings: Settings) -> Formula:
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a sequence of tags of any scheme; `B` and `I` alone have the empty type."""
+    """The entities of a sequence of tags of any scheme; `B` and `I` alone have the empty type, and a word that is no
+    tag is an entity by itself: who answers with it has marked something, and wrongly."""
     found: list[Entity] = []
     start, kind, before = 0, "", OUTSIDE
     for place, tag in enumerate([*tags, OUTSIDE]):
-        letter, _, name = tag.partition("-")
+        letter, _, name = tag.partition("-") if _is_tag(tag) else ("S", "", tag)
         prefix = INSIDE.get(letter, OUTSIDE)
         inside = before != OUTSIDE and prefix in {"I", "E"} and name == kind and before not in {"E", "S"}
         if before != OUTSIDE and not inside:
@@ -135,7 +136,7 @@ def _is_tag(tag: str) -> bool:
 
 
 def _remarks(outcomes: Sequence[Outcome]) -> Mapping[str, int]:
-    strange = sum(not all(map(_is_tag, _pair(text)[1])) for text in only(Text, outcomes))
+    strange = sum(not all(_is_tag(tag) for tags in _pair(text) for tag in tags) for text in only(Text, outcomes))
     return {NO_TAGS: strange} if strange else {}
 
 

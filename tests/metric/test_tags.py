@@ -82,14 +82,14 @@ def test_tags_of_no_scheme_are_refused_before_anything_is_scored() -> None:
         with pytest.raises(UsageError, match="entity_f1 reads tags that begin with B, I, M, E, L, S, U, W .*tag_acc"):
             make_metric("entity_f1", labels=labels)
     f1 = make_metric("entity_f1")
-    with pytest.raises(UsageError, match="'NN'"):
-        f1.statistics([text("NN VB", "NN VB")])
+    with pytest.raises(UsageError, match="'X-a'"):
+        f1.statistics([text("O X-a", "O O")])
 
 
-def test_words_that_are_no_tags_are_outside_and_said() -> None:
+def test_words_that_are_no_tags_are_wrong_entities_and_said() -> None:
     f1 = make_metric("entity_f1")
-    rows = [text("B-a O O", "the tags: B-a"), text("B-a O", "B-a O")]
-    assert value_of(f1, f1.statistics(rows)) == pytest.approx(2 * 1 / (2 + 2))
+    rows = [text("B-a O O", "B-a not tags:"), text("B-a O", "B-a O")]
+    assert value_of(f1, f1.statistics(rows)) == pytest.approx(2 * 2 / (2 + 4))
     assert f1.remarks is not None
     (count,) = f1.remarks(rows).values()
     assert count == 1
