@@ -124,7 +124,7 @@ def scheme_of(tags: Iterable[str]) -> str:
         if not _is_tag(tag):
             raise UsageError(
                 f"entity_f1 reads tags that begin with {', '.join(INSIDE)} and a hyphen before the type (B-LOC), and "
-                f"{OUTSIDE} alone, was given {tag!r}; rename the tags, or score with tag_acc alone (metrics: [tag_acc])."
+                f"{OUTSIDE} alone, was given {tag!r}; rename them, or score with tag_acc alone (metrics: [tag_acc])."
             )
         letters.add(tag.partition("-")[0])
     foreign = letters - {OUTSIDE, *"BIES"}

@@ -79,7 +79,7 @@ def test_seqeval_on_answers_that_break_their_scheme() -> None:
 
 def test_tags_of_no_scheme_are_refused_before_anything_is_scored() -> None:
     for labels in (("O", "LOC"), ("NN", "VB"), ("O", "B_LOC"), ("o", "B-LOC"), ("LOC-B", "O")):
-        with pytest.raises(UsageError, match="entity_f1 reads tags that begin with B, I, M, E, L, S, U, W .*tag_acc"):
+        with pytest.raises(UsageError, match=r"entity_f1 reads tags that begin with B, I, M, E, L, S, U, W .*tag_acc"):
             make_metric("entity_f1", labels=labels)
     f1 = make_metric("entity_f1")
     with pytest.raises(UsageError, match="'X-a'"):
