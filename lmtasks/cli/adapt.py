@@ -39,6 +39,7 @@ def command(
     pair: options.Pair = None,
     name: options.TaskName = None,
     language: options.Language = None,
+    encoding: options.Encoding = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -167,6 +168,7 @@ def command(
         pair=pair,
         name=name,
         language=language,
+        encoding=encoding,
         trust_code=trust_code,
         use="both" if data is not None and data.is_file() else "train",
     )
@@ -225,6 +227,7 @@ def command(
         pair=pair,
         name=name,
         language=language,
+        encoding=encoding,
         data_root=data_root,
         offline=offline,
         trust_code=trust_code,

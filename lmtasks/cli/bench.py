@@ -33,6 +33,7 @@ def command(
     pair: options.Pair = None,
     name: options.TaskName = None,
     language: options.Language = None,
+    encoding: options.Encoding = None,
     runtime: options.Runtimes = [],  # noqa: B006  # typer copies it
     device: options.Device = "cpu",
     precision: options.Precision = None,
@@ -121,6 +122,7 @@ def command(
         pair=pair,
         name=name,
         language=language,
+        encoding=encoding,
         trust_code=trust_code,
     )
     timed = Timed(

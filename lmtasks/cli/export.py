@@ -52,6 +52,7 @@ def command(
     data: options.Data = None,
     text: options.Text = "text",
     label: options.Label = None,
+    encoding: options.Encoding = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -108,7 +109,13 @@ def command(
     named = tasks or ("" if data is not None else PROOF_TASKS)
     single = data is not None and data.is_file()
     found = chosen_tasks(
-        tasks=named, data=data, text=text, label=label, trust_code=trust_code, use="both" if single else "score"
+        tasks=named,
+        data=data,
+        text=text,
+        label=label,
+        encoding=encoding,
+        trust_code=trust_code,
+        use="both" if single else "score",
     )
     texts = _texts(found, sources)
     with locked(out), progress_bars() as report:
@@ -144,6 +151,7 @@ def command(
         data=data,
         text=text,
         label=label,
+        encoding=encoding,
         data_root=data_root,
         offline=offline,
         trust_code=trust_code,

@@ -121,7 +121,9 @@ IncludePath = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="FILE", help="Your own data instead of --tasks: CSV, TSV, JSON, JSONL, parquet or a folder."
+        "--data",
+        metavar="FILE",
+        help="Your own data instead of --tasks: CSV, TSV, Excel, JSON, JSONL, parquet or a folder.",
     ),
 ]
 Text = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of --data that holds the text.")]
@@ -133,6 +135,12 @@ TaskName = Annotated[
         "--name",
         metavar="NAME",
         help="What --data is called as a task; a head of that name answers it. Default: the file's name.",
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", metavar="NAME", help="Encoding of --data (euc-kr, shift_jis, windows-1252, ...); default: found."
     ),
 ]
 LabelMap = Annotated[

@@ -30,6 +30,7 @@ def command(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new backbone.")],
     text: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    encoding: options.Encoding = None,
     weights: Annotated[str, typer.Option(help="Share of each --data in training, as 0.6,0.4; default: by size.")] = "",
     mix: Annotated[
         list[str] | None,
@@ -112,6 +113,7 @@ def command(
             data,
             out=out,
             text=text,
+            encoding=encoding,
             family=backbone,
             vocabulary=vocabulary,
             tokenizer=tokenizer,
@@ -146,7 +148,7 @@ def command(
         seed=seed,
     )
     sources = data_options(data_root=data_root, offline=offline, token=token)
-    read = [read_documents(each, column=text, options=sources) for each in data]
+    read = [read_documents(each, column=text, options=sources, encoding=encoding) for each in data]
     corpora: list[Iterable[Document]] = list(read)
     shares = _shares(weights, len(read))
     if mix:
@@ -189,6 +191,7 @@ def _count(
     *,
     out: Path,
     text: str,
+    encoding: str | None,
     family: str,
     vocabulary: int,
     tokenizer: Path | None,
@@ -205,7 +208,7 @@ def _count(
         raise UsageError(f"{idle[0]} says how a training goes on step by step, and {family} counts its text once.")
     with locked(out), progress_bars() as report:
         scores = count_text(
-            corpora=[read_documents(each, column=text, options=sources) for each in data],
+            corpora=[read_documents(each, column=text, options=sources, encoding=encoding) for each in data],
             family=family,
             vocabulary=vocabulary,
             seed=seed,

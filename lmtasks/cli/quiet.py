@@ -17,16 +17,25 @@ SILENT = {
 
 
 class _OnStandardError(logging.StreamHandler[TextIO]):
-    """To standard error as it is when something is said: while bars are drawn, lines stand above them."""
+    """To standard error as it is when something is said: while bars are drawn, lines stand above them. The same
+    sentence is said once, however often a file is read."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        sentence = record.getMessage()
+        if sentence in self._said:
+            return
+        self._said.add(sentence)
         self.setStream(sys.stderr)
         super().emit(record)
 
 
 def quiet_libraries(*, debug: bool) -> None:
     """Before the first of them is imported. With `debug` they may say everything."""
-    notes = _OnStandardError(sys.stderr)
+    notes = _OnStandardError()
     notes.setFormatter(logging.Formatter("lmtasks: %(message)s"))
     ours = logging.getLogger("lmtasks")
     ours.handlers = [notes]

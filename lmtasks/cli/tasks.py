@@ -34,6 +34,7 @@ class OwnData:
     pair: str | None = None
     name: str | None = None
     language: str | None = None
+    encoding: str | None = None
 
 
 def asked_again(
@@ -45,6 +46,7 @@ def asked_again(
     pair: str | None = None,
     name: str | None = None,
     language: str | None = None,
+    encoding: str | None = None,
     data_root: Path | None = None,
     offline: bool = False,
     trust_code: bool = False,
@@ -62,6 +64,7 @@ def asked_again(
         "--pair": pair,
         "--name": name,
         "--language": language,
+        "--encoding": encoding,
         "--data-root": data_root,
     }
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
@@ -90,6 +93,7 @@ def chosen_tasks(
     pair: str | None = None,
     name: str | None = None,
     language: str | None = None,
+    encoding: str | None = None,
     trust_code: bool = False,
     use: Use = "score",
     include: Sequence[Path] = (),
@@ -102,11 +106,14 @@ def chosen_tasks(
     if data is not None:
         if tasks:
             raise UsageError("--tasks and --data both say what the task is; give one of them.")
-        return (
-            own_data_task(OwnData(file=data, text=text, label=label, pair=pair, name=name, language=language), use=use),
-        )
-    if label is not None or pair is not None or name is not None:
+        own = OwnData(file=data, text=text, label=label, pair=pair, name=name, language=language, encoding=encoding)
+        return (own_data_task(own, use=use),)
+    if any(given is not None for given in (label, pair, name)):
         raise UsageError("--label, --pair and --name describe --data, which is not given.")
+    if encoding is not None:
+        raise UsageError(
+            "--encoding describes --data, which is not given; a task file has dataset_kwargs: {encoding: NAME}."
+        )
     if not tasks:
         raise UsageError(
             "give --tasks (names, globs or files; see `lmtasks list tasks`), or --data with a file of yours."
@@ -131,7 +138,7 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
     """
     from lmtasks.task.load import own_task
 
-    rows = _rows(own.file)
+    rows = _rows(own.file, encoding=own.encoding)
     for column in (own.text, own.label, own.pair):
         if column is not None and column not in rows[0]:
             raise unknown(f"column of {own.file}", column, rows[0])
@@ -143,14 +150,16 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
         pair=own.pair,
         name=own.name,
         language=own.language or _language([str(row[own.text]) for row in rows[:GUESS_ROWS]]),
+        encoding=own.encoding,
         use=use,
     )
 
 
-def _rows(data: Path) -> Sequence[Row]:
-    from lmtasks.data.files import SUFFIXES
+def _rows(data: Path, *, encoding: str | None) -> Sequence[Row]:
     from lmtasks.data.large import open_file
     from lmtasks.data.table import joined
+    from lmtasks.task.formats import SUFFIXES
+    from lmtasks.task.task import Reading
 
     if not data.exists():
         raise UsageError(f"there is no data file {data}; check --data.")
@@ -163,7 +172,7 @@ def _rows(data: Path) -> Sequence[Row]:
         )
         if not files:
             raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
-    rows = joined([open_file(file) for file in files])
+    rows = joined([open_file(file, reading=Reading(encoding=encoding)) for file in files])
     if not rows:
         raise UsageError(f"{data} holds no rows.")
     return rows

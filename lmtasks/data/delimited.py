@@ -1,82 +1,216 @@
-"""CSV and TSV: lines become cells, and cells become rows in which a column of numbers holds numbers."""
+"""CSV and TSV: lines become cells, and cells become rows in which a column of numbers holds numbers.
+
+What stands between cells is found in the first lines, where the suffix says something else than the file:
+
+>>> dialect_of(lambda: ["text;label", "good, really;pos"], form="csv", reading=Reading())
+Dialect(delimiter=';', quoted=True, lines_before=0)
+>>> dialect_of(lambda: ["sep=,", "text,label", "good,pos"], form="csv", reading=Reading())
+Dialect(delimiter=',', quoted=True, lines_before=1)
+"""
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from lmtasks.data.notices import Tell, say
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.formats import Format
 from lmtasks.task.task import Reading
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 # Numbers as a program writes them; anything else (007, +1, 1e5, 1,000) stays text.
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+NAMED_DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+"""The first line by which Excel is told the delimiter."""
+LOOKED_AT = 100
+"""Lines of cells that a delimiter is found by."""
+LONGEST_CELL = 2**31 - 1
+"""Characters; the limit is the csv module's own global, and raising it changes no result."""
 
 
-def cells_of(lines: Iterable[str], *, file: Path, delimiter: str, quoted: bool) -> Iterator[list[str]]:
-    """Lines of cells, the header first; each line as long as the header.
+@dataclass(frozen=True)
+class Dialect:
+    """How lines are divided into cells."""
+
+    delimiter: str
+    quoted: bool = True
+    """Quotes hold cells together; else they are characters like any other."""
+    lines_before: int = 0
+    """Lines before the header."""
+
+    def reader(self, lines: Iterable[str]) -> "Reader":
+        """The csv module's reader."""
+        csv.field_size_limit(LONGEST_CELL)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=self.quoted)
+
+    def skip(self, lines: Iterator[str]) -> None:
+        """Take the lines before the header."""
+        for _ in range(self.lines_before):
+            next(lines, None)
+
+    @property
+    def name(self) -> str:
+        """Of the delimiter, for people."""
+        return NAMES.get(self.delimiter, repr(self.delimiter))
+
+
+def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: Reading) -> Dialect:
+    """The delimiter that a task names, or that the first line names (`sep=;`); else that of the suffix, unless the
+    first lines have several cells each only by another one.
 
     Args:
-        lines: with their ends; one is taken only when its cells are asked for.
+        lines: the file's lines with their ends, anew with each call; the first hundred or so are taken.
+    """
+    usual = Dialect(reading.delimiter or DELIMITERS[form])
+    if reading.delimiter is not None:
+        return usual
+    named = NAMED_DELIMITER.fullmatch(next(iter(lines()), "").rstrip("\r\n"))
+    if named is not None:
+        return Dialect(named[1], lines_before=1)
+    if _columns(lines(), usual) > 1:
+        return usual
+    counts = {other: _columns(lines(), Dialect(other)) for other in NAMES if other != usual.delimiter}
+    best = max(counts, key=lambda delimiter: counts[delimiter])
+    return Dialect(best) if counts[best] > 1 else usual
+
+
+def tell_dialect(dialect: Dialect, *, file: Path, form: Format, reading: Reading, tell: Tell) -> None:
+    """Say that a file's cells are not divided as its suffix says."""
+    if reading.delimiter is None and dialect.delimiter != DELIMITERS[form]:
+        tell(f"{file}: its cells are divided by {dialect.name}, and were read so.")
+
+
+def _columns(lines: Iterable[str], dialect: Dialect) -> int:
+    """How many cells the first lines have, all alike; 0 where they have not."""
+    kept = list(islice(lines, 10 * LOOKED_AT))
+    found = _counted(kept, dialect)
+    if not found and dialect.delimiter == "\t":  # where a quote may be a character like any other
+        found = _counted(kept, replace(dialect, quoted=False))
+    return found
+
+
+def _counted(lines: Iterable[str], dialect: Dialect) -> int:
+    shape: Shape | None = None
+    try:
+        for cells in islice(filter(None, dialect.reader(lines)), LOOKED_AT):
+            shape = shape or Shape.of(cells)
+            if not shape.is_blank(cells) and shape.fit(cells) is None:
+                return 0
+    except csv.Error:
+        return 0
+    return shape.width if shape else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How many cells a line has."""
+
+    width: int
+    """As many as the first line."""
+    named: int
+    """Those up to the last one that the first line names; the others may be missing."""
+
+    @staticmethod
+    def of(first: Sequence[str]) -> "Shape":
+        """That of a header."""
+        named = [place for place, cell in enumerate(first, start=1) if cell.strip()]
+        return Shape(width=len(first), named=max(named, default=len(first)))
+
+    def is_blank(self, cells: Sequence[str]) -> bool:
+        """Is it no row? An empty cell of a single column is one."""
+        return not cells or (self.width > 1 and not any(cell.strip() for cell in cells))
+
+    def fit(self, cells: Sequence[str]) -> list[str] | None:
+        """The cells, as many as the header has; None where there are more, or fewer. Empty ones at the end, as they
+        come of commas there, do not count."""
+        if any(cell.strip() for cell in cells[self.width :]) or len(cells) < self.named:
+            return None
+        return [*cells[: self.width], *[""] * (self.width - len(cells))]
+
+
+def cells_of(lines: Iterable[str], *, file: Path, dialect: Dialect) -> Iterator[list[str]]:
+    """Lines of cells, the header first; each line as long as the header. Blank lines, and lines of empty cells, are
+    left out.
+
+    Args:
+        lines: those behind `lines_before`, with their ends; one is taken only when its cells are asked for.
         file: for errors.
-        quoted: quotes hold cells together; else they are characters like any other.
 
     Raises:
         UsageError: a line has more or fewer cells than the first, or a quote is never closed.
     """
-    # The limit on a cell's length is the csv module's own global; raising it changes no result.
-    csv.field_size_limit(max(csv.field_size_limit(), file.stat().st_size))
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=quoted)
-    first: list[str] = []
+    reader = dialect.reader(lines)
+    shape: Shape | None = None
     try:
         for cells in reader:
             if not cells:
                 continue
-            first = first or cells
-            if len(cells) != len(first):
+            shape = shape or Shape.of(first := cells)
+            if shape.is_blank(cells):
+                continue
+            fitting = shape.fit(cells)
+            if fitting is None:
                 raise UsageError(
-                    f"{file}, line {reader.line_num} has {len(cells)} cells, but the header names {len(first)} "
-                    f"columns ({', '.join(first)}); put cells that hold {delimiter!r} in double quotes."
+                    f"{file}, line {dialect.lines_before + reader.line_num} has {len(cells)} cells, but the header "
+                    f"names {shape.width} columns ({', '.join(first)}); cells are divided by {dialect.name}, so put "
+                    f"cells that hold {dialect.delimiter!r} in double quotes."
                 )
-            yield cells
+            yield fitting
     except csv.Error as error:
-        raise UsageError(f"{file}, line {reader.line_num} is no {file.suffix[1:] or 'csv'}: {error}.") from error
+        line = dialect.lines_before + reader.line_num
+        raise UsageError(f"{file}, line {line} is no {file.suffix[1:] or 'csv'}: {error}.") from error
 
 
 class Columns:
-    """The columns of a file: their names, and what their cells are once all were seen.
+    """The columns of a file: their names, and what their cells are once all were seen. Columns without a name (an
+    index that pandas wrote, a comma at the end of each line) are left out.
 
     Args:
         first: the first line's cells.
-        file: for errors.
+        file: for messages.
         reading: names that the task gives, in place of the file's own or where it has none.
+        tell: hears of columns that are left out.
 
     Raises:
-        UsageError: a name is missing or stands twice, or there are more or fewer names than columns.
+        UsageError: no column has a name, one stands twice, or there are more or fewer names than columns.
     """
 
-    def __init__(self, first: Sequence[str], *, file: Path, reading: Reading) -> None:
+    def __init__(self, first: Sequence[str], *, file: Path, reading: Reading, tell: Tell = say) -> None:
         given = reading.column_names
         if given is not None and len(given) != len(first):
             raise UsageError(
                 f"{file} has {len(first)} columns, but column_names names {len(given)} ({', '.join(given)})."
             )
-        self.names = [name.strip() for name in (first if given is None else given)]
+        names = [name.strip() for name in (first if given is None else given)]
+        self.names = {place: name for place, name in enumerate(names) if name}
+        """By the place of their cells."""
         self.first_is_row = given is not None and not reading.header
         """Is the first line no header but a row?"""
-        if len(set(self.names)) != len(self.names) or "" in self.names:
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice or (names and not self.names):
+            wrong = f"{', '.join(map(repr, twice))} more than once" if twice else "none"
             raise UsageError(
-                f"{file}: the first line must name each column, once; it is "
-                f"{', '.join(repr(name) for name in self.names)}."
+                f"{file}: the first line must name each column, once; it names {wrong}: {', '.join(first)}."
             )
-        self._filled = [False] * len(self.names)
-        self._integers = [True] * len(self.names)
-        self._numbers = [True] * len(self.names)
+        unnamed = [place for place, name in enumerate(names, start=1) if not name]
+        if unnamed:
+            which = f"column {unnamed[0]} of {len(names)} has" if len(unnamed) == 1 else f"{len(unnamed)} columns have"
+            tell(f"{file}: {which} no name and {'is' if len(unnamed) == 1 else 'are'} left out.")
+        self._filled = [False] * len(names)
+        self._integers = [True] * len(names)
+        self._numbers = [True] * len(names)
 
     def see(self, cells: Sequence[str]) -> None:
         """One more row."""
@@ -91,7 +225,7 @@ class Columns:
 
     def row(self, cells: Sequence[str]) -> Row:
         """A row that was seen. A column of numbers has numbers, and None where a cell is empty."""
-        return {name: self._value(place, cells[place]) for place, name in enumerate(self.names)}
+        return {name: self._value(place, cells[place]) for place, name in self.names.items()}
 
     def _value(self, place: int, cell: str) -> object:
         if not self._numbers[place] or not self._filled[place]:

@@ -15,7 +15,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
-from lmtasks.task.task import Source
+from lmtasks.task.task import Reading, Source
 
 HELD_OUT_PER_MILLE = 5
 
@@ -81,7 +81,7 @@ def held_out(text: str) -> bool:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
 
 
-def read_documents(data: str, *, column: str, options: DataOptions) -> Documents:
+def read_documents(data: str, *, column: str, options: DataOptions, encoding: str | None = None) -> Documents:
     """The texts of a file, or of the train split of a folder or a Hub data set.
 
     A column `source`, where there is one, names where each text is from.
@@ -90,7 +90,11 @@ def read_documents(data: str, *, column: str, options: DataOptions) -> Documents
         UsageError: no such data, or it lacks the column.
     """
     file = Path(data)
-    rows = open_file(file) if file.is_file() else read_rows(Source(path=data, split="train"), options=options)[0]
+    reading = None if encoding is None else Reading(encoding=encoding)
+    if file.is_file():
+        rows = open_file(file, reading=reading)
+    else:
+        rows, _ = read_rows(Source(path=data, split="train", reading=reading), options=options)
     first = next(iter(rows), {})
     if column not in first:
         raise unknown(f"column of {data}", column, first)
@@ -164,11 +168,4 @@ def _text(value: object, *, place: str) -> str:
         return ""
     if not isinstance(value, str):
         raise UsageError(f"{place} holds {type(value).__name__}, not text; name another column by --text.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"{place}: character {error.start}, U+{ord(value[error.start]):04X}, is half of a pair and no text; "
-            "clean the row."
-        ) from error
     return value

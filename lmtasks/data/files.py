@@ -1,4 +1,4 @@
-"""Data files become rows: parquet, JSON, JSON Lines, CSV, TSV, and plain text with one row a line.
+"""Data files become rows: parquet, JSON, JSON Lines, CSV, TSV, Excel, and plain text with one row a line.
 
 Read here rather than by `datasets`, which guesses no encoding, keeps a second copy of every local file in its cache,
 reads the CSV cells `None`, `NA` and `null` as missing, and turns an id such as `007` into the number 7.
@@ -6,38 +6,26 @@ reads the CSV cells `None`, `NA` and `null` as missing, and turns an id such as 
 
 import io
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from lmtasks.data.decoding import decode
-from lmtasks.data.delimited import DELIMITERS, Columns, cells_of
+from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, tell_dialect
+from lmtasks.data.notices import Tell, say
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
+from lmtasks.task.formats import SUFFIXES, Format
 from lmtasks.task.task import Reading
-
-Format = Literal["parquet", "jsonl", "json", "csv", "tsv", "text"]
-
-SUFFIXES: Mapping[str, Format] = {
-    ".parquet": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".txt": "text",
-}
-"""In the order in which they are preferred where a split lies in a folder in several formats."""
-
-BUILDERS: Mapping[str, Format] = {"parquet": "parquet", "json": "json", "csv": "csv", "tsv": "tsv", "text": "text"}
-"""Names that a task file's `dataset_path` may have in place of a data set, `data_files` naming the files."""
-
-log = logging.getLogger(__name__)
 
 
 def read_file(
-    file: Path, *, fallback: Format | None = None, limit: int | None = None, reading: Reading | None = None
+    file: Path,
+    *,
+    fallback: Format | None = None,
+    limit: int | None = None,
+    reading: Reading | None = None,
+    tell: Tell = say,
 ) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
 
@@ -46,10 +34,12 @@ def read_file(
         fallback: the format of a file with another suffix.
         limit: read no more rows than this.
         reading: what the file does not say of itself.
+        tell: hears of what was found out and is not usual: encoding, delimiter, columns that are left out.
 
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
     """
+    reading = reading or Reading()
     form = SUFFIXES.get(file.suffix.lower(), fallback)
     if form is None:
         raise UsageError(f"{file} has no known data format; files may be {', '.join(SUFFIXES)}.")
@@ -57,11 +47,23 @@ def read_file(
         raise UsageError(f"there is no data file {file}; check its path.")
     if form == "parquet":
         return _read_parquet(file, limit=limit)
+    if form == "xlsx":
+        from lmtasks.data.spreadsheet import read_spreadsheet
+
+        return read_spreadsheet(file, limit=limit, tell=tell)
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    rows = READERS[form](decode(data, name=str(file)), file, reading or Reading())
+    text = decode(data, name=str(file), encoding=reading.encoding, tell=tell)
+    if form == "json":
+        rows = _read_json(text, file, reading)
+    elif form == "jsonl":
+        rows = _read_jsonl(text, file)
+    elif form == "text":
+        rows = _read_text(text)
+    else:
+        rows = _read_delimited(text, file, reading, form=form, tell=tell)
     return _rectangular(rows if limit is None else rows[:limit])
 
 
@@ -88,8 +90,10 @@ def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            return _read_jsonl(text, file, reading)
+            return _read_jsonl(text, file)
         raise UsageError(f"{file} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} holds JSON that cannot be read: {error}.") from error
     if reading.field is not None:
         if not isinstance(value, dict) or reading.field not in value:
             raise unknown(f"field of {file}", reading.field, value if isinstance(value, dict) else ())
@@ -104,13 +108,16 @@ def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
         value = next(iter(lists.values()))
     if not isinstance(value, list):
         raise UsageError(f"{file} holds a single JSON value; rows are a list of objects, or one object a line.")
+    escaped = "\\u" in text
     for number, item in enumerate(value):
         if not isinstance(item, dict):
             raise UsageError(f"{file}: row {number} is {type(item).__name__}, not an object with columns.")
+        if escaped:
+            _refuse_halves(item, place=f"{file}: row {number}")
     return value
 
 
-def _read_jsonl(text: str, file: Path, _reading: Reading) -> list[Row]:
+def _read_jsonl(text: str, file: Path) -> list[Row]:
     rows: list[Row] = []
     # Not splitlines(): texts may hold U+2028 and other separators that are no line ends in JSON Lines.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -124,7 +131,7 @@ def json_row(line: str, *, file: Path, number: int) -> Row | None:
     """The row in a line of JSON Lines; None in a blank one.
 
     Raises:
-        UsageError: it is no JSON, or no object; says which line.
+        UsageError: it is no JSON, no object, or holds half a surrogate pair, which is no text; says which line.
     """
     if not line.strip():
         return None
@@ -132,50 +139,70 @@ def json_row(line: str, *, file: Path, number: int) -> Row | None:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"{file}, line {number} is no JSON: {error.msg} at column {error.colno}.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list of thousands of levels
+        raise UsageError(f"{file}, line {number} is JSON that cannot be read: {error}.") from error
     if not isinstance(row, dict):
         raise UsageError(f"{file}, line {number} is {type(row).__name__}, not an object with columns.")
+    if "\\u" in line:
+        _refuse_halves(row, place=f"{file}, line {number}")
     return row
 
 
-def _read_csv(text: str, file: Path, reading: Reading) -> list[Row]:
-    return _rows_of(text, file, reading, form="csv", quoted=True)
+def _refuse_halves(row: Row, *, place: str) -> None:
+    for column, value in row.items():
+        for text in (column, *_texts(value)):
+            at = next((at for at, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+            if at is not None:
+                raise UsageError(
+                    f"{place}, column {column!r}: character {at}, U+{ord(text[at]):04X}, is half of a pair and no "
+                    "text, as where a text was cut within an emoji; mend or leave out the row."
+                )
 
 
-def _read_tsv(text: str, file: Path, reading: Reading) -> list[Row]:
-    """With quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in GLUE."""
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from (str(key), *_texts(item))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _read_delimited(text: str, file: Path, reading: Reading, *, form: Format, tell: Tell) -> list[Row]:
+    """Tabs: with quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in
+    GLUE."""
+    dialect = dialect_of(lambda: io.StringIO(text, newline=""), form=form, reading=reading)
+    tell_dialect(dialect, file=file, form=form, reading=reading, tell=tell)
     try:
-        return _rows_of(text, file, reading, form="tsv", quoted=True)
+        return _rows_of(text, file, reading, dialect=dialect, tell=tell)
     except UsageError as error:
-        log.info("read %s with quotes as plain characters: %s", file, error)
-        return _rows_of(text, file, reading, form="tsv", quoted=False)
+        if dialect.delimiter != "\t":
+            raise
+        rows = _rows_of(text, file, reading, dialect=replace(dialect, quoted=False), tell=tell)
+        tell(f"{file}: quotes were read as plain characters, since {error}")
+        return rows
 
 
-def _rows_of(text: str, file: Path, reading: Reading, *, form: Format, quoted: bool) -> list[Row]:
-    delimiter = reading.delimiter or DELIMITERS[form]
-    lines = list(cells_of(io.StringIO(text, newline=""), file=file, delimiter=delimiter, quoted=quoted))
+def _rows_of(text: str, file: Path, reading: Reading, *, dialect: Dialect, tell: Tell) -> list[Row]:
+    source = io.StringIO(text, newline="")
+    dialect.skip(source)
+    lines = list(cells_of(source, file=file, dialect=dialect))
     if not lines:
         return []
-    columns = Columns(lines[0], file=file, reading=reading)
+    columns = Columns(lines[0], file=file, reading=reading, tell=tell)
     body = lines if columns.first_is_row else lines[1:]
     for cells in body:
         columns.see(cells)
     return [columns.row(cells) for cells in body]
 
 
-def _read_text(text: str, file: Path, _reading: Reading) -> list[Row]:
+def _read_text(text: str) -> list[Row]:
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     return [{"text": line.removesuffix("\r")} for line in lines]
-
-
-READERS: Mapping[Format, Callable[[str, Path, Reading], list[Row]]] = {
-    "json": _read_json,
-    "jsonl": _read_jsonl,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "text": _read_text,
-}
 
 
 def _rectangular(rows: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from lmtasks.data.files import BUILDERS, SUFFIXES
 from lmtasks.data.hub_cache import cached_builder, cached_files
 from lmtasks.data.local import read_local, split_parts
 from lmtasks.data.mirror import SHARD, LocalSet, names_of
@@ -19,6 +18,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
+from lmtasks.task.formats import BUILDERS, SUFFIXES
 from lmtasks.task.task import Reading, Source
 
 if TYPE_CHECKING:
@@ -79,7 +79,12 @@ def reader_options(reading: Reading | None) -> dict[str, object]:
     if reading is None:
         return {}
     names = None if reading.column_names is None else list(reading.column_names)
-    given = {"column_names": names, "delimiter": reading.delimiter, "field": reading.field}
+    given = {
+        "column_names": names,
+        "delimiter": reading.delimiter,
+        "field": reading.field,
+        "encoding": reading.encoding,
+    }
     header = {} if names is None else {"header": 0 if reading.header else None}
     return {**{name: value for name, value in given.items() if value is not None}, **header}
 

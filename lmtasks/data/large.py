@@ -4,23 +4,23 @@ A million short rows as Python dicts take most of a gigabyte; their places take 
 reads of a small file, with the same errors; every row is looked at once when the file is opened.
 """
 
-import csv
-import logging
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from lmtasks.data.decoding import Encoding, encoding_of
-from lmtasks.data.delimited import DELIMITERS, Columns, cells_of
-from lmtasks.data.files import SUFFIXES, Format, json_row, read_file
+from lmtasks.data.delimited import Columns, Dialect, Shape, cells_of, dialect_of, tell_dialect
+from lmtasks.data.files import json_row, read_file
+from lmtasks.data.notices import Tell, say
 from lmtasks.data.table import LazyRows, ParquetTable, Table
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
+from lmtasks.task.formats import SUFFIXES, Format
 from lmtasks.task.task import Reading
-
-log = logging.getLogger(__name__)
 
 LARGE_BYTES = 8_000_000
 """From this size on a file's rows stay on the disk: smaller ones are read faster whole."""
@@ -29,7 +29,12 @@ ENDS = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 def open_file(
-    file: Path, *, fallback: Format | None = None, limit: int | None = None, reading: Reading | None = None
+    file: Path,
+    *,
+    fallback: Format | None = None,
+    limit: int | None = None,
+    reading: Reading | None = None,
+    tell: Tell = say,
 ) -> Sequence[Row]:
     """The rows of one file, as `read_file` has them; those of a large one stay on the disk.
 
@@ -38,38 +43,46 @@ def open_file(
         WorkError: while its rows are read, the file is changed.
     """
     form = SUFFIXES.get(file.suffix.lower(), fallback)
-    table = None if form is None or not file.is_file() else _table(file, form, reading or Reading())
+    table = None if form is None or not file.is_file() else _table(file, form, reading or Reading(), tell)
     if table is None:
-        return read_file(file, fallback=fallback, limit=limit, reading=reading)
+        return read_file(file, fallback=fallback, limit=limit, reading=reading, tell=tell)
     rows = LazyRows(table)
     return rows if limit is None else rows[:limit]
 
 
-def _table(file: Path, form: Format, reading: Reading) -> Table | None:
+def _table(file: Path, form: Format, reading: Reading, tell: Tell) -> Table | None:
+    """None: the file is read whole, as small ones are, and those whose lines cannot be decoded one by one."""
     if form == "parquet":
         return ParquetTable([file])
-    if file.stat().st_size < LARGE_BYTES:
+    if file.stat().st_size < LARGE_BYTES or form not in ("jsonl", "csv", "tsv") or reading.encoding is not None:
         return None
+    encoding = encoding_of(file, tell=tell)
+    if encoding is None:
+        return None
+    places = _Places(file, encoding)
     if form == "jsonl":
-        return JsonLinesTable(file)
-    if form == "csv":
-        return CellsTable(file, form=form, reading=reading, quoted=True)
-    if form == "tsv":
-        try:
-            return CellsTable(file, form=form, reading=reading, quoted=True)
-        except UsageError as error:  # as GLUE's, where a quote is a character like any other
-            log.info("read %s with quotes as plain characters: %s", file, error)
-            return CellsTable(file, form=form, reading=reading, quoted=False)
-    return None
+        return JsonLinesTable(places)
+    with ExitStack() as opened:
+        begin = encoding.mark_bytes
+        dialect = dialect_of(lambda: opened.enter_context(_Lines(places, at=begin)), form=form, reading=reading)
+    tell_dialect(dialect, file=file, form=form, reading=reading, tell=tell)
+    try:
+        return CellsTable(places, reading=reading, dialect=dialect, tell=tell)
+    except UsageError as error:  # as GLUE's, where a quote is a character like any other
+        if dialect.delimiter != "\t":
+            raise
+        table = CellsTable(_Places(file, encoding), reading=reading, dialect=replace(dialect, quoted=False), tell=tell)
+        tell(f"{file}: quotes were read as plain characters, since {error}")
+        return table
 
 
 class _Places:
     """A file of which some bytes are read again later."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, encoding: Encoding) -> None:
         self.file = file
         self._stamp = self._now()
-        self.encoding: Encoding = encoding_of(file)
+        self.encoding = encoding
         self.begins = array("Q")
         """Where each row begins."""
 
@@ -93,13 +106,13 @@ class _Places:
 class JsonLinesTable:
     """One object a line."""
 
-    def __init__(self, file: Path) -> None:
-        self._places = _Places(file)
+    def __init__(self, places: _Places) -> None:
+        self._places = places
         self._names: dict[str, None] = {}
         codec, at = self._places.encoding.codec, self._places.encoding.mark_bytes
         with self._places.opened(at) as stream:
             for number, line in enumerate(stream, start=1):
-                row = json_row(line.decode(codec), file=file, number=number)
+                row = json_row(line.decode(codec), file=places.file, number=number)
                 if row is not None:
                     self._places.begins.append(at)
                     self._names.update(dict.fromkeys(row))
@@ -128,21 +141,22 @@ class JsonLinesTable:
 class CellsTable:
     """CSV or TSV."""
 
-    def __init__(self, file: Path, *, form: Format, reading: Reading, quoted: bool) -> None:
-        self._places = _Places(file)
-        self._delimiter = reading.delimiter or DELIMITERS[form]
-        self._quoted = quoted
-        with _Lines(self._places, at=self._places.encoding.mark_bytes) as lines:
-            found = cells_of(lines, file=file, delimiter=self._delimiter, quoted=quoted)
+    def __init__(self, places: _Places, *, reading: Reading, dialect: Dialect, tell: Tell) -> None:
+        self._places = places
+        self._dialect = dialect
+        with _Lines(places, at=places.encoding.mark_bytes) as lines:
+            dialect.skip(lines)
+            found = cells_of(lines, file=places.file, dialect=dialect)
             at, first = lines.at, next(found, None)
-            self._columns = Columns(first or (), file=file, reading=reading if first else Reading())
+            self._shape = Shape.of(first or ())
+            self._columns = Columns(first or (), file=places.file, reading=reading if first else Reading(), tell=tell)
             if first is not None and self._columns.first_is_row:
                 self._columns.see(first)
-                self._places.begins.append(at)
+                places.begins.append(at)
             at = lines.at
             for cells in found:
                 self._columns.see(cells)
-                self._places.begins.append(at)  # blank lines before a row are passed over again when it is read
+                places.begins.append(at)  # blank lines before a row are passed over again when it is read
                 at = lines.at
 
     def count(self) -> int:
@@ -155,11 +169,11 @@ class CellsTable:
         if left <= 0:
             return
         with _Lines(self._places, at=self._places.begins[start]) as lines:
-            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
-            for cells in csv.reader(lines, delimiter=self._delimiter, quoting=quoting, strict=self._quoted):
-                if not cells:
+            for cells in self._dialect.reader(lines):
+                fitting = None if self._shape.is_blank(cells) else self._shape.fit(cells)
+                if fitting is None:  # blank; all others were seen to fit
                     continue
-                yield self._columns.row(cells)
+                yield self._columns.row(fitting)
                 left -= 1
                 if not left:
                     return

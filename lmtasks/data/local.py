@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from lmtasks.data.large import open_file
 from lmtasks.data.mirror import LocalSet
+from lmtasks.data.notices import Tell, say
 from lmtasks.data.table import LazyRows, ParquetTable, joined
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -15,7 +16,7 @@ from lmtasks.records import Row
 PART = re.compile(r"\s*([^\[\]+]+?)\s*(\[[^\[\]]*\](?:\([a-z0-9_]+\))?)?\s*(?:\+|$)")
 
 
-def read_local(local: LocalSet, split: str, *, limit: int | None) -> tuple[Sequence[Row], str]:
+def read_local(local: LocalSet, split: str, *, limit: int | None, tell: Tell = say) -> tuple[Sequence[Row], str]:
     """The rows of a split, at most `limit`, and the files that they came from.
 
     Raises:
@@ -23,7 +24,7 @@ def read_local(local: LocalSet, split: str, *, limit: int | None) -> tuple[Seque
     """
     parts = split_parts(split)
     whole = not any(cut for _, cut in parts)
-    read = {name: _read_files(local, name, limit=limit if whole else None) for name, _ in parts}
+    read = {name: _read_files(local, name, limit=limit if whole else None, tell=tell) for name, _ in parts}
     where = ", ".join(dict.fromkeys(_where(local, name) for name, _ in parts))
     rows = joined([read[name] for name, _ in parts]) if whole else _cut(split, read, where=where)
     return rows if limit is None else rows[:limit], where
@@ -51,7 +52,7 @@ def split_parts(split: str) -> tuple[tuple[str, str], ...]:
     return tuple(parts)
 
 
-def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[Row]:
+def _read_files(local: LocalSet, split: str, *, limit: int | None, tell: Tell) -> Sequence[Row]:
     """Parquet and large text files stay on the disk until a row is asked for; others are read whole."""
     parts: list[Sequence[Row]] = []
     files = local.files(split)
@@ -60,7 +61,7 @@ def _read_files(local: LocalSet, split: str, *, limit: int | None) -> Sequence[R
         return found if limit is None else found[:limit]
     for file in files:
         left = None if limit is None else limit - sum(map(len, parts))
-        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading))
+        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading, tell=tell))
         if limit is not None and sum(map(len, parts)) >= limit:
             break
     return joined(parts) if parts else []

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmtasks.data.files import BUILDERS, SUFFIXES, Format
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, unknown
+from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
 from lmtasks.task.task import Reading, Source
 
 # As `datasets` reads file names: a split may go by these names, and may be cut into shards.

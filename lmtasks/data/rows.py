@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lmtasks.data.local import read_local
 from lmtasks.data.mirror import find_local
+from lmtasks.data.notices import Tell, say
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -37,8 +38,10 @@ def open_rows(source: Source, *, options: DataOptions, limit: int | None = None)
     return make_rows(rows, where=where)
 
 
-def read_rows(source: Source, *, options: DataOptions, limit: int | None = None) -> tuple[Sequence[Row], str]:
-    """`open_rows` without the fingerprint: the rows, and where they came from."""
+def read_rows(
+    source: Source, *, options: DataOptions, limit: int | None = None, tell: Tell = say
+) -> tuple[Sequence[Row], str]:
+    """`open_rows` without the fingerprint: the rows, and where they came from. `tell` hears how files were read."""
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be 1 row or more, was {limit}.")
     if source.part is not None:
@@ -52,7 +55,7 @@ def read_rows(source: Source, *, options: DataOptions, limit: int | None = None)
 
         rows, where = custom_rows(source.made_by, split=source.split)[:limit], source.path
     elif (local := find_local(source, options=options)) is not None:
-        rows, where = read_local(replace(local, reading=source.reading), source.split, limit=limit)
+        rows, where = read_local(replace(local, reading=source.reading), source.split, limit=limit, tell=tell)
     else:
         from lmtasks.data.hub import read_hub
 

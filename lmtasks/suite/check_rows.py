@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lmtasks.data.files import BUILDERS
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
 from lmtasks.data.options import DataOptions
@@ -11,6 +10,7 @@ from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
 from lmtasks.suite.overlap import Documents, document_of
+from lmtasks.task.formats import BUILDERS
 from lmtasks.task.head_input import head_input
 from lmtasks.task.hooks import process_rows, shot_pool
 from lmtasks.task.prompt import build_prompt

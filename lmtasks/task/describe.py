@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import FilterStep, Generation, MetricUse, Source, Task, Windows
+from lmtasks.task.task import FilterStep, Generation, MetricUse, Reading, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
 ADDED = ("min_p", "length_penalty", "seed")
@@ -105,7 +105,7 @@ def _source(source: Source) -> dict[str, object]:
     fields |= {"data_files": to_json(source.data_files)}
     added = {
         "data_dir": source.data_dir,
-        "reading": None if source.reading is None else to_json(asdict(source.reading)),
+        "reading": None if source.reading is None else _reading(source.reading),
         "made_by": None
         if source.made_by is None
         else {"function": to_json(source.made_by.function), "options": to_json(source.made_by.options)},
@@ -113,6 +113,12 @@ def _source(source: Source) -> dict[str, object]:
         "part": None if source.part is None else to_json(asdict(source.part)),
     }
     return {**fields, **{name: value for name, value in added.items() if value is not None}}
+
+
+def _reading(reading: Reading) -> object:
+    """An encoding stands there only where one is given: older files have none."""
+    given = asdict(reading)
+    return to_json({name: value for name, value in given.items() if name != "encoding" or value is not None})
 
 
 def _wording(wording: Wording) -> dict[str, object]:

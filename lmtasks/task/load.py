@@ -6,18 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError
+from lmtasks.task.formats import SUFFIXES, builder_of
 from lmtasks.task.task import SPLITS, Part, SplitName, Task
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
-
-FORMATS: Mapping[str, str] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
-"""Suffix of a data file to the path of its `Source`."""
 
 
 def load_task(file: Path, *, trust_code: bool = False) -> Task:
@@ -64,6 +55,7 @@ def own_task(
     pair: str | None = None,
     name: str | None = None,
     language: str = "en",
+    encoding: str | None = None,
     use: Literal["score", "train", "both"] = "score",
 ) -> Task:
     """A task from one's own data, without a task file.
@@ -75,6 +67,7 @@ def own_task(
         text, label, pair: columns.
         labels: class names in the order of their numbers; the caller reads them off the label column.
         name: of the task, and of a head that is adapted to it; the file's name without suffix if absent.
+        encoding: of text files; None: found by their content.
         use: what the rows of a single file are for: all to be scored, or to be learned from; or both, and then a fifth
             of them is set aside to be scored (`data.held_out`).
 
@@ -87,7 +80,7 @@ def own_task(
 
     divided = use == "both" and data.is_file()
     files = _own_files(data, splits=("train", "test") if divided else ("train" if use == "train" else "test",))
-    suffixes = {FORMATS[file.suffix.lower()] for file in files.values()}
+    suffixes = {builder_of(file.suffix) for file in files.values()}
     if len(suffixes) > 1:
         raise UsageError(f"{data} mixes formats ({', '.join(sorted(suffixes))}); give files of one format.")
     columns = [text] if pair is None else [text, pair]
@@ -99,7 +92,8 @@ def own_task(
         kind="classification" if classification else "language_modelling",
         language=language,
         dataset_path=suffixes.pop(),
-        dataset_kwargs={"data_files": {split: file.name for split, file in files.items()}},
+        dataset_kwargs={"data_files": {split: file.name for split, file in files.items()}}
+        | ({} if encoding is None else {"encoding": encoding}),
         sources={split: SourceFile(split=split) for split in SPLITS if split in files},
         inputs={"text": text} | ({"label": label} if label is not None else {}) | ({"pair": pair} if pair else {}),
         labels=list(labels),
@@ -129,17 +123,17 @@ def _own_files(data: Path, *, splits: Sequence[str]) -> dict[str, Path]:
         found = {split: _one_file(data, split) for split in SPLITS}
         files = {str(split): file for split, file in found.items() if file is not None}
         if not files:
-            raise UsageError(f"{data} holds no train, validation or test file ({', '.join(FORMATS)}).")
+            raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
         return files
     if not data.is_file():
         raise UsageError(f"there is no data file {data}.")
-    if data.suffix.lower() not in FORMATS:
-        raise UsageError(f"{data} is of no known format; known by suffix: {', '.join(FORMATS)}.")
+    if data.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{data} is of no known format; known by suffix: {', '.join(SUFFIXES)}.")
     return dict.fromkeys(splits, data)
 
 
 def _one_file(folder: Path, split: str) -> Path | None:
-    found = sorted(file for file in folder.glob(f"{split}.*") if file.suffix.lower() in FORMATS)
+    found = sorted(file for file in folder.glob(f"{split}.*") if file.suffix.lower() in SUFFIXES)
     if len(found) > 1:
         raise UsageError(f"{folder} holds several files for {split}: {', '.join(file.name for file in found)}.")
     return found[0] if found else None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.task.formats import BUILDERS
 from lmtasks.task.groups import is_group
-from lmtasks.task.task import LOCAL_FORMATS, Kind, infer_kind
+from lmtasks.task.task import Kind, infer_kind
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
 
 SUFFIXES = (".yaml", ".yml")
@@ -90,7 +91,7 @@ def yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
 def _entry(yaml: TaskYaml, *, name: str) -> TaskEntry:
     keys = yaml.keys
     path, config = str(keys.get("dataset_path", "")), keys.get("dataset_name")
-    source = "embedded" if path in LOCAL_FORMATS else f"{path}/{config}" if config else path
+    source = "embedded" if path in BUILDERS else f"{path}/{config}" if config else path
     kind, output = keys.get("kind"), keys.get("output_type")
     return TaskEntry(
         name=name,

@@ -8,7 +8,18 @@ from lmtasks.task.aliases import current
 from lmtasks.task.schema import SourceFile, TaskFile
 from lmtasks.task.task import SPLITS, MadeBy, Reading, Source, SplitName
 
-CARRIED_OUT = ("data_files", "data_dir", "revision", "column_names", "header", "names", "sep", "delimiter", "field")
+CARRIED_OUT = (
+    "data_files",
+    "data_dir",
+    "revision",
+    "column_names",
+    "header",
+    "names",
+    "sep",
+    "delimiter",
+    "field",
+    "encoding",
+)
 HARMLESS = (
     "trust_remote_code",
     "streaming",
@@ -116,6 +127,7 @@ def _reading(kwargs: Mapping[str, object], *, task: str) -> Reading | None:
             f"task {task}: dataset_kwargs.header must be null (no header) or 0 (the first line), was: {header!r}."
         )
     delimiter, field = kwargs.get("sep", kwargs.get("delimiter")), kwargs.get("field")
+    encoding = kwargs.get("encoding")
     # As pandas has it: with names of its own and no word on a header, the first line is a row.
     headed = header == 0 or (header == "infer" and names is None)
     made = Reading(
@@ -123,6 +135,7 @@ def _reading(kwargs: Mapping[str, object], *, task: str) -> Reading | None:
         header=headed,
         delimiter=None if delimiter is None else str(delimiter),
         field=None if field is None else str(field),
+        encoding=None if encoding is None else str(encoding),
     )
     if made.column_names is None and not made.header:
         raise UsageError(f"task {task}: dataset_kwargs.header is null, so column_names must name the columns.")

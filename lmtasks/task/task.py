@@ -28,9 +28,6 @@ OutputType = Literal["loglikelihood", "loglikelihood_rolling", "multiple_choice"
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-LOCAL_FORMATS = ("json", "csv", "parquet", "text")
-"""Source paths that mean files, named in `data_files`, and not a data set of the Hub."""
-
 OUTPUT_OF_KIND: Mapping[Kind, OutputType] = {
     "classification": "multiple_choice",
     "span": "generate_until",
@@ -54,7 +51,7 @@ class Source:
     """Where the rows of one split come from."""
 
     path: str
-    """A Hub id, a folder, or one of `LOCAL_FORMATS` with `data_files`."""
+    """A Hub id, a folder, or one of `formats.BUILDERS` with `data_files`."""
     name: str | None = None
     """The configuration of the data set."""
     split: str
@@ -88,7 +85,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Options of `datasets`' readers of CSV and JSON, for files that do not say of themselves how they are written."""
+    """Options of `datasets`' readers of text files, for files that do not say of themselves how they are written."""
 
     column_names: tuple[str, ...] | None = None
     header: bool = True
@@ -97,6 +94,8 @@ class Reading:
     """Between the cells of a line."""
     field: str | None = None
     """The key of a JSON object under which its rows stand."""
+    encoding: str | None = None
+    """Of text files; None: found by their content."""
 
 
 @dataclass(frozen=True, kw_only=True)

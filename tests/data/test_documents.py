@@ -45,7 +45,7 @@ def test_bytes_that_are_no_text_are_named_by_row_and_offset(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"wrong at byte 5, 0xff, in line 2"):
         read(tmp_path / "a.txt")
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "ab\\ud83d"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=r"row 1, column 'text': character 2, U\+D83D, is half of a pair"):
+    with pytest.raises(UsageError, match=r"line 2, column 'text': character 2, U\+D83D, is half of a pair"):
         read(tmp_path / "a.jsonl")
 
 

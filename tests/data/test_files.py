@@ -11,6 +11,7 @@ from lmtasks.data.large import open_file
 from lmtasks.data.table import LazyRows, joined
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
+from lmtasks.task.task import Reading
 
 Read = Callable[..., Sequence[Row]]
 
@@ -49,7 +50,7 @@ def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rea
     return open_file
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_every_format_in_every_encoding(read: Read, tmp_path: Path, suffix: str, encoding: str) -> None:
     file = tmp_path / f"data{suffix}"
@@ -114,6 +115,82 @@ def test_details(read: Read, tmp_path: Path, name: str, content: str, rows: list
     assert read(file) == rows
 
 
+TWO = [{"text": "good, really", "label": "pos"}, {"text": "bad", "label": "neg"}]
+SNIFFED: dict[str, tuple[str, list[Row], str]] = {
+    "semicolons": ("text;label\ngood, really;pos\nbad;neg\n", TWO, "semicolons"),
+    "tabs": ("text\tlabel\ngood, really\tpos\nbad\tneg\n", TWO, "tabs"),
+    "bars": ("text|label\ngood, really|pos\nbad|neg\n", TWO, "vertical bars"),
+    "named": ("sep=;\r\ntext;label\r\ngood, really;pos\r\nbad;neg\r\n", TWO, "semicolons"),
+    "named, quoted": ('"sep=|"\ntext|label\ngood, really|pos\nbad|neg\n', TWO, "vertical bars"),
+    "named, usual": ('sep=,\ntext,label\n"good, really",pos\nbad,neg\n', TWO, ""),
+    "index of pandas": (',text,label\n0,"good, really",pos\n1,bad,neg\n', TWO, "column 1 of 3 has no name"),
+    "comma at the end": ('text,label,\n"good, really",pos,\nbad,neg,\n', TWO, "column 3 of 3 has no name"),
+    "comma at the end, not of the header": ('text,label\n"good, really",pos,\nbad,neg,\n', TWO, ""),
+    "comma at the end, of the header alone": ('text,label,,\n"good, really",pos\nbad,neg\n', TWO, "2 columns have no"),
+    "lines without content": ('text,label\n,\n"good, really",pos\n   \nbad,neg\n,\n\n', TWO, ""),
+    "quoted line ends": (
+        'text;label\n"good; or\nnot";pos\nbad;neg\n',
+        [{"text": "good; or\nnot", "label": "pos"}, TWO[1]],
+        "semicolons",
+    ),
+    "bare quotes between tabs": (
+        'text\tlabel\n"good, really\tpos\nbad\tneg\n',
+        [{**TWO[0], "text": '"good, really'}, TWO[1]],
+        "plain",
+    ),
+    "spaces in the header": (' text , label\n"good, really",pos\nbad,neg\n', TWO, ""),
+    "one column": ("text\nno, really; yes\n", [], "line 2 has 2 cells"),
+    "decimal commas": (
+        "text;score\na;1,5\nb;2,25\n",
+        [{"text": "a", "score": "1,5"}, {"text": "b", "score": "2,25"}],
+        "semi",
+    ),
+}
+"""What Excel, pandas and others write under .csv: content, rows, and what is told of it (or why it is refused)."""
+
+
+@pytest.mark.parametrize("case", SNIFFED)
+def test_what_divides_cells_is_found_and_told(read: Read, tmp_path: Path, case: str) -> None:
+    content, rows, says = SNIFFED[case]
+    for mark in (b"", b"\xef\xbb\xbf"):
+        file = tmp_path / "data.csv"
+        file.write_bytes(mark + content.encode())
+        told: list[str] = []
+        if not rows:
+            with pytest.raises(UsageError, match=says):
+                read(file, tell=told.append)
+            continue
+        assert read(file, tell=told.append) == rows
+        assert bool(told) == bool(says)
+        assert says in " ".join(told)
+
+
+def test_a_delimiter_that_a_task_names_is_not_looked_for(tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("text;label\ngood;pos\n")
+    assert read_file(file, reading=Reading(delimiter=",")) == [{"text;label": "good;pos"}]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("row", ['{"text": "broken \\ud83d emoji"}', '{"t": [{"x": "\\udc00"}]}', '{"\\ud83d": 1}'])
+def test_half_a_surrogate_pair_is_refused_with_its_row(read: Read, tmp_path: Path, name: str, row: str) -> None:
+    (tmp_path / name).write_text(f"[{{}}, {row}]" if name == "a.json" else f"{{}}\n{row}\n")
+    with pytest.raises(UsageError, match=r"(row 1|line 2), column .* half of a pair"):
+        read(tmp_path / name)
+
+
+def test_a_whole_surrogate_pair_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\ud83d\\ude42"}\n')
+    assert read_file(tmp_path / "a.jsonl") == [{"text": "🙂"}]
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000, "[" * 100_000])
+def test_json_that_python_cannot_hold_is_refused_with_its_line(read: Read, tmp_path: Path, cell: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"a": 1}}\n{{"a": {cell}}}\n')
+    with pytest.raises(UsageError, match="line 2 is"):
+        read(tmp_path / "a.jsonl")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -128,7 +205,7 @@ def test_details(read: Read, tmp_path: Path, name: str, content: str, rows: list
         ("a.csv", b"a,a\n1,2\n", "name each column, once"),
         ("a.tsv", b"a\tb\n1\n", "line 2 has 1 cells"),
         ("a.parquet", b"PAR1 no", "no parquet file"),
-        ("a.xlsx", b"", "no known data format; files may be .parquet, .jsonl"),
+        ("a.xls", b"", "no known data format; files may be .parquet, .jsonl"),
         ("a.csv", "text\ncafé au lait\n".encode("latin-1"), "byte 8, 0xe9, in line 2"),
     ],
 )

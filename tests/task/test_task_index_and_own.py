@@ -131,7 +131,7 @@ def test_own_text_and_own_folder(tmp_path: Path) -> None:
     ("file", "labels", "message"),
     [
         ("none.csv", ["a", "b"], r"there is no data file .*none\.csv"),
-        ("data.docx", ["a", "b"], r"data\.docx is of no known format; known by suffix: \.csv, \.tsv"),
+        ("data.docx", ["a", "b"], r"data\.docx is of no known format; known by suffix: .*\.csv, \.tsv, \.xlsx"),
         ("data.csv", ["a"], r"kind classification needs at least two labels, has 1"),
         ("empty", ["a", "b"], r"empty holds no train, validation or test file"),
     ],
