@@ -13,7 +13,7 @@ import lmtasks
 
 PACKAGE = Path(lmtasks.__file__).parent
 
-OPEN_TO_ALL = frozenset({"records", "errors", "files", "checksums", "installation", "__init__"})
+OPEN_TO_ALL = frozenset({"records", "errors", "files", "checksums", "installation", "timed_regex", "__init__"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "metric": frozenset(),
     "task": frozenset(),

@@ -14,6 +14,7 @@ import numpy as np
 from lmtasks.errors import UsageError
 from lmtasks.metric.base import Formula, Settings, mean, only, references
 from lmtasks.records import Floats, Outcome, Text
+from lmtasks.timed_regex import TimedPattern, timed
 
 Step = Callable[[str], str]
 
@@ -58,20 +59,20 @@ def _through(text: str, steps: Sequence[Step]) -> str:
     return text
 
 
-def _without(pattern: re.Pattern[str]) -> Step:
+def _without(pattern: TimedPattern) -> Step:
     return lambda text: pattern.sub("", text)
 
 
-def _patterns(options: Mapping[str, object]) -> list[re.Pattern[str]]:
+def _patterns(options: Mapping[str, object]) -> list[TimedPattern]:
     given = options.get("regexes_to_ignore") or []
     if not isinstance(given, list | tuple):
         raise UsageError(f"exact_match: regexes_to_ignore must be a list of regular expressions, was: {given!r}.")
     return [_pattern(each) for each in given]
 
 
-def _pattern(given: object) -> re.Pattern[str]:
+def _pattern(given: object) -> TimedPattern:
     try:
-        return re.compile(str(given))
+        return timed(str(given))
     except re.error as error:
         raise UsageError(
             f"exact_match: regexes_to_ignore holds {given!r}, which is no regular expression ({error})."

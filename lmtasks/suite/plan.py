@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lmtasks.backbone.points import ROLES, Role
@@ -25,6 +24,7 @@ from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
 from lmtasks.suite.slug import slug
+from lmtasks.task.bounded_yaml import read_yaml
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
 
@@ -212,11 +212,7 @@ def load_plan(file: Path) -> Plan:
     Raises:
         UsageError: malformed YAML (file and line), unknown keys (with the nearest known), wrong values.
     """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UsageError(f"{file}, line {line}: {error.problem}.") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UsageError(f"{file} is no plan: it must hold `plan`, `tasks` and `variants`.")
     try:

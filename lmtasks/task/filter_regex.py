@@ -8,6 +8,7 @@ from functools import cache
 
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.timed_regex import TimedPattern, timed
 
 PATTERN = r"#### (\-?[0-9\.\,]+)"
 """GSM8K's, the default."""
@@ -40,8 +41,8 @@ def multi_choice_regex(answers: Sequence[object], row: Row, options: Mapping[str
     letters = [chr(ord("A") + number) for number in range(len(choices))]
     texts = [_ignoring(str(choice).strip(), options) for choice in choices]
     of_text = {text: f"({letter})" for text, letter in zip(texts, letters, strict=True)}
-    by_text = re.compile("|".join(sorted(map(re.escape, texts), key=len, reverse=True)))
-    by_letter = re.compile(rf":[\s]*({'|'.join(letters)})")
+    by_text = timed("|".join(sorted(map(re.escape, texts), key=len, reverse=True)))
+    by_letter = timed(rf":[\s]*({'|'.join(letters)})")
     made: list[object] = []
     for answer in answers:
         written = answer if isinstance(answer, str) else ""
@@ -68,17 +69,17 @@ def part_of_speech(answers: Sequence[object], _row: Row, options: Mapping[str, o
     return made
 
 
-def _settings(options: Mapping[str, object]) -> tuple[re.Pattern[str], int, str]:
+def _settings(options: Mapping[str, object]) -> tuple[TimedPattern, int, str]:
     return (
-        re.compile(str(options.get("regex_pattern", PATTERN))),
+        timed(str(options.get("regex_pattern", PATTERN))),
         int(str(options.get("group_select", 0))),
         str(options.get("fallback", FALLBACK)),
     )
 
 
-def _match(pattern: re.Pattern[str], answer: object, *, select: int) -> str | None:
+def _match(pattern: TimedPattern, answer: object, *, select: int) -> str | None:
     """One of the matches in a text; None where it has not so many, where the original would stop the whole run."""
-    found: list[str | tuple[str, ...]] = pattern.findall(answer) if isinstance(answer, str) else []
+    found = pattern.findall(answer) if isinstance(answer, str) else []
     if not -len(found) <= select < len(found):
         return None
     match = found[select]
@@ -94,7 +95,7 @@ def _ignoring(text: str, options: Mapping[str, object]) -> str:
     """The text without what is not to be looked at."""
     ignored = options.get("regexes_to_ignore")
     for pattern in ignored if isinstance(ignored, list) else []:
-        text = re.sub(str(pattern), "", text)
+        text = timed(str(pattern)).sub("", text)
     if options.get("ignore_case"):
         text = text.lower()
     return text.translate(_punctuation()) if options.get("ignore_punctuation") else text

@@ -19,6 +19,7 @@ from lmtasks.task.filter_named import format_span
 from lmtasks.task.filter_regex import multi_choice_regex, part_of_speech, regex
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import FilterPipeline, FilterStep
+from lmtasks.timed_regex import timed
 
 Answers = Sequence[object]
 """The answers to one request: texts, until a step makes numbers or lists of them."""
@@ -245,7 +246,7 @@ def _pattern_fault(value: object) -> str:
     patterns = value if isinstance(value, list) else [value]
     try:
         for pattern in patterns:
-            re.compile(str(pattern))
+            timed(str(pattern))
     except re.error as error:
         return f"is no regular expression ({error})"
     return ""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
+from lmtasks.errors import UsageError
+from lmtasks.task.bounded_yaml import load_yaml
 from lmtasks.task.scan import Scan, words, yaml_files
 
 KEYS = re.compile(rb"""^["']?(task|group|tag|include)["']?[ \t]*:(.*(?:\n[ \t]*-.*|\n[ \t]+\S.*)*)""", re.MULTILINE)
@@ -74,7 +74,7 @@ def _value(key: bytes, text: bytes) -> object:
     if re.fullmatch(rb"[\w.+/-]*[A-Za-z_][\w.+/-]*", plain):
         return plain.decode()
     try:
-        value: object = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = load_yaml(text.decode(errors="replace"), where="")
+    except UsageError:
         return None
     return value if isinstance(value, str | list) else str(value) if isinstance(value, int) else None

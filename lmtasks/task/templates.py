@@ -2,7 +2,8 @@
 
 A template is a column's name, or Jinja text in which the columns are variables. The rules are those of
 lm-evaluation-harness 0.4.13 (`ConfigurableTask.doc_to_text`, `doc_to_target`, `doc_to_choice`), whose task files mean
-the same here. Jinja runs in its immutable sandbox: a task file is data, and cannot reach Python.
+the same here. Jinja runs in a sandbox with bounds: a task file is data, and can neither reach
+Python nor hold the machine.
 
 >>> place = Place(task="demo", field="doc_to_text")
 >>> render("Question: {{q}}\\nAnswer:", row={"q": "Who?"}, place=place)
@@ -23,10 +24,15 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
+from lmtasks.timed_regex import timed
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, Template
+    from jinja2 import Template
 
+    from lmtasks.task.bounded_jinja import BoundedEnvironment
+
+MOST_DIGITS = 18
+"""Of the number of a choice; more digits are a text."""
 Spec = str | int | tuple[object, ...] | FunctionRef | None
 """How a file states a question, a target or choices: template or column, number, list, function, nothing."""
 
@@ -145,10 +151,17 @@ def render(template: str, *, row: Row, place: Place) -> str:
     """
     from jinja2 import TemplateError, UndefinedError
 
+    from lmtasks.task.bounded_jinja import TooMuchError
+
     if not is_template(template):
         return template
     try:
+        _environment().begin()
         return _compiled(template).render({"row": row, **row})
+    except TooMuchError as error:
+        raise UsageError(f"{place} asks for too much on a row: {error.message}; write it with less.") from error
+    except RecursionError as error:
+        raise UsageError(f"{place} calls itself without end on a row; write it without macros that do.") from error
     except UndefinedError as error:
         named = re.match(r"'([^']+)' is undefined", str(error))
         if named is None:
@@ -208,14 +221,14 @@ def _rendered(spec: Spec, row: Row) -> bool:
 
 
 def _number_if_digits(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else text
 
 
 def _literal(text: str) -> list[object] | None:
     """The list that a rendered text writes down, as Python would; None where it is none."""
     try:
         value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: of brackets within brackets
         return None
     if isinstance(value, Mapping):
         return list(value.values())
@@ -228,7 +241,7 @@ def _structure(text: str) -> object:
         return text
     try:
         value: object = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text
     return value
 
@@ -244,11 +257,12 @@ def _columns(row: Row) -> str:
 
 
 @cache
-def _environment() -> "Environment":
+def _environment() -> "BoundedEnvironment":
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    from lmtasks.task.bounded_jinja import bounded_environment
+
+    environment = bounded_environment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["regex_replace"] = _regex_replace
     return environment
 
@@ -260,4 +274,4 @@ def _compiled(template: str) -> "Template":
 
 def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
     """lm-evaluation-harness' own filter."""
-    return re.sub(pattern, replacement, text, count=count)
+    return timed(pattern).sub(replacement, text, count=count)

@@ -12,9 +12,8 @@ from pathlib import Path
 import yaml
 
 from lmtasks.errors import UsageError
+from lmtasks.task.bounded_yaml import Loader, read_yaml, yaml_text
 from lmtasks.task.functions import FunctionRef
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +81,10 @@ def _included(names: object, *, file: Path, chain: tuple[Path, ...], files: list
 @lru_cache(maxsize=1024)
 def _parse(file: Path, _changed_ns: int) -> Mapping[str, object]:
     """One file's own keys. Bases are shared by many tasks, so they are read once for each time that they change."""
-    try:
-        loader = _with_functions(file.parent)(_text(file))
-        value: object = loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
-        raise UsageError(f"{where}: this is not YAML: {error.problem or error.context}.") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: this is not YAML: {error}.") from error
+    value = read_yaml(file, loader=_with_functions(file.parent))
     if not isinstance(value, dict):
         raise UsageError(f"{file}: a task file is a mapping of keys to values, was: {type(value).__name__}.")
     return {str(key): content for key, content in value.items()}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text (byte {error.start}).") from error
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 @lru_cache(maxsize=1024)
@@ -116,7 +98,7 @@ def _with_functions(folder: Path) -> type[yaml.SafeLoader]:
             )
         return FunctionRef(qualified=str(node.value), folder=folder)
 
-    loader_class: type[yaml.SafeLoader] = type("TaskLoader", (_Loader,), {})
+    loader_class: type[yaml.SafeLoader] = type("TaskLoader", (Loader,), {})
     loader_class.add_constructor("!function", reference)
     return loader_class
 
@@ -124,7 +106,7 @@ def _with_functions(folder: Path) -> type[yaml.SafeLoader]:
 @lru_cache(maxsize=64)
 def _key_lines(file: Path) -> Mapping[Hashable, int]:
     """Line (from 1) of each top-level key. Only read when there is something to complain about."""
-    node = yaml.compose(_text(file), Loader=yaml.SafeLoader)
+    node = yaml.compose(yaml_text(file), Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode):
         return {}
     return {key.value: key.start_mark.line + 1 for key, _ in node.value}

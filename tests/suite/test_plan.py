@@ -17,7 +17,7 @@ variants: [{name: floor, baseline: [majority]}]
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("plan: [", "line 1"),
+        ("plan: [", r"plan\.yaml:2: this is not YAML"),
         ("- a list", "is no plan"),
         ("plan: mine\nvariants: []\ntasks: [a]", "variants"),
         (GOOD + "tasc: 1", "did you mean 'tasks'"),
