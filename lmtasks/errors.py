@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class LmtasksError(Exception):
@@ -39,3 +40,30 @@ def unknown(what: str, given: str, allowed: Iterable[str], *, hint: str = "") ->
     shown = names if len(names) <= 40 else [*names[:40], f"and {len(names) - 40} more"]
     tail = f" {hint}" if hint else ""
     return UsageError(f"unknown {what} {given!r}{guess} Known: {', '.join(shown)}.{tail}")
+
+
+def code_failed(what: str, error: BaseException) -> LmtasksError:
+    """The error for code of a task that raised something.
+
+    Code that imports what is not installed has not failed: the installation lacks something, which can be mended.
+
+    >>> print(code_failed("!function utils.score", ModuleNotFoundError("No module named 'soundex'", name="soundex")))
+    !function utils.score needs the module soundex, which is not installed; install the package that holds it.
+    >>> print(code_failed("!function utils.score", ValueError("no answer")))
+    !function utils.score failed: ValueError: no answer.
+    """
+    if isinstance(error, LmtasksError):
+        return error
+    said = str(error).strip().rstrip(".")
+    if isinstance(error, SystemExit):
+        return WorkError(f"{what} ended the process ({said or 'sys.exit'}) instead of yielding something.")
+    if not isinstance(error, ImportError):
+        return WorkError(f"{what} failed: {type(error).__name__}: {said}.")
+    top = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not top or find_spec(top) is not None:
+        return UsageError(f"{what} cannot be imported with what is installed here: {said}.")
+    if top == "lm_eval":
+        advice = "pip install lm_eval helps: the code is made of parts of lm-evaluation-harness"
+    else:
+        advice = "install the package that holds it"
+    return UsageError(f"{what} needs the module {error.name}, which is not installed; {advice}.")

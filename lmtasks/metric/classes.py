@@ -13,7 +13,7 @@ labels, not counts: a thousand resamples through them would take minutes where t
 Answers 0 1 1 to the truth 0 1 0: class 0 has tp 1, answered 1, true 2, F1 2/3; class 1 has F1 2/3; MCC is 1/2.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -36,16 +36,32 @@ MCC_SIGNATURE = "mcc:gorodkin|undefined:0"
 
 
 def binary_f1(settings: Settings) -> Formula:
-    """`f1`: F1 of label 1 where there are two."""
-    if settings.labels:
+    """`f1`: F1 of label 1 where two are seen.
+
+    With the option `average` (macro, micro, weighted) it is that average over all classes; with `multiclass` F1 of
+    label 1 where it is defined, else that average.
+
+    Raises:
+        UsageError: an option has another value, or there are more than two labels and no average.
+    """
+    average, multiclass = (_average_of(settings, option) for option in F1_OPTIONS)
+    if average:
+        return AVERAGED[average](settings)
+    signature = F1_SIGNATURE
+    weighted: Callable[[Floats, Floats], Floats] = positive_f1
+    if multiclass:
+        weighted, signature = _binary_or(_averaged(AVERAGES[multiclass])), f"{F1_SIGNATURE}|multiclass:{multiclass}"
+    elif settings.labels:
         _refuse_more_than_two(len(settings.labels))
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
-        choices = only(Choice, outcomes)
-        _refuse_more_than_two(max(len(choice.scores) for choice in choices))
-        return _pairs(settings, choices)
+        pairs = _pairs(settings, only(Choice, outcomes))
+        labels = np.unique(pairs)
+        if not multiclass and OUTSIDE not in labels:
+            _refuse_more_than_two(len(labels))  # now, and not once all is answered
+        return pairs
 
-    return of_rows(positive_f1, statistics=statistics, per_example=right, signature=F1_SIGNATURE, original="f1")
+    return of_rows(weighted, statistics=statistics, per_example=right, signature=signature, original="f1")
 
 
 def macro_f1(settings: Settings) -> Formula:
@@ -74,11 +90,7 @@ def positive_f1(rows: Floats, weights: Floats) -> Floats:
     Raises:
         UsageError: there are more than two labels, or two of which none is 1.
     """
-    labels = np.unique(rows)
-    if len(labels) > 2 and OUTSIDE not in labels:
-        raise UsageError(f"f1 is about two labels, this task has {len(labels)}; use macro_f1 (or mcc, or acc).")
-    if len(labels) == 2 and POSITIVE not in labels:
-        raise UsageError(f"f1 is about label {POSITIVE}, and neither of this task's two labels is that.")
+    _refuse_other_labels(np.unique(rows))
     positive = rows == POSITIVE
     hits, answered, true = (weights @ part for part in (positive.all(axis=1), positive[:, 1], positive[:, 0]))
     return _f1(hits, answered, true)
@@ -164,6 +176,45 @@ def _correlation(hits: Floats, answered: Floats, true: Floats) -> Floats:
     return result
 
 
+def _binary_or(average: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats], Floats]:
+    """F1 of label 1 where scikit-learn has one, else an average."""
+
+    def weighted(rows: Floats, weights: Floats) -> Floats:
+        labels = np.unique(rows)
+        binary = len(labels) < 2 or (len(labels) == 2 and POSITIVE in labels)
+        return (positive_f1 if binary else average)(rows, weights)
+
+    return weighted
+
+
+def _average_of(settings: Settings, option: str) -> str:
+    given = settings.options.get(option)
+    if given is None:
+        return ""
+    if given not in AVERAGES:
+        raise UsageError(f"f1: {option} must be {', '.join(AVERAGES)}, was: {given!r}.")
+    return str(given)
+
+
+def _refuse_other_labels(labels: Floats) -> None:
+    if OUTSIDE not in labels:
+        _refuse_more_than_two(len(labels))
+    if len(labels) == 2 and POSITIVE not in labels:
+        raise UsageError(
+            f"f1 is about label {POSITIVE}, and neither of the two labels that are seen is that; use macro_f1 (or mcc, "
+            "or acc)."
+        )
+
+
 def _refuse_more_than_two(classes: int) -> None:
     if classes > 2:
-        raise UsageError(f"f1 is about two labels, this task has {classes}; use macro_f1 (or mcc, or acc).")
+        raise UsageError(
+            f"f1 is about two labels, this task has {classes}, an error in lm-evaluation-harness 0.4.13 too; "
+            "give it average: macro (or micro, weighted), or use macro_f1 (or mcc, or acc)."
+        )
+
+
+AVERAGES: Mapping[str, Average] = {"macro": _macro, "micro": _micro, "weighted": _weighted}
+"""Averages of `f1`, by scikit-learn's names."""
+AVERAGED: Mapping[str, Callable[[Settings], Formula]] = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
+F1_OPTIONS = ("average", "multiclass")

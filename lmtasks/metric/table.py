@@ -12,6 +12,7 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
 from lmtasks.metric.function import OwnFunction, again, own_function
+from lmtasks.metric.handed import aggregated, handed_on
 from lmtasks.metric.made import IMPLIED, Aggregation, made
 from lmtasks.records import OutcomeKind
 
@@ -73,10 +74,30 @@ def make_metric(
     if takes == "made":
         spec = METRICS.get(name) if aggregation in (None, IMPLIED.get(name, "mean")) else None
         return _metric(name, made(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better)
+    known = METRICS.get(name)
+    kind = takes or (known.takes[0] if known is not None else "text")
+    handed = handed_on(name, kind)
+    chosen = aggregation or IMPLIED.get(name, "mean")
+    its_own = known is not None and kind in known.build
+    if handed is not None and (chosen != IMPLIED.get(name) if its_own else callable(chosen) or chosen in handed.fits):
+        formula = aggregated(name, handed, chosen)
+        return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
+    spec = _fitting(name, kind, options=options)
+    formula = spec.build[kind](Settings(language=language, labels=labels, options=options))
+    if aggregation is not None and aggregation != formula.original:
+        if formula.kind != "mean":
+            own = formula.original or "its own formula"
+            raise UsageError(f"{name} is aggregated by {own}; only means take another aggregation.")
+        formula = again(name, formula, aggregation)
+        return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
+    return _metric(name, formula, takes=kind, spec=spec, higher_is_better=higher_is_better)
+
+
+def _fitting(name: str, kind: OutcomeKind, *, options: Mapping[str, object]) -> MetricSpec:
+    """The line of the table, where the kind and the options fit it."""
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
     spec = METRICS[name]
-    kind = takes or spec.takes[0]
     if kind not in spec.build:
         fitting = sorted(other for other, line in METRICS.items() if kind in line.build)
         raise UsageError(f"{name} scores {' or '.join(spec.takes)}, not {kind}; for {kind} use {', '.join(fitting)}.")
@@ -85,13 +106,7 @@ def make_metric(
             raise UsageError(f"{name} takes no options, was given {option!r}.")
         if option not in spec.options:
             raise unknown(f"option of {name}", option, spec.options)
-    formula = spec.build[kind](Settings(language=language, labels=labels, options=options))
-    if aggregation is not None and aggregation != formula.original:
-        if formula.kind != "mean":
-            own = formula.original or "its own formula"
-            raise UsageError(f"{name} is aggregated by {own}; only means take another aggregation.")
-        formula = again(name, formula, aggregation)
-    return _metric(name, formula, takes=kind, spec=spec, higher_is_better=higher_is_better)
+    return spec
 
 
 def _metric(
@@ -142,7 +157,12 @@ METRICS: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"choice": choice.accuracy_of_information},
     ),
-    "f1": MetricSpec(description="F1 of label 1 of two", scale="fraction", build={"choice": classes.binary_f1}),
+    "f1": MetricSpec(
+        description="F1 of label 1 of two, or the average over classes that an option names",
+        scale="fraction",
+        build={"choice": classes.binary_f1},
+        options=classes.F1_OPTIONS,
+    ),
     "macro_f1": MetricSpec(
         description="mean of the F1 of every class", scale="fraction", build={"choice": classes.macro_f1}
     ),

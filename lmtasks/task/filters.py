@@ -146,7 +146,7 @@ def _custom(
     else:
         try:
             yielded = given.load()(**step.options).apply(answers, documents)  # type: ignore[attr-defined]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise given.failed(error) from error
     made = list(yielded) if isinstance(yielded, Iterable) and not isinstance(yielded, str) else []
     if len(made) != len(rows):

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.errors import LmtasksError, UsageError, code_failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class FunctionRef:
         """Import the module, once a process, and take the function out of it. Runs foreign code.
 
         Raises:
-            UsageError: there is no such module, or no such function in it.
+            UsageError: there is no such module, no such function in it, or the module imports what is not installed.
             WorkError: the module failed while it was imported.
         """
         return _load(self)
@@ -53,19 +53,18 @@ class FunctionRef:
         """Load the function and hand it values: a row, or whatever the field that names it hands over.
 
         Raises:
+            UsageError: the function imports what is not installed.
             WorkError: the function failed.
         """
         function = self.load()
         try:
             return function(*values)
-        except LmtasksError:
-            raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.failed(error) from error
 
-    def failed(self, error: Exception) -> WorkError:
+    def failed(self, error: BaseException) -> LmtasksError:
         """What to say when the function raised something."""
-        return WorkError(f"!function {self.qualified} of {self.module} failed: {_said(error)}.")
+        return code_failed(f"!function {self.qualified} of {self.module}", error)
 
 
 @cache
@@ -94,9 +93,9 @@ def _beside(reference: FunctionRef) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise WorkError(f"!function {reference.qualified}: {file} failed: {_said(error)}.") from error
+        raise code_failed(f"!function {reference.qualified}: {file}", error) from error
     return module
 
 
@@ -105,13 +104,14 @@ def _installed(reference: FunctionRef) -> ModuleType:
     name = reference.qualified.rpartition(".")[0]
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"!function {reference.qualified}: there is no file {reference.module}, nor an installed module {name}."
-        ) from error
-    except Exception as error:
-        raise WorkError(f"!function {reference.qualified}: the module {name} failed: {_said(error)}.") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and _is_part(error.name or "", of=name):
+            raise UsageError(
+                f"!function {reference.qualified}: there is no file {reference.module}, nor an installed module {name}."
+            ) from error
+        raise code_failed(f"!function {reference.qualified}: the module {name}", error) from error
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _is_part(missing: str, *, of: str) -> bool:
+    """Is what is missing the module itself, and no other that it imports? Of lm_eval the advice is to install it."""
+    return missing != "lm_eval" and f"{of}.".startswith(f"{missing}.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.errors import WorkError, unknown
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import MadeBy, MetricUse, Task
@@ -96,9 +96,7 @@ def custom_rows(made_by: MadeBy, *, split: str) -> Sequence[Row]:
     function = made_by.function
     try:
         made = function.load()(**made_by.options)
-    except (UsageError, WorkError):
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise function.failed(error) from error
     if not isinstance(made, Mapping):
         raise WorkError(
@@ -118,7 +116,7 @@ def _measured(use: MetricUse, function: FunctionRef, *, gold: object, result: ob
         return function.call([gold, result])
     try:
         return metric(**given)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise function.failed(error) from error
 
 

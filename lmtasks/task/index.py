@@ -1,5 +1,7 @@
 """Finding tasks: by name, by glob, by tag or group, by file or folder. Names are found without checking the files."""
 
+import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,6 +18,11 @@ from lmtasks.task.task import Task
 from lmtasks.task.yaml_file import read_task_yaml
 
 __all__ = ["TaskEntry", "TaskIndex", "default_index"]
+
+log = logging.getLogger(__name__)
+
+NAMED = 3
+"""Tasks to name of those that one note is about."""
 
 
 class TaskIndex:
@@ -73,7 +80,9 @@ class TaskIndex:
                     raise UsageError(
                         f"the task {each.name} is asked for twice, and groups set other things for it; name one."
                     )
-        return tuple(task_of(each.yaml, trust_code=trust_code) for each in wanted.values())
+        tasks = tuple(task_of(each.yaml, trust_code=trust_code) for each in wanted.values())
+        _tell_notes(tasks)
+        return tasks
 
     def find_groups(self, pattern: str) -> tuple[Group, ...]:
         """The groups among what the same list means, each with the groups inside of it; tasks are given by name.
@@ -141,6 +150,17 @@ def default_index(*, include: Sequence[Path] = ()) -> TaskIndex:
         if not folder.is_dir():
             raise UsageError(f"--include-path {folder} is no folder; give one with task files (*.yaml) in it.")
     return TaskIndex([shipped("tasks")], include=include)
+
+
+def _tell_notes(tasks: Sequence[Task]) -> None:
+    """One line for each note, however many tasks it is about."""
+    about: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        for note in task.notes:
+            about[note].append(task.name)
+    for note, names in about.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        log.warning("%s%s: %s", ", ".join(names[:NAMED]), more, note)
 
 
 def _is_path(word: str) -> bool:

@@ -58,6 +58,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
     refuse_fields(file, shots)
     filters = _filters(file, output_type=output_type)
     templates = _templates(file, kind=kind, output_type=output_type, labels=labels, shots=shots)
+    metrics = metrics_of(file, kind=kind, output_type=output_type)
     task = Task(
         name=file.task,
         alias=file.task_alias or file.task,
@@ -68,7 +69,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         sources=sources,
         inputs=dict(file.inputs),
         labels=labels,
-        metrics=metrics_of(file, kind=kind, output_type=output_type),
+        metrics=metrics.uses,
         generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
         num_fewshot=file.num_fewshot or 0,
         zero_shot_only=file.num_fewshot == 0,
@@ -91,6 +92,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         cluster=file.cluster,
         windows=_windows(file, output_type=output_type),
         tags=tuple(dict.fromkeys([*_listed(file.tag), *_listed(file.group)])),
+        notes=metrics.notes,
         hash="",
         file=path,
         fields={},

@@ -129,9 +129,7 @@ def _sampled(
                     f"{len(chosen)} worked examples where {count} were asked for."
                 )
             yield chosen
-    except (UsageError, WorkError):
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise sampler.failed(error) from error
 
 

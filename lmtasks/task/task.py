@@ -227,6 +227,8 @@ class Task:
     windows: Windows = Windows()
     """Of rolling likelihoods."""
     tags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the file asks for and does not get, one sentence each; no score depends on them."""
     hash: str
     """sha256 over `fields` without what is only shown to people, 16 hex digits."""
     file: Path | None
