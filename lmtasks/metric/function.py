@@ -11,7 +11,7 @@ original's rule, whatever the function measures.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from lmtasks.errors import WorkError
+from lmtasks.errors import WorkError, code_failed
 from lmtasks.metric.base import Formula, only, references
 from lmtasks.metric.made import Aggregation, made
 from lmtasks.records import Floats, Made, Outcome, Text
@@ -37,6 +37,8 @@ def own_function(
         golds = references(text)
         try:
             found = [_called(function, gold, text.prediction, options) for gold in golds]
+        except (ImportError, SystemExit) as error:
+            raise code_failed(f"{name}: the task's own function", error) from error
         except Exception as error:
             raise WorkError(
                 f"{name}: the task's own function failed on example {number}: {type(error).__name__}: {error}."

@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from lmtasks.errors import WorkError, unknown
+from lmtasks.errors import WorkError, code_failed, unknown
 from lmtasks.metric import classes, translation
 from lmtasks.metric.base import IDENTITY, Formula, Rate, Settings, first_column, of_rows, ratio
 from lmtasks.metric.items import MISSING, checked, items_of, label, number, pair, present, several, table_of
@@ -189,6 +189,8 @@ def _foreign(name: str, aggregation: Aggregation) -> Formula:
     def called(items: list[object]) -> float:
         try:
             return number(aggregation(items))
+        except (ImportError, SystemExit) as error:
+            raise code_failed(f"{name}: the task's own aggregation", error) from error
         except Exception as error:
             raise WorkError(
                 f"{name}: the task's own aggregation failed on {len(items)} values: {type(error).__name__}: {error}."

@@ -114,4 +114,4 @@ def _installed(reference: FunctionRef) -> ModuleType:
 
 def _is_part(missing: str, *, of: str) -> bool:
     """Is what is missing the module itself, and no other that it imports? Of lm_eval the advice is to install it."""
-    return missing != "lm_eval" and f"{of}.".startswith(f"{missing}.")
+    return missing.partition(".")[0] != "lm_eval" and f"{of}.".startswith(f"{missing}.")

@@ -155,7 +155,8 @@ class _Line:
     @property
     def why_no_value(self) -> str:
         """Why it has none."""
-        what = f"!function {self._function.qualified} would never be called" if self._function else f"{self.name} has no value"
+        code = self._function
+        what = f"{self.name} has no value" if code is None else f"!function {code.qualified} would never be called"
         return (
             f"the metric {what}: lm-evaluation-harness calls metrics for generate_until alone, this task "
             f"is {self._output_type}; score in process_results"

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from lmtasks.errors import UsageError
-from lmtasks.metric import concatenate, make_metric, value_of
+from lmtasks.metric import concatenate, estimate, make_metric, value_of
 from lmtasks.metric.base import resampled
 from lmtasks.records import Choice, Outcome
 
@@ -87,6 +87,39 @@ def test_binary_f1_refuses_a_third_class() -> None:
         make_metric("f1", labels=("a", "b", "c"))
     with pytest.raises(UsageError, match="this task has 3"):
         make_metric("f1").statistics(choices(20, classes=3))
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_f1_with_an_average_equals_scikit_learn(average: str, classes: int) -> None:
+    outcomes = choices(40, classes=classes, seed=3)
+    true, answered = labels_of(outcomes)
+    theirs = f1_score(true, answered, average=average, zero_division=0)
+    metric = make_metric("f1", options={"average": average})
+    assert value(metric, outcomes) == pytest.approx(theirs, abs=1e-12)
+    found = estimate(metric, metric.statistics(outcomes), resamples=50)
+    assert found.stderr is not None
+    # As lm-evaluation-harness leaves the average alone, so does `multiclass` while F1 of label 1 is defined.
+    binary = make_metric("f1", options={"multiclass": average})
+    expected = f1_score(true, answered) if classes == 2 else theirs
+    assert value(binary, outcomes) == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_average_that_there_is_not() -> None:
+    with pytest.raises(UsageError, match="f1: average must be macro, micro, weighted, was: 'samples'"):
+        make_metric("f1", options={"average": "samples"})
+
+
+def test_f1_asks_which_classes_are_seen_not_how_many_choices_there_are() -> None:
+    """scikit-learn's rule: f1_score([0, 1], [0, 1]) is defined, whatever else might have been answered."""
+    said = [(0, 0), (1, 1), (0, 1)]
+    outcomes: list[Outcome] = [
+        Choice(
+            gold=(gold,), scores=tuple(-float(place != answer) for place in range(3)), chars=(1,) * 3, bytes=(1,) * 3
+        )
+        for gold, answer in said
+    ]
+    assert value(make_metric("f1"), outcomes) == pytest.approx(f1_score(*zip(*said, strict=True)))
 
 
 def test_the_value_of_an_example_is_whether_it_is_right() -> None:

@@ -1,5 +1,6 @@
 """A task's own code: what it is handed is lm-evaluation-harness' contract, and its faults are told by name."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def plain_rows(dataset):
 
 def nothing(dataset):
     return dataset.filter(lambda row: False)
+
+def leaves(dataset):
+    raise SystemExit("Prolog is missing")
+
+def lazy(dataset):
+    import no_such_thing.inner
 
 def text(dataset):
     return "rows"
@@ -209,12 +216,50 @@ def test_a_custom_data_set(tmp_path: Path) -> None:
         ("process_docs: !function utils.nothing", r"utils\.nothing, process_docs of task t, left no rows"),
         ("process_docs: !function utils.missing", r"utils\.py has no function 'missing'"),
         ("process_docs: !function utils.not_callable", r"utils\.py has no function 'not_callable'"),
+        (
+            "process_docs: !function utils.leaves",
+            r"!function utils\.leaves of .* ended the process \(Prolog is missing\)",
+        ),
+        (
+            "process_docs: !function utils.lazy",
+            r"utils\.lazy of .* needs the module no_such_thing, which is not installed",
+        ),
+        ("process_docs: !function lm_eval.utils.f", r"needs the module lm_eval.* pip install lm_eval helps"),
+        ("process_docs: !function xml.no_such.f", r"nor an installed module xml\.no_such"),
         ("process_docs: !function no_such_module.f", r"there is no file .*, nor an installed module no_such_module"),
     ],
 )
-def test_faults_of_process_docs(tmp_path: Path, field: str, message: str) -> None:
+def test_faults_of_process_docs(tmp_path: Path, field: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     task = _task(tmp_path, field + "\n")
     with pytest.raises(LmtasksError, match=message):
+        process_rows(task, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "from lm_eval.utils import weighted_f1_score",
+            r"needs the module lm_eval.*; pip install lm_eval helps: the code",
+        ),
+        ("import lm_eval.filters.extraction as e", r"pip install lm_eval helps"),
+        ("import no_such_thing", r"needs the module no_such_thing, which is not installed; install the package that"),
+        ("import xml.no_such", r"cannot be imported with what is installed here: No module named 'xml\.no_such'"),
+        ("raise ImportError('pip install it')", r"cannot be imported with what is installed here: pip install it\."),
+        ("from xml import nothing", r"cannot be imported .*: cannot import name 'nothing' from 'xml'"),
+    ],
+)
+def test_code_that_imports_what_is_not_installed_is_told_so(
+    tmp_path: Path, code: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a failure of the work: exit code 2, and what to do."""
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    (tmp_path / "utils.py").write_text(f"{code}\ndef f(rows):\n    return rows\n", encoding="utf-8")
+    file = tmp_path / "task.yaml"
+    file.write_text(SMALL + "process_docs: !function utils.f\n", encoding="utf-8")
+    task = load_task(file, trust_code=True)
+    with pytest.raises(UsageError, match=message):
         process_rows(task, ROWS)
 
 
