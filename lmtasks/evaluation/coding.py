@@ -15,6 +15,8 @@ from lmtasks.records import Likelihood
 
 OF_TEXT = frozenset({"perplexity", "weighted_perplexity", "bits_per_byte"})
 """Aggregations of a text's log-probability over the text itself, its words or its bytes."""
+METRICS_OF_TEXT = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"})
+"""Metrics of a given text that hand such a log-probability on, whatever aggregates it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,10 @@ def coding_of(finished: Sequence[Finished]) -> Coding:
 
 def counts_text(scoring: Scoring) -> bool:
     """Does a metric hold log-probabilities against the texts, and not against tokens?"""
-    return scoring.metric.takes in {"likelihood", "made"} and scoring.metric.original in OF_TEXT
+    metric = scoring.metric
+    if metric.takes == "likelihood" and metric.name in METRICS_OF_TEXT:
+        return True
+    return metric.takes in {"likelihood", "made"} and metric.original in OF_TEXT
 
 
 def valued(scorings: Sequence[Scoring], coding: Coding) -> tuple[list[Scoring], dict[str, str]]:
