@@ -13,7 +13,9 @@ import lmtasks
 
 PACKAGE = Path(lmtasks.__file__).parent
 
-OPEN_TO_ALL = frozenset({"records", "errors", "files", "checksums", "installation", "timed_regex", "__init__"})
+OPEN_TO_ALL = frozenset(
+    {"records", "errors", "files", "checksums", "interruption", "installation", "timed_regex", "__init__"}
+)
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "metric": frozenset(),
     "task": frozenset(),

@@ -1,14 +1,20 @@
 """One variant in a fresh process: nothing that was loaded, cached or warmed before can help or hinder it.
 
 The parent blocks on the child's output. The child speaks one line of progress between two workloads, never within.
+It ends when its standard input does, so that none outlives a parent that was killed; the folder of one that was killed
+is removed by the next.
 """
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -22,6 +28,9 @@ CHILD = (sys.executable, "-P", "-m", "lmtasks.bench.child")  # -P: a torch.py in
 PROGRESS = "progress "
 """A line of the child that begins so is `done total note`."""
 LAST_LINES = 12
+SCRATCH = "lmtasks-bench-"
+"""Begins the names of folders for what a child is told and tells."""
+SCRATCH_FRESH_SECONDS = 60.0
 LIMITS_SECONDS = 2.5
 """For all limits of the machine together."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -60,13 +69,13 @@ class Isolated:
         return self._run(told, name="the machine's limits", threads=threads)
 
     def _run(self, told: Json, *, name: str, threads: int) -> Json:
-        with tempfile.TemporaryDirectory(prefix="lmtasks-bench-") as folder:
-            told_file, out_file, log_file = (Path(folder) / each for each in ("told.json", "out.json", "log.txt"))
+        with _scratch() as folder:
+            told_file, out_file, log_file = (folder / each for each in ("told.json", "out.json", "log.txt"))
             told_file.write_text(json.dumps(told), encoding="utf-8")
             with log_file.open("wb") as log:
                 child = subprocess.Popen(
                     [*self.command, str(told_file), str(out_file)],
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=_environment(threads),
@@ -83,6 +92,35 @@ class Isolated:
             if code == 0 and out_file.is_file():
                 return dict(json.loads(out_file.read_text(encoding="utf-8")))
             raise _failure(name, code, log_file.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder of this process, held by a lock on it that ends with the process; those of processes that were killed
+    are removed."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{SCRATCH}*"):
+        _remove_left(left)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as name:
+        handle = os.open(name, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            yield Path(name)
+        finally:
+            os.close(handle)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove a folder that nobody holds; one that was just made is about to be held."""
+    with suppress(OSError):  # it is another person's, or gone by now
+        if time.time() - folder.stat().st_mtime < SCRATCH_FRESH_SECONDS:
+            return
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(handle)
 
 
 def _wait(child: "subprocess.Popen[str]", timeout_seconds: float, on_line: Callable[[str], None]) -> tuple[int, bool]:
@@ -105,6 +143,8 @@ def _wait(child: "subprocess.Popen[str]", timeout_seconds: float, on_line: Calla
         if child.poll() is None:
             child.kill()
             child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
 
 
 def _tell(line: str, name: str, on_progress: Callable[[Progress], None] | None) -> None:

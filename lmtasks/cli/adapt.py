@@ -153,13 +153,11 @@ def command(
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.model.store import read_provenance
-    from lmtasks.suite.adapting import adapt_to_tasks, trainable
+    from lmtasks.suite.adapting import adapt_to_tasks, clear_work, is_adapted, trainable
     from lmtasks.suite.lock import locked
     from lmtasks.suite.starting import Start
     from lmtasks.training.adapt import AdaptSettings
 
-    if out.exists():
-        raise UsageError(f"{out} exists; give another --out, or delete it to adapt anew.")
     chosen = chosen_tasks(
         tasks=tasks,
         data=data,
@@ -191,15 +189,26 @@ def command(
         seed=seed,
         lora=_lora(method, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, points=lora_points),
     )
+    start = Start(
+        backbone=backbone,
+        tokenizer=tokenizer,
+        vectors=vectors,
+        from_scratch=from_scratch,
+        bidirectional=bidirectional,
+    )
+    sources = data_options(data_root=data_root, offline=offline, token=token)
+    if out.exists():
+        if not is_adapted(out, start=start, tasks=chosen, settings=settings, options=sources, rows=rows):
+            raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")
+        with locked(out):
+            clear_work(out)
+        print(
+            f"{out} is finished: it was adapted to these tasks with these settings before. Another --out adapts anew."
+        )
+        return
     with locked(out), progress_bars() as report:
         trained = adapt_to_tasks(
-            start=Start(
-                backbone=backbone,
-                tokenizer=tokenizer,
-                vectors=vectors,
-                from_scratch=from_scratch,
-                bidirectional=bidirectional,
-            ),
+            start=start,
             tasks=chosen,
             settings=settings,
             options=sources,

@@ -1,26 +1,34 @@
 """How a command ends that could not be carried out: one sentence on standard error, and an exit code.
 
-2  the command, a file or an option is wrong        130  interrupted
-1  the work failed                                    3  a gate said no
+2  the command, a file or an option is wrong        130  interrupted (Ctrl-C)
+1  the work failed                                  143  ended by SIGTERM; 129 by SIGHUP
+3  a gate said no                                   141  whoever read the output has closed it (SIGPIPE's number)
 """
 
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import typer
 
+from lmtasks.cli.signals import handled
+from lmtasks.cli.visible import visible
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
 
 GO_ON: Mapping[str, str] = {
     "run": "finished cells are kept; the same command again goes on where it stopped",
-    "adapt": "the last checkpoint is kept; the same command again goes on from there",
-    "pretrain": "the last checkpoint is kept; the same command again goes on from there",
+    "eval": "answers are kept in the cache (but with --cache off); the same command again asks for the others",
+    "predict": "what was answered is printed; give the lines that are left again",
+    "adapt": "the last checkpoint, where there is one, is kept; the same command again goes on from there",
+    "pretrain": "the last checkpoint, where there is one, is kept; the same command again goes on from there",
 }
 """What an interrupted command leaves; of all others nothing half-written is left."""
 STARTS_AGAIN = "nothing half-written is left; the same command again starts anew"
+NOT_READ = 128 + 13
+"""The code of SIGPIPE: `lmtasks ... | head -1` ends so, and quietly, as other programs do."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -38,26 +46,26 @@ def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
     """Carry out a command line and return its exit code; a failure is told on standard error.
 
     Args:
-        work: returns 130 when it was interrupted, as typer does; anything else is no failure.
+        work: returns its exit code, or nothing where all went well.
         command: the first word of the command line, for advice on going on.
         debug: let errors through, for a traceback.
     """
-    try:
-        ended = work()
-    except KeyboardInterrupt:
-        ended = 130
-    except BrokenPipeError:
-        _close_output()
-        return 0  # whoever read our output has seen enough
-    except Exception as error:  # the border to the person: nothing may end in a traceback unasked
-        if debug:
-            raise
-        failure = failure_of(error)
-        print(f"lmtasks: {failure.sentence}", file=sys.stderr)
-        return failure.code
-    if ended == 130:
-        print(f"\nlmtasks: interrupted; {GO_ON.get(command, STARTS_AGAIN)}.", file=sys.stderr)
-        return 130
+    with handled() as ending:
+        try:
+            ended = work()
+            sys.stdout.flush()  # that nobody reads it any more is known here, and not in the interpreter's last breath
+        except KeyboardInterrupt:
+            _tell(f"{ending.how}; {GO_ON.get(command, STARTS_AGAIN)}.", before="\n")
+            return ending.code
+        except BrokenPipeError:
+            _close_output()
+            return NOT_READ
+        except Exception as error:  # the border to the person: nothing may end in a traceback unasked
+            if debug:
+                raise
+            failure = failure_of(error)
+            _tell(failure.sentence)
+            return failure.code
     return ended if isinstance(ended, int) else 0
 
 
@@ -125,6 +133,11 @@ def _options(parameters: Iterable[object]) -> list[str]:
 
 def _help(where: str) -> str:
     return f"See {where} --help."
+
+
+def _tell(sentence: str, *, before: str = "") -> None:
+    with suppress(BrokenPipeError):  # who reads neither output nor errors is told nothing
+        print(f"{before}lmtasks: {visible(sentence)}", file=sys.stderr, flush=True)
 
 
 def _close_output() -> None:

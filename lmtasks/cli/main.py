@@ -10,6 +10,7 @@ from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pre
 from lmtasks.cli import run as run_
 from lmtasks.cli.failures import guarded
 from lmtasks.cli.quiet import quiet_libraries
+from lmtasks.cli.streams import prepare_streams
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run_.command,
@@ -48,7 +49,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the `lmtasks` command."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(prepare_streams() or run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -68,7 +69,18 @@ def run(arguments: list[str]) -> int:
     quiet_libraries(debug=debug)
     command = next((argument for argument in ours if argument in COMMANDS), "")
     words = [*_with_values(ours), *rest] or ["--help"]
-    return guarded(lambda: app(args=words, prog_name="lmtasks", standalone_mode=False), command=command, debug=debug)
+    return guarded(lambda: _carry_out(words), command=command, debug=debug)
+
+
+def _carry_out(words: list[str]) -> int:
+    """As typer's own main, but for its handling of errors and signals, which is ours."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("lmtasks", words) as context:
+            command.invoke(context)
+    except typer.Exit as ended:  # so --help ends
+        return ended.exit_code
+    return 0
 
 
 def _with_values(arguments: list[str]) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmtasks.cli import options
+from lmtasks.cli.lines import waiting_lines
 from lmtasks.cli.models import label_names
 from lmtasks.errors import UsageError
 
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from lmtasks.task.task import Task
 
 LINES = 64
-"""Lines that are answered together."""
+"""Lines that are answered together, where so many wait."""
+MOST_CHARACTERS = 1_000_000
+"""Of a line that is cut into tokens as a whole, which takes a second or two; what a model takes is far less."""
+CHARACTERS_OF_TOKEN = 32
+WHOLE = frozenset({"tagging", "span"})
+"""Kinds of tasks whose answers are about every part of a text."""
 
 
 def command(
@@ -86,8 +91,10 @@ def command(
         why_not = solver.why_not(task, way="auto")
         if why_not:
             raise UsageError(why_not)
-        together = 1 if sys.stdin.isatty() or sys.stdout.isatty() else LINES
-        for lines in _parts([text] if text is not None else _typed(), together):
+        together = 1 if sys.stdout.isatty() else LINES
+        if text is None and sys.stdin is not None and sys.stdin.isatty():
+            print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+        for lines in waiting_lines(together) if text is None else ([text],):
             _answer(solver, task, lines, seed=seed, streamed=watched is not engine)
 
 
@@ -120,6 +127,9 @@ def _answer(solver: Solver, task: Task, lines: Sequence[str], *, seed: int, stre
     from lmtasks.evaluation.solver import Asking
     from lmtasks.suite.asking import row_of
 
+    longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * solver.model.max_length_tokens)
+    if task.kind not in WHOLE:
+        lines = [_without_middle(line, longest) for line in lines]
     rows = make_rows([row_of(task, line) for line in lines], where="standard input")
     solved = solver.solve(task, TaskData(test=rows), asking=Asking(seed=seed), report=lambda progress: None)
     generates = task.output_type == "generate_until" and solver.way(task, way="auto") == "prompt"
@@ -132,17 +142,12 @@ def _answer(solver: Solver, task: Task, lines: Sequence[str], *, seed: int, stre
         print(f"lmtasks: {solved.truncated} texts are longer than the model takes, and were cut.", file=sys.stderr)
 
 
-def _typed() -> Iterator[str]:
-    if sys.stdin.isatty():
-        print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
-
-
-def _parts(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    waiting = iter(lines)
-    while part := list(islice(waiting, size)):
-        yield part
+def _without_middle(line: str, most: int) -> str:
+    """A line from whose both ends a model reads all that it can take, whichever end it cuts off."""
+    if len(line) <= 2 * most:
+        return line
+    print(f"lmtasks: of a line of {len(line):,} characters the first and last {most:,} were read.", file=sys.stderr)
+    return line[:most] + line[-most:]
 
 
 @dataclass(frozen=True)

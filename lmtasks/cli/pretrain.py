@@ -96,11 +96,11 @@ def command(
     token: options.Token = None,
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
-    if out.exists():
-        raise UsageError(f"{out} exists; give another --out, or delete it to pretrain anew.")
     from lmtasks.backbone.fitted import is_fitted
 
     if is_fitted(backbone):
+        if out.exists():
+            raise UsageError(f"{out} exists already; give another --out.")
         given = {
             "--weights": weights,
             "--mix": mix,
@@ -127,7 +127,7 @@ def command(
     from lmtasks.data.documents import by_source, read_documents
     from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.suite.lock import locked
-    from lmtasks.training.pretrain import pretrain
+    from lmtasks.training.pretrain import is_pretrained, pretrain
     from lmtasks.training.settings import TrainingSettings
 
     settings = TrainingSettings(
@@ -147,6 +147,11 @@ def command(
         checkpoint_every=checkpoint_every,
         seed=seed,
     )
+    if out.exists():
+        if not is_pretrained(out, family=backbone, window=window, settings=settings):
+            raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")
+        print(f"{out} is finished: it was trained with these settings before. Another --out trains anew.")
+        return
     sources = data_options(data_root=data_root, offline=offline, token=token)
     read = [read_documents(each, column=text, options=sources, encoding=encoding) for each in data]
     corpora: list[Iterable[Document]] = list(read)
@@ -155,13 +160,14 @@ def command(
         named = _mix(mix, weights)
         corpora, shares = by_source(read, sources=tuple(named)), list(named.values())
     keep_freed_memory()
+    work = out.with_name(out.name + ".work")
     state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
     with ExitStack() as held:
         report: Callable[[Progress], None] = _nothing
         if state.is_main_process:
             held.enter_context(locked(out))
             report = held.enter_context(progress_bars())
-            held.callback(_draw, out)  # also when it is interrupted
+            held.callback(_draw, work, work=work, name=out.name)  # also when it is interrupted
         trained, scores = pretrain(
             corpora=corpora,
             weights=shares,
@@ -178,6 +184,7 @@ def command(
             objective_name=objective,
             hidden=hidden,
             device=device,
+            complete=lambda folder: _draw(folder, work=work, name=out.name),
         )
     if not state.is_main_process:
         return
@@ -230,17 +237,15 @@ def _nothing(progress: "Progress") -> None:
     """The other processes say nothing."""
 
 
-def _draw(out: Path) -> None:
-    """The curve as a chart, in the new folder, or beside the work that is not done."""
+def _draw(folder: Path, *, work: Path, name: str) -> None:
+    """The curve of the training in `work` as a chart in the folder; none yet where that is not there."""
     from lmtasks.files import write_text
     from lmtasks.report.curve import draw_curve
     from lmtasks.training.curve import LOG, read_log, thinned
 
-    work = out.with_name(out.name + ".work")
     records = thinned(read_log(work / LOG))
     if len(records) > 1:
-        chart = draw_curve(records, title=out.name, judged="held-out text")
-        write_text((out if out.exists() else work) / "curve.svg", chart)
+        write_text(folder / "curve.svg", draw_curve(records, title=name, judged="held-out text"))
 
 
 def _mix(items: list[str], weights: str) -> dict[str, float]:

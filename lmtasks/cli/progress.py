@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lmtasks.cli.visible import VisibleStream, visible
+
 if TYPE_CHECKING:
     from lmtasks.records import Progress
 
@@ -23,27 +25,30 @@ def progress_bars() -> "Iterator[Callable[[Progress], None]]":
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    # Bars move the cursor, so they draw behind the filter that keeps others from doing so.
+    terminal = sys.stderr.terminal if isinstance(sys.stderr, VisibleStream) else sys.stderr
     with Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        console=Console(file=terminal),
     ) as bars:
         known: dict[str, TaskID] = {}
         done: dict[str, int] = {}
 
         def draw(report: "Progress") -> None:
             if report.stage not in known:
-                known[report.stage] = bars.add_task(report.stage, total=report.total, unit=report.unit, note="")
+                shown = visible(report.stage)
+                known[report.stage] = bars.add_task(shown, total=report.total, unit=report.unit, note="")
             elif report.done < done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
                 bars.reset(known[report.stage], total=report.total)
             done[report.stage] = report.done
-            bars.update(known[report.stage], completed=report.done, total=report.total, note=report.note)
+            bars.update(known[report.stage], completed=report.done, total=report.total, note=visible(report.note))
 
         yield draw
 
@@ -69,7 +74,8 @@ class _Plain:
         rate = (report.done - first) / (now - began) if now > began else 0.0
         left = f", {_span((report.total - report.done) / rate)} left" if rate and report.done < report.total else ""
         note = f", {report.note}" if report.note else ""
-        print(f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}", file=sys.stderr, flush=True)
+        line = f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}"
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 def _span(seconds: float) -> str:

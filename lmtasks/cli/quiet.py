@@ -6,6 +6,8 @@ import sys
 import warnings
 from typing import TextIO
 
+from lmtasks.cli.visible import visible
+
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -31,6 +33,9 @@ class _OnStandardError(logging.StreamHandler[TextIO]):
         self._said.add(sentence)
         self.setStream(sys.stderr)
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def quiet_libraries(*, debug: bool) -> None:

@@ -27,6 +27,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.interruption import uninterrupted
 from lmtasks.runtime.memory import OutOfMemory
 
 _Ran = TypeVar("_Ran")
@@ -146,7 +147,9 @@ def run_batches(
     while waiting:
         batch = take()
         try:
-            found = run(batch, False)
+            with uninterrupted():  # what was computed is kept, too
+                give(batch, run(batch, False))
+            continue
         except OutOfMemory:
             longest = max(map(size, batch))
             parts = batch if len(batch) > 1 or split is None else list(split(batch[0]))
@@ -156,9 +159,6 @@ def run_batches(
                 budget.halve(rows=len(batch), longest=longest)
                 waiting.extendleft(reversed(sorted(parts, key=size, reverse=True)))
                 continue
-        else:
-            give(batch, found)
-            continue
         raise error
 
 

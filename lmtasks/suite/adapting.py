@@ -1,7 +1,9 @@
 """Tasks and a backbone to a model: hands data, heads and settings to the training."""
 
+import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +11,9 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress
-from lmtasks.suite.starting import Start, started_backbone
+from lmtasks.suite.starting import RECIPE, Start, started_backbone
 from lmtasks.task.task import Task
+from lmtasks.training.curve import LOG
 
 if TYPE_CHECKING:
     from lmtasks.training.adapt import AdaptSettings
@@ -80,14 +83,44 @@ def adapt_to_tasks(
         out=out,
         report=report,
         provenance={
-            "task_hashes": {task.name: task.hash for task in learned},
-            "start": start.told(),
+            **_asked(start, learned, rows),
             "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
         },
     )
     if backbone == new:  # nothing refers to it any more; what else is called so belongs to somebody
         shutil.rmtree(new)
     return trained
+
+
+def is_adapted(
+    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataOptions, rows: int | None
+) -> bool:
+    """Does `out` hold the model that was adapted so?"""
+    from lmtasks.model.store import read_provenance
+
+    try:
+        made = read_provenance(out)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
+    asked: dict[str, object] = {**_asked(start, learned, rows)}
+    asked |= {"seed": settings.seed} if start.is_fitted else {"settings": asdict(settings)}
+    return bool(json.loads(json.dumps(asked)) == {name: made.get(name) for name in asked})
+
+
+def clear_work(out: Path) -> None:
+    """Remove what a kill between the model's last renaming and the end has left beside it."""
+    for place, ours in ((out.with_name(out.name + ".work"), LOG), (out.with_name(out.name + ".new"), RECIPE)):
+        if (place / ours).is_file():  # what else is called so belongs to somebody
+            shutil.rmtree(place)
+
+
+def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str, object]:
+    return {
+        "task_hashes": {task.name: task.hash for task in tasks},
+        "start": start.told(),
+        "rows_at_most": rows,
+    }
 
 
 def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:

@@ -71,6 +71,7 @@ def fit_to_tasks(
     provenance = {
         "task_hashes": {task.name: task.hash for task in tasks},
         "start": start.told(),
+        "rows_at_most": rows,
         "cleaning": list(tokenizer.cleaning),
         "seed": settings.seed,
         "tasks": fitting_record(heads),

@@ -35,6 +35,8 @@ class Position:
     best_step: int = 0
     without_gain: int = 0
     """Evaluations since the best one."""
+    unjudged: bool = False
+    """Is the evaluation of this step still to come? A signal may have cut it short."""
     cooling_to: int = 0
     """The last step of the cool-down that has begun; 0: none has."""
 

@@ -7,6 +7,7 @@ a training that was interrupted and resumed ends with the same weights as one th
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
+from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import (
     Position,
@@ -24,7 +26,7 @@ from lmtasks.training.checkpoint import (
     module_tensors,
     save_checkpoint,
 )
-from lmtasks.training.curve import LOG, cut_log
+from lmtasks.training.curve import LOG, cut_log, read_log
 from lmtasks.training.optimizing import make_optimizers, set_learning_rate
 from lmtasks.training.rate import Work
 from lmtasks.training.settings import TrainingSettings, computes_bf16, is_cooling, learning_rate_share
@@ -81,6 +83,7 @@ def train(
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
+        KeyboardInterrupt: a signal came; the step was finished, and the checkpoint is that of this step.
     """
     if settings.precision == "bf16" and not computes_bf16(device):
         raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
@@ -115,38 +118,54 @@ def train(
     if accelerator.is_main_process:
         cut_log(folder / LOG, step=position.step)
     accelerator.wait_for_everyone()
-    stopped = ""
-    with (folder / LOG).open("a", encoding="utf-8") as log:
-        while not stopped:
+    alone = accelerator.num_processes == 1
+    record: dict[str, object] = dict((read_log(folder / LOG) or [{}])[-1])
+    fresh = position.unjudged  # is it to be written?
+    with (folder / LOG).open("a", encoding="utf-8") as log, uninterrupted() as signals:
+        while True:
+            if validate and position.unjudged:
+                try:  # several processes wait for each other in the next step, so that none may leave here
+                    with signals.let_through() if alone else nullcontext():
+                        position = _judge(accelerator, module, validate, higher_is_better, position, best_file, record)
+                except KeyboardInterrupt:
+                    _log(log, record, accelerator)
+                    save()
+                    raise
+            if fresh:
+                _log(log, record, accelerator)
+                report(_progress_report(settings, position, record))
+                if position.step % settings.checkpoint_every == 0:
+                    save()
             stopped = _why_stop(settings, position)
             if stopped:
+                save()
                 break
             rate = settings.learning_rate * learning_rate_share(
                 settings, step=position.step, progress=_progress(settings, position)
             )
             set_learning_rate(optimizers, rate)
-            value, norm, seconds = stepping.step(module, optimizers, position.step)
-            position = replace(position, step=position.step + 1, seconds=position.seconds + seconds)
+            done = stepping.step(module, optimizers, position.step, ending=lambda: signals.held)
+            position = replace(position, step=position.step + 1, seconds=position.seconds + done.seconds)
             if is_cooling(settings, step=position.step):
                 position = replace(position, cooling_to=settings.steps)
-            record: dict[str, object] = {
+            due = bool(settings.evaluate_every) and position.step % settings.evaluate_every == 0
+            position = replace(position, unjudged=bool(validate) and (due or bool(_why_stop(settings, position))))
+            fresh = True
+            record = {
                 "step": position.step,
                 "seconds": round(position.seconds, 2),
-                "loss": round(value, 5),
+                "loss": round(done.loss, 5),
                 "learning_rate": rate,
-                "gradient_norm": round(norm, 4),
+                "gradient_norm": round(done.norm, 4),
             }
             if work is not None:
-                record["tokens_per_second"] = round(work.tokens_per_second(seconds))
-                record["gemm_share"] = round(work.share(seconds), 4)
-            due = bool(settings.evaluate_every) and position.step % settings.evaluate_every == 0
-            if validate and (due or _why_stop(settings, position)):
-                position = _judge(accelerator, module, validate, higher_is_better, position, best_file, record)
-            _log(log, record, accelerator)
-            report(_progress_report(settings, position, record))
-            if position.step % settings.checkpoint_every == 0:
+                record["tokens_per_second"] = round(work.tokens_per_second(done.seconds))
+                record["gemm_share"] = round(work.share(done.seconds), 4)
+            if done.ending:
+                _log(log, record, accelerator)
                 save()
-    save()
+                accelerator.wait_for_everyone()
+                raise KeyboardInterrupt
     accelerator.wait_for_everyone()
     if validate and position.best is not None:
         load_tensors(module, _read(best_file))
@@ -178,10 +197,10 @@ def _judge(
         record["validation_parts"] = {name: round(part, 6) for name, part in judged.parts.items()}
     better = position.best is None or (value > position.best if higher_is_better else value < position.best)
     if not better:
-        return replace(position, without_gain=position.without_gain + 1)
+        return replace(position, without_gain=position.without_gain + 1, unjudged=False)
     if accelerator.is_main_process:
         _write(best_file, module_tensors(module))
-    return replace(position, best=value, best_step=position.step, without_gain=0)
+    return replace(position, best=value, best_step=position.step, without_gain=0, unjudged=False)
 
 
 def _rows(settings: TrainingSettings, step: int) -> str:

@@ -3,8 +3,9 @@
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def pretrain(
     cool_now: bool = False,
     beside: Path | None = None,
     device: str = "cpu",
+    complete: Callable[[Path], None] = lambda folder: None,
 ) -> tuple[Trained, tuple[HeldOut, ...]]:
     """Train a backbone and write it to `out` as a transformers folder; work in progress lies in `out`.work.
 
@@ -71,6 +73,7 @@ def pretrain(
             a backbone folder (its weights and tokenizer are). Looked at once; then `out`.work goes on by itself.
         cool_now: with `start`, the cool-down begins at its step, and `settings.steps` follow from that.
         beside: folder of a counted model of the same text; the card shows its held-out scores too.
+        complete: adds to the folder what else belongs into it, before it gets its name.
 
     Raises:
         UsageError: too little text, a share that is none, or a start or checkpoint that does not fit.
@@ -220,9 +223,19 @@ def pretrain(
         curve = thinned(read_log(work / LOG))
         if begun_with and begun_with.stages:
             curve = [*begun_with.curve, *({**point, "stage": begun_with.stages + 1} for point in curve)]
-        _save(backbone, tokenizer, record, curve, out)
+        _save(backbone, tokenizer, record, curve, out, complete=complete)
     state.wait_for_everyone()
     return trained, held
+
+
+def is_pretrained(out: Path, *, family: str, window: int, settings: TrainingSettings) -> bool:
+    """Does `out` hold a backbone that was trained so?"""
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    asked = {"family": family, "window": window, "settings": asdict(settings)}
+    return isinstance(record, dict) and json.loads(json.dumps(asked)) == {name: record.get(name) for name in asked}
 
 
 def _key(
@@ -276,14 +289,22 @@ def _drawn(text: str, share: float) -> bool:
 
 
 def _save(
-    backbone: Backbone, tokenizer: Tokenizer, record: PretrainingRecord, curve: Sequence[Record], out: Path
+    backbone: Backbone,
+    tokenizer: Tokenizer,
+    record: PretrainingRecord,
+    curve: Sequence[Record],
+    out: Path,
+    *,
+    complete: Callable[[Path], None],
 ) -> None:
     aside = out.with_name(out.name + ".part")
-    aside.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
     backbone.to(torch.bfloat16).save(aside)
     tokenizer.save(aside)
     (aside / RECORD).write_text(json.dumps(record.json(), indent=2) + "\n", encoding="utf-8")
     (aside / "README.md").write_text(model_card(out.name, record, curve), encoding="utf-8")
     (aside / CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve), encoding="utf-8")
+    complete(aside)
     write_checksums(aside)
     replace_folder(aside, out)

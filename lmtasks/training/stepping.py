@@ -17,6 +17,19 @@ Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """What one optimizer step came to; the same in all processes."""
+
+    loss: float
+    """Mean over all parts."""
+    norm: float
+    """Of the gradient, before it was clipped."""
+    seconds: float
+    ending: bool
+    """Did a signal ask one of the processes to end?"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stepping:
     """How the steps of a training are computed."""
 
@@ -29,15 +42,28 @@ class Stepping:
     """What the batch of a step is, for people."""
 
     def step(
-        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
-    ) -> tuple[float, float, float]:
-        """One optimizer step: mean loss, norm of the gradient, seconds. A process takes every so many-th part."""
+        self,
+        module: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        *,
+        ending: Callable[[], bool] = lambda: False,
+    ) -> StepDone:
+        """One optimizer step. A process takes every so many-th part.
+
+        Args:
+            ending: asked at the step's end: is this process to end?
+        """
         with _deterministic(self.accelerator.device):
-            return self._step(module, optimizers, step)
+            return self._step(module, optimizers, step, ending)
 
     def _step(
-        self, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int
-    ) -> tuple[float, float, float]:
+        self,
+        module: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        ending: Callable[[], bool],
+    ) -> StepDone:
         began = time.monotonic()
         self.runner.train()
         settings, accelerator = self.settings, self.accelerator
@@ -67,9 +93,10 @@ class Stepping:
             optimizer.zero_grad()
         # The clock is the main process', so that all stop at the same step.
         clock = time.monotonic() - began if accelerator.is_main_process else 0.0
-        both = torch.stack([total / settings.accumulate, torch.tensor(clock, device=total.device)])
-        mean, seconds = accelerator.reduce(both, reduction="sum").tolist()
-        return mean, norm, seconds
+        own = torch.tensor([clock, float(ending())], device=total.device)
+        told = torch.cat([(total / settings.accumulate)[None], own])
+        mean, seconds, ended = accelerator.reduce(told, reduction="sum").tolist()
+        return StepDone(loss=mean, norm=norm, seconds=seconds, ending=ended > 0)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,16 @@
+import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import psutil
 import pytest
 from fake_engine import COMMAND, MODEL, PREFILL_MS
 
@@ -92,6 +99,63 @@ def test_a_child_that_dies_is_told_with_its_last_lines() -> None:
 def test_a_child_that_takes_too_long_is_ended() -> None:
     with pytest.raises(WorkError, match=r"took longer than 1\.5 s and was ended"):
         Isolated(command=COMMAND, timeout_seconds=1.5).times(spec("slow"))
+
+
+MEASURING = """
+import sys
+from pathlib import Path
+from test_isolate import FAKE, spec
+FAKE.times(spec("slow"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_child_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
+    """However the parent is ended; the folder of one that was killed is removed by the next."""
+    folder = str(Path(__file__).parent)
+    path = os.pathsep.join([folder, str(Path(folder).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": path}
+    code = f"from lmtasks.cli.signals import handled\nwith handled():{MEASURING.replace(chr(10), chr(10) + '    ')}"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as parent:
+        (child,) = _eventually(lambda: psutil.Process(parent.pid).children())
+        _eventually(lambda: child.num_threads() > 1)  # it listens by now
+        parent.send_signal(number)
+        parent.wait(20)
+    psutil.wait_procs([child], timeout=20)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    left = list(tmp_path.iterdir())
+    assert len(left) == (number == signal.SIGKILL)
+    for each in left:
+        os.utime(each, (0, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        with pytest.raises(WorkError):
+            FAKE.times(spec("crash"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mine = tmp_path / "lmtasks-bench-another"
+    mine.mkdir()
+    os.utime(mine, (0, 0))
+    handle = os.open(mine, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    with pytest.raises(WorkError):
+        FAKE.times(spec("crash"))
+    assert mine.is_dir()
+    os.close(handle)
+
+
+_Found = TypeVar("_Found")
+
+
+def _eventually(look: Callable[[], _Found]) -> _Found:
+    end = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
 
 
 def test_the_real_child_tells_of_a_missing_folder() -> None:

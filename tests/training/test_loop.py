@@ -1,5 +1,6 @@
 """The training loop: resumption is exact, the best weights are kept, foreign checkpoints are refused."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
+from lmtasks.training.curve import LOG, read_log
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.optimizing import make_optimizers
 from lmtasks.training.settings import OptimizerName, TrainingSettings, learning_rate_share
@@ -81,6 +83,74 @@ def test_twenty_steps_are_ten_and_ten(tmp_path: Path, accumulate: int, optimizer
     run(resumed, tmp_path / "parts", settings=settings)
     assert torch.equal(weights(whole), weights(resumed))
     assert not torch.equal(weights(whole), weights(interrupted))
+
+
+def signalled_at(step: int, *, count: int = 1) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if progress.done == step:
+            for _ in range(count):
+                signal.raise_signal(signal.SIGINT)
+
+    return report
+
+
+def test_a_signal_lets_the_step_end_and_its_checkpoint_be_written(tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=6, checkpoint_every=1000)
+    whole, resumed = network(), network()
+    run(whole, tmp_path / "whole", settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), tmp_path / "parts", settings=settings, report=signalled_at(13))
+    position = position_of(tmp_path / "parts" / "checkpoint")
+    assert position is not None
+    assert position.step == 14  # the one that it came into is finished
+    run(resumed, tmp_path / "parts", settings=settings)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [point["step"] for point in read_log(tmp_path / "parts" / LOG)] == list(range(1, 21))
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=6, checkpoint_every=10)
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), tmp_path, settings=settings, report=signalled_at(13, count=2))
+    position = position_of(tmp_path / "checkpoint")
+    assert position is not None
+    assert position.step == 10
+
+
+def test_a_signal_in_the_last_step_keeps_what_was_learned(tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=20, learning_rate=0.01, batch_rows=6, checkpoint_every=1000)
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), tmp_path, settings=settings, report=signalled_at(20))
+    position = position_of(tmp_path / "checkpoint")
+    assert position is not None
+    assert position.step == 20
+
+
+def test_an_evaluation_that_a_signal_cut_short_is_made_when_the_training_goes_on(tmp_path: Path) -> None:
+    settings = TrainingSettings(steps=6, learning_rate=0.01, batch_rows=6, evaluate_every=2)
+    whole, resumed = network(), network()
+    calls: list[int] = []
+
+    def judged() -> float:
+        return float(weights(whole if len(calls) < 3 else resumed).abs().sum())
+
+    def cut_short() -> float:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal was held")
+
+    ended = run(whole, tmp_path / "whole", settings=settings, validate=judged)
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), tmp_path / "parts", settings=settings, validate=cut_short)
+    calls += [1, 2, 3]
+    assert replace(run(resumed, tmp_path / "parts", settings=settings, validate=judged), seconds=0) == replace(
+        ended, seconds=0
+    )
+    assert torch.equal(weights(whole), weights(resumed))
+    logs = [
+        [(point["step"], point["loss"], point.get("validation")) for point in read_log(tmp_path / name / LOG)]
+        for name in ("whole", "parts")
+    ]
+    assert logs[0] == logs[1]
 
 
 def test_the_best_weights_are_kept(tmp_path: Path) -> None:

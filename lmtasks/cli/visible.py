@@ -1,0 +1,55 @@
+r"""Text from files and models, on a terminal: what would move the cursor or turn the writing round is shown instead.
+
+>>> print(visible("a\x1b[31mred"), visible("abc\u202edef"))
+a\x1b[31mred abc\u202edef
+"""
+
+import io
+import re
+from typing import TextIO
+
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and the marks that change the direction of writing."""
+
+
+def visible(text: str) -> str:
+    """The text with every such character as its escape."""
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class VisibleStream(io.TextIOBase):
+    """A terminal to which only visible text gets; what draws on it takes `terminal` itself."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # the base has a field without a value
+        """The terminal's."""
+        return self.terminal.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """The terminal's."""
+        return self.terminal.errors
+
+    def write(self, text: str) -> int:
+        """Number of characters that were given, as any stream has it."""
+        self.terminal.write(visible(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Of the terminal."""
+        self.terminal.flush()
+
+    def fileno(self) -> int:
+        """Of the terminal."""
+        return self.terminal.fileno()
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return self.terminal.isatty()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
