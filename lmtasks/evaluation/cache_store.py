@@ -4,12 +4,14 @@
 
 Each `put` is one transaction in the write-ahead log: a process that is killed loses what it had not put yet, nothing
 else. SQLite keeps no checksums of its data, so every value has its own, and a flipped bit cannot become an answer.
-A file that is damaged, of another version, or not ours is renamed and told of; where no file can be used, scoring goes
-on without.
+A file of ours that is damaged or of another version is renamed and told of. A file is ours where it carries our
+application id, or where it lies in a place that is ours; any other is left as it is, and refused. Where no file can be
+used, scoring goes on without.
 """
 
 import logging
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -17,11 +19,22 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
+from lmtasks.errors import UsageError
+
 SCHEMA = 1
 """Of the table and of the values in it (`cache_value`); stands in the file as SQLite's user_version."""
 APPLICATION = 0x6C6D7461
 """`lmta`: marks the file as ours, as SQLite's application_id."""
 MAGIC = b"SQLite format 3\x00"
+APPLICATION_AT = slice(68, 72)
+"""Where SQLite's file format has the application id, most significant byte first."""
+KINDS: Mapping[int, str] = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 CREATE = "CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 MOST_BYTES = 4 * 2**30
@@ -55,15 +68,39 @@ class _Unfit(Exception):
     """The file is no cache that can be used; the text says why."""
 
 
+def check_place(file: Path, *, own_place: bool) -> None:
+    """May answers be kept in this file? Nothing is opened but a file that is whole, and nothing is written.
+
+    Args:
+        own_place: whatever file lies there is ours, damaged ones too.
+
+    Raises:
+        UsageError: it is no plain file, or another program's.
+    """
+    what = _kind(file)
+    if what:
+        raise UsageError(f"answers are kept in a file, and {file} is {what}; give --cache another file, or off.")
+    if not own_place and not _is_ours(file):
+        raise UsageError(
+            f"{file} is no cache of lmtasks (its head does not carry our mark), and is left as it is; give --cache "
+            "another file, or off, or move it away."
+        )
+
+
 class AnswerStore:
     """Answers by key. It never raises for what is wrong with its file: it says so once, and holds nothing from then on.
 
     Args:
         file: made if it is not there, with its folder.
+        own_place: whatever file lies there is ours, and is renamed where it is unfit.
+
+    Raises:
+        UsageError: the file is another program's.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, own_place: bool = False) -> None:
         self.file = file
+        self._own_place = own_place
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._takes_more = True
@@ -119,8 +156,12 @@ class AnswerStore:
 
     def _open(self) -> None:
         """Open the file; if it is unfit, set it aside and begin a new one; if that cannot be, do without."""
+        if not _kind(self.file):
+            check_place(self.file, own_place=self._own_place)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            if _kind(self.file):
+                raise _Unfit(f"it is {_kind(self.file)}")
             try:
                 self._connection = _opened(self.file)
             except _Unfit as reason:
@@ -193,7 +234,7 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     application, version, tables = _identity(connection)
     connection.execute("COMMIT")
     if not tables and not application:
-        _use_log(connection)
+        # Before there is a log, so that our mark stands in the file itself from the beginning.
         connection.execute("BEGIN IMMEDIATE")
         application, version, tables = _identity(connection)
         if not tables and not application:
@@ -247,6 +288,25 @@ def _checked(key: bytes, value: bytes) -> bytes:
     if crc32(key + answer) != int.from_bytes(value[:CRC_BYTES], "little"):
         raise _Unfit("it is damaged (an answer does not match its checksum)")
     return answer
+
+
+def _kind(file: Path) -> str:
+    """What lies there, where it is no plain file; empty where it is one, or nothing is there."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return ""
+    return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "no plain file")
+
+
+def _is_ours(file: Path) -> bool:
+    """Is there no file yet, an empty one, or one with our mark? What cannot be read is told of where it is opened."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(APPLICATION_AT.stop)
+    except OSError:
+        return True
+    return not head or (head.startswith(MAGIC) and head[APPLICATION_AT] == APPLICATION.to_bytes(4, "big"))
 
 
 def _parts(keys: Sequence[bytes], size: int) -> Iterator[list[bytes]]:

@@ -24,19 +24,27 @@ def cache_file(asked: str | None) -> Path | None:
     """The file that `--cache` means: None asks for the default, `off` for none.
 
     Raises:
-        UsageError: it is a folder.
+        UsageError: it is no plain file, or another program's.
     """
+    from lmtasks.evaluation.cache_store import check_place
+
     if asked == OFF:
         return None
     file = default_file() if asked is None else Path(asked).expanduser()
     if file.is_dir():
         raise UsageError(f"--cache takes a file, or {OFF}; {file} is a folder. Give {file / FILE}, say.")
+    check_place(file, own_place=_is_own_place(file))
     return file
 
 
 def default_file() -> Path:
     """`answers.sqlite` in the folder of what is kept between commands."""
     return cache_folder() / FILE
+
+
+def _is_own_place(file: Path) -> bool:
+    """Is it where lmtasks keeps its answers by itself?"""
+    return file == default_file()
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def remembering(engine: "Telling", *, folder: Path, cache: Path | None) -> "Iter
     from lmtasks.evaluation.cache import CachedAnswers
     from lmtasks.evaluation.cache_store import AnswerStore
 
-    with closing(AnswerStore(cache)) as store:
+    with closing(AnswerStore(cache, own_place=_is_own_place(cache))) as store:
         yield CachedAnswers(engine, store=store, artefact=settings_hash(folder)) if store.usable else engine
 
 

@@ -128,15 +128,29 @@ def _wait_for(file: Path, *, count: int, child: "subprocess.Popen[bytes]") -> No
     raise AssertionError("the evaluation never began")
 
 
-def test_a_file_that_is_no_cache_is_set_aside(say: Say, llama: Path, tmp_path: Path) -> None:
-    file = tmp_path / "mine.csv"
-    file.write_text("a,b\n")
-    said = say(
-        "eval", "--model", llama, "--tasks", "starter_topic_zh", "--limit", 2, "--cache", file, "--out", tmp_path / "o"
-    )
-    assert said.code == 0
-    assert "it is no SQLite file; it was renamed to mine.csv.damaged-1" in said.err
-    assert (tmp_path / "mine.csv.damaged-1").read_text() == "a,b\n"
+def test_a_file_of_another_program_is_left_as_it_is(say: Say, llama: Path, tmp_path: Path) -> None:
+    text, songs, pipe = tmp_path / "mine.csv", tmp_path / "songs.db", tmp_path / "pipe"
+    text.write_text("a,b\n")
+    connection = sqlite3.connect(songs)
+    connection.execute("CREATE TABLE songs (name)")
+    connection.commit()
+    connection.close()
+    os.mkfifo(pipe)
+    before = sorted(each.name for each in tmp_path.iterdir()), songs.read_bytes()
+    for file, what in ((text, "is no cache of lmtasks"), (songs, "is no cache of lmtasks"), (pipe, "is a pipe")):
+        said = say("eval", "--model", llama, "--tasks", "starter_topic_zh", "--cache", file, "--out", tmp_path / "o")
+        assert said.code == 2
+        assert what in said.sentence
+    assert (sorted(each.name for each in tmp_path.iterdir()), songs.read_bytes()) == before
+    assert text.read_text() == "a,b\n"
+
+
+def test_a_damaged_file_in_our_own_place_is_set_aside(say: Say, llama: Path, tmp_path: Path) -> None:
+    default_file().parent.mkdir(parents=True, exist_ok=True)
+    default_file().write_text("a,b\n")
+    said = say("eval", "--model", llama, "--tasks", "starter_topic_zh", "--limit", 2, "--out", tmp_path / "o")
+    assert said.code == 0, said.err
+    assert "it is no SQLite file; it was renamed to answers.sqlite.damaged-1" in said.err
 
 
 def test_a_cache_that_cannot_be_written_is_said_once(say: Say, llama: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The file of answers: whole or set aside, shared, and never in the way."""
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lmtasks.errors import UsageError
 from lmtasks.evaluation import cache_store
-from lmtasks.evaluation.cache_store import AnswerStore, count_answers
+from lmtasks.evaluation.cache_store import AnswerStore, check_place, count_answers
 
 ANSWERS = [(number.to_bytes(16, "big"), b"answer %d" % number * 20) for number in range(3000)]
 WRITER = """
@@ -120,7 +122,7 @@ def test_an_unfit_file_is_set_aside_and_a_new_one_begun(
     spoil, reason = UNFIT[name]
     spoil(file)
     content = file.read_bytes()
-    store = AnswerStore(file)
+    store = AnswerStore(file, own_place=True)
     for key, answer in store.get([key for key, _ in ANSWERS]).items():
         assert dict(ANSWERS)[key] == answer  # whatever is still given is right
     store.put(ANSWERS[:5])
@@ -132,10 +134,65 @@ def test_an_unfit_file_is_set_aside_and_a_new_one_begun(
     assert len(caplog.records) == 1
 
 
+FOREIGN = ("a text", "another SQLite file", "another application", "cut in its head")
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_only_a_file_with_our_mark_is_renamed_where_somebody_named_it(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another program's database was renamed away, and a text file too."""
+    file = _filled(tmp_path / "a")
+    UNFIT[name][0](file)
+    before = {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in tmp_path.iterdir()}
+    if name not in FOREIGN:
+        AnswerStore(file).close()
+        return
+    for ask in (lambda: AnswerStore(file), lambda: check_place(file, own_place=False)):
+        with pytest.raises(UsageError, match=r"is no cache of lmtasks .* and is left as it is"):
+            ask()
+    assert {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in tmp_path.iterdir()} == before
+    assert caplog.text == ""
+
+
+def _socket(place: Path) -> None:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(place))
+    made.close()
+
+
+@pytest.mark.parametrize("own_place", [True, False])
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [(os.mkfifo, "a pipe"), (Path.mkdir, "a folder"), (_socket, "a socket"),
+     (lambda place: place.symlink_to("/dev/null"), "a device")],
+)  # fmt: skip
+def test_what_is_no_plain_file_is_refused_and_never_waited_for(
+    make: Callable[[Path], object], what: str, own_place: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "a"
+    make(place)
+    with pytest.raises(UsageError, match=f"is {what}; give --cache another file, or off"):
+        check_place(place, own_place=own_place)
+    store = AnswerStore(place, own_place=own_place)  # a library's caller goes on without
+    assert not store.usable
+    assert f"it is {what}; scoring goes on without it" in caplog.text
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_missing_and_an_empty_file_become_a_cache_that_carries_its_mark_at_once(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name in ("empty", "missing"):
+        store = AnswerStore(tmp_path / name)
+        store.put(ANSWERS[:1])
+        check_place(tmp_path / name, own_place=False)  # while it is open, so that a killed process leaves it marked
+        store.close()
+
+
 def test_files_set_aside_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for text in (b"one", b"two"):
         (tmp_path / "a").write_bytes(text)
-        AnswerStore(tmp_path / "a").close()
+        AnswerStore(tmp_path / "a", own_place=True).close()
         for file in (tmp_path / "a", tmp_path / "a-wal", tmp_path / "a-shm"):
             file.unlink(missing_ok=True)
     assert [(tmp_path / f"a.damaged-{number}").read_bytes() for number in (1, 2)] == [b"one", b"two"]
