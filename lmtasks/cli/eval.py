@@ -61,6 +61,7 @@ def command(
     no_samples: options.NoSamples = False,
     cache: options.Cache = None,
     apply_chat_template: options.ChatTemplate = None,
+    chat_template_args: options.ChatTemplateArgs = "",
     system_instruction: options.SystemInstruction = None,
     fewshot_as_multiturn: options.Multiturn = False,
     fewshot_stream: options.FewshotStream = "ours",
@@ -74,6 +75,7 @@ def command(
     trust_code: options.TrustCode = False,
 ) -> None:
     """Score models on tasks; or score again what an evaluation stored."""
+    from lmtasks.evaluation.chat import template_settings
     from lmtasks.evaluation.evaluate import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
     from lmtasks.suite.caching import cache_file
@@ -143,7 +145,12 @@ def command(
                 draws=draws,
                 split="validation" if split == "validation" else "test",
             ),
-            chat=_Chat(template=apply_chat_template, system=system_instruction, multiturn=fewshot_as_multiturn),
+            chat=_Chat(
+                template=apply_chat_template,
+                system=system_instruction,
+                multiturn=fewshot_as_multiturn,
+                settings=template_settings(chat_template_args),
+            ),
             groups=chosen_groups(tasks, include=include_path) if tasks else (),
             samples=not no_samples,
             processes=processes,
@@ -172,6 +179,7 @@ class _Chat:
     template: str | None
     system: str | None
     multiturn: bool
+    settings: Mapping[str, object]
 
     def use(self, chosen: Chosen) -> ChatUse | None:
         """The model's own template; a baseline reads no prompts."""
@@ -181,7 +189,11 @@ class _Chat:
         if chosen.folder is None:
             return None
         return chat_use(
-            tokenizer_folder(chosen.folder), template=self.template, system=self.system, multiturn=self.multiturn
+            tokenizer_folder(chosen.folder),
+            template=self.template,
+            system=self.system,
+            multiturn=self.multiturn,
+            settings=self.settings,
         )
 
 

@@ -230,6 +230,15 @@ ChatTemplate = Annotated[
         help="Ask by the model's chat template; of several, by the one of that name.",
     ),
 ]
+ChatTemplateArgs = Annotated[
+    str,
+    typer.Option(
+        "--chat-template-args",
+        metavar="SETTINGS",
+        help="Variables that the chat template reads: enable_thinking=false, or a JSON object; "
+        "strftime_now=2025-01-31 is the day that it is told.",
+    ),
+]
 SystemInstruction = Annotated[
     str | None, typer.Option("--system-instruction", metavar="TEXT", help="Stands before every prompt.")
 ]

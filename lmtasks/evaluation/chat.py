@@ -5,19 +5,18 @@ Stored in `chat_template.jinja`, or as `chat_template` in `tokenizer_config.json
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.errors import UsageError, unknown
+from lmtasks.evaluation.chat_template import NO_SETTINGS, ChatTemplate
 from lmtasks.records import Json
+from lmtasks.task.generation import read_kwargs
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from lmtasks.task.prompt import Chat
-    from lmtasks.task.turns import Message
 
 DEFAULT = "default"
 """The template that is meant where several are there and none is named."""
@@ -29,40 +28,81 @@ class ChatUse:
 
     chat: "Chat | None" = None
     """None: prompts are plain text."""
+    template: ChatTemplate | None = None
+    """What the chat is written by."""
     system: str | None = None
     """The system instruction of plain prompts; a chat has its own."""
     conditions: Json
     """What is recorded."""
 
 
-def chat_use(folder: Path, *, template: str | None, system: str | None, multiturn: bool) -> ChatUse | None:
+def chat_use(
+    folder: Path,
+    *,
+    template: str | None,
+    system: str | None,
+    multiturn: bool,
+    settings: Mapping[str, object] = NO_SETTINGS,
+) -> ChatUse | None:
     """What the options mean for the model in `folder`; None where there is neither template nor instruction.
 
     Args:
         template: the name of a template; `default` for the one that it has; None: no chat.
+        settings: variables that the template reads beside the messages, as `ChatTemplate` takes them.
 
     Raises:
-        UsageError: the model has no such template, or worked examples are to be turns of no chat.
+        UsageError: the model has no such template, it reads no such variable, or an option is about a chat and there is
+            none.
     """
     if template is None:
         if multiturn:
             raise UsageError("--fewshot-as-multiturn makes turns of a chat; add --apply-chat-template.")
+        if settings:
+            raise UsageError("--chat-template-args are read by a chat template; add --apply-chat-template.")
         if system is None:
             return None
         return ChatUse(system=system, conditions={"system_instruction": system})
     from lmtasks.task.prompt import Chat
 
     text = find_template(folder, name=template)
-    special = _special_tokens(folder)
+    render = renderer(text, special=_special_tokens(folder), where=str(folder), settings=settings)
     return ChatUse(
-        chat=Chat(apply=renderer(text, special=special, where=str(folder)), multiturn=multiturn, system=system),
+        chat=Chat(apply=render, multiturn=multiturn, system=system),
+        template=render,
         conditions={
             "template": template,
             "template_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
             "fewshot_as_multiturn": multiturn,
             "system_instruction": system,
+            **({"template_args": dict(settings)} if settings else {}),
+            **({"date": render.today.isoformat()} if render.today else {}),
         },
     )
+
+
+def template_settings(text: str) -> Mapping[str, object]:
+    """Variables of a chat template as a person types them: names and values, or a JSON object.
+
+    >>> template_settings("enable_thinking=false,reasoning_effort=high")
+    {'enable_thinking': False, 'reasoning_effort': 'high'}
+    >>> template_settings('{"enable_thinking": true}')
+    {'enable_thinking': True}
+
+    Raises:
+        UsageError: neither.
+    """
+    given = read_kwargs(text, what="variables of a chat template")
+    typed = {name: _typed(value) if isinstance(value, str) else value for name, value in given.items()}
+    return typed if not text.lstrip().startswith("{") else given
+
+
+def _typed(value: str) -> object:
+    """true, false, null and numbers as what they are; any other text as it is."""
+    try:
+        found: object = json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+    except ValueError:
+        return value
+    return found if found is None or isinstance(found, bool | int | float) else value
 
 
 def find_template(folder: Path, *, name: str) -> str:
@@ -84,62 +124,15 @@ def find_template(folder: Path, *, name: str) -> str:
     return found[name]
 
 
-def renderer(text: str, *, special: Mapping[str, str], where: str) -> "Callable[[Sequence[Message], bool], str]":
-    """(messages, does the answer begin after them?) -> text, as `apply_chat_template` of transformers renders it.
+def renderer(
+    text: str, *, special: Mapping[str, str], where: str, settings: Mapping[str, object] = NO_SETTINGS
+) -> ChatTemplate:
+    """A template ready to be rendered.
 
-    Where the answer does not begin after them, the last message is its beginning: what the template puts behind it is
-    cut off. A template that knows no system messages is asked again without them, as in lm-evaluation-harness.
+    Raises:
+        UsageError: as `ChatTemplate`.
     """
-    template = _compiled(text, where=where)
-
-    def render(messages: "Sequence[Message]", begins: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            return _rendered(template, messages, begins=begins, special=special)
-        except TemplateError:
-            others = [message for message in messages if message["role"] != "system"]
-            try:
-                return _rendered(template, others, begins=begins, special=special)
-            except TemplateError as error:
-                raise WorkError(f"the chat template of {where} fails: {error}.") from error
-
-    return render
-
-
-def _rendered(template: "Template", messages: "Sequence[Message]", *, begins: bool, special: Mapping[str, str]) -> str:
-    rendered = template.render(messages=list(messages), add_generation_prompt=begins, **special)
-    if begins or not messages:
-        return rendered
-    # As transformers: up to the last message's end; a template may have stripped it.
-    last = messages[-1]["content"]
-    for final in (last, last.strip()):
-        place = rendered.rfind(final)
-        if place >= 0:
-            end = rendered[: place + len(final)]
-            return end if final == last else end.rstrip()
-    raise WorkError("the chat template leaves out the beginning of the answer (gen_prefix), which is to be continued.")
-
-
-def _compiled(text: str, *, where: str) -> "Template":
-    from jinja2 import TemplateSyntaxError
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> str:
-        raise TemplateError(message)
-
-    def tojson(value: object, ensure_ascii: bool = False, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    try:
-        return environment.from_string(text)
-    except TemplateSyntaxError as error:
-        raise UsageError(f"the chat template of {where} is no Jinja: {error.message} (line {error.lineno}).") from error
+    return ChatTemplate(text, special=special, where=where, settings=settings)
 
 
 def _templates(folder: Path) -> dict[str, str]:

@@ -170,7 +170,7 @@ class _Run:
             return []  # a baseline takes no time worth dividing
         scored = [self._open(task, samples=self.samples if alone else spooled) for task in tasks]
         going = [each for each in scored if each.failure is None]
-        if isinstance(self.solver, EngineSolver):
+        if isinstance(self.solver, EngineSolver) and going:
             self._stream(self.solver, going)
         else:
             self._solve(going)
@@ -272,7 +272,7 @@ class _Run:
             n=len(tallied.doc_ids),
             truncated=tallied.truncated,
             cached=each.cached,
-            notes=notes_of(tallied),
+            notes=notes_of(tallied, opened.conditions),
             metrics={
                 scoring.name: estimate(
                     scoring.metric,

@@ -14,7 +14,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Example, Finished
 from lmtasks.evaluation.processes import Processes
-from lmtasks.evaluation.prompts import open_pool
+from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
 from lmtasks.evaluation.solver import Asking, Solved, Solver
 from lmtasks.records import Json, Row
 from lmtasks.task.identity import holds_own_answer
@@ -70,7 +70,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
 
     Raises:
         UsageError: it has no split to score, the data is not there, or there are too few worked examples.
-        WorkError: the Hub could not be reached, or the task's own code failed.
+        WorkError: the Hub could not be reached, the task's own code failed, or a chat template fails on a row.
     """
     started = perf_counter()
     needed: frozenset[SplitName] = solver.needs(task) | {options.split}
@@ -93,6 +93,10 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         system=chat.system if chat else None,
         seed=options.seed,
     )
+    dropped = 0
+    if chat is not None and chat.template is not None:
+        prompts = Prompts(task=task, asking=asking)
+        dropped = dropped_system_turns(prompts, data.test.rows, template=chat.template)
     conditions: Json = {
         "task_hash": task.hash,
         "asked_hash": asked_hash(task),
@@ -103,7 +107,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "prompt_way": way,
         "num_fewshot": shots,
         "fewshot_stream": options.shot_stream if shots else None,
-        "chat": chat.conditions if chat else None,
+        "chat": {**chat.conditions, **({"system_dropped": dropped} if dropped else {})} if chat else None,
         "cluster": task.cluster,
         "limit": options.limit,
         "seed": options.seed,

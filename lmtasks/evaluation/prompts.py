@@ -1,16 +1,17 @@
 """The prompt of each example: worked examples drawn, chat and system instruction applied."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, open_rows
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
+from lmtasks.evaluation.chat_template import ChatTemplate
 from lmtasks.evaluation.pending import Example
 from lmtasks.records import Row
 from lmtasks.task.hooks import shot_pool
-from lmtasks.task.prompt import Prompt, build_prompt
+from lmtasks.task.prompt import Message, Prompt, build_prompt
 from lmtasks.task.shots import pick_shots
 from lmtasks.task.task import Task
 
@@ -54,6 +55,34 @@ class Prompts:
             count=self.asking.num_fewshot,
             seed=self.asking.seed,
         )
+
+
+def dropped_system_turns(prompts: Prompts, rows: Sequence[Row], *, template: ChatTemplate) -> int:
+    """Write the prompt of every row, before the first is answered: how many lose their system turn in the template?
+
+    Raises:
+        WorkError: the template fails on a row.
+    """
+    chat = prompts.asking.chat
+    if chat is None:
+        return 0
+    dropped: set[int] = set()
+    number = 0
+
+    def apply(messages: Sequence[Message], begins: bool) -> str:
+        if template.drops_system(messages, begins):
+            dropped.add(number)
+        return template(messages, begins)
+
+    tried = replace(prompts, asking=replace(prompts.asking, chat=replace(chat, apply=apply)))
+    for number, row in enumerate(rows):
+        try:
+            tried.of(Example(doc_id=number, row=row))
+        except UsageError:  # a row that the task does not fit: told when it is asked, as without a chat
+            continue
+        except WorkError as error:
+            raise WorkError(f"task {prompts.task.name}, row {number}: {error}") from error
+    return len(dropped)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def _rescored(
         seconds_total=float(str(record.record["seconds"])) + perf_counter() - started,
         truncated=int(str(record.record["truncated"])),
         cached=int(str(record.record.get("cached", 0))),
-        notes=notes_of(tallied),
+        notes=notes_of(tallied, conditions),
         metrics={
             scoring.name: estimate(
                 scoring.metric,

@@ -17,7 +17,9 @@ from lmtasks.evaluation.samples import Samples, plain, sample_of
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
-from lmtasks.records import Floats, Ints, Likelihood, Row
+from lmtasks.records import Floats, Ints, Json, Likelihood, Row
+
+SYSTEM_DROPPED = "the chat template drops the system turn: the model did not read it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +133,15 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
     )
 
 
-def notes_of(tallied: Tallied) -> tuple[str, ...]:
-    """The remarks as sentences, with the number of examples where it is not all of them."""
+def notes_of(tallied: Tallied, conditions: Json) -> tuple[str, ...]:
+    """The remarks as sentences, with the number of examples where it is not all of them; those of the chat first."""
     n = len(tallied.doc_ids)
+    chat = conditions.get("chat")
+    dropped = chat.get("system_dropped") if isinstance(chat, Mapping) else None
+    remarks = {**({SYSTEM_DROPPED: int(str(dropped))} if dropped else {}), **tallied.remarks}
     return tuple(
         f"{remark}." if count == n else f"{remark} (true of {count} of {n} examples)."
-        for remark, count in tallied.remarks.items()
+        for remark, count in remarks.items()
     )
 
 

@@ -75,7 +75,7 @@ def with_generation(tasks: Sequence[Task], kwargs: Mapping[str, object]) -> tupl
     )
 
 
-def read_kwargs(text: str) -> Mapping[str, object]:
+def read_kwargs(text: str, *, what: str = "settings of generation") -> Mapping[str, object]:
     """Settings as a person types them: names and values, or a JSON object where a value holds a comma.
 
     >>> read_kwargs("num_beams=4,length_penalty=0.6")
@@ -90,12 +90,12 @@ def read_kwargs(text: str) -> Mapping[str, object]:
         try:
             return dict(json.loads(text))
         except ValueError as error:
-            raise UsageError(f"settings of generation are no JSON object ({error}): {text!r}.") from None
+            raise UsageError(f"{what} are no JSON object ({error}): {text!r}.") from None
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     for name, sign, _ in pairs:
         if not sign:
             raise UsageError(
-                f"settings of generation are names and values (temperature=0.8,top_p=0.9), or a JSON object; "
+                f"{what} are names and values with commas between (NAME=VALUE,NAME=VALUE), or a JSON object; "
                 f"{name.strip()!r} has no value."
             )
     return {name.strip(): value.strip() for name, _, value in pairs}
