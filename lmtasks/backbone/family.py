@@ -189,7 +189,7 @@ def _attentive(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone
     return make
 
 
-WORDS = "words:30000,lower"
+WORDS = "words-or-characters:30000,lower"
 
 FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has sizes of its own
     "average": Family(

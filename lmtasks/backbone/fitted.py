@@ -12,7 +12,7 @@ from lmtasks.errors import unknown
 
 LINEAR = "is fitted by scikit-learn, without steps"
 NO_PLACES = "it gives a whole text one score for each class, and no place in it"
-WORDS = "words:200000,lower"
+WORDS = "words-or-characters:200000,lower"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class FittedFamily:
     """Why no training loop moves it, as the rest of a sentence: "ngram ..."."""
     tokenizer: str
     """The tokenizer that suits it, where nobody asks for another."""
+    text_tokenizer: str = ""
+    """The same where it predicts text, all of which its tokens must say; empty: it predicts none."""
 
 
 FITTED: Mapping[str, FittedFamily] = {
@@ -39,7 +41,8 @@ FITTED: Mapping[str, FittedFamily] = {
         serves=("generation", "classification"),
         why_not_others="it looks back over a few tokens, and scores whole texts",
         why_no_steps="counts its text once, without steps",
-        tokenizer="words:100000",
+        tokenizer="words-or-characters:100000",
+        text_tokenizer="bpe:8000",
     ),
     "tfidf": FittedFamily(
         about="logistic regression over TF-IDF of terms; probabilities",

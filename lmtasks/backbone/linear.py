@@ -127,6 +127,13 @@ def tfidf(counts: "csr_matrix", scale: Floats) -> "csr_matrix":
     return normalize(rows, copy=False)
 
 
+def inverse_frequencies(counts: "csr_matrix") -> Floats:
+    """Smoothed inverse document frequencies, as scikit-learn has them."""
+    rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
+    found: Floats = np.log((1 + counts.shape[0]) / (1 + rows_with)) + 1
+    return found
+
+
 def known_terms(rows: Sequence[Ints], *, longest: int, vocabulary: int, least: int) -> Ints:
     """Sorted keys of all terms that stand in at least `least` of the rows."""
     owners, keys = _terms(rows, longest=longest, vocabulary=vocabulary)
@@ -160,7 +167,7 @@ def without(rows: Sequence[Ints], skipped: Sequence[int]) -> list[Ints]:
 def _fit_tfidf(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
     from sklearn.linear_model import LogisticRegression
 
-    scale = _scale(counts)
+    scale = inverse_frequencies(counts)
     fitted = LogisticRegression(C=strength, max_iter=1000).fit(tfidf(counts, scale), labels)
     return _two_sided(scale, fitted.coef_, fitted.intercept_)
 
@@ -179,7 +186,7 @@ def _fit_svm(counts: "csr_matrix", labels: Ints, strength: float) -> Linear:
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.svm import LinearSVC
 
-    scale = _scale(counts)
+    scale = inverse_frequencies(counts)
     rows = tfidf(counts, scale)
     fitted = LinearSVC(C=strength).fit(rows, labels)
     linear = _two_sided(scale, fitted.coef_, fitted.intercept_)
@@ -210,13 +217,6 @@ def _two_sided(scale: Floats, weights: Floats, bias: Floats) -> Linear:
     if len(weights) == 1:
         weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
     return Linear(scale=scale, weights=weights.T, bias=bias)
-
-
-def _scale(counts: "csr_matrix") -> Floats:
-    """Smoothed inverse document frequencies, as scikit-learn has them."""
-    rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
-    found: Floats = np.log((1 + counts.shape[0]) / (1 + rows_with)) + 1
-    return found
 
 
 def _terms(rows: Sequence[Ints], *, longest: int, vocabulary: int) -> tuple[Ints, Ints]:

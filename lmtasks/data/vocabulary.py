@@ -8,25 +8,38 @@ Every kind ends as one `tokenizer.json`, which needs nothing but `tokenizers` to
 """
 
 import json
+import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RawTokenizer
 
 from lmtasks.data.cleaning import STEPS, checked_steps, clean, is_step, normalizer_of, stop_words_of
+from lmtasks.data.spacing import SCRIPTS, runs_words_together
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, Tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, unknown
 
+log = logging.getLogger(__name__)
+
 UNKNOWN = "<unk>"
+RUN_TOGETHER = frozenset({"words", "blanks", "wordpiece"})
+"""Kinds that take what stands between blanks or marks for a word."""
+NOTED = 2000
+"""Texts that are looked at for that."""
 SPECIAL = (END_OF_TEXT, PADDING, SEPARATOR)
 BYTES = 256
 BLANKS = r"\n|[^\s]+"
 """What stands between blanks; the end of a line is a token of its own, since it may be predicted."""
 WORDS = r"\n|<unk>|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*|[^\s\p{L}\p{M}\p{N}]"
 """Words with their apostrophes, and every mark by itself."""
+WORDS_OR_CHARACTERS = (
+    rf"\n|<unk>|[[{SCRIPTS}]&&[\p{{L}}\p{{Nl}}]]\p{{M}}*"
+    rf"|[[\p{{L}}\p{{M}}\p{{N}}]&&[^{SCRIPTS}]]+(?:['’][\p{{L}}]+)*|[^\s\p{{L}}\p{{M}}]"
+)
+"""The same, and of scripts that put no spaces between words every letter by itself, with the marks on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,14 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
         UsageError: the wish is malformed, or the texts are empty.
     """
     wish = parse_tokenizer(text)
-    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(map(clean(wish.cleaning), texts), wish))
+    seen: list[str] = []
+    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(map(clean(wish.cleaning), _noted(texts, seen)), wish))
+    if wish.kind in RUN_TOGETHER and runs_words_together(seen):
+        log.warning(
+            "the tokenizer %s makes one word of a whole run of a script without spaces, as this text has it; use "
+            "words-or-characters, characters or jieba (Chinese)",
+            wish.kind,
+        )
     normalizer = normalizer_of(wish.cleaning)
     if normalizer is not None:
         raw.normalizer = normalizer
@@ -104,6 +124,14 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
     if end is None:
         raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
     return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning))
+
+
+def _noted(texts: Iterable[str], seen: list[str]) -> Iterator[str]:
+    """The texts as they are, the first of them noted."""
+    for text in texts:
+        if len(seen) < NOTED:
+            seen.append(text)
+        yield text
 
 
 def tokenizer_of_words(words: Sequence[str]) -> Tokenizer:
@@ -236,6 +264,11 @@ TOKENIZERS: Mapping[str, TokenizerKind] = {
     "words": TokenizerKind(
         about="words, and marks by themselves; rare ones unknown",
         learn=_counted(WORDS),
+        size=30_000,
+    ),
+    "words-or-characters": TokenizerKind(
+        about="words; of scripts without spaces (Chinese, Japanese, Thai, ...) characters; rare ones unknown",
+        learn=_counted(WORDS_OR_CHARACTERS),
         size=30_000,
     ),
     "blanks": TokenizerKind(

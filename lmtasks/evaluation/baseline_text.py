@@ -56,21 +56,22 @@ def first_sentences(text: str, *, count: int) -> str:
     return text.strip()[:end].strip()
 
 
-def _texts(task: Task, write: Callable[[str], str]) -> Answer:
-    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
-        found: list[Answered] = []
-        for number, row in enumerate(rows):
-            source = baseline_source(task, row)
-            prediction = write(source)
-            if task.kind == "span":
-                given = head_input(task, row, row_number=number)
-                prompt, references = f"{given.first}\n{given.second or ''}", given.answers
-            else:
-                asked = build_prompt(task, row, row_number=number)
-                prompt, references = asked.context, asked.references
-            found.append(
-                answered_text(prediction, prediction=prediction, prompt=prompt, references=references, source=source)
-            )
-        return found
+def text_answers(task: Task, rows: Sequence[Row], predictions: Sequence[str]) -> list[Answered]:
+    """Texts as answers to rows."""
+    found: list[Answered] = []
+    for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True)):
+        if task.kind == "span":
+            given = head_input(task, row, row_number=number)
+            prompt, references = f"{given.first}\n{given.second or ''}", given.answers
+        else:
+            asked = build_prompt(task, row, row_number=number)
+            prompt, references = asked.context, asked.references
+        source = baseline_source(task, row)
+        found.append(
+            answered_text(prediction, prediction=prediction, prompt=prompt, references=references, source=source)
+        )
+    return found
 
-    return answer
+
+def _texts(task: Task, write: Callable[[str], str]) -> Answer:
+    return lambda rows: text_answers(task, rows, [write(baseline_source(task, row)) for row in rows])

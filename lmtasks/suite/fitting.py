@@ -48,7 +48,7 @@ def fit_to_tasks(
     aside = out.with_name(out.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)  # a fit has nothing that it could go on from
     tokenizer = started_tokenizer(
-        start.tokenizer or FITTED[family].tokenizer,
+        start.tokenizer or _suited(family, tasks),
         tasks=tasks,
         options=options,
         seed=settings.seed,
@@ -80,3 +80,12 @@ def fit_to_tasks(
     save_fitted(model, part, tokenizer=aside, provenance=provenance)
     part.rename(out)
     shutil.rmtree(aside)
+
+
+def _suited(family: str, tasks: Sequence[Task]) -> str:
+    """The family's own tokenizer for these tasks."""
+    from lmtasks.data.examples import HEAD_OF_KIND
+    from lmtasks.model.fitted import FITTED
+
+    predicts = any(HEAD_OF_KIND[task.kind] == "generation" for task in tasks)
+    return (FITTED[family].text_tokenizer if predicts else "") or FITTED[family].tokenizer

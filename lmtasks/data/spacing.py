@@ -1,0 +1,39 @@
+"""Scripts that put no spaces between words: a run of such letters is no word, and must be cut otherwise.
+
+>>> spaceless_share(["今天 ok"]), spaceless_share(["a good film"])
+(0.5, 0.0)
+>>> runs_words_together(["今天天气很好我们去公园散步"]), runs_words_together(["今天 天气 很 好 我们 去 公园"])
+(True, False)
+"""
+
+import re
+from collections.abc import Iterable
+
+SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ"
+"""As Unicode classes, for `tokenizers`; the two marks lengthen a kana, and are of no script."""
+ENOUGH = 0.2
+"""A text whose marks are of such scripts by a fifth is read as one without spaces."""
+LONG_RUN = 6.0
+"""Letters in a row, in the mean, that are no single word: words that stand apart have two of Chinese, five of Thai."""
+
+_LETTER = re.compile(
+    "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f]"
+)
+_RUN = re.compile(f"{_LETTER.pattern}+")
+
+
+def spaceless_share(texts: Iterable[str]) -> float:
+    """The share, 0-1, of marks that are of such scripts; blanks are no marks."""
+    letters = marks = 0
+    for text in texts:
+        letters += len(_LETTER.findall(text))
+        marks += sum(not mark.isspace() for mark in text)
+    return letters / marks if marks else 0.0
+
+
+def runs_words_together(texts: Iterable[str]) -> bool:
+    """Does a good part of these texts put no spaces between words, and are they not cut into words already?"""
+    known = list(texts)
+    runs = [len(run) for text in known for run in _RUN.findall(text)]
+    return spaceless_share(known) >= ENOUGH and sum(runs) > LONG_RUN * len(runs)
