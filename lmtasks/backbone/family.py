@@ -42,7 +42,7 @@ class Family(Generic[_Shape]):
     build_masked: Callable[[_Shape, Vocabulary], Backbone] | None = None
     """An encoder with a projection to hidden tokens; None: it learns from labels alone."""
     tokenizer: str = "bpe:8000"
-    """The tokenizer that suits it, where nobody asks for another."""
+    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing.suited`)."""
 
 
 def is_family(text: str) -> bool:
@@ -189,7 +189,7 @@ def _attentive(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone
     return make
 
 
-WORDS = "words-or-characters:30000,lower"
+WORDS = "words:30000,lower"
 
 FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has sizes of its own
     "average": Family(

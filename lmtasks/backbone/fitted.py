@@ -12,7 +12,7 @@ from lmtasks.errors import unknown
 
 LINEAR = "is fitted by scikit-learn, without steps"
 NO_PLACES = "it gives a whole text one score for each class, and no place in it"
-WORDS = "words-or-characters:200000,lower"
+WORDS = "words:200000,lower"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class FittedFamily:
     why_no_steps: str
     """Why no training loop moves it, as the rest of a sentence: "ngram ..."."""
     tokenizer: str
-    """The tokenizer that suits it, where nobody asks for another."""
+    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing.suited`)."""
     text_tokenizer: str = ""
     """The same where it predicts text, all of which its tokens must say; empty: it predicts none."""
 
@@ -41,7 +41,7 @@ FITTED: Mapping[str, FittedFamily] = {
         serves=("generation", "classification"),
         why_not_others="it looks back over a few tokens, and scores whole texts",
         why_no_steps="counts its text once, without steps",
-        tokenizer="words-or-characters:100000",
+        tokenizer="words:100000",
         text_tokenizer="bpe:8000",
     ),
     "tfidf": FittedFamily(

@@ -128,7 +128,7 @@ class FittedSizes:
                 raise UsageError(f"{field.name} must be at least {least}, was {value}.")
 
 
-LEAST: Mapping[str, float] = {"cutoffs": 0, "lines": 0, "fallback": 0, "strength": 1e-9}
+LEAST: Mapping[str, float] = {"ngrams": 0, "cutoffs": 0, "lines": 0, "fallback": 0, "strength": 1e-9}
 """Least values of settings that may be less than 1."""
 
 
@@ -151,8 +151,8 @@ class NgramSizes(FittedSizes):
 class TermSizes(FittedSizes):
     """Of linear classifiers over terms: tokens, and runs of neighbours."""
 
-    ngrams: int = 2
-    """Tokens of the longest terms."""
+    ngrams: int = 0
+    """Tokens of the longest terms; 0: two, or three where the tokens are mostly characters."""
     least: int = 1
     """Training rows that a term stands in, at least."""
     strength: float = 1.0

@@ -4,12 +4,14 @@ What is compared is what a head reads: a text, two texts, or the question of the
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.backbone.linear import inverse_frequencies, known_terms, term_counts, tfidf, without
+from lmtasks.data.spacing import longest_terms, suited
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.evaluation.baseline_choice import certain, label_answer
 from lmtasks.evaluation.baseline_text import text_answers
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
-LONGEST = 2
-"""Tokens of the longest terms."""
 CELLS = 4_000_000
 """Of the table of asked rows by training rows that is in memory at a time."""
 
@@ -67,22 +67,23 @@ def _question(task: Task, row: Row, number: int) -> str:
 
 def _index(texts: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
     """Texts -> what finds the nearest of them to each of others; of equals the first."""
-    tokenizer = learn_tokenizer(FITTED["tfidf"].tokenizer, texts)
+    tokenizer = learn_tokenizer(suited(FITTED["tfidf"].tokenizer, [texts]), texts)
 
     def encoded(asked: Sequence[str]) -> list[Ints]:
         rows = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode_many(asked)]
         return without(rows, [] if tokenizer.unknown is None else [tokenizer.unknown])
 
     known = encoded(texts)
-    terms = known_terms(known, longest=LONGEST, vocabulary=tokenizer.vocabulary, least=1)
-    counts = term_counts(known, terms=terms, longest=LONGEST, vocabulary=tokenizer.vocabulary)
+    longest = longest_terms(known, tokenizer=tokenizer)
+    terms = known_terms(known, longest=longest, vocabulary=tokenizer.vocabulary, least=1)
+    counts = term_counts(known, terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
     scale = inverse_frequencies(counts)
     table = tfidf(counts, scale).T.tocsr()
 
     def find(asked: Sequence[str]) -> list[int]:
         found: list[int] = []
         for part in _parts(asked, max(1, CELLS // max(1, len(texts)))):
-            rows = term_counts(encoded(part), terms=terms, longest=LONGEST, vocabulary=tokenizer.vocabulary)
+            rows = term_counts(encoded(part), terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
             found += _largest(tfidf(rows, scale) @ table)
         return found
 
@@ -95,7 +96,7 @@ def _largest(likeness: "csr_matrix") -> list[int]:
     bounds = likeness.indptr.tolist()
     return [
         int(likeness.indices[first + int(likeness.data[first:last].argmax())]) if last > first else 0
-        for first, last in zip(bounds, bounds[1:], strict=False)
+        for first, last in pairwise(bounds)
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.backbone.linear import fit_classifier
 from lmtasks.backbone.sizes import TermSizes
+from lmtasks.data.spacing import longest_terms, suited
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
@@ -36,15 +37,17 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
     sizes = FITTED["tfidf"].sizes
     assert isinstance(sizes, TermSizes)  # as the table has it
     try:
-        tokenizer = learn_tokenizer(FITTED["tfidf"].tokenizer, (text for given in inputs for text in _texts(given)))
+        texts = [text for given in inputs for text in _texts(given)]
+        tokenizer = learn_tokenizer(suited(FITTED["tfidf"].tokenizer, [texts]), texts)
+        rows = [_ids(given, tokenizer) for given, _ in labelled]
         classifier = fit_classifier(
             "tfidf",
-            [_ids(given, tokenizer) for given, _ in labelled],
+            rows,
             np.array([label for _, label in labelled], dtype=np.int64),
             classes=len(task.labels),
             vocabulary=tokenizer.vocabulary,
             skipped=tuple({token for token in (tokenizer.bos, tokenizer.eos, tokenizer.pad) if token is not None}),
-            longest=sizes.ngrams,
+            longest=sizes.ngrams or longest_terms(rows, tokenizer=tokenizer),
             least=sizes.least,
             strength=sizes.strength,
         )

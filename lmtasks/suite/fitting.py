@@ -48,7 +48,8 @@ def fit_to_tasks(
     aside = out.with_name(out.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)  # a fit has nothing that it could go on from
     tokenizer = started_tokenizer(
-        start.tokenizer or _suited(family, tasks),
+        start.tokenizer,
+        default=_default_tokenizer(family, tasks),
         tasks=tasks,
         options=options,
         seed=settings.seed,
@@ -82,7 +83,7 @@ def fit_to_tasks(
     shutil.rmtree(aside)
 
 
-def _suited(family: str, tasks: Sequence[Task]) -> str:
+def _default_tokenizer(family: str, tasks: Sequence[Task]) -> str:
     """The family's own tokenizer for these tasks."""
     from lmtasks.data.examples import HEAD_OF_KIND
     from lmtasks.model.fitted import FITTED

@@ -7,7 +7,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from lmtasks.data.examples import HeadExamples
+from lmtasks.data.examples import Example, HeadExamples
+from lmtasks.data.spacing import longest_terms
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.model.fitted import (
@@ -60,9 +61,12 @@ def fit_model(
     ends = end_tokens(tokenizer, lines=isinstance(sizes, NgramSizes) and bool(sizes.lines))
     fitted: dict[str, Classifier | NgramClasses] = {}
     labelled = [head for head in heads if head.head.kind == "classification"]
+    if isinstance(sizes, TermSizes) and not sizes.ngrams:
+        rows = [_ids(example) for head in labelled for example in head.train]
+        sizes = replace(sizes, ngrams=longest_terms(rows, tokenizer=tokenizer))
     for number, head in enumerate(labelled):
         report(Progress(stage="fit", done=number, total=len(heads), unit="heads", note=head.head.name))
-        rows = [np.array(example.ids, dtype=np.int64) for example in head.train]
+        rows = [_ids(example) for example in head.train]
         labels = np.array([example.targets[0] for example in head.train])
         if isinstance(sizes, NgramSizes):
             fitted[head.head.name] = _class_models(
@@ -116,6 +120,10 @@ def end_tokens(tokenizer: Tokenizer, *, lines: bool) -> tuple[int, ...]:
     if lines and len(line) == 1 and tokenizer.decode(line, skip_special=False) == "\n":
         found.add(line[0])
     return tuple(sorted(found))
+
+
+def _ids(example: Example) -> Ints:
+    return np.array(example.ids, dtype=np.int64)
 
 
 def _linear(
