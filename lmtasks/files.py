@@ -50,6 +50,22 @@ def write_text(file: Path, text: str) -> None:
         write_files(file.parent, {file.name: [text]})
 
 
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write one file that is no text.
+
+    Raises:
+        WorkError: as `write_text`.
+    """
+    aside = file.with_name(f"{file.name}.part")
+    with writing(f"{file} cannot be written"):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(content)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
 def write_json(file: Path, content: Mapping[str, object], *, indent: int = 1) -> None:
     """Write one JSON file for people and machines.
 

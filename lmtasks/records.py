@@ -15,12 +15,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Hashes = NDArray[np.uint64]
 
 Row = Mapping[str, object]
 """One row of a data set: column name to value, as `datasets` yields it."""
 
 Json = Mapping[str, object]
 """What goes into a JSON file unchanged."""
+
+TRAINING_ROWS = "training_rows.bin"
+"""Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
 
 # --- outcomes: what answering one example yields, before any metric --------------------------------------------

@@ -78,7 +78,7 @@ def command(
     from lmtasks.evaluation.chat import template_settings
     from lmtasks.evaluation.evaluate import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
-    from lmtasks.suite.caching import cache_file
+    from lmtasks.suite.caching import cache_file, hashes_folder
     from lmtasks.suite.lock import locked
     from lmtasks.task.generation import read_kwargs, with_generation
 
@@ -143,6 +143,7 @@ def command(
                 seed=seed,
                 resamples=resamples,
                 draws=draws,
+                hashes=hashes_folder(cache_file(cache)),
                 split="validation" if split == "validation" else "test",
             ),
             chat=_Chat(

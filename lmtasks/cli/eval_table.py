@@ -53,11 +53,7 @@ def print_scores(
         for (_, task), result in found.items()
         if result.conditions.get("part") == "test"
     ]
-    notes += [
-        f"{model}, {task}: {count} of {result.n} prompts hold their own answer among the worked examples."
-        for (model, task), result in found.items()
-        if (count := (result.overlap or {}).get("own_answers"))
-    ]
+    notes += _overlaps(found)
     notes += [
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()
@@ -81,6 +77,23 @@ def print_scores(
     notes += [f"{model}, {task}: {note}" for (model, task), result in found.items() for note in result.notes]
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))
+
+
+def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
+    """What is known, and not known, of rows that models may have seen before."""
+    from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
+
+    notes = [
+        f"{MARK} {model}, {task}: {seen_rows(result.overlap, n=result.n)}; {on_the_others(result.overlap)}."
+        for (model, task), result in found.items()
+        if result.overlap is not None and is_marked(result.overlap)
+    ]
+    unknown = dict.fromkeys(
+        model for (model, _), result in found.items() if result.overlap is None or result.overlap["learned"] is None
+    )
+    if unknown:
+        notes.append(f"Not known: which rows {', '.join(unknown)} learned from.")
+    return notes
 
 
 def _shown(task: str, results: Sequence[TaskResult]) -> str:
@@ -123,10 +136,11 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _value(result: TaskResult | None, metric: str) -> str:
     from lmtasks.report import format as form
+    from lmtasks.report.overlap import MARK, is_marked
 
     if result is None or metric not in result.metrics:
         return MISSING
     estimate = result.metrics[metric]
     shown = form.value(estimate.value, estimate.scale)
     half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
-    return f"{shown} {half}".strip()
+    return f"{shown} {half}{' ' + MARK if is_marked(result.overlap) else ''}".strip()

@@ -75,8 +75,10 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
         UsageError: the folder does not suit the runtime, device or precision, or a part of it is missing.
         WorkError: it cannot be loaded.
     """
+    from lmtasks.data.row_hashes import read_training_rows
     from lmtasks.evaluation.baselines import BaselineSolver
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.model.store import training_rows_file
     from lmtasks.suite.caching import remembering
     from lmtasks.suite.engines import open_engine
 
@@ -94,7 +96,8 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
         ) as engine,
         remembering(engine, folder=chosen.folder, cache=opening.cache) as answers,
     ):
-        yield EngineSolver(answers, label_names=opening.label_names)
+        training = read_training_rows(training_rows_file(chosen.folder))
+        yield EngineSolver(answers, label_names=opening.label_names, training=training)
 
 
 def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:

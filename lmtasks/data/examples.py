@@ -5,7 +5,7 @@ One task file serves both ways to solve a task. A classification, span or taggin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lmtasks.data.encode import (
@@ -17,6 +17,7 @@ from lmtasks.data.encode import (
     span_windows,
 )
 from lmtasks.data.pairs import prefix_token
+from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tags import tagging_row
 from lmtasks.data.tokenizer import Tokenizer
@@ -70,6 +71,8 @@ class HeadExamples:
     text: tuple[int, ...] = ()
     """All training rows as one running text, where that is what is learned from; there are no rows then."""
     validation_text: tuple[int, ...] = ()
+    seen: TrainingRows = field(default_factory=TrainingRows)
+    """Fingerprints of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,7 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
     kind = HEAD_OF_KIND[task.kind]
     fingerprint = f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}"
+    seen = TrainingRows(learned=hash_rows(task, data.train.rows), chosen=hash_rows(task, data.validation.rows))
     if reading.carries and task.kind == "language_modelling" and task.windows.concatenate:
         return HeadExamples(
             head=HeadSpec(name=task.name, kind="generation"),
@@ -108,6 +112,7 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
             fingerprint=fingerprint,
             text=_running(task, data.train.rows, reading),
             validation_text=_running(task, data.validation.rows, reading),
+            seen=seen,
         )
     generating = "generation" if reading.decoder_start is None else "seq2seq"
     encode = ENCODERS[task.kind if task.kind in ENCODERS else generating]
@@ -129,6 +134,7 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
         validation=parts[1],
         truncated=truncated,
         fingerprint=fingerprint,
+        seen=seen,
     )
 
 

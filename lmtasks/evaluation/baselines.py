@@ -9,8 +9,9 @@ from hashlib import sha256
 from time import perf_counter
 
 import lmtasks
+from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import LmtasksError, UsageError, unknown
 from lmtasks.evaluation import baseline_choice, baseline_text, baseline_tfidf
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
@@ -136,6 +137,14 @@ class BaselineSolver:
     def needs(self, task: Task) -> frozenset[SplitName]:
         """The training split, for a baseline that learns."""
         return frozenset({"train"}) if self._baseline.learns else frozenset()
+
+    def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
+        """Fingerprints of the rows that it learns from; None where a row has no text that it could be told by."""
+        rows = data.train.rows if self._baseline.learns and data.train is not None else ()
+        try:
+            return TrainingRows(learned=hash_rows(task, rows).as_set())
+        except LmtasksError:
+            return None
 
     def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
         """Learn, then answer every row of the scored split; `seconds` is the answering.

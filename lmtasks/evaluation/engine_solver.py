@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import Answers
@@ -38,11 +39,15 @@ class EngineSolver:
         engine: the model.
         label_names: what a checkpoint's own labels mean, where their names do not say it:
             `{"LABEL_0": "negative", "LABEL_1": "positive"}`.
+        training: fingerprints of the rows that the model learned from or was chosen on; None: not known.
     """
 
-    def __init__(self, engine: Answers, *, label_names: Mapping[str, str] = NO_LABELS) -> None:
+    def __init__(
+        self, engine: Answers, *, label_names: Mapping[str, str] = NO_LABELS, training: TrainingRows | None = None
+    ) -> None:
         self._engine = engine
         self._label_names = label_names
+        self._training = training
 
     @property
     def model(self) -> ModelCard:
@@ -91,6 +96,10 @@ class EngineSolver:
         # A head was trained on prompts without worked examples and without a chat around them.
         prompts = Prompts(task=task, asking=Asking(way=asking.way, seed=asking.seed) if trained else asking)
         return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
+
+    def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
+        """What the model brings of them, whatever the task."""
+        return self._training
 
     def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
         """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.

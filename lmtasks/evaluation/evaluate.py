@@ -7,16 +7,19 @@ intervals come from those alone, and so do paired comparisons later.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from lmtasks.data.options import DataOptions
+from lmtasks.data.row_hashes import hash_row
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.opening import Opened, open_task, scored_examples
+from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
@@ -51,6 +54,10 @@ class EvalOptions:
     """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
     split: Literal["test", "validation"] = "test"
     """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
+    overlap: bool = True
+    """Count the scored rows that the model may have known. See `evaluation.overlap`."""
+    hashes: Path | None = None
+    """The folder in which hashes of training rows are kept for the next time; None: they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ class TaskResult:
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     overlap: Json | None = None
-    """How many of the scored rows the answers may have been known from; None: not known."""
+    """Scored rows that may have been known, see `evaluation.overlap`; None: nobody asked, or it is not known."""
     unknown_share: float = 0.0
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -146,6 +153,7 @@ class _Scored:
     opened: Opened
     scorings: Sequence[Scoring]
     tally: Tally
+    known: KnownRows = field(default_factory=KnownRows)
     seconds: float = 0.0
     cached: int = 0
     decoding: Json | None = None
@@ -185,12 +193,33 @@ class _Run:
     def _open(self, task: Task, *, samples: Samples) -> _Scored:
         way = self.solver.way(task, way=self.options.way)
         scorings = scorings_for(task, way)
-        tally = Tally(task=task.name, scorings=scorings, cluster=task.cluster, samples=samples)
+        tally = Tally(
+            task=task.name,
+            scorings=scorings,
+            cluster=task.cluster,
+            samples=samples,
+            identify=partial(hash_row, task) if self.options.overlap else None,
+        )
         try:
             opened = open_task(task, solver=self.solver, options=self.options, way=way)
         except WorkError as error:  # the network, say: a mistake in the command ends it before anything is answered
             return _Scored(task=task, opened=Opened(), scorings=scorings, tally=tally, failure=error)
-        return _Scored(task=task, opened=opened, scorings=scorings, tally=tally)
+        return _Scored(task=task, opened=opened, scorings=scorings, tally=tally, known=self._known(task, opened))
+
+    def _known(self, task: Task, opened: Opened) -> KnownRows:
+        """The rows that scored ones may be among; only the first process counts."""
+        if not (self.options.overlap and self.processes.first):
+            return KnownRows()
+        choosing = self.options.split == "validation"
+        train = None
+        if not choosing:
+            train = training_hashes(task, options=self.options.data, kept=self.options.hashes, report=self.report)
+        return known_rows(
+            self.solver.training_rows(task, opened.data),
+            train,
+            own_answers=opened.own_answers,
+            choosing=choosing,
+        )
 
     def _stream(self, solver: EngineSolver, scored: Sequence[_Scored]) -> None:
         """All tasks through the engine together."""
@@ -287,7 +316,9 @@ class _Run:
             unknown_share=tallied.coding.unknown_share,
             refused=refused,
             conditions={**opened.conditions, "decoding": each.decoding},
-            overlap={"own_answers": opened.own_answers},
+            overlap=overlap_record(
+                each.known, tallied, scorings, resamples=self.options.resamples, seed=self.options.seed
+            ),
             recipes={scoring.name: scoring.recipe for scoring in scorings},
             statistics={scoring.name: tallied.statistics[scoring.name] for scoring in scorings},
             clusters=tallied.clusters,

@@ -37,8 +37,8 @@ class Opened:
     data: TaskData = field(default_factory=TaskData)
     asking: Asking = field(default_factory=Asking)
     conditions: Json = field(default_factory=dict)
-    own_answers: int = 0
-    """Prompts whose worked examples hold the answer to their own question."""
+    own_answers: frozenset[int] = field(default_factory=frozenset)
+    """Numbers of the rows whose worked examples hold the answer to their own question."""
     seconds: float = 0.0
     """That the opening took."""
 
@@ -118,7 +118,11 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         data=data,
         asking=asking,
         conditions=conditions,
-        own_answers=sum(holds_own_answer(task, row, shots) for row, shots in zip(data.test.rows, drawn, strict=False)),
+        own_answers=frozenset(
+            number
+            for number, (row, shown) in enumerate(zip(data.test.rows, drawn, strict=False))
+            if holds_own_answer(task, row, shown)
+        ),
         seconds=perf_counter() - started,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.records import Json, ModelCard, Progress, Row, RuntimeCard
@@ -75,6 +76,10 @@ class Solver(Protocol):
 
     def needs(self, task: Task) -> frozenset[SplitName]:
         """The splits that it reads besides the scored one."""
+        ...
+
+    def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
+        """Fingerprints of the rows that it learned from or was chosen on; None: not known."""
         ...
 
     def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:

@@ -4,13 +4,14 @@ Axes: N examples, K columns of statistics.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 
-from lmtasks.errors import UsageError
+from lmtasks.data.row_hashes import RowHashes
+from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.coding import Coding, coding_of, counts_text
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
@@ -38,6 +39,8 @@ class Tallied:
     """Of texts whose probability was asked for."""
     remarks: Mapping[str, int] = field(default_factory=dict)
     """What a reader must know of the values, and of how many examples it is true."""
+    hashes: RowHashes | None = None
+    """(N,) of the rows; None: nobody asked, or a row has no text that it could be told by."""
 
 
 @dataclass(kw_only=True)
@@ -47,18 +50,21 @@ class Tally:
     Args:
         cluster: the column whose equal values belong together.
         samples: gets each example with its values.
+        identify: (the row, its target) as numbers, see `data.row_hashes`; None: rows need not be told apart.
     """
 
     task: str
     scorings: Sequence[Scoring]
     cluster: str | None
     samples: Samples
+    identify: Callable[[Row], tuple[int, int]] | None = None
     _doc_ids: list[Ints] = field(default_factory=list)
     _statistics: dict[str, list[Floats]] = field(default_factory=dict)
     _clusters: list[str] = field(default_factory=list)
     _truncated: int = 0
     _coding: Coding = field(default_factory=Coding)
     _remarks: Counter[str] = field(default_factory=Counter)
+    _hashes: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self, finished: Sequence[Finished]) -> None:
         """Count some answers.
@@ -80,6 +86,7 @@ class Tally:
         for scoring in self.scorings:  # several may say the same
             remarks |= Counter(scoring.metric.remarks(outcomes[scoring.name]) if scoring.metric.remarks else {})
         self._remarks += remarks
+        self._identify(finished)
         values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
         self.samples.add(
             self.task,
@@ -88,6 +95,14 @@ class Tally:
                 for place, each in enumerate(finished)
             ],
         )
+
+    def _identify(self, finished: Sequence[Finished]) -> None:
+        if self.identify is None:
+            return
+        try:
+            self._hashes += [self.identify(each.example.row) for each in finished]
+        except LmtasksError:
+            self.identify = None  # a row that can be scored need not say what is right
 
     def _valued(self, finished: Finished) -> list[str]:
         """The metrics that this example has a value of."""
@@ -111,6 +126,7 @@ class Tally:
             truncated=self._truncated,
             coding=self._coding,
             remarks=dict(self._remarks),
+            hashes=None if self.identify is None else _columns(self._hashes),
         )
 
 
@@ -120,6 +136,7 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
     order = np.argsort(doc_ids, kind="stable")
     clusters = list(chain.from_iterable(part.clusters or () for part in parts))
     filled = [part for part in parts if len(part.doc_ids)]
+    hashes = [part.hashes for part in parts if part.hashes is not None]
     return Tallied(
         doc_ids=doc_ids[order],
         statistics={
@@ -130,6 +147,12 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
         truncated=sum(part.truncated for part in parts),
         coding=sum((part.coding for part in parts), Coding()),
         remarks=dict(sum((Counter(part.remarks) for part in parts), Counter())),
+        hashes=RowHashes(
+            rows=np.concatenate([part.rows for part in hashes])[order],
+            targets=np.concatenate([part.targets for part in hashes])[order],
+        )
+        if len(hashes) == len(parts)
+        else None,
     )
 
 
@@ -147,6 +170,13 @@ def notes_of(tallied: Tallied, conditions: Json) -> tuple[str, ...]:
 
 def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:
     return concatenate(metric, tables) if tables else np.zeros((0, 0))
+
+
+def _columns(hashes: Sequence[tuple[int, int]]) -> RowHashes:
+    return RowHashes(
+        rows=np.array([row for row, _ in hashes], dtype=np.uint64),
+        targets=np.array([target for _, target in hashes], dtype=np.uint64),
+    )
 
 
 def _cluster(row: Row, column: str, *, task: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +32,7 @@ from lmtasks.export.reach import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
 from lmtasks.model.files import copy_tokenizer
-from lmtasks.records import ModelCard, Progress
+from lmtasks.records import TRAINING_ROWS, ModelCard, Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -68,7 +69,7 @@ def export_model(
         UsageError: a precision or model that cannot be exported.
         WorkError: torch cannot export the architecture.
     """
-    from lmtasks.model.store import load_model
+    from lmtasks.model.store import load_model, training_rows_file
 
     if precision not in PRECISIONS:
         raise unknown("precision of an export", precision, PRECISIONS)
@@ -92,6 +93,8 @@ def export_model(
     graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
     save_graphs({out / files[name]: graph for name, graph in graphs.items()}, weights=out / WEIGHTS)
+    if training_rows_file(model_folder).is_file():
+        shutil.copyfile(training_rows_file(model_folder), out / TRAINING_ROWS)
     operators = rounded_operators(operators, precision=wanted)
     write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter, operators=operators)
 

@@ -5,6 +5,7 @@ score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind o
 weights.bin               the weights of all graphs, equal ones once
 tokenizer.json, tokenizer_config.json, ...            its tokenizer, chat templates included
 parity.json               the proof that it computes what the model computes
+training_rows.bin         fingerprints of the rows that the model learned from, where they are known
 gate.json                 what rounding costs on the tasks that it was measured on, where that was asked for
 """
 
@@ -20,14 +21,14 @@ from lmtasks.errors import UsageError
 from lmtasks.files import write_json
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import tokenizer_files
-from lmtasks.records import Json, ModelCard, card_from_json
+from lmtasks.records import TRAINING_ROWS, Json, ModelCard, card_from_json
 
 SCHEMA = 1
 MANIFEST = "package.json"
 PARITY = "parity.json"
 GATE = "gate.json"
 WEIGHTS = "weights.bin"
-READ = (WEIGHTS, PARITY, GATE)
+READ = (WEIGHTS, PARITY, GATE, TRAINING_ROWS)
 """Files that are read beside the graphs and the tokenizer's, where they are there. Others may lie in the folder; nobody
 looks at them."""
 EMITTED = "emitted:"

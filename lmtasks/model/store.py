@@ -4,6 +4,7 @@
     backbone/                 its tokenizer; a transformers folder, which any tool can load, or a family of ours
     heads/<name>/head.json, head.safetensors
     checksums.json            of every file that is opened here; held against them where the model is loaded
+    training_rows.bin         fingerprints of the rows that it learned from and was chosen on
     adapters/                 of `lora`: `backbone/` then has no weights, and another one is referred to; see `adapters`
 
 A bare backbone folder is a model as well: one without heads, or with the head that its checkpoint carries.
@@ -21,7 +22,7 @@ from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.rules import read_rules, read_settings
 from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
-from lmtasks.records import HeadSpec, ModelCard, card_from_json
+from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
 
 if TYPE_CHECKING:
     from lmtasks.backbone.transformer import TransformerBackbone
@@ -34,6 +35,12 @@ SCHEMA = 1
 def tokenizer_folder(folder: Path) -> Path:
     """Where the tokenizer of a model or of a package lies, and the configuration of a model's backbone."""
     return folder / "backbone" if (folder / "model.json").is_file() else folder
+
+
+def training_rows_file(folder: Path) -> Path:
+    """Where the fingerprints lie of the rows that a model learned from; a backbone within a model has the model's."""
+    within = folder.name == "backbone" and (folder.parent / "model.json").is_file()
+    return (folder.parent if within else folder) / TRAINING_ROWS
 
 
 def card_of(folder: Path) -> ModelCard:

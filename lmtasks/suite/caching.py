@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OFF = "off"
 FILE = "answers.sqlite"
+HASHES = "training-rows"
 
 
 def cache_file(asked: str | None) -> Path | None:
@@ -40,6 +41,11 @@ def cache_file(asked: str | None) -> Path | None:
 def default_file() -> Path:
     """`answers.sqlite` in the folder of what is kept between commands."""
     return cache_folder() / FILE
+
+
+def hashes_folder(cache: Path | None) -> Path | None:
+    """Where hashes of training rows are kept, beside the default file of answers; None where nothing is kept."""
+    return None if cache is None else cache_folder() / HASHES
 
 
 def _is_own_place(file: Path) -> bool:

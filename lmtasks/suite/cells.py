@@ -86,6 +86,7 @@ def write_cell(
             **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
             **({"refused": dict(result.refused)} if result.refused else {}),
             **({"notes": list(result.notes)} if result.notes else {}),
+            **({} if result.overlap is None else {"overlap": result.overlap}),
             "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
         }
         record["recipes"] = dict(result.recipes)

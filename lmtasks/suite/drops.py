@@ -43,7 +43,7 @@ def drops_of(
     for spec in specs:
         artefact = (spec.ref, spec.runtime, spec.device, spec.precision)
         if artefact not in scored:
-            asked = EvalOptions(data=options, limit=limit, seed=seed, resamples=2)
+            asked = EvalOptions(data=options, limit=limit, seed=seed, resamples=2, overlap=False)
             scored[artefact] = _scored(spec, tasks=tasks, asked=asked, report=report)
         first = next(iter(scored.values()))
         found[spec.name] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.records import Progress
+from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.suite.starting import Start, started_tokenizer
 from lmtasks.task.task import Task
 
@@ -36,6 +36,7 @@ def fit_to_tasks(
         UsageError: what was asked does not go with the family, or the rows teach it nothing.
     """
     from lmtasks.data.examples import Reading
+    from lmtasks.data.row_hashes import TrainingRows, write_training_rows
     from lmtasks.model.fitted import FITTED, NO_LIMIT, parse_fitted, save_fitted
     from lmtasks.suite.teaching import task_examples
     from lmtasks.training.fitting import fit_model, fitting_record
@@ -79,6 +80,10 @@ def fit_to_tasks(
         "trained": {"steps": 0, "seconds": round(perf_counter() - began, 3), "stopped": "steps"},
     }
     save_fitted(model, part, tokenizer=aside, provenance=provenance)
+    seen = TrainingRows()
+    for head in heads:
+        seen = seen.united(TrainingRows(learned=head.seen.learned))  # a fit chooses nothing
+    write_training_rows(part / TRAINING_ROWS, seen)
     part.rename(out)
     shutil.rmtree(aside)
 

@@ -53,7 +53,7 @@ def gate_of(
         raise UsageError(f"--max-drop must be a number of points of at least 0, was {most:g}.")
     asked = _Asked(
         tasks=tuple(tasks),
-        options=EvalOptions(data=options, split="validation", limit=limit, seed=seed_of(model)),
+        options=EvalOptions(data=options, split="validation", limit=limit, seed=seed_of(model), overlap=False),
         threads=threads,
         label_names=label_names,
         report=report,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.bench.machine import machine, usable_cores, versions
 from lmtasks.data.options import DataOptions
+from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -16,8 +17,9 @@ from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
 from lmtasks.files import write_json
+from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
-from lmtasks.suite.caching import remembering
+from lmtasks.suite.caching import hashes_folder, remembering
 from lmtasks.suite.cells import Cell, Ended, is_finished, write_cell
 from lmtasks.suite.checks import check_devices, check_tasks
 from lmtasks.suite.engines import card_in, open_engine
@@ -220,7 +222,7 @@ class _Runner:
             ) as engine,
             remembering(engine, folder=ref, cache=self.options.cache) as answers,
         ):
-            solver = EngineSolver(answers)
+            solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
             for cell in cells:
                 if is_finished(self.folder, cell, weights=weights):
                     yield cell, "found", ""
@@ -261,6 +263,7 @@ class _Runner:
                     limit=self.plan.limit,
                     num_fewshot=cell.variant.num_fewshot or None,
                     seed=cell.seed,
+                    hashes=hashes_folder(self.options.cache),
                 ),
                 on_progress=self.report,
                 keep_samples=False,

@@ -1,6 +1,7 @@
 """A backbone that a model starts from: one that is there, or a family made new with a tokenizer of the tasks' words."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.records import Progress
+from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
     from lmtasks.model.files import copy_tokenizer
-    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.model.store import tokenizer_folder, training_rows_file
 
     home = tokenizer_folder(there)
     if start.bidirectional:  # first, since it may be refused
@@ -208,6 +209,8 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
         write_backbone_like(folder if start.bidirectional else home, seed=seed, folder=folder)
     else:
         refer_to_weights(there, folder=folder)
+        if training_rows_file(there).is_file():  # what the weights have learned, they still know
+            shutil.copyfile(training_rows_file(there), folder / TRAINING_ROWS)
 
 
 def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:

@@ -30,7 +30,7 @@ def workloads_of(
     for task in tasks:
         if solver.why_not(task, way="auto"):
             continue
-        asked = EvalOptions(data=options, limit=rows, seed=seed, resamples=2)
+        asked = EvalOptions(data=options, limit=rows, seed=seed, resamples=2, overlap=False)
         (result,) = evaluate(solver=solver, tasks=[task], options=asked, keep_samples=False)
         found.append(recorder.workload(task=task.name, seed=seed, examples=result.n))
     return tuple(found)

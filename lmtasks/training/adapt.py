@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import HeadExamples
+from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.model.adapters import Adapted, adapted_of
 from lmtasks.model.learning import SCORES
 from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
-from lmtasks.model.store import load_model, save_model
-from lmtasks.records import Progress
+from lmtasks.model.store import load_model, save_model, training_rows_file
+from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
@@ -108,8 +109,9 @@ def adapt(
         "settings": asdict(settings),
         **(provenance or {}),
     }
+    seen = read_training_rows(training_rows_file(backbone)) or TrainingRows()
     if settings.method == "prompt":
-        _save(model, out, record)
+        _save(model, out, record, seen=seen)
         return None
     heads = list(prepare(model))
     for head in heads:
@@ -122,6 +124,8 @@ def adapt(
     moving = _freeze(model, settings.method)
     if settings.method == "probe":
         heads = [head for head in heads if head.head.kind != "generation"]
+    for head in heads:
+        seen = seen.united(head.seen)
     streams = {
         number: stream
         for number, head in enumerate(heads)
@@ -183,7 +187,8 @@ def adapt(
         head.head.name: {"rows": len(head.train), "validation_rows": len(head.validation), "truncated": head.truncated}
         for head in heads
     }
-    _save(model, out, record, adapted=None if lora is None else _adapted(model, backbone), log=work / LOG)
+    adapted = None if lora is None else _adapted(model, backbone)
+    _save(model, out, record, seen=seen, adapted=adapted, log=work / LOG)
     shutil.rmtree(work)
     return trained
 
@@ -275,11 +280,18 @@ def _adapted(model: Model, backbone: Path) -> Adapted:
 
 
 def _save(
-    model: Model, out: Path, record: Mapping[str, object], *, adapted: Adapted | None = None, log: Path | None = None
+    model: Model,
+    out: Path,
+    record: Mapping[str, object],
+    *,
+    seen: TrainingRows,
+    adapted: Adapted | None = None,
+    log: Path | None = None,
 ) -> None:
     aside = out.with_name(out.name + ".part")
     shutil.rmtree(aside, ignore_errors=True)
     save_model(model, aside, provenance=record, adapted=adapted)
+    write_training_rows(aside / TRAINING_ROWS, seen)
     if log is not None:
         shutil.copyfile(log, aside / LOG)
     replace_folder(aside, out)

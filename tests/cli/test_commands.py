@@ -326,9 +326,15 @@ def test_what_adapt_learned_of_a_single_file_is_not_what_its_next_command_scores
         for name in ("model", "tfidf")
     }
     assert docs["model"] == docs["tfidf"]
+    assert "*" not in said.out.partition("Scores are")[0]
     plain = ("eval", "--model", model, *data)
     whole = say(*plain, "--out", tmp_path / "whole").out
     assert "moods  50" in whole
+    assert "* model, moods: 36 of 50 scored rows were learned from; on the other 14: acc " in whole
+    assert [line.endswith(" *") for line in whole.splitlines()[1:3]] == [True, True]
+    overlap = json.loads((tmp_path / "whole" / "results.json").read_text())["results"]["moods"]["overlap"]
+    assert overlap["learned"] == {"seen": 36, "rows": 36, "inputs": 36, "targets": 0}
+    assert (overlap["clean"]["n"], set(overlap["clean"]["metrics"])) == (14, {"acc", "macro_f1"})
     assert "moods  50" in say(*plain, "--split", "all", "--out", tmp_path / "all").out
     assert say(*plain, "--split", "validation", "--out", tmp_path / "validation").code == 0
     assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data).err

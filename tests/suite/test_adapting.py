@@ -8,11 +8,15 @@ import torch
 from tiny import TEXTS, tiny_checkpoint
 
 from lmtasks.data.options import DataOptions
+from lmtasks.data.row_hashes import TrainingRows, hash_rows, read_training_rows
+from lmtasks.data.splits import load_task_data
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
+from lmtasks.export.package import load_package
 from lmtasks.model.base import read_base
-from lmtasks.model.store import load_model, read_provenance
+from lmtasks.model.store import load_model, read_provenance, training_rows_file
 from lmtasks.prove.export import export_and_prove
+from lmtasks.records import TRAINING_ROWS
 from lmtasks.suite.adapting import adapt_to_tasks
 from lmtasks.suite.starting import Start
 from lmtasks.task.index import default_index
@@ -104,3 +108,62 @@ def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None
     proof = json.loads((tmp_path / "package" / "parity.json").read_text())
     assert proof["ok"] is True
     assert {check["graph"] for check in proof["checks"]} == {"head.starter_topic_en"}
+
+
+def _seen(folder: Path) -> TrainingRows:
+    found = read_training_rows(training_rows_file(folder))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("method", ["full", "probe", "lora"])
+def test_a_model_keeps_fingerprints_of_all_that_it_learned(method: Method, tmp_path: Path) -> None:
+    """Adapted twice, it has learned from both; its package says the same."""
+    first, second = default_index().find("starter_topic_en,starter_sentiment_en")
+    data = [
+        load_task_data(task, options=DataOptions(), need=frozenset({"train", "validation"})) for task in (first, second)
+    ]
+    folders = [tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "one", tmp_path / "two"]
+    for number, task in enumerate((first, second)):
+        adapt_to_tasks(
+            start=Start(backbone=str(folders[number])),
+            tasks=[task],
+            settings=AdaptSettings(method=method, epochs=0.2, evaluations=1),
+            options=DataOptions(offline=True),
+            out=folders[number + 1],
+            report=lambda _: None,
+            rows=10 if number else None,
+        )
+    assert read_training_rows(training_rows_file(folders[0])) is None
+    assert data[0].train is not None
+    assert data[0].validation is not None
+    learned, chosen = hash_rows(first, data[0].train.rows).as_set(), hash_rows(first, data[0].validation.rows).as_set()
+    one, two = _seen(folders[1]), _seen(folders[2])
+    assert one.learned.rows.tolist() == learned.rows.tolist()
+    assert one.chosen.rows.tolist() == chosen.rows.tolist()
+    assert len(two.learned.rows) == len(one.learned.rows) + 10
+    assert data[1].train is not None
+    more = hash_rows(second, data[1].train.rows).as_set()
+    assert set(two.learned.rows.tolist()) - set(one.learned.rows.tolist()) <= set(more.rows.tolist())
+    assert _seen(folders[2] / "backbone").learned.rows.tolist() == two.learned.rows.tolist()
+    if method == "lora":
+        package = tmp_path / "package"
+        export_and_prove(folders[2], out=package, precision="fp32", texts=TEXTS, report=lambda _: None)
+        assert _seen(package).learned.rows.tolist() == two.learned.rows.tolist()
+        assert TRAINING_ROWS in load_package(package).files
+
+
+def test_random_weights_remember_no_rows(tmp_path: Path) -> None:
+    (task,) = default_index().find("starter_topic_en")
+    start = Start(backbone=str(tiny_checkpoint(tmp_path / "there", "llama")))
+    for name, begun in (("one", start), ("two", Start(backbone=str(tmp_path / "one"), from_scratch=True))):
+        adapt_to_tasks(
+            start=begun,
+            tasks=[task] if name == "one" else default_index().find("starter_sentiment_en"),
+            settings=AdaptSettings(epochs=0.1, evaluations=1),
+            options=DataOptions(offline=True),
+            out=tmp_path / name,
+            report=lambda _: None,
+            rows=10,
+        )
+    assert len(_seen(tmp_path / "two").learned.rows) == 10

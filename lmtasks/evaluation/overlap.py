@@ -1,0 +1,188 @@
+"""Scored rows whose answers may have been known before: learned by the model, standing in the task's training rows, or
+shown among the worked examples; and the scores on the others.
+
+{"learned": {"seen": 216, "rows": 216, "inputs": 216, "targets": 0}, "chosen": {...}, "train": null, "own_answers": 0,
+ "seen": 240, "clean": {"n": 60, "metrics": {"acc": {"value": 0.72, ...}}}}
+
+`rows` share question and answer, `inputs` the question, `targets` a text that is right; `seen` has any of these. null
+is not known: a model that brings no fingerprints, training rows that are not on this machine.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from lmtasks.data.local import split_parts
+from lmtasks.data.mirror import find_local
+from lmtasks.data.options import DataOptions
+from lmtasks.data.row_hashes import (
+    SCHEMA,
+    RowHashes,
+    TrainingRows,
+    hash_rows,
+    read_training_rows,
+    shared,
+    write_training_rows,
+)
+from lmtasks.data.rows import read_rows
+from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.scoring import Scoring
+from lmtasks.evaluation.tally import Tallied
+from lmtasks.metric import estimate
+from lmtasks.records import Bools, Json, Progress
+from lmtasks.task.hooks import process_rows
+from lmtasks.task.task import Source, Task
+
+MOST_TRAINING_ROWS = 1_000_000
+"""Of more the overlap is not counted: a million rows take half a minute to two (once, where hashes are kept)."""
+TOLD_EVERY = 5000
+"""Rows between two reports of progress; of few rows nothing is told."""
+ONLY_SCORED = ("references", "source")
+"""Roles that training does not read: training rows may lack them."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownRows:
+    """Rows that scored ones may be among; None: not known."""
+
+    learned: RowHashes | None = None
+    chosen: RowHashes | None = None
+    train: RowHashes | None = None
+    """Of the task's training split, whoever learned from it."""
+    own_answers: frozenset[int] = field(default_factory=frozenset)
+    """Numbers of the rows whose prompts hold their own answer."""
+
+
+def known_rows(
+    training: TrainingRows | None, train: RowHashes | None, *, own_answers: frozenset[int], choosing: bool
+) -> KnownRows:
+    """What is known of one model and one task.
+
+    Args:
+        training: what the model brings; None: nothing.
+        train: the task's training rows.
+        choosing: validation rows are scored, which nobody takes for unseen.
+    """
+    return KnownRows(
+        learned=None if training is None else training.learned,
+        chosen=None if training is None or choosing else training.chosen,
+        train=None if choosing else train,
+        own_answers=own_answers,
+    )
+
+
+def training_hashes(
+    task: Task, *, options: DataOptions, kept: Path | None, report: Callable[[Progress], None]
+) -> RowHashes | None:
+    """Hashes of the task's training rows, where they lie on this machine; None where they do not, or are too many.
+
+    Args:
+        kept: the folder in which hashes are kept for the next time; None: they are not.
+    """
+    source = task.sources.get("train")
+    files = None if source is None else _files(source, options=options)
+    if source is None or files is None:
+        return None
+    file = None if kept is None else kept / f"{_key(task, files)}.bin"
+    try:
+        found = None if file is None else read_training_rows(file)
+    except UsageError:
+        found = None  # cut short, say: made anew
+    if found is not None:
+        return found.learned
+    try:
+        rows = process_rows(task, read_rows(source, options=options)[0])
+        if len(rows) > MOST_TRAINING_ROWS:
+            return None
+        lacking = {role for role in ONLY_SCORED if role in task.inputs and task.inputs[role] not in rows[0]}
+        told = Progress(stage=f"{task.name}, training rows", done=0, total=len(rows), unit="rows")
+        hashes = hash_rows(
+            replace(task, inputs={role: column for role, column in task.inputs.items() if role not in lacking}),
+            rows,
+            each=lambda number: report(replace(told, done=number)) if number and number % TOLD_EVERY == 0 else None,
+        ).as_set()
+    except LmtasksError:
+        return None  # rows that nobody scores need not fit the task
+    if file is not None:
+        try:
+            write_training_rows(file, TrainingRows(learned=hashes))
+        except WorkError as error:
+            log.warning("hashes of the training rows of %s are not kept: %s", task.name, error)
+    return hashes
+
+
+def overlap_record(
+    known: KnownRows, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+) -> Json | None:
+    """What results say of it; None where the scored rows could not be told apart."""
+    if tallied.hashes is None:
+        return None
+    parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}
+    seen = np.isin(tallied.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
+    record: dict[str, object] = {}
+    for name, others in parts.items():
+        if others is None:
+            record[name] = None
+            continue
+        found = shared(tallied.hashes, others)
+        seen |= found.any
+        record[name] = {
+            "seen": int(found.any.sum()),
+            "rows": int(found.rows.sum()),
+            "inputs": int(found.inputs.sum()),
+            "targets": int(found.targets.sum()),
+        }
+    record["own_answers"] = len(known.own_answers)
+    record["seen"] = int(seen.sum())
+    record["clean"] = _clean(~seen, tallied, scorings, resamples=resamples, seed=seed) if seen.any() else None
+    return record
+
+
+def _clean(
+    clean: Bools, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+) -> Mapping[str, object]:
+    """The scores on the rows that nobody can have known, from the statistics that are there."""
+    clusters = None
+    if tallied.clusters is not None:
+        clusters = tuple(cluster for cluster, kept in zip(tallied.clusters, clean.tolist(), strict=True) if kept)
+    metrics: dict[str, object] = {}
+    for scoring in scorings if clean.any() else ():
+        try:
+            found = estimate(
+                scoring.metric,
+                tallied.statistics[scoring.name][clean],
+                resamples=resamples,
+                seed=seed,
+                clusters=clusters,
+            )
+        except LmtasksError:
+            continue  # too few rows for this metric
+        metrics[scoring.name] = {key: value for key, value in asdict(found).items() if key != "signature"}
+    return {"n": int(clean.sum()), "metrics": metrics}
+
+
+def _files(source: Source, *, options: DataOptions) -> Sequence[Path] | None:
+    """The files of a split, where all lie on this machine."""
+    if source.made_by is not None:
+        return None
+    try:
+        local = find_local(source, options=options)
+        if local is None:
+            return None
+        files = [file for name, _ in split_parts(source.split) for file in local.files(name)]
+    except UsageError:
+        return None  # a mirror need not hold what nobody scores
+    return files if files and all(file.is_file() for file in files) else None
+
+
+def _key(task: Task, files: Sequence[Path]) -> str:
+    """What hashes depend on: how the task reads rows, and the files."""
+    states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps([SCHEMA, task.hash, states]).encode()).hexdigest()[:32]

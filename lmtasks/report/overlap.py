@@ -1,0 +1,78 @@
+"""What is said beside a score whose rows may have been known: how many, and the score on the others.
+
+Reads the record that evaluation stores; one without it says nothing, since nobody counted.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from lmtasks.records import Json
+from lmtasks.report import format as show
+
+MARK = "*"
+"""Behind a value whose rows may have been known."""
+PLACES: Mapping[str, str] = {
+    "learned": "{} were learned from",
+    "chosen": "{} were chosen on",
+    "train": "{} stand in the task's training rows",
+}
+"""Parts of the record to words."""
+
+
+def is_marked(record: Json | None) -> bool:
+    """Were any of the scored rows known, or may they have been?"""
+    return bool(record and record.get("seen"))
+
+
+def seen_rows(record: Json, *, n: int) -> str:
+    """How many of the scored rows were known, and from where: `216 of 300 scored rows were learned from`."""
+    parts = list(_places(record))
+    if count := _number(record, "own_answers"):
+        parts.append(f"{show.count(count)} have their own answer among the worked examples")
+    first, *others = parts or [f"{show.count(_number(record, 'seen'))} may have been known"]
+    number, _, what = first.partition(" ")
+    return ", ".join([f"{number} of {show.count(n)} scored rows {what}", *others])
+
+
+def on_the_others(record: Json, *, only: str | None = None) -> str:
+    """The scores on the rows that were not known: `on the other 84: acc 69.0 ±9.8`.
+
+    Args:
+        only: one metric's name; None: all.
+    """
+    clean = _mapping(record.get("clean"))
+    n = _number(clean, "n")
+    if not n:
+        return "no other row is left"
+    metrics = {name: _mapping(value) for name, value in _mapping(clean.get("metrics")).items()}
+    told = [f"{name} {_value(value)}" for name, value in metrics.items() if only in (None, name)]
+    return f"on the other {show.count(n)}: {', '.join(told)}" if told else f"{show.count(n)} others"
+
+
+def _places(record: Json) -> Iterator[str]:
+    known = 0
+    for name, words in PLACES.items():
+        part = _mapping(record.get(name))
+        count = _number(part, "seen")
+        if not count or (name == "train" and count <= known):
+            continue  # what was learned or chosen on stands in training rows anyway
+        known += count
+        targets, inputs = _number(part, "targets"), _number(part, "inputs")
+        by = f" ({show.count(inputs)} by what is asked, {show.count(targets)} by the right text)" if targets else ""
+        yield words.format(show.count(count)) + by
+
+
+def _value(estimate: Json) -> str:
+    ends = estimate.get("ci95")
+    ci95 = (float(str(ends[0])), float(str(ends[1]))) if isinstance(ends, list | tuple) else None
+    value, scale = float(str(estimate["value"])), str(estimate["scale"])
+    shown = show.value(value, scale)  # type: ignore[arg-type]  # one of the three
+    return f"{shown} {show.uncertainty(value, ci95, scale)}".strip()  # type: ignore[arg-type]
+
+
+def _number(record: Json, name: str) -> int:
+    value = record.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, Mapping) else {}
