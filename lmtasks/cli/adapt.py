@@ -40,6 +40,7 @@ def command(
     name: options.TaskName = None,
     language: options.Language = None,
     encoding: options.Encoding = None,
+    drop_unlabelled: options.DropUnlabelled = False,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +171,7 @@ def command(
         trust_code=trust_code,
         use="both" if data is not None and data.is_file() else "train",
     )
-    sources = data_options(data_root=data_root, offline=offline, token=token)
+    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
     if data is not None and data.is_file():
         _tell_set_aside(chosen[0], sources)
     settings = AdaptSettings(
@@ -237,6 +238,7 @@ def command(
         name=name,
         language=language,
         encoding=encoding,
+        drop_unlabelled=drop_unlabelled,
         data_root=data_root,
         offline=offline,
         trust_code=trust_code,

@@ -34,6 +34,7 @@ def command(
     name: options.TaskName = None,
     language: options.Language = None,
     encoding: options.Encoding = None,
+    drop_unlabelled: options.DropUnlabelled = False,
     runtime: options.Runtimes = [],  # noqa: B006  # typer copies it
     device: options.Device = "cpu",
     precision: options.Precision = None,
@@ -113,7 +114,7 @@ def command(
     if any(each <= 0 for each in rate):
         raise UsageError(f"--rate must be above 0, was {min(rate):g}.")
     requirements = parse_requirements(require) if require else ()
-    sources = data_options(data_root=data_root, offline=offline, token=token)
+    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
     found = chosen_tasks(
         tasks="" if data is not None and tasks == "starter_*" else tasks,
         data=data,

@@ -46,6 +46,7 @@ def command(
     name: options.TaskName = None,
     language: options.Language = None,
     encoding: options.Encoding = None,
+    drop_unlabelled: options.DropUnlabelled = False,
     label_map: options.LabelMap = "",
     runtime: options.Runtime = None,
     device: options.Device = "cpu",
@@ -116,7 +117,7 @@ def command(
             label_names=label_names(label_map),
             cache=cache_file(cache),
         )
-        sources = data_options(data_root=data_root, offline=offline, token=token)
+        sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
         found = chosen_tasks(
             tasks=tasks,
             data=data,

@@ -53,6 +53,7 @@ def command(
     text: options.Text = "text",
     label: options.Label = None,
     encoding: options.Encoding = None,
+    drop_unlabelled: options.DropUnlabelled = False,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -101,7 +102,7 @@ def command(
         return
     if is_package(folder):
         raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
-    sources = data_options(data_root=data_root, offline=offline, token=token)
+    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
     if max_drop is None and (limit is not None or label_map):
         raise UsageError("--limit and --label-map are about --max-drop, which is not given.")
     if max_drop is not None and not tasks and data is None:
@@ -152,6 +153,7 @@ def command(
         text=text,
         label=label,
         encoding=encoding,
+        drop_unlabelled=drop_unlabelled,
         data_root=data_root,
         offline=offline,
         trust_code=trust_code,

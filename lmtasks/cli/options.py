@@ -143,6 +143,9 @@ Encoding = Annotated[
         "--encoding", metavar="NAME", help="Encoding of --data (euc-kr, shift_jis, windows-1252, ...); default: found."
     ),
 ]
+DropUnlabelled = Annotated[
+    bool, typer.Option("--drop-unlabelled", help="Leave out rows without a label, also where they are more than 5 %.")
+]
 LabelMap = Annotated[
     str,
     typer.Option(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
-MOST_LABELS = 200
 Use = Literal["score", "train", "both"]
 """What the rows of one's own data are for. Of a single file, `both` sets a part aside to be scored."""
 GUESS_ROWS = 50
@@ -47,6 +46,7 @@ def asked_again(
     name: str | None = None,
     language: str | None = None,
     encoding: str | None = None,
+    drop_unlabelled: bool = False,
     data_root: Path | None = None,
     offline: bool = False,
     trust_code: bool = False,
@@ -68,11 +68,13 @@ def asked_again(
         "--data-root": data_root,
     }
     words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    flags = {"--offline": offline, "--trust-code": trust_code}
+    flags = {"--drop-unlabelled": drop_unlabelled, "--offline": offline, "--trust-code": trust_code}
     return shlex.join([*words, *(flag for flag, is_given in flags.items() if is_given)])
 
 
-def data_options(*, data_root: Path | None, offline: bool, token: str | None) -> DataOptions:
+def data_options(
+    *, data_root: Path | None, offline: bool, token: str | None, drop_unlabelled: bool = False
+) -> DataOptions:
     """The options as `data/` takes them. `--offline` is also told to the libraries, before they are imported."""
     from lmtasks.data.options import DataOptions
 
@@ -81,7 +83,7 @@ def data_options(*, data_root: Path | None, offline: bool, token: str | None) ->
         os.environ["HF_DATASETS_OFFLINE"] = "1"
     if data_root is not None and not data_root.is_dir():
         raise UsageError(f"--data-root {data_root} is no folder; give the folder of a local mirror of the Hub.")
-    return DataOptions(data_root=data_root, offline=offline, token=token)
+    return DataOptions(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
 
 
 def chosen_tasks(
@@ -136,17 +138,22 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
     Raises:
         UsageError: no such data or column, or a label column that holds no labels.
     """
+    from lmtasks.data.labelled import read_labels
     from lmtasks.task.load import own_task
 
-    rows = _rows(own.file, encoding=own.encoding)
+    files = _files(own.file)
+    rows = _rows(files, own)
     for column in (own.text, own.label, own.pair):
         if column is not None and column not in rows[0]:
             raise unknown(f"column of {own.file}", column, rows[0])
+    stored = () if own.label is None else _stored_names(files, own.label)
+    labels = stored or (() if own.label is None else read_labels(rows, column=own.label, where=str(own.file)))
     return own_task(
         data=own.file,
         text=own.text,
         label=own.label,
-        labels=() if own.label is None else _labels(rows, own.label, own.file),
+        labels=labels,
+        numbered=bool(stored),
         pair=own.pair,
         name=own.name,
         language=own.language or _language([str(row[own.text]) for row in rows[:GUESS_ROWS]]),
@@ -155,45 +162,47 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
     )
 
 
-def _rows(data: Path, *, encoding: str | None) -> Sequence[Row]:
-    from lmtasks.data.large import open_file
-    from lmtasks.data.table import joined
+def _files(data: Path) -> Sequence[Path]:
     from lmtasks.task.formats import SUFFIXES
-    from lmtasks.task.task import Reading
 
     if not data.exists():
         raise UsageError(f"there is no data file {data}; check --data.")
-    files = [data]
-    if data.is_dir():
-        files = sorted(
-            file
-            for file in data.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.stem in ("train", "validation", "test")
-        )
-        if not files:
-            raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
-    rows = joined([open_file(file, reading=Reading(encoding=encoding)) for file in files])
+    if not data.is_dir():
+        return [data]
+    files = sorted(
+        file
+        for file in data.iterdir()
+        if file.suffix.lower() in SUFFIXES and file.stem in ("train", "validation", "test")
+    )
+    if not files:
+        raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
+    return files
+
+
+def _rows(files: Sequence[Path], own: OwnData) -> Sequence[Row]:
+    from lmtasks.data.large import open_file
+    from lmtasks.data.table import joined
+    from lmtasks.task.task import Reading
+
+    rows = joined([open_file(file, reading=Reading(encoding=own.encoding), tell=_later) for file in files])
     if not rows:
-        raise UsageError(f"{data} holds no rows.")
+        raise UsageError(f"{own.file} holds no rows.")
     return rows
 
 
-def _labels(rows: Sequence[Row], column: str, data: Path) -> tuple[str, ...]:
-    """The label column's values as names: numbers by size, texts by spelling."""
-    values = {row[column] for row in rows if row[column] is not None}
-    if len(values) > MOST_LABELS:
-        some = ", ".join(repr(value) for value in sorted(map(str, values))[:3])
-        raise UsageError(
-            f"column {column!r} of {data} holds {len(values)} different values ({some}, ...); a label column has at "
-            f"most {MOST_LABELS}."
-        )
-    if len(values) < 2:
-        raise UsageError(f"column {column!r} of {data} holds {len(values)} value; a label column has at least two.")
-    numbers = all(isinstance(value, int | float) for value in values)
-    ordered = sorted(values, key=lambda value: (float(str(value)) if numbers else 0.0, str(value)))
-    return tuple(
-        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value) for value in ordered
-    )
+def _stored_names(files: Sequence[Path], label: str) -> tuple[str, ...]:
+    """What the classes are called, where parquet files hold their numbers and say so."""
+    from lmtasks.data.table import class_names
+
+    found = {file: class_names(file, label) for file in files if file.suffix.lower() == ".parquet"}
+    if len(set(found.values())) > 1:
+        told = "; ".join(f"{file.name}: {', '.join(names) or 'none'}" for file, names in found.items())
+        raise UsageError(f"the files name the classes of column {label!r} differently ({told}); write them alike.")
+    return next(iter(found.values()), ())
+
+
+def _later(sentence: str) -> None:
+    """What is found out about the files is told when they are read to be scored, or learned from."""
 
 
 def _language(texts: Sequence[str]) -> str:

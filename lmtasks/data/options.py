@@ -14,3 +14,5 @@ class DataOptions:
     """Touch no network at all."""
     token: str | None = None
     """Hub token; None: the one that `huggingface_hub` finds (HF_TOKEN, or `hf auth login`)."""
+    drop_unlabelled: bool = False
+    """Leave out rows without a label, however many they are."""

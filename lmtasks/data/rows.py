@@ -23,6 +23,10 @@ class Rows:
     """sha256 over the rows' content, 16 hex digits: the same rows from anywhere have the same one."""
     where: str
     """Where they came from, for people."""
+    notes: tuple[str, ...] = ()
+    """What was found out about them, a sentence each."""
+    left_out: int = 0
+    """Rows that had no label."""
 
 
 def open_rows(source: Source, *, options: DataOptions, limit: int | None = None) -> Rows:
@@ -47,7 +51,7 @@ def read_rows(
     if source.part is not None:
         from lmtasks.data.held_out import part_of
 
-        rows, where = read_rows(replace(source, part=None), options=options)
+        rows, where = read_rows(replace(source, part=None), options=options, tell=tell)
         rows, where = part_of(rows, source.part, where=where)
         rows = rows if limit is None else rows[:limit]
     elif source.made_by is not None:
@@ -65,9 +69,10 @@ def read_rows(
     return rows, where
 
 
-def make_rows(rows: Sequence[Row], *, where: str) -> Rows:
-    """Rows with their fingerprint."""
-    return Rows(rows=rows, fingerprint=fingerprint(rows), where=where)
+def make_rows(rows: Sequence[Row], *, where: str, notes: Sequence[str] = (), left_out: int = 0) -> Rows:
+    """Rows with their fingerprint; a note that was made twice is kept once."""
+    found = tuple(dict.fromkeys(notes))
+    return Rows(rows=rows, fingerprint=fingerprint(rows), where=where, notes=found, left_out=left_out)
 
 
 def fingerprint(rows: Sequence[Row]) -> str:

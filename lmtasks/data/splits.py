@@ -9,7 +9,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lmtasks.data.held_out import part_of
+from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
+from lmtasks.data.notices import say
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.errors import UsageError
@@ -61,14 +64,12 @@ def load_task_data(
     if "train" in need or ("validation" in need and carves):
         train, validation = _open_train(task, options=options, carves=carves, need=need, seed=seed)
     if "validation" in need and not carves:
-        validation = _open(task, task.sources["validation"], options=options)
-        _check_columns(task, validation, split="validation")
+        validation = _open(task, task.sources["validation"], options=options, split="validation")
     test = None
     if "test" in need:
         if "test" not in task.sources:
             raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
-        test = _open(task, task.sources["test"], options=options, limit=limit)
-        _check_columns(task, test, split="test")
+        test = _open(task, task.sources["test"], options=options, split="test", limit=limit)
     return TaskData(train=train, validation=validation, test=test)
 
 
@@ -96,11 +97,10 @@ def _open_train(
             f"task {task.name} has no {wants} data; give it a training_split"
             + (" or a validation_split that is not the scored one." if wants == "validation" else ".")
         )
-    rows, where = read_rows(task.sources["train"], options=options)
-    rows = _processed(task, rows)
-    _check_columns(task, make_rows(rows[:1], where=where), split="train")
+    found = _read(task, task.sources["train"], options=options, split="train")
+    rows, where = found.rows, found.where
     if not carves:
-        return make_rows(rows, where=where), None
+        return found.made(rows, where=where), None
     if len(rows) < 2:
         raise UsageError(
             f"the training data of task {task.name} ({where}) is one row, and validation data must be taken from it; "
@@ -110,16 +110,48 @@ def _open_train(
     log.info("task %s: %d of %d training rows are set apart for validation", task.name, len(apart), len(rows))
     part = f"{len(apart)} of {len(rows)} rows, seed {seed}"
     return (
-        make_rows(kept, where=f"{where} without {part}") if "train" in need else None,
-        make_rows(apart, where=f"{where} ({part})") if "validation" in need else None,
+        found.made(kept, where=f"{where} without {part}") if "train" in need else None,
+        found.made(apart, where=f"{where} ({part})") if "validation" in need else None,
     )
 
 
-def _open(task: Task, source: Source, *, options: DataOptions, limit: int | None = None) -> Rows:
-    """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness."""
-    rows, where = read_rows(source, options=options, limit=limit if task.process_docs is None else None)
+def _open(task: Task, source: Source, *, options: DataOptions, split: SplitName, limit: int | None = None) -> Rows:
+    found = _read(task, source, options=options, split=split, limit=limit)
+    return found.made(found.rows, where=found.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """Rows of a split that have a label each, and what was said about them."""
+
+    rows: Sequence[Row]
+    where: str
+    notes: Sequence[str]
+    left_out: int
+
+    def made(self, rows: Sequence[Row], *, where: str) -> Rows:
+        return make_rows(rows, where=where, notes=self.notes, left_out=self.left_out)
+
+
+def _read(task: Task, source: Source, *, options: DataOptions, split: SplitName, limit: int | None = None) -> _Read:
+    """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness. A
+    single file is divided once rows without a label are left out."""
+    notes: list[str] = []
+
+    def tell(sentence: str) -> None:
+        notes.append(sentence)
+        say(sentence)
+
+    whole = task.process_docs is not None or source.part is not None
+    rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, tell=tell)
     rows = _processed(task, rows)
-    return make_rows(rows if limit is None else rows[:limit], where=where)
+    _check_columns(task, rows[0], split=split)
+    labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, tell=tell)
+    rows = labelled.rows
+    if source.part is not None:
+        rows, where = part_of(rows, source.part, where=where)
+    rows = rows if limit is None else rows[:limit]
+    return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out)
 
 
 def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
@@ -149,9 +181,9 @@ def _overlap(first: Source, second: Source) -> bool:
     )
 
 
-def _check_columns(task: Task, rows: Rows, *, split: SplitName) -> None:
+def _check_columns(task: Task, row: Row, *, split: SplitName) -> None:
     """Say now, not in the middle of the work, that a column which a head reads is not there."""
     for role, column in task.inputs.items():
         if is_template(column) or (split == "train" and role in ONLY_SCORED):
             continue
-        column_value(column, row=rows.rows[0], place=Place(task=task.name, field=f"inputs.{role}, {split} data"))
+        column_value(column, row=row, place=Place(task=task.name, field=f"inputs.{role}, {split} data"))

@@ -3,6 +3,7 @@
 A million rows as Python dicts take a gigabyte; read this way they take what one piece takes.
 """
 
+import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -126,6 +127,18 @@ class ParquetTable:
 
     def _decoded(self, group: int) -> list[Row]:
         return list(self._rows(group, 0, self._sizes[group]))
+
+
+def class_names(file: Path, column: str) -> tuple[str, ...]:
+    """The names that `datasets` stored for the numbers of a column of a parquet file; none where it stored none."""
+    import pyarrow.parquet as pq
+
+    try:
+        features = json.loads((pq.read_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
+        found = features[column]["names"] if features[column]["_type"] == "ClassLabel" else ()
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _decode(batch: "RecordBatch", *, before: int) -> list[Row]:

@@ -112,6 +112,8 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         "limit": options.limit,
         "seed": options.seed,
         **({"split": options.split} if options.split != "test" else {}),
+        **({"rows_left_out": data.test.left_out} if data.test.left_out else {}),
+        **({"data_notes": list(data.test.notes)} if data.test.notes else {}),
         **({"part": part.use} if (part := _part(task, options)) is not None else {}),
     }
     return Opened(

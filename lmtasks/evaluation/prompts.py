@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmtasks.data.held_out import part_of
+from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.options import DataOptions
-from lmtasks.data.rows import fingerprint, open_rows
+from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat_template import ChatTemplate
 from lmtasks.evaluation.pending import Example
@@ -13,7 +15,7 @@ from lmtasks.records import Row
 from lmtasks.task.hooks import shot_pool
 from lmtasks.task.prompt import Message, Prompt, build_prompt
 from lmtasks.task.shots import pick_shots
-from lmtasks.task.task import Task
+from lmtasks.task.task import Source, Task
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.solver import Asking
@@ -103,10 +105,18 @@ def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
     if not count or task.shot_rows:
         return None
     try:
-        opened = None if task.shots is None else open_rows(task.shots, options=options)
+        raw = () if task.shots is None else _pool_rows(task, task.shots, options=options)
     except UsageError as error:
         raise UsageError(f"{NO_POOL.format(task=task.name)} ({str(error).rstrip('.')}); {GIVE_A_POOL}") from error
-    rows = shot_pool(task, list(opened.rows) if opened else ())
+    rows = shot_pool(task, list(raw))
     if not rows:
         raise UsageError(f"{NO_POOL.format(task=task.name)}; {GIVE_A_POOL}")
-    return Pool(rows=rows, fingerprint=opened.fingerprint if opened else fingerprint(rows))
+    return Pool(rows=rows, fingerprint=fingerprint(raw or rows))
+
+
+def _pool_rows(task: Task, source: Source, *, options: DataOptions) -> Sequence[Row]:
+    """Those that have a label, of the rows before the task's own code looks at them."""
+    rows, where = read_rows(replace(source, part=None), options=options)
+    if task.shot_docs is None:
+        rows = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled).rows
+    return rows if source.part is None else part_of(rows, source.part, where=where)[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
 from lmtasks.data.options import DataOptions
@@ -106,6 +107,7 @@ def check_split(
     peek = None if found is not None else min(PEEK_ROWS, limit or PEEK_ROWS)
     rows, where = read_rows(source, options=options.data, limit=read if peek is None else peek)
     rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)
+    rows = labelled_rows(task, rows, where=where, drop=options.data.drop_unlabelled).rows
     rows = rows if limit is None else rows[:limit]
     fitting = task if role == SCORED else _for_training(task, rows[0])
     count(len(rows))

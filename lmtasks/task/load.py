@@ -52,6 +52,7 @@ def own_task(
     text: str,
     label: str | None,
     labels: Sequence[str] = (),
+    numbered: bool = False,
     pair: str | None = None,
     name: str | None = None,
     language: str = "en",
@@ -66,6 +67,7 @@ def own_task(
         data: a file, or a folder with `train.*`, `validation.*` and `test.*`.
         text, label, pair: columns.
         labels: class names in the order of their numbers; the caller reads them off the label column.
+        numbered: the label column holds their numbers, whatever they are called.
         name: of the task, and of a head that is adapted to it; the file's name without suffix if absent.
         encoding: of text files; None: found by their content.
         use: what the rows of a single file are for: all to be scored, or to be learned from; or both, and then a fifth
@@ -95,7 +97,9 @@ def own_task(
         dataset_kwargs={"data_files": {split: file.name for split, file in files.items()}}
         | ({} if encoding is None else {"encoding": encoding}),
         sources={split: SourceFile(split=split) for split in SPLITS if split in files},
-        inputs={"text": text} | ({"label": label} if label is not None else {}) | ({"pair": pair} if pair else {}),
+        inputs={"text": text}
+        | ({} if label is None else {"label": _label_role(label, labels, numbered=numbered)})
+        | ({"pair": pair} if pair else {}),
         labels=list(labels),
         doc_to_text=(shown + ("\n类别：" if language == "zh" else "\nCategory:")) if classification else "",
         target_delimiter="" if language == "zh" else " ",
@@ -107,6 +111,14 @@ def own_task(
         task = _divided(task, texts=tuple(columns), label=label)
     check_task(task)
     return task
+
+
+def _label_role(label: str, labels: Sequence[str], *, numbered: bool) -> str:
+    """The column; where it holds numbers of classes that are called by other numbers, a template that names them."""
+    if not numbered or all(name == str(number) for number, name in enumerate(labels) if name.isdecimal()):
+        return label
+    cell = f"row[{label!r}]"
+    return f"{{{{ {list(labels)!r}[{cell}] if {cell} is not none and {cell} >= 0 else '' }}}}"
 
 
 def _divided(task: Task, *, texts: tuple[str, ...], label: str | None) -> Task:

@@ -1,10 +1,12 @@
 """What the roles of `inputs` yield for a row: labels, spans, references, texts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.labels import label_name
 from lmtasks.task.task import Task
 from lmtasks.task.templates import Place, column_value
 
@@ -35,9 +37,10 @@ def role_text(task: Task, row: Row, *, role: str, where: str) -> str:
         UsageError: the value is missing, or is no text.
     """
     value = role_value(task, row, role=role)
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and not missing:
         return str(value)
-    what = "empty" if value is None else f"of type {type(value).__name__}"
+    what = "empty" if missing else f"of type {type(value).__name__}"
     raise UsageError(f"{where}: {task.inputs[role]!r} (inputs.{role}) must be text, is {what}.")
 
 
@@ -50,12 +53,12 @@ def label_number(task: Task, row: Row, *, where: str) -> int:
         UsageError: the label is neither a name nor in range.
     """
     value = role_value(task, row, role="label")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    name = str(value)
+    if isinstance(value, str) and value in task.labels:
+        return task.labels.index(value)
+    name = label_name(value, where=where) or ""
     if name in task.labels:
         return task.labels.index(name)
-    number = int(value) if isinstance(value, int) else int(name) if name.isdecimal() else None
+    number = int(value) if isinstance(value, bool) else int(name) if name.removeprefix("-").isdecimal() else None
     if number is not None and 0 <= number < len(task.labels):
         return number
     shown = ", ".join(task.labels[:20]) + (", ..." if len(task.labels) > 20 else "")
@@ -64,6 +67,19 @@ def label_number(task: Task, row: Row, *, where: str) -> int:
         f"{where}: the label {value!r} is none of the {len(task.labels)} labels ({shown}) and no number from 0 to "
         f"{len(task.labels) - 1}{hidden}."
     )
+
+
+def is_unlabelled(task: Task, row: Row, *, where: str) -> bool:
+    """Has the row no label? -1 is none either, unless a class is called so: splits with hidden labels have it.
+
+    Raises:
+        UsageError: the label is of a type that no class has.
+    """
+    value = role_value(task, row, role="label")
+    if isinstance(value, str) and value in task.labels:
+        return False
+    name = label_name(value, where=where)
+    return name is None or (name == "-1" and name not in task.labels)
 
 
 def references_of(task: Task, row: Row) -> tuple[str, ...]:

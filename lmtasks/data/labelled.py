@@ -1,0 +1,155 @@
+"""Rows without a label are no rows to learn from or to be scored on: left out, counted and said.
+
+A file in which more than 5 % have none is refused, unless somebody says that they are to be left out: the column may be
+another one, or empty cells may mean something.
+"""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmtasks.data.held_out import PickedRows
+from lmtasks.data.notices import Tell, say
+from lmtasks.data.table import LazyRows
+from lmtasks.errors import UsageError
+from lmtasks.records import Row
+from lmtasks.task.labels import label_name
+from lmtasks.task.roles import is_unlabelled, role_text, role_value
+from lmtasks.task.task import Task
+
+MOST_UNLABELLED = 0.05
+MOST_LABELS = 200
+SHOWN = 5
+"""Rows that are named by their numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Rows that have a label each."""
+
+    rows: Sequence[Row]
+    left_out: int = 0
+    """How many had none."""
+
+
+def labelled_rows(task: Task, rows: Sequence[Row], *, where: str, drop: bool = False, tell: Tell = say) -> Labelled:
+    """The rows of a split that have a label, where a task's labels stand in a column of their own; else all.
+
+    Args:
+        where: the data, for messages.
+        drop: leave out any number of rows.
+        tell: hears how many were left out, how many labels were trimmed, and how many texts are empty.
+
+    Raises:
+        UsageError: more than 5 % have no label, or none has one; a label or a text is of a wrong type.
+    """
+    if task.kind != "classification" or "label" not in task.inputs:
+        return Labelled(rows=rows)
+    missing, trimmed, empty = [], [], []
+    spelled: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        place = f"task {task.name}, row {number}"
+        value = role_value(task, row, role="label")
+        if is_unlabelled(task, row, where=place):
+            missing.append(number)
+            spelled[repr(value)] += 1
+            continue
+        if isinstance(value, str) and value not in task.labels and value != label_name(value):
+            trimmed.append(number)
+        texts = [role_text(task, row, role=role, where=place) for role in ("text", "pair") if role in task.inputs]
+        if not all(text.strip() for text in texts):
+            empty.append(number)
+    if trimmed:
+        tell(f"{where}: blanks around the label were taken off in {told_rows(trimmed)}.")
+    if empty:
+        tell(f"{where}: {told_rows(empty)} {_has(empty)} no text, and {_is(empty)} asked as {_it(empty)}.")
+    if not missing:
+        return Labelled(rows=rows)
+    written = ", ".join(f"{value} {count} times" if count > 1 else value for value, count in spelled.most_common(SHOWN))
+    told = f"{where}: {len(missing)} of {len(rows)} rows {_has(missing)} no label ({written})"
+    if len(missing) == len(rows):
+        raise UsageError(f"{told}; a split with hidden labels cannot be scored, and another column may hold them.")
+    if len(missing) > MOST_UNLABELLED * len(rows) and not drop:
+        raise UsageError(
+            f"{told}, more than {MOST_UNLABELLED:.0%}: {told_rows(missing)}. Fill them in, or leave them out with "
+            "--drop-unlabelled; a class that is called so must be named in the labels of a task file."
+        )
+    tell(f"{told}, and {_is(missing)} left out: {told_rows(missing)}.")
+    places = np.setdiff1d(np.arange(len(rows)), np.asarray(missing))
+    if isinstance(rows, LazyRows):
+        return Labelled(rows=LazyRows(PickedRows(rows=rows, places=places)), left_out=len(missing))
+    return Labelled(rows=[rows[place] for place in places.tolist()], left_out=len(missing))
+
+
+def read_labels(rows: Sequence[Row], *, column: str, where: str, tell: Tell = say) -> tuple[str, ...]:
+    """The classes of one's own data: numbers by size, texts by spelling.
+
+    Raises:
+        UsageError: fewer than two or more than 200, two that differ in case or spacing alone, or a cell that is no
+            label, with its row.
+    """
+    kinds: dict[str, set[str]] = defaultdict(set)
+    counts: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        value = row[column]
+        name = label_name(value, where=f"{where}, {told_rows([number])}, column {column!r}")
+        if name is not None:
+            kinds[name].add("text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number")
+            counts[name] += 1
+    what = f"column {column!r} of {where}"
+    if len(counts) > MOST_LABELS:
+        some = ", ".join(map(repr, sorted(counts)[:3]))
+        raise UsageError(
+            f"{what} holds {len(counts)} different values ({some}, ...); a label column has at most {MOST_LABELS}."
+        )
+    if len(counts) < 2:
+        none = len(rows) - counts.total()
+        less = f" ({none} of {len(rows)} rows {'has' if none == 1 else 'have'} no label)" if none else ""
+        raise UsageError(f"{what} holds {len(counts)} value{less}; a label column has at least two.")
+    _refuse_likeness(counts, what)
+    found = set().union(*kinds.values())
+    if "bool" in found and len(found) > 1:
+        raise UsageError(f"{what} holds truth values beside others ({', '.join(sorted(counts)[:5])}); write all alike.")
+    both = sorted(name for name, seen in kinds.items() if len(seen) > 1)
+    if both:
+        tell(f"{what}: {', '.join(both[:SHOWN])} as a number and as a text were taken as one class.")
+    return tuple(sorted(counts, key=lambda name: (int(name) if found == {"number"} else 0, name)))
+
+
+def told_rows(numbers: Sequence[int]) -> str:
+    """Rows by their numbers, counted as people count them.
+
+    >>> told_rows([2, 4]), told_rows([0])
+    ('rows 3 and 5 (counted from 1)', 'row 1 (counted from 1)')
+    """
+    shown = [str(number + 1) for number in numbers[:SHOWN]]
+    *most, last = [*shown, f"{len(numbers) - SHOWN} more"] if len(numbers) > SHOWN else shown
+    return f"rows {', '.join(most)} and {last} (counted from 1)" if most else f"row {last} (counted from 1)"
+
+
+def _refuse_likeness(counts: Counter[str], what: str) -> None:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            told = ", ".join(f"{name!r} ({counts[name]} rows)" for name in names)
+            raise UsageError(
+                f"{what} has labels that differ in case, spacing or form alone: {told}; write them alike, or, if they "
+                "are classes of their own, name them in the labels of a task file."
+            )
+
+
+def _has(numbers: Sequence[int]) -> str:
+    return "has" if len(numbers) == 1 else "have"
+
+
+def _is(numbers: Sequence[int]) -> str:
+    return "is" if len(numbers) == 1 else "are"
+
+
+def _it(numbers: Sequence[int]) -> str:
+    return "it is" if len(numbers) == 1 else "they are"
