@@ -91,9 +91,10 @@ class Backbone(nn.Module, ABC):
 
     def fill(self, ids: Tensor, places: Tensor) -> Tensor:
         """Logits of the tokens that were hidden, (B, T) and where they stand (B, N) -> (B, N, V); nothing is padding.
+        A causal backbone reads both ways for that, and answers for a token at the place before it.
 
         Raises:
-            UsageError: it is no encoder with a projection to hidden tokens.
+            UsageError: it is neither an encoder with a projection to hidden tokens, nor causal and read both ways.
         """
         del ids, places
         raise UsageError(f"{self._named()} fills in no hidden tokens; use an encoder that was pretrained masked.")

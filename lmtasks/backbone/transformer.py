@@ -103,6 +103,8 @@ class TransformerBackbone(Backbone):
 
     def fill(self, ids: Tensor, places: Tensor) -> Tensor:
         """See `Backbone`. Most of a row is not asked for, and a third of a small model's work is its vocabulary."""
+        if self.traits.kind == "causal":
+            return self._fill_causally(ids, places)
         name = FILLING.get(self.traits.family, "")
         if self.hf.base_model is self.hf or not name:
             return super().fill(ids, places)
@@ -111,6 +113,12 @@ class TransformerBackbone(Backbone):
             hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[2]))
         )
         return logits
+
+    def _fill_causally(self, ids: Tensor, places: Tensor) -> Tensor:
+        # Layers hand what they are called with to attention, and full rows of one text need no mask.
+        called = {"input_ids": ids, "use_cache": False, "is_causal": False}
+        hidden: Tensor = self.hf.base_model(**called).last_hidden_state  # type: ignore[operator]
+        return self.project(hidden.gather(1, (places - 1)[..., None].expand(-1, -1, hidden.shape[2])))
 
     def decoded(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """See `Backbone`."""

@@ -47,14 +47,14 @@ def command(
         str | None,
         typer.Option(
             metavar="NAME",
-            parser=options.one_of("--objective", ("causal", "masked", "span-corruption")),
-            help="causal, masked or span-corruption; default: what suits the family.",
+            parser=options.one_of("--objective", ("causal", "masked", "mixed", "span-corruption")),
+            help="causal, masked, mixed or span-corruption; default: what suits the family.",
         ),
     ] = None,
     hidden: Annotated[
         float | None,
         typer.Option(
-            "--hide", metavar="SHARE", help="Of the tokens, that masked and span-corruption hide; default: 0.15."
+            "--hide", metavar="SHARE", help="Of the tokens, that masked, mixed and span-corruption hide; default: 0.15."
         ),
     ] = None,
     vocabulary: Annotated[int, typer.Option(help="Tokens to learn.")] = 10_240,

@@ -85,7 +85,7 @@ def _attention(
     scaling: float | None = None,
     **others: Any,  # transformers hands every attention whatever any of them may want
 ) -> tuple[Tensor, None]:
-    length, causal = query.shape[2], getattr(module, "is_causal", False)
+    length, causal = query.shape[2], others.get("is_causal", getattr(module, "is_causal", False))
     plain = attention_mask is None and query.shape == key.shape and not dropout and query.device.type == "cpu"
     fits = not causal or (length >= LEAST_TOKENS and length % BLOCKS == 0)
     if plain and fits and torch.compiler.is_compiling():

@@ -47,6 +47,7 @@ OPTIMIZERS: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon for matrices be
 PIPELINES: Mapping[str, str] = {
     "causal": "text-generation",
     "masked": "fill-mask",
+    "mixed": "text-generation",
     "span-corruption": "text2text-generation",
 }
 """What the Hub calls the use of a backbone, by its objective."""
@@ -176,7 +177,7 @@ def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
     rows: list[str] = []
     seen = 0
     for number, stage in enumerate(stages, start=1):
-        alike = stage.objective == stages[-1].objective
+        alike = PIPELINES[stage.objective] == PIPELINES[stages[-1].objective]
         own = [point for point in curve if alike and "validation" in point and point.get("stage", 1) == number]
         shown = max(2, round(CURVE_ROWS * stage.tokens / sum(each.tokens for each in stages)))
         places = {round(place * (len(own) - 1) / (shown - 1)) for place in range(shown)} if own else set()
@@ -192,7 +193,7 @@ def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:
 def _held_out(record: PretrainingRecord) -> str:
     head = ["source", "bytes", "perplexity per token"]
     rows = [[score.source, f"{score.bytes:,}", f"{score.token_perplexity:.2f}"] for score in record.held_out]
-    if record.objective == "causal":
+    if PIPELINES[record.objective] == PIPELINES["causal"]:
         head += ["bits per byte"]
         rows = [[*row, _bits(score)] for row, score in zip(rows, record.held_out, strict=True)]
     if record.beside is not None:

@@ -60,6 +60,17 @@ class Objective:
     """Mean cross-entropy in nats of what is asked."""
     asked: Callable[[Mapping[str, Ints]], int]
     """How many tokens of a row are asked for."""
+    turns: tuple["Objective", ...] = ()
+    """Those that the parts of a step take in turn, over one set of weights; empty: all parts learn this one."""
+
+    @property
+    def hides(self) -> bool:
+        """Does it ask for tokens that are hidden?"""
+        return self.marks is not _no_marks
+
+    def of_part(self, part: int) -> "Objective":
+        """What a part of a step learns."""
+        return self.turns[part % len(self.turns)] if self.turns else self
 
 
 def objective_for(name: str | None, *, kind: str, family: str) -> tuple[str, Objective]:
@@ -88,8 +99,8 @@ def share_hidden(given: float | None, name: str) -> float:
     """
     if given is not None and not 0 < given < 1:
         raise UsageError(f"--hide must be more than 0 and less than 1, was {given:g}.")
-    if given is not None and OBJECTIVES[name].kind == "causal":
-        hiding = ", ".join(key for key, item in OBJECTIVES.items() if item.kind != "causal")
+    if given is not None and not OBJECTIVES[name].hides:
+        hiding = ", ".join(key for key, item in OBJECTIVES.items() if item.hides)
         raise UsageError(f"--hide goes with {hiding}; {name} hides nothing.")
     return HIDDEN if given is None else given
 
@@ -149,6 +160,11 @@ def masked_loss(backbone: Backbone, batch: Batch) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, 1).float(), asked.flatten())
 
 
+def mixed_loss(backbone: Backbone, batch: Batch) -> Tensor:
+    """A part of a step whose rows hide tokens, or one whose rows do not."""
+    return masked_loss(backbone, batch) if "places" in batch else next_token_loss(backbone, batch)
+
+
 def span_loss(backbone: Backbone, batch: Batch) -> Tensor:
     """`ids` is (B, S) for the encoder, `decoder_ids` and `labels` are (B, T)."""
     ids = batch["ids"]
@@ -164,10 +180,20 @@ def next_token_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapp
 
 def masked_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
     """Hide a share of the tokens: of ten eight by the mask, one by any token, one not at all (Devlin et al., 2019)."""
-    ids = ids[:-1]
+    return _masked(ids[:-1], marks, random, first=0)
+
+
+def masked_next_row(ids: Ints, marks: Marks, random: np.random.Generator) -> Mapping[str, Ints]:
+    """The same for a causal backbone, which answers for a token at the place before it: the first is never hidden."""
+    return _masked(ids[:-1], marks, random, first=1)
+
+
+def _masked(ids: Ints, marks: Marks, random: np.random.Generator, *, first: int) -> Mapping[str, Ints]:
     count = max(1, round(marks.share * len(ids)))
     # Special tokens come last, and are hidden only where there is nothing else.
-    chosen = np.argsort(random.random(len(ids)) + np.isin(ids, marks.kept), kind="stable")[:count]
+    chosen = (
+        first + np.argsort(random.random(len(ids) - first) + np.isin(ids[first:], marks.kept), kind="stable")[:count]
+    )
     labels = np.full(len(ids), NOT_ASKED, dtype=np.int64)
     labels[chosen] = ids[chosen]
     how = random.random(count)
@@ -237,15 +263,25 @@ def _labels(row: Mapping[str, Ints]) -> int:
     return int((row["labels"] != NOT_ASKED).sum())
 
 
+CAUSAL = Objective(
+    about="of each token the next",
+    kind="causal",
+    marks=_no_marks,
+    row=next_token_row,
+    loss=next_token_loss,
+    asked=lambda row: len(row["ids"]) - 1,
+)
+MASKED_NEXT = Objective(
+    about="hidden tokens, each at the place before it, over a causal backbone that reads both ways",
+    kind="causal",
+    marks=_mask,
+    row=masked_next_row,
+    loss=masked_loss,
+    asked=_labels,
+)
+"""A part of `mixed`."""
 OBJECTIVES: Mapping[str, Objective] = {
-    "causal": Objective(
-        about="of each token the next",
-        kind="causal",
-        marks=_no_marks,
-        row=next_token_row,
-        loss=next_token_loss,
-        asked=lambda row: len(row["ids"]) - 1,
-    ),
+    "causal": CAUSAL,
     "masked": Objective(
         about="a share of the tokens, hidden by a mask (BERT)",
         kind="encoder",
@@ -253,6 +289,16 @@ OBJECTIVES: Mapping[str, Objective] = {
         row=masked_row,
         loss=masked_loss,
         asked=_labels,
+    ),
+    "mixed": Objective(
+        about="of each token the next, and in every other part of a step tokens hidden by a mask, read both ways "
+        "(Charpentier and Samuel 2024)",
+        kind="causal",
+        marks=_mask,
+        row=next_token_row,
+        loss=mixed_loss,
+        asked=lambda row: len(row["ids"]) - 1,
+        turns=(CAUSAL, MASKED_NEXT),
     ),
     "span-corruption": Objective(
         about="hidden spans, written by the decoder (T5)",

@@ -133,12 +133,15 @@ def pretrain(
         [corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed, names=names
     )
     count = settings.batch_rows // settings.accumulate
+    if objective.turns:
+        _check_turns(backbone, name, len(objective.turns), settings.accumulate)
 
     def batch_at(step: int, part: int) -> Batch:
         first = step * settings.batch_rows + part * count
+        learned = objective.of_part(part)
         return make_batch(
             [
-                objective.row(row, marks, np.random.default_rng((settings.seed, number)))
+                learned.row(row, marks, np.random.default_rng((settings.seed, number)))
                 for number, row in enumerate(sampler.rows(first, count), start=first)
             ]
         )
@@ -165,7 +168,13 @@ def pretrain(
         text = np.asarray(texts[next(turns) % len(texts)], dtype=np.int64)
         shown = sample_text(backbone, text, objective=objective, marks=marks, tokenizer=tokenizer)
         report(Progress(stage="sample", done=1, total=1, unit="text", note=shown))
-        return Validation(value=overall(scores), parts={score.source: overall([score]) for score in scores})
+        parts = {score.source: overall([score]) for score in scores}
+        for other in objective.turns[1:]:  # of what is hidden, in nats a token
+            masked = held_out_scores(
+                backbone, tokens, objective=other, marks=marks, window=window, limit=VALIDATION_WINDOWS
+            )
+            parts["hidden tokens"] = overall(masked)
+        return Validation(value=overall(scores), parts=parts)
 
     learner = Learner(backbone, objective)
     trained = train(
@@ -236,6 +245,21 @@ def is_pretrained(out: Path, *, family: str, window: int, settings: TrainingSett
         return False
     asked = {"family": family, "window": window, "settings": asdict(settings)}
     return isinstance(record, dict) and json.loads(json.dumps(asked)) == {name: record.get(name) for name in asked}
+
+
+def _check_turns(backbone: Backbone, name: str, turns: int, accumulate: int) -> None:
+    """Raises: UsageError: the parts of a step do not come out even, or the backbone cannot be read both ways."""
+    if accumulate % turns:
+        raise UsageError(f"{name} has {turns} turns, so --accumulate must be a multiple of that, was {accumulate}.")
+    ids = torch.arange(4)[None] % backbone.traits.vocabulary
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % backbone.traits.vocabulary
+    with torch.no_grad():
+        places = torch.tensor([[1]])
+        if torch.equal(backbone.fill(ids, places), backbone.fill(other, places)):
+            raise UsageError(
+                f"{backbone.traits.family} attends to earlier tokens alone; {name} needs one that can do both."
+            )
 
 
 def _key(

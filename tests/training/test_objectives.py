@@ -1,6 +1,8 @@
 """What is hidden and what is asked: labels of each objective, and that each one learns."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,14 @@ from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.model.store import load_model
+from lmtasks.training.attention import use_blocks
 from lmtasks.training.objectives import (
     NOT_ASKED,
     OBJECTIVES,
     Marks,
     make_batch,
     marks_of,
+    masked_next_row,
     masked_row,
     objective_for,
     span_row,
@@ -150,3 +154,62 @@ def test_an_encoder_and_an_encoder_decoder_learn_from_text(tmp_path: Path, famil
     if family == "bert":
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new")
         assert tokenizer.mask_token_id == load_tokenizer(tmp_path / "new").raw.token_to_id("<|mask|>")
+
+
+def test_a_causal_backbone_fills_in_what_is_hidden_from_both_sides_and_compiled_alike() -> None:
+    """Golden: the same weights in transformers' Llama with a configuration that is not causal, logits one earlier."""
+    vocabulary = Vocabulary(size=300, bos=0, eos=0, pad=1)
+    backbone = new_language_model("llama:width=32,layers=2,heads=2,inner=48,context=512", vocabulary, seed=0).eval()
+    ids = torch.randint(5, 300, (2, 256), generator=torch.Generator().manual_seed(1))
+    places = torch.tensor([[1, 7, 255], [3, 4, 200]])
+    filled = backbone.fill(ids, places)
+    layers = [module for module in backbone.modules() if hasattr(module, "is_causal")]
+    backbone.hf.config.is_causal = False  # type: ignore[union-attr]
+    for layer in layers:
+        layer.is_causal = False  # type: ignore[assignment]
+    both = backbone.hf(input_ids=ids, use_cache=False).logits  # type: ignore[operator]
+    backbone.hf.config.is_causal = True  # type: ignore[union-attr]
+    for layer in layers:
+        layer.is_causal = True  # type: ignore[assignment]
+    torch.testing.assert_close(filled, torch.stack([both[row, places[row] - 1] for row in (0, 1)]))
+    causal = backbone(ids)
+    assert not torch.allclose(filled[0, 0], causal[0, 0], atol=1e-3)
+    use_blocks(backbone)
+    compiled = torch.compile(backbone.fill, dynamic=False)(ids, places)
+    torch.testing.assert_close(compiled, filled, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.compile(backbone.forward, dynamic=False)(ids), causal, rtol=1e-3, atol=1e-4)
+
+
+def test_one_set_of_weights_learns_to_go_on_and_to_fill_in(tmp_path: Path) -> None:
+    trained, scores = pretrain(
+        corpora=[corpus()], weights=None, family="llama:width=32,layers=1,heads=2,inner=48,context=32",
+        vocabulary=300, window=16, settings=SETTINGS, out=tmp_path / "new", report=lambda _: None,
+        objective_name="mixed", hidden=0.25,
+    )  # fmt: skip
+    assert trained.steps == SETTINGS.steps
+    assert all(score.bits_per_byte is not None for score in scores)
+    log = [json.loads(line) for line in (tmp_path / "new.work" / "training.jsonl").read_text().splitlines()]
+    judged = [record["validation_parts"] for record in log if "validation_parts" in record]
+    assert judged[-1]["hidden tokens"] < judged[0]["hidden tokens"] < 6.0
+    record = json.loads((tmp_path / "new" / "pretraining.json").read_text())
+    assert (record["objective"], record["hidden"]) == ("mixed", 0.25)
+    assert load_tokenizer(tmp_path / "new").raw.token_to_id("<|mask|>") is not None
+
+
+def test_turns_that_do_not_come_out_even_and_families_that_cannot_look_back_are_refused(tmp_path: Path) -> None:
+    for family, settings, message in (
+        ("llama:width=32,layers=1,heads=2,inner=48,context=32", replace(SETTINGS, batch_rows=9, accumulate=3),
+         "--accumulate must be a multiple of that, was 3"),
+        ("lstm:width=16", SETTINGS, "fills in no hidden tokens"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            pretrain(
+                corpora=[corpus()], weights=None, family=family, vocabulary=300, window=16, settings=settings,
+                out=tmp_path / "new", report=lambda _: None, objective_name="mixed",
+            )  # fmt: skip
+        shutil.rmtree(tmp_path / "new.work", ignore_errors=True)
+
+
+def test_the_first_token_of_a_row_is_never_hidden_where_answers_stand_one_earlier() -> None:
+    for seed in range(200):
+        assert masked_next_row(TEXT, MARKS, np.random.default_rng(seed))["places"].min() >= 1

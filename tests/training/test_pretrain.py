@@ -228,7 +228,7 @@ def test_a_share_to_hide_that_is_none_is_refused(tmp_path: Path, share: float) -
 
 
 def test_a_share_to_hide_goes_with_what_hides(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--hide goes with masked, span-corruption; causal hides nothing"):
+    with pytest.raises(UsageError, match="--hide goes with masked, mixed, span-corruption; causal hides nothing"):
         pretrain(
             corpora=[corpus()], weights=[1], family="llama:width=32,heads=2", vocabulary=300, window=16,
             settings=SETTINGS, hidden=0.15, out=tmp_path / "new", report=lambda _: None,
