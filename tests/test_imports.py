@@ -14,7 +14,18 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 
 OPEN_TO_ALL = frozenset(
-    {"records", "errors", "files", "checksums", "interruption", "installation", "timed_regex", "__init__"}
+    {
+        "records",
+        "errors",
+        "files",
+        "bounds",
+        "checksums",
+        "cores",
+        "interruption",
+        "installation",
+        "timed_regex",
+        "__init__",
+    }
 )
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "metric": frozenset(),

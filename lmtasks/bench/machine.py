@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from lmtasks.cores import cpu_limit, usable_cores
 from lmtasks.records import Json
 
 FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
@@ -40,7 +41,7 @@ def machine() -> Json:
         "cores_physical": psutil.cpu_count(logical=False),
         "cores_logical": psutil.cpu_count(logical=True),
         "cores_usable": usable,
-        "cpu_limit_cores": _cpu_limit(),
+        "cpu_limit_cores": cpu_limit(),
         "flags": _flags(),
         "memory_bytes": psutil.virtual_memory().total,
         "memory_limit_bytes": _memory_limit(),
@@ -57,13 +58,6 @@ def machine() -> Json:
 def versions() -> Json:
     """Version of each installed library that matters, and of Python."""
     return {"python": platform.python_version(), **_installed(LIBRARIES)}
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, cut to whole cores of the container's limit; at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = _cpu_limit()
-    return max(1, affinity if limit is None else min(affinity, int(limit)))
 
 
 def load_before() -> float | None:
@@ -120,16 +114,6 @@ def _cpuinfo(field: str) -> str:
         if name.strip() == field:
             return value.strip()
     return ""
-
-
-def _cpu_limit() -> float | None:
-    quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "").partition(" ")  # v2
-    if not quota:
-        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") or ""  # v1
-        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us") or ""
-    if not quota.isdigit() or not period.isdigit():  # "max" or -1: no limit
-        return None
-    return round(int(quota) / int(period), 2)
 
 
 def _memory_limit() -> int | None:

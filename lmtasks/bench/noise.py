@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from lmtasks.bench.machine import stolen_seconds, throttled_periods, usable_cores
+from lmtasks.bench.machine import stolen_seconds, throttled_periods
+from lmtasks.cores import usable_cores
 
 MOST_DRIFT = 0.05
 """The same fixed kernel before and after a block may differ by so much."""

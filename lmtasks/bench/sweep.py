@@ -7,6 +7,7 @@ Sweep(batch=(1, 8, 32), length=(), threads=(1, 2))
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from lmtasks.bounds import COUNT, MOST
 from lmtasks.errors import UsageError, unknown
 
 
@@ -45,7 +46,8 @@ def parse_sweeps(texts: Sequence[str]) -> Sweep:
 
 
 def _whole(value: str, text: str) -> int:
-    if not value.strip().isdecimal() or int(value) < 1:
+    digits = value.strip()
+    if not digits.isdecimal() or len(digits) > len(str(MOST)) or not COUNT.holds(int(digits)):
         raise UsageError(
             f"--sweep {text!r}: values are whole numbers of at least 1 with commas between, not {value.strip()!r}."
         )

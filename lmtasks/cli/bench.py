@@ -52,7 +52,11 @@ def command(
     ] = 5,
     seconds: Annotated[
         float,
-        typer.Option(metavar="NUMBER", help="Least time for each task and batch size, and each load, in a round."),
+        typer.Option(
+            metavar="NUMBER",
+            parser=options.above_zero("--seconds"),
+            help="Least time for each task and batch size, and each load, in a round.",
+        ),
     ] = 1.0,
     sweep: Annotated[
         list[str],
@@ -68,6 +72,7 @@ def command(
         typer.Option(
             "--rate",
             metavar="NUMBER",
+            parser=options.above_zero("--rate"),
             help="Also let so many requests come a second, whether or not earlier ones are answered; repeatable.",
         ),
     ] = [],  # noqa: B006

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 AUTO_BATCH = 16
 """Rows at once for throughput, where --batch-size is auto."""
+SUITING: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "torch-compile"),
+    "onnx": ("onnx",),
+    "native": ("native",),
+}
+"""What a folder is made for, and the runtimes that can run it."""
+WHAT: Mapping[str, str] = {
+    "torch": "a model folder of torch",
+    "onnx": "a package made by `lmtasks export`",
+    "native": "a model that was fitted at once (ngram, svm, ...)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +63,7 @@ def specs_of(models: Sequence[Chosen], runtimes: Sequence[str], timed: Timed) ->
             length that a model does not take.
         WorkError: no task of a model can be timed.
     """
-    from lmtasks.bench.machine import usable_cores
+    from lmtasks.cores import usable_cores
 
     pairs = _pairs(models, runtimes)
     counts = timed.sweep.threads or (timed.threads or usable_cores(),)
@@ -71,30 +82,27 @@ def _pairs(models: Sequence[Chosen], runtimes: Sequence[str]) -> list[tuple[Chos
     Raises:
         UsageError: a baseline, which is not timed; a runtime that suits no model, or a model that suits no runtime.
     """
-    from lmtasks.export.package import is_package
+    from lmtasks.suite.engines import runtime_for
 
     pairs: list[tuple[Chosen, str]] = []
     for chosen in models:
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
-        package = is_package(chosen.folder)
-        suiting = [name for name in runtimes if (name == "onnx") == package] or ([] if runtimes else [_own(package)])
+        own = runtime_for(chosen.folder, wanted=None)
+        suiting = [name for name in runtimes if name in SUITING[own]] if runtimes else [own]
         if not suiting:
-            advice = "it runs on onnx" if package else f"make a package with `lmtasks export --model {chosen.ref}`"
+            advice = (
+                f"make a package with `lmtasks export --model {chosen.ref}`" if own == "torch" else f"it runs on {own}"
+            )
             raise UsageError(
-                f"{chosen.ref} is {'a package' if package else 'a model'}, which none of the runtimes "
-                f"{', '.join(runtimes)} runs; {advice}."
+                f"{chosen.ref} is {WHAT[own]}, which none of the runtimes {', '.join(runtimes)} runs; {advice}."
             )
         pairs += [(chosen, name) for name in suiting]
     idle = [name for name in runtimes if name not in {on for _, on in pairs}]
     if idle:
-        what = "package made by `lmtasks export`" if idle[0] == "onnx" else "model folder"
-        raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is a {what}.")
+        what = next(WHAT[own] for own, names in SUITING.items() if idle[0] in names)
+        raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is {what}.")
     return pairs
-
-
-def _own(package: bool) -> str:
-    return "onnx" if package else "torch"
 
 
 def _checked_precision(folder: Path, runtime: str, timed: Timed) -> str:

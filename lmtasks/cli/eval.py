@@ -242,7 +242,7 @@ def _threads_each(processes: int) -> int | None:
     """Of several processes on this machine each takes its part of the processors."""
     if processes == 1:
         return None
-    from lmtasks.bench.machine import usable_cores
+    from lmtasks.cores import usable_cores
 
     return max(1, usable_cores() // processes)
 

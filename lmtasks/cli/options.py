@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from lmtasks.bounds import MOST, MOST_SEED
 from lmtasks.errors import UsageError, unknown
 
 RUNTIMES = ("torch", "torch-compile", "onnx", "native")
@@ -15,7 +16,7 @@ SPLITS = ("test", "validation", "all")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 
 
-def whole(option: str, *, at_least: int) -> Callable[[str], int]:
+def whole(option: str, *, at_least: int, at_most: int = MOST) -> Callable[[str], int]:
     """A parser of whole numbers that says what was given.
 
     >>> whole("--limit", at_least=1)("ten")
@@ -30,10 +31,17 @@ def whole(option: str, *, at_least: int) -> Callable[[str], int]:
         except ValueError:
             number = at_least - 1
         if number < at_least:
-            raise UsageError(f"{option} must be a whole number of at least {at_least}, was {text!r}.")
+            raise UsageError(f"{option} must be a whole number of at least {at_least}, was {shortened(text)!r}.")
+        if number > at_most:
+            raise UsageError(f"{option} must be a whole number of at most {at_most:,}, was {shortened(text)}.")
         return number
 
     return parse
+
+
+def shortened(text: str) -> str:
+    """What a person gave, for a message: cut where it is long."""
+    return text if len(text) <= 80 else f"{text[:60]} [...]"
 
 
 def number(option: str, *, at_least: float) -> Callable[[str], float]:
@@ -51,10 +59,23 @@ def number(option: str, *, at_least: float) -> Callable[[str], float]:
         except ValueError:
             found = float("nan")
         if not at_least <= found < float("inf"):
-            raise UsageError(f"{option} must be a number of at least {at_least:g}, was {text!r}.")
+            raise UsageError(f"{option} must be a number of at least {at_least:g}, was {shortened(text)!r}.")
         return found
 
     return parse
+
+
+def above_zero(option: str) -> Callable[[str], float]:
+    """A parser of numbers that are no 0, either."""
+    parse = number(option, at_least=0)
+
+    def parse_above(text: str) -> float:
+        found = parse(text)
+        if not found:
+            raise UsageError(f"{option} must be a number above 0, was {text!r}.")
+        return found
+
+    return parse_above
 
 
 def one_of(option: str, allowed: tuple[str, ...]) -> Callable[[str], str]:
@@ -298,7 +319,10 @@ Limit = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", metavar="NUMBER", parser=whole("--seed", at_least=0), help="Of everything drawn.")
+    int,
+    typer.Option(
+        "--seed", metavar="NUMBER", parser=whole("--seed", at_least=0, at_most=MOST_SEED), help="Of everything drawn."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where results go.")]
 Cache = Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from lmtasks.bounds import POSITIVE, check_all
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
@@ -97,7 +98,9 @@ def command(
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
     from lmtasks.backbone.fitted import is_fitted
+    from lmtasks.training.settings import BOUNDS
 
+    check_all({"vocabulary": vocabulary, "window": window}, BOUNDS)
     if is_fitted(backbone):
         if out.exists():
             raise UsageError(f"{out} exists already; give another --out.")
@@ -258,7 +261,7 @@ def _mix(items: list[str], weights: str) -> dict[str, float]:
             named[source] = float(share)
         except ValueError:
             named[source] = 0.0
-        if not source or named[source] <= 0:
+        if not source or not POSITIVE.holds(named[source]):
             raise UsageError(f"--mix must be the name of a source, = and a positive number, was {item!r}.")
     return named
 
@@ -270,6 +273,6 @@ def _shares(text: str, count: int) -> list[float] | None:
         shares = [float(item) for item in text.split(",")]
     except ValueError:
         shares = []
-    if len(shares) != count or min(shares) <= 0:
+    if len(shares) != count or not all(map(POSITIVE.holds, shares)):
         raise UsageError(f"--weights must be {count} positive numbers with commas between, was {text!r}.")
     return shares

@@ -41,8 +41,19 @@ def read_hub(source: Source, *, options: DataOptions, limit: int | None) -> tupl
 
     Raises:
         UsageError: no such data set, configuration, revision or split; or it is not in the caches, offline.
-        WorkError: the Hub could not be reached.
+        WorkError: the Hub could not be reached, now or when the same data set was asked for before.
     """
+    name = f"{source.path}@{source.revision}"
+    if name in options.unreachable:
+        raise WorkError(options.unreachable[name])
+    try:
+        return _read(source, options=options, limit=limit)
+    except WorkError as error:
+        options.unreachable[name] = str(error)
+        raise
+
+
+def _read(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
     with _explained(source):
         if source.path in BUILDERS:
             return _read_addresses(source, options=options, limit=limit)

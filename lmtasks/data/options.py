@@ -1,6 +1,6 @@
 """How data may be reached: the options that every command shares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -16,3 +16,5 @@ class DataOptions:
     """Hub token; None: the one that `huggingface_hub` finds (HF_TOKEN, or `hf auth login`)."""
     drop_unlabelled: bool = False
     """Leave out rows without a label, however many they are."""
+    unreachable: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Data sets that could not be fetched, and why: each is tried once a command, not once a cell."""

@@ -10,12 +10,12 @@ Twister, seeded by an array of one number, and make a float of 53 bits in the sa
 Chunks do not depend on each other: they run on all cores, as the original's do.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from lmtasks.cores import usable_cores
 from lmtasks.metric.base import Formula, Metric, resampled
 from lmtasks.metric.resample import distinct
 from lmtasks.records import Floats, Ints
@@ -47,7 +47,7 @@ def original_replicates(metric: Metric, statistics: Floats, *, draws: int) -> Fl
     wanted = min(draws, FEWER) if metric.name in COSTLY else draws
     chunk = min(CHUNK, wanted)
     one = _Chunk(metric, statistics, size=chunk)
-    with ThreadPoolExecutor(max_workers=_cores()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         return np.concatenate([np.empty(0), *pool.map(one, range(wanted // chunk))])
 
 
@@ -97,10 +97,3 @@ def drawn_items(chunk: int, *, n: int, draws: int) -> Iterator[Ints]:
         uniform *= n
         # All are at least 0, so that cutting off is rounding down; to 32 bits first, which a processor does at once.
         yield uniform.astype(np.int32).astype(np.int64)
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

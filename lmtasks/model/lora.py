@@ -3,16 +3,23 @@
 Beside a matrix W a product alpha / rank * B A of two narrow ones learns, and W stays as it is. peft puts them in.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.backbone.points import ROLES, Role, matching, points_pattern
+from lmtasks.bounds import COUNT, POSITIVE, SHARE_BELOW_ONE, Bound, check_all
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.adapters import Adapter
 
 if TYPE_CHECKING:
     from lmtasks.model.model import Model
 
+LORA_BOUNDS: Mapping[str, Bound] = {
+    "rank of adapters": COUNT,
+    "alpha of adapters": POSITIVE,
+    "dropout of adapters": SHARE_BELOW_ONE,
+}
 NAME = "default"
 """What peft calls an adapter that has no name."""
 
@@ -34,12 +41,7 @@ class LoraSettings:
     """Roles of the matrices that get an adapter."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UsageError(f"the rank of adapters must be at least 1, was {self.rank}.")
-        if self.alpha is not None and not 0 < self.alpha < float("inf"):
-            raise UsageError(f"alpha of adapters must be a number above 0, was {self.alpha}.")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"the dropout of adapters must be at least 0 and below 1, was {self.dropout}.")
+        check_all({f"{name} of adapters": value for name, value in vars(self).items()}, LORA_BOUNDS)
         if not self.points:
             raise UsageError(f"adapters need a point to stand at; give one or both of {', '.join(ROLES)}.")
         for role in self.points:

@@ -1,7 +1,6 @@
 """How many threads compute."""
 
-import os
-
+from lmtasks.cores import usable_cores
 from lmtasks.errors import UsageError
 
 
@@ -12,7 +11,7 @@ def checked_threads(threads: int | None) -> int:
         UsageError: less than one.
     """
     if threads is None:
-        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return usable_cores()
     if threads < 1:
         raise UsageError(f"--threads must be at least 1, was {threads}.")
     return threads

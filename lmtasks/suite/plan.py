@@ -14,19 +14,32 @@ variants:
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from lmtasks.backbone.points import ROLES, Role
 from lmtasks.bench.require import parse_requirements
+from lmtasks.bounds import COUNT, MOST, POSITIVE, SEED, Bound
 from lmtasks.errors import UsageError, unknown
 from lmtasks.installation import shipped
+from lmtasks.model.lora import LORA_BOUNDS
 from lmtasks.suite.slug import slug
 from lmtasks.task.bounded_yaml import read_yaml
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
+from lmtasks.training.settings import BOUNDS
 
 
 def _several(value: object) -> object:
@@ -38,33 +51,63 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _bounded(value: object, bound: Bound | None, name: str) -> object:
+    """The value, if the bound of its name holds.
+
+    Raises:
+        ValueError: which pydantic tells with the key's place.
+    """
+    if bound is not None and isinstance(value, int | float):
+        try:
+            bound.check(name, value)
+        except UsageError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+    return value
+
+
+Count = Annotated[int, AfterValidator(lambda value: _bounded(value, COUNT, "it"))]
+Seed = Annotated[int, AfterValidator(lambda value: _bounded(value, SEED, "a seed"))]
+Positive = Annotated[float, AfterValidator(lambda value: _bounded(value, POSITIVE, "it"))]
 
 
 class TrainingPlan(_Strict):
-    """How a model is adapted; what is not set keeps the defaults of `AdaptSettings`."""
+    """How a model is adapted; what is not set keeps the defaults of `AdaptSettings`, and the bounds are its own."""
 
-    epochs: float = Field(default=4.0, gt=0)
-    minutes: float | None = Field(default=None, gt=0)
-    learning_rate: float | None = Field(default=None, gt=0)
-    tokens_per_batch: int = Field(default=2048, ge=16)
-    window: int = Field(default=35, ge=1)
-    weight_decay: float = Field(default=0.05, ge=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    evaluations: int = Field(default=8, ge=1)
-    patience: int = Field(default=3, ge=0)
+    epochs: float = 4.0
+    minutes: float | None = None
+    learning_rate: float | None = None
+    tokens_per_batch: int = 2048
+    window: int = 35
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    evaluations: int = 8
+    patience: int = 3
     precision: Literal["fp32", "bf16"] = "fp32"
-    rows: int | None = Field(default=None, ge=1)
+    rows: int | None = None
     """Training rows of each task at most, drawn by seed."""
+
+    @field_validator("*")
+    @classmethod
+    def _bounds(cls, value: object, info: ValidationInfo) -> object:
+        return _bounded(value, BOUNDS.get(str(info.field_name)), str(info.field_name))
 
 
 class LoraPlan(_Strict):
     """The adapters of `adaptation: lora`; what is not set keeps the defaults of `LoraSettings`."""
 
-    rank: int = Field(default=16, ge=1)
-    alpha: float | None = Field(default=None, gt=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    rank: int = 16
+    alpha: float | None = None
+    dropout: float = 0.05
     points: Annotated[tuple[Role, ...], BeforeValidator(_several)] = Field(default=ROLES, min_length=1)
+
+    @field_validator("*")
+    @classmethod
+    def _bounds(cls, value: object, info: ValidationInfo) -> object:
+        name = f"{info.field_name} of adapters"
+        return _bounded(value, LORA_BOUNDS.get(name), name)
 
 
 class ModelPlan(_Strict):
@@ -101,33 +144,33 @@ class VariantPlan(_Strict):
     precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
     max_drop: float | None = Field(default=None, ge=0)
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: Count | None = None
     tasks: Names = ()
     """Task names that this variant answers; empty: all."""
-    num_fewshot: int = Field(default=0, ge=0)
+    num_fewshot: int = Field(default=0, ge=0, le=MOST)
     generation_kwargs: Mapping[str, object] = {}
     """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""
 
 
 class BenchPlan(_Strict):
     """What is timed."""
 
-    rows: int = Field(default=64, ge=8)
+    rows: int = Field(default=64, ge=8, le=MOST)
     """Rows of each task that the requests are drawn from."""
     seconds: float = Field(default=3.0, gt=0)
     """Time for each task and batch size, all rounds together."""
-    rounds: int = Field(default=3, ge=1)
+    rounds: Count = 3
     """Every variant is measured so often, in alternation with the others."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: Count = 16
     """Rows at once in the measurement of throughput; latency is measured one by one."""
-    batch_sizes: tuple[int, ...] = ()
+    batch_sizes: tuple[Count, ...] = ()
     """Instead of 1 and `batch_size`."""
-    lengths: tuple[int, ...] = ()
+    lengths: tuple[Count, ...] = ()
     """Also with so many tokens in every request."""
-    rate: tuple[float, ...] = ()
+    rate: tuple[Positive, ...] = ()
     """Also with so many requests coming a second."""
     arrival: Literal["poisson", "even"] = "poisson"
     require: str = ""
@@ -167,8 +210,8 @@ class Plan(_Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     models: Mapping[str, ModelPlan] = {}
     variants: tuple[VariantPlan, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(1234,), min_length=1)
-    limit: int | None = Field(default=None, ge=1)
+    seeds: tuple[Seed, ...] = Field(default=(1234,), min_length=1)
+    limit: Count | None = None
     """Scored rows of each task at most, a prefix."""
     bench: BenchPlan | None = BenchPlan()
     margin: float = Field(default=1.0, gt=0, le=100)
@@ -194,16 +237,22 @@ def shipped_plans() -> tuple[str, ...]:
 
 
 def find_plan(ref: str) -> Path:
-    """A plan's file, by path or by the name of a shipped one."""
+    """A plan's file, by path, or by the bare name of a shipped one.
+
+    Raises:
+        UsageError: no such plan; a path that is not there never means a shipped plan.
+    """
     file = Path(ref)
     if file.is_file():
         return file
-    named = shipped("benchmarks") / f"{file.stem if file.parent.name == 'benchmarks' else ref}.yaml"
-    if named.is_file():
-        return named
-    if file.suffix in {".yaml", ".yml"}:
-        raise UsageError(f"plan {ref} does not exist; shipped plans: {', '.join(shipped_plans())}.")
-    raise unknown("plan", ref, shipped_plans(), hint="Or give a YAML file.")
+    if file.suffix in {".yaml", ".yml"} or len(file.parts) != 1 or ref != file.name:
+        there = [str(file.parent / each.name) for each in sorted(file.parent.glob("*.y*ml"))]
+        near = get_close_matches(ref, there, n=3, cutoff=0.5)
+        guess = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise UsageError(f"plan {ref} does not exist{guess} Shipped plans go by name: {', '.join(shipped_plans())}.")
+    if ref not in shipped_plans():
+        raise unknown("plan", ref, shipped_plans(), hint="Or give a YAML file.")
+    return shipped("benchmarks") / f"{ref}.yaml"
 
 
 def load_plan(file: Path) -> Plan:
@@ -225,10 +274,13 @@ def load_plan(file: Path) -> Plan:
 
 
 def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
-    """The variant in the one runtime of its model, where the model has one only."""
+    """The variant in the one runtime of its model, where the model has one only; a folder in what it is made for."""
     from lmtasks.backbone.fitted import is_fitted
+    from lmtasks.suite.engines import runtime_for
 
     made = plan.models.get(variant.model or "")
+    if made is None and variant.model and "runtime" not in variant.model_fields_set and Path(variant.model).is_dir():
+        return variant.model_copy(update={"runtime": runtime_for(Path(variant.model), wanted=None)})
     if made is None or not is_fitted(made.backbone):
         return variant
     if "runtime" in variant.model_fields_set and variant.runtime != "native":
@@ -296,4 +348,14 @@ def _explain(error: ValidationError) -> str:
         parents = [part for part in first["loc"][:-1] if part in KEYS]
         schema = KEYS[str(parents[-1])] if parents else Plan
         return str(unknown(f"key at {place}:", str(first["loc"][-1]), schema.model_fields))
-    return f"{place}: {first['msg']} (was {first.get('input')!r})."
+    told = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {told}." if ", was " in told else f"{place}: {told} (was {_shortened(first.get('input'))})."
+
+
+def _shortened(value: object) -> str:
+    """What was given, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a very long number"
+    return text if len(text) <= 100 else f"{text[:80]} [...]"

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.bench.machine import machine, usable_cores, versions
+from lmtasks.bench.machine import machine, versions
+from lmtasks.cores import usable_cores
 from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lmtasks.bounds import check_all
 from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
@@ -29,7 +30,7 @@ from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.examples import collate, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.settings import TrainingSettings
+from lmtasks.training.settings import BOUNDS, TrainingSettings
 from lmtasks.training.stepping import Batch
 
 Method = Literal["prompt", "probe", "full", "lora"]
@@ -68,8 +69,7 @@ class AdaptSettings:
     """None: its defaults, where the method is `lora`."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label smoothing must be 0 or more and less than 1, was {self.label_smoothing}.")
+        check_all(vars(self), BOUNDS)
         if self.lora is not None and self.method != "lora":
             raise UsageError(
                 f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}."

@@ -1,13 +1,42 @@
 """How to train, and the learning rate at each moment."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lmtasks.bounds import COUNT, COUNT_OR_NONE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound, check_all
 from lmtasks.errors import UsageError
 
 Decay = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
+
+BOUNDS: Mapping[str, Bound] = {
+    "steps": COUNT,
+    "epochs": Bound(least=0, above=True, most=10_000),
+    "minutes": POSITIVE,
+    "learning_rate": POSITIVE,
+    "batch_rows": COUNT,
+    "accumulate": COUNT,
+    "tokens_per_batch": Bound(least=16, most=10**7, whole=True),
+    "rows": COUNT,
+    "window": COUNT,
+    "vocabulary": Bound(least=2, most=10**7, whole=True),
+    "hidden": Bound(least=0, most=1, above=True, below=True),
+    "warmup": SHARE,
+    "floor": SHARE,
+    "warmup_steps": COUNT_OR_NONE,
+    "cooldown_steps": COUNT_OR_NONE,
+    "weight_decay": Bound(least=0),
+    "label_smoothing": SHARE_BELOW_ONE,
+    "clip": POSITIVE,
+    "evaluations": COUNT,
+    "evaluate_every": COUNT_OR_NONE,
+    "checkpoint_every": COUNT,
+    "patience": COUNT_OR_NONE,
+    "seed": SEED,
+}
+"""What the settings of a training may be, by their name, whoever gives them: the command line, a plan or a caller."""
 
 
 def computes_bf16(device: str) -> bool:
@@ -54,9 +83,8 @@ class TrainingSettings:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"steps must be at least 1, was {self.steps}.")
-        if self.accumulate < 1 or self.batch_rows % self.accumulate:
+        check_all(vars(self), BOUNDS)
+        if self.batch_rows % self.accumulate:
             raise UsageError(
                 f"the batch must be a multiple of accumulate, was {self.batch_rows} rows in {self.accumulate} parts."
             )

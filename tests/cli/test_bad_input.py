@@ -73,7 +73,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "adapt --backbone lmtasks-mini --tasks starter_topic_en": (2, "missing option '--out'"),
     "adapt --backbone lmtasks-mini --tasks sst2 --out .": (2, ". exists"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en --lora-rank 8 --out m": (2, "goes with --method lora"),
-    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-dropout 1 --out m": (2, "below 1"),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-dropout 1 --out m": (2, "less than 1"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-points heads --out m": (
         2,
         "unknown adapt point 'heads'",

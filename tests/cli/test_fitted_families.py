@@ -9,7 +9,11 @@ from test_new_families import TEXTS, value
 
 from lmtasks.backbone.arpa import read_arpa
 from lmtasks.backbone.fitted import FITTED
+from lmtasks.cli.bench_specs import _pairs
+from lmtasks.cli.models import Chosen
+from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, read_provenance
+from lmtasks.suite.plan import load_plan
 
 
 @pytest.fixture
@@ -101,3 +105,16 @@ def test_lists_name_them(say: Say) -> None:
     assert all(name in say("list", "backbones").out for name in FITTED)
     assert "stop=zh" in say("list", "cleaning").out
     assert "native" in say("list", "runtimes").out
+
+
+def test_bench_and_plans_run_a_fitted_model_in_its_own_runtime(say: Say, tmp_path: Path) -> None:
+    """`bench --model SVM` wanted `--runtime native`, and said that torch does not run it."""
+    told = ("--tasks", "starter_sentiment_en", "--out", tmp_path / "svm")
+    assert say("adapt", "--backbone", "svm", *told).code == 0
+    chosen = Chosen(ref="svm", label="svm", folder=tmp_path / "svm")
+    assert [name for _, name in _pairs([chosen], [])] == ["native"]
+    with pytest.raises(UsageError, match=r"fitted at once .* none of the runtimes torch, onnx runs; it runs on native"):
+        _pairs([chosen], ["torch", "onnx"])
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(f"plan: p\ntasks: [starter_sentiment_en]\nvariants: [{{name: v, model: '{tmp_path / 'svm'}'}}]\n")
+    assert load_plan(plan).variants[0].runtime == "native"

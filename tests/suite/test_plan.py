@@ -82,8 +82,20 @@ def test_the_hash_follows_the_contents(tmp_path: Path) -> None:
     assert load_plan(one).hash != load_plan(two).hash
 
 
+def test_a_path_that_is_not_there_is_no_shipped_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "starter.yaml").write_text(GOOD)
+    with pytest.raises(UsageError, match=r"starter\.yml does not exist; did you mean benchmarks/starter\.yaml\?"):
+        find_plan("benchmarks/starter.yml")
+    for ref in ("starter.yaml", "./starter", "benchmarks/starter", "elsewhere/benchmarks/starter.yaml"):
+        with pytest.raises(UsageError, match=r"does not exist.* Shipped plans go by name: "):
+            find_plan(ref)
+
+
 @pytest.mark.parametrize(
-    ("ref", "message"), [("startre", "did you mean 'starter'"), ("no/such.yaml", "does not exist")]
+    ("ref", "message"),
+    [("startre", "did you mean 'starter'"), ("no/such.yaml", "does not exist"), ("no/such", "does not exist")],
 )
 def test_an_unknown_plan_is_explained(ref: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
