@@ -63,6 +63,7 @@ def command(
     cache: options.Cache = None,
     apply_chat_template: options.ChatTemplate = None,
     chat_template_args: options.ChatTemplateArgs = "",
+    think_end_token: options.ThinkEndToken = "",
     system_instruction: options.SystemInstruction = None,
     fewshot_as_multiturn: options.Multiturn = False,
     fewshot_stream: options.FewshotStream = "ours",
@@ -79,6 +80,7 @@ def command(
     from lmtasks.evaluation.chat import template_settings
     from lmtasks.evaluation.evaluate import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
+    from lmtasks.evaluation.thinking import check_thinking
     from lmtasks.suite.caching import cache_file, hashes_folder
     from lmtasks.suite.lock import locked
     from lmtasks.task.generation import read_kwargs, with_generation
@@ -132,6 +134,8 @@ def command(
             use="both" if single and split in ("test", "validation") else "score",
         )
         found = with_generation(found, read_kwargs(gen_kwargs))
+        settings = template_settings(chat_template_args)
+        check_thinking(found, token=think_end_token, settings=settings)
         models = chosen_models(model, offline=offline, token=token)
         answered, reasons = _who_answers_what(models, found, opening)
         asked = _Asked(
@@ -146,12 +150,13 @@ def command(
                 draws=draws,
                 hashes=hashes_folder(cache_file(cache)),
                 split="validation" if split == "validation" else "test",
+                think_end_token=think_end_token,
             ),
             chat=_Chat(
                 template=apply_chat_template,
                 system=system_instruction,
                 multiturn=fewshot_as_multiturn,
-                settings=template_settings(chat_template_args),
+                settings=settings,
             ),
             groups=chosen_groups(tasks, include=include_path) if tasks else (),
             samples=not no_samples,

@@ -263,6 +263,15 @@ ChatTemplateArgs = Annotated[
         "strftime_now=2025-01-31 is the day that it is told.",
     ),
 ]
+ThinkEndToken = Annotated[
+    str,
+    typer.Option(
+        "--think-end-token",
+        metavar="TEXT",
+        help="The answer begins behind the last such token that a model writes (</think>), and stop strings count "
+        "from there; a number is that of a token.",
+    ),
+]
 SystemInstruction = Annotated[
     str | None, typer.Option("--system-instruction", metavar="TEXT", help="Stands before every prompt.")
 ]

@@ -94,7 +94,7 @@ class EngineSolver:
             return ASKERS[plan.head.spec.kind](self._engine, task, plan.head)
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
-        prompts = Prompts(task=task, asking=Asking(way=asking.way, seed=asking.seed) if trained else asking)
+        prompts = Prompts(task=task, asking=_bare(asking) if trained else asking)
         return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
@@ -197,6 +197,11 @@ def _plain(label: str) -> str:
 
 def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
+
+
+def _bare(asking: Asking) -> Asking:
+    """Without worked examples and without a chat."""
+    return Asking(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
 
 
 def _head_kind(task: Task) -> str:

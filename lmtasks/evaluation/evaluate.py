@@ -45,6 +45,8 @@ class EvalOptions:
     """ours: a row's worked examples depend on the seed and the row alone; lm-eval: as lm-evaluation-harness draws."""
     chat: ChatUse | None = None
     """Chat template and system instruction."""
+    think_end_token: str = ""
+    """The answer begins behind it, in texts that a model writes; empty: at once."""
     seed: int = 1234
     """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
     way: AskedWay = "auto"

@@ -91,6 +91,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         drawn=drawn,
         chat=chat.chat if chat else None,
         system=chat.system if chat else None,
+        think_end_token=options.think_end_token,
         seed=options.seed,
     )
     dropped = 0

@@ -40,6 +40,8 @@ class Finished:
     answered: Answered
     truncated: bool
     """Was something cut off to fit the model?"""
+    remarks: tuple[str, ...] = ()
+    """What a reader must know of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ A generation head is asked this way too, with the very prompts that it was train
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from lmtasks.data.continuation import prompt_ids, seq2seq_row
@@ -19,6 +19,7 @@ from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, ask
 from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
+from lmtasks.evaluation.thinking import not_there, think_end
 from lmtasks.records import Json
 from lmtasks.task.head_input import baseline_source
 from lmtasks.task.prompt import Prompt
@@ -170,11 +171,16 @@ class TextAsker:
     def __init__(self, asked: Prompted) -> None:
         self._asked = asked
         self._settings = decoding_of(asked.task.generation)
+        given, stops = asked.prompts.asking.think_end_token, self._settings.stop
+        self._thinks = think_end(given, stops=stops, tokenizer=asked.engine.tokenizer)
+        if self._thinks is not None:  # a thought may hold what an answer ends at
+            self._settings = replace(self._settings, stop=())
 
     @property
     def decoding(self) -> Json | None:
-        """As the engine is told."""
-        return asdict(self._settings)
+        """As texts are written."""
+        told = asdict(self._settings)
+        return told if self._thinks is None else self._thinks.told(told)
 
     def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
         """Of several requests about one example, each has a stream of draws of its own."""
@@ -220,16 +226,23 @@ class TextAsker:
         ]
 
         def finish(replies: Replies) -> Sequence[Finished]:
+            thinks = self._thinks
+            written = [each.text if thinks is None else thinks.written(each) for each in replies.generated]
             answered = filtered_text(
                 task,
                 example=example,
                 prompt=prompt,
-                texts=[each.text for each in replies.generated],
+                texts=written if thinks is None else [thinks.answer(text) for text in written],
                 trained=self._asked.trained,
                 source=baseline_source(task, example.row),
             )
             truncated = cut or any(each.truncated for each in replies.generated)
-            return [Finished(example=example, answered=answered, truncated=truncated)]
+            if thinks is None:
+                return [Finished(example=example, answered=answered, truncated=truncated)]
+            answered = replace(answered, raw=written[0] if len(written) == 1 else written)
+            missing = any(thinks.token not in text for text in written)
+            remarks = (not_there(thinks.token),) if missing else ()
+            return [Finished(example=example, answered=answered, truncated=truncated, remarks=remarks)]
 
         return Pending(doc_id=example.doc_id, generate=requests, cut=cut * repeats, finish=finish)
 

@@ -17,6 +17,7 @@ from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.tally import Tally, notes_of
+from lmtasks.evaluation.thinking import behind, not_there
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
@@ -153,6 +154,7 @@ def _filter_of(recipe: Json) -> str:
 
 
 def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, trained: bool) -> Iterator[Finished]:
+    thought = _thought(_mapping(record.record["conditions"]))
     for sample in read_samples(stored.folder, record.task):
         if sample.get("hash") != hash_of(sample):
             raise UsageError(
@@ -161,8 +163,28 @@ def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, t
             )
         example = Example(doc_id=int(str(sample["doc_id"])), row=cast(Row, sample["doc"]))
         answered = answered_of(sample)
-        scored = _as_stored(answered, sample) if task is None else _anew(answered, sample, task, example, trained)
-        yield Finished(example=example, answered=scored, truncated=False)
+        texts = raw_texts(sample)
+        without = bool(thought.token) and any(thought.token not in text for text in texts)
+        if thought.token:
+            texts = [behind(text, token=thought.token, stops=thought.stops) for text in texts]
+        scored = _as_stored(answered, sample) if task is None else _anew(answered, texts, task, example, trained)
+        yield Finished(
+            example=example, answered=scored, truncated=False, remarks=(not_there(thought.token),) if without else ()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Thought:
+    """Where answers begin in what was written."""
+
+    token: str
+    stops: tuple[str, ...]
+
+
+def _thought(conditions: Json) -> _Thought:
+    decoding = conditions.get("decoding")
+    settings = decoding if isinstance(decoding, Mapping) else {}
+    return _Thought(token=str(settings.get("think_end_token", "")), stops=tuple(map(str, settings.get("stop", ()))))
 
 
 def _as_stored(answered: Answered, sample: Json) -> Answered:
@@ -184,11 +206,11 @@ def _as_stored(answered: Answered, sample: Json) -> Answered:
     )
 
 
-def _anew(answered: Answered, sample: Json, task: Task, example: Example, trained: bool) -> Answered:
+def _anew(answered: Answered, texts: Sequence[str], task: Task, example: Example, trained: bool) -> Answered:
     """With what the task file's filters and own code make of the raw answers."""
     outcome = answered.outcome
     if isinstance(outcome, Text):
-        return with_filters(task, answered, example=example, texts=raw_texts(sample), trained=trained)
+        return with_filters(task, answered, example=example, texts=texts, trained=trained)
     results: list[object] = []
     if isinstance(outcome, Choice):
         results = list(zip(outcome.scores, outcome.greedy or [False] * len(outcome.scores), strict=True))

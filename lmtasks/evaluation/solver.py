@@ -34,6 +34,8 @@ class Asking:
     """The model's chat template; the system instruction stands in it."""
     system: str | None = None
     """The system instruction of a prompt that is no chat."""
+    think_end_token: str = ""
+    """The answer begins behind it; empty: at once."""
     seed: int = 1234
     """Of worked examples, sampling and random answers."""
 

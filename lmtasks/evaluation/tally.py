@@ -82,6 +82,7 @@ class Tally:
             self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
         self._truncated += sum(each.truncated for each in finished)
         self._coding += coding_of(finished)
+        self._remarks.update(remark for each in finished for remark in each.remarks)
         remarks: Counter[str] = Counter()
         for scoring in self.scorings:  # several may say the same
             remarks |= Counter(scoring.metric.remarks(outcomes[scoring.name]) if scoring.metric.remarks else {})

@@ -40,7 +40,7 @@ REFUSED: Mapping[str, str] = {
         ("num_beam_groups", "diversity_penalty"), "belongs to group beam search, which no runtime here carries out"
     ),
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), "is a setting of servers; repetition_penalty is there"),
-    "think_end_token": "cuts off what a model thinks; a filter of filter_list (regex) does that here",
+    "think_end_token": "cuts off what a model thinks; a filter of filter_list (regex) does so, or --think-end-token",
 }
 """Settings that lm-evaluation-harness passes on to transformers and servers: leaving them out would change answers."""
 

@@ -70,4 +70,4 @@ def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
             ]
         )
         tallies.append(tally.result())
-    assert "2 of 3" in notes_of(merge(tallies, scorings=scorings))[0]
+    assert "2 of 3" in notes_of(merge(tallies, scorings=scorings), {})[0]
