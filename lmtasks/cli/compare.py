@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,10 +93,14 @@ def _print(compared: Compared) -> None:
 
     base = compared.base
     print(f"base: {base.folder} ({_what(base)})")
+    for note in _known_rows(base, compared.comparisons):
+        print(note)
     for other in compared.others:
         mine = [comparison for comparison in compared.comparisons if comparison.other is other]
         print(f"\n{other.folder} ({_what(other)})")
-        print_table(COLUMNS, [_row(comparison) for comparison in mine], right=(1, *range(3, 14)))
+        print_table(COLUMNS, [_row(base, comparison) for comparison in mine], right=(1, *range(3, 14)))
+        for note in _known_rows(other, mine):
+            print(note)
         for comparison in mine:
             if comparison.note:
                 print(f"note: {comparison.note}.")
@@ -113,7 +117,32 @@ could show   the smallest difference that as many examples would show four times
     )
 
 
-def _row(comparison: Comparison) -> Sequence[str]:
+def _known_mark(results: StoredResults, task: str) -> str:
+    from lmtasks.report.overlap import MARK, is_marked
+
+    return f" {MARK}" if is_marked(results.tasks[task].overlap) else ""
+
+
+def _known_rows(results: StoredResults, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """What is known, and not known, of rows that the model may have seen before it was scored."""
+    from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
+
+    unknown = False
+    for task in dict.fromkeys(comparison.task for comparison in comparisons):
+        record, n = results.tasks[task].overlap, int(str(results.tasks[task].record["n"]))
+        unknown |= record is None or record.get("learned") is None
+        if record is not None and is_marked(record):
+            yield f"{MARK} {results.folder}, {task}: {seen_rows(record, n=n)}; {on_the_others(record)}."
+    if unknown:
+        yield f"Not known: which rows {results.folder} learned from."
+
+
+def _known_count(results: StoredResults, task: str) -> object:
+    """For the file: how many scored rows may have been known; None: nobody counted."""
+    return (results.tasks[task].overlap or {}).get("seen")
+
+
+def _row(base: StoredResults, comparison: Comparison) -> Sequence[str]:
     from lmtasks.report import format as form
 
     paired, scale = comparison.result, comparison.metric.scale
@@ -122,8 +151,8 @@ def _row(comparison: Comparison) -> Sequence[str]:
         comparison.task,
         str(paired.n),
         comparison.name,
-        form.value(paired.a, scale),
-        form.value(paired.b, scale),
+        form.value(paired.a, scale) + _known_mark(base, comparison.task),
+        form.value(paired.b, scale) + _known_mark(comparison.other, comparison.task),
         form.difference(paired.difference),
         interval,
         _p_value(paired.p_value),
@@ -212,6 +241,10 @@ def _write(compared: Compared, file: Path) -> None:
                 **asdict(comparison.result),
                 "p_holm": comparison.p_adjusted,
                 "verdict": comparison.verdict,
+                "known_rows": {
+                    "base": _known_count(compared.base, comparison.task),
+                    "other": _known_count(comparison.other, comparison.task),
+                },
             }
             for comparison in compared.comparisons
         ],

@@ -107,12 +107,21 @@ def _rescored(
             for scoring in kept
         },
         conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
+        overlap=_overlap(record),
         recipes={scoring.name: scoring.recipe for scoring in kept},
         statistics={scoring.name: tallied.statistics[scoring.name] for scoring in kept},
         unknown_share=tallied.coding.unknown_share,
         refused=refused,
         clusters=tallied.clusters,
     )
+
+
+def _overlap(record: StoredTask) -> Json | None:
+    """How many rows may have been known, as it was counted; not which, so that others are not scored apart again."""
+    clean = None if record.overlap is None else record.overlap.get("clean")
+    if record.overlap is None or not isinstance(clean, Mapping):
+        return record.overlap
+    return {**record.overlap, "clean": {"n": clean["n"], "metrics": {}}}
 
 
 def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Sequence[str]) -> Task:

@@ -50,6 +50,12 @@ class StoredTask:
     clusters: tuple[str, ...] | None = None
     """(N,) which examples belong together; None: all are independent."""
 
+    @property
+    def overlap(self) -> Json | None:
+        """Scored rows that may have been known, see `evaluation.overlap`; None: not known."""
+        found = self.record.get("overlap")
+        return found if isinstance(found, dict) else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredResults:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_metric
-from lmtasks.report.records import RunRecords
+from lmtasks.report.overlap import is_marked
+from lmtasks.report.records import CellRecord, RunRecords
 from lmtasks.report.table import Cell, Column, Line, Table
 
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
@@ -27,6 +28,7 @@ def conditions_table(run: RunRecords) -> Table:
                     _cell([_decoding(cell.conditions.get("decoding")) for cell in cells]),
                     _cell([cell.conditions.get("limit") for cell in cells]),
                     _cell([cell.seed for cell in cells]),
+                    _cell([_known(cell) for cell in cells]),
                     _cell(signatures),
                     _cell([cell.conditions.get("task_hash") or task.hash for cell in cells]),
                     _cell([cell.conditions.get("data_fingerprint") for cell in cells]),
@@ -39,6 +41,7 @@ def conditions_table(run: RunRecords) -> Table:
         "decoding",
         "limit",
         "seed",
+        "rows known before",
         "signature of the main metric",
         "task",
         "data",
@@ -92,6 +95,15 @@ def _decoding(settings: object) -> str:
     beams, temperature = settings.get("num_beams", 1), settings.get("temperature", 0)
     way = f"{beams} beams" if beams != 1 else f"drawn at temperature {temperature}" if temperature else "greedy"
     return f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
+
+
+def _known(cell: CellRecord) -> str:
+    """Scored rows that the model may have known: how many; of some models and old results that is not known."""
+    if not cell.overlap:
+        return "not known"
+    seen = f"{show.count(int(str(cell.overlap['seen'])))} of {show.count(cell.n)}" if is_marked(cell.overlap) else ""
+    learned = "" if cell.overlap.get("learned") is not None else "of training not known"
+    return ", ".join(filter(None, [seen, learned])) or "none"
 
 
 def _other_products(run: RunRecords) -> dict[str, str]:

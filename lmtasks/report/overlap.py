@@ -3,7 +3,7 @@
 Reads the record that evaluation stores; one without it says nothing, since nobody counted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lmtasks.records import Json
 from lmtasks.report import format as show
@@ -45,7 +45,25 @@ def on_the_others(record: Json, *, only: str | None = None) -> str:
         return "no other row is left"
     metrics = {name: _mapping(value) for name, value in _mapping(clean.get("metrics")).items()}
     told = [f"{name} {_value(value)}" for name, value in metrics.items() if only in (None, name)]
-    return f"on the other {show.count(n)}: {', '.join(told)}" if told else f"{show.count(n)} others"
+    return (
+        f"on the other {show.count(n)}: {', '.join(told)}"
+        if told
+        else f"the other {show.count(n)} are not scored apart"
+    )
+
+
+def mean_on_the_others(records: Sequence[Json], metric: str) -> str:
+    """One metric's value on the rows that were not known, over the seeds of a variant; empty where there is none."""
+    found = [_mapping(_mapping(_mapping(record.get("clean")).get("metrics")).get(metric)) for record in records]
+    values = [float(str(estimate["value"])) for estimate in found if estimate]
+    if not values or len(values) < len(records):
+        return ""
+    return show.value(sum(values) / len(values), str(found[0]["scale"]))  # type: ignore[arg-type]  # one of the three
+
+
+def clean_rows(record: Json) -> int:
+    """How many scored rows were not known."""
+    return _number(_mapping(record.get("clean")), "n")
 
 
 def _places(record: Json) -> Iterator[str]:

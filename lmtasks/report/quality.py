@@ -1,11 +1,13 @@
 """Tables of scores: the main metrics of all tasks, and every metric of one."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lmtasks.metric import METRICS
+from lmtasks.records import Json
 from lmtasks.report import format as show
 from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
+from lmtasks.report.overlap import clean_rows, is_marked, mean_on_the_others, seen_rows
 from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
 from lmtasks.report.table import Cell, Column, Line, Notes, Table
 
@@ -19,10 +21,13 @@ def quality_table(run: RunRecords) -> Table:
     notes = Notes()
     columns = [(task, main_metric(run, task)) for task in run.tasks]
     bests = [_best(run, order, task, metric) for task, metric in columns]
+    known = [_known_notes(run, order, task, metric) for task, metric in columns]
     grid = [
         [
-            _cell(run.of(variant=variant.name, task=task.name), metric, at_best, notes)
-            for (task, metric), at_best in zip(columns, bests, strict=True)
+            _cell(
+                run.of(variant=variant.name, task=task.name), metric, at_best, notes, known=mine.get(variant.name, "")
+            )
+            for (task, metric), at_best, mine in zip(columns, bests, known, strict=True)
         ]
         for variant in order
     ]
@@ -76,10 +81,15 @@ def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
     order = [v for v in (*models(run), *(v for v in run.variants if baseline_of(run, v)))
              if any(cell.status != "not-applicable" for cell in run.of(variant=v.name, task=task.name))]  # fmt: skip
     bests = [_best(run, order, task, metric) for metric in names]
+    known = [_known_notes(run, order, task, metric) for metric in names]
     lines = []
     for variant in order:
         cells = run.of(variant=variant.name, task=task.name)
-        lines.append(_line(run, variant, [_cell(cells, m, b, notes) for m, b in zip(names, bests, strict=True)], notes))
+        row = [
+            _cell(cells, metric, best, notes, known=mine.get(variant.name, ""))
+            for metric, best, mine in zip(names, bests, known, strict=True)
+        ]
+        lines.append(_line(run, variant, row, notes))
     return Table(
         caption=f"{task.name}: every metric",
         corner="variant",
@@ -109,13 +119,39 @@ def _variant_column(run: RunRecords, variant: Variant) -> Column:
     return Column(title=variant.name, detail="; ".join(filter(None, [variant_detail(variant), per_tensor])))
 
 
-def _cell(cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes) -> Cell:
+def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> Mapping[str, str]:
+    """What a task's values carry whose rows may have been known, by variant: how many, and the values on the others.
+
+    Variants that knew the same rows share a note, so that their values on the others stand side by side.
+    """
+    known: dict[str, list[Variant]] = {}
+    records: dict[str, list[Json]] = {}
+    for variant in variants if metric is not None else ():
+        cells = [cell for cell in run.of(variant=variant.name, task=task.name) if is_marked(cell.overlap)]
+        if cells and metric in cells[0].metrics:
+            records[variant.name] = [cell.overlap for cell in cells]
+            known.setdefault(seen_rows(cells[0].overlap, n=cells[0].n), []).append(variant)
+    found: dict[str, str] = {}
+    for seen, mine in known.items():
+        values = {variant.name: mean_on_the_others(records[variant.name], str(metric)) for variant in mine}
+        told = ", ".join(f"{name} {value}" for name, value in values.items() if value)
+        rest = show.count(clean_rows(records[mine[0].name][0]))
+        note = f"{task.name}: {seen}" + (f"; {metric} on the other {rest}: {told}" if told else "")
+        found |= {variant.name: note for variant in mine}
+    return found
+
+
+def _cell(
+    cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes, *, known: str = ""
+) -> Cell:
     found = score(cells, metric)
     marks = [notes.number(mark) for cell in cells if (mark := _mark(cell))]
     if found is None:
         return _empty(cells, tuple(marks))
     if found.seeds > 1:
         marks.append(notes.number(f"mean of {found.seeds} seeds"))
+    if known:
+        marks.append(notes.number(known))
     text = show.value(found.value, found.scale)
     return Cell(
         text=text,

@@ -122,6 +122,7 @@ def _cell(fields: Fields) -> CellRecord:
         trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
         unknown_share=result.optional_number("unknown_share") or 0.0,
         refused=tuple(dict.fromkeys(map(str, result.json("refused").values()))),
+        overlap=result.json("overlap"),
         notes=result.texts("notes"),
     )
 

@@ -75,6 +75,8 @@ class CellRecord:
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
     refused: tuple[str, ...] = ()
     """Why some metrics of the task have no value, a sentence each."""
+    overlap: Json = field(default_factory=dict)
+    """Scored rows that may have been known, see `report.overlap`; empty: nobody counted."""
     notes: tuple[str, ...] = ()
     """What a reader must know of its values, in sentences."""
 

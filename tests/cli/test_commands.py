@@ -335,6 +335,21 @@ def test_what_adapt_learned_of_a_single_file_is_not_what_its_next_command_scores
     overlap = json.loads((tmp_path / "whole" / "results.json").read_text())["results"]["moods"]["overlap"]
     assert overlap["learned"] == {"seen": 36, "rows": 36, "inputs": 36, "targets": 0}
     assert (overlap["clean"]["n"], set(overlap["clean"]["metrics"])) == (14, {"acc", "macro_f1"})
+    rival = ("eval", "--model", "random", *data, "--out", tmp_path / "rival")
+    assert say(*rival).code == 0
+    file = tmp_path / "rival" / "results.json"
+    for known in (True, False):  # results of earlier versions say nothing of it
+        said = say("compare", tmp_path / "whole", tmp_path / "rival", "--out", tmp_path / "compared.json")
+        assert said.code == 0, said.err
+        assert f"* {tmp_path / 'whole'}, moods: 36 of 50 scored rows were learned from; on the other 14" in said.out
+        assert (f"Not known: which rows {tmp_path / 'rival'} learned from." in said.out) is not known
+        (row, *_) = [line for line in said.out.splitlines() if line.startswith("moods")]
+        assert row.split()[4] == "*"
+        first = json.loads((tmp_path / "compared.json").read_text())["comparisons"][0]
+        assert first["known_rows"] == {"base": 36, "other": 0 if known else None}
+        stored = json.loads(file.read_text())
+        stored["results"]["moods"].pop("overlap", None)
+        file.write_text(json.dumps(stored))
     assert "moods  50" in say(*plain, "--split", "all", "--out", tmp_path / "all").out
     assert say(*plain, "--split", "validation", "--out", tmp_path / "validation").code == 0
     assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data).err
