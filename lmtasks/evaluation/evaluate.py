@@ -22,10 +22,11 @@ from lmtasks.evaluation.opening import Opened, open_task, scored_examples
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
-from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.solver import AskedWay, Report, Solver
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.evaluation.tally import Tallied, Tally, merge, notes_of
+from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
 from lmtasks.task.shots import ShotStream
@@ -153,7 +154,6 @@ class _Scored:
 
     task: Task
     opened: Opened
-    scorings: Sequence[Scoring]
     tally: Tally
     known: KnownRows = field(default_factory=KnownRows)
     seconds: float = 0.0
@@ -194,10 +194,10 @@ class _Run:
 
     def _open(self, task: Task, *, samples: Samples) -> _Scored:
         way = self.solver.way(task, way=self.options.way)
-        scorings = scorings_for(task, way)
         tally = Tally(
             task=task.name,
-            scorings=scorings,
+            scorings=list(scorings_for(task, way)),
+            unlisted=Unlisted(task=task, way=way),
             cluster=task.cluster,
             samples=samples,
             identify=partial(hash_row, task) if self.options.overlap else None,
@@ -205,8 +205,8 @@ class _Run:
         try:
             opened = open_task(task, solver=self.solver, options=self.options, way=way)
         except WorkError as error:  # the network, say: a mistake in the command ends it before anything is answered
-            return _Scored(task=task, opened=Opened(), scorings=scorings, tally=tally, failure=error)
-        return _Scored(task=task, opened=opened, scorings=scorings, tally=tally, known=self._known(task, opened))
+            return _Scored(task=task, opened=Opened(), tally=tally, failure=error)
+        return _Scored(task=task, opened=opened, tally=tally, known=self._known(task, opened))
 
     def _known(self, task: Task, opened: Opened) -> KnownRows:
         """The rows that scored ones may be among; only the first process counts."""
@@ -276,7 +276,9 @@ class _Run:
             each.failure, each.seconds = failure, max(other.seconds for other in parts)
             each.cached = sum(other.cached for other in parts)
             tallied = [other.tallied for other in parts if other.tallied is not None]
-            self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.scorings)), found)
+            for part_of in tallied:
+                each.tally.add_unlisted(part_of.unlisted)
+            self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.tally.scorings)), found)
 
     def _alone(self, each: _Scored) -> TaskResult:
         return self._result(each, each.tally.result())
@@ -294,7 +296,8 @@ class _Run:
     def _result(self, each: _Scored, tallied: Tallied) -> TaskResult:
         started = perf_counter()
         task, opened = each.task, each.opened
-        scorings, refused = valued(each.scorings, tallied.coding)
+        scorings, valueless = with_values(each.tally.scorings, tallied.statistics)
+        scorings, refused = valued(scorings, tallied.coding)
         return TaskResult(
             task=task.name,
             alias=task.alias,
@@ -316,7 +319,7 @@ class _Run:
                 for scoring in scorings
             },
             unknown_share=tallied.coding.unknown_share,
-            refused=refused,
+            refused={**valueless, **refused},
             conditions={**opened.conditions, "decoding": each.decoding},
             overlap=overlap_record(
                 each.known, tallied, scorings, resamples=self.options.resamples, seed=self.options.seed

@@ -18,6 +18,7 @@ from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.tally import Tally, notes_of
 from lmtasks.evaluation.thinking import behind, not_there
+from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
@@ -69,7 +70,8 @@ def _rescored(
     cluster = task.cluster if task is not None else conditions.get("cluster")
     tally = Tally(
         task=record.task,
-        scorings=scorings,
+        scorings=list(scorings),
+        unlisted=None if task is None or rescoring.metrics else Unlisted(task=task, way=_way(conditions)),
         cluster=None if cluster is None else str(cluster),
         samples=samples,
     )
@@ -77,7 +79,8 @@ def _rescored(
     for part in pieces(_finished(stored, record, task, trained=trained), AT_ONCE):
         tally.take(part)
     tallied = tally.result()
-    kept, refused = valued(scorings, tallied.coding)
+    kept, valueless = with_values(tally.scorings, tallied.statistics)
+    kept, refused = valued(kept, tallied.coding)
     n = int(str(record.record["n"]))
     if len(tallied.doc_ids) != n:
         raise UsageError(
@@ -111,7 +114,7 @@ def _rescored(
         recipes={scoring.name: scoring.recipe for scoring in kept},
         statistics={scoring.name: tallied.statistics[scoring.name] for scoring in kept},
         unknown_share=tallied.coding.unknown_share,
-        refused=refused,
+        refused={**valueless, **refused},
         clusters=tallied.clusters,
     )
 

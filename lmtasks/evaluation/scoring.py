@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lmtasks.evaluation.outcome import Answered, Way, metric_for, recipe
 from lmtasks.metric import Metric
 from lmtasks.records import Json, Outcome
-from lmtasks.task.task import Task
+from lmtasks.task.task import MetricUse, Task
 
 DEFAULT_FILTER = "none"
 
@@ -38,15 +38,20 @@ def scorings_for(task: Task, way: Way) -> tuple[Scoring, ...]:
     Raises:
         UsageError: a metric is unknown, does not fit the outcomes, or an option is wrong.
     """
-    return tuple(
-        Scoring(
-            name=f"{use.name},{name}" if name not in ("", DEFAULT_FILTER) else use.name,
-            filter_name=name,
-            metric=metric_for(task, way, use),
-            recipe={**recipe(task, way, use), **({"filter": name} if name else {})},
-        )
-        for name in filter_names(task)
-        for use in task.metrics
+    return tuple(scoring_of(task, way, use, name) for name in filter_names(task) for use in task.metrics)
+
+
+def scoring_of(task: Task, way: Way, use: MetricUse, filter_name: str) -> Scoring:
+    """One metric of the answers that one filter leaves.
+
+    Raises:
+        UsageError: as `scorings_for`.
+    """
+    return Scoring(
+        name=f"{use.name},{filter_name}" if filter_name not in ("", DEFAULT_FILTER) else use.name,
+        filter_name=filter_name,
+        metric=metric_for(task, way, use),
+        recipe={**recipe(task, way, use), **({"filter": filter_name} if filter_name else {})},
     )
 
 

@@ -16,6 +16,7 @@ from lmtasks.evaluation.coding import Coding, coding_of, counts_text
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
 from lmtasks.evaluation.scoring import Scoring
+from lmtasks.evaluation.unlisted import Unlisted, ValueName, without_value
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
 from lmtasks.records import Floats, Ints, Json, Likelihood, Row
@@ -39,6 +40,8 @@ class Tallied:
     """Of texts whose probability was asked for."""
     remarks: Mapping[str, int] = field(default_factory=dict)
     """What a reader must know of the values, and of how many examples it is true."""
+    unlisted: tuple[ValueName, ...] = ()
+    """Values that the task's own code made and no metric names."""
     hashes: RowHashes | None = None
     """(N,) of the rows; None: nobody asked, or a row has no text that it could be told by."""
 
@@ -50,14 +53,16 @@ class Tally:
     Args:
         cluster: the column whose equal values belong together.
         samples: gets each example with its values.
+        unlisted: values that no metric names are scored too, and their scorings added; None: they are not.
         identify: (the row, its target) as numbers, see `data.row_hashes`; None: rows need not be told apart.
     """
 
     task: str
-    scorings: Sequence[Scoring]
+    scorings: list[Scoring]
     cluster: str | None
     samples: Samples
     identify: Callable[[Row], tuple[int, int]] | None = None
+    unlisted: Unlisted | None = None
     _doc_ids: list[Ints] = field(default_factory=list)
     _statistics: dict[str, list[Floats]] = field(default_factory=dict)
     _clusters: list[str] = field(default_factory=list)
@@ -73,6 +78,8 @@ class Tally:
             UsageError: a metric does not fit the outcomes, or a row lacks the cluster's column.
             WorkError: a metric has no value for an outcome.
         """
+        for scoring in self.unlisted.new_scorings(finished, listed=self.scorings) if self.unlisted else ():
+            self._add(scoring)
         outcomes = {scoring.name: [scoring.outcome_of(each.answered) for each in finished] for scoring in self.scorings}
         found = {scoring.name: scoring.metric.statistics(outcomes[scoring.name]) for scoring in self.scorings}
         self._doc_ids.append(np.array([each.example.doc_id for each in finished], dtype=np.int64))
@@ -105,6 +112,18 @@ class Tally:
         except LmtasksError:
             self.identify = None  # a row that can be scored need not say what is right
 
+    def add_unlisted(self, places: Sequence[ValueName]) -> None:
+        """Score values that another process came upon."""
+        for place in places:
+            if self.unlisted is not None and place not in self.unlisted.scored:
+                self._add(self.unlisted.scoring(place))
+
+    def _add(self, scoring: Scoring) -> None:
+        """Examples before have no value of it."""
+        self.scorings.append(scoring)
+        before = sum(map(len, self._doc_ids))
+        self._statistics[scoring.name] = [without_value(scoring.metric, before)] if before else []
+
     def _valued(self, finished: Finished) -> list[str]:
         """The metrics that this example has a value of."""
         outcome = finished.answered.outcome
@@ -127,6 +146,7 @@ class Tally:
             truncated=self._truncated,
             coding=self._coding,
             remarks=dict(self._remarks),
+            unlisted=() if self.unlisted is None else tuple(self.unlisted.scored),
             hashes=None if self.identify is None else _columns(self._hashes),
         )
 
@@ -141,7 +161,7 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
     return Tallied(
         doc_ids=doc_ids[order],
         statistics={
-            scoring.name: _joined(scoring.metric, [part.statistics[scoring.name] for part in filled])[order]
+            scoring.name: _joined(scoring.metric, [_of_part(part, scoring) for part in filled])[order]
             for scoring in scorings
         },
         clusters=None if parts[0].clusters is None else tuple(clusters[place] for place in order.tolist()),
@@ -167,6 +187,11 @@ def notes_of(tallied: Tallied, conditions: Json) -> tuple[str, ...]:
         f"{remark}." if count == n else f"{remark} (true of {count} of {n} examples)."
         for remark, count in remarks.items()
     )
+
+
+def _of_part(part: Tallied, scoring: Scoring) -> Floats:
+    found = part.statistics.get(scoring.name)
+    return without_value(scoring.metric, len(part.doc_ids)) if found is None else found
 
 
 def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:

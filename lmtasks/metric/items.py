@@ -73,6 +73,15 @@ def number(item: object) -> float:
     raise TypeError("no number")
 
 
+def is_number(item: object) -> bool:
+    """Can `number` read it?"""
+    try:
+        number(item)
+    except TypeError:
+        return False
+    return True
+
+
 def pair(item: object) -> tuple[object, object]:
     """Two values."""
     first, second = several(item)

@@ -56,7 +56,7 @@ def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
     scorings = scorings_for(task, "baseline")
     tallies = []
     for rank in range(2):
-        tally = Tally(task="th", scorings=scorings, cluster=None, samples=NoSamples())
+        tally = Tally(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())
         tally.take(
             [
                 Finished(

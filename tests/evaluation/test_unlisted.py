@@ -1,0 +1,119 @@
+"""Values that a task's own code makes and no metric names, as lm-evaluation-harness 0.4.13 has them: their mean."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_tasks import model, small_task
+from test_filters_and_code import score, stored
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import WorkError
+from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.outcome import Answered
+from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.rescore import Rescoring, rescore
+from lmtasks.evaluation.samples import KeptSamples, NoSamples
+from lmtasks.evaluation.scoring import scorings_for
+from lmtasks.evaluation.tally import Tally, merge
+from lmtasks.evaluation.unlisted import Unlisted
+from lmtasks.evaluation.write import read_results
+from lmtasks.records import Made, Text
+from lmtasks.task.load import load_task
+from lmtasks.task.task import Task
+
+CODE = """
+def values(doc, results):
+    long = len(results[0]) % 2
+    made = {"listed": 1.0, "length": len(results[0]), "said": "a word", "whole": bool(long)}
+    if "sat is" in doc["en"]:
+        made["late"] = 3
+    return made
+
+def nothing(doc, results):
+    return {}
+"""
+
+
+def _task(folder: Path, more: str) -> Task:
+    (folder / "own.py").write_text(CODE)
+    small_task(folder, "generation")
+    file = folder / "generation.yaml"
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("metrics:")]
+    file.write_text("\n".join([*kept, more, ""]))
+    return load_task(file, trust_code=True)
+
+
+def _listed(folder: Path, names: str = "{metric: listed}") -> Task:
+    return _task(folder, f"process_results: !function own.values\nmetric_list: [{names}]")
+
+
+def test_their_means_are_scored_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="lmtasks"):
+        (result,) = score([_listed(tmp_path)])
+    assert list(result.metrics) == ["listed", "length", "whole", "late"]
+    lengths = [len(str(sample["raw"])) for sample in result.samples]
+    assert result.metrics["length"].value == pytest.approx(np.mean(lengths))
+    assert result.metrics["late"].value == 3.0, "of the rows that have it"
+    said = [record.getMessage() for record in caplog.records]
+    assert any("its code makes length, whole, late, which no metric of it names; their means" in line for line in said)
+    assert any("its code makes said, which no metric of it names and which are no numbers" in line for line in said)
+
+
+def test_rows_before_the_first_value_have_none(tmp_path: Path) -> None:
+    (whole,) = score([_listed(tmp_path)])
+    (chunked,) = _in_chunks(_listed(tmp_path))
+    assert chunked.metrics == whole.metrics
+    assert np.array_equal(chunked.statistics["late"], whole.statistics["late"], equal_nan=True)
+
+
+def test_they_are_computed_again_from_samples(tmp_path: Path) -> None:
+    (result,) = score([_listed(tmp_path)])
+    out = read_results(stored(tmp_path / "out", [result]))
+    for tasks in ((), (_listed(tmp_path),)):
+        (again,) = rescore(out, Rescoring(tasks=tasks, resamples=20), samples=KeptSamples())
+        assert again.metrics == result.metrics
+
+
+def test_a_metric_without_a_value_is_left_out(tmp_path: Path) -> None:
+    (result,) = score([_listed(tmp_path, "{metric: listed}, {metric: never}")])
+    assert "never" not in result.metrics
+    assert result.refused == {"never": "the task's own code makes no value of never; it is left out."}
+    with pytest.raises(WorkError, match="makes no value of exact_match, so there is nothing to score"):
+        score([_task(tmp_path, "process_results: !function own.nothing")])
+
+
+def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
+    task = _listed(tmp_path)
+
+    def finished(number: int, values: dict[str, object]) -> Finished:
+        text = Text(references=("a",), prediction="b")
+        answered = Answered(
+            outcome=text, prompt="", target=("a",), raw="b", answer="b", made={"": Made(values={"listed": 1, **values})}
+        )
+        return Finished(example=Example(doc_id=number, row={}), answered=answered, truncated=False)
+
+    tallies = []
+    for numbers in ((0, 2), (1, 3)):
+        tally = Tally(
+            task=task.name,
+            scorings=list(scorings_for(task, "prompt")),
+            cluster=None,
+            samples=NoSamples(),
+            unlisted=Unlisted(task=task, way="prompt"),
+        )
+        tally.take([finished(number, {"even" if number % 2 == 0 else "odd": number}) for number in numbers])
+        tallies.append(tally)
+    parts = [tally.result() for tally in tallies]
+    for part in parts:
+        tallies[0].add_unlisted(part.unlisted)
+    merged = merge(parts, scorings=tallies[0].scorings)
+    assert list(merged.statistics) == ["listed", "even", "odd"]
+    assert np.isnan(merged.statistics["odd"][:, 0]).tolist() == [True, False, True, False]
+    assert merged.statistics["even"][[0, 2], 0].tolist() == [0.0, 2.0]
+
+
+def _in_chunks(task: Task) -> tuple[TaskResult, ...]:
+    options = EvalOptions(data=DataOptions(offline=True), resamples=20)
+    return evaluate(solver=model(), tasks=[task], options=options, chunk=1)
