@@ -18,6 +18,8 @@ from lmtasks.task.generation import read_kwargs
 if TYPE_CHECKING:
     from lmtasks.task.prompt import Chat
 
+OF_A_MODEL = ("model_specific_special_tokens", "extra_special_tokens")
+"""Where a tokenizer's configuration holds special tokens of its model's own."""
 DEFAULT = "default"
 """The template that is meant where several are there and none is named."""
 
@@ -141,7 +143,7 @@ def _templates(folder: Path) -> dict[str, str]:
     found |= {
         each.stem: each.read_text(encoding="utf-8") for each in sorted(folder.glob("additional_chat_templates/*.jinja"))
     }
-    stored = _config(folder).get("chat_template")
+    stored = _json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(stored, str):
         return {DEFAULT: stored} | found
     if isinstance(stored, list):
@@ -150,18 +152,19 @@ def _templates(folder: Path) -> dict[str, str]:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """`bos_token` and the others that templates may name."""
+    """`bos_token` and the others that templates may name, as transformers takes them from a tokenizer's files: those of
+    a kind of its own (`image_token`) too, and special_tokens_map.json only beside a configuration of the old form."""
+    config = _json(folder / "tokenizer_config.json")
+    old = {} if "added_tokens_decoder" in config else _json(folder / "special_tokens_map.json")
     found: dict[str, str] = {}
-    for name, value in _config(folder).items():
-        if name.endswith("_token") and name.count("_") == 1:
+    for given in (config, *(config.get(name) for name in OF_A_MODEL), old):
+        for name, value in given.items() if isinstance(given, Mapping) else ():
             text = value.get("content") if isinstance(value, Mapping) else value
-            found |= {name: text} if isinstance(text, str) else {}
+            if name.endswith("_token") and isinstance(text, str):
+                found[name] = text
     return found
 
 
-def _config(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            found |= json.loads((folder / name).read_text(encoding="utf-8"))
-    return found
+def _json(file: Path) -> dict[str, object]:
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}

@@ -28,6 +28,35 @@ def saved(folder: Path, template: object = TEMPLATE) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("config", "old"),
+    [
+        ({"bos_token": "<|endoftext|>", "add_bos_token": True, "pad_token": None}, {}),
+        ({"eos_token": {"content": "</s>", "__type": "AddedToken"}, "image_start_token": "<img>"}, {}),
+        ({"extra_special_tokens": {"audio_token": "<au>"}, "bos_token": "<s>"}, {}),
+        ({"bos_token": "<s>"}, {"bos_token": "<old>", "unk_token": {"content": "<unk>"}}),
+        ({"bos_token": "<s>", "added_tokens_decoder": {}}, {"bos_token": "<old>", "unk_token": "<unk>"}),
+    ],
+)
+def test_special_tokens_as_transformers_names_them(
+    config: dict[str, object], old: dict[str, object], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    names = ("bos_token", "eos_token", "unk_token", "pad_token", "image_start_token", "audio_token")
+    shown = "".join(f"{name}={{{{ {name} }}}} " for name in names)
+    folder = saved(tmp_path, shown)
+    file = folder / "tokenizer_config.json"
+    kept = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": shown}
+    file.write_text(json.dumps({**kept, **config}))
+    (folder / "special_tokens_map.json").write_text(json.dumps(old))
+    expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(MESSAGES[1:2], tokenize=False)
+    found = chat_use(folder, template="default", system=None, multiturn=False)
+    assert found is not None
+    assert found.chat is not None
+    assert found.chat.apply([{"role": "user", "content": "x"}], True) == expected
+
+
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": " What? "},
