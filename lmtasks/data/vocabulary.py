@@ -33,11 +33,17 @@ SPECIAL = (END_OF_TEXT, PADDING, SEPARATOR)
 BYTES = 256
 BLANKS = r"\n|[^\s]+"
 """What stands between blanks; the end of a line is a token of its own, since it may be predicted."""
-WORDS = r"\n|<unk>|[\p{L}\p{M}\p{N}]+(?:['’][\p{L}]+)*|[^\s\p{L}\p{M}\p{N}]"
+JOINERS = r"\x{200C}\x{200D}"
+"""Persian and Indic spelling: they stand within words."""
+WORDS = (
+    rf"\n|<unk>|[\p{{L}}\p{{M}}\p{{N}}][\p{{L}}\p{{M}}\p{{N}}{JOINERS}]*(?:['’][\p{{L}}\p{{M}}]+)*"
+    r"|[^\s\p{L}\p{M}\p{N}]"
+)
 """Words with their apostrophes, and every mark by itself."""
 WORDS_OR_CHARACTERS = (
     rf"\n|<unk>|[[{SCRIPTS}]&&[\p{{L}}\p{{Nl}}]]\p{{M}}*"
-    rf"|[[\p{{L}}\p{{M}}\p{{N}}]&&[^{SCRIPTS}]]+(?:['’][\p{{L}}]+)*|[^\s\p{{L}}\p{{M}}]"
+    rf"|[[\p{{L}}\p{{M}}\p{{N}}]&&[^{SCRIPTS}]][[\p{{L}}\p{{M}}\p{{N}}{JOINERS}]&&[^{SCRIPTS}]]*"
+    rf"(?:['’][\p{{L}}\p{{M}}]+)*|[^\s\p{{L}}\p{{M}}]"
 )
 """The same, and of scripts that put no spaces between words every letter by itself, with the marks on it."""
 

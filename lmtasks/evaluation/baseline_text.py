@@ -1,7 +1,8 @@
 """Baselines that write without thinking: the source, its first sentences, nothing."""
 
-import re
 from collections.abc import Callable, Sequence
+
+import regex
 
 from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.records import Row
@@ -13,15 +14,16 @@ Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 LEAD = 3
 
-_SENTENCE = re.compile(
-    r"""
+_SENTENCE = regex.compile(
+    r"""(?V1)
     .+?                               # as little as possible, up to
     (?: [。！？…]+[”’」』）]* | # the end of a Chinese sentence, its quotation mark included,
+        [[\p{STerm}]--[.!?．。！？]]+["'”’)]* | # or of one whose mark ends nothing else (danda, Urdu's full stop, ...),
         [.!?]+["'”’)]* (?=\s|$)       # or of another one, white space behind it,
       | \n+                           # or of a line (a turn of a dialogue),
       | $ )
     """,
-    re.VERBOSE | re.DOTALL,
+    regex.VERBOSE | regex.DOTALL,
 )
 
 
@@ -47,6 +49,8 @@ def first_sentences(text: str, *, count: int) -> str:
     'It was 3.5 km. We walked! Why?'
     >>> first_sentences("他说：“走吧！”我们走了。天黑了。", count=2)
     '他说：“走吧！”我们走了。'
+    >>> first_sentences("यह दिन है। वह रात है। हम गए।", count=2)
+    'यह दिन है। वह रात है।'
     """
     end = 0
     for number, sentence in enumerate(_SENTENCE.finditer(text.strip())):

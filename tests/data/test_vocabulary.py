@@ -58,6 +58,12 @@ def test_what_loses_nothing_loses_nothing(name: str) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def test_joiners_and_marks_stand_within_words() -> None:
+    text = "می\u200cخواهم ශ්\u200dරී l'e\u0301te\u0301 दिन"
+    tokenizer = learn_tokenizer("words:100", [text])
+    assert [tokenizer.decode([number]) for number in tokenizer.encode(text)] == text.split()
+
+
 def test_rare_words_are_unknown_and_shown_as_such() -> None:
     texts = ["a a a b b c", "a b"]
     few = learn_tokenizer("words:2", texts)
