@@ -4,8 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from lmtasks.checksums import sealed
 from lmtasks.errors import WorkError
+
+MOST_OPEN = 16
+"""Files that `AppendedFiles` holds open together; a shell may allow a process 128, and libraries have theirs."""
 
 
 @contextmanager
@@ -73,3 +78,46 @@ def write_json(file: Path, content: Mapping[str, object], *, indent: int = 1) ->
         WorkError: as `write_text`.
     """
     write_text(file, json.dumps(content, ensure_ascii=False, indent=indent) + "\n")
+
+
+def write_record(file: Path, record: Mapping[str, object]) -> None:
+    """Write one JSON file with its own checksum.
+
+    Raises:
+        WorkError: as `write_text`.
+    """
+    write_json(file, sealed(record))
+
+
+class AppendedFiles:
+    """Text files that are written to in turn, any number of them; few are open at a time."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, IO[str]] = {}
+        self._begun: set[Path] = set()
+
+    def append(self, file: Path, text: str) -> None:
+        """Write behind what was written here before; whatever else was in the file is gone."""
+        opened = self._open.pop(file, None)
+        if opened is None:
+            if len(self._open) >= MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()  # the one that was written to longest ago
+            mode = "a" if file in self._begun else "w"
+            opened = file.open(mode, encoding="utf-8", errors="surrogatepass", newline="\n")
+            self._begun.add(file)
+        self._open[file] = opened
+        opened.write(text)
+
+    def forget(self, file: Path) -> None:
+        """Remove a file that was begun here."""
+        if file in self._begun:
+            opened = self._open.pop(file, None)
+            if opened is not None:
+                opened.close()
+            self._begun.discard(file)
+            file.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Everything is written."""
+        while self._open:
+            self._open.popitem()[1].close()

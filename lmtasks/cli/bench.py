@@ -190,11 +190,11 @@ def _tell(judged: Sequence[Judged]) -> None:
 
 def _write(compared: Comparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
     from lmtasks.bench.judge import judged_json
-    from lmtasks.files import write_json
+    from lmtasks.files import write_record
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "bench.json"
-    write_json(
+    write_record(
         file,
         {
             "schema": 2,

@@ -12,7 +12,7 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import GateError, UsageError, WorkError
+from lmtasks.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.comparing import Compared, Comparison, Example
@@ -62,12 +62,14 @@ def command(
 ) -> None:
     """Compare stored results, paired by example; all are held to the first."""
     from lmtasks.evaluation.comparing import compare_results, examples_that_differ
-    from lmtasks.evaluation.write import read_results
+    from lmtasks.evaluation.write import check_samples, read_results
 
     folders = [folder for given in results for folder in _folders(given)]
     if len(folders) < 2:
         raise UsageError(f"compare needs at least two folders of results, was given {len(folders)}.")
     base, *others = [read_results(folder) for folder in folders]
+    for stored in (base, *others):
+        check_samples(stored)
     compared = compare_results(base, others, only=only, seed=seed)
     _print(compared)
     for comparison in _first_of_each_task(compared) if examples else ():
@@ -226,6 +228,7 @@ def _cut(value: object) -> str:
 
 def _write(compared: Compared, file: Path) -> None:
     from lmtasks.evaluation.samples import plain
+    from lmtasks.files import write_record
 
     content = {
         "schema": 1,
@@ -250,11 +253,4 @@ def _write(compared: Compared, file: Path) -> None:
         ],
         "not_compared": list(compared.left_out),
     }
-    aside = file.with_name(f"{file.name}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain(content), ensure_ascii=False, indent=1, allow_nan=False)
-        aside.write_text(f"{text}\n", encoding="utf-8", errors="surrogatepass")
-        aside.replace(file)
-    except OSError as error:
-        raise WorkError(f"{file} cannot be written: {error.strerror or error}.") from error
+    write_record(file, {name: plain(value) for name, value in content.items()})

@@ -5,6 +5,7 @@ intervals come from those alone, and so do paired comparisons later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -174,7 +175,10 @@ class _Run:
 
     def results(self, tasks: Sequence[Task]) -> list[TaskResult]:
         """Open, answer, estimate."""
-        spooled = Spooled()
+        with closing(Spooled()) as spooled:
+            return self._results(tasks, spooled)
+
+    def _results(self, tasks: Sequence[Task], spooled: Spooled) -> list[TaskResult]:
         alone = self.processes.count == 1 or not isinstance(self.solver, EngineSolver)
         if alone and not self.processes.first:
             return []  # a baseline takes no time worth dividing

@@ -8,14 +8,16 @@ gathered goes through torch.distributed (gloo), so that processes on several mac
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from tempfile import TemporaryFile
-from typing import IO, TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.samples import Samples, line_of
+from lmtasks.files import AppendedFiles
 from lmtasks.records import Json
 
 LINES_AT_ONCE = 2000
@@ -97,34 +99,43 @@ class Spooled:
     """Samples of one process, on its own disk until they are gathered."""
 
     def __init__(self) -> None:
-        self._files: dict[str, IO[str]] = {}
+        self._folder: TemporaryDirectory[str] | None = None
+        self._files = AppendedFiles()
+        self._places: dict[str, Path] = {}
 
     def add(self, task: str, samples: Sequence[Json]) -> None:
         """Write more."""
-        if task not in self._files:
-            self._files[task] = TemporaryFile("w+", encoding="utf-8", errors="surrogatepass")  # noqa: SIM115  # until `drop`
-        self._files[task].writelines(line_of(sample) for sample in samples)
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="lmtasks-")
+        place = self._places.setdefault(task, Path(self._folder.name) / f"{len(self._places)}.jsonl")
+        self._files.append(place, "".join(line_of(sample) for sample in samples))
 
     def drop(self, task: str) -> None:
         """Forget them."""
-        file = self._files.pop(task, None)
-        if file is not None:
-            file.close()
+        place = self._places.get(task)
+        if place is not None:
+            self._files.forget(place)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._files.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def gather(self, task: str, *, processes: Processes, into: Samples) -> None:
         """Hand the samples of all processes to `into` of the first, in the order of the documents."""
-        file = self._files.get(task)
-        if file is not None:
-            file.seek(0)
-        lines = iter(file or ())
-        while True:
-            mine = [line for line in islice(lines, LINES_AT_ONCE)]
-            parts = processes.gather(mine)
-            more = processes.share(any(parts))
-            for place in range(max(map(len, parts), default=0)):
-                into.add(task, [_object(part[place]) for part in parts if place < len(part)])
-            if not more:
-                break
+        self._files.close()
+        place = self._places.get(task)
+        with nullcontext() if place is None else place.open(encoding="utf-8", errors="surrogatepass") as opened:
+            lines = iter(opened or ())
+            while True:
+                mine = list(islice(lines, LINES_AT_ONCE))
+                parts = processes.gather(mine)
+                more = processes.share(any(parts))
+                for row in range(max(map(len, parts), default=0)):
+                    into.add(task, [_object(part[row]) for part in parts if row < len(part)])
+                if not more:
+                    break
         self.drop(task)
 
 

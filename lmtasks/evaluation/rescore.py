@@ -19,7 +19,7 @@ from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.tally import Tally, notes_of
 from lmtasks.evaluation.thinking import behind, not_there
 from lmtasks.evaluation.unlisted import Unlisted, with_values
-from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
+from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
 from lmtasks.task.task import MetricUse, Task
@@ -54,7 +54,9 @@ def rescore(stored: StoredResults, rescoring: Rescoring, *, samples: Samples) ->
         if name not in stored.tasks:
             raise unknown(f"task of {stored.folder}", name, stored.tasks)
     wanted = [stored.tasks[name] for name in stored.tasks if not given or name in given]
-    return tuple(_rescored(stored, task, given.get(task.task), rescoring, samples) for task in wanted)
+    found = tuple(_rescored(stored, task, given.get(task.task), rescoring, samples) for task in wanted)
+    check_samples(stored)
+    return found
 
 
 def _rescored(

@@ -13,13 +13,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished
+from lmtasks.files import AppendedFiles
 from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, OutcomeKind, Text
 
 
@@ -71,37 +72,39 @@ class SampleFiles:
     def __init__(self, folder: Path, *, name: Callable[[str], str]) -> None:
         self._folder = folder
         self._name = name
-        self._open: dict[str, IO[str]] = {}
+        self._files = AppendedFiles()
+        self._digests: dict[str, hashlib._Hash] = {}
+        """By the tasks that have samples."""
 
     def add(self, task: str, samples: Sequence[Json]) -> None:
         """Write more."""
-        if task not in self._open:
+        if task not in self._digests:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._open[task] = self._aside(task).open("w", encoding="utf-8", errors="surrogatepass", newline="\n")
-        self._open[task].writelines(line_of(sample) for sample in samples)
+            self._digests[task] = hashlib.sha256()
+        text = "".join(line_of(sample) for sample in samples)
+        self._digests[task].update(text.encode("utf-8", "surrogatepass"))
+        self._files.append(self._aside(task), text)
 
     def drop(self, task: str) -> None:
         """Write no more of this task, and remove what there is."""
-        opened = self._open.pop(task, None)
-        if opened is not None:
-            opened.close()
-            self._aside(task).unlink(missing_ok=True)
+        if self._digests.pop(task, None) is not None:
+            self._files.forget(self._aside(task))
 
-    def names(self) -> frozenset[str]:
-        """The files that `rename` makes."""
-        return frozenset(self._name(task) for task in self._open)
+    def drop_all(self) -> None:
+        """Remove everything that was not renamed."""
+        for task in list(self._digests):
+            self.drop(task)
 
-    def close(self) -> None:
-        """Everything is written."""
-        for opened in self._open.values():
-            opened.close()
+    def checksums(self) -> Mapping[str, str]:
+        """The files that `rename` makes, each with the checksum of what was written."""
+        return {self._name(task): digest.hexdigest() for task, digest in self._digests.items()}
 
     def rename(self) -> None:
         """Put every file in its place."""
-        self.close()
-        for task in list(self._open):
+        self._files.close()
+        for task in list(self._digests):
             self._aside(task).replace(self._folder / self._name(task))
-            del self._open[task]
+            del self._digests[task]
 
     def _aside(self, task: str) -> Path:
         return self._folder / f"{self._name(task)}.part"
@@ -114,8 +117,7 @@ def sample_files(folder: Path, *, name: Callable[[str], str]) -> Iterator[Sample
     try:
         yield files
     finally:
-        for task in list(files._open):
-            files.drop(task)
+        files.drop_all()
 
 
 def sample_of(finished: Finished, values: Mapping[str, float]) -> Json:

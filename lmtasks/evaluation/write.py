@@ -6,18 +6,21 @@
 
 results.json also holds `groups`, where groups of tasks were asked for, and `failed`, what has no scores and why.
 
-All files are written aside and then renamed, results.json last: where it stands, the others stand too.
+All files are written aside and then renamed, results.json last: where it stands, the others stand too. It holds the
+checksum of every other file (`checksums`), and one of its own content (`checksum`); results of earlier versions have
+none and are read all the same.
 Numbers that JSON has no form for (an infinite perplexity) are written as text: "inf", "-inf", "nan".
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
+from lmtasks.checksums import file_checksum, is_whole, sealed, summed
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.samples import SampleFiles, line_of, plain
@@ -69,6 +72,8 @@ class StoredResults:
     tasks: Mapping[str, StoredTask]
     groups: Mapping[str, Json]
     """Group to its aggregates."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Of the other files; empty in results of earlier versions."""
 
 
 def write_results(
@@ -109,12 +114,20 @@ def write_results(
             for result in (results if samples is True else ())
         }
         files[STATISTICS] = _statistics_lines(results)
-        files[RESULTS] = [json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"]
         streamed = samples if isinstance(samples, SampleFiles) else None
-        old = _old_samples(out) - set(files) - (streamed.names() if streamed else frozenset())
+        checksums: dict[str, str] = dict(streamed.checksums()) if streamed else {}
+        files = {name: summed(pieces, name, checksums) for name, pieces in files.items()}
+        files[RESULTS] = _results_text(content, checksums)
+        old = _old_samples(out) - set(files) - set(streamed.checksums() if streamed else ())
         write_files(out, files, before=streamed.rename if streamed else lambda: None)
         for name in old:
             (out / name).unlink(missing_ok=True)
+
+
+def _results_text(content: Json, checksums: Json) -> Iterator[str]:
+    """results.json, which is written when the checksums of all other files are known."""
+    record = sealed(_mapping(plain({**content, "checksums": dict(sorted(checksums.items()))})))
+    yield json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def task_record(result: TaskResult) -> Json:
@@ -139,12 +152,12 @@ def read_results(out: Path) -> StoredResults:
     """Read what `write_results` wrote.
 
     Raises:
-        UsageError: the folder holds no results, or they are damaged or of another version.
+        UsageError: the folder holds no results, they are of another version, or one of its files was changed.
     """
     content = _read(out / RESULTS, "is no results folder: it has no")
     statistics = _mapping(_read(out / STATISTICS, "is incomplete: it has no").get("tasks"))
     try:
-        return StoredResults(
+        stored = StoredResults(
             folder=out,
             model=_mapping(content["model"]),
             runtime=_mapping(content["runtime"]),
@@ -155,9 +168,37 @@ def read_results(out: Path) -> StoredResults:
                 for name, record in _mapping(content["results"]).items()
             },
             groups={name: _mapping(group) for name, group in _mapping(content.get("groups", {})).items()},
+            checksums={name: str(value) for name, value in _mapping(content.get("checksums", {})).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{out} is damaged: {type(error).__name__}: {error}; run the evaluation again.") from error
+    if not is_whole(content):
+        raise _changed(out / RESULTS)
+    _check_file(stored, STATISTICS)
+    return stored
+
+
+def check_samples(stored: StoredResults) -> None:
+    """Hold the samples of a results folder against their checksums. Some may have been deleted since, to save room.
+
+    Raises:
+        UsageError: a file is not the one that was written.
+    """
+    for name in stored.checksums:
+        _check_file(stored, name)
+
+
+def _check_file(stored: StoredResults, name: str) -> None:
+    file = stored.folder / name
+    if name in stored.checksums and file.is_file() and file_checksum(file) != stored.checksums[name]:
+        raise _changed(file)
+
+
+def _changed(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} was changed since it was written (its checksum differs), so its numbers are not those that were "
+        "scored; copy the folder again, or run the evaluation again."
+    )
 
 
 def read_samples(out: Path, task: str) -> Iterator[Json]:

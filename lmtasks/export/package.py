@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lmtasks.checksums import is_whole, sealed
+from lmtasks.checksums import FIELD, is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import write_json
 from lmtasks.model.digests import digest_of
@@ -223,9 +223,9 @@ def write_manifest(
 def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> None:
     """Put the proof, and the gate's record where there is one, into a package that is being made."""
     package = load_package(folder)
-    write_json(folder / PARITY, parity, indent=2)
+    write_json(folder / PARITY, sealed(parity), indent=2)
     if gate is not None:
-        write_json(folder / GATE, gate, indent=2)
+        write_json(folder / GATE, sealed(gate), indent=2)
     write_manifest(
         folder,
         model=package.model,
@@ -251,4 +251,6 @@ def _check_file(file: Path, facts: FileFacts) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    content = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    content.pop(FIELD, None)  # the manifest vouches for the file
+    return content

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
 from lmtasks.records import Json
 
@@ -110,7 +111,7 @@ def read_fields(file: Path) -> Fields:
     """The object in a JSON file of this version's schema.
 
     Raises:
-        UsageError: the file cannot be read, is no JSON object, or has another schema.
+        UsageError: the file cannot be read, is no JSON object, has another schema, or was changed since it was written.
     """
     remedy = "delete it and run the plan again, which makes what is missing."
     try:
@@ -121,6 +122,8 @@ def read_fields(file: Path) -> Fields:
         raise UsageError(f"{file} is damaged, it is no JSON ({error}); {remedy}") from error
     if not isinstance(values, Mapping):
         raise UsageError(f"{file} holds no JSON object; {remedy}")
+    if not is_whole(values):
+        raise UsageError(f"{file} was changed since it was written (its checksum differs); {remedy}")
     if values.get("schema", SCHEMA) != SCHEMA:
         raise UsageError(
             f"{file} has schema {values['schema']!r}, this version of lmtasks reads {SCHEMA}; "

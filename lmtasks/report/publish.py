@@ -8,20 +8,20 @@ Records lose their per-example statistics, raw timings, and the names of local f
 again as a run (`lmtasks report reports/<plan>`).
 """
 
-import json
 import re
 import shutil
 from pathlib import Path
 
+from lmtasks.checksums import FIELD
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.files import write_text
+from lmtasks.files import write_record, write_text
 from lmtasks.records import Json
 from lmtasks.report.fields import read_fields
 from lmtasks.report.read import read_run
 from lmtasks.report.write import write_pages
 
-LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms"})
-"""Fields of records that grow with the number of examples or calls."""
+LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms", FIELD})
+"""Fields of records that grow with the number of examples or calls; and the checksum over them."""
 
 
 def publish(run_folder: Path, *, reports: Path) -> Path:
@@ -77,7 +77,7 @@ def _copy_records(run_folder: Path, target: Path) -> None:
 
 def _copy(file: Path, target: Path, private: tuple[tuple[str, str], ...]) -> None:
     record = slim(read_fields(file).values, private=private)
-    write_text(target, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_record(target, record)
 
 
 def _private(run_folder: Path) -> tuple[tuple[str, str], ...]:

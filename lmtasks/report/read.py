@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from lmtasks.checksums import file_checksum
 from lmtasks.errors import UsageError
 from lmtasks.records import Estimate
 from lmtasks.report.fields import Fields, read_fields
@@ -47,6 +48,8 @@ def read_run(folder: Path) -> RunRecords:
             "published report (reports/<plan>)."
         )
     cells = [_cell(read_fields(file)) for file in sorted(cells_folder.glob("*.json"))]
+    for cell in cells:
+        _check_samples(cell, folder)
     if not cells:
         raise UsageError(f"{folder} has no finished cell yet; carry out the plan first (lmtasks run).")
     header = read_fields(folder / "run.json") if (folder / "run.json").is_file() else Fields({}, file=folder)
@@ -76,6 +79,16 @@ def read_run(folder: Path) -> RunRecords:
         paired=read_paired(folder / "paired.json"),
         required=read_fields(folder / "required.json") if (folder / "required.json").is_file() else None,
     )
+
+
+def _check_samples(cell: CellRecord, folder: Path) -> None:
+    """Raises: UsageError: the samples that lie there are not those that the cell was written with."""
+    samples = folder / "samples" / f"{cell.id}.jsonl"
+    if cell.samples_checksum and samples.is_file() and file_checksum(samples) != cell.samples_checksum:
+        raise UsageError(
+            f"{samples} was changed since it was written (its checksum differs); delete it, and cells/{cell.id}.json "
+            "too, and run the plan again, which makes what is missing."
+        )
 
 
 def _published(fields: Fields) -> PublishedFigure:
@@ -119,6 +132,7 @@ def _cell(fields: Fields) -> CellRecord:
         runtime=fields.json("runtime"),
         machine=fields.json("machine"),
         versions=fields.json("versions"),
+        samples_checksum=fields.text("samples_checksum", ""),
         trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
         unknown_share=result.optional_number("unknown_share") or 0.0,
         refused=tuple(dict.fromkeys(map(str, result.json("refused").values()))),

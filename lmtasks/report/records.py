@@ -71,6 +71,8 @@ class CellRecord:
     versions: Json
     trained: TrainedRecord | None = None
     """None where the run trained no model for the cell."""
+    samples_checksum: str = ""
+    """sha256 of the file with its samples; empty where none were kept, or an older version wrote the cell."""
     unknown_share: float = 0.0
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
     refused: tuple[str, ...] = ()

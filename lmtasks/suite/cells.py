@@ -5,13 +5,17 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from lmtasks.bench.machine import machine, versions
+from lmtasks.checksums import file_checksum
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.write import storable
-from lmtasks.files import write_json
+from lmtasks.files import write_record
 from lmtasks.records import ModelCard, RuntimeCard
-from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, read_json
+from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, is_damaged, read_json
 from lmtasks.suite.plan import VariantPlan
 from lmtasks.task.task import Task
+
+SAMPLES = "samples_checksum"
+"""Field of a cell's record: sha256 of the file with its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +43,29 @@ class Ended:
     """None: there was none to score, its export failed, say."""
     runtime: RuntimeCard | None
     result: TaskResult | None = None
+    samples_checksum: str | None = None
+    """Of the file of its samples; None: none were kept."""
 
 
 def is_finished(folder: RunFolder, cell: Cell, *, weights: str) -> bool:
-    """Is the cell stored, for this very task and these very weights? A failed one is tried again."""
+    """Is the cell stored, for this very task and these very weights? A failed or a damaged one is tried again."""
     record = read_json(folder.cell(cell.id))
-    if record is None or record.get("status") == "failed":
+    if record is None or record.get("status") == "failed" or damage_of(folder, cell):
         return False
     task, model = record.get("task"), record.get("model")
     same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
     return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
+
+
+def damage_of(folder: RunFolder, cell: Cell) -> str:
+    """What of a stored cell is not what was written; empty where all is, or nothing is stored."""
+    file, samples = folder.cell(cell.id), folder.samples(cell.id)
+    if is_damaged(file):
+        return f"{file} was changed since it was written, or is cut short"
+    checksum = (read_json(file) or {}).get(SAMPLES)
+    if checksum is not None and samples.is_file() and file_checksum(samples) != checksum:
+        return f"{samples} was changed since it was written"
+    return ""
 
 
 def write_cell(
@@ -75,6 +92,7 @@ def write_cell(
         "versions": versions(),
         "conditions": dict(result.conditions) if result else {},
         "trained": trained,
+        **({SAMPLES: ended.samples_checksum} if ended.samples_checksum else {}),
     }
     if result:
         record["result"] = {
@@ -92,4 +110,6 @@ def write_cell(
         record["recipes"] = dict(result.recipes)
         record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
         record["clusters"] = result.clusters
-    write_json(folder.cell(cell.id), record)
+    if not ended.samples_checksum:
+        folder.samples(cell.id).unlink(missing_ok=True)  # those of an earlier result
+    write_record(folder.cell(cell.id), record)

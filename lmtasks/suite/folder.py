@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
-from lmtasks.files import write_json
+from lmtasks.files import write_record
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.slug import slug
 
@@ -87,15 +88,21 @@ def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str
                 "give another --out, or delete the folder to start again."
             )
         return
-    write_json(file, {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header})
+    write_record(file, {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header})
     (folder.root / "plan.yaml").write_bytes(plan_file.read_bytes())
 
 
 def read_json(file: Path) -> dict[str, object] | None:
-    """A finished JSON file; None where there is none, or it is not whole."""
+    """A finished JSON file; None where there is none, or it is not what was written: the piece is made again."""
     if not file.is_file():
         return None
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        record = dict(json.loads(file.read_text(encoding="utf-8")))
     except ValueError:
-        return None  # only a machine that lost power leaves such a file: the piece is made again
+        return None  # only a machine that lost power leaves such a file
+    return record if is_whole(record) else None
+
+
+def is_damaged(file: Path) -> bool:
+    """Does a file lie there that is not what was written?"""
+    return file.is_file() and read_json(file) is None

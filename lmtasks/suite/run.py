@@ -1,5 +1,6 @@
 """A plan carried out, cell by cell. A killed run goes on where it was: what is finished stands in its own file."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +18,14 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
-from lmtasks.files import write_json
+from lmtasks.files import write_record
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
 from lmtasks.suite.caching import hashes_folder, remembering
-from lmtasks.suite.cells import Cell, Ended, is_finished, write_cell
+from lmtasks.suite.cells import Cell, Ended, damage_of, is_finished, write_cell
 from lmtasks.suite.checks import check_devices, check_tasks
 from lmtasks.suite.engines import card_in, open_engine
-from lmtasks.suite.folder import RunFolder, cell_id, claim, read_json
+from lmtasks.suite.folder import RunFolder, cell_id, claim, is_damaged, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
@@ -35,6 +36,9 @@ from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
     from lmtasks.bench.spec import SpeedSpec
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +115,12 @@ def run_plan(
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
         runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
         ran = runner.cells()
-        write_json(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
+        write_record(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
         missed = ""
         if plan.bench and plan.bench.require:
             required = required_record(folder, plan=plan, require=plan.bench.require)
-            write_json(folder.required, required)
+            write_record(folder.required, required)
             missed = str(required["missed"])
     return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
 
@@ -170,6 +174,8 @@ class _Runner:
         failed: list[str] = []
         specs = []
         for variant in variants:
+            if is_damaged(self.folder.speed(variant.name)):
+                log.warning("%s was changed since it was written; it is timed again", self.folder.speed(variant.name))
             try:
                 specs.append(self._speed_spec(variant, self.plan.bench))
             except WorkError as error:  # none of its tasks is timed, say
@@ -184,7 +190,7 @@ class _Runner:
                 on_failure=lambda name, error: failed.append(f"speed of {name}: {error}"),
             )
             for record in compared.variants:
-                write_json(self.folder.speed(name_of(record)), record)
+                write_record(self.folder.speed(name_of(record)), record)
         return tuple(failed)
 
     def _has_scores(self, variant: VariantPlan) -> bool:
@@ -240,20 +246,24 @@ class _Runner:
 
     def _score(self, cell: Cell, solver: Solver) -> _Scored:
         """Score one cell and store it; a reason where it has none."""
+        damage = damage_of(self.folder, cell)
+        if damage:
+            log.warning("%s; the cell is scored again", damage)
         model, runtime = solver.model, solver.card
         reason = solver.why_not(cell.task, way="auto")
         if reason:
             self._write(cell, Ended(status="not-applicable", reason=reason, model=model, runtime=runtime))
             return cell, "not-applicable", reason
         try:
-            result = self._evaluated(cell, solver)
+            result, checksum = self._evaluated(cell, solver)
         except LmtasksError as error:
             return self._fail(cell, str(error), model=model, runtime=runtime)
-        self._write(cell, Ended(status="done", model=model, runtime=runtime, result=result))
+        ended = Ended(status="done", model=model, runtime=runtime, result=result, samples_checksum=checksum)
+        self._write(cell, ended)
         return cell, "done", ""
 
-    def _evaluated(self, cell: Cell, solver: Solver) -> TaskResult:
-        """The scores of one cell; its samples stand in their file then."""
+    def _evaluated(self, cell: Cell, solver: Solver) -> tuple[TaskResult, str | None]:
+        """The scores of one cell, and the checksum of its samples, which stand in their file then."""
         file = self.folder.samples(cell.id)
         with sample_files(file.parent, name=lambda task: file.name) as samples:
             (result,) = evaluate(
@@ -270,8 +280,9 @@ class _Runner:
                 keep_samples=False,
                 samples=samples if self.options.samples else None,
             )
+            checksum = samples.checksums().get(file.name)
             samples.rename()
-        return result
+        return result, checksum
 
     def _fail(
         self, cell: Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None

@@ -1,6 +1,8 @@
 """Scores on disk."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from small_tasks import model, scored, small_task
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.outcome import remake_metric
-from lmtasks.evaluation.write import read_results, read_samples, write_results
+from lmtasks.evaluation.write import check_samples, read_results, read_samples, write_results
 from lmtasks.metric import compare, estimate
 from lmtasks.records import Estimate
 
@@ -35,7 +37,7 @@ def written(folder: Path, *, samples: bool = True) -> tuple[Path, list[TaskResul
 def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     out, results = written(tmp_path)
     content = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results"]
+    assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results", "checksums", "checksum"]
     record = content["results"]["classification"]
     assert list(record) == ["n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions", "overlap"]
     assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
@@ -161,3 +163,78 @@ def test_clusters_are_kept_and_what_only_a_tasks_code_can_read_is_not(tmp_path: 
     task = read_results(out).tasks[first.task]
     assert task.clusters == clusters
     assert set(task.statistics) == set(first.statistics)
+
+
+def _change(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("statistics.json", "[7.0,7.0,1.0", "[7.0,7.0,2.0"),
+        ("results.json", '"n": 6', '"n": 5'),
+        ("results.json", '"cpu": "x"', '"cpu": "y"'),
+        ("samples-translation.jsonl", '"doc_id":3', '"doc_id":5'),
+    ],
+)
+def test_one_changed_digit_is_told_of_with_its_file(tmp_path: Path, name: str, old: str, new: str) -> None:
+    """`compare` made another table of it and said nothing."""
+    out, _ = written(tmp_path)
+    check_samples(read_results(out))
+    _change(out / name, old, new)
+    with pytest.raises(UsageError, match=rf"{name} was changed since it was written"):
+        check_samples(read_results(out))
+
+
+def test_results_of_earlier_versions_have_no_checksums_and_are_read(tmp_path: Path) -> None:
+    out, results = written(tmp_path)
+    file = out / "results.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    older = {name: value for name, value in content.items() if not name.startswith("checksum")}
+    file.write_text(json.dumps(older), encoding="utf-8")
+    check_samples(read_results(out))
+    assert list(read_results(out).tasks) == [result.task for result in results]
+    file.write_text(json.dumps(content, indent=7, sort_keys=True), encoding="utf-8")  # another layout is no change
+    (out / "samples-translation.jsonl").unlink()  # nor are samples that were deleted to save room
+    check_samples(read_results(out))
+
+
+FEW = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from lmtasks.evaluation.processes import ALONE, Spooled
+from lmtasks.evaluation.samples import sample_files
+from lmtasks.evaluation.write import samples_file
+import hashlib
+out = Path(sys.argv[1])
+def sample(number, part):
+    return {"doc_id": part, "doc": {"n": number}}
+with sample_files(out, name=samples_file) as files:
+    spooled = Spooled()
+    for part in range(3):
+        for number in range(200):
+            files.add(f"t{number}", [sample(number, part)])
+            spooled.add(f"s{number}", [sample(number, part)])
+    for number in range(200):
+        spooled.gather(f"s{number}", processes=ALONE, into=files)
+    spooled.close()
+    checksums = files.checksums()
+    files.rename()
+assert len(checksums) == 400
+for name, checksum in checksums.items():
+    content = (out / name).read_bytes()
+    assert content.count(b"\\n") == 3, name
+    assert hashlib.sha256(content).hexdigest() == checksum
+assert len(list(out.iterdir())) == 400
+"""
+
+
+def test_two_hundred_tasks_need_few_open_files(tmp_path: Path) -> None:
+    """All samples files were open at once; a shell may allow a process 128."""
+    child = [sys.executable, "-c", FEW, str(tmp_path / "out")]
+    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,8 @@ from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.store import read_provenance
 from lmtasks.records import Progress
+from lmtasks.report.publish import LEFT_OUT
+from lmtasks.report.read import read_run
 from lmtasks.report.write import write_report
 from lmtasks.suite.folder import RunFolder
 from lmtasks.suite.pairing import paired_record
@@ -177,9 +179,10 @@ def test_what_was_compared_in_a_published_folder_stays(folder: Path, tmp_path: P
     """It has no statistics, so that nothing can be compared anew; one cell that is scored again is in no comparison."""
     published = shutil.copytree(folder / "run", tmp_path / "published")
     before = json.loads((published / "paired.json").read_text())
+    del before["checksum"]
     for file in (published / "cells").glob("*.json"):
         record = json.loads(file.read_text())
-        file.write_text(json.dumps({key: value for key, value in record.items() if key != "statistics"}))
+        file.write_text(json.dumps({key: value for key, value in record.items() if key not in LEFT_OUT}))
     plan, index = load_plan(published / "plan.yaml"), default_index()
     tasks = [index.find(name)[0] for name in plan.tasks]
     assert paired_record(RunFolder(root=published), plan=plan, tasks=tasks) == before
@@ -247,6 +250,31 @@ def test_a_damaged_cell_is_scored_again(folder: Path) -> None:
     cell.write_text(cell.read_text()[:100])
     ran = carry_out(folder)
     assert (ran.done, ran.found) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("cells/torch--starter_sentiment_en--s1234.json", '"n": 4', '"n": 3'),
+        ("samples/torch--starter_sentiment_en--s1234.jsonl", '"doc_id":1', '"doc_id":2'),
+    ],
+)
+def test_one_changed_digit_is_no_result(
+    folder: Path, caplog: pytest.LogCaptureFixture, file: str, old: str, new: str
+) -> None:
+    """The report showed it, and a run that went on kept it."""
+    place = folder / "run" / file
+    text = place.read_text(encoding="utf-8")
+    assert old in text
+    place.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"{place.name} was changed since it was written"):
+        read_run(folder / "run")
+    ran = carry_out(folder)
+    assert (ran.done, ran.found) == (1, 8)
+    assert f"{place.name} was changed since it was written" in caplog.text
+    assert "the cell is scored again" in caplog.text
+    read_run(folder / "run")
+    assert carry_out(folder).found == 9
 
 
 def test_a_variant_has_seeds_of_its_own_and_its_training_is_told(tmp_path: Path) -> None:
