@@ -56,7 +56,8 @@ def make_metric(
     Args:
         takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
             `exact_match` texts. With `made` the name may be any: it is the one that the task gave its values.
-        language: of the texts, `en`, `zh` or another code; only `squad_*` and `rouge*` look at it.
+        language: of the texts, `en`, `zh` or another code, with or without a region (`en-GB`); only `squad_*` and
+            `rouge*` look at it.
         labels: class names of the task, for `f1`, `macro_f1` and the like; its tags, for `entity_f1`.
         options: from the task file.
         aggregation: how the values of examples become one: a name of `AGGREGATIONS`, or a function of the list of them.
@@ -83,7 +84,7 @@ def make_metric(
         formula = aggregated(name, handed, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)
-    formula = spec.build[kind](Settings(language=language, labels=labels, options=options))
+    formula = spec.build[kind](Settings(language=_primary(language), labels=labels, options=options))
     if aggregation is not None and aggregation != formula.original:
         if formula.kind != "mean":
             own = formula.original or "its own formula"
@@ -107,6 +108,15 @@ def _fitting(name: str, kind: OutcomeKind, *, options: Mapping[str, object]) -> 
         if option not in spec.options:
             raise unknown(f"option of {name}", option, spec.options)
     return spec
+
+
+def _primary(language: str) -> str:
+    """The language of a tag of BCP 47, without region or script.
+
+    >>> _primary("en-GB"), _primary("zh_Hans_CN")
+    ('en', 'zh')
+    """
+    return language.replace("_", "-").partition("-")[0].lower()
 
 
 def _metric(

@@ -116,6 +116,12 @@ def test_english_rouge_is_that_of_rouge_score_beyond_ascii_too() -> None:
     assert value("rougeL", given, gold) == 100 * theirs["rougeL"].fmeasure
 
 
+@pytest.mark.parametrize("language", ["en-GB", "en_US", "EN"])
+def test_a_region_makes_no_other_language(language: str) -> None:
+    assert make_metric("rouge1", language=language).signature == make_metric("rouge1").signature
+    assert make_metric("squad_em", language="zh-Hans").signature == make_metric("squad_em", language="zh").signature
+
+
 def test_sentences_end_with_the_marks_of_their_own_script() -> None:
     first, second = "यह दिन है", "वह रात थी"
     gold, given = f"{first}। {second}।", f"{second}। {first}।"
