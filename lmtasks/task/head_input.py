@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.prompt import build_prompt
-from lmtasks.task.roles import label_number, role_text, role_value, span_answers
+from lmtasks.task.roles import label_number, role_text, role_value, span_answers, text_list
 from lmtasks.task.task import Kind, Task
 from lmtasks.task.templates import question_of, target_of
 
@@ -99,28 +99,27 @@ def _span(task: Task, row: Row, where: str, labelled: bool) -> HeadInput:
 
 
 def _tagging(task: Task, row: Row, where: str, labelled: bool) -> HeadInput:
-    tokens = tuple(str(token) for token in _list(task, row, role="tokens", where=where))
-    tags = [_tag(task, tag, where=where) for tag in _list(task, row, role="tags", where=where)] if labelled else []
+    tokens = text_list(task, row, role="tokens", where=where)
+    tags = _tags(task, row, where=where) if labelled else ()
     if labelled and len(tags) != len(tokens):
         raise UsageError(f"{where}: {len(tokens)} tokens but {len(tags)} tags.")
     text = " ".join(tokens)
-    return HeadInput(
-        first=text, second=None, label=None, answers=(), starts=(), source=text, tokens=tokens, tags=tuple(tags)
-    )
+    return HeadInput(first=text, second=None, label=None, answers=(), starts=(), source=text, tokens=tokens, tags=tags)
 
 
-def _list(task: Task, row: Row, *, role: str, where: str) -> Sequence[object]:
-    value = role_value(task, row, role=role)
+def _tags(task: Task, row: Row, *, where: str) -> tuple[int, ...]:
+    value = role_value(task, row, role="tags")
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise UsageError(f"{where}: {task.inputs[role]!r} (inputs.{role}) must be a list, was: {str(value)[:60]!r}.")
-    return value
+        raise UsageError(f"{where}: {task.inputs['tags']!r} (inputs.tags) must be a list, was: {str(value)[:60]!r}.")
+    return tuple(_tag(task, tag, where=where) for tag in value)
 
 
 def _tag(task: Task, tag: object, *, where: str) -> int:
     if isinstance(tag, str) and tag in task.labels:
         return task.labels.index(tag)
-    if isinstance(tag, int) and 0 <= tag < len(task.labels):
-        return tag
+    number = int(tag) if isinstance(tag, float) and tag.is_integer() else tag
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(task.labels):
+        return number
     raise UsageError(f"{where}: the tag {tag!r} is none of the labels of the task ({', '.join(task.labels[:20])}).")
 
 

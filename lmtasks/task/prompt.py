@@ -167,7 +167,7 @@ def _answers(
         return references[0], references
     value = target_of(wording, row=row, task=task.name)
     listed = value if isinstance(value, tuple) else (value,)
-    texts = tuple(choices[item] if isinstance(item, int) and item < len(choices) else str(item) for item in listed)
+    texts = tuple(choices[item] if isinstance(item, int) and 0 <= item < len(choices) else str(item) for item in listed)
     if not texts:
         raise UsageError(f"task {task.name}: doc_to_target yields an empty list.")
     return texts[0], references or texts
@@ -180,6 +180,8 @@ def _gold(task: Task, row: Row, *, choices: tuple[str, ...], where: str) -> tupl
     if wording.target is None:
         return (label_number(task, row, where=where),)
     value = target_of(wording, row=row, task=task.name)
+    if value == ():
+        raise UsageError(f"{where}: doc_to_target yields an empty list; {WHY_REFUSED}.")
     if isinstance(value, tuple):
         return tuple(_number(item, choices=choices, where=where) for item in value)
     return (_number(value, choices=choices, where=where),)

@@ -36,7 +36,22 @@ def role_text(task: Task, row: Row, *, role: str, where: str) -> str:
     Raises:
         UsageError: the value is missing, or is no text.
     """
+    return _text(role_value(task, row, role=role), task=task, role=role, where=where)
+
+
+def text_list(task: Task, row: Row, *, role: str, where: str) -> tuple[str, ...]:
+    """The value of a role that is a list of texts.
+
+    Raises:
+        UsageError: it is no list, or holds what is no text.
+    """
     value = role_value(task, row, role=role)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise UsageError(f"{where}: {task.inputs[role]!r} (inputs.{role}) must be a list, was: {str(value)[:60]!r}.")
+    return tuple(_text(item, task=task, role=role, where=where) for item in value)
+
+
+def _text(value: object, *, task: Task, role: str, where: str) -> str:
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     if isinstance(value, str | int | float) and not isinstance(value, bool) and not missing:
         return str(value)
@@ -83,13 +98,19 @@ def is_unlabelled(task: Task, row: Row, *, where: str) -> bool:
 
 
 def references_of(task: Task, row: Row) -> tuple[str, ...]:
-    """All right answers by the role `references`; none where the task has no such role."""
+    """All right answers by the role `references`; none where the task has no such role, or the cell nothing.
+
+    Raises:
+        UsageError: the column holds neither a text nor texts.
+    """
     if "references" not in task.inputs:
         return ()
     value = role_value(task, row, role="references")
-    if isinstance(value, str):
-        return (value,)
-    return tuple(str(item) for item in value if item is not None) if isinstance(value, Sequence) else ()
+    if value is None:
+        return ()
+    items = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    where = f"task {task.name}"
+    return tuple(_text(item, task=task, role="references", where=where) for item in items if item is not None)
 
 
 def span_answers(task: Task, row: Row) -> Spans:
@@ -100,15 +121,16 @@ def span_answers(task: Task, row: Row) -> Spans:
     Raises:
         UsageError: the column has another form.
     """
-    value = role_value(task, row, role="answers")
+    value, where = role_value(task, row, role="answers"), f"task {task.name}"
     texts, starts = _lists(value)
-    if texts is None:
+    if texts is None or len(texts) != len(starts):
         raise UsageError(
-            f"task {task.name}: {task.inputs['answers']!r} (inputs.answers) must hold text and answer_start, "
+            f"{where}: {task.inputs['answers']!r} (inputs.answers) must hold text and answer_start, as many of each, "
             f"was: {str(value)[:80]!r}."
         )
-    context = str(role_value(task, row, role="context"))
-    kept = [(str(text), start) for text, start in zip(texts, starts, strict=False) if str(text)]
+    context = role_text(task, row, role="context", where=where)
+    written = [_text(text, task=task, role="answers", where=where) for text in texts]
+    kept = [(text, start) for text, start in zip(written, starts, strict=True) if text]
     return Spans(
         texts=tuple(text for text, _ in kept),
         starts=tuple(_place(context, text=text, start=start) for text, start in kept),
@@ -121,7 +143,7 @@ def _lists(value: object) -> tuple[Sequence[object] | None, Sequence[object]]:
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")
         if isinstance(texts, str):
-            return (texts,), (starts,)
+            return (texts,), starts if isinstance(starts, Sequence) else (starts,)
         if isinstance(texts, Sequence):
             return texts, starts if isinstance(starts, Sequence) else [None] * len(texts)
         return None, ()
