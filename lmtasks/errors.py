@@ -6,6 +6,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 
 
 class LmtasksError(Exception):
@@ -67,3 +68,23 @@ def code_failed(what: str, error: BaseException) -> LmtasksError:
     else:
         advice = "install the package that holds it"
     return UsageError(f"{what} needs the module {error.name}, which is not installed; {advice}.")
+
+
+def missing(what: str, path: Path, *, hint: str) -> UsageError:
+    """The error for a file or folder that is not there, with its neighbours of a similar name.
+
+    Args:
+        hint: what to do where no neighbour is near.
+    """
+    near = near_paths(path)
+    tail = f"did you mean {' or '.join(repr(str(each)) for each in near)}?" if near else f"{hint}."
+    return UsageError(f"there is no {what} {path}; {tail}")
+
+
+def near_paths(path: Path) -> list[Path]:
+    """Up to three files or folders beside it whose names are nearly its own."""
+    try:
+        names = [item.name for item in path.parent.iterdir()]
+    except OSError:
+        return []
+    return [path.parent / name for name in get_close_matches(path.name, names, n=3, cutoff=0.6)]

@@ -12,7 +12,7 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import GateError, UsageError
+from lmtasks.errors import GateError, UsageError, missing
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.comparing import Compared, Comparison, Example
@@ -85,7 +85,7 @@ def command(
 def _folders(given: Path) -> list[Path]:
     """The folder itself, or those in it: where `eval` was given several models, each has its own."""
     if not given.is_dir():
-        raise UsageError(f"there is no folder {given}; give the --out of `lmtasks eval`.")
+        raise missing("folder", given, hint="give the --out of `lmtasks eval`")
     inner = sorted(file.parent for file in given.glob("*/results.json"))
     return inner if inner and not (given / "results.json").is_file() else [given]
 

@@ -131,7 +131,9 @@ def command(
             encoding=encoding,
             trust_code=trust_code,
             include=include_path,
-            use="both" if single and split in ("test", "validation") else "score",
+            use="both"
+            if single and (split in ("test", "validation") or (split is None and _learning(model)))
+            else "score",
         )
         found = with_generation(found, read_kwargs(gen_kwargs))
         settings = template_settings(chat_template_args)
@@ -314,7 +316,16 @@ def _hint(reasons: Iterable[str], tasks: Sequence[Task]) -> str:
     own = any(task.file is None and task.sources["test"].part is None for task in tasks)
     if own and any("learns from training data" in reason for reason in reasons):
         return " Of a single --data file, --split test scores a fifth, and the rest can be learned from."
+    if all(task.file is None and task.kind == "language_modelling" for task in tasks):
+        return " --data without --label is a text whose likelihood is asked; name the column of the classes by --label."
     return ""
+
+
+def _learning(models: Sequence[str]) -> bool:
+    """Is one a baseline that learns? Of a single file all are then scored on the part that it does not learn from."""
+    from lmtasks.evaluation.baselines import BASELINES
+
+    return any(ref in BASELINES and BASELINES[ref].learns and not Path(ref).is_dir() for ref in models)
 
 
 def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUse | None, out: Path) -> _Done:

@@ -61,7 +61,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
         Chosen(
             ref=ref,
             label=label,
-            folder=None if _is_baseline(ref, BASELINES) else resolve(ref, offline=offline, token=token),
+            folder=None if _is_baseline(ref, BASELINES) else resolve(ref, offline=offline, token=token, also=BASELINES),
         )
         for ref, label in zip(refs, labels, strict=True)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError, missing, unknown
 
 if TYPE_CHECKING:
     from lmtasks.data.options import DataOptions
@@ -139,13 +139,20 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
         UsageError: no such data or column, or a label column that holds no labels.
     """
     from lmtasks.data.labelled import read_labels
+    from lmtasks.data.notices import say
     from lmtasks.task.load import own_task
 
     files = _files(own.file)
     rows = _rows(files, own)
     for column in (own.text, own.label, own.pair):
         if column is not None and column not in rows[0]:
-            raise unknown(f"column of {own.file}", column, rows[0])
+            hint = "" if own.text != "text" or column != "text" else "Name the column of the texts by --text."
+            raise unknown(f"column of {own.file}", column, rows[0], hint=hint)
+    if own.label is None and len(rows[0]) > 1:
+        say(
+            f"{own.file}: without --label the likelihood of the texts in column {own.text!r} is asked, nothing is "
+            f"classified; its columns: {', '.join(rows[0])}."
+        )
     stored = () if own.label is None else _stored_names(files, own.label)
     labels = stored or (() if own.label is None else read_labels(rows, column=own.label, where=str(own.file)))
     return own_task(
@@ -166,7 +173,7 @@ def _files(data: Path) -> Sequence[Path]:
     from lmtasks.task.formats import SUFFIXES
 
     if not data.exists():
-        raise UsageError(f"there is no data file {data}; check --data.")
+        raise missing("data file", data, hint="check --data")
     if not data.is_dir():
         return [data]
     files = sorted(

@@ -13,7 +13,7 @@ from pathlib import Path
 from lmtasks.data.decoding import decode
 from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, tell_dialect
 from lmtasks.data.notices import Tell, say
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.records import Row
 from lmtasks.task.formats import SUFFIXES, Format
 from lmtasks.task.task import Reading
@@ -44,7 +44,7 @@ def read_file(
     if form is None:
         raise UsageError(f"{file} has no known data format; files may be {', '.join(SUFFIXES)}.")
     if not file.is_file():
-        raise UsageError(f"there is no data file {file}; check its path.")
+        raise missing("data file", file, hint="check its path")
     if form == "parquet":
         return _read_parquet(file, limit=limit)
     if form == "xlsx":

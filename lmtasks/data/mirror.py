@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmtasks.data.options import DataOptions
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
 from lmtasks.task.task import Reading, Source
 
@@ -150,7 +150,7 @@ def _in_folder(source: Source) -> LocalSet | None:
         return found
     looks_local = given.is_absolute() or source.path.startswith((".", "~")) or len(given.parts) > 2
     if looks_local or given.suffix.lower() in SUFFIXES:
-        raise UsageError(f"there is no file or folder {path}; check the path of the data.")
+        raise missing("file or folder", path, hint="check the path of the data")
     return None
 
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.installation import shipped
 from lmtasks.task.expand import Names, wanted_task
 from lmtasks.task.groups import Group, Wanted, WantedGroup, is_group
@@ -122,9 +122,8 @@ class TaskIndex:
                 raise UsageError(f"the folder {path} holds no task files (*.yaml with the key task).")
             return [wanted_task(read_task_yaml(entry.file), name=entry.name) for entry in scan.entries]
         if not path.is_file():
-            raise UsageError(
-                f"there is no task file {path}; names without a slash or .yaml are those of `lmtasks list tasks`."
-            )
+            hint = "names without a slash or .yaml are those of `lmtasks list tasks`"
+            raise missing("task file", path, hint=hint)
         yaml = read_task_yaml(path)
         if is_group(yaml.keys):
             return [Names(scans=(peek_folders([path.parent]), *self._scans)).group(yaml)]

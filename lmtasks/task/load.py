@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, missing
 from lmtasks.task.formats import SUFFIXES, builder_of
 from lmtasks.task.task import SPLITS, Part, SplitName, Task
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
@@ -138,7 +138,7 @@ def _own_files(data: Path, *, splits: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"{data} holds no train, validation or test file ({', '.join(SUFFIXES)}).")
         return files
     if not data.is_file():
-        raise UsageError(f"there is no data file {data}.")
+        raise missing("data file", data, hint="check its path")
     if data.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{data} is of no known format; known by suffix: {', '.join(SUFFIXES)}.")
     return dict.fromkeys(splits, data)

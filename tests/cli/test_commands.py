@@ -352,5 +352,7 @@ def test_what_adapt_learned_of_a_single_file_is_not_what_its_next_command_scores
         file.write_text(json.dumps(stored))
     assert "moods  50" in say(*plain, "--split", "all", "--out", tmp_path / "all").out
     assert say(*plain, "--split", "validation", "--out", tmp_path / "validation").code == 0
-    assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data).err
+    said = say("eval", "--model", "tfidf", "--model", model, *data, "--out", tmp_path / "both")
+    assert "moods: the 10 rows of the file that adapt sets aside" in said.out, said.err
+    assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data, "--split", "all").err
     assert "single --data file" in say("eval", "--model", "majority", "--tasks", "starter_*", "--split", "all").err
