@@ -33,8 +33,6 @@ def metric_names(task: Task) -> Sequence[str]:
     """
     from lmtasks.evaluation.scoring import scorings_for
 
-    if task.kind == "tagging":
-        return [use.name for use in task.metrics]
     return [scoring.name for scoring in scorings_for(task, "prompt")]
 
 

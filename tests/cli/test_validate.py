@@ -162,6 +162,21 @@ def test_what_is_wrong_with_a_task_is_one_sentence(say: Say, folder: Path, more:
     assert sentence in said.sentence
 
 
+@pytest.mark.parametrize(("labels", "code"), [("[NN, VB]", 2), ("[O, U-PER, B-LOC, L-LOC]", 0)])
+def test_tags_of_no_scheme_are_refused_before_any_row_is_read(say: Say, tmp_path: Path, labels: str, code: int) -> None:
+    tags = labels.strip("[]").split(", ")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"w": tags, "t": tags}) + "\n")
+    (tmp_path / "tags.yaml").write_text(
+        "task: tags\nkind: tagging\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\n"
+        f"test_split: test\ninputs: {{tokens: w, tags: t}}\nlabels: {labels}\n"
+    )
+    said = say("validate", tmp_path / "tags.yaml")
+    assert said.code == code
+    if code:
+        assert "entity_f1 reads tags that begin with B, I, M, E, L, S, U, W" in said.sentence
+        assert "'NN'" in said.sentence
+
+
 def test_several_tasks_are_all_looked_at(say: Say, folder: Path) -> None:
     bad = _task(folder, name="bad", more="metric_list: [{metric: accuracy}]")
     said = say("validate", bad, _task(folder), "starter_topic_*", "starter")
