@@ -81,10 +81,12 @@ class Likelihood:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A task's own `process_results` made the values of metrics."""
+    """A task's own code made the values of metrics."""
 
     values: Mapping[str, object]
     """Metric name to what its aggregation takes: a number, a pair (gold, answer), (log-probability, weight), ..."""
+    makers: Mapping[str, str] = field(default_factory=dict)
+    """Of values that a metric's own function made under other names than the metric's (`pass@1`): that metric's."""
 
 
 Outcome = Choice | Text | Likelihood | Made

@@ -19,6 +19,7 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.made import with_made_of_outcome
 from lmtasks.evaluation.opening import Opened, open_task, scored_examples
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
@@ -258,7 +259,7 @@ class _Run:
         for each in scored:
             try:
                 solved = self.solver.solve(each.task, each.opened.data, asking=each.opened.asking, report=self.report)
-                each.tally.take(each.opened.finished(solved))
+                each.tally.take([with_made_of_outcome(found, each.task) for found in each.opened.finished(solved)])
                 each.seconds, each.decoding = solved.seconds, solved.decoding
             except LmtasksError as error:
                 each.failure = named(each.task.name, error)
@@ -300,7 +301,7 @@ class _Run:
     def _result(self, each: _Scored, tallied: Tallied) -> TaskResult:
         started = perf_counter()
         task, opened = each.task, each.opened
-        scorings, valueless = with_values(each.tally.scorings, tallied.statistics)
+        scorings, valueless = with_values(each.tally.scorings, tallied.statistics, unlisted=tallied.unlisted)
         scorings, refused = valued(scorings, tallied.coding)
         return TaskResult(
             task=task.name,

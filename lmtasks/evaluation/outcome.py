@@ -92,7 +92,7 @@ def recipe(task: Task, way: Way, use: MetricUse) -> Json:
     found: dict[str, object] = {
         "task": task.name,
         "name": use.name,
-        "takes": _takes(task, way),
+        "takes": _takes(task, way, use),
         "language": task.language,
         "labels": list(task.labels) if task.kind in LABELLED else [],
         "options": dict(use.options),
@@ -111,7 +111,9 @@ def remake_metric(made_from: Json) -> Metric:
         UsageError: it is unknown, does not fit its outcomes or its options; or it is code of a task file.
     """
     aggregation = made_from.get("aggregation")
-    if isinstance(aggregation, Mapping) or made_from.get("function") is not None:
+    # What a function made of each example stands in its sample.
+    code = made_from.get("function") is not None and made_from.get("takes") != "made"
+    if isinstance(aggregation, Mapping) or code:
         raise UsageError(
             f"the metric {made_from['name']} of task {made_from['task']} is code of its task file, which results do "
             "not hold; give the task file with --tasks."
@@ -138,10 +140,12 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
     Raises:
         UsageError: as `metrics_for`.
     """
+    if use.function is not None:
+        use.function.load()  # now, and not at the first answer
     return _make(
         use.name,
         task=task.name,
-        takes=_takes(task, way),
+        takes=_takes(task, way, use),
         language=task.language,
         labels=task.labels if task.kind in LABELLED else (),
         use=use,
@@ -196,16 +200,16 @@ def _make(
             labels=labels,
             options=use.options,
             aggregation=use.aggregation.load() if isinstance(use.aggregation, FunctionRef) else use.aggregation,
-            function=None if use.function is None else use.function.load(),
             higher_is_better=use.higher_is_better,
         )
     except UsageError as error:
         raise UsageError(f"task {task}: {error}") from error
 
 
-def _takes(task: Task, way: Way) -> OutcomeKind:
-    """With `process_results` the task's own code makes the values of all metrics."""
-    return "made" if task.process_results is not None else outcome_kind(task.kind, way)
+def _takes(task: Task, way: Way, use: MetricUse) -> OutcomeKind:
+    """With `process_results` the task's own code makes the values of all metrics; else those of its functions."""
+    made = task.process_results is not None or use.function is not None
+    return "made" if made else outcome_kind(task.kind, way)
 
 
 def _told(value: str | FunctionRef) -> object:

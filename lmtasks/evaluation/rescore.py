@@ -9,7 +9,7 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.filtering import with_filters
-from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.made import handed_over, with_made
 from lmtasks.evaluation.opening import asked_hash
 from lmtasks.evaluation.outcome import WAYS, Answered, Way, remake_metric
 from lmtasks.evaluation.pending import Example, Finished
@@ -21,7 +21,7 @@ from lmtasks.evaluation.thinking import behind, not_there
 from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.metric import Draws, estimate
-from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, Row, Text
+from lmtasks.records import Json, Made, Outcome, Row, Text
 from lmtasks.task.task import MetricUse, Task
 
 AT_ONCE = 5000
@@ -81,7 +81,7 @@ def _rescored(
     for part in pieces(_finished(stored, record, task, trained=trained), AT_ONCE):
         tally.take(part)
     tallied = tally.result()
-    kept, valueless = with_values(tally.scorings, tallied.statistics)
+    kept, valueless = with_values(tally.scorings, tallied.statistics, unlisted=tallied.unlisted)
     kept, refused = valued(kept, tallied.coding)
     n = int(str(record.record["n"]))
     if len(tallied.doc_ids) != n:
@@ -146,6 +146,8 @@ def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scorin
     if metrics:
         first = next(iter(record.recipes.values()))
         plain: dict[str, object] = {key: first[key] for key in ("task", "takes", "language", "labels")}
+        if first.get("function") is not None:
+            plain["takes"] = "text"  # which the task's function made its values of
         filters = {_filter_of(recipe): name.partition(",")[2] for name, recipe in record.recipes.items()}
         recipes = {
             f"{name},{suffix}" if suffix else name: {
@@ -225,14 +227,7 @@ def _anew(answered: Answered, texts: Sequence[str], task: Task, example: Example
     outcome = answered.outcome
     if isinstance(outcome, Text):
         return with_filters(task, answered, example=example, texts=texts, trained=trained)
-    results: list[object] = []
-    if isinstance(outcome, Choice):
-        results = list(zip(outcome.scores, outcome.greedy or [False] * len(outcome.scores), strict=True))
-        results += [(score, False) for score in outcome.unconditional]
-    elif isinstance(outcome, Likelihood):
-        rolling = task.output_type == "loglikelihood_rolling"
-        results = [outcome.logprob if rolling else (outcome.logprob, outcome.greedy)]
-    return with_made(answered, task, example=example, results={"": results})
+    return with_made(answered, task, example=example, results={"": handed_over(task, outcome)})
 
 
 def _way(conditions: Json) -> Way:

@@ -12,6 +12,8 @@ An aggregation of the task's own then sees what it would see there: `[(0, 0), (1
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lmtasks.errors import UsageError
 from lmtasks.metric.base import Formula, only, references
 from lmtasks.metric.choice import answers, probabilities
@@ -30,6 +32,8 @@ class Handed:
 
     items: Items
     """Of each example."""
+    value: Callable[[object], float] | None = None
+    """Of one example, where a pair has one; else a number is its own value, and a pair has none."""
     fits: frozenset[str]
     """Aggregations by name that can do something with it; a task's own function is handed anything."""
 
@@ -55,12 +59,36 @@ def aggregated(name: str, handed: Handed, aggregation: str | Aggregation) -> For
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         return formula.statistics([Made(values={name: item}) for item in handed.items(outcomes)])
 
-    return replace(formula, statistics=statistics, signature=formula.signature.replace("made-by-task", "handed-on"))
+    found = replace(formula, statistics=statistics, signature=formula.signature.replace("made-by-task", "handed-on"))
+    value = handed.value
+    if value is None or not callable(aggregation):
+        return found
+    return replace(found, per_example=lambda rows: np.array([value(item) for item in rows[:, 0].tolist()]))
+
+
+def again(name: str, formula: Formula, aggregation: str | Aggregation) -> Formula:
+    """A metric that is a mean, its values aggregated otherwise.
+
+    Raises:
+        UsageError: there is no aggregation of that name.
+    """
+    other = made(name, aggregation)
+
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        values = formula.per_example(formula.statistics(outcomes)).tolist()
+        return other.statistics([Made(values={name: value}) for value in values])
+
+    return replace(other, statistics=statistics, signature=f"{formula.signature}|{other.signature}")
 
 
 def _choices(outcomes: Sequence[Outcome]) -> list[object]:
     choices = only(Choice, outcomes)
     return list(zip(map(_gold, choices), answers(choices).tolist(), strict=True))
+
+
+def _is_right(pair: object) -> float:
+    gold, answer = pair if isinstance(pair, tuple) else (None, pair)
+    return float(answer in gold if isinstance(gold, list) else answer == gold)
 
 
 def _probabilities(outcomes: Sequence[Outcome]) -> list[object]:
@@ -111,8 +139,8 @@ TEXTS = frozenset({"matthews_corrcoef", "bleu", "chrf", "chrf++", "ter", "bypass
 
 HANDED: Mapping[OutcomeKind, Mapping[str, Handed]] = {
     "choice": {
-        "f1": Handed(items=_choices, fits=LABELS),
-        "mcc": Handed(items=_choices, fits=LABELS),
+        "f1": Handed(items=_choices, value=_is_right, fits=LABELS),
+        "mcc": Handed(items=_choices, value=_is_right, fits=LABELS),
         "brier_score": Handed(items=_probabilities, fits=frozenset({"brier_score", "bypass"})),
         "likelihood": Handed(items=_scores, fits=frozenset({"bypass"})),
     },

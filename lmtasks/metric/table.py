@@ -11,8 +11,7 @@ from types import MappingProxyType
 from lmtasks.errors import UsageError, unknown
 from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
-from lmtasks.metric.function import OwnFunction, again, own_function
-from lmtasks.metric.handed import aggregated, handed_on
+from lmtasks.metric.handed import again, aggregated, handed_on
 from lmtasks.metric.made import IMPLIED, Aggregation, made
 from lmtasks.records import OutcomeKind
 
@@ -48,7 +47,6 @@ def make_metric(
     labels: tuple[str, ...] = (),
     options: Mapping[str, object] = NO_OPTIONS,
     aggregation: str | Aggregation | None = None,
-    function: OwnFunction | None = None,
     higher_is_better: bool | None = None,
 ) -> Metric:
     """The metric of that name for a task.
@@ -62,16 +60,12 @@ def make_metric(
         options: from the task file.
         aggregation: how the values of examples become one: a name of `AGGREGATIONS`, or a function of the list of them.
             Without it, what the name implies.
-        function: the task's own, of one text; then the name may be any.
         higher_is_better: where the task says so itself.
 
     Raises:
         UsageError: the name, the kind, an option or the aggregation is unknown, or the metric does not fit the labels
             or the language.
     """
-    if function is not None:
-        formula = own_function(name, function, options=options, aggregation=aggregation)
-        return _metric(name, formula, takes="text", spec=METRICS.get(name), higher_is_better=higher_is_better)
     if takes == "made":
         spec = METRICS.get(name) if aggregation in (None, IMPLIED.get(name, "mean")) else None
         return _metric(name, made(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better)

@@ -48,6 +48,21 @@ def shared_words(items):
     shared = [len(set(gold.split()) & set(answer.split())) / len(gold.split()) for gold, answer in items]
     return sum(shared) / len(shared)
 
+def both(references, predictions, k=()):
+    return {f"shorter@{size}": float(len(predictions[0]) < size) for size in k}
+
+def of_lists(references, predictions):
+    return sum(len(text) for text in predictions[0]) / len(references[0])
+
+def split(answers, docs):
+    return [[part for text in each for part in text.split()] for each in answers]
+
+def values(doc, results):
+    made = {"listed": len(results[0]), "more": float(len(doc["q"]))}
+    if "a" in results[0]:
+        made["sometimes"] = 1 + results[0].count("a")
+    return made
+
 def length(references, predictions, scale=1):
     return scale * abs(len(references[0]) - len(predictions[0]))
 """
@@ -184,6 +199,27 @@ CASES = {
             {"metric": "!function utils.length", "aggregation": "median", "higher_is_better": False, "scale": 2},
         ],
     ),
+    "a_function_of_several_names": (
+        TEXT,
+        ROWS,
+        TEXTS_SAID,
+        [{"metric": "!function utils.both", "aggregation": "mean", "higher_is_better": True, "k": [3, 12]}],
+    ),
+    "a_function_of_lists": (
+        {
+            **TEXT,
+            "filter_list": [{"name": "none", "filter": [{"function": "custom", "filter_fn": "!function utils.split"}]}],
+        },
+        ROWS,
+        TEXTS_SAID,
+        [{"metric": "!function utils.of_lists", "aggregation": "mean", "higher_is_better": True}],
+    ),
+    "process_results_of_more": (
+        {**TEXT, "process_results": "!function utils.values"},
+        ROWS,
+        TEXTS_SAID,
+        [{"metric": "listed", "aggregation": "median", "higher_is_better": True, "k": 3}],
+    ),
     "patterns_in_one_text": (TEXT, ROWS, TEXTS_SAID, [{"metric": "exact_match", "regexes_to_ignore": ",t"}]),
 }
 """Name to keys, rows, what a model said to each, and the metric_list."""
@@ -235,10 +271,10 @@ def _scored(text: str, rows: list[dict], said: list, folder: str) -> dict:
     config["dataset_kwargs"] = {"data_files": {"test": str(data)}}
     task = ConfigurableTask(config=config)
     values = defaultdict(list)
-    for row, answer in zip(task.eval_docs, said, strict=True):
+    for row, answer in zip(task.eval_docs, _filtered(task, said), strict=True):
         results = answer if task.OUTPUT_TYPE == "multiple_choice" else [answer]
         for metric, value in task.process_results(
-            row, [tuple(r) if isinstance(r, list) else r for r in results]
+            row, [tuple(r) if isinstance(r, list) and task.OUTPUT_TYPE != "generate_until" else r for r in results]
         ).items():
             values[metric, "none"].append(value)
     found, _ = _compute_task_aggregations(task, values, bootstrap_iters=200)
@@ -247,6 +283,21 @@ def _scored(text: str, rows: list[dict], said: list, folder: str) -> dict:
         key.partition("_stderr")[0]: float(value) for key, value in found.items() if "_stderr" in key and value != "N/A"
     }
     return {"metrics": metrics, "stderrs": errors, "bootstrap_iters": 200}
+
+
+def _filtered(task, said: list) -> list:
+    """What the task's only pipeline leaves of texts."""
+    if task.OUTPUT_TYPE != "generate_until":
+        return said
+    from lm_eval.api.instance import Instance
+
+    instances = [
+        Instance(request_type="generate_until", doc=row, arguments=("", {}), idx=0, resps=[text])
+        for row, text in zip(task.eval_docs, said, strict=True)
+    ]
+    (pipeline,) = task._filters
+    pipeline.apply(instances)
+    return [instance.filtered_resps["none"] for instance in instances]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,20 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
+from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.tally import Tallied, Tally
+from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import compare, estimate
-from lmtasks.records import Choice, Likelihood, Outcome, Row, Text
+from lmtasks.records import Choice, Likelihood, Row
 from lmtasks.task import Task, build_prompt, load_task
 
 GOLDEN = json.loads((Path(__file__).parent / "lm_eval_0_4_13_metric_list.json").read_text(encoding="utf-8"))
@@ -25,36 +31,59 @@ def _task(folder: Path, text: str) -> Task:
     return load_task(file, trust_code=True)
 
 
-def _outcome(task: Task, row: Row, said: object) -> Outcome:
+def _answered(task: Task, row: Row, said: object) -> Answered:
     prompt = build_prompt(task, row)
     if isinstance(said, str):
-        return Text(references=prompt.references, prediction=said)
+        return answered_text(said, prediction=said, prompt=prompt.context, references=prompt.references, source="")
     if task.output_type == "multiple_choice" and isinstance(said, list):
-        return Choice(
+        choice = Choice(
             gold=prompt.gold,
             scores=tuple(logprob for logprob, _ in said),
             greedy=tuple(greedy for _, greedy in said),
             chars=tuple(map(len, prompt.choices)),
             bytes=tuple(len(choice.encode()) for choice in prompt.choices),
         )
+        return answered_choice(choice, prompt=prompt.context, choices=prompt.choices)
     logprob, greedy = said if isinstance(said, list) else (said, False)
     text = prompt.target
-    return Likelihood(logprob=logprob, tokens=1, words=len(text.split(" ")), bytes=len(text.encode()), greedy=greedy)
+    words, size = len(text.split(" ")), len(text.encode())
+    outcome = Likelihood(logprob=logprob, tokens=1, words=words, bytes=size, greedy=greedy)
+    return answered_likelihood(outcome, prompt=prompt.context, text=text)
 
 
-def _outcomes(task: Task, case: dict[str, list[object]]) -> Sequence[Outcome]:
-    return [_outcome(task, row, said) for row, said in zip(case["rows"], case["said"], strict=True)]  # type: ignore[arg-type]
+def _finished(task: Task, case: Mapping[str, Sequence[object]]) -> list[Finished]:
+    made: list[Finished] = []
+    for number, (row, said) in enumerate(zip(case["rows"], case["said"], strict=True)):
+        assert isinstance(row, dict)
+        example, answered = Example(doc_id=number, row=row), _answered(task, row, said)
+        if isinstance(said, str):
+            answered = with_filters(task, answered, example=example, texts=[said], trained=False)
+        made.append(Finished(example=example, answered=answered, truncated=False))
+    return made
+
+
+def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[Scoring], Tallied]:
+    tally = Tally(
+        task=task.name,
+        scorings=list(scorings_for(task, "prompt")),
+        cluster=None,
+        samples=NoSamples(),
+        unlisted=Unlisted(task=task, way="prompt"),
+    )
+    for start in range(0, len(finished), 3):
+        tally.take(finished[start : start + 3])
+    tallied = tally.result()
+    return with_values(tally.scorings, tallied.statistics, unlisted=tallied.unlisted)[0], tallied
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_values_equal_those_of_lm_eval(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     task = _task(tmp_path, case["yaml"])
-    outcomes = _outcomes(task, case)
-    scorings: Sequence[Scoring] = scorings_for(task, "prompt")
+    scorings, tallied = _tallied(task, _finished(task, case))
     assert {scoring.name for scoring in scorings} == set(case["metrics"])
     for scoring in scorings:
-        rows = scoring.metric.statistics(outcomes)
+        rows = tallied.statistics[scoring.name]
         found = estimate(scoring.metric, rows, draws="lm-eval", resamples=case["bootstrap_iters"])
         assert found.value == pytest.approx(case["metrics"][scoring.name], abs=1e-12), scoring.name
         if scoring.name in case["stderrs"]:
@@ -67,13 +96,14 @@ def test_values_equal_those_of_lm_eval(tmp_path: Path, name: str) -> None:
 def test_an_aggregation_of_pairs_has_an_interval_and_is_compared(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     task = _task(tmp_path, case["yaml"])
-    outcomes = _outcomes(task, case)
-    for scoring in scorings_for(task, "prompt"):
-        rows = scoring.metric.statistics(outcomes)
-        other = scoring.metric.statistics([*outcomes[:4], *outcomes[:4]])
+    finished = _finished(task, case)
+    scorings, tallied = _tallied(task, finished)
+    _, other = _tallied(task, [*finished[:4], *finished[:4]])
+    for scoring in scorings:
+        rows = tallied.statistics[scoring.name]
         found = estimate(scoring.metric, rows, resamples=50)
         low, high = found.ci95 or (1.0, 0.0)
         assert low <= found.value <= high, scoring.name
-        compared = compare(scoring.metric, rows, other, resamples=50)
-        assert compared.n == len(outcomes)
+        compared = compare(scoring.metric, rows, other.statistics[scoring.name], resamples=50)
+        assert compared.n == len(finished)
         assert 0 < compared.p_value <= 1, scoring.name

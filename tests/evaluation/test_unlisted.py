@@ -10,6 +10,7 @@ from test_filters_and_code import score, stored
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import WorkError
+from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Example, Finished
@@ -117,3 +118,68 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
 def _in_chunks(task: Task) -> tuple[TaskResult, ...]:
     options = EvalOptions(data=DataOptions(offline=True), resamples=20)
     return evaluate(solver=model(), tasks=[task], options=options, chunk=1)
+
+
+FUNCTIONS = """
+def both(references, predictions, k=()):
+    assert isinstance(predictions[0], str)
+    return {f"shorter@{size}": float(len(predictions[0]) < size) for size in k}
+
+def letters(references, predictions):
+    return sum(map(len, predictions[0]))
+
+def apart(answers, docs):
+    return [[letter for text in each for letter in text] for each in answers]
+"""
+
+
+def test_a_metrics_own_function_may_name_its_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """humaneval's pass_at_k makes pass@1, pass@10, ...; lm-evaluation-harness reports them under these names."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    task = _task(
+        tmp_path, "metric_list: [{metric: !function functions.both, aggregation: mean, k: [2, 99]}, {metric: chrf}]"
+    )
+    with caplog.at_level(logging.WARNING, logger="lmtasks"):
+        (result,) = score([task])
+    assert set(result.metrics) == {"shorter@2", "shorter@99", "chrf"}
+    assert result.metrics["shorter@99"].value == 1.0
+    assert result.refused == {}
+    assert not caplog.records, "the file asked for them"
+    out = read_results(stored(tmp_path / "out", [result]))
+    (tmp_path / "functions.py").unlink()
+    (again,) = rescore(out, Rescoring(resamples=20), samples=KeptSamples())
+    assert again.metrics == result.metrics, "the values stand in the samples"
+    (other,) = rescore(out, Rescoring(metrics=("exact_match",), resamples=20), samples=KeptSamples())
+    assert list(other.metrics) == ["exact_match"]
+
+
+def test_a_metrics_own_function_gets_the_list_that_a_filter_leaves(tmp_path: Path) -> None:
+    """As humaneval's does: it was handed the first of them, whose letters then passed for the list."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    steps = "[{function: custom, filter_fn: !function functions.apart}]"
+    task = _task(
+        tmp_path,
+        f"filter_list: [{{name: none, filter: {steps}}}]\n"
+        "metric_list: [{metric: !function functions.letters, aggregation: mean}]",
+    )
+    (result,) = score([task])
+    lengths = [len(str(sample["raw"])) for sample in result.samples]
+    assert result.metrics["letters"].value == pytest.approx(np.mean(lengths))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "metric_list: [{metric: !function functions.both, k: [2, 99]}]",
+        "process_results: !function own.values\nmetric_list: [{metric: listed}]",
+    ],
+)
+def test_baselines_are_scored_by_a_tasks_own_code(tmp_path: Path, more: str) -> None:
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    options = EvalOptions(data=DataOptions(offline=True), resamples=20)
+    (result,) = evaluate(solver=BaselineSolver("empty"), tasks=[_task(tmp_path, more)], options=options)
+    found = {name: metric.value for name, metric in result.metrics.items()}
+    assert found in (
+        {"shorter@2": 1.0, "shorter@99": 1.0},
+        {"listed": 1.0, "length": 0.0, "whole": 0.0, "late": 3.0},
+    )
