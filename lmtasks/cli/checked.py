@@ -213,6 +213,7 @@ def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
         print(f"  variant {variant.name}: {what}, {answered} tasks")
     seeds = f", seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else ""
     limit = f", the first {plan.limit} rows of each task" if plan.limit else ""
+    limit = f", {plan.sample} rows drawn of each task" if plan.sample else limit
     speed = ", then speed, a process for each variant" if plan.bench else ""
     print(f"  {cells} cells{seeds}{limit}{speed}")
 

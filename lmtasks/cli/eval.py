@@ -57,6 +57,7 @@ def command(
     gen_kwargs: options.GenKwargs = "",
     split: options.Split = None,
     limit: options.Limit = None,
+    sample: options.SampleRows = None,
     seed: options.Seed = 1234,
     out: options.Out = None,
     no_samples: options.NoSamples = False,
@@ -77,6 +78,7 @@ def command(
     trust_code: options.TrustCode = False,
 ) -> None:
     """Score models on tasks; or score again what an evaluation stored."""
+    from lmtasks.data.sampling import Sample
     from lmtasks.evaluation.chat import template_settings
     from lmtasks.evaluation.evaluate import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
@@ -106,6 +108,8 @@ def command(
         raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
     if metrics:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
+    if limit is not None and sample is not None:
+        raise UsageError("--limit takes the first rows and --sample draws rows; give one of them.")
     single = data is not None and data.is_file()
     if split == "all" and not single:
         raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
@@ -145,6 +149,7 @@ def command(
             settings=EvalOptions(
                 data=sources,
                 limit=limit,
+                sample=None if sample is None else Sample(rows=sample, seed=seed),
                 num_fewshot=num_fewshot,
                 shot_stream=fewshot_stream,
                 seed=seed,

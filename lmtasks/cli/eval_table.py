@@ -74,9 +74,22 @@ def print_scores(
         for (model, task), result in found.items()
         if result.cached
     ]
-    notes += [f"{model}, {task}: {note}" for (model, task), result in found.items() for note in result.notes]
+    notes += _remarks(found)
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))
+
+
+def _remarks(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
+    """What results say of their values; what all models of a task say is said of the task."""
+    models = {task: [model for model, name in found if name == task] for _, task in found}
+    said: dict[tuple[str, str], list[str]] = {}
+    for (model, task), result in found.items():
+        for note in result.notes:
+            said.setdefault((task, note), []).append(model)
+    return [
+        f"{task}: {note}" if len(models[task]) > 1 and mine == models[task] else f"{', '.join(mine)}, {task}: {note}"
+        for (task, note), mine in said.items()
+    ]
 
 
 def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:

@@ -327,6 +327,15 @@ Limit = Annotated[
         "--limit", metavar="NUMBER", parser=whole("--limit", at_least=1), help="Score only so many first rows."
     ),
 ]
+SampleRows = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        metavar="NUMBER",
+        parser=whole("--sample", at_least=1),
+        help="Score only so many rows, drawn by the seed, each label with its share; the same for every model.",
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

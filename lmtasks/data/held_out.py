@@ -7,14 +7,14 @@ in the file changes nothing.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.data.table import LazyRows
+from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
-from lmtasks.records import Ints, Row
+from lmtasks.records import Row
 from lmtasks.task.identity import folded
 from lmtasks.task.task import Part
 
@@ -28,30 +28,6 @@ class _Texts:
     rows: int = 0
     label: str = ""
     """The first of their labels in alphabetical order, as almost all have but one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PickedRows:
-    """Rows of a sequence by their numbers, as a table: read in one go from the first to the last."""
-
-    rows: Sequence[Row] = field(repr=False)
-    places: Ints
-    """(N,), rising."""
-
-    def count(self) -> int:
-        """How many rows there are."""
-        return len(self.places)
-
-    def read(self, start: int, stop: int) -> Iterator[Row]:
-        """The rows from `start` to before `stop`."""
-        wanted = self.places[start:stop].tolist()
-        if len(wanted) == 1:
-            yield self.rows[wanted[0]]
-            return
-        kept = frozenset(wanted)
-        for place, row in enumerate(self.rows[wanted[0] : wanted[-1] + 1] if wanted else (), start=min(wanted or [0])):
-            if place in kept:
-                yield row
 
 
 def part_of(rows: Sequence[Row], part: Part, *, where: str) -> tuple[Sequence[Row], str]:

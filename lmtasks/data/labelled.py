@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.data.held_out import PickedRows
 from lmtasks.data.notices import Tell, say
-from lmtasks.data.table import LazyRows
+from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.labels import label_name

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from lmtasks.data.held_out import part_of
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
-from lmtasks.data.notices import say
+from lmtasks.data.notices import Tell, say
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows, read_rows
+from lmtasks.data.sampling import Sample, sampled
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Source, SplitName, Task
@@ -44,6 +45,7 @@ def load_task_data(
     options: DataOptions,
     need: frozenset[SplitName],
     limit: int | None = None,
+    sample: Sample | None = None,
     seed: int = 1234,
 ) -> TaskData:
     """Open the splits that are needed.
@@ -53,6 +55,7 @@ def load_task_data(
         options: where data may come from.
         need: which splits to open. `train` is the same rows whether or not `validation` is opened with it.
         limit: score only the first rows of the scored split; training and validation data stay whole.
+        sample: score only so many rows of it, drawn.
         seed: of the draw of validation rows from training data.
 
     Raises:
@@ -69,7 +72,7 @@ def load_task_data(
     if "test" in need:
         if "test" not in task.sources:
             raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
-        test = _open(task, task.sources["test"], options=options, split="test", limit=limit)
+        test = _open(task, task.sources["test"], options=options, split="test", limit=limit, sample=sample)
     return TaskData(train=train, validation=validation, test=test)
 
 
@@ -115,9 +118,30 @@ def _open_train(
     )
 
 
-def _open(task: Task, source: Source, *, options: DataOptions, split: SplitName, limit: int | None = None) -> Rows:
+def read_split(task: Task, split: SplitName, *, options: DataOptions) -> Sequence[Row]:
+    """The rows of a split that can be learned from or scored, without a word about what was found out about them.
+
+    Raises:
+        UsageError: as `load_task_data`.
+        WorkError: as there.
+    """
+    return _read(task, task.sources[split], options=options, split=split, hear=lambda sentence: None).rows
+
+
+def _open(
+    task: Task,
+    source: Source,
+    *,
+    options: DataOptions,
+    split: SplitName,
+    limit: int | None = None,
+    sample: Sample | None = None,
+) -> Rows:
     found = _read(task, source, options=options, split=split, limit=limit)
-    return found.made(found.rows, where=found.where)
+    if sample is None:
+        return found.made(found.rows, where=found.where)
+    rows = sampled(task, found.rows, sample)
+    return found.made(rows, where=f"{len(rows)} drawn of the {len(found.rows)} rows of {found.where}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +157,22 @@ class _Read:
         return make_rows(rows, where=where, notes=self.notes, left_out=self.left_out)
 
 
-def _read(task: Task, source: Source, *, options: DataOptions, split: SplitName, limit: int | None = None) -> _Read:
+def _read(
+    task: Task,
+    source: Source,
+    *,
+    options: DataOptions,
+    split: SplitName,
+    limit: int | None = None,
+    hear: Tell = say,
+) -> _Read:
     """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness. A
     single file is divided once rows without a label are left out."""
     notes: list[str] = []
 
     def tell(sentence: str) -> None:
         notes.append(sentence)
-        say(sentence)
+        hear(sentence)
 
     whole = task.process_docs is not None or source.part is not None
     rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, tell=tell)

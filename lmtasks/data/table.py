@@ -6,13 +6,14 @@ A million rows as Python dicts take a gigabyte; read this way they take what one
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, overload
 
 from lmtasks.errors import UsageError
-from lmtasks.records import Row
+from lmtasks.records import Ints, Row
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -200,6 +201,30 @@ class Parts:
             first = end - len(part)
             if start < end and stop > first:
                 yield from part[max(0, start - first) : stop - first]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickedRows:
+    """Rows of a sequence by their numbers, as a table: read in one go from the first to the last."""
+
+    rows: Sequence[Row] = field(repr=False)
+    places: Ints
+    """(N,), rising."""
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.places)
+
+    def read(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` to before `stop`."""
+        wanted = self.places[start:stop].tolist()
+        if len(wanted) == 1:
+            yield self.rows[wanted[0]]
+            return
+        kept = frozenset(wanted)
+        for place, row in enumerate(self.rows[wanted[0] : wanted[-1] + 1] if wanted else (), start=min(wanted or [0])):
+            if place in kept:
+                yield row
 
 
 def joined(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:

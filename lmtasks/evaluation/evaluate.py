@@ -14,6 +14,7 @@ from typing import Literal
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import hash_row
+from lmtasks.data.sampling import Sample
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse
@@ -42,6 +43,8 @@ class EvalOptions:
     data: DataOptions = field(default_factory=DataOptions)
     limit: int | None = None
     """Score only the first rows."""
+    sample: Sample | None = None
+    """Score only so many rows, drawn; not with `limit`."""
     num_fewshot: int | None = None
     """Worked examples before a prompt; None: as many as the task says."""
     shot_stream: ShotStream = "ours"
@@ -311,7 +314,7 @@ class _Run:
             n=len(tallied.doc_ids),
             truncated=tallied.truncated,
             cached=each.cached,
-            notes=notes_of(tallied, opened.conditions),
+            notes=(*((f"{opened.sorted_by}.",) if opened.sorted_by else ()), *notes_of(tallied, opened.conditions)),
             metrics={
                 scoring.name: estimate(
                     scoring.metric,

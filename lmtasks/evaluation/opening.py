@@ -8,9 +8,11 @@ from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from lmtasks.data.mirror import find_local
 from lmtasks.data.rows import Rows, make_rows
-from lmtasks.data.splits import TaskData, load_task_data
-from lmtasks.errors import UsageError
+from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
+from lmtasks.data.splits import TaskData, load_task_data, read_split
+from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Example, Finished
 from lmtasks.evaluation.processes import Processes
@@ -24,6 +26,8 @@ from lmtasks.task.task import Part, SplitName, Task
 if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import EvalOptions
 
+MOST_LOOKED_AT = 200_000
+"""Rows of a split whose labels are held against those of its first rows."""
 NOT_ASKED = frozenset(
     ("task_alias", "about", "tags", "version", "metrics", "filters", "filter_list", "process_results", "cluster")
 )
@@ -39,6 +43,8 @@ class Opened:
     conditions: Json = field(default_factory=dict)
     own_answers: frozenset[int] = field(default_factory=frozenset)
     """Numbers of the rows whose worked examples hold the answer to their own question."""
+    sorted_by: str = ""
+    """How the labels of the first rows differ from those of all, where only they are scored; empty: by chance."""
     seconds: float = 0.0
     """That the opening took."""
 
@@ -74,9 +80,11 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     """
     started = perf_counter()
     needed: frozenset[SplitName] = solver.needs(task) | {options.split}
-    data = load_task_data(task, options=options.data, need=needed, limit=options.limit, seed=options.seed)
+    data = load_task_data(
+        task, options=options.data, need=needed, limit=options.limit, sample=options.sample, seed=options.seed
+    )
     if options.split == "validation":
-        data = replace(data, test=first_rows(data.validation, options.limit))
+        data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
     if data.test is None:
         raise UsageError(f"task {task.name} has no split to score.")
     shots = shots_of(task, way, asked=options.num_fewshot)
@@ -115,6 +123,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         **({"split": options.split} if options.split != "test" else {}),
         **({"rows_left_out": data.test.left_out} if data.test.left_out else {}),
         **({"data_notes": list(data.test.notes)} if data.test.notes else {}),
+        **({"sample": options.sample.rows, "sample_seed": options.sample.seed} if options.sample else {}),
         **({"part": part.use} if (part := _part(task, options)) is not None else {}),
     }
     return Opened(
@@ -126,14 +135,39 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
             for number, (row, shown) in enumerate(zip(data.test.rows, drawn, strict=False))
             if holds_own_answer(task, row, shown)
         ),
+        sorted_by=_unlike(task, data, options),
         seconds=perf_counter() - started,
     )
+
+
+def _unlike(task: Task, data: TaskData, options: "EvalOptions") -> str:
+    """How labels of the first rows differ from all; empty where all are scored, or they are not on this machine."""
+    if options.limit is None or label_reader(task) is None:
+        return ""
+    if options.split == "validation":
+        return unlike_the_whole(task, data.validation.rows if data.validation else (), first=options.limit)
+    source = task.sources["test"]
+    try:
+        if source.made_by is not None or find_local(source, options=options.data) is None:
+            return ""
+        rows = read_split(task, "test", options=options.data)
+    except LmtasksError:
+        return ""  # a row behind the first ones, which nobody scores
+    return unlike_the_whole(task, rows, first=options.limit) if len(rows) <= MOST_LOOKED_AT else ""
 
 
 def _part(task: Task, options: "EvalOptions") -> Part | None:
     """Which rows of a single file are scored; None where they are all."""
     source = task.sources.get("test")
     return source.part if source is not None and options.split == "test" else None
+
+
+def some_rows(task: Task, rows: Rows | None, *, limit: int | None, sample: Sample | None) -> Rows | None:
+    """The first rows of a split, or a sample of it."""
+    if rows is None or sample is None:
+        return first_rows(rows, limit)
+    found = sampled(task, rows.rows, sample)
+    return make_rows(found, where=f"{len(found)} drawn of the {len(rows.rows)} rows of {rows.where}")
 
 
 def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:

@@ -29,13 +29,12 @@ from lmtasks.data.row_hashes import (
     shared,
     write_training_rows,
 )
-from lmtasks.data.rows import read_rows
+from lmtasks.data.splits import read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.evaluation.tally import Tallied
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
-from lmtasks.task.hooks import process_rows
 from lmtasks.task.task import Source, Task
 
 MOST_TRAINING_ROWS = 1_000_000
@@ -98,7 +97,7 @@ def training_hashes(
     if found is not None:
         return found.learned
     try:
-        rows = process_rows(task, read_rows(source, options=options)[0])
+        rows = read_split(task, "train", options=options)
         if len(rows) > MOST_TRAINING_ROWS:
             return None
         lacking = {role for role in ONLY_SCORED if role in task.inputs and task.inputs[role] not in rows[0]}

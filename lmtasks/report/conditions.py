@@ -26,7 +26,7 @@ def conditions_table(run: RunRecords) -> Table:
                     _cell([WAYS.get(str(cell.conditions.get("prompt_way")), "") for cell in cells]),
                     _cell([cell.conditions.get("num_fewshot") for cell in cells]),
                     _cell([_decoding(cell.conditions.get("decoding")) for cell in cells]),
-                    _cell([cell.conditions.get("limit") for cell in cells]),
+                    _cell([_taken(cell) for cell in cells]),
                     _cell([cell.seed for cell in cells]),
                     _cell([_known(cell) for cell in cells]),
                     _cell(signatures),
@@ -95,6 +95,12 @@ def _decoding(settings: object) -> str:
     beams, temperature = settings.get("num_beams", 1), settings.get("temperature", 0)
     way = f"{beams} beams" if beams != 1 else f"drawn at temperature {temperature}" if temperature else "greedy"
     return f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
+
+
+def _taken(cell: CellRecord) -> object:
+    """How many first or drawn rows were scored; None: all."""
+    drawn = cell.conditions.get("sample")
+    return cell.conditions.get("limit") if drawn is None else f"{drawn} drawn"
 
 
 def _known(cell: CellRecord) -> str:

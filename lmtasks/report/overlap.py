@@ -33,23 +33,15 @@ def seen_rows(record: Json, *, n: int) -> str:
     return ", ".join([f"{number} of {show.count(n)} scored rows {what}", *others])
 
 
-def on_the_others(record: Json, *, only: str | None = None) -> str:
-    """The scores on the rows that were not known: `on the other 84: acc 69.0 ±9.8`.
-
-    Args:
-        only: one metric's name; None: all.
-    """
+def on_the_others(record: Json) -> str:
+    """The scores on the rows that were not known: `on the other 84: acc 69.0 ±9.8`."""
     clean = _mapping(record.get("clean"))
     n = _number(clean, "n")
     if not n:
         return "no other row is left"
     metrics = {name: _mapping(value) for name, value in _mapping(clean.get("metrics")).items()}
-    told = [f"{name} {_value(value)}" for name, value in metrics.items() if only in (None, name)]
-    return (
-        f"on the other {show.count(n)}: {', '.join(told)}"
-        if told
-        else f"the other {show.count(n)} are not scored apart"
-    )
+    told = ", ".join(f"{name} {_value(value)}" for name, value in metrics.items())
+    return f"on the other {show.count(n)}: {told}" if told else f"the other {show.count(n)} are not scored apart"
 
 
 def mean_on_the_others(records: Sequence[Json], metric: str) -> str:

@@ -1,5 +1,6 @@
 """Tasks become the quality gate of an export: scored on the rows that choices are made on, never on the scored ones."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows
+from lmtasks.data.sampling import unlike_the_whole
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -24,6 +26,8 @@ from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
     from lmtasks.data.examples import Reading
+
+log = logging.getLogger(__name__)
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -73,7 +77,10 @@ class _Asked:
     def check(self) -> None:
         """Find out before the export whether there are rows."""
         for task in self.tasks:
-            self._data(task)
+            rows = self._data(task, whole=True)
+            unlike = unlike_the_whole(task, rows.rows, first=self.options.limit) if self.options.limit else ""
+            if unlike:
+                log.warning("task %s, validation rows: %s", task.name, unlike.partition("; --sample")[0])
 
     def score(self, package: Path) -> tuple[Scored, ...]:
         """The main metric of each task over the answers of a package."""
@@ -133,9 +140,9 @@ class _Asked:
             targets=tuple(example.targets for example in examples) if by_text == "seq2seq" and not predicting else (),
         )
 
-    def _data(self, task: Task) -> Rows:
+    def _data(self, task: Task, *, whole: bool = False) -> Rows:
         data = load_task_data(task, options=self.options.data, need=frozenset({"validation"}), seed=self.options.seed)
-        rows = first_rows(data.validation, self.options.limit)
+        rows = first_rows(data.validation, None if whole else self.options.limit)
         assert rows is not None  # it was needed
         return rows
 

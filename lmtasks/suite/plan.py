@@ -213,6 +213,8 @@ class Plan(_Strict):
     seeds: tuple[Seed, ...] = Field(default=(1234,), min_length=1)
     limit: Count | None = None
     """Scored rows of each task at most, a prefix."""
+    sample: Count | None = None
+    """Scored rows of each task at most, drawn by the first seed, each label with its share; not with `limit`."""
     bench: BenchPlan | None = BenchPlan()
     margin: float = Field(default=1.0, gt=0, le=100)
     """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
@@ -292,6 +294,8 @@ def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
 
 
 def _check(plan: Plan, file: Path) -> None:
+    if plan.limit is not None and plan.sample is not None:
+        raise UsageError(f"{file}: `limit` takes the first rows and `sample` draws rows; give one of them.")
     # Compared as file names: `onnx int8` and `ONNX-int8` would write into the same cells.
     names = [slug(variant.name) for variant in plan.variants]
     double = sorted({name for name in names if names.count(name) > 1 or not name})

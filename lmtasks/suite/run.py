@@ -12,6 +12,7 @@ from lmtasks.bench.machine import machine, versions
 from lmtasks.cores import usable_cores
 from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import read_training_rows
+from lmtasks.data.sampling import Sample
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -264,14 +265,15 @@ class _Runner:
 
     def _evaluated(self, cell: Cell, solver: Solver) -> tuple[TaskResult, str | None]:
         """The scores of one cell, and the checksum of its samples, which stand in their file then."""
-        file = self.folder.samples(cell.id)
+        file, plan = self.folder.samples(cell.id), self.plan
         with sample_files(file.parent, name=lambda task: file.name) as samples:
             (result,) = evaluate(
                 solver=solver,
                 tasks=[cell.task],
                 options=EvalOptions(
                     data=self.options.data,
-                    limit=self.plan.limit,
+                    limit=plan.limit,
+                    sample=None if plan.sample is None else Sample(rows=plan.sample, seed=plan.seeds[0]),
                     num_fewshot=cell.variant.num_fewshot or None,
                     seed=cell.seed,
                     hashes=hashes_folder(self.options.cache),

@@ -356,3 +356,25 @@ def test_what_adapt_learned_of_a_single_file_is_not_what_its_next_command_scores
     assert "moods: the 10 rows of the file that adapt sets aside" in said.out, said.err
     assert "--split test scores a fifth" in say("eval", "--model", "tfidf", *data, "--split", "all").err
     assert "single --data file" in say("eval", "--model", "majority", "--tasks", "starter_*", "--split", "all").err
+
+
+def test_first_rows_of_one_class_are_told_and_a_sample_has_all(say: Say, tmp_path: Path) -> None:
+    """Of IMDB and THUCNews the first 500 rows hold one class."""
+    file = tmp_path / "moods.csv"
+    rows = "".join(f"{'good' if n < 100 else 'bad'} film {n},{int(n < 100)}\n" for n in range(200))
+    file.write_text(f"comment,stars\n{rows}", encoding="utf-8")
+    line = ("eval", "--model", "random", "--data", file, "--text", "comment", "--label", "stars")
+    said = say(*line, "--limit", 40, "--out", tmp_path / "first")
+    assert said.code == 0, said.err
+    note = "the first 40 of 200 rows are unlike the whole by more than chance: 0% 0 instead of 50%"
+    assert f"random, moods: {note}" in said.out
+    stored = json.loads((tmp_path / "first" / "results.json").read_text())["results"]["moods"]
+    assert stored["notes"][0].startswith(note)
+    said = say(*line, "--sample", 40, "--out", tmp_path / "drawn")
+    assert (said.code, "by more than chance" in said.out) == (0, False), said.err
+    stored = json.loads((tmp_path / "drawn" / "results.json").read_text())["results"]["moods"]
+    assert (stored["n"], stored["conditions"]["limit"], stored["conditions"]["sample"]) == (40, None, 40)
+    samples = (tmp_path / "drawn" / "samples-moods.jsonl").read_text().splitlines()
+    assert sorted(json.loads(sample)["target"] for sample in samples) == ["0"] * 20 + ["1"] * 20
+    said = say(*line, "--sample", 40, "--limit", 40)
+    assert (said.code, "give one of them" in said.err) == (2, True)

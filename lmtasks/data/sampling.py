@@ -1,0 +1,119 @@
+"""So many rows of a split: the first ones, as lm-evaluation-harness takes them, or a draw that has every label in its
+share. Of the first ones it can be told whether their labels are those of the whole split: many sets are sorted.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmtasks.data.table import LazyRows, PickedRows
+from lmtasks.errors import LmtasksError
+from lmtasks.records import Row
+from lmtasks.task.roles import label_number
+from lmtasks.task.task import Task
+from lmtasks.task.templates import is_template, target_of
+
+DRAWS = 9999
+"""Of prefixes of a shuffled split, against which the real one is held."""
+BY_CHANCE = 0.01
+"""Shares that so few shuffled prefixes differ as far from are told."""
+TOLD = 3
+"""Labels whose shares are told, the most different first."""
+NO_LABEL = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Which rows of a split are scored."""
+
+    rows: int
+    seed: int = 1234
+    """The same rows for every model: not that of a training, or of answers."""
+
+
+def sampled(task: Task, rows: Sequence[Row], sample: Sample) -> Sequence[Row]:
+    """The rows of a sample, in the order of the split; all where there are no more.
+
+    Each label has its share of the sample, as near as whole rows allow; without labels rows are drawn from all alike.
+    """
+    if sample.rows >= len(rows):
+        return rows
+    strata: dict[str, list[int]] = {}
+    name = label_reader(task) or (lambda row: NO_LABEL)
+    for number, row in enumerate(rows):
+        strata.setdefault(name(row), []).append(number)
+    generator = random.Random(f"sample {sample.seed}")
+    counts = _shares({label: len(strata[label]) for label in sorted(strata)}, sample.rows)
+    places = sorted(place for label, count in counts.items() for place in generator.sample(strata[label], count))
+    if isinstance(rows, LazyRows):
+        return LazyRows(PickedRows(rows=rows, places=np.array(places, dtype=np.int64)))
+    return [rows[place] for place in places]
+
+
+def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
+    """How the labels of the first rows differ from those of all, as a sentence; empty where they do so by chance.
+
+    A prefix of a shuffled split would be as far off, by the sum of squares over expectations, in less than 1 of 100
+    cases.
+    """
+    name = label_reader(task)
+    if name is None or not 0 < first < len(rows):
+        return ""
+    labels = [name(row) for row in rows]
+    whole, part = Counter(labels), Counter(labels[:first])
+    names = sorted(whole)
+    counts = np.array([whole[label] for label in names])
+    expected = counts * (first / len(rows))
+    found = float((((np.array([part[label] for label in names]) - expected) ** 2) / expected).sum())
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(counts, first, size=DRAWS, method="marginals")
+    as_far = int((((drawn - expected) ** 2 / expected).sum(1) >= found - 1e-9).sum())
+    if (as_far + 1) / (DRAWS + 1) >= BY_CHANCE:
+        return ""
+    off = sorted(names, key=lambda label: -abs(part[label] / first - whole[label] / len(rows)))[:TOLD]
+    told = ", ".join(f"{part[label] / first:.0%} {label} instead of {whole[label] / len(rows):.0%}" for label in off)
+    return (
+        f"the first {first:,} of {len(rows):,} rows are unlike the whole by more than chance: {told}; "
+        f"--sample {first} draws from all"
+    )
+
+
+def label_reader(task: Task) -> Callable[[Row], str] | None:
+    """What tells the label of a row; None where the task has no labels that all rows share."""
+    if task.kind == "classification":
+        return lambda row: _quietly(lambda: task.labels[label_number(task, row, where=f"task {task.name}")])
+    wording = task.templates.asked
+    fixed = isinstance(wording.choices, tuple) and not any(is_template(str(choice)) for choice in wording.choices)
+    if task.output_type == "multiple_choice" and fixed and wording.target is not None:
+        return lambda row: _quietly(lambda: _choice(task, row))
+    return None
+
+
+def _choice(task: Task, row: Row) -> str:
+    choices = task.templates.asked.choices
+    value = target_of(task.templates.asked, row=row, task=task.name)
+    first = value[0] if isinstance(value, tuple) and value else value
+    return str(choices[first]) if isinstance(first, int) and isinstance(choices, tuple) else str(first)
+
+
+def _quietly(read: Callable[[], str]) -> str:
+    """A row without a label is no reason to stop here: it is told where rows are scored."""
+    try:
+        return read()
+    except (LmtasksError, IndexError):
+        return NO_LABEL
+
+
+def _shares(counts: Mapping[str, int], wanted: int) -> Mapping[str, int]:
+    """How many rows of each label, by the largest remainders.
+
+    >>> _shares({"a": 50, "b": 30, "c": 20}, 9)
+    {'a': 5, 'b': 3, 'c': 1}
+    """
+    total = sum(counts.values())
+    exact = {label: wanted * count / total for label, count in counts.items()}
+    found = {label: int(share) for label, share in exact.items()}
+    left = sorted(counts, key=lambda label: (found[label] - exact[label], label))[: wanted - sum(found.values())]
+    return {label: count + (label in left) for label, count in found.items()}
