@@ -139,15 +139,14 @@ def renderer(
 
 def _templates(folder: Path) -> dict[str, str]:
     file = folder / "chat_template.jinja"
-    found = {DEFAULT: file.read_text(encoding="utf-8")} if file.is_file() else {}
-    found |= {
-        each.stem: each.read_text(encoding="utf-8") for each in sorted(folder.glob("additional_chat_templates/*.jinja"))
-    }
+    found = {DEFAULT: _text(file)} if file.is_file() else {}
+    found |= {each.stem: _text(each) for each in sorted(folder.glob("additional_chat_templates/*.jinja"))}
     stored = _json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(stored, str):
         return {DEFAULT: stored} | found
     if isinstance(stored, list):
-        return {str(each["name"]): str(each["template"]) for each in stored if isinstance(each, Mapping)} | found
+        named = [each for each in stored if isinstance(each, Mapping) and {"name", "template"} <= set(each)]
+        return {str(each["name"]): str(each["template"]) for each in named} | found
     return found
 
 
@@ -166,5 +165,15 @@ def _special_tokens(folder: Path) -> dict[str, str]:
 
 
 def _json(file: Path) -> dict[str, object]:
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        found = json.loads(_text(file)) if file.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{file} is no JSON: {error}.") from None
     return found if isinstance(found, dict) else {}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 (byte {error.start}); write it anew.") from None

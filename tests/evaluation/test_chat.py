@@ -103,6 +103,17 @@ def test_templates_are_found_by_name(tmp_path: Path) -> None:
     assert chat_use(none, template=None, system=None, multiturn=False) is None
 
 
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    (folder / "chat_template.jinja").write_bytes(b"{{ messages }} \xe9")
+    with pytest.raises(UsageError, match=r"chat_template.jinja is not UTF-8 \(byte 15\)"):
+        find_template(folder, name="default")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"tokenizer_config.json is no JSON"):
+        find_template(folder, name="default")
+
+
 def test_prompts_are_put_by_the_template_and_conditions_say_so(tmp_path: Path) -> None:
     task = small_task(tmp_path, "multiple_choice", more="num_fewshot: 1")
     folder = saved(tmp_path / "model")
