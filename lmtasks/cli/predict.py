@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine, HeadRow
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.solver import Solver
-    from lmtasks.records import Floats32, ModelCard, RuntimeCard
+    from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
     from lmtasks.task.index import TaskIndex
     from lmtasks.task.task import Task
 
@@ -100,8 +100,8 @@ def command(
 
 def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
     """The task that was named, a text being continued for one of language modelling; else that of the model's one
-    classification head; else to go on writing."""
-    from lmtasks.suite.asking import task_of_continuation, task_of_head
+    head; else to go on writing."""
+    from lmtasks.suite.asking import task_of_continuation
 
     if tasks:
         found = index.find(tasks, trust_code=trust_code)
@@ -111,13 +111,34 @@ def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, tru
         if found[0].kind == "language_modelling":
             return task_of_continuation(new_tokens=new_tokens)
         return found[0]
-    heads = [head for head in card.heads if head.kind == "classification"]
-    if len(card.heads) == 1 and heads:
-        return task_of_head(heads[0])
+    if len(card.heads) == 1:
+        return _task_of(card.heads[0], new_tokens=new_tokens, index=index, trust_code=trust_code)
     if card.kind == "causal" and not card.heads:
         return task_of_continuation(new_tokens=new_tokens)
     names = ", ".join(head.name for head in card.heads) or "none"
     raise UsageError(f"say with --tasks what {card.name} is to answer; its heads: {names}.")
+
+
+def _task_of(head: HeadSpec, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
+    """The task of a model's one head: that of its name, where there is one with its labels; else what a head of its
+    kind reads. A head that writes goes on with the text as it stands, where its prompt is not known."""
+    from lmtasks.suite.asking import task_of_continuation, task_of_head
+
+    known = index.find(head.name, trust_code=trust_code) if head.name in index.names() else ()
+    for task in known:
+        if task.kind == "language_modelling" and head.kind == "generation":
+            return task_of_continuation(new_tokens=new_tokens)
+        kind = task.kind if task.kind in ("classification", "span", "tagging") else "generation"
+        if (kind, task.labels if kind == "classification" else head.labels) == (head.kind, head.labels):
+            return task
+    if head.kind != "generation":
+        return task_of_head(head)
+    print(
+        f"lmtasks: the prompt of {head.name} is not known here, so that texts go on as they stand; its task file "
+        "(--tasks FILE) has it.",
+        file=sys.stderr,
+    )
+    return task_of_continuation(new_tokens=new_tokens)
 
 
 def _answer(solver: Solver, task: Task, lines: Sequence[str], *, seed: int, streamed: bool) -> None:

@@ -99,3 +99,29 @@ def test_a_wrong_name_gets_the_near_one_or_a_way_out(
     said = say("eval", *line.split(), *label)
     assert said.code == 2
     assert says in said.sentence
+
+
+def test_predict_asks_the_one_head_that_a_model_has(say: Say, tmp_path: Path, llama: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        "".join('{"w": ["to", "York"], "t": ["O", "B-LOC"], "en": "a", "fr": "b"}\n' for _ in range(6))
+    )
+    head = "dataset_path: json\ndataset_kwargs: {data_files: {train: rows.jsonl}}\ntraining_split: train\n"
+    tasks = {
+        "places": "kind: tagging\ninputs: {tokens: '{{ w }}', tags: t}\nlabels: [O, B-LOC]\n",
+        "french": "kind: translation\ninputs: {references: '{{ [fr] }}'}\ndoc_to_text: '{{en}} ='\n",
+    }
+    for name, lines in tasks.items():
+        file, model = tmp_path / f"{name}.yaml", tmp_path / f"model-{name}"
+        file.write_text(f"task: {name}\n{head}test_split: train\n{lines}")
+        said = say("adapt", "--backbone", llama, "--tasks", file, "--epochs", 1, "--out", model)
+        assert said.code == 0, said.err
+    said = say("predict", "--model", tmp_path / "model-places", stdin="to New York\n")
+    assert (said.code, len(said.out.split())) == (0, 3), said.err
+    assert (
+        say("predict", "--model", tmp_path / "model-places", "--tasks", tmp_path / "places.yaml", "to York").code == 0
+    )
+    said = say("predict", "--model", tmp_path / "model-french", "--new-tokens", 8, "a")
+    assert (said.code, "the prompt of french is not known here" in said.err) == (0, True), said.err
+    few = ("--gen-kwargs", "max_gen_toks=8")
+    said = say("predict", "--model", tmp_path / "model-french", "--tasks", tmp_path / "french.yaml", *few, "a")
+    assert (said.code, "not known here" in said.err) == (0, False)

@@ -10,7 +10,9 @@ from lmtasks.suite.asking import columns_of, row_of, task_of_continuation, task_
 from lmtasks.suite.engines import runtime_for
 from lmtasks.task.head_input import head_input
 from lmtasks.task.index import default_index
+from lmtasks.task.load import load_task
 from lmtasks.task.prompt import build_prompt
+from lmtasks.task.task import Task
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,55 @@ def test_the_runtime_follows_the_folder(tmp_path: Path) -> None:
     assert runtime_for(tmp_path, wanted="torch-compile") == "torch-compile"
     (tmp_path / "package.json").write_text("{}")
     assert runtime_for(tmp_path, wanted=None) == "onnx"
+
+
+def _written(folder: Path, lines: str) -> Task:
+    file = folder / "mine.yaml"
+    file.write_text(f"task: mine\ndataset_path: a/b\ntest_split: test\n{lines}", encoding="utf-8")
+    return unlabelled(load_task(file))
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "tokens"),
+    [
+        ("{{ words }}", "Fly to York", ("Fly", "to", "York")),
+        ("{{ text.split() }}", "Fly to York", ("Fly", "to", "York")),
+        ("{{ row['the words'] }}", "Fly to York", ("Fly", "to", "York")),
+        ("{{ words[:2] }}", "Fly to York", ("Fly", "to")),
+        ("{{ words | map('lower') | list }}", "Fly to York", ("fly", "to", "york")),
+        ("{{ words }}", '{"words": ["Fly", "to York"]}', ("Fly", "to York")),
+        ("the words", "Fly to York", ("Fly", "to", "York")),
+    ],
+)
+def test_tokens_that_a_template_makes(tmp_path: Path, template: str, line: str, tokens: tuple[str, ...]) -> None:
+    """The template itself was taken for a column."""
+    task = _written(tmp_path, f'kind: tagging\ninputs: {{tokens: "{template}", tags: tags}}\nlabels: [O, B-LOC]\n')
+    read = head_input(task, row_of(task, line), row_number=0)
+    assert (read.tokens, len(read.tags)) == (tokens, len(tokens))
+
+
+@pytest.mark.parametrize("template", ["{{ words | join(' ') }}", "{{ ' '.join(row.words) }}", "{{ row['words'] }}"])
+def test_a_column_that_a_template_joins_is_a_list_of_words(tmp_path: Path, template: str) -> None:
+    task = _written(
+        tmp_path,
+        f'kind: classification\ninputs: {{text: "{template}", label: label}}\nlabels: [neg, pos]\n',
+    )
+    assert columns_of(task) == ("words",)
+    assert head_input(task, row_of(task, "a fine film"), row_number=0).first == "a fine film"
+
+
+def test_heads_without_a_task_file() -> None:
+    tagging = task_of_head(HeadSpec(name="places", kind="tagging", labels=("O", "B-LOC")))
+    assert head_input(tagging, row_of(tagging, "to New York"), row_number=0).tokens == ("to", "New", "York")
+    span = task_of_head(HeadSpec(name="answers", kind="span"))
+    row = row_of(span, '{"question": "Who?", "context": "Ann."}')
+    assert head_input(span, row, row_number=0).second == "Ann."
+    with pytest.raises(UsageError, match="stands in its task file"):
+        task_of_head(HeadSpec(name="written", kind="generation"))
+
+
+@pytest.mark.parametrize("line", ["caf\udce9", '{"sentence": "cut \\ud83d"}'])
+def test_a_line_that_is_no_text_is_refused(line: str) -> None:
+    (task,) = default_index().find("sst2")
+    with pytest.raises(UsageError, match="no UTF-8, or half of a surrogate pair"):
+        row_of(unlabelled(task), line)
