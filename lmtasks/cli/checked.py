@@ -102,6 +102,10 @@ def _overlaps(check: TaskCheck) -> None:
     elif not check.overlaps:
         print("  no training rows and no few-shot pool that the scored rows could also stand in")
     for overlap in check.overlaps:
+        if overlap.targets:
+            share = 100 * overlap.targets / check.rows
+            told = f"{overlap.targets} of {check.rows} scored rows ({share:.2g}%)"
+            print(f"  the same right text in {overlap.split} and in the scored split: {told}")
         what = f"  the same document in {overlap.split} and in the scored split:"
         if not overlap.rows:
             print(f"{what} none")

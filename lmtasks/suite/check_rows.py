@@ -10,10 +10,11 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
-from lmtasks.suite.overlap import Documents, document_of
+from lmtasks.suite.overlap import Documents
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.head_input import head_input
 from lmtasks.task.hooks import process_rows, shot_pool
+from lmtasks.task.identity import texts_of
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Source, Task
 
@@ -115,7 +116,8 @@ def check_split(
     for number, row in enumerate(_told(rows, report=report, stage=f"{task.name}, {role}")):
         try:
             _check_row(fitting, row, number)
-            documents.add(document_of(fitting, row))
+            texts = texts_of(fitting, row)
+            documents.add(texts.document, target=texts.written)
             each(row, number)
         except UsageError as error:
             wrong += 1

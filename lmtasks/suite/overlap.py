@@ -25,6 +25,8 @@ class Overlap:
     """Scored rows whose document stands in the other split too."""
     first: int
     """The first of them; -1 where there is none."""
+    targets: int = 0
+    """Scored rows whose right text is one there, where right answers are texts of their own."""
 
 
 class Documents:
@@ -32,18 +34,26 @@ class Documents:
 
     def __init__(self) -> None:
         self._hashes = array("Q")
+        self._targets = array("Q")
 
-    def add(self, text: str) -> None:
-        """The next document; runs of white space count as one blank."""
-        plain = folded(text).encode("utf-8", "surrogatepass")
-        self._hashes.append(int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little"))
+    def add(self, text: str, *, target: str = "") -> None:
+        """The next document, and its right answer where that is a text; runs of white space count as one blank."""
+        self._hashes.append(_hash(text))
+        if target:
+            self._targets.append(_hash(target))
 
     def shared_with(self, others: Sequence["tuple[str, Documents]"]) -> tuple[Overlap, ...]:
         """What these, the scored ones, share with each other split."""
-        mine = np.array(self._hashes, dtype=np.uint64)
+        mine, targets = np.array(self._hashes, dtype=np.uint64), np.array(self._targets, dtype=np.uint64)
         found = []
         for split, other in others:
             shared = np.flatnonzero(np.isin(mine, np.array(other._hashes, dtype=np.uint64)))
             first = int(shared[0]) if len(shared) else -1
-            found.append(Overlap(split=split, rows=len(shared), first=first))
+            texts = int(np.isin(targets, np.array(other._targets, dtype=np.uint64)).sum())
+            found.append(Overlap(split=split, rows=len(shared), first=first, targets=texts))
         return tuple(found)
+
+
+def _hash(text: str) -> int:
+    plain = folded(text).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")

@@ -44,6 +44,23 @@ def test_a_document_is_what_is_asked_and_not_its_answer() -> None:
     assert document_of(qa, asked) != document_of(qa, {**asked, "question": "p?"})
 
 
+def test_right_texts_are_counted_beside_documents() -> None:
+    scored, train = Documents(), Documents()
+    for text, target in (("a", "甲。"), ("b", "乙。"), ("c", "")):
+        scored.add(text, target=target)
+    for text, target in (("a", "丁。"), ("x", " 甲。\n"), ("y", "")):
+        train.add(text, target=target)
+    assert scored.shared_with([("train", train)]) == (Overlap(split="train", rows=1, first=0, targets=1),)
+
+
+@pytest.mark.real_data
+def test_known_right_texts_of_a_public_set(data_root: Path) -> None:
+    (task,) = default_index().find("tatoeba_en_zh")
+    options = CheckOptions(data=DataOptions(data_root=data_root, offline=True))
+    check = check_task(task, options=options, report=lambda progress: None)
+    assert [(overlap.rows, overlap.targets) for overlap in check.overlaps] == [(0, 192)]
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_overlaps_of_public_sets(name: str, data_root: Path) -> None:

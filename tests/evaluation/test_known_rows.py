@@ -18,6 +18,7 @@ from lmtasks.evaluation.overlap import training_hashes
 from lmtasks.evaluation.solver import Solver
 from lmtasks.evaluation.tally import Tallied, merge
 from lmtasks.records import Json, Row
+from lmtasks.task.index import default_index
 from lmtasks.task.task import Task
 
 OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=50)
@@ -130,3 +131,18 @@ def test_parts_of_several_processes_keep_their_rows() -> None:
     assert merged.rows.tolist() == [0, 1, 2, 3, 4]
     assert merged.targets.tolist() == [9, 10, 11, 12, 13]
     assert merge([part(0), replace(part(1), hashes=None)], scorings=()).hashes is None
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "model", "seen"), [("chnsenticorp", "random", 331), ("tatoeba_en_zh", "copy", 192)])
+def test_known_overlaps_of_public_sets_stand_beside_the_score(
+    name: str, model: str, seen: int, data_root: Path
+) -> None:
+    """Counted by hand in the issue that asked for this."""
+    (task,) = default_index().find(name)
+    options = replace(OPTIONS, data=DataOptions(data_root=data_root, offline=True))
+    result = _scored(BaselineSolver(model), task, options)
+    found = _overlap(result)
+    assert found["seen"] == seen
+    assert isinstance(found["clean"], Mapping)
+    assert found["clean"]["n"] == result.n - seen
