@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.task.bounded_jinja import BoundedEnvironment, bounded_copy
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -119,6 +120,8 @@ class ChatTemplate:
         from jinja2 import TemplateError
 
         today = self.today or TODAY
+        if isinstance(environment := self._template.environment, BoundedEnvironment):
+            environment.begin()
         try:
             return self._template.render(
                 messages=[dict(message) for message in messages],
@@ -137,7 +140,8 @@ class ChatTemplate:
 
 @lru_cache(maxsize=64)
 def compiled(text: str, *, where: str) -> "Template":
-    """The template by transformers' own compiler: its tags, filters, functions, and its sandbox.
+    """The template by transformers' own compiler: its tags, filters and functions, in a sandbox
+    that bounds its work too.
 
     Raises:
         UsageError: it is no Jinja, or transformers cannot be imported.
@@ -147,7 +151,8 @@ def compiled(text: str, *, where: str) -> "Template":
     try:
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        template: Template = _compile_jinja_template(text)
+        # Its environment is what is wanted: without bounds, even compiling may compute 'x' * 10 ** 10.
+        template: Template = bounded_copy(_compile_jinja_template("").environment).from_string(text)
     except ImportError as error:
         raise UsageError(NEEDS.format(error=str(error).rstrip("."))) from error
     except TemplateSyntaxError as error:

@@ -34,7 +34,8 @@ class Standing:
     @property
     def shown(self) -> str:
         """The change, for people."""
-        return f"{show.difference(self.change)}{_unit(self.scale)}"
+        apart = ", not paired" if self.loss is None else ""
+        return f"{show.difference(self.change)}{_unit(self.scale)}{apart}"
 
     @property
     def shown_loss(self) -> str:

@@ -129,6 +129,20 @@ def test_whatever_a_template_fails_with_is_told_as_its_fault(text: str) -> None:
         template(text)([USER], True)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 10 ** 10000000 }}",
+        "{{ 'x' * 10 ** 10 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    ],
+)
+def test_a_template_that_would_hold_the_machine_is_told_as_its_fault(text: str) -> None:
+    with pytest.raises(WorkError, match=r"the chat template of here fails: (it |RecursionError)"):
+        template(text)([USER], True)
+
+
 def used(folder: Path, text: str, *, system: str | None = None, settings: Mapping[str, object] = {}) -> ChatUse:
     folder.mkdir(exist_ok=True)
     tiny_tokenizer().save(folder)
