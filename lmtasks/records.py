@@ -6,10 +6,13 @@ Log-probabilities are natural logarithms. Fractions (accuracy, F1) are 0-1; BLEU
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lmtasks.errors import UsageError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -180,6 +183,108 @@ NO_RULES = TokenRules()
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How texts are written, by the names of transformers' `generate`; None: not said.
+
+    A model has them from its generation_config.json, a task from its `generation_kwargs`, which lie on top.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_h: float | None = None
+    """Draw among the most likely tokens that together have at most this share of the distribution's entropy
+    (Potraghloo et al. 2025, https://arxiv.org/abs/2509.02510)."""
+    top_k: int | None = None
+    """Draw among the k most likely tokens; 0: all."""
+    top_p: float | None = None
+    """Draw among the most likely tokens that together reach this probability."""
+    min_p: float | None = None
+    """Draw among the tokens with at least this share of the most likely one's probability."""
+    typical_p: float | None = None
+    """Draw among the tokens whose information is nearest to the entropy, which together reach this probability
+    (Meister et al. 2022, https://arxiv.org/abs/2202.00666)."""
+    epsilon_cutoff: float | None = None
+    """Draw among the tokens with at least this probability."""
+    eta_cutoff: float | None = None
+    """The same with a cutoff that sinks with the entropy (Hewitt et al. 2022, https://arxiv.org/abs/2210.15191)."""
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    """A beam's score is its log-probability over its length (tokens, the end token counted) to this power."""
+    early_stopping: bool | Literal["never"] | None = None
+    """When a beam search ends: True once `num_beams` texts are finished, False once the most likely unfinished text, as
+    long as it is, scores no better than the worst of them, "never" once none can."""
+    renormalize_logits: bool | None = None
+    """Make log-probabilities of a beam's scores again once all else has changed them."""
+    repetition_penalty: float | None = None
+    """Above 1, tokens that stood before become less likely (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
+    encoder_repetition_penalty: float | None = None
+    """Above 1, tokens of the source (a causal model's prompt) become more likely."""
+    no_repeat_ngram_size: int | None = None
+    """So many tokens in a row stand only once; 0: as often as the model likes."""
+    encoder_no_repeat_ngram_size: int | None = None
+    """So many tokens in a row are never those of the source (a causal model's prompt)."""
+    min_length: int | None = None
+    """No end before so many tokens, a causal model's prompt or a decoder's start counted."""
+    min_new_tokens: int | None = None
+    """No end before so many new tokens; where it is given, `min_length` counts nothing."""
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    """(start, factor): behind so many new tokens an end becomes more likely with each one."""
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] | None = None
+    """Added to a token's score where it would complete the sequence."""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                limits = f"at least {least}" if most == inf else f"between {least} and {most}"
+                raise UsageError(f"{name} must be {limits}, was {value}.")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} must be above 0, was {value}.")
+
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "max_new_tokens": (1, inf),
+    "temperature": (0, inf),
+    "top_h": (0, 1),
+    "top_k": (0, inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "epsilon_cutoff": (0, 1),
+    "eta_cutoff": (0, 1),
+    "num_beams": (1, inf),
+    "no_repeat_ngram_size": (0, inf),
+    "encoder_no_repeat_ngram_size": (0, inf),
+    "min_length": (0, inf),
+    "min_new_tokens": (0, inf),
+}
+"""What settings of generation may be."""
+POSITIVE = ("top_h", "top_p", "typical_p", "repetition_penalty", "encoder_repetition_penalty")
+
+
+GENERATION_DEFAULTS = GenerationSettings(
+    top_k=50,
+    top_p=1.0,
+    min_p=0.0,
+    typical_p=1.0,
+    epsilon_cutoff=0.0,
+    eta_cutoff=0.0,
+    num_beams=1,
+    length_penalty=1.0,
+    early_stopping=False,
+    renormalize_logits=False,
+    repetition_penalty=1.0,
+    encoder_repetition_penalty=1.0,
+    no_repeat_ngram_size=0,
+    encoder_no_repeat_ngram_size=0,
+    min_length=0,
+)
+"""What `generate` of transformers 5 does where neither its caller nor the model says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What identifies a model, with no weights in it."""
 
@@ -201,6 +306,14 @@ class ModelCard:
     ends: tuple[int, ...] = ()
     """Tokens that end a text, as the checkpoint says; empty where it leaves that to the tokenizer."""
     rules: TokenRules = NO_RULES
+    generation: GenerationSettings = GenerationSettings()
+    """How it writes texts where nobody says otherwise: its generation_config.json."""
+    unheeded: Mapping[str, str] = field(default_factory=dict)
+    """Settings of generation_config.json that are not carried out here, each with its value as JSON."""
+
+
+NOT_KEPT = "generation_config.json"
+"""Stands among `unheeded` where a package is older than `ModelCard.generation`: nobody knows what the file said."""
 
 
 def card_from_json(content: Mapping[str, Any]) -> ModelCard:
@@ -218,7 +331,17 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
         never_first=tuple(given.get("never_first", ())),
         never_behind=tuple(map(tuple, given.get("never_behind", ()))),
     )
-    return ModelCard(**{**content, "heads": heads, "ends": tuple(content["ends"]), "rules": rules})
+    own = dict(content.get("generation") or {})
+    if own.get("exponential_decay_length_penalty") is not None:
+        own["exponential_decay_length_penalty"] = tuple(own["exponential_decay_length_penalty"])
+    if own.get("sequence_bias") is not None:
+        own["sequence_bias"] = tuple((tuple(ids), bias) for ids, bias in own["sequence_bias"])
+    settings = GenerationSettings(**own)
+    unheeded = content.get("unheeded") or {}
+    if "generation" not in content and content["kind"] in ("causal", "encoder-decoder"):
+        unheeded = {NOT_KEPT: "unknown"}
+    read = {"heads": heads, "ends": tuple(content["ends"]), "rules": rules, "generation": settings}
+    return ModelCard(**{**content, **read, "unheeded": unheeded})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from transformers import (
     PegasusConfig,
     PegasusForConditionalGeneration,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -51,6 +53,23 @@ def _llama(vocabulary: int, context: int) -> PreTrainedModel:
             num_key_value_heads=2,
             max_position_embeddings=context,
             tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+        )
+    )
+
+
+def _qwen2(vocabulary: int, context: int) -> PreTrainedModel:
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=context,
             bos_token_id=0,
             eos_token_id=0,
             pad_token_id=1,
@@ -184,6 +203,7 @@ def _t5(vocabulary: int, context: int) -> PreTrainedModel:
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "llama": _llama,
+    "qwen2": _qwen2,
     "gemma2": _gemma2,
     "gpt2": _gpt2,
     "bert": _bert,

@@ -1,11 +1,12 @@
 """The engine as bench uses it: a workload becomes calls that say how much they did."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from lmtasks.bench.workload import WorkKind, Workload, WorkRequest
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnToken, Scored, ScoreRequest
-from lmtasks.records import Floats32
+from lmtasks.records import GENERATION_DEFAULTS, Floats32
 
 
 class Answers(Protocol):
@@ -39,6 +40,11 @@ class Answers(Protocol):
         ...
 
 
+GREEDY = Decoding(
+    **asdict(GENERATION_DEFAULTS) | {"max_new_tokens": 1, "temperature": 0.0, "min_new_tokens": 0, "sequence_bias": ()}
+)
+"""Whatever a model's generation_config.json says: texts of equal length are timed, each token the most likely one."""
+
 Answer = Callable[[Sequence[WorkRequest], OnToken | None], int]
 """Answers requests, and tells of each token of a generation; returns how many units were done: requests, or new
 tokens of a generation."""
@@ -52,7 +58,7 @@ def answer_to(engine: Answers, *, workload: Workload) -> Answer:
 
 def asked(workload: Workload, request: WorkRequest) -> GenerateRequest:
     """A text that is to be continued, by as many tokens as the workload has it."""
-    return GenerateRequest(prompt_ids=request.ids, settings=Decoding(max_new_tokens=workload.new_tokens))
+    return GenerateRequest(prompt_ids=request.ids, settings=replace(GREEDY, max_new_tokens=workload.new_tokens))
 
 
 def _predict(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:

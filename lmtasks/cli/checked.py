@@ -126,7 +126,7 @@ def _requests(task: Task, check: TaskCheck, engine: Answers | None) -> None:
         return
     shots = f" after {check.shots} worked examples" if check.shots else ""
     by = "by a head" if check.way == "head" else f"by prompt{shots}, a row asks for {_asks(task, check)}"
-    print(f"  asked {by}; {check.requests} requests in all{_decoding(task, check)}")
+    print(f"  asked {by}; {check.requests} requests in all{_decoding(task, check, engine)}")
     if check.own_answers is not None:
         print(f"  prompts that hold their own answer among the worked examples: {_own_answers(check.own_answers)}")
     if check.lengths is not None:
@@ -161,11 +161,14 @@ def _asks(task: Task, check: TaskCheck) -> str:
     return f"{counts.pop()} likelihoods" if len(counts) == 1 else "a likelihood for each choice"
 
 
-def _decoding(task: Task, check: TaskCheck) -> str:
+def _decoding(task: Task, check: TaskCheck, engine: Answers | None) -> str:
     if task.output_type != "generate_until" or check.way == "head":
         return ""
+    from lmtasks.evaluation.asked import asked_of, decoding_of
+
+    asked = decoding_of(task.generation) if engine is None else asked_of(engine.model, task.generation)
     stops = ", ".join(repr(stop) for stop in task.generation.stop) or "nothing"
-    return f", each at most {task.generation.max_new_tokens} new tokens, ended by {stops}"
+    return f", each at most {asked.max_new_tokens} new tokens, ended by {stops}"
 
 
 def _prompt(prompt: Prompt) -> None:

@@ -4,9 +4,9 @@ At every step each prompt keeps its `num_beams` most likely unfinished texts. A 
 
     log-probability / length ** length_penalty        (length in tokens, the end token counted)
 
-and the best one is the answer. A prompt is finished when no unfinished text could still get a better score; that is
-exact, where transformers' default stops by a heuristic. As there, only ends among the `num_beams` best candidates of a
-step count, and a repetition penalty acts on log-probabilities.
+the `num_beams` best of those are kept, and the best one is the answer. When a prompt is finished is what
+`early_stopping` says; all is as in transformers 5: only ends among the `num_beams` best candidates of a step count, and
+whatever changes scores acts on log-probabilities.
 
 Axes: R rows of the state (all beams of all unfinished prompts, in order), V vocabulary.
 """
@@ -23,10 +23,9 @@ from lmtasks.data.batches import pad
 from lmtasks.engine.candidates import Continuation, continuations, log_sums
 from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
 from lmtasks.engine.requests import Decoding, Stopped
-from lmtasks.engine.rules import restrict
-from lmtasks.engine.sampling import greedy, penalize
+from lmtasks.engine.sampling import greedy
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import NO_RULES, Floats, Floats32
+from lmtasks.records import Floats32
 from lmtasks.runtime.base import Runtime
 
 
@@ -92,40 +91,26 @@ class _Search:
         self.beams = [_Beam(logprob=0.0, stream=TextStream(decode, stops=prompt.settings.stop))]
         self._prompt = prompt
         self._ends = ends
-        self._best: _Finished | None = None
+        self._processor = prompt.processor(ends)
+        self._finished: list[_Finished] = []
+        """The `num_beams` best so far, best first; of equals the first one."""
 
     @property
     def is_changed(self) -> bool:
         """Does anything but the model say what is likely behind a beam?"""
-        return self._prompt.settings.repetition_penalty != 1.0 or self._prompt.rules != NO_RULES
+        return not self._processor.plain
 
     @property
     def wanted(self) -> int:
         """So many continuations: even if every end token of every beam comes first, enough others are left."""
-        return max(2, 1 + len(self._ends)) * self._prompt.settings.num_beams
+        return max(2, 1 + len(self._ends)) * self._prompt.num_beams
 
-    def change(self, logits: Floats32, sums: Floats) -> None:
-        """Change logits (number of beams, V), whose exponentials have these sums, in place: by the repetition penalty,
-        then by the model's rules."""
-        if self._prompt.settings.repetition_penalty != 1.0:
-            self._penalize(logits, sums)
-        for place, beam in enumerate(self.beams):
-            written = beam.stream.ids
-            restrict(
-                logits[place],
-                self._prompt.rules,
-                before=(*self._prompt.start, *written),
-                step=len(written),
-                left=self._prompt.settings.max_new_tokens - len(written),
-                sure=float(sums[place]),  # costs a text nothing
-            )
-
-    def _penalize(self, logits: Floats32, sums: Floats) -> None:
-        for place, beam in enumerate(self.beams):
-            seen = np.unique(np.array((*self._prompt.seen, *beam.stream.ids), dtype=np.int64))
-            logprobs = logits[place, seen] - sums[place]
-            penalty = self._prompt.settings.repetition_penalty
-            logits[place, seen] = sums[place] + penalize(logprobs, seen=np.arange(len(seen)), penalty=penalty)
+    def change(self, logprobs: Floats32) -> None:
+        """Change log-probabilities (number of beams, V) in place, by the settings and by the model's rules."""
+        for row, beam in zip(logprobs, self.beams, strict=True):
+            self._processor.process(row, beam.stream.ids)
+            if self._prompt.settings.renormalize_logits:
+                row -= log_sums(row[None])[0]
 
     def advance(self, best: Sequence[Continuation], *, step: int) -> list[tuple[int, int]]:
         """One token further, by one of the `wanted` best continuations for each beam.
@@ -133,59 +118,69 @@ class _Search:
         Returns:
             Parent and token of every new beam; nothing once the search is over.
         """
-        settings = self._prompt.settings
+        settings, count = self._prompt.settings, self._prompt.num_beams
         moves: list[tuple[int, int]] = []
         beams: list[_Beam] = []
+        ended: list[_Finished] = []
         for rank, each in enumerate(best):
             score, parent, token = each.logprob, each.beam, each.token
-            if len(beams) == settings.num_beams or score == -np.inf:
+            if len(beams) == count or score == -np.inf:
                 break
             stream = self.beams[parent].stream
+            stopped: Stopped | None = None
             if token in self._ends:
-                if rank < settings.num_beams:
-                    forced = token in self._prompt.rules.last and step + 1 == settings.max_new_tokens
-                    self._finish(score, length=step + 1, stream=stream, stopped="length" if forced else "end")
-                continue
-            stream = stream.copy()
-            if settings.stop and stream.push(token):
-                if rank < settings.num_beams:
-                    self._finish(score, length=step + 1, stream=stream, stopped="stop")
-                continue
-            if not settings.stop:
-                stream.ids.append(token)
-            beams.append(_Beam(logprob=score, stream=stream))
-            moves.append((parent, token))
+                forced = token in self._prompt.rules.last and step + 1 == settings.max_new_tokens
+                stopped = "length" if forced else "end"
+            else:
+                stream = stream.copy()
+                if settings.stop and stream.push(token):
+                    stopped = "stop"
+                elif not settings.stop:
+                    stream.ids.append(token)
+            if stopped is None:
+                beams.append(_Beam(logprob=score, stream=stream))
+                moves.append((parent, token))
+            elif rank < count:
+                ended.append(
+                    _Finished(score=_score(score, length=step + 1, settings=settings), stream=stream, stopped=stopped)
+                )
         self.beams = beams
         if step + 1 == settings.max_new_tokens:
-            for beam in beams:
-                self._finish(beam.logprob, length=step + 1, stream=beam.stream, stopped="length")
-            return []
-        return [] if self._is_settled(length=step + 2) else moves
+            ended += [
+                _Finished(
+                    score=_score(beam.logprob, length=step + 1, settings=settings), stream=beam.stream, stopped="length"
+                )
+                for beam in beams
+            ]
+            beams = []
+        # Sorted stably: where scores are equal, what was finished first stays first.
+        self._finished = sorted([*self._finished, *ended], key=lambda text: -text.score)[:count]
+        return moves if beams and self._is_open(length=step + 1) else []
 
     def answer(self) -> Answer:
-        if self._best is None:
+        if not self._finished:
             raise AssertionError("a search ends with a finished text")
-        return Answer(ids=tuple(self._best.stream.ids), text=self._best.stream.text(), stopped=self._best.stopped)
+        best = self._finished[0]
+        return Answer(ids=tuple(best.stream.ids), text=best.stream.text(), stopped=best.stopped)
 
-    def _finish(self, logprob: float, *, length: int, stream: TextStream, stopped: Stopped) -> None:
-        score = _score(logprob, length=length, settings=self._prompt.settings)
-        if self._best is None or score > self._best.score:
-            self._best = _Finished(score=score, stream=stream, stopped=stopped)
-
-    def _is_settled(self, *, length: int) -> bool:
-        """Can no beam overtake the best finished text? Each can at best lose nothing more, at the kindest length."""
-        if not self.beams:
-            return True
-        if self._best is None:
-            return False
+    def _is_open(self, *, length: int) -> bool:
+        """Is the search to go on, with unfinished texts of this length?"""
         settings = self._prompt.settings
-        kindest = settings.max_new_tokens if settings.length_penalty > 0 else length
-        bound = max(_score(beam.logprob, length=kindest, settings=settings) for beam in self.beams)
-        return self._best.score >= bound
+        if len(self._finished) < self._prompt.num_beams:
+            return True
+        if settings.early_stopping is True:
+            return False
+        if settings.early_stopping == "never" and _length_penalty(settings) > 0:
+            length = settings.max_new_tokens  # the kindest, as if nothing more were lost
+        return _score(self.beams[0].logprob, length=length, settings=settings) > self._finished[-1].score
 
 
 def _score(logprob: float, *, length: int, settings: Decoding) -> float:
-    return float(logprob / length**settings.length_penalty)
+    return float(logprob / length ** _length_penalty(settings))
+
+
+def _length_penalty(settings: Decoding) -> float:
+    return 1.0 if settings.length_penalty is None else settings.length_penalty
 
 
 def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuation]]:
@@ -197,6 +192,8 @@ def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuati
         for search, end in zip(searches, accumulate(beams), strict=True):
             if search.is_changed:
                 mine = slice(end - len(search.beams), end)
-                search.change(logits[mine], sums[mine])
+                logits[mine] -= sums[mine, None]
+                sums[mine] = 0.0
+                search.change(logits[mine])
     so_far = np.array([beam.logprob for search in searches for beam in search.beams])
     return continuations(logits, so_far - sums, beams=beams, counts=[search.wanted for search in searches])

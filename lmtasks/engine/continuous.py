@@ -141,7 +141,7 @@ class _Writer:
         """Rows that wait from now on."""
         for number, prompt in enumerate(prompts, start=self._came):
             watched = self._streaming or bool(prompt.settings.stop)
-            self.waiting.append(Row(number, prompt, decode=self._decode, watched=watched))
+            self.waiting.append(Row(number, prompt, decode=self._decode, ends=self._ends, watched=watched))
         self._came += len(prompts)
 
     def go_on(self) -> None:
@@ -198,7 +198,7 @@ class _Writer:
         for place, (row, token) in enumerate(zip(rows, chosen, strict=True), start=first):
             step = len(row.stream.ids)
             self._tokens[place] = token
-            stopped = row.append(token, ends=self._ends)
+            stopped = row.append(token)
             if stopped is not None:
                 finished.append(place)
             if step >= row.told and (self._streaming or stopped is not None):

@@ -11,15 +11,14 @@ from typing import TypeVar
 import numpy as np
 
 from lmtasks.data.batches import pad
+from lmtasks.engine.processors import Processor, Reading
 from lmtasks.engine.requests import Decoding, Stopped
-from lmtasks.engine.rules import banned_tokens, forced_tokens, restrict
-from lmtasks.engine.sampling import draw, greedy, penalize, sample
+from lmtasks.engine.sampling import draw, greedy, sample
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import NO_RULES, Floats, Floats32, Ints, TokenRules
+from lmtasks.records import NO_RULES, Floats32, Ints, TokenRules
 from lmtasks.runtime.base import Runtime
 
 State = TypeVar("State")
-Scores = TypeVar("Scores", Floats, Floats32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +28,22 @@ class Prompt:
     ids: tuple[int, ...]
     """For an encoder-decoder: the source."""
     seen: tuple[int, ...]
-    """Tokens that the repetition penalty counts from the start; empty for an encoder-decoder, whose source is no text
-    that it continues."""
+    """What the decoder reads before the answer: the prompt, or an encoder-decoder's start token."""
     settings: Decoding
+    """None in it is as without the setting."""
     seed: int
     number: int
-    start: tuple[int, ...] = ()
-    """What the decoder reads before the answer: the prompt, or an encoder-decoder's start token."""
     rules: TokenRules = NO_RULES
     """The model's."""
+
+    @property
+    def num_beams(self) -> int:
+        """1: none."""
+        return self.settings.num_beams or 1
+
+    def processor(self, ends: frozenset[int]) -> Processor:
+        """What is done to its scores; `ends` end it."""
+        return Processor(self.settings, self.rules, Reading(start=self.seen, source=self.ids, ends=ends))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,7 @@ def continue_rows(
         on_step: is told of each step.
     """
     alive = [
-        Row(number, prompt, decode=decode, watched=streaming or bool(prompt.settings.stop))
+        Row(number, prompt, decode=decode, ends=ends, watched=streaming or bool(prompt.settings.stop))
         for number, prompt in enumerate(prompts)
     ]
     state, logits = runtime.prefill(pad([prompt.ids for prompt in prompts], pad_id=pad_id))
@@ -92,7 +98,7 @@ def continue_rows(
         tokens = next_tokens(logits, alive)
         kept: list[int] = []
         for place, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
-            stopped = row.append(token, ends=ends)
+            stopped = row.append(token)
             if stopped is None:
                 kept.append(place)
             if streaming or stopped is not None:
@@ -111,26 +117,29 @@ class Row:
 
     Args:
         number: names it in `Step`.
+        ends: tokens that end it.
         watched: look for stop strings, and for text to give, after each token.
         told: steps before this one have been told already.
     """
 
-    def __init__(self, number: int, prompt: Prompt, *, decode: Decode, watched: bool, told: int = 0) -> None:
+    def __init__(
+        self, number: int, prompt: Prompt, *, decode: Decode, ends: frozenset[int], watched: bool, told: int = 0
+    ) -> None:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
         self.told = told
-        self.plain = (
-            prompt.settings.temperature == 0 and prompt.settings.repetition_penalty == 1.0 and prompt.rules == NO_RULES
-        )
+        self.processor = prompt.processor(ends)
+        self.plain = prompt.settings.temperature == 0 and self.processor.plain
         """Is each token simply the most likely one?"""
         self._number = number
         self._decode = decode
+        self._ends = ends
         self._watched = watched
 
-    def append(self, token: int, *, ends: frozenset[int]) -> Stopped | None:
+    def append(self, token: int) -> Stopped | None:
         """Take the next token; why the text ends with it, or None."""
         length = self.prompt.settings.max_new_tokens
-        if token in ends:
+        if token in self._ends:
             # An end that was forced, for want of room, is none that the model chose.
             return "length" if token in self.prompt.rules.last and len(self.stream.ids) + 1 >= length else "end"
         if self._watched:
@@ -139,28 +148,6 @@ class Row:
         else:
             self.stream.ids.append(token)
         return "length" if len(self.stream.ids) >= length else None
-
-    def allows(self, token: int) -> bool:
-        """Do the model's rules let a token follow? Most tokens may, and then no row of scores is copied."""
-        if self.prompt.rules == NO_RULES:
-            return True
-        before, step, left = self._now()
-        forced = forced_tokens(self.prompt.rules, before=before, left=left)
-        if forced:
-            return token == min(forced)  # of several any would do; transformers takes the lowest id
-        return token not in banned_tokens(self.prompt.rules, before=before, step=step)
-
-    def allowed(self, scores: Scores) -> Scores:
-        """Scores (V,), changed in place: minus infinity where the model's rules let no token follow."""
-        if self.prompt.rules != NO_RULES:
-            before, step, left = self._now()
-            restrict(scores, self.prompt.rules, before=before, step=step, left=left, sure=0.0)
-        return scores
-
-    def _now(self) -> tuple[tuple[int, ...], int, int]:
-        """What the decoder has read, how many tokens were written, and how many may still be."""
-        written = self.stream.ids
-        return (*self.prompt.start, *written), len(written), self.prompt.settings.max_new_tokens - len(written)
 
     def step(self, *, step: int, stopped: Stopped | None) -> Step:
         """What is told of a step."""
@@ -172,7 +159,7 @@ class Row:
     def again(self) -> "Row":
         """The same row, to be written from its start; it comes out the same, and is not told twice."""
         told = max(self.told, len(self.stream.ids))
-        return Row(self._number, self.prompt, decode=self._decode, watched=self._watched, told=told)
+        return Row(self._number, self.prompt, decode=self._decode, ends=self._ends, watched=self._watched, told=told)
 
 
 def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
@@ -181,18 +168,19 @@ def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
         return greedy(logits)
     scores = logits
     for place, row in enumerate(rows):
-        penalty = row.prompt.settings.repetition_penalty
-        if penalty != 1.0:
+        if row.processor.moves:
             if scores is logits:
                 scores = logits.copy()
-            seen = np.array((*row.prompt.seen, *row.stream.ids), dtype=np.int64)
-            scores[place] = penalize(scores[place].astype(np.float64), seen=seen, penalty=penalty)
+            row.processor.process(scores[place], row.stream.ids)
     tokens = greedy(scores)
     for place, row in enumerate(rows):
-        prompt = row.prompt
-        if prompt.settings.temperature > 0:
-            at = draw(seed=prompt.seed, number=prompt.number, step=len(row.stream.ids))
-            tokens[place] = sample(row.allowed(scores[place].astype(np.float64)), prompt.settings, at=at)
-        elif not row.allows(int(tokens[place])):
-            tokens[place] = greedy(row.allowed(scores[place].copy())[None])[0]
+        prompt, written = row.prompt, row.stream.ids
+        if prompt.settings.temperature != 0:
+            at = draw(seed=prompt.seed, number=prompt.number, step=len(written))
+            mine = scores[place].astype(np.float64)
+            tokens[place] = sample(
+                mine if row.processor.moves else row.processor.process(mine, written), prompt.settings, at=at
+            )
+        elif not row.processor.moves and not row.processor.allows(int(tokens[place]), written):
+            tokens[place] = greedy(row.processor.process(scores[place].copy(), written)[None])[0]
     return tokens

@@ -5,6 +5,7 @@ An answer depends on its request alone, not on what else is asked, in which orde
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from lmtasks.data.batches import pad
@@ -23,6 +24,7 @@ from lmtasks.engine.requests import (
 )
 from lmtasks.engine.schedule import Answers, Budget, distinct, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
+from lmtasks.engine.settings import settled
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
@@ -262,10 +264,10 @@ class Engine(Generic[State]):
             requests = arriving(idle)
             if requests is None:
                 return None
-            for number, request in enumerate(requests, start=count):
-                if request.settings.num_beams > 1 or len(request.prompt_ids) + request.settings.max_new_tokens > length:
-                    raise UsageError(f"request {number} has beams, or more than the {length} tokens of a place.")
             prompts = [self._prompt(request, number) for number, request in enumerate(requests, start=count)]
+            for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True), start=count):
+                if prompt.num_beams > 1 or len(request.prompt_ids) + request.settings.max_new_tokens > length:
+                    raise UsageError(f"request {number} has beams, or more than the {length} tokens of a place.")
             count += len(requests)
             return prompts
 
@@ -285,25 +287,31 @@ class Engine(Generic[State]):
     def _prompt(self, request: GenerateRequest, number: int) -> Prompt:
         """A request as it is written, cut where it is too long."""
         ids = self._fitting_prompt(request, number)
-        apart = self.runtime.model.kind == "encoder-decoder"
+        settings = settled(request.settings, self.runtime.model)
+        if settings.room_tokens is not None:
+            room = self.max_length_tokens - (0 if self._apart else len(ids))
+            settings = replace(settings, max_new_tokens=min(settings.max_new_tokens, room), room_tokens=None)
         return Prompt(
             ids=ids,
             # The source of an encoder-decoder is no text that it continues.
-            seen=() if apart else ids,
-            start=(self._start,) if apart else ids,
+            seen=(self._start,) if self._apart else ids,
             rules=self.runtime.model.rules,
-            settings=request.settings,
+            settings=settings,
             seed=request.seed,
             number=number if request.number is None else request.number,
         )
+
+    @property
+    def _apart(self) -> bool:
+        """Does a prompt take no room from its answer, since an encoder reads it?"""
+        return self.runtime.model.kind == "encoder-decoder"
 
     def _fitting_prompt(self, request: GenerateRequest, number: int) -> tuple[int, ...]:
         """The prompt's last tokens, as many as the model takes beside the new ones."""
         if not request.prompt_ids:
             raise UsageError(f"request {number} has a prompt of no tokens; it needs at least one.")
-        new, longest = request.settings.max_new_tokens, self.max_length_tokens
-        # The source of an encoder-decoder takes no room from its answer.
-        apart = self.runtime.model.kind == "encoder-decoder"
+        new, longest = request.settings.room, self.max_length_tokens
+        apart = self._apart
         if new > (longest if apart else longest - 1):
             raise UsageError(
                 f"max_new_tokens is {new}, but {self.runtime.model.name} takes {longest} tokens in all"
@@ -321,5 +329,5 @@ class Engine(Generic[State]):
 
 def _key(prompt: Prompt) -> tuple[object, ...]:
     """What an answer depends on; a draw also on its stream."""
-    stream = (prompt.number, prompt.seed) if prompt.settings.temperature > 0 else (0, 0)
-    return (prompt.settings.num_beams, prompt.ids, repr(prompt.settings), *stream)
+    stream = (prompt.number, prompt.seed) if prompt.settings.temperature != 0 else (0, 0)
+    return (prompt.num_beams, prompt.ids, repr(prompt.settings), *stream)

@@ -49,8 +49,8 @@ def generate_all(
     """
     writer = _Writing(prompts, plan=plan, answers=answers, on_token=on_token)
     longest_first = sorted(plan.firsts, key=lambda index: -_cost(prompts[index]))
-    beams = [index for index in longest_first if prompts[index].settings.num_beams > 1]
-    single = [index for index in longest_first if prompts[index].settings.num_beams == 1]
+    beams = [index for index in longest_first if prompts[index].num_beams > 1]
+    single = [index for index in longest_first if prompts[index].num_beams == 1]
 
     def run_beams(batch: list[int], beside: bool) -> list[Step]:
         told: list[Step] = []  # of finished texts only
@@ -236,7 +236,7 @@ class _Writing:
 
 def _cost(prompt: Prompt) -> int:
     """Tokens that are kept of a text: prompt and answer, of each beam."""
-    return (len(prompt.ids) + prompt.settings.max_new_tokens) * prompt.settings.num_beams
+    return (len(prompt.ids) + prompt.settings.max_new_tokens) * prompt.num_beams
 
 
 def _cohorts(prompts: Sequence[Prompt], longest_first: Sequence[int], *, budget: Budget) -> list[list[int]]:

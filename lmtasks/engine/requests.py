@@ -11,50 +11,42 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from lmtasks.errors import UsageError
+from lmtasks.records import GenerationSettings
 
 Stopped = Literal["stop", "end", "length"]
 """Why a text ended: a stop string, the model's own end token, or the number of new tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How a continuation is chosen. Temperature 0 is greedy, or beam search with more than one beam."""
+class Decoding(GenerationSettings):
+    """How a continuation is chosen. Temperature 0 is greedy, or beam search with more than one beam.
+
+    What is None is as the model's generation_config.json has it, else as transformers has it (`settings.py`).
+    """
 
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     """The text ends before the first of these."""
-    temperature: float = 0.0
-    top_k: int = 0
-    """Draw among the k most likely tokens; 0: all."""
-    top_p: float = 1.0
-    """Draw among the most likely tokens that together reach this probability."""
-    min_p: float = 0.0
-    """Draw among the tokens with at least this share of the most likely one's probability."""
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    """A beam's score is its log-probability over its length (tokens, the end token counted) to this power."""
-    repetition_penalty: float = 1.0
-    """Above 1, tokens that stood before become less likely (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
+    temperature: float | None = 0.0
+    """None: drawn at the model's own temperature, else at 1."""
+    room_tokens: int | None = None
+    """So many new tokens have room behind a prompt that is cut; None: all. With it, an answer that finds less room than
+    `max_new_tokens` is shorter; without, it is refused."""
+
+    @property
+    def room(self) -> int:
+        """New tokens that have room behind a prompt that is cut."""
+        return self.max_new_tokens if self.room_tokens is None else self.room_tokens
 
     def __post_init__(self) -> None:
-        checks: tuple[tuple[bool, str], ...] = (
-            (self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, was {self.max_new_tokens}"),
-            (all(self.stop), "a stop string must not be empty"),
-            (self.temperature >= 0, f"temperature must be 0 or more, was {self.temperature}"),
-            (self.top_k >= 0, f"top_k must be 0 (all) or more, was {self.top_k}"),
-            (0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, was {self.top_p}"),
-            (0 <= self.min_p <= 1, f"min_p must be between 0 and 1, was {self.min_p}"),
-            (self.num_beams >= 1, f"num_beams must be at least 1, was {self.num_beams}"),
-            (self.repetition_penalty > 0, f"repetition_penalty must be above 0, was {self.repetition_penalty}"),
-            (
-                self.num_beams == 1 or self.temperature == 0,
+        super().__post_init__()
+        if not all(self.stop):
+            raise UsageError("a stop string must not be empty.")
+        if (self.num_beams or 1) > 1 and self.temperature != 0:
+            raise UsageError(
                 f"beam search draws nothing: with num_beams {self.num_beams} the temperature must be 0, "
-                f"was {self.temperature}",
-            ),
-        )
-        for holds, sentence in checks:
-            if not holds:
-                raise UsageError(f"{sentence}.")
+                f"was {self.temperature}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

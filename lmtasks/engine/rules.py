@@ -1,34 +1,32 @@
 """Tokens that must be written, or must not, whatever they score: `TokenRules`, as transformers' `generate` keeps them.
 
 >>> rules = TokenRules(first=2, never=(5,), never_behind=((7, 8),))
->>> forced_tokens(rules, before=[0], left=9), banned_tokens(rules, before=[0, 7], step=1)
+>>> forced_tokens(rules, before=1, left=9), banned_tokens(rules, before=[0, 7], step=1)
 ((2,), [5, 8])
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from lmtasks.records import Floats, Floats32, TokenRules
+from lmtasks.records import TokenRules
 
 
-def forced_tokens(rules: TokenRules, *, before: Sequence[int], left: int) -> tuple[int, ...]:
+def forced_tokens(rules: TokenRules, *, before: int, left: int) -> tuple[int, ...]:
     """The tokens of which the next one must be one; empty: any.
 
     Args:
-        before: what the decoder has read: prompt and answer, or its start token and answer.
+        before: how many tokens the decoder has read.
         left: tokens that may still be written.
     """
     if left == 1 and rules.last:
         return rules.last
-    return (rules.first,) if rules.first is not None and len(before) == 1 else ()
+    return (rules.first,) if rules.first is not None and before == 1 else ()
 
 
 def banned_tokens(rules: TokenRules, *, before: Sequence[int], step: int) -> list[int]:
     """The tokens that the next one must not be.
 
     Args:
-        before: as in `forced_tokens`.
+        before: what the decoder has read: prompt and answer, or its start token and answer.
         step: tokens that were written so far.
     """
     banned = list(rules.never)
@@ -40,19 +38,3 @@ def banned_tokens(rules: TokenRules, *, before: Sequence[int], step: int) -> lis
         if tuple(before[-len(words) :]) == tuple(words):
             banned.append(token)
     return banned
-
-
-def restrict(
-    scores: Floats | Floats32, rules: TokenRules, *, before: Sequence[int], step: int, left: int, sure: float
-) -> None:
-    """Change scores (V,) in place: minus infinity where a token must not be written.
-
-    Args:
-        sure: the score of tokens that are forced.
-    """
-    forced = forced_tokens(rules, before=before, left=left)
-    if forced:
-        scores[:] = -np.inf
-        scores[list(forced)] = sure
-    else:
-        scores[banned_tokens(rules, before=before, step=step)] = -np.inf

@@ -10,7 +10,7 @@ True
 1
 """
 
-from math import isfinite
+from math import exp, isfinite, sqrt
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def sample(logits: Floats, settings: Decoding, *, at: float) -> int:
     In the order of ids and not of probabilities: two tokens whose probabilities differ in the last bits may swap their
     ranks between runtimes, but never their ids.
     """
-    scaled = logits.astype(np.float64) / settings.temperature
+    scaled = logits.astype(np.float64) / (1.0 if settings.temperature is None else settings.temperature)
     weights = np.exp(scaled - scaled.max())
     weights[~_allowed(weights, settings)] = 0.0
     cumulated = weights.cumsum()
@@ -67,17 +67,66 @@ def sample(logits: Floats, settings: Decoding, *, at: float) -> int:
 
 
 def _allowed(weights: Floats, settings: Decoding) -> Bools:
-    """(V,): which tokens pass top-k, then top-p over the rest, then min-p. Of equals the lower ids."""
+    """(V,): which tokens pass one filter after the other, each over the rest. Of equals the lower ids."""
     allowed = np.ones(len(weights), dtype=bool)
-    if 0 < settings.top_k < len(weights):
-        allowed[:] = False
-        allowed[np.argsort(-weights, kind="stable")[: settings.top_k]] = True
-    if settings.top_p < 1.0:
+    if settings.top_h is not None:
+        allowed &= _within_entropy(weights, share=settings.top_h)
+    if 0 < (settings.top_k or 0) < len(weights):
+        order = np.argsort(-np.where(allowed, weights, 0.0), kind="stable")
+        allowed[order[settings.top_k :]] = False
+    if settings.top_p is not None and settings.top_p < 1.0:
         order = np.argsort(-np.where(allowed, weights, 0.0), kind="stable")
         shares = np.where(allowed, weights, 0.0)[order].cumsum()
         # The token that reaches the share is still in.
         kept = 1 + int(np.searchsorted(shares, settings.top_p * shares[-1], side="left"))
         allowed[order[kept:]] = False
-    if settings.min_p > 0.0:
+    if settings.min_p:
         allowed &= weights >= settings.min_p * weights.max()
+    if settings.typical_p is not None and settings.typical_p < 1.0:
+        allowed &= _typical(np.where(allowed, weights, 0.0), mass=settings.typical_p)
+    if settings.epsilon_cutoff:
+        allowed &= _likely(np.where(allowed, weights, 0.0), cutoff=settings.epsilon_cutoff)
+    if settings.eta_cutoff:
+        rest = np.where(allowed, weights, 0.0)
+        cutoff = min(settings.eta_cutoff, sqrt(settings.eta_cutoff) * exp(-_entropy(rest)))
+        allowed &= _likely(rest, cutoff=cutoff)
     return allowed
+
+
+def _likely(weights: Floats, *, cutoff: float) -> Bools:
+    """Tokens with at least this probability, and the most likely one."""
+    likely: Bools = weights >= min(cutoff * weights.sum(), weights.max())
+    return likely
+
+
+def _typical(weights: Floats, *, mass: float) -> Bools:
+    """Tokens whose information is nearest to the entropy, up to the one with which they have more than this mass."""
+    with np.errstate(divide="ignore"):
+        distance = np.abs(-np.log(weights / weights.sum()) - _entropy(weights))
+    order = np.argsort(distance, kind="stable")
+    last = min(int((weights[order].cumsum() < mass * weights.sum()).sum()), len(weights) - 1)
+    typical: Bools = distance <= distance[order[last]]
+    typical[order[0]] = True
+    return typical
+
+
+def _within_entropy(weights: Floats, *, share: float) -> Bools:
+    """The most likely tokens, of the 100 that are looked at, that have at most this share of those's entropy."""
+    order = np.argsort(-weights, kind="stable")[:100]
+    parts = _information(weights[order])
+    within = np.zeros(len(weights), dtype=bool)
+    within[order] = parts.cumsum() <= share * parts.sum()
+    within[order[0]] = True
+    return within
+
+
+def _information(weights: Floats) -> Floats:
+    """-p log p of each."""
+    shares = weights / weights.sum()
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    result: Floats = -shares * logs
+    return result
+
+
+def _entropy(weights: Floats) -> float:
+    return float(_information(weights).sum())

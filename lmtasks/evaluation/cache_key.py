@@ -22,7 +22,7 @@ from lmtasks.records import ModelCard, RuntimeCard
 
 KEY_BYTES = 16
 
-MEANING = 1
+MEANING = 2
 """Raised when the engine changes what it answers to the same request, so that no older answer hits any more."""
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {"torch": ("transformers",), "torch-compile": ("transformers",)}

@@ -1,5 +1,6 @@
 """A model answers tasks: by a head where it has a fitting one, else by prompts."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -7,7 +8,7 @@ from types import MappingProxyType
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers
+from lmtasks.evaluation.asked import Answers, said_of
 from lmtasks.evaluation.headed import ASKERS, FittingHead
 from lmtasks.evaluation.outcome import Way, outcome_kind
 from lmtasks.evaluation.pending import Asker, Example, Finished
@@ -22,6 +23,8 @@ HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span",
 """The kind of head that answers a kind of task; others are answered by a generation head, whose answers are texts."""
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class EngineSolver:
         self._engine = engine
         self._label_names = label_names
         self._training = training
+        self._said: set[str] = set()
 
     @property
     def model(self) -> ModelCard:
@@ -95,11 +99,20 @@ class EngineSolver:
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
         prompts = Prompts(task=task, asking=_bare(asking) if trained else asking)
+        if task.output_type == "generate_until":
+            self._say(task)
         return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
         """What the model brings of them, whatever the task."""
         return self._training
+
+    def _say(self, task: Task) -> None:
+        """What is unexpected of how texts are written, before any is; nothing twice."""
+        for sentence in said_of(self.model, task.name, task.generation):
+            if sentence not in self._said:
+                self._said.add(sentence)
+                log.warning("%s", sentence)
 
     def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
         """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.

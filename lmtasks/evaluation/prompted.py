@@ -4,7 +4,7 @@ A generation head is asked this way too, with the very prompts that it was train
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from lmtasks.data.continuation import prompt_ids, seq2seq_row
@@ -12,7 +12,7 @@ from lmtasks.data.pairs import Pair, encode_pairs, encode_texts, prefix_token
 from lmtasks.engine.answers import likelihood_choice
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers, decoding_of
+from lmtasks.evaluation.asked import Answers, asked_of, told_decoding
 from lmtasks.evaluation.filtering import filtered_text
 from lmtasks.evaluation.made import with_made
 from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, asks_without_context
@@ -170,7 +170,7 @@ class TextAsker:
 
     def __init__(self, asked: Prompted) -> None:
         self._asked = asked
-        self._settings = decoding_of(asked.task.generation)
+        self._settings = asked_of(asked.engine.model, asked.task.generation)
         given, stops = asked.prompts.asking.think_end_token, self._settings.stop
         self._thinks = think_end(given, stops=stops, tokenizer=asked.engine.tokenizer)
         if self._thinks is not None:  # a thought may hold what an answer ends at
@@ -178,8 +178,8 @@ class TextAsker:
 
     @property
     def decoding(self) -> Json | None:
-        """As texts are written."""
-        told = asdict(self._settings)
+        """As texts are written: all settings that hold, the model's own with them."""
+        told = told_decoding(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
         return told if self._thinks is None else self._thinks.told(told)
 
     def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:

@@ -11,6 +11,20 @@ from pathlib import Path
 from lmtasks.errors import UsageError
 from lmtasks.records import TokenRules
 
+TOKEN_SETTINGS = frozenset(
+    (
+        *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids"),
+        *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    )
+)
+"""Settings that name tokens: the rules below, and what starts, ends and fills a text."""
+
+
+def settings_file(folder: Path) -> Path:
+    """The file that says how the checkpoint in a folder writes."""
+    file = folder / "generation_config.json"
+    return file if file.is_file() else folder / "config.json"
+
 
 def read_rules(folder: Path, *, vocabulary: int) -> TokenRules:
     """The rules of the checkpoint in a folder.
@@ -18,10 +32,12 @@ def read_rules(folder: Path, *, vocabulary: int) -> TokenRules:
     Raises:
         UsageError: a file is damaged, or a setting is neither a token id nor a list of them.
     """
-    file = folder / "generation_config.json"
-    if not file.is_file():
-        file = folder / "config.json"
-    found = read_settings(file)
+    file = settings_file(folder)
+    found = dict(read_settings(file))
+    if file.name == "config.json" and found.get(
+        "force_bos_token_to_be_generated"
+    ):  # so BART's oldest checkpoints say it
+        found["forced_bos_token_id"] = found.get("bos_token_id")
 
     def ids(name: str, given: object) -> tuple[int, ...]:
         listed: list[object] = list(given) if isinstance(given, list) else [] if given is None else [given]

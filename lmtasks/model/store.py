@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, cast
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.model.files import copy_tokenizer
-from lmtasks.model.rules import read_rules, read_settings
+from lmtasks.model.generation_settings import read_generation
+from lmtasks.model.rules import read_rules, read_settings, settings_file
 from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
@@ -60,7 +61,7 @@ def card_of(folder: Path) -> ModelCard:
                 f"the weights in {folder} are damaged: together they have the hash {facts.hash}, and model.json was "
                 f"written with {card.weights_hash}. Copy the model again, or adapt it anew."
             )
-        return card
+        return _as_its_files_say(card, folder / "backbone")
     from lmtasks.backbone.load import read_traits
 
     traits = read_traits(folder)
@@ -69,7 +70,7 @@ def card_of(folder: Path) -> ModelCard:
         if traits.own_head
         else ()
     )
-    return ModelCard(
+    card = ModelCard(
         name=folder.name,
         family=traits.family,
         kind=traits.kind,
@@ -82,8 +83,8 @@ def card_of(folder: Path) -> ModelCard:
         heads=own,
         decoder_start=_first_token(folder) if traits.kind == "encoder-decoder" else None,
         ends=_end_tokens(folder),
-        rules=read_rules(folder, vocabulary=traits.vocabulary),
     )
+    return _as_its_files_say(card, folder)
 
 
 def load_model(folder: Path) -> "Model":
@@ -173,6 +174,15 @@ def _read_card(folder: Path) -> ModelCard:
         return replace(card_from_json(content["card"]), name=folder.name)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged: {error}.") from error
+
+
+def _as_its_files_say(card: ModelCard, backbone: Path) -> ModelCard:
+    """The card with what generation_config.json says now, whatever it said when the model was made."""
+    if card.kind not in ("causal", "encoder-decoder") or not settings_file(backbone).is_file():
+        return card
+    own = read_generation(backbone, vocabulary=card.vocabulary)
+    rules = read_rules(backbone, vocabulary=card.vocabulary)
+    return replace(card, rules=rules, generation=own.settings, unheeded=own.unheeded)
 
 
 def _first_token(folder: Path) -> int:

@@ -1,7 +1,9 @@
 """Under which conditions the numbers came about: tasks, proofs of export, machine, versions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
+from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_metric
 from lmtasks.report.overlap import is_marked
@@ -88,13 +90,23 @@ def version_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
     return tuple((name, " and ".join(versions)) for name, versions in found.items())
 
 
+TOLD_BY_WAY = ("num_beams", "temperature", "max_new_tokens")
+
+
 def _decoding(settings: object) -> str:
     """How texts were written; empty where none were."""
     if not isinstance(settings, dict):
         return ""
     beams, temperature = settings.get("num_beams", 1), settings.get("temperature", 0)
     way = f"{beams} beams" if beams != 1 else f"drawn at temperature {temperature}" if temperature else "greedy"
-    return f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
+    length = f"{way}, at most {settings['max_new_tokens']} tokens" if "max_new_tokens" in settings else way
+    usual = {**asdict(GENERATION_DEFAULTS), **({} if temperature else {"top_k": 0})}
+    others = {name: settings.get(name, value) for name, value in usual.items() if name not in TOLD_BY_WAY}
+    parts = [length, *(f"{name}={value}" for name, value in others.items() if value != usual[name])]
+    missing = settings.get("not_obeyed")
+    if isinstance(missing, dict) and missing:
+        parts.append(f"not obeyed: {', '.join(f'{name}={value}' for name, value in missing.items())}")
+    return ", ".join(parts)
 
 
 def _taken(cell: CellRecord) -> object:

@@ -166,7 +166,8 @@ def task_of_continuation(*, new_tokens: int) -> Task:
         doc_to_target="",
         generation_kwargs={"max_gen_toks": new_tokens, "until": []},
     )
-    return resolve(file, path=None, base=None)
+    task = resolve(file, path=None, base=None)
+    return replace(task, generation=replace(task.generation, insists=True))
 
 
 def _columns_in(spec: str) -> list[str]:

@@ -1,15 +1,17 @@
 """One cell of a run, a variant on a task with a seed: its file, written once it has ended."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from lmtasks.bench.machine import machine, versions
 from lmtasks.checksums import file_checksum
+from lmtasks.evaluation.asked import told_decoding
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.write import storable
 from lmtasks.files import write_record
-from lmtasks.records import ModelCard, RuntimeCard
+from lmtasks.records import GenerationSettings, Json, ModelCard, RuntimeCard
 from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, is_damaged, read_json
 from lmtasks.suite.plan import VariantPlan
 from lmtasks.task.task import Task
@@ -47,14 +49,29 @@ class Ended:
     """Of the file of its samples; None: none were kept."""
 
 
-def is_finished(folder: RunFolder, cell: Cell, *, weights: str) -> bool:
-    """Is the cell stored, for this very task and these very weights? A failed or a damaged one is tried again."""
+def is_finished(folder: RunFolder, cell: Cell, *, model: ModelCard) -> bool:
+    """Is the cell stored, for this very task and these very weights, and would texts be written by the same settings?
+    A failed or a damaged one is tried again."""
     record = read_json(folder.cell(cell.id))
     if record is None or record.get("status") == "failed" or damage_of(folder, cell):
         return False
-    task, model = record.get("task"), record.get("model")
+    task, scored = record.get("task"), record.get("model")
     same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
-    return same_task and isinstance(model, dict) and model.get("weights_hash") == weights
+    same_model = isinstance(scored, dict) and scored.get("weights_hash") == model.weights_hash
+    return same_task and same_model and _writes_the_same(record, cell.task, model)
+
+
+def _writes_the_same(record: Json, task: Task, model: ModelCard) -> bool:
+    """Are texts of the model written as they were? Of settings that an older version did not store nothing is known."""
+    conditions, scored = record.get("conditions"), record.get("model")
+    stored = conditions.get("decoding") if isinstance(conditions, dict) else None
+    if task.output_type != "generate_until" or not isinstance(stored, dict) or not isinstance(scored, dict):
+        return True
+    now = told_decoding(model, task.generation) | {"rules": asdict(model.rules), "ends": model.ends}
+    names = [field.name for field in fields(GenerationSettings) if field.name in stored]
+    then = {name: stored[name] for name in names} | {name: scored[name] for name in ("rules", "ends") if name in scored}
+    told = json.loads(json.dumps(now))
+    return all(told[name] == value for name, value in then.items())
 
 
 def damage_of(folder: RunFolder, cell: Cell) -> str:

@@ -194,7 +194,7 @@ def _cut_scored(request: ScoreRequest, *, longest: int, apart: bool) -> bool:
 
 def _cut_prompt(request: GenerateRequest, *, longest: int, apart: bool) -> bool:
     """Will the engine cut it? A causal model needs room for the answer."""
-    return len(request.prompt_ids) > longest - (0 if apart else request.settings.max_new_tokens)
+    return len(request.prompt_ids) > longest - (0 if apart else request.settings.room)
 
 
 def _answer(engine: Answers, asked: Sequence[Pending]) -> None:

@@ -214,12 +214,14 @@ class _Runner:
             ref = self.artefacts.of(variant, seed=seed)
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
-        weights = card_in(ref).weights_hash
-        if all(is_finished(self.folder, cell, weights=weights) for cell in cells):
+        model = card_in(ref)
+        if all(is_finished(self.folder, cell, model=model) for cell in cells):
             return ((cell, "found", "") for cell in cells)
-        return self._model_cells(variant, ref, cells, weights)
+        return self._model_cells(variant, ref, cells, model)
 
-    def _model_cells(self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], weights: str) -> Iterator[_Scored]:
+    def _model_cells(
+        self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], model: ModelCard
+    ) -> Iterator[_Scored]:
         with (
             open_engine(
                 ref,
@@ -232,7 +234,7 @@ class _Runner:
         ):
             solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
             for cell in cells:
-                if is_finished(self.folder, cell, weights=weights):
+                if is_finished(self.folder, cell, model=model):
                     yield cell, "found", ""
                 else:
                     yield self._score(cell, solver)
@@ -241,7 +243,7 @@ class _Runner:
         solvers = [BaselineSolver(name) for name in cell.variant.baseline]
         fitting = [solver for solver in solvers if not solver.why_not(cell.task, way="auto")]
         solver = (fitting or solvers)[0]
-        if is_finished(self.folder, cell, weights=solver.model.weights_hash):
+        if is_finished(self.folder, cell, model=solver.model):
             return cell, "found", ""
         return self._score(cell, solver)
 

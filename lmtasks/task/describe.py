@@ -7,12 +7,17 @@ folder change nothing.
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import FilterStep, Generation, MetricUse, Reading, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
-ADDED = ("min_p", "length_penalty", "seed")
-"""Settings of generation that stand in the fields only where a file sets them: older files have none."""
+ALWAYS: Mapping[str, object] = {"top_k": 0, "top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0}
+"""Settings of generation that stand in the fields whatever a file says, as older versions had them where it says
+nothing. Others stand there only where it says something else than transformers does unasked."""
+LEFT_OUT = ("insists", "own_temperature")
+OWN = ("max_new_tokens", "stop", "temperature", "seed", *ALWAYS)
+"""Settings that stand there with any value."""
 
 
 def describe(task: Task) -> dict[str, object]:
@@ -80,8 +85,9 @@ def _metric(use: MetricUse) -> dict[str, object]:
 
 
 def _generation(settings: Generation) -> object:
-    given, usual = asdict(settings), asdict(Generation())
-    return to_json({name: value for name, value in given.items() if name not in ADDED or value != usual[name]})
+    given = {name: value for name, value in asdict(settings).items() if value is not None and name not in LEFT_OUT}
+    usual = asdict(GENERATION_DEFAULTS)
+    return to_json({**ALWAYS, **{name: value for name, value in given.items() if name in OWN or value != usual[name]}})
 
 
 def to_json(value: object) -> object:

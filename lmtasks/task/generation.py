@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.task import Generation, Task
@@ -17,9 +18,20 @@ CARRIED_OUT = (
     "top_k",
     "top_p",
     "min_p",
+    "top_h",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
     "num_beams",
     "length_penalty",
+    "early_stopping",
+    "renormalize_logits",
     "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
     "seed",
 )
 HARMLESS = ("use_cache", "pad_token_id")
@@ -27,19 +39,23 @@ HARMLESS = ("use_cache", "pad_token_id")
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
-        ("min_new_tokens", "min_length", "max_length", "early_stopping", "num_return_sequences"),
+        ("max_length", "num_return_sequences"),
         "is a setting of transformers that no runtime here carries out; max_gen_toks bounds the length, repeats asks "
         "several times",
     ),
-    **dict.fromkeys(
-        ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "typical_p", "penalty_alpha"),
-        "is a setting of transformers that no runtime here carries out; repetition_penalty, top_k, top_p and min_p are "
-        "there",
-    ),
+    "penalty_alpha": "is a setting of transformers that no runtime here carries out; repetition_penalty, top_k, top_p "
+    "and typical_p are there",
     **dict.fromkeys(
         ("num_beam_groups", "diversity_penalty"), "belongs to group beam search, which no runtime here carries out"
     ),
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), "is a setting of servers; repetition_penalty is there"),
+    **dict.fromkeys(
+        (
+            *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
+            *("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"),
+        ),
+        "is read from the model's generation_config.json alone",
+    ),
     "think_end_token": "cuts off what a model thinks; a filter of filter_list (regex) does so, or --think-end-token",
 }
 """Settings that lm-evaluation-harness passes on to transformers and servers: leaving them out would change answers."""
@@ -70,7 +86,7 @@ def with_generation(tasks: Sequence[Task], kwargs: Mapping[str, object]) -> tupl
             f"settings of generation ({', '.join(kwargs)}) change nothing: no text is written for {names}."
         )
     return tuple(
-        replace(task, generation=changed(task.generation, kwargs)) if task.output_type == "generate_until" else task
+        replace(task, generation=_insisted(task.generation, kwargs)) if task.output_type == "generate_until" else task
         for task in tasks
     )
 
@@ -115,21 +131,52 @@ def changed(settings: Generation, given: Mapping[str, object]) -> Generation:
     length = next((given[key] for key in LENGTH_KEYS if given.get(key) is not None), settings.max_new_tokens)
     seed = given.get("seed", settings.seed)
 
-    def number(key: str, own: float, *, at_least: float, at_most: float = float("inf")) -> float:
-        return _number(key, given.get(key, own), at_least=at_least, at_most=at_most)
+    def real(key: str, own: float | None, *, at_least: float, at_most: float = float("inf")) -> float | None:
+        value = given.get(key)
+        return own if value is None else _number(key, value, at_least=at_least, at_most=at_most)
+
+    def whole(key: str, own: int | None, *, at_least: int) -> int | None:
+        value = given.get(key)
+        return own if value is None else _whole(key, value, at_least=at_least)
+
+    def truth(key: str, own: bool | None) -> bool | None:
+        return _truth(key, given.get(key), own=own)
 
     return Generation(
-        max_new_tokens=int(_number("max_gen_toks", length, at_least=1)),
+        max_new_tokens=_whole("max_gen_toks", length, at_least=1),
         stop=_stops(given.get("until"), own=settings.stop),
         temperature=_temperature(given, own=settings.temperature),
-        top_k=int(number("top_k", settings.top_k, at_least=0)),
-        top_p=number("top_p", settings.top_p, at_least=0, at_most=1),
-        min_p=number("min_p", settings.min_p, at_least=0, at_most=1),
-        num_beams=int(number("num_beams", settings.num_beams, at_least=1)),
-        length_penalty=number("length_penalty", settings.length_penalty, at_least=float("-inf")),
-        repetition_penalty=number("repetition_penalty", settings.repetition_penalty, at_least=0),
-        seed=None if seed is None else int(_number("seed", seed, at_least=0)),
+        own_temperature=_leaves_temperature(given, own=settings),
+        top_k=whole("top_k", settings.top_k, at_least=0),
+        top_p=real("top_p", settings.top_p, at_least=0, at_most=1),
+        min_p=real("min_p", settings.min_p, at_least=0, at_most=1),
+        top_h=real("top_h", settings.top_h, at_least=0, at_most=1),
+        typical_p=real("typical_p", settings.typical_p, at_least=0, at_most=1),
+        epsilon_cutoff=real("epsilon_cutoff", settings.epsilon_cutoff, at_least=0, at_most=1),
+        eta_cutoff=real("eta_cutoff", settings.eta_cutoff, at_least=0, at_most=1),
+        num_beams=whole("num_beams", settings.num_beams, at_least=1),
+        length_penalty=real("length_penalty", settings.length_penalty, at_least=float("-inf")),
+        early_stopping=_early_stopping(given.get("early_stopping"), own=settings.early_stopping),
+        renormalize_logits=_truth(
+            "renormalize_logits", given.get("renormalize_logits"), own=settings.renormalize_logits
+        ),
+        repetition_penalty=real("repetition_penalty", settings.repetition_penalty, at_least=0),
+        encoder_repetition_penalty=real("encoder_repetition_penalty", settings.encoder_repetition_penalty, at_least=0),
+        no_repeat_ngram_size=whole("no_repeat_ngram_size", settings.no_repeat_ngram_size, at_least=0),
+        encoder_no_repeat_ngram_size=whole(
+            "encoder_no_repeat_ngram_size", settings.encoder_no_repeat_ngram_size, at_least=0
+        ),
+        min_length=whole("min_length", settings.min_length, at_least=0),
+        min_new_tokens=whole("min_new_tokens", settings.min_new_tokens, at_least=0),
+        seed=None if seed is None else _whole("seed", seed, at_least=0),
+        insists=settings.insists,
     )
+
+
+def _insisted(settings: Generation, given: Mapping[str, object]) -> Generation:
+    """The settings, changed by a person, whose length counts before that of the model."""
+    insists = any(given.get(key) is not None for key in LENGTH_KEYS)
+    return replace(changed(settings, given), insists=settings.insists or insists)
 
 
 def _stops(until: object, *, own: tuple[str, ...]) -> tuple[str, ...]:
@@ -143,17 +190,46 @@ def _stops(until: object, *, own: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _temperature(given: Mapping[str, object], *, own: float) -> float:
-    """`do_sample: false` means greedy whatever the temperature; `do_sample: true` alone means temperature 1."""
-    sample = given.get("do_sample")
+    """`do_sample: false` means greedy whatever the temperature; `do_sample: true` alone means the model's, or 1."""
+    sample = _truth("do_sample", given.get("do_sample"), own=None)
     stated = given.get("temperature")
-    temperature = _number("temperature", own if stated is None else stated, at_least=0)
+    temperature = own if stated is None else _number("temperature", stated, at_least=0)
     if sample is None:
         return temperature
-    if str(sample).lower() not in ("true", "false"):
-        raise UsageError(f"generation_kwargs.do_sample must be true or false, was: {sample!r}.")
-    if str(sample).lower() == "false":
+    if not sample:
         return 0.0
     return 1.0 if stated is None and own == 0 else temperature
+
+
+def _leaves_temperature(given: Mapping[str, object], *, own: Generation) -> bool:
+    """Is something to be drawn, at a temperature that nobody states?"""
+    if given.get("temperature") is not None:
+        return False
+    sample = _truth("do_sample", given.get("do_sample"), own=None)
+    return own.own_temperature if sample is None else sample and (own.own_temperature or own.temperature == 0)
+
+
+def _truth(key: str, value: object, *, own: bool | None) -> bool | None:
+    if value is None:
+        return own
+    if str(value).lower() not in ("true", "false"):
+        raise UsageError(f"generation_kwargs.{key} must be true or false, was: {value!r}.")
+    return str(value).lower() == "true"
+
+
+def _early_stopping(value: object, *, own: bool | Literal["never"] | None) -> bool | Literal["never"] | None:
+    if str(value).lower() == "never":
+        return "never"
+    if value is not None and str(value).lower() not in ("true", "false"):
+        raise UsageError(f"generation_kwargs.early_stopping must be true, false or never, was: {value!r}.")
+    return own if value is None else str(value).lower() == "true"
+
+
+def _whole(key: str, value: object, *, at_least: int) -> int:
+    number = _number(key, value, at_least=at_least)
+    if not number.is_integer():
+        raise UsageError(f"generation_kwargs.{key} must be a whole number, was: {value!r}.")
+    return int(number)
 
 
 def _number(key: str, value: object, *, at_least: float, at_most: float = float("inf")) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from lmtasks.records import Row
+from lmtasks.records import GenerationSettings, Row
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
 
@@ -138,25 +138,20 @@ class FilterPipeline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation:
-    """How answers are decoded."""
+class Generation(GenerationSettings):
+    """How answers are decoded. What is None is left to the model, and to `generate` of transformers."""
 
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these strings."""
     temperature: float = 0.0
     """0: greedy."""
-    top_k: int = 0
-    """0: all tokens."""
-    top_p: float = 1.0
-    min_p: float = 0.0
-    """Draw among the tokens with at least this share of the most likely one's probability."""
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    """A beam's score is its log-probability over its length to this power."""
-    repetition_penalty: float = 1.0
+    own_temperature: bool = False
+    """Is the model's temperature, where it has one, to be taken instead? Where only `do_sample` was said."""
     seed: int | None = None
     """Of the task's own draws; None: that of the run."""
+    insists: bool = False
+    """Does `max_new_tokens` count before the model's own? Where a person says it, and not the task's file."""
 
 
 @dataclass(frozen=True, kw_only=True)

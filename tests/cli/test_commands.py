@@ -208,7 +208,7 @@ def test_choices_are_made_on_validation_rows(say: Say, classifier: Path, tmp_pat
         ("num_beams=0", "num_beams must be at least 1, was: '0'"),
         ("num_beams=2,temperature=1", "beam search draws nothing"),
         ('{"until": [}', "no JSON object"),
-        ("no_repeat_ngram_size=3", "no runtime here carries out"),
+        ("penalty_alpha=0.6", "no runtime here carries out"),
     ],
 )
 def test_a_wrong_way_of_writing_is_explained(settings: str, message: str, say: Say, llama: Path) -> None:

@@ -2,6 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    LogitsProcessor,
+    TopHLogitsWarper,
+    TypicalLogitsWarper,
+)
 
 from lmtasks.engine.requests import Decoding
 from lmtasks.engine.sampling import draw, greedy, penalize, sample
@@ -53,6 +61,34 @@ def test_draws_are_stable() -> None:
 )
 def test_filters(settings: Decoding, allowed: set[int]) -> None:
     assert drawn(settings) == allowed
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"top_h": 0.4}, TopHLogitsWarper(0.4)),
+        ({"top_h": 0.05}, TopHLogitsWarper(0.05)),
+        ({"typical_p": 0.3}, TypicalLogitsWarper(0.3)),
+        ({"typical_p": 0.9}, TypicalLogitsWarper(0.9)),
+        ({"epsilon_cutoff": 0.01}, EpsilonLogitsWarper(0.01)),
+        ({"epsilon_cutoff": 0.9}, EpsilonLogitsWarper(0.9)),
+        ({"eta_cutoff": 0.02}, EtaLogitsWarper(0.02)),
+        ({"eta_cutoff": 0.6}, EtaLogitsWarper(0.6)),
+    ],
+    ids=str,
+)
+def test_filters_are_those_of_transformers(settings: dict[str, float], theirs: LogitsProcessor) -> None:
+    for seed, spread in ((0, 0.3), (1, 1.0), (2, 3.0)):
+        logits = np.random.default_rng(seed).standard_normal(120) * spread
+        kept = theirs(torch.zeros((1, 0), dtype=torch.long), torch.tensor(logits)[None])[0]
+        allowed = set(torch.isfinite(kept).nonzero()[:, 0].tolist())
+        found = {
+            sample(logits, Decoding(temperature=1.0, **settings), at=at)  # type: ignore[arg-type]
+            for at in (np.arange(20_000) + 0.5) / 20_000
+        }
+        assert found <= allowed
+        weights = np.exp(logits) * np.isin(np.arange(120), list(allowed))
+        assert found >= set(np.flatnonzero(weights / weights.sum() > 1e-4).tolist())
 
 
 def test_the_ends_of_the_interval() -> None:

@@ -13,7 +13,7 @@ from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation import cache_key
 from lmtasks.evaluation.cache_key import Keys, scope_of
-from lmtasks.records import HeadSpec, ModelCard, RuntimeCard
+from lmtasks.records import GenerationSettings, HeadSpec, ModelCard, RuntimeCard
 
 MODEL = ModelCard(
     name="mini",
@@ -42,6 +42,9 @@ OTHER_SCOPES: Mapping[str, Callable[[], bytes]] = {
     "weights": lambda: _scope(model=replace(MODEL, weights_hash="c" * 16)),
     "longest input": lambda: _scope(model=replace(MODEL, max_length_tokens=32)),
     "end tokens": lambda: _scope(model=replace(MODEL, ends=(0, 2))),
+    "what generation_config.json sets": lambda: _scope(
+        model=replace(MODEL, generation=GenerationSettings(repetition_penalty=1.1))
+    ),
     "decoder start": lambda: _scope(model=replace(MODEL, decoder_start=1)),
     "runtime": lambda: _scope(runtime=replace(RUNTIME, runtime="torch")),
     "runtime's version": lambda: _scope(runtime=replace(RUNTIME, version="1.31")),
@@ -69,6 +72,20 @@ CHANGED: Mapping[str, object] = {
     "num_beams": 2,
     "length_penalty": 2.0,
     "repetition_penalty": 1.5,
+    "room_tokens": 3,
+    "top_h": 0.5,
+    "typical_p": 0.5,
+    "epsilon_cutoff": 0.1,
+    "eta_cutoff": 0.1,
+    "early_stopping": "never",
+    "renormalize_logits": True,
+    "encoder_repetition_penalty": 1.5,
+    "no_repeat_ngram_size": 2,
+    "encoder_no_repeat_ngram_size": 2,
+    "min_length": 3,
+    "min_new_tokens": 3,
+    "exponential_decay_length_penalty": (3, 1.5),
+    "sequence_bias": (((1, 2), 0.5),),
 }
 
 

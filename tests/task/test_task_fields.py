@@ -53,7 +53,7 @@ def test_every_field_of_the_harness_is_known() -> None:
             r"hf_evaluate asks for the metric f1 from the package evaluate",
         ),
         ("metric_list: [{metric: acc, aggregation: meen}]", r"unknown aggregation of the metric acc of task t 'meen'"),
-        ("generation_kwargs: {no_repeat_ngram_size: 2}", r"no_repeat_ngram_size is a setting of transformers that no"),
+        ("generation_kwargs: {penalty_alpha: 0.6}", r"penalty_alpha is a setting of transformers that no"),
         ("generation_kwargs: {max_length: 2}", r"max_length is a setting .*max_gen_toks bounds the length"),
         ("generation_kwargs: {presence_penalty: 1}", r"presence_penalty is a setting of servers"),
         ("generation_kwargs: {think_end_token: x}", r"think_end_token cuts off what a model thinks; a filter"),
