@@ -7,8 +7,10 @@ tokens only, so that padding may stand on either side wherever the architecture 
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
 from lmtasks.backbone.points import ADAPT_POINTS
+from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
 
 LOADERS: Mapping[str, type] = {
@@ -188,6 +191,11 @@ def load_transformer(folder: Path, *, weights: Path | None = None) -> Transforme
         hf, info = loader.from_pretrained(  # type: ignore[attr-defined]
             str(weights or folder), config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
+    except (UnpicklingError, EOFError) as error:  # what torch advises then would run whatever code the file holds
+        raise UsageError(
+            f"the weights in {weights or folder} hold more than tensors, or are damaged, and no other pickle is "
+            "opened. Copy the model again, or save it as safetensors where it came from (save_pretrained)."
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
@@ -222,7 +230,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise UsageError(f"{folder} is no model: it has no config.json.")
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise UsageError(f"{folder}/config.json cannot be read: {_first_line(error)}") from error
     return config
 
@@ -252,9 +260,14 @@ def traits_of(config: PreTrainedConfig) -> Traits:
 
 
 def _longest(config: PreTrainedConfig) -> int:
+    """Longest input; a configuration that states None, or no number of positions (XLNet: -1), has no limit."""
     names = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
-    found = [int(value) for name in names if (value := getattr(config, name, None))]
-    longest = found[0] if found else 512  # T5 has relative positions and no limit; 512 is what it was trained on
+    stated = [getattr(config, name) for name in names if hasattr(config, name)]
+    found = [int(value) for value in stated if value is not None and value > 0]
+    if not found:
+        # T5 states nothing: it has relative positions and no limit, and 512 is what it was trained on.
+        return NO_LIMIT if stated else 512
+    longest = found[0]
     return longest - 2 if config.model_type in POSITIONS_AFTER_PADDING else longest
 
 
