@@ -14,6 +14,7 @@ from lmtasks.cli import options
 from lmtasks.cli.eval_table import print_scores
 from lmtasks.cli.models import Chosen, Opening, chosen_models, label_names, open_solver, solver_before_loading
 from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.replacing import asked_of, check_free, check_rows, make_free
 from lmtasks.cli.rescore import Rescored, rescore_results
 from lmtasks.cli.tasks import chosen_groups, chosen_tasks, data_options
 from lmtasks.errors import LmtasksError, UsageError, WorkError
@@ -29,7 +30,19 @@ if TYPE_CHECKING:
 NO_MODELS: list[str] = []
 """What --rescore needs."""
 RESCORING = frozenset(
-    {"rescore", "tasks", "include_path", "metrics", "out", "no_samples", "seed", "resamples", "draws", "trust_code"}
+    {
+        "rescore",
+        "tasks",
+        "include_path",
+        "metrics",
+        "out",
+        "overwrite",
+        "no_samples",
+        "seed",
+        "resamples",
+        "draws",
+        "trust_code",
+    }
 )
 """Parameters that --rescore looks at."""
 
@@ -60,6 +73,7 @@ def command(
     sample: options.SampleRows = None,
     seed: options.Seed = 1234,
     out: options.Out = None,
+    overwrite: options.Overwrite = False,
     no_samples: options.NoSamples = False,
     cache: options.Cache = None,
     apply_chat_template: options.ChatTemplate = None,
@@ -101,7 +115,9 @@ def command(
                 resamples=resamples,
                 draws=draws,
                 trust_code=trust_code,
+                overwrite=overwrite,
             ),
+            context,
         )
         return
     if not model:
@@ -167,11 +183,18 @@ def command(
             ),
             groups=chosen_groups(tasks, include=include_path) if tasks else (),
             samples=not no_samples,
+            overwrite=overwrite,
             processes=processes,
         )
         uses = {chosen.label: asked.chat.use(chosen) for chosen in models}  # before a model is loaded
         folder = processes.share(out or options.next_folder("eval"))
         with locked(folder) if processes.first else nullcontext():
+            asks = {
+                out_of(folder, models, chosen): asked_of(context, tasks=answered[chosen.label], chosen=chosen)
+                for chosen in models
+            }
+            if processes.first:
+                (make_free if overwrite else check_free)(asks, out=folder)
             done = [
                 _score(
                     chosen,
@@ -179,6 +202,7 @@ def command(
                     asked=asked,
                     chat=uses[chosen.label],
                     out=out_of(folder, models, chosen),
+                    asks=asks[out_of(folder, models, chosen)],
                 )
                 for chosen in models
             ]
@@ -220,6 +244,7 @@ class _Asked:
     chat: _Chat
     groups: Sequence[Group]
     samples: bool
+    overwrite: bool
     processes: Processes
 
 
@@ -333,7 +358,9 @@ def _learning(models: Sequence[str]) -> bool:
     return any(ref in BASELINES and BASELINES[ref].learns and not Path(ref).is_dir() for ref in models)
 
 
-def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUse | None, out: Path) -> _Done:
+def _score(
+    chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUse | None, out: Path, asks: Json
+) -> _Done:
     from lmtasks.bench.machine import machine, versions
     from lmtasks.evaluation.evaluate import evaluate
     from lmtasks.evaluation.groups import group_results
@@ -356,6 +383,8 @@ def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUs
             )
         groups = group_results(asked.groups, results)
         if first and results:
+            if not asked.overwrite:
+                check_rows(results, out=out)
             write_results(
                 out,
                 results=results,
@@ -366,6 +395,7 @@ def _score(chosen: Chosen, tasks: Sequence[Task], *, asked: _Asked, chat: ChatUs
                 samples=samples if asked.samples else False,
                 groups=groups,
                 failed={task: str(error) for task, error in failed.items()},
+                asked=asks,
             )
     return _Done(label=chosen.label, folder=out, results=results, groups=groups, failed=failed)
 

@@ -343,6 +343,9 @@ Seed = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where results go.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of something else that stand in --out; else refused.")
+]
 Cache = Annotated[
     str | None,
     typer.Option(

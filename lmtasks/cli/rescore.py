@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from lmtasks.cli import options
 from lmtasks.cli.eval_table import print_scores
+from lmtasks.cli.replacing import asked_of, check_free, make_free
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,9 +31,10 @@ class Rescored:
     resamples: int | None
     draws: Draws
     trust_code: bool
+    overwrite: bool
 
 
-def rescore_results(folder: Path, asked: Rescored) -> None:
+def rescore_results(folder: Path, asked: Rescored, context: typer.Context) -> None:
     """Compute, write and print.
 
     Raises:
@@ -57,7 +61,9 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
         resamples=asked.resamples,
         draws=asked.draws,
     )
+    asks = asked_of(context, tasks=rescoring.tasks)
     with locked(out), sample_files(out, name=samples_file) as samples:
+        (make_free if asked.overwrite else check_free)({out: asks}, out=out)
         results = rescore(stored, rescoring, samples=samples)
         named = index.find_groups(asked.tasks) if asked.tasks else stored_groups(stored.groups)
         groups = {name: record for name, record in group_results(named, results).items() if record["metrics"]}
@@ -70,6 +76,7 @@ def rescore_results(folder: Path, asked: Rescored) -> None:
             versions=versions(),
             samples=samples if asked.samples else False,
             groups=groups,
+            asked=asks,
         )
     model = str(stored.model.get("name"))
     print_scores({model: results}, tasks=[result.task for result in results], groups={model: groups}, reasons={})

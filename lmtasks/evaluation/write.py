@@ -14,6 +14,7 @@ Numbers that JSON has no form for (an infinite perplexity) are written as text: 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -87,6 +88,7 @@ def write_results(
     samples: bool | SampleFiles = True,
     groups: Mapping[str, Json] = NO_GROUPS,
     failed: Mapping[str, str] = NOTHING,
+    asked: Json | None = None,
 ) -> None:
     """Write the scores of one model. Results that stand in the folder are replaced, samples included.
 
@@ -94,6 +96,7 @@ def write_results(
         samples: those that were written to the folder while answers came; or whether to write those of the results.
         groups: a group's name to its aggregates, as `groups.py` makes them.
         failed: tasks without scores, and why.
+        asked: what was asked, so that the same can be told from something else.
 
     Raises:
         WorkError: the folder cannot be written to.
@@ -108,6 +111,7 @@ def write_results(
     }
     content |= {"groups": dict(groups)} if groups else {}
     content |= {"failed": dict(failed)} if failed else {}
+    content |= {"asked": dict(asked)} if asked is not None else {}
     with writing(f"results cannot be written to {out}"):
         files: dict[str, Iterable[str]] = {
             samples_file(result.task): (line_of(sample) for sample in result.samples)
@@ -122,6 +126,14 @@ def write_results(
         write_files(out, files, before=streamed.rename if streamed else lambda: None)
         for name in old:
             (out / name).unlink(missing_ok=True)
+
+
+def remove_results(out: Path) -> None:
+    """Remove the results in a folder, and the folder where nothing else is in it."""
+    for name in (*_old_samples(out), STATISTICS, RESULTS):
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        out.rmdir()
 
 
 def _results_text(content: Json, checksums: Json) -> Iterator[str]:
