@@ -16,6 +16,8 @@ from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, is_damaged, read_js
 from lmtasks.suite.plan import VariantPlan
 from lmtasks.task.task import Task
 
+SETTINGS = "settings_hash"
+"""Field of a cell's record: of everything that says how its model computes, but for the weights."""
 SAMPLES = "samples_checksum"
 """Field of a cell's record: sha256 of the file with its samples."""
 
@@ -45,20 +47,28 @@ class Ended:
     """None: there was none to score, its export failed, say."""
     runtime: RuntimeCard | None
     result: TaskResult | None = None
+    settings: str = ""
+    """Of the model's or package's folder, by `settings_hash`; empty for a baseline."""
     samples_checksum: str | None = None
     """Of the file of its samples; None: none were kept."""
 
 
-def is_finished(folder: RunFolder, cell: Cell, *, model: ModelCard) -> bool:
-    """Is the cell stored, for this very task and these very weights, and would texts be written by the same settings?
-    A failed or a damaged one is tried again."""
+def is_finished(folder: RunFolder, cell: Cell, *, model: ModelCard, settings: str = "") -> bool:
+    """Is the cell stored, for this very task and this very model, and would texts be written by the same settings?
+    A failed or a damaged one is tried again.
+
+    Args:
+        settings: of `settings_hash`; cells of earlier versions hold none.
+    """
     record = read_json(folder.cell(cell.id))
     if record is None or record.get("status") == "failed" or damage_of(folder, cell):
         return False
     task, scored = record.get("task"), record.get("model")
-    same_task = isinstance(task, dict) and task.get("hash") == cell.task.hash
-    same_model = isinstance(scored, dict) and scored.get("weights_hash") == model.weights_hash
-    return same_task and same_model and _writes_the_same(record, cell.task, model)
+    if not (isinstance(task, dict) and isinstance(scored, dict)):
+        return False
+    held = (task.get("hash"), scored.get("weights_hash"), scored.get("tokenizer_hash"), record.get(SETTINGS, settings))
+    same = held == (cell.task.hash, model.weights_hash, model.tokenizer_hash, settings)
+    return same and _writes_the_same(record, cell.task, model)
 
 
 def _writes_the_same(record: Json, task: Task, model: ModelCard) -> bool:
@@ -109,6 +119,7 @@ def write_cell(
         "versions": versions(),
         "conditions": dict(result.conditions) if result else {},
         "trained": trained,
+        **({SETTINGS: ended.settings} if ended.settings else {}),
         **({SAMPLES: ended.samples_checksum} if ended.samples_checksum else {}),
     }
     if result:

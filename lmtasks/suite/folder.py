@@ -2,6 +2,7 @@
 
 run.json                   plan, versions, machine, and the command that repeats the run
 plan.yaml                  the plan as it was given
+before-1/                  what an earlier form of the plan made, and this one makes otherwise
 models/<model>-s<seed>/    adapted models
 packages/<model>-s<seed>-<precision>/
 cells/<id>.json            scores of one variant on one task under one seed
@@ -72,23 +73,32 @@ def cell_id(*, variant: str, task: str, seed: int) -> str:
     return f"{slug(variant)}--{slug(task)}--s{seed}"
 
 
-def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:
-    """Make the folder this plan's, or find that it already is.
+def held_plan(folder: RunFolder) -> Mapping[str, object] | None:
+    """The plan that the folder holds a run of, as it was written; None: it holds none.
 
     Raises:
-        UsageError: the folder holds the run of another plan.
-        WorkError: it cannot be written.
+        UsageError: the file that says so is damaged.
     """
     file = folder.root / "run.json"
-    if file.is_file():
-        held = json.loads(file.read_text(encoding="utf-8"))
-        if held.get("plan_hash") != plan.hash:
-            raise UsageError(
-                f"{folder.root} holds a run of plan {held.get('plan', {}).get('plan')!r} with other contents; "
-                "give another --out, or delete the folder to start again."
-            )
-        return
-    write_record(file, {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header})
+    if not file.is_file():
+        return None
+    plan = (read_json(file) or {}).get("plan")
+    if not isinstance(plan, dict):
+        raise UsageError(
+            f"{file} was changed since it was written, or is cut short, so what the run was of cannot be said; give "
+            "another --out, or delete the folder to start again."
+        )
+    return plan
+
+
+def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:
+    """Make the folder this plan's.
+
+    Raises:
+        WorkError: it cannot be written.
+    """
+    content = {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header}
+    write_record(folder.root / "run.json", content)
     (folder.root / "plan.yaml").write_bytes(plan_file.read_bytes())
 
 

@@ -22,14 +22,15 @@ from lmtasks.evaluation.solver import Solver
 from lmtasks.files import write_record
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
-from lmtasks.suite.caching import hashes_folder, remembering
+from lmtasks.suite.caching import hashes_folder, remembering, settings_hash
 from lmtasks.suite.cells import Cell, Ended, damage_of, is_finished, write_cell
 from lmtasks.suite.checks import check_devices, check_tasks
 from lmtasks.suite.engines import card_in, open_engine
-from lmtasks.suite.folder import RunFolder, cell_id, claim, is_damaged, read_json
+from lmtasks.suite.folder import RunFolder, cell_id, is_damaged, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
 from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
+from lmtasks.suite.plan_changes import take_over
 from lmtasks.suite.requiring import required_record
 from lmtasks.suite.variants import Artefacts, tasks_of, variant_json
 from lmtasks.task.index import TaskIndex
@@ -112,7 +113,7 @@ def run_plan(
             "machine": machine(),
             "versions": versions(),
         }
-        claim(folder, plan, plan_file=plan_file, header=header)
+        take_over(folder, plan, tasks=tasks, plan_file=plan_file, header=header)
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
         runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
         ran = runner.cells()
@@ -214,13 +215,13 @@ class _Runner:
             ref = self.artefacts.of(variant, seed=seed)
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
-        model = card_in(ref)
-        if all(is_finished(self.folder, cell, model=model) for cell in cells):
+        model, settings = card_in(ref), settings_hash(ref)
+        if all(is_finished(self.folder, cell, model=model, settings=settings) for cell in cells):
             return ((cell, "found", "") for cell in cells)
-        return self._model_cells(variant, ref, cells, model)
+        return self._model_cells(variant, ref, cells, model, settings)
 
     def _model_cells(
-        self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], model: ModelCard
+        self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], model: ModelCard, settings: str
     ) -> Iterator[_Scored]:
         with (
             open_engine(
@@ -234,10 +235,10 @@ class _Runner:
         ):
             solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
             for cell in cells:
-                if is_finished(self.folder, cell, model=model):
+                if is_finished(self.folder, cell, model=model, settings=settings):
                     yield cell, "found", ""
                 else:
-                    yield self._score(cell, solver)
+                    yield self._score(cell, solver, settings=settings)
 
     def _baseline_cell(self, cell: Cell) -> _Scored:
         solvers = [BaselineSolver(name) for name in cell.variant.baseline]
@@ -247,7 +248,7 @@ class _Runner:
             return cell, "found", ""
         return self._score(cell, solver)
 
-    def _score(self, cell: Cell, solver: Solver) -> _Scored:
+    def _score(self, cell: Cell, solver: Solver, *, settings: str = "") -> _Scored:
         """Score one cell and store it; a reason where it has none."""
         damage = damage_of(self.folder, cell)
         if damage:
@@ -255,13 +256,21 @@ class _Runner:
         model, runtime = solver.model, solver.card
         reason = solver.why_not(cell.task, way="auto")
         if reason:
-            self._write(cell, Ended(status="not-applicable", reason=reason, model=model, runtime=runtime))
+            ended = Ended(status="not-applicable", reason=reason, model=model, runtime=runtime, settings=settings)
+            self._write(cell, ended)
             return cell, "not-applicable", reason
         try:
             result, checksum = self._evaluated(cell, solver)
         except LmtasksError as error:
             return self._fail(cell, str(error), model=model, runtime=runtime)
-        ended = Ended(status="done", model=model, runtime=runtime, result=result, samples_checksum=checksum)
+        ended = Ended(
+            status="done",
+            model=model,
+            runtime=runtime,
+            result=result,
+            settings=settings,
+            samples_checksum=checksum,
+        )
         self._write(cell, ended)
         return cell, "done", ""
 

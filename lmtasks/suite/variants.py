@@ -79,7 +79,7 @@ class Artefacts:
             bidirectional=wanted.bidirectional,
         )
         if (out / "model.json").is_file():
-            if not start.is_new:  # a new family depends on the plan alone, and a run folder holds one plan
+            if not start.is_new:  # a new family depends on its lines in the plan alone, see plan_changes
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
         from lmtasks.model.lora import LoraSettings

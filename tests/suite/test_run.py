@@ -226,8 +226,8 @@ def test_a_folder_of_another_plan_is_refused(folder: Path) -> None:
     plan = folder / "plan.yaml"
     text = plan.read_text()
     try:
-        plan.write_text(text.replace("limit: 4", "limit: 3"))
-        with pytest.raises(UsageError, match="holds a run of plan 'tiny' with other contents"):
+        plan.write_text(text.replace("plan: tiny", "plan: other"))
+        with pytest.raises(UsageError, match="holds a run of plan 'tiny', and this one is 'other'"):
             carry_out(folder)
     finally:
         plan.write_text(text)
