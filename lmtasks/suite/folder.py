@@ -73,8 +73,8 @@ def cell_id(*, variant: str, task: str, seed: int) -> str:
     return f"{slug(variant)}--{slug(task)}--s{seed}"
 
 
-def held_plan(folder: RunFolder) -> Mapping[str, object] | None:
-    """The plan that the folder holds a run of, as it was written; None: it holds none.
+def held_plan(folder: RunFolder) -> tuple[Mapping[str, object], str] | None:
+    """The plan that the folder holds a run of, as it was written, and its hash; None: it holds none.
 
     Raises:
         UsageError: the file that says so is damaged.
@@ -82,13 +82,14 @@ def held_plan(folder: RunFolder) -> Mapping[str, object] | None:
     file = folder.root / "run.json"
     if not file.is_file():
         return None
-    plan = (read_json(file) or {}).get("plan")
+    record = read_json(file) or {}
+    plan = record.get("plan")
     if not isinstance(plan, dict):
         raise UsageError(
             f"{file} was changed since it was written, or is cut short, so what the run was of cannot be said; give "
             "another --out, or delete the folder to start again."
         )
-    return plan
+    return plan, str(record.get("plan_hash"))
 
 
 def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:

@@ -54,8 +54,11 @@ def take_over(
         UsageError: the folder holds the run of another plan, or one that this version cannot read.
         WorkError: it cannot be written.
     """
-    content = held_plan(folder)
-    if content is not None:
+    found = held_plan(folder)
+    if found is not None:
+        content, held_hash = found
+        if held_hash == plan.hash:
+            return
         other = f"{folder.root} holds a run of plan {content.get('plan')!r}"
         if content.get("plan") != plan.plan:
             raise UsageError(f"{other}, and this one is {plan.plan!r}; give another --out, or delete the folder.")
@@ -63,8 +66,6 @@ def take_over(
             held = Plan.model_validate(content)
         except ValidationError as error:
             raise UsageError(f"{other} as another version wrote it; give another --out.") from error
-        if held.hash == plan.hash:
-            return
         log.warning("%s", set_aside(folder, held=held, plan=plan, tasks=tasks))  # before the folder says otherwise
     claim(folder, plan, plan_file=plan_file, header=header)
 
