@@ -87,8 +87,10 @@ def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: Rea
 
 
 def tell_dialect(dialect: Dialect, *, file: Path, form: Format, reading: Reading, tell: Tell) -> None:
-    """Say that a file's cells are not divided as its suffix says."""
-    if reading.delimiter is None and dialect.delimiter != DELIMITERS[form]:
+    """Say that a file's cells are not divided as its suffix says, or are as its first line says."""
+    if dialect.lines_before:
+        tell(f"{file}: its first line says that its cells are divided by {dialect.name}, and it was read so.")
+    elif reading.delimiter is None and dialect.delimiter != DELIMITERS[form]:
         tell(f"{file}: its cells are divided by {dialect.name}, and were read so.")
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from lmtasks.data.held_out import part_of
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
+from lmtasks.data.mirror import find_local
 from lmtasks.data.notices import Tell, say
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.data.sampling import Sample, sampled
+from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Source, SplitName, Task
@@ -178,6 +180,7 @@ def _read(
     rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, tell=tell)
     rows = _processed(task, rows)
     _check_columns(task, rows[0], split=split)
+    _check_class_names(task, source, options=options)
     labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, tell=tell)
     rows = labelled.rows
     if source.part is not None:
@@ -219,3 +222,19 @@ def _check_columns(task: Task, row: Row, *, split: SplitName) -> None:
         if is_template(column) or (split == "train" and role in ONLY_SCORED):
             continue
         column_value(column, row=row, place=Place(task=task.name, field=f"inputs.{role}, {split} data"))
+
+
+def _check_class_names(task: Task, source: Source, *, options: DataOptions) -> None:
+    """Refuse parquet files that name the task's own labels in another order: their numbers mean other classes."""
+    column = task.inputs.get("label")
+    if task.kind != "classification" or column is None or source.made_by is not None:
+        return
+    local = find_local(source, options=options)
+    files = [] if local is None else [file for name, _ in split_parts(source.split) for file in local.files(name)]
+    for file in files:
+        names = class_names(file, column) if file.suffix.lower() == ".parquet" else ()
+        if names != task.labels and sorted(names) == sorted(task.labels):
+            raise UsageError(
+                f"task {task.name} has the labels {', '.join(task.labels)}, and {file} numbers the same ones "
+                f"otherwise: {', '.join(names)}; give the labels in that order."
+            )

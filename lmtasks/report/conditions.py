@@ -16,6 +16,7 @@ WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
 def conditions_table(run: RunRecords) -> Table:
     """One row a task: what makes its values comparable with another run's."""
     lines = []
+    holes = any(cell.conditions.get("rows_left_out") for cell in run.cells)
     for task in run.tasks:
         cells = [cell for cell in run.cells if cell.task.name == task.name and cell.status == "done"]
         metric = main_metric(run, task)
@@ -34,6 +35,7 @@ def conditions_table(run: RunRecords) -> Table:
                     _cell(signatures),
                     _cell([cell.conditions.get("task_hash") or task.hash for cell in cells]),
                     _cell([cell.conditions.get("data_fingerprint") for cell in cells]),
+                    *([_cell([cell.conditions.get("rows_left_out") for cell in cells])] if holes else []),
                 ),
             )
         )
@@ -47,6 +49,7 @@ def conditions_table(run: RunRecords) -> Table:
         "signature of the main metric",
         "task",
         "data",
+        *(["rows without a label, left out"] if holes else []),
     )
     return Table(
         caption="Values are comparable with those of another run where these are equal.",

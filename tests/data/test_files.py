@@ -122,7 +122,7 @@ SNIFFED: dict[str, tuple[str, list[Row], str]] = {
     "bars": ("text|label\ngood, really|pos\nbad|neg\n", TWO, "vertical bars"),
     "named": ("sep=;\r\ntext;label\r\ngood, really;pos\r\nbad;neg\r\n", TWO, "semicolons"),
     "named, quoted": ('"sep=|"\ntext|label\ngood, really|pos\nbad|neg\n', TWO, "vertical bars"),
-    "named, usual": ('sep=,\ntext,label\n"good, really",pos\nbad,neg\n', TWO, ""),
+    "named, usual": ('sep=,\ntext,label\n"good, really",pos\nbad,neg\n', TWO, "first line says"),
     "index of pandas": (',text,label\n0,"good, really",pos\n1,bad,neg\n', TWO, "column 1 of 3 has no name"),
     "comma at the end": ('text,label,\n"good, really",pos,\nbad,neg,\n', TWO, "column 3 of 3 has no name"),
     "comma at the end, not of the header": ('text,label\n"good, really",pos,\nbad,neg,\n', TWO, ""),

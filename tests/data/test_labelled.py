@@ -174,3 +174,20 @@ def test_names_that_a_parquet_file_stores_are_the_labels(tmp_path: Path, names: 
     rows = open_file(file)
     assert [label_number(task, row, where="row") for row in rows[:2]] == [0, 2]
     assert labelled_rows(task, rows, where="mine", drop=True).left_out == 1
+
+
+def test_a_parquet_file_that_numbers_the_classes_otherwise_is_refused(tmp_path: Path) -> None:
+    """Every answer would be taken for that of another class."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["pos", "neg"])})
+    Dataset.from_dict({"text": ["a"], "label": [0]}, features=features).to_parquet(str(tmp_path / "rows.parquet"))
+    for labels in ("[neg, pos]", "[pos, neg]", "[negative, positive]"):
+        text = TASK.format(labels=labels).replace("csv", "parquet")
+        (tmp_path / "mine.yaml").write_text(text)
+        task = load_task(tmp_path / "mine.yaml")
+        if labels == "[neg, pos]":
+            with pytest.raises(UsageError, match="numbers the same ones otherwise: pos, neg"):
+                load_task_data(task, options=DataOptions(), need=frozenset({"test"}))
+        else:
+            assert load_task_data(task, options=DataOptions(), need=frozenset({"test"})).test is not None

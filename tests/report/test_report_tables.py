@@ -173,6 +173,17 @@ def test_conditions_and_machine(run: RunRecords) -> None:
     table = conditions_table(run)
     assert [cell.text for cell in table.lines[0].cells][:1] == ["head"]
     assert "acc|v:1" in [cell.text for cell in table.lines[0].cells]
+    assert "rows without a label, left out" not in [column.title for column in table.columns]
     facts = dict(machine_facts(run))
     assert facts["processor"] == "AMD EPYC"
     assert facts["copy bandwidth"] == "19.9 to 20.6 GB/s, read and written"
+
+
+def test_rows_that_were_left_out_stand_among_the_conditions(folder: Path) -> None:
+    for file in folder.glob("cells/*--0--*.json"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["conditions"]["rows_left_out"] = 7
+        file.write_text(json.dumps(record), encoding="utf-8")
+    table = conditions_table(read_run(folder))
+    assert table.columns[-1].title == "rows without a label, left out"
+    assert [line.cells[-1].text for line in table.lines[:2]] == ["7", "–"]
