@@ -25,7 +25,7 @@ from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import greedy
 from lmtasks.engine.stream import Decode, TextStream
-from lmtasks.records import Floats32
+from lmtasks.records import Floats, Floats32
 from lmtasks.runtime.base import Runtime
 
 
@@ -105,12 +105,17 @@ class _Search:
         """So many continuations: even if every end token of every beam comes first, enough others are left."""
         return max(2, 1 + len(self._ends)) * self._prompt.num_beams
 
-    def change(self, logprobs: Floats32) -> None:
-        """Change log-probabilities (number of beams, V) in place, by the settings and by the model's rules."""
-        for row, beam in zip(logprobs, self.beams, strict=True):
-            self._processor.process(row, beam.stream.ids)
+    def change(self, logits: Floats32, sums: Floats) -> None:
+        """Change logits (number of beams, V), whose exponentials have these sums, in place, by the settings and by the
+        model's rules; and the sums with them."""
+        for place, beam in enumerate(self.beams):
+            row = logits[place]
+            if self._processor.moves:  # what moves scores acts on log-probabilities; what only forbids need not wait
+                row -= sums[place]
+                sums[place] = 0.0
+            self._processor.process(row, beam.stream.ids, sure=float(sums[place]))
             if self._prompt.settings.renormalize_logits:
-                row -= log_sums(row[None])[0]
+                sums[place] = log_sums(row[None])[0]
 
     def advance(self, best: Sequence[Continuation], *, step: int) -> list[tuple[int, int]]:
         """One token further, by one of the `wanted` best continuations for each beam.
@@ -192,8 +197,6 @@ def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuati
         for search, end in zip(searches, accumulate(beams), strict=True):
             if search.is_changed:
                 mine = slice(end - len(search.beams), end)
-                logits[mine] -= sums[mine, None]
-                sums[mine] = 0.0
-                search.change(logits[mine])
+                search.change(logits[mine], sums[mine])
     so_far = np.array([beam.logprob for search in searches for beam in search.beams])
     return continuations(logits, so_far - sums, beams=beams, counts=[search.wanted for search in searches])

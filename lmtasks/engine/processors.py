@@ -64,50 +64,58 @@ class Processor:
         """May the token follow? Mostly it may, and no row of scores is copied; asked where nothing `moves`."""
         if self.plain:
             return True
-        before = self._before(written)
-        forced = self._forced(before, written)
+        forced = self._forced(written)
         if forced:
             return token == min(forced)  # of several any would do; transformers takes the lowest id
-        return token not in self._banned(before, written)
+        return token not in self._banned(written)
 
-    def process(self, scores: Scores, written: Sequence[int]) -> Scores:
-        """Scores (V,), logits or log-probabilities, changed in place: minus infinity where no token may follow."""
+    def process(self, scores: Scores, written: Sequence[int], *, sure: float = 0.0) -> Scores:
+        """Scores (V,) changed in place: minus infinity where no token may follow.
+
+        Args:
+            scores: logits, of beams log-probabilities; logits of beams, too, where nothing `moves`.
+            sure: the score of a token that is forced.
+        """
         if self.plain:
             return scores
-        before = self._before(written)
-        forced = self._forced(before, written)
+        forced = self._forced(written)
         if forced:
             scores[:] = -np.inf
-            scores[list(forced)] = 0.0
+            scores[list(forced)] = sure
             return scores
         for ids, bias in self._settings.sequence_bias or ():
-            if len(ids) <= len(before) + 1 and ids[:-1] == tuple(before[len(before) - len(ids) + 1 :].tolist()):
+            if self._ends_with(ids[:-1], written):
                 scores[ids[-1]] += bias
         if self._source_penalty != 1:
             _multiply(scores, self._source, self._source_penalty)
         if self._penalty != 1:
-            _multiply(scores, before, self._penalty)
+            _multiply(scores, self._before(written), self._penalty)
         if self._decay is not None and len(written) > self._decay[0]:
             self._favour_ends(scores, factor=self._decay[1] ** (len(written) - self._decay[0]))
-        scores[[token for token in self._banned(before, written) if token < len(scores)]] = -np.inf
+        scores[[token for token in self._banned(written) if token < len(scores)]] = -np.inf
         return scores
 
     def _before(self, written: Sequence[int]) -> Ints:
         """All that the decoder has read."""
         return np.concatenate([self._start, np.array(written, dtype=np.int64)])
 
-    def _forced(self, before: Ints, written: Sequence[int]) -> tuple[int, ...]:
-        left = self._settings.max_new_tokens - len(written)
-        return forced_tokens(self._rules, before=len(before), left=left)
+    def _ends_with(self, tokens: tuple[int, ...], written: Sequence[int]) -> bool:
+        """Are these the last tokens that the decoder has read?"""
+        before = (*self._reading.start, *written)
+        return len(tokens) <= len(before) and before[len(before) - len(tokens) :] == tokens
 
-    def _banned(self, before: Ints, written: Sequence[int]) -> list[int]:
+    def _forced(self, written: Sequence[int]) -> tuple[int, ...]:
+        left = self._settings.max_new_tokens - len(written)
+        return forced_tokens(self._rules, before=len(self._reading.start) + len(written), left=left)
+
+    def _banned(self, written: Sequence[int]) -> list[int]:
         banned: list[int] = []
         if self._rules != NO_RULES:
-            banned += banned_tokens(self._rules, before=before.tolist(), step=len(written))
-        if self._ngram:
-            banned += _behind(before, self._ngram, within=before)
-        if self._source_ngram:
-            banned += _behind(before, self._source_ngram, within=self._source)
+            banned += banned_tokens(self._rules, before=(*self._reading.start, *written), step=len(written))
+        if self._ngram or self._source_ngram:
+            before = self._before(written)
+            banned += _behind(before, self._ngram, within=before) if self._ngram else []
+            banned += _behind(before, self._source_ngram, within=self._source) if self._source_ngram else []
         if len(written) < self._at_least:
             banned += self._ends
         return banned
