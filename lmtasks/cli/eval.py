@@ -71,6 +71,7 @@ def command(
     split: options.Split = None,
     limit: options.Limit = None,
     sample: options.SampleRows = None,
+    rows: options.BaselineRows = None,
     seed: options.Seed = 1234,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -159,6 +160,8 @@ def command(
         settings = template_settings(chat_template_args)
         check_thinking(found, token=think_end_token, settings=settings)
         models = chosen_models(model, offline=offline, token=token)
+        if rows is not None and all(each.folder is not None for each in models):
+            raise UsageError("--rows says what baselines learn from, and no --model is one; leave it out.")
         answered, reasons = _who_answers_what(models, found, opening)
         asked = _Asked(
             opening=opening,
@@ -166,6 +169,7 @@ def command(
                 data=sources,
                 limit=limit,
                 sample=None if sample is None else Sample(rows=sample, seed=seed),
+                rows=rows,
                 num_fewshot=num_fewshot,
                 shot_stream=fewshot_stream,
                 seed=seed,

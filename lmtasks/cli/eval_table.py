@@ -29,6 +29,8 @@ def print_scores(
         groups: model to group to its record, as `evaluation/groups.py` makes it.
         reasons: (model, task) to why it has no scores.
     """
+    from lmtasks.report import format as form
+
     found = {(model, result.task): result for model, results in scores.items() for result in results}
     rows: list[list[str]] = []
     for task in tasks:
@@ -58,6 +60,11 @@ def print_scores(
         f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
         for (model, task), result in found.items()
         if result.truncated
+    ]
+    notes += [
+        f"{model}, {task}: {said}"
+        for (model, task), result in found.items()
+        if (said := form.choice(result.rival or {}))
     ]
     notes += [
         f"{model}, {task}: {reason}" for (model, task), result in found.items() for reason in result.refused.values()

@@ -90,13 +90,16 @@ def _cleaning() -> None:
 
 def _baselines() -> None:
     from lmtasks.evaluation.baselines import BASELINES
+    from lmtasks.evaluation.rivals import GROUPS
 
+    learns = {"train": "training rows", "validation": "validation rows", "test": "", None: "nothing"}
     rows = [
-        (name, ", ".join(line.kinds), "training data" if line.learns else "nothing", line.about)
-        for name, line in BASELINES.items()
+        (name, line.group, ", ".join(line.kinds), learns[line.learns], line.about) for name, line in BASELINES.items()
     ]
-    print_table(("baseline", "answers", "learns from", "about"), rows)
-    print("\nThe floor of every table: lmtasks eval --model MODEL --model majority --model random --tasks TASKS")
+    print_table(("baseline", "is", "answers", "learns from", "about"), rows)
+    print()
+    print_table(("rival", "about"), list(GROUPS.items()))
+    print("\nWhat a model must beat: lmtasks eval --model MODEL --model trivial --model classical --tasks TASKS")
 
 
 def _heads() -> None:

@@ -49,6 +49,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
         WorkError: the Hub cannot be reached.
     """
     from lmtasks.evaluation.baselines import BASELINES
+    from lmtasks.evaluation.rivals import GROUPS
     from lmtasks.model.resolve import resolve
 
     if not refs:
@@ -56,12 +57,13 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
     twice = sorted({ref for ref in refs if refs.count(ref) > 1})
     if twice:
         raise UsageError(f"--model {twice[0]} is given twice.")
+    known = {**BASELINES, **GROUPS}
     labels = _labels(refs)
     return tuple(
         Chosen(
             ref=ref,
             label=label,
-            folder=None if _is_baseline(ref, BASELINES) else resolve(ref, offline=offline, token=token, also=BASELINES),
+            folder=None if _is_baseline(ref, known) else resolve(ref, offline=offline, token=token, also=known),
         )
         for ref, label in zip(refs, labels, strict=True)
     )
@@ -76,14 +78,14 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
         WorkError: it cannot be loaded.
     """
     from lmtasks.data.row_hashes import read_training_rows
-    from lmtasks.evaluation.baselines import BaselineSolver
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
     from lmtasks.suite.caching import remembering
     from lmtasks.suite.engines import open_engine
 
     if chosen.folder is None:
-        yield BaselineSolver(chosen.ref)
+        yield RivalSolver([chosen.ref])
         return
     with (
         open_engine(
@@ -104,14 +106,14 @@ def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:
     """A solver that can say what it will answer, made from the model's card alone."""
     from lmtasks.bench.recorder import Recorder
     from lmtasks.data.tokenizer import load_tokenizer
-    from lmtasks.evaluation.baselines import BaselineSolver
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import tokenizer_folder
     from lmtasks.records import RuntimeCard
     from lmtasks.suite.engines import card_in
 
     if chosen.folder is None:
-        return BaselineSolver(chosen.ref)
+        return RivalSolver([chosen.ref])
     nothing = RuntimeCard(runtime="native", version="", device="cpu", precision="none", threads=1, size_bytes=0)
     card = card_in(chosen.folder)
     tokenizer = load_tokenizer(tokenizer_folder(chosen.folder))

@@ -305,6 +305,15 @@ Draws = Annotated[
         help="Whose standard errors: ours, or lm-eval (as lm-evaluation-harness has them, with its own draws).",
     ),
 ]
+BaselineRows = Annotated[
+    int | None,
+    typer.Option(
+        "--rows",
+        metavar="NUMBER",
+        parser=whole("--rows", at_least=1),
+        help="Training rows that baselines learn from at most, drawn by the seed as those of `adapt --rows`.",
+    ),
+]
 Rescore = Annotated[
     Path | None,
     typer.Option("--rescore", metavar="FOLDER", help="Score the samples of these results again, without a model."),

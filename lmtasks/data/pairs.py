@@ -76,6 +76,16 @@ def prefix_token(tokenizer: Tokenizer) -> int:
     return first
 
 
+def end_tokens(tokenizer: Tokenizer, *, lines: bool) -> tuple[int, ...]:
+    """Tokens that end a text; with `lines` also the end of a line, where it is a token of its own."""
+    special = {tokenizer.pad, tokenizer.bos, tokenizer.eos} - {None}
+    found = {token for token in special if token is not None}
+    line = tokenizer.encode("\n")
+    if lines and len(line) == 1 and tokenizer.decode(line, skip_special=False) == "\n":
+        found.add(line[0])
+    return tuple(sorted(found))
+
+
 def _encode(texts: Iterable[str], *, tokenizer: Tokenizer, special: bool) -> dict[str, tuple[int, ...]]:
     """Each different text to its tokens."""
     brought = _prefix_text(tokenizer) if special else ""

@@ -9,6 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lmtasks.data.held_out import part_of
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
@@ -91,6 +93,15 @@ def carve(rows: Sequence[Row], *, seed: int) -> tuple[list[Row], list[Row]]:
         [row for number, row in enumerate(rows) if number not in apart],
         [row for number, row in enumerate(rows) if number in apart],
     )
+
+
+def drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
+    """The data with at most so many training rows, drawn by the seed."""
+    if rows is None or data.train is None or len(data.train.rows) <= rows:
+        return data
+    places = np.sort(np.random.default_rng(seed).permutation(len(data.train.rows))[:rows])
+    kept = tuple(data.train.rows[int(place)] for place in places)
+    return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{rows}/{seed}"))
 
 
 def _open_train(
@@ -195,6 +206,11 @@ def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
     from lmtasks.task.hooks import process_rows
 
     return process_rows(task, rows)
+
+
+def has_validation(task: Task) -> bool:
+    """Are there rows to make choices on, its own or a part of the training rows?"""
+    return "train" in task.sources or _has_own_validation(task)
 
 
 def _has_own_validation(task: Task) -> bool:

@@ -1,9 +1,11 @@
 """Baselines that write without thinking: the source, its first sentences, nothing."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import regex
 
+from lmtasks.evaluation.choosing import main_scoring, main_value
 from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.records import Row
 from lmtasks.task.head_input import baseline_source, head_input
@@ -13,6 +15,11 @@ from lmtasks.task.task import Task
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 LEAD = 3
+CHOSEN_ON = 500
+"""Validation rows that tell how many characters are best."""
+LEAST_CHARACTERS = 4
+PATIENCE = 4
+"""The search for more characters ends once so many lengths in a row, each half as long again, were no better."""
 
 _SENTENCE = regex.compile(
     r"""(?V1)
@@ -37,9 +44,40 @@ def lead_3(task: Task, train: Sequence[Row], seed: int) -> Answer:
     return _texts(task, lambda source: first_sentences(source, count=LEAD))
 
 
+def lead_chars(task: Task, rows: Sequence[Row], seed: int) -> Answer:
+    """The source's first characters: as many as are best on these rows, by the task's main metric."""
+    known = rows[:CHOSEN_ON]
+    sources = [baseline_source(task, row) for row in known]
+    sign = 1.0 if main_scoring(task).metric.higher_is_better else -1.0
+
+    @cache
+    def order(count: int) -> float:
+        """Larger is better."""
+        answers = text_answers(task, known, [first_characters(source, count=count) for source in sources])
+        return sign * main_value(task, known, answers)
+
+    longest = max([LEAST_CHARACTERS, *map(len, sources)])
+    coarse = [LEAST_CHARACTERS]
+    while coarse[-1] < longest and max(coarse, key=order) in coarse[-PATIENCE:]:
+        coarse.append(min(longest, coarse[-1] * 3 // 2))
+    best = max(coarse, key=order)
+    finer = range(best * 2 // 3, min(longest, best * 3 // 2) + 1, max(1, best // 12))
+    chosen = max([best, *finer], key=order) if known else best
+    return _texts(task, lambda source: first_characters(source, count=chosen))
+
+
 def empty(task: Task, train: Sequence[Row], seed: int) -> Answer:
     """Nothing."""
     return _texts(task, lambda source: "")
+
+
+def first_characters(text: str, *, count: int) -> str:
+    """The first characters of a text.
+
+    >>> first_characters(" It was 3.5 km.", count=7)
+    'It was'
+    """
+    return text.strip()[:count].rstrip()
 
 
 def first_sentences(text: str, *, count: int) -> str:

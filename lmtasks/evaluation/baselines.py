@@ -1,4 +1,4 @@
-"""Answers that need no language model: the floor under every table, and a strong classical classifier.
+"""Answers that need no language model: the floor under every table, and what was there before.
 
 Each baseline says which kinds of task it answers, and how. What it must learn, it learns from training rows alone.
 """
@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from time import perf_counter
+from typing import Literal
 
 import lmtasks
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
-from lmtasks.data.splits import TaskData
+from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
-from lmtasks.evaluation import baseline_choice, baseline_text, baseline_tfidf
+from lmtasks.evaluation import (
+    baseline_choice,
+    baseline_nearest,
+    baseline_ngram,
+    baseline_tags,
+    baseline_text,
+    baseline_tfidf,
+)
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
 from lmtasks.records import ModelCard, Progress, Row, RuntimeCard
@@ -20,7 +28,10 @@ from lmtasks.task.task import Kind, SplitName, Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 Fit = Callable[[Task, Sequence[Row], int], Answer]
-"""(task, training rows, seed) -> answers to the rows of the scored split, in their order."""
+"""(task, rows that it learns from, seed) -> answers to the rows of the scored split, in their order."""
+Group = Literal["trivial", "classical"]
+"""trivial: hardly looks at what is asked; classical: what was there before language models, learned on the same
+rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +42,22 @@ class Baseline:
     """One line for people."""
     kinds: Mapping[Kind, Fit]
     """The kinds of task that it answers."""
-    learns: bool = False
-    """Does it look at training rows?"""
+    learns: SplitName | None = None
+    """The split whose rows it looks at: it learns from training rows, and makes a choice on validation rows."""
+    group: Group = "trivial"
+    version: int = 1
+    """Another one where its answers changed: what an older one was scored with is not found again."""
 
 
 BASELINES: Mapping[str, Baseline] = {
     "majority": Baseline(
-        about="the label, or the place of the choice, that is right most often in the training data",
-        kinds={"classification": baseline_choice.majority_label, "multiple_choice": baseline_choice.majority_number},
-        learns=True,
+        about="the label, the place of the choice, or the tag of a word that is right most often in the training data",
+        kinds={
+            "classification": baseline_choice.majority_label,
+            "multiple_choice": baseline_choice.majority_number,
+            "tagging": baseline_tags.majority_tags,
+        },
+        learns="train",
     ),
     "random": Baseline(
         about="a choice drawn with equal chances",
@@ -57,6 +75,11 @@ BASELINES: Mapping[str, Baseline] = {
         },
     ),
     "lead-3": Baseline(about="the first three sentences of the source", kinds={"summarization": baseline_text.lead_3}),
+    "lead-chars": Baseline(
+        about="the first characters of the source, as many as are best on validation rows",
+        kinds={"summarization": baseline_text.lead_chars, "generation": baseline_text.lead_chars},
+        learns="validation",
+    ),
     "empty": Baseline(
         about="no text at all; for questions: there is no answer",
         kinds={
@@ -67,9 +90,34 @@ BASELINES: Mapping[str, Baseline] = {
         },
     ),
     "tfidf": Baseline(
-        about="TF-IDF of word pairs (Chinese: up to three characters) and logistic regression, by scikit-learn",
+        about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
         kinds={"classification": baseline_tfidf.fit_tfidf},
-        learns=True,
+        learns="train",
+        group="classical",
+        version=2,
+    ),
+    "nearest": Baseline(
+        about="the answer of the training row that is most like the asked one, by TF-IDF",
+        kinds={
+            "classification": baseline_nearest.nearest_label,
+            "translation": baseline_nearest.nearest_text,
+            "summarization": baseline_nearest.nearest_text,
+            "generation": baseline_nearest.nearest_text,
+        },
+        learns="train",
+        group="classical",
+    ),
+    "linear-tagger": Baseline(
+        about="a linear support vector machine over windows of words, tag by tag",
+        kinds={"tagging": baseline_tags.fit_tagger},
+        learns="train",
+        group="classical",
+    ),
+    "ngram": Baseline(
+        about="n-grams of the training text over byte-level BPE; as the family ngram",
+        kinds={"language_modelling": baseline_ngram.fit_ngram},
+        learns="train",
+        group="classical",
     ),
 }
 
@@ -99,7 +147,7 @@ class BaselineSolver:
             kind="baseline",
             adaptation="none",
             parameters=0,
-            weights_hash=sha256(f"baseline {name}".encode()).hexdigest()[:16],
+            weights_hash=weights_hash([name]),
             tokenizer_hash="",
             max_length_tokens=0,
             vocabulary=0,
@@ -124,8 +172,10 @@ class BaselineSolver:
             )
             instead = f"{_listed(others)} {'does' if len(others) == 1 else 'do'}" if others else "no baseline does"
             return f"{self.name} does not answer {task.kind} tasks: {reason}; {instead}."
-        if self._baseline.learns and "train" not in task.sources:
+        if self._baseline.learns == "train" and "train" not in task.sources:
             return f"{self.name} learns from training data, and task {task.name} names none."
+        if self._baseline.learns == "validation" and not has_validation(task):
+            return f"{self.name} makes a choice on validation data, and task {task.name} has none."
         if way != "auto":
             return f"{self.name} is a baseline: it answers neither by head nor by prompt."
         return ""
@@ -135,36 +185,69 @@ class BaselineSolver:
         return "baseline"
 
     def needs(self, task: Task) -> frozenset[SplitName]:
-        """The training split, for a baseline that learns."""
-        return frozenset({"train"}) if self._baseline.learns else frozenset()
+        """The split that the baseline learns from."""
+        return frozenset({self._baseline.learns}) if self._baseline.learns else frozenset()
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
-        """Fingerprints of the rows that it learns from; None where a row has no text that it could be told by."""
-        rows = data.train.rows if self._baseline.learns and data.train is not None else ()
-        try:
-            return TrainingRows(learned=hash_rows(task, rows).as_set())
-        except LmtasksError:
-            return None
+        """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
+        return rows_seen(task, data, splits=self.needs(task))
 
-    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
-        """Learn, then answer every row of the scored split; `seconds` is the answering.
+    def learned(self, task: Task, data: TaskData, *, asking: Asking) -> Answer:
+        """What answers rows, once it has learned from the task's data.
 
         Raises:
-            UsageError: it does not answer such tasks, or a split it needs was not opened.
+            UsageError: it does not answer such tasks, the split it needs was not opened, or teaches it nothing.
         """
         why_not = self.why_not(task, way=asking.way)
-        if not why_not and (data.test is None or (self._baseline.learns and data.train is None)):
+        split = self._baseline.learns
+        known = None if split is None else data.train if split == "train" else data.validation
+        if not why_not and split is not None and known is None:
             why_not = f"task {task.name}: a split that {self.name} needs was not opened."
-        if why_not or data.test is None:
+        if why_not:
             raise UsageError(why_not)
+        return self._baseline.kinds[task.kind](task, known.rows if known else (), asking.seed)
+
+    def solve(
+        self, task: Task, data: TaskData, *, asking: Asking, report: Report, learned: Answer | None = None
+    ) -> Solved:
+        """Learn, then answer every row of the scored split; `seconds` is the answering.
+
+        Args:
+            learned: what it has learned from these data already.
+
+        Raises:
+            UsageError: as `learned`.
+        """
+        if data.test is None:
+            raise UsageError(f"task {task.name}: the scored split was not opened.")
         rows = data.test.rows
         report(Progress(stage=task.name, done=0, total=len(rows), unit="texts"))
-        answer = self._baseline.kinds[task.kind](task, data.train.rows if data.train else (), asking.seed)
+        answer = learned or self.learned(task, data, asking=asking)
         started = perf_counter()
         examples = tuple(answer(rows))
         seconds = perf_counter() - started
         report(Progress(stage=task.name, done=len(rows), total=len(rows), unit="texts"))
         return Solved(examples=examples, truncated=0, seconds=seconds)
+
+
+def rows_seen(task: Task, data: TaskData, *, splits: frozenset[SplitName]) -> TrainingRows | None:
+    """Fingerprints of training rows that are learned from, and of validation rows that a choice is made on; None where
+    a row has no text that it could be told by."""
+    train = data.train.rows if "train" in splits and data.train is not None else ()
+    validation = data.validation.rows if "validation" in splits and data.validation is not None else ()
+    try:
+        return TrainingRows(learned=hash_rows(task, train).as_set(), chosen=hash_rows(task, validation).as_set())
+    except LmtasksError:
+        return None
+
+
+def weights_hash(names: Sequence[str], *, rows: int | None = None) -> str:
+    """What stands for the weights of baselines: another one where their answers changed, or where one of them learns
+    from other training rows."""
+    told = [name if BASELINES[name].version == 1 else f"{name} {BASELINES[name].version}" for name in names]
+    if rows is not None and any(BASELINES[name].learns == "train" for name in names):
+        told.append(f"{rows} rows")
+    return sha256(f"baseline {'/'.join(told)}".encode()).hexdigest()[:16]
 
 
 def _listed(names: Iterable[str]) -> str:

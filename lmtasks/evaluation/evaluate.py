@@ -60,6 +60,8 @@ class EvalOptions:
     """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
     draws: Draws = "ours"
     """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
+    rows: int | None = None
+    """Training rows that a baseline learns from at most, drawn by the seed as those of a model are; None: all."""
     split: Literal["test", "validation"] = "test"
     """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
     overlap: bool = True
@@ -102,6 +104,8 @@ class TaskResult:
     """Metrics of the task that these answers have no value of, each with the reason."""
     notes: tuple[str, ...] = ()
     """What a reader must know of the values, in sentences."""
+    rival: Json | None = None
+    """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -164,6 +168,7 @@ class _Scored:
     seconds: float = 0.0
     cached: int = 0
     decoding: Json | None = None
+    rival: Json | None = None
     failure: LmtasksError | None = None
 
 
@@ -263,7 +268,7 @@ class _Run:
             try:
                 solved = self.solver.solve(each.task, each.opened.data, asking=each.opened.asking, report=self.report)
                 each.tally.take([with_made_of_outcome(found, each.task) for found in each.opened.finished(solved)])
-                each.seconds, each.decoding = solved.seconds, solved.decoding
+                each.seconds, each.decoding, each.rival = solved.seconds, solved.decoding, solved.rival
             except LmtasksError as error:
                 each.failure = named(each.task.name, error)
 
@@ -328,6 +333,7 @@ class _Run:
             },
             unknown_share=tallied.coding.unknown_share,
             refused={**valueless, **refused},
+            rival=each.rival,
             conditions={**opened.conditions, "decoding": each.decoding},
             overlap=overlap_record(
                 each.known, tallied, scorings, resamples=self.options.resamples, seed=self.options.seed

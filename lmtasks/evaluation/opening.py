@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lmtasks.data.mirror import find_local
 from lmtasks.data.rows import Rows, make_rows
 from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
-from lmtasks.data.splits import TaskData, load_task_data, read_split
+from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Example, Finished
@@ -83,6 +83,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     data = load_task_data(
         task, options=options.data, need=needed, limit=options.limit, sample=options.sample, seed=options.seed
     )
+    data = drawn(data, rows=options.rows, seed=options.seed)
     if options.split == "validation":
         data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
     if data.test is None:
@@ -91,12 +92,12 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     pool = open_pool(task, count=shots, options=options.data)
     prompted = way == "prompt"
     chat = options.chat if prompted else None
-    drawn = _drawn(task, data.test.rows, pool.rows if pool else (), shots, options)
+    shown = _shown(task, data.test.rows, pool.rows if pool else (), shots, options)
     asking = Asking(
         way=options.way,
         num_fewshot=shots,
         shot_pool=pool.rows if pool else (),
-        drawn=drawn,
+        drawn=shown,
         chat=chat.chat if chat else None,
         system=chat.system if chat else None,
         think_end_token=options.think_end_token,
@@ -132,8 +133,8 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
         conditions=conditions,
         own_answers=frozenset(
             number
-            for number, (row, shown) in enumerate(zip(data.test.rows, drawn, strict=False))
-            if holds_own_answer(task, row, shown)
+            for number, (row, own) in enumerate(zip(data.test.rows, shown, strict=False))
+            if holds_own_answer(task, row, own)
         ),
         sorted_by=_unlike(task, data, options),
         seconds=perf_counter() - started,
@@ -214,7 +215,7 @@ def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[Example
         yield Example(doc_id=number, row=row)
 
 
-def _drawn(
+def _shown(
     task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: "EvalOptions"
 ) -> Sequence[tuple[Row, ...]]:
     """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by

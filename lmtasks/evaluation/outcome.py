@@ -3,9 +3,7 @@
 >>> outcome_kind("classification", "head")
 'choice'
 >>> outcome_kind("tagging", "baseline")
-Traceback (most recent call last):
-...
-lmtasks.errors.UsageError: a tagging task cannot be answered by a baseline yet; it is answered by: head, prompt.
+'text'
 """
 
 from collections.abc import Mapping
@@ -30,8 +28,8 @@ OUTCOMES: Mapping[Kind, Mapping[Way, OutcomeKind]] = {
     "translation": {"head": "text", "prompt": "text", "baseline": "text"},
     "summarization": {"head": "text", "prompt": "text", "baseline": "text"},
     "generation": {"head": "text", "prompt": "text", "baseline": "text"},
-    "tagging": {"head": "text", "prompt": "text"},
-    "language_modelling": {"head": "likelihood", "prompt": "likelihood"},
+    "tagging": {"head": "text", "prompt": "text", "baseline": "text"},
+    "language_modelling": {"head": "likelihood", "prompt": "likelihood", "baseline": "likelihood"},
 }
 """A generation head answers by the task's own prompts, so it has outcomes wherever a prompt has."""
 

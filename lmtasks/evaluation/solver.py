@@ -53,6 +53,8 @@ class Solved:
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     decoding: Json | None = None
     """Settings of generation, where texts were generated."""
+    rival: Json | None = None
+    """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
 
 
 class Solver(Protocol):

@@ -154,6 +154,7 @@ def task_record(result: TaskResult) -> Json:
         **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
         **({"refused": dict(result.refused)} if result.refused else {}),
         **({"notes": list(result.notes)} if result.notes else {}),
+        **({"rival": result.rival} if result.rival else {}),
         "metrics": {name: asdict(value) for name, value in result.metrics.items()},
         "conditions": result.conditions,
         **({} if result.overlap is None else {"overlap": result.overlap}),

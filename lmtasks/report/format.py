@@ -14,7 +14,9 @@ import math
 from collections.abc import Mapping
 
 from lmtasks.metric.base import Scale
+from lmtasks.records import Json
 
+SCALES: Mapping[str, Scale] = {"fraction": "fraction", "points": "points", "raw": "raw"}
 POINTS = 100.0
 EVEN = 0.1
 """An interval is written as ± while its halves differ by less than this share of its width."""
@@ -171,3 +173,13 @@ def _digits(number: float) -> str:
     rounded = float(f"{number:.3g}")
     places = min(2, max(0, 2 - math.floor(math.log10(abs(rounded)))))
     return f"{rounded:,.{places}f}"
+
+
+def choice(rival: Json) -> str:
+    """Why a rival stands for a task: what all had on the rows that chose it; empty where there was no choice."""
+    scores, scale = rival.get("scores"), SCALES.get(str(rival.get("scale")), "raw")
+    if not isinstance(scores, Mapping) or len(scores) < 2:
+        return ""
+    had = ", ".join(f"{name} {value(float(had), scale)}" for name, had in scores.items())
+    rows = "validation rows" if rival.get("on") == "validation" else "scored rows, as there are no validation rows"
+    return f"{rival.get('chosen')} is the best of {had} ({rival.get('metric')} of {rival.get('rows')} {rows})"

@@ -14,8 +14,8 @@ from lmtasks.records import Estimate
 from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
 
 NORMAL_95 = 1.96
-LEARNED_BASELINES = frozenset({"tfidf"})
-"""Baselines that learn from the training split. All others are trivial answers."""
+LEARNED_BASELINES = frozenset({"tfidf", "nearest", "linear-tagger", "ngram"})
+"""Classical baselines: what was there before language models. All others are trivial answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,32 @@ class Score:
 
 
 def main_metric(run: RunRecords, task: TaskInfo) -> str | None:
-    """The first metric of the task's cells; None while none is done."""
-    for cell in run.cells:
-        if cell.task.name == task.name and cell.metrics:
-            return next(iter(cell.metrics))
-    return None
+    """The metric that stands for the task (`comparable_metric`); None while no cell is done."""
+    cells = [cell for cell in run.cells if cell.task.name == task.name and cell.metrics]
+    return comparable_metric(
+        [(tuple(cell.metrics), str(cell.model.get("tokenizer_hash"))) for cell in cells], language=task.language
+    )
+
+
+def comparable_metric(cells: Sequence[tuple[Sequence[str], str]], *, language: str) -> str | None:
+    """The task's first metric; but no perplexity per token where tokens differ: of few long tokens each costs more, and
+    says nothing of the text. The first one per word is taken then, outside English bits per byte.
+
+    Args:
+        cells: the metrics of each, in the task's order, and its tokenizer's hash.
+    """
+    names = tuple(dict.fromkeys(name for metrics, _ in cells for name in metrics))
+    if not names or not is_per_token(names[0]) or len({tokenizer for _, tokenizer in cells}) == 1:
+        return next(iter(names), None)
+    of_text = [name for name in names if not is_per_token(name)]
+    if language != "en":
+        of_text.sort(key=lambda name: name != "bits_per_byte")
+    return next(iter(of_text), names[0])
+
+
+def is_per_token(metric: str) -> bool:
+    """Does it count tokens, whose lengths are the tokenizer's?"""
+    return metric.partition(",")[0] == "token_perplexity"
 
 
 def metrics_of(run: RunRecords, task: TaskInfo) -> tuple[str, ...]:

@@ -185,6 +185,8 @@ def _mark(cell: CellRecord) -> str:
 
 
 def _said(cell: CellRecord) -> Iterator[str]:
+    if choice := show.choice(cell.rival):
+        yield f"{cell.task.name}: {choice}"
     if cell.truncated:
         yield f"{cell.task.name}: {show.count(cell.truncated)} inputs were cut to fit the model"
     if cell.refused:

@@ -9,13 +9,12 @@ lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. G
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from lmtasks.checksums import file_checksum
 from lmtasks.errors import UsageError
 from lmtasks.records import Estimate
 from lmtasks.report.fields import Fields, read_fields
-from lmtasks.report.format import layout
+from lmtasks.report.format import SCALES, layout
 from lmtasks.report.paired_records import read_paired
 from lmtasks.report.records import (
     CellRecord,
@@ -32,7 +31,6 @@ from lmtasks.report.records import (
 )
 
 STATUSES: Mapping[str, Status] = {"done": "done", "failed": "failed", "not-applicable": "not-applicable"}
-SCALES: Mapping[str, Literal["fraction", "points", "raw"]] = {"fraction": "fraction", "points": "points", "raw": "raw"}
 
 
 def read_run(folder: Path) -> RunRecords:
@@ -134,6 +132,7 @@ def _cell(fields: Fields) -> CellRecord:
         versions=fields.json("versions"),
         samples_checksum=fields.text("samples_checksum", ""),
         trained=_trained(fields.sub("trained")) if fields.json("trained") else None,
+        rival=result.json("rival"),
         unknown_share=result.optional_number("unknown_share") or 0.0,
         refused=tuple(dict.fromkeys(map(str, result.json("refused").values()))),
         overlap=result.json("overlap"),

@@ -75,6 +75,9 @@ class CellRecord:
     """sha256 of the file with its samples; empty where none were kept, or an older version wrote the cell."""
     unknown_share: float = 0.0
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
+    rival: Json = field(default_factory=dict)
+    """Which of several baselines this is, and what all had on the rows that chose it; empty for others, and where an
+    older run took the first that fitted."""
     refused: tuple[str, ...] = ()
     """Why some metrics of the task have no value, a sentence each."""
     overlap: Json = field(default_factory=dict)

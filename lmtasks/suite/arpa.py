@@ -6,12 +6,13 @@ from pathlib import Path
 
 from lmtasks.backbone.arpa import END, read_arpa, write_arpa
 from lmtasks.backbone.ngram import NEVER
+from lmtasks.data.pairs import end_tokens
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, load_tokenizer
 from lmtasks.data.vocabulary import UNKNOWN, tokenizer_of_words
 from lmtasks.errors import UsageError
 from lmtasks.model.fitted import FittedModel, Ngram, NgramSizes, fitted_family, load_fitted, save_fitted
 from lmtasks.model.store import tokenizer_folder
-from lmtasks.training.fitting import end_tokens, fitted_card
+from lmtasks.training.fitting import fitted_card
 
 LINE = "%0A"
 """How the end of a line is written where `</s>` is the end of a text."""

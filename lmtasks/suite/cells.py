@@ -131,6 +131,7 @@ def write_cell(
             "cached": result.cached,
             **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
             **({"refused": dict(result.refused)} if result.refused else {}),
+            **({"rival": result.rival} if result.rival else {}),
             **({"notes": list(result.notes)} if result.notes else {}),
             **({} if result.overlap is None else {"overlap": result.overlap}),
             "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},

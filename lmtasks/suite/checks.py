@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import decoding_of
+from lmtasks.evaluation.rivals import baseline_names
 from lmtasks.runtime.open import check_runs
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.variants import tasks_of
@@ -25,8 +26,14 @@ def check_devices(plan: Plan) -> None:
 
 
 def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
-    """Raises: UsageError: a variant, or the timing, names a task that the plan does not have; or a variant says how it
-    writes texts, and has none to write, or cannot write so."""
+    """What of a plan does not fit its tasks is said before anything is done.
+
+    Raises:
+        UsageError: there is no such baseline; a variant, or the timing, names a task that the plan does not have; or a
+            variant says how it writes texts, and has none to write, or cannot write so.
+    """
+    for variant in plan.variants:
+        baseline_names(variant.baseline)
     names = {task.name for task in tasks}
     wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
     wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []

@@ -22,7 +22,7 @@ from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, compare, holm, verdict
 from lmtasks.metric.family import resamples_for
 from lmtasks.records import Floats, Json
-from lmtasks.report.grid import LEARNED_BASELINES
+from lmtasks.report.grid import LEARNED_BASELINES, comparable_metric, is_per_token
 from lmtasks.suite.folder import SCHEMA, RunFolder, cell_id, read_json
 from lmtasks.suite.plan import Plan, VariantPlan
 from lmtasks.task.task import Task
@@ -42,6 +42,8 @@ class _Scored:
     clusters: Sequence[object] | None
     data: object
     """The fingerprint of the scored rows."""
+    tokenizer: str
+    """Its hash."""
     is_classical: bool
     """A baseline that learns more than how often each answer is right."""
 
@@ -177,17 +179,31 @@ def _kept(folder: RunFolder, plan: Plan) -> Sequence[Json]:
 
 def _task_scores(folder: RunFolder, plan: Plan, task: Task) -> list[_Scored]:
     """The variants that have a main metric on the task, in the plan's order."""
-    found = (_scored(folder, variant, task, plan.seeds_of(variant)[0]) for variant in plan.variants)
+    cells = {
+        variant.name: read_json(
+            folder.cell(cell_id(variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0]))
+        )
+        or {}
+        for variant in plan.variants
+    }
+    name = comparable_metric(
+        [(tuple(recipes), _tokenizer(cell)) for cell in cells.values() if (recipes := _mapping(cell.get("recipes")))],
+        language=task.language,
+    )
+    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants if name is not None)
     return [each for each in found if each is not None]
 
 
-def _scored(folder: RunFolder, variant: VariantPlan, task: Task, seed: int) -> _Scored | None:
-    record = read_json(folder.cell(cell_id(variant=variant.name, task=task.name, seed=seed))) or {}
+def _tokenizer(record: Json) -> str:
+    return str(_mapping(record.get("model")).get("tokenizer_hash"))
+
+
+def _scored(record: Json, variant: VariantPlan, name: str) -> _Scored | None:
     recipes, statistics, conditions = (_mapping(record.get(key)) for key in ("recipes", "statistics", "conditions"))
     metrics = _mapping(_mapping(record.get("result")).get("metrics"))
     if not (recipes and statistics and conditions and metrics):
         return None
-    name, clusters = next(iter(recipes)), record.get("clusters")
+    clusters = record.get("clusters")
     try:
         return _Scored(
             variant=variant,
@@ -197,6 +213,7 @@ def _scored(folder: RunFolder, variant: VariantPlan, task: Task, seed: int) -> _
             statistics=np.array(statistics[name], dtype=np.float64),
             clusters=clusters if isinstance(clusters, list) else None,
             data=conditions.get("data_fingerprint"),
+            tokenizer=_tokenizer(record),
             is_classical=_mapping(record.get("model")).get("family") in LEARNED_BASELINES,
         )
     except (UsageError, ValueError, KeyError):
@@ -208,6 +225,8 @@ def _mapping(value: object) -> Json:
 
 
 def _alike(first: _Scored, other: _Scored) -> bool:
+    if is_per_token(first.name) and first.tokenizer != other.tokenizer:
+        return False
     return (first.data, first.name, first.metric.signature, first.statistics.shape) == (
         other.data,
         other.name,

@@ -137,7 +137,10 @@ class VariantPlan(_Strict):
     model: str | None = None
     """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
     baseline: Names = ()
-    """Baselines; each task gets the first of them that can answer it."""
+    """Baselines, or `trivial` or `classical` for all of a kind; each task gets the one that is best on its validation
+    rows."""
+    rows: int | None = Field(default=None, ge=1)
+    """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
     runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
     """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
     device: str = "cpu"
@@ -233,6 +236,16 @@ class Plan(_Strict):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def rival_rows(variant: VariantPlan, *, plan: Plan, task: str) -> int | None:
+    """Training rows that a baseline learns a task from: as many as the models that learn it; of models that differ, as
+    the one that has most. None: all; and for a model, whose rows are its own."""
+    if not variant.baseline or variant.rows is not None:
+        return variant.rows
+    rows = [model.training.rows for model in plan.models.values() if not model.tasks or task in model.tasks]
+    known = [count for count in rows if count is not None]
+    return max(known) if known and len(known) == len(rows) else None
+
+
 def shipped_plans() -> tuple[str, ...]:
     """Names of the plans that come with lmtasks."""
     return tuple(sorted(file.stem for file in shipped("benchmarks").glob("*.yaml")))
@@ -317,6 +330,11 @@ def _check(plan: Plan, file: Path) -> None:
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.rows is not None and not variant.baseline:
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has `rows`, which are a baseline's; those of a model stand in its "
+                "`training`."
+            )
         if variant.baseline and variant.generation_kwargs:
             raise UsageError(f"{file}: variant {variant.name!r} is a baseline; `generation_kwargs` are for models.")
         try:

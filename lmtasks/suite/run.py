@@ -14,9 +14,9 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.data.sampling import Sample
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
-from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver
 from lmtasks.files import write_record
@@ -29,7 +29,7 @@ from lmtasks.suite.engines import card_in, open_engine
 from lmtasks.suite.folder import RunFolder, cell_id, is_damaged, read_json
 from lmtasks.suite.lock import locked
 from lmtasks.suite.pairing import paired_record
-from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan
+from lmtasks.suite.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.suite.plan_changes import take_over
 from lmtasks.suite.requiring import required_record
 from lmtasks.suite.variants import Artefacts, tasks_of, variant_json
@@ -241,9 +241,8 @@ class _Runner:
                     yield self._score(cell, solver, settings=settings)
 
     def _baseline_cell(self, cell: Cell) -> _Scored:
-        solvers = [BaselineSolver(name) for name in cell.variant.baseline]
-        fitting = [solver for solver in solvers if not solver.why_not(cell.task, way="auto")]
-        solver = (fitting or solvers)[0]
+        rows = rival_rows(cell.variant, plan=self.plan, task=cell.task.name)
+        solver = RivalSolver(cell.variant.baseline, rows=rows)
         if is_finished(self.folder, cell, model=solver.model):
             return cell, "found", ""
         return self._score(cell, solver)
@@ -263,6 +262,8 @@ class _Runner:
             result, checksum = self._evaluated(cell, solver)
         except LmtasksError as error:
             return self._fail(cell, str(error), model=model, runtime=runtime)
+        if result.rival is not None and isinstance(solver, RivalSolver):
+            model = solver.card_of(result.rival)
         ended = Ended(
             status="done",
             model=model,
@@ -288,6 +289,7 @@ class _Runner:
                     num_fewshot=cell.variant.num_fewshot or None,
                     seed=cell.seed,
                     hashes=hashes_folder(self.options.cache),
+                    rows=rival_rows(cell.variant, plan=self.plan, task=cell.task.name),
                 ),
                 on_progress=self.report,
                 keep_samples=False,

@@ -11,10 +11,11 @@ import numpy as np
 
 from lmtasks.data.corpus import TokenizedCorpus, tokenize_corpus
 from lmtasks.data.documents import Document, survey
+from lmtasks.data.pairs import end_tokens
 from lmtasks.errors import UsageError
 from lmtasks.model.fitted import FITTED, FittedModel, Ngram, NgramSizes, parse_fitted, save_fitted
 from lmtasks.records import Progress
-from lmtasks.training.fitting import end_tokens, fit_text, fitted_card
+from lmtasks.training.fitting import fit_text, fitted_card
 from lmtasks.training.judging import HeldOut
 from lmtasks.training.pretrain import corpus_tokenizer
 

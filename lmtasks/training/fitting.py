@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 
 from lmtasks.data.examples import Example, HeadExamples
+from lmtasks.data.pairs import end_tokens
 from lmtasks.data.spacing import longest_terms
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
@@ -110,16 +111,6 @@ def fitted_card(family: str, *, name: str, tokenizer: Tokenizer, predicts: bool)
         max_length_tokens=NO_LIMIT,
         vocabulary=tokenizer.vocabulary,
     )
-
-
-def end_tokens(tokenizer: Tokenizer, *, lines: bool) -> tuple[int, ...]:
-    """Tokens that end a text; with `lines` also the end of a line, where it is a token of its own."""
-    special = {tokenizer.pad, tokenizer.bos, tokenizer.eos} - {None}
-    found = {token for token in special if token is not None}
-    line = tokenizer.encode("\n")
-    if lines and len(line) == 1 and tokenizer.decode(line, skip_special=False) == "\n":
-        found.add(line[0])
-    return tuple(sorted(found))
 
 
 def _ids(example: Example) -> Ints:

@@ -104,14 +104,14 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     task = small_task(tmp_path, "classification")
     assert BaselineSolver("copy").why_not(task, way="auto") == (
         "copy does not answer classification tasks: it answers translation, summarization and generation; "
-        "majority, random and tfidf do."
+        "majority, random, tfidf and nearest do."
     )
     assert BaselineSolver("random").why_not(small_task(tmp_path, "summarization"), way="auto") == (
         "random does not answer summarization tasks: a text that is drawn at random is no floor; "
-        "copy, lead-3 and empty do."
+        "copy, lead-3, lead-chars, empty and nearest do."
     )
     assert BaselineSolver("tfidf").why_not(small_task(tmp_path, "language_modelling"), way="auto") == (
-        "tfidf does not answer language_modelling tasks: it answers classification; no baseline does."
+        "tfidf does not answer language_modelling tasks: it answers classification; ngram does."
     )
     assert "neither by head nor by prompt" in BaselineSolver("random").why_not(task, way="head")
     without = replace(task, sources={"test": task.sources["test"]})
@@ -123,9 +123,9 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    assert set(BASELINES) == {"majority", "random", "longest-choice", "copy", "lead-3", "empty", "tfidf"}
-    answered = {kind for baseline in BASELINES.values() for kind in baseline.kinds}
-    assert answered == set(KINDS) - {"tagging", "language_modelling"}
+    trivial = {"majority", "random", "longest-choice", "copy", "lead-3", "lead-chars", "empty"}
+    assert set(BASELINES) == trivial | {"tfidf", "nearest", "linear-tagger", "ngram"}
+    assert {kind for baseline in BASELINES.values() for kind in baseline.kinds} == set(KINDS)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from packed import padded, random_rows, score_all
 
+from lmtasks.data.pairs import end_tokens
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
@@ -17,7 +18,7 @@ from lmtasks.runtime.native import NativeRuntime
 from lmtasks.runtime.open import list_runtimes, open_runtime
 from lmtasks.runtime.sharing import prefix_agrees, slots_agree
 from lmtasks.suite.engines import runtime_for
-from lmtasks.training.fitting import end_tokens, fit_text, fitted_card
+from lmtasks.training.fitting import fit_text, fitted_card
 
 TEXT = ["the cat sat on the mat", "the dog sat on the cat", "a dog saw a cat on the mat", "a cat saw the dog sat"] * 3
 
