@@ -82,7 +82,7 @@ class RivalSolver:
             return (near or list(reasons.values()))[0]
         others = [name for name, line in BASELINES.items() if task.kind in line.kinds]
         instead = f"; {', '.join(others)} do." if len(others) > 1 else f"; {others[0]} does." if others else "."
-        return f"{self.name}: none of these baselines answers {task.kind} tasks{instead}"
+        return f"{self.name} does not answer {task.kind} tasks{instead}"
 
     def way(self, task: Task, *, way: AskedWay) -> Way:
         """`baseline`."""
