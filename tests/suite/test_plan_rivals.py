@@ -7,6 +7,7 @@ import pytest
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.records import Json
 from lmtasks.report.grid import baseline_of, comparable_metric, learned, trivial
 from lmtasks.report.quality import quality_table
@@ -120,3 +121,11 @@ def test_perplexity_per_token_stands_for_a_task_only_where_tokens_are_the_same()
     assert comparable_metric([(names[:1], "one"), (names[:1], "other")], language="en") == "token_perplexity"
     assert comparable_metric([(("acc", "macro_f1"), "one"), (("acc",), "other")], language="en") == "acc"
     assert comparable_metric([], language="en") is None
+
+
+def test_what_learned_from_other_rows_is_found_by_no_name() -> None:
+    def hashed(*names: str, rows: int | None = None) -> str:
+        return RivalSolver(names, rows=rows).model.weights_hash
+
+    assert len({hashed("tfidf"), hashed("tfidf", rows=40), hashed("tfidf", rows=400)}) == 3
+    assert hashed("copy", "lead-3") == hashed("copy", "lead-3", rows=40)  # which learn nothing
