@@ -20,6 +20,11 @@ from lmtasks.suite.slug import slug
 from lmtasks.suite.variants import gate_name, tasks_of
 from lmtasks.task.task import Task
 
+NOT_OF_ALL_CELLS = frozenset(
+    {"plan", "question", "about", "tasks", "models", "variants", "seeds", "bench", "published", "margin"}
+)
+"""Keys of a plan that are about no cell, or about some; any other (`limit`, say) is about all."""
+
 log = logging.getLogger(__name__)
 
 
@@ -113,7 +118,9 @@ def _model_changed(name: str, held: Plan, plan: Plan) -> bool:
 def _variant_changed(variant: VariantPlan, held: Plan, plan: Plan, models: set[str]) -> bool:
     """Would its cells be others? How many threads answer is no matter."""
     before = next((each for each in held.variants if each.name == variant.name), None)
-    if before is None or held.limit != plan.limit or variant.model in models:
+    if before is None or variant.model in models:
+        return True
+    if held.model_dump(exclude=set(NOT_OF_ALL_CELLS)) != plan.model_dump(exclude=set(NOT_OF_ALL_CELLS)):
         return True
     unlike = before.model_dump(exclude={"threads", "seeds"}) != variant.model_dump(exclude={"threads", "seeds"})
     return unlike or (_measured_on_tasks(variant) and held.tasks != plan.tasks)

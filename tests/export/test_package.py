@@ -9,7 +9,7 @@ import pytest
 from packed import PREDICTING, model_folder, package
 
 from lmtasks.errors import UsageError
-from lmtasks.export.package import MANIFEST, is_package, load_package
+from lmtasks.export.package import MANIFEST, is_package, load_package, write_manifest
 from lmtasks.model.store import card_of
 
 
@@ -101,3 +101,32 @@ def test_the_tokenizer_says_whether_its_model_takes_segment_ids() -> None:
 
     assert load_tokenizer(package("bert")).takes_types
     assert not load_tokenizer(package("gpt2")).takes_types
+
+
+def test_chat_templates_of_a_package_are_carried_and_checked(copied: Path) -> None:
+    """They were lost on the way, and nobody vouched for those that somebody put there."""
+    (copied / "additional_chat_templates").mkdir()
+    for name in ("chat_template.jinja", "additional_chat_templates/tools.jinja"):
+        (copied / name).write_text("{{ messages[0].content }}", encoding="utf-8")
+        with pytest.raises(UsageError, match=rf"was altered: it has no hash of {name}"):
+            load_package(copied)
+        (copied / name).unlink()
+    for name in ("chat_template.jinja", "additional_chat_templates/tools.jinja"):
+        (copied / name).write_text("{{ messages[0].content }}", encoding="utf-8")
+    manifest = json.loads((copied / MANIFEST).read_text(encoding="utf-8"))
+    before = load_package(package("gpt2"))
+    write_manifest(copied, model=before.model, precision=before.precision, graphs=before.graphs, emitter=before.emitter)
+    assert set(load_package(copied).files) - set(manifest["files"]) == {
+        "chat_template.jinja", "additional_chat_templates/tools.jinja",
+    }  # fmt: skip
+    (copied / "additional_chat_templates" / "tools.jinja").write_text("{{ messages[1].content }}", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"tools\.jinja is not the file that was exported"):
+        load_package(copied)
+
+
+def test_one_changed_digit_of_a_manifest_is_told_of(copied: Path) -> None:
+    text = (copied / MANIFEST).read_text(encoding="utf-8")
+    assert '"vocabulary": 300' in text
+    (copied / MANIFEST).write_text(text.replace('"vocabulary": 300', '"vocabulary": 301'), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"package\.json is damaged: .*its checksum differs"):
+        load_package(copied)
