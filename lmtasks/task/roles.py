@@ -123,6 +123,8 @@ def span_answers(task: Task, row: Row) -> Spans:
     """
     value, where = role_value(task, row, role="answers"), f"task {task.name}"
     texts, starts = _lists(value)
+    if texts is not None and not texts:  # there is no answer, wherever it might have begun
+        return Spans(texts=(), starts=())
     if texts is None or len(texts) != len(starts):
         raise UsageError(
             f"{where}: {task.inputs['answers']!r} (inputs.answers) must hold text and answer_start, as many of each, "
