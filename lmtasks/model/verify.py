@@ -64,8 +64,13 @@ def _loaded(folder: Path) -> Iterator[Path]:
     yield from settings_files(inner)
     yield from tokenizer_files(inner)
     yield from backbone_index(inner)
-    yield from (file for file in weight_files(folder) if file.is_relative_to(folder))
+    # A backbone elsewhere is named by way of the folder (`model/../backbone`), and has a hash of its own in base.json.
+    yield from (file for file in weight_files(folder) if _lies_in(file, folder))
     yield from (place / ADAPTER_CONFIG for place in adapter_folders(folder))
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and ".." not in file.relative_to(folder).parts
 
 
 def _own_weights(folder: Path) -> tuple[Path, ...]:

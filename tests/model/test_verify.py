@@ -103,3 +103,17 @@ def test_a_large_file_is_read_once_and_again_when_it_changed(tmp_path: Path, mon
     for kept in (tmp_path / "cache" / "digests").iterdir():
         kept.write_text("{")
     assert digest_of(file).hash != first.hash  # a damaged memory is none
+
+
+def test_a_backbone_beside_the_model_is_no_file_of_it(tmp_path: Path) -> None:
+    """Adapters stand over it by a hash of their own; it may move, or be copied into the model."""
+    from lmtasks.model.base import ADAPTERS, write_base
+    from lmtasks.model.weights import base_facts
+
+    base = tiny_checkpoint(tmp_path / "base", "llama")
+    folder = tmp_path / "over"
+    (folder / ADAPTERS).mkdir(parents=True)
+    write_base(folder, base=base, weights_hash=base_facts(base).hash)
+    (folder / "config.json").write_bytes((base / "config.json").read_bytes())
+    write_checksums(folder)
+    assert set(json.loads((folder / CHECKSUMS).read_text())["files"]) == {"config.json"}
