@@ -75,7 +75,7 @@ def test_filters(settings: Decoding, allowed: set[int]) -> None:
         ({"eta_cutoff": 0.02}, EtaLogitsWarper(0.02)),
         ({"eta_cutoff": 0.6}, EtaLogitsWarper(0.6)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
 )
 def test_filters_are_those_of_transformers(settings: dict[str, float], theirs: LogitsProcessor) -> None:
     for seed, spread in ((0, 0.3), (1, 1.0), (2, 3.0)):
