@@ -18,6 +18,7 @@ OPEN_TO_ALL = frozenset(
         "records",
         "errors",
         "files",
+        "foreign",
         "bounds",
         "checksums",
         "cores",

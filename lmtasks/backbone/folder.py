@@ -14,6 +14,7 @@ from torch import nn
 
 from lmtasks.backbone.sizes import FAMILY, Sizes, Vocabulary
 from lmtasks.errors import UsageError, unknown
+from lmtasks.foreign import first_line, parse_json, reading
 
 if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone
@@ -47,9 +48,9 @@ def own_config(folder: Path) -> Mapping[str, object] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{file} cannot be read: {error}.") from error
+        raise UsageError(f"{file} cannot be read: {first_line(error)}") from error
     return content if isinstance(content, dict) and FAMILY in content else None
 
 
@@ -64,10 +65,8 @@ def made_like(config: Mapping[str, object], file: Path) -> "Backbone":
     name = str(config[FAMILY])
     if name not in FAMILIES:
         raise unknown(f"backbone family in {file}:", name, FAMILIES)
-    try:
+    with reading(str(file)):
         return build(name, _sizes(config["sizes"], FAMILIES[name].sizes), _vocabulary(config))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is damaged: {error!r}.") from error
 
 
 def load_own(config: Mapping[str, object], folder: Path) -> "Backbone":

@@ -10,7 +10,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -28,6 +27,7 @@ from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
 from lmtasks.backbone.points import ADAPT_POINTS
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
+from lmtasks.foreign import reading
 
 LOADERS: Mapping[str, type] = {
     "": AutoModel,
@@ -187,17 +187,20 @@ def load_transformer(folder: Path, *, weights: Path | None = None) -> Transforme
     config = read_config(folder)
     traits = traits_of(config)
     loader = LOADERS[traits.own_head or (traits.kind if traits.kind != "encoder" else "")]
-    try:
-        hf, info = loader.from_pretrained(  # type: ignore[attr-defined]
-            str(weights or folder), config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
-        )
-    except (UnpicklingError, EOFError) as error:  # what torch advises then would run whatever code the file holds
-        raise UsageError(
-            f"the weights in {weights or folder} hold more than tensors, or are damaged, and no other pickle is "
-            "opened. Copy the model again, or save it as safetensors where it came from (save_pretrained)."
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
+    with reading(f"the model in {folder}"):
+        try:
+            hf, info = loader.from_pretrained(  # type: ignore[attr-defined]
+                str(weights or folder),
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+        except (UnpicklingError, EOFError) as error:  # what torch advises then would run whatever code the file holds
+            raise UsageError(
+                f"the weights in {weights or folder} hold more than tensors, or are damaged, and no other pickle is "
+                "opened. Copy the model again, or save it as safetensors where it came from (save_pretrained)."
+            ) from error
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:
         raise UsageError(
@@ -228,10 +231,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """The transformers configuration of a folder."""
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} is no model: it has no config.json.")
-    try:
+    with reading(f"{folder}/config.json"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise UsageError(f"{folder}/config.json cannot be read: {_first_line(error)}") from error
+        traits_of(config)
     return config
 
 

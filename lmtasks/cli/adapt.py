@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,11 @@ from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lmtasks.data.options import DataOptions
     from lmtasks.model.lora import LoraSettings
+    from lmtasks.records import Progress
     from lmtasks.task.task import Task
 
 METHODS = ("prompt", "probe", "full", "lora")
@@ -153,6 +157,7 @@ def command(
     trust_code: options.TrustCode = False,
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
+    from lmtasks.evaluation.processes import is_first
     from lmtasks.model.store import read_provenance
     from lmtasks.suite.adapting import adapt_to_tasks, clear_work, is_adapted, trainable
     from lmtasks.suite.lock import locked
@@ -207,7 +212,11 @@ def command(
             f"{out} is finished: it was adapted to these tasks with these settings before. Another --out adapts anew."
         )
         return
-    with locked(out), progress_bars() as report:
+    with ExitStack() as held:
+        report: Callable[[Progress], None] = _nothing
+        if is_first():  # of several processes one prints and writes
+            held.enter_context(locked(out))
+            report = held.enter_context(progress_bars())
         trained = adapt_to_tasks(
             start=start,
             tasks=chosen,
@@ -217,6 +226,8 @@ def command(
             report=report,
             rows=rows,
         )
+    if not is_first():
+        return
     skipped = [task.name for task in chosen if task not in trainable(chosen)]
     if skipped:
         print(f"Not trained on, for want of a train split: {', '.join(skipped)}.")
@@ -261,6 +272,10 @@ def _tell_set_aside(task: Task, sources: DataOptions) -> None:
             f"Set aside to be scored: {test.where}; `eval --split test` scores them. A folder with "
             "train.* and test.* divides the rows your own way."
         )
+
+
+def _nothing(progress: Progress) -> None:
+    """The other processes say nothing."""
 
 
 def _lora(

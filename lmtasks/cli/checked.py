@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from lmtasks.errors import LmtasksError, UsageError
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.asked import Answers
+    from lmtasks.records import Progress
     from lmtasks.suite.check_asking import OwnAnswers
-    from lmtasks.suite.check_rows import SplitCheck
+    from lmtasks.suite.check_rows import CheckOptions, SplitCheck
     from lmtasks.suite.checking import TaskCheck
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
@@ -188,28 +191,34 @@ def _shown(name: str, text: str) -> None:
     print(f"      {name}: {cut!r}")
 
 
-def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
-    """One section.
+def print_plan(
+    ref: str, *, index: TaskIndex, trust_code: bool, options: CheckOptions, report: Callable[[Progress], None]
+) -> LmtasksError | None:
+    """One section; returns what the run would fail over first.
 
     Raises:
-        UsageError: the plan, or a task of it, is wrong.
+        UsageError: the plan cannot be read, or a task of it.
     """
+    from lmtasks.suite.check_plan import check_plan
     from lmtasks.suite.plan import find_plan, load_plan
 
     file = find_plan(ref)
     plan = load_plan(file)
     tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    check = check_plan(plan, tasks, options=options, report=report)
     print(f"plan {plan.plan}, hash {plan.hash} ({file})")
     if plan.question:
         print(f"  {plan.question}")
     print(f"  tasks: {_names([task.name for task in tasks])}")
+    for name, seen in check.rows.items():
+        print(f"    {name}: {seen}")
     for name, model in plan.models.items():
         where = ",".join(model.tasks)
         trained = index.find(where, trust_code=trust_code) if where else tasks
         learned = [task.name for task in trained if "train" in task.sources]
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}"
         start = f"{model.backbone}{' read both ways' * model.bidirectional}{' from scratch' * model.from_scratch}"
-        print(f"  model {name}: {start}, {how}")
+        print(f"  model {name}: {start}, {how}; {check.opened[name]}")
     cells = 0
     for variant in plan.variants:
         answered = len(variant.tasks) or len(tasks)
@@ -217,12 +226,17 @@ def print_plan(ref: str, *, index: TaskIndex, trust_code: bool) -> None:
         what = (
             ", ".join(variant.baseline) or f"{variant.model} on {variant.runtime} {variant.device} {variant.precision}"
         )
-        print(f"  variant {variant.name}: {what}, {answered} tasks")
+        card = f"; {check.opened[variant.name]}" if variant.name in check.opened else ""
+        print(f"  variant {variant.name}: {what}, {answered} tasks{card}")
     seeds = f", seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else ""
     limit = f", the first {plan.limit} rows of each task" if plan.limit else ""
     limit = f", {plan.sample} rows drawn of each task" if plan.sample else limit
     speed = ", then speed, a process for each variant" if plan.bench else ""
     print(f"  {cells} cells{seeds}{limit}{speed}")
+    if not check.problems:
+        return None
+    more = f" (and {len(check.problems) - 1} more: {' '.join(check.problems[1:4])})" if check.problems[1:] else ""
+    return UsageError(f"{check.problems[0]}{more}")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -253,4 +253,6 @@ def _write(compared: Compared, file: Path) -> None:
         ],
         "not_compared": list(compared.left_out),
     }
+    if not file.name or file.is_dir():
+        raise UsageError(f"--out of compare takes a file, and {file} is a folder; give {file / 'compared.json'}, say.")
     write_record(file, {name: plain(value) for name, value in content.items()})

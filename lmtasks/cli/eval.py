@@ -398,6 +398,7 @@ def _score(
                 versions=versions(),
                 samples=samples if asked.samples else False,
                 groups=groups,
+                processes=asked.processes.count,
                 failed={task: str(error) for task, error in failed.items()},
                 asked=asks,
             )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import typer
 
 from lmtasks.cli.signals import handled
-from lmtasks.cli.visible import visible
+from lmtasks.cli.visible import told
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
 
 GO_ON: Mapping[str, str] = {
@@ -137,7 +137,7 @@ def _help(where: str) -> str:
 
 def _tell(sentence: str, *, before: str = "") -> None:
     with suppress(BrokenPipeError):  # who reads neither output nor errors is told nothing
-        print(f"{before}lmtasks: {visible(sentence)}", file=sys.stderr, flush=True)
+        print(f"{before}lmtasks: {told(sentence)}", file=sys.stderr, flush=True)
 
 
 def _close_output() -> None:

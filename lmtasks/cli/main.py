@@ -1,5 +1,6 @@
 """The `lmtasks` command: its table of commands, and how it starts."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -9,8 +10,10 @@ import typer
 from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pretrain, report, validate
 from lmtasks.cli import run as run_
 from lmtasks.cli.failures import guarded
+from lmtasks.cli.options import shortened
 from lmtasks.cli.quiet import quiet_libraries
 from lmtasks.cli.streams import prepare_streams
+from lmtasks.errors import UsageError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run_.command,
@@ -26,6 +29,9 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "validate": validate.command,
 }
 
+UNREADABLE = re.compile("[\x00\ud800-\udfff]")
+"""NUL, and what Python makes of bytes that it cannot decode."""
+OUT = "--out"
 VALUES = {"--apply-chat-template": "default"}
 """Of options that may stand without one."""
 
@@ -73,7 +79,21 @@ def run(arguments: list[str]) -> int:
 
 
 def _carry_out(words: list[str]) -> int:
-    """As typer's own main, but for its handling of errors and signals, which is ours."""
+    """As typer's own main, but for its handling of errors and signals, which is ours.
+
+    Raises:
+        UsageError: a word of the command line is no text (its bytes are not of this system's encoding, or hold a NUL),
+            or the output has an empty name, which would be the folder that one stands in.
+    """
+    for word in words:
+        if not word.isprintable() and UNREADABLE.search(word):
+            raise UsageError(
+                f"{shortened(word)!r} holds bytes that are not {sys.getfilesystemencoding().upper()}; rename the file, "
+                "or write the text in that encoding."
+            )
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        if word == f"{OUT}=" or (word == OUT and not after):  # a variable of the shell that is not set
+            raise UsageError(f"{OUT} is empty; name a folder or a file.")
     command = typer.main.get_command(app)
     try:
         with command.make_context("lmtasks", words) as context:

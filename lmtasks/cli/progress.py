@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmtasks.cli.visible import VisibleStream, visible
+from lmtasks.cli.visible import VisibleStream, told, visible
 
 if TYPE_CHECKING:
     from lmtasks.records import Progress
@@ -75,7 +75,7 @@ class _Plain:
         left = f", {_span((report.total - report.done) / rate)} left" if rate and report.done < report.total else ""
         note = f", {report.note}" if report.note else ""
         line = f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}"
-        print(visible(line), file=sys.stderr, flush=True)
+        print(told(line), file=sys.stderr, flush=True)
 
 
 def _span(seconds: float) -> str:

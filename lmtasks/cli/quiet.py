@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import TextIO
 
-from lmtasks.cli.visible import visible
+from lmtasks.cli.visible import told
 
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -35,7 +35,7 @@ class _OnStandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return told(super().format(record))
 
 
 def quiet_libraries(*, debug: bool) -> None:

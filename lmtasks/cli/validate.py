@@ -157,8 +157,10 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: EngineSolver | None, 
             print_group(thing.group)
             return None
         if thing.index is not None:
-            print_plan(thing.plan, index=thing.index, trust_code=thing.trust_code)
-            return None
+            with progress_bars() as report:
+                return print_plan(
+                    thing.plan, index=thing.index, trust_code=thing.trust_code, options=wanted, report=report
+                )
         return None if thing.task is None else _check(thing.task, wanted, asked)
     except LmtasksError as error:
         return error

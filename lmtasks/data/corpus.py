@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lmtasks.data.documents import CorpusFacts, Document, held_out
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.records import Ints, Progress
 
 CHUNK = 1000
@@ -56,7 +57,7 @@ def tokenize_corpus(
     index_file = folder / f"{key}.json"
     if not index_file.is_file():
         _tokenize(documents, count=facts.documents, tokenizer=tokenizer, seed=seed, stem=folder / key, report=report)
-    index = json.loads(index_file.read_text(encoding="utf-8"))
+    index = parse_json(index_file.read_text(encoding="utf-8"))
     held = tuple(
         (source, int(size), np.load(folder / f"{key}.held-{number}.npy"))
         for number, (source, size) in enumerate(index["held_out"])

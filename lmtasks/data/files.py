@@ -14,6 +14,7 @@ from lmtasks.data.decoding import decode
 from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, tell_dialect
 from lmtasks.data.notices import Tell, say
 from lmtasks.errors import UsageError, missing, unknown
+from lmtasks.foreign import parse_json
 from lmtasks.records import Row
 from lmtasks.task.formats import SUFFIXES, Format
 from lmtasks.task.task import Reading
@@ -87,7 +88,7 @@ def _read_parquet(file: Path, *, limit: int | None) -> list[Row]:
 def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
     """A list of objects; an object with one list of objects in it (as SQuAD's `data`); or, misnamed, JSON Lines."""
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):
             return _read_jsonl(text, file)
@@ -136,7 +137,7 @@ def json_row(line: str, *, file: Path, number: int) -> Row | None:
     if not line.strip():
         return None
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"{file}, line {number} is no JSON: {error.msg} at column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list of thousands of levels

@@ -18,6 +18,7 @@ import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.files import write_bytes
+from lmtasks.foreign import parse_json
 from lmtasks.records import Bools, Hashes, Row
 from lmtasks.task.identity import RowTexts, folded, texts_of
 from lmtasks.task.task import Task
@@ -146,7 +147,7 @@ def read_training_rows(file: Path) -> TrainingRows | None:
         return None
     first, _, content = file.read_bytes().partition(b"\n")
     try:
-        header = json.loads(first)
+        header = parse_json(first)
         if header["schema"] != SCHEMA:
             raise UsageError(f"{file} has schema {header['schema']!r}, this version of lmtasks reads {SCHEMA}.")
         if header["sha256"] != hashlib.sha256(content).hexdigest():

@@ -3,7 +3,6 @@
 A million rows as Python dicts take a gigabyte; read this way they take what one piece takes.
 """
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, overload
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.records import Ints, Row
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def class_names(file: Path, column: str) -> tuple[str, ...]:
     import pyarrow.parquet as pq
 
     try:
-        features = json.loads((pq.read_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse_json((pq.read_schema(file).metadata or {})[b"huggingface"])["info"]["features"]
         found = features[column]["names"] if features[column]["_type"] == "ClassLabel" else ()
     except (KeyError, TypeError, ValueError):
         return ()

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as RawTokenizer
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import read_object, reading
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -232,24 +233,24 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder} has no tokenizer.json; save the model's fast tokenizer beside its weights "
             "(transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
         )
-    try:
+    with reading(f"the tokenizer {file}"):
         raw = RawTokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare Exception for a malformed file
-        raise UsageError(f"{file} is not a tokenizer that can be read: {error}") from error
-    config = _json(folder / "tokenizer_config.json")
-    names = {**_json(folder / "special_tokens_map.json"), **config}
+        raw.encode("")  # a file may name parts that fail over every text
+    config = read_object(folder / "tokenizer_config.json")
+    names = {**read_object(folder / "special_tokens_map.json"), **config}
     inputs = config.get("model_input_names")
-    kind = str(_json(folder / "config.json").get("model_type", ""))
+    kind = str(read_object(folder / "config.json").get("model_type", ""))
     takes_types = "token_type_ids" in inputs if isinstance(inputs, list) else kind in {"bert", "electra", "albert"}
-    return Tokenizer(
-        raw,
-        bos=_special(raw, names.get("bos_token")),
-        eos=_special(raw, names.get("eos_token")),
-        pad=_special(raw, names.get("pad_token")),
-        takes_types=takes_types,
-        cleaning=_texts(config, CLEANING),
-        stop_words=frozenset(_texts(config, STOP_WORDS)),
-    )
+    with reading(f"the settings of the tokenizer in {folder}"):
+        return Tokenizer(
+            raw,
+            bos=_special(raw, names.get("bos_token")),
+            eos=_special(raw, names.get("eos_token")),
+            pad=_special(raw, names.get("pad_token")),
+            takes_types=takes_types,
+            cleaning=_texts(config, CLEANING),
+            stop_words=frozenset(_texts(config, STOP_WORDS)),
+        )
 
 
 def train_byte_bpe(texts: Iterable[str], *, vocabulary: int, special: Sequence[str] = ()) -> Tokenizer:
@@ -277,10 +278,6 @@ def train_byte_bpe(texts: Iterable[str], *, vocabulary: int, special: Sequence[s
     raw.train_from_iterator(texts, trainer)
     end = raw.token_to_id(END_OF_TEXT)
     return Tokenizer(raw, bos=end, eos=end, pad=raw.token_to_id(PADDING))
-
-
-def _json(file: Path) -> dict[str, object]:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _texts(config: dict[str, object], key: str) -> list[str]:

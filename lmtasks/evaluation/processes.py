@@ -1,4 +1,4 @@
-"""Several processes, one evaluation: `accelerate launch -m lmtasks eval ...`, or `torchrun -m lmtasks eval ...`.
+"""Several processes, one evaluation: `torchrun --nproc-per-node 2 -m lmtasks eval ...`.
 
 Process r of n answers documents r, r + n, r + 2n, ...; at the end the first one gathers everything once, and it alone
 prints and writes. Worked examples and draws are keyed by the document, so the numbers are those of one process. What is
@@ -76,7 +76,7 @@ def started() -> Iterator[Processes]:
     if not 0 <= rank < count or "MASTER_ADDR" not in os.environ:
         raise UsageError(
             f"the launcher names process {rank} of {count} (RANK, WORLD_SIZE) and "
-            f"{os.environ.get('MASTER_ADDR', 'no')} address (MASTER_ADDR); start with torchrun or accelerate launch."
+            f"{os.environ.get('MASTER_ADDR', 'no')} address (MASTER_ADDR); start with torchrun."
         )
     import torch
     import torch.distributed as dist
@@ -88,6 +88,11 @@ def started() -> Iterator[Processes]:
         yield Processes(rank=rank, count=count)
     finally:
         dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Does this process print and write? True where there was no launcher."""
+    return _variable("RANK", 0) == 0
 
 
 def launched_here() -> int:

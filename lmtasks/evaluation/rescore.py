@@ -20,6 +20,7 @@ from lmtasks.evaluation.tally import Tally, notes_of
 from lmtasks.evaluation.thinking import behind, not_there
 from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
+from lmtasks.foreign import reading
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Json, Made, Outcome, Row, Text
 from lmtasks.task.task import MetricUse, Task
@@ -145,7 +146,8 @@ def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scorin
     recipes = dict(record.recipes)
     if metrics:
         first = next(iter(record.recipes.values()))
-        plain: dict[str, object] = {key: first[key] for key in ("task", "takes", "language", "labels")}
+        with reading(f"what the results in {record.task} were computed by"):
+            plain: dict[str, object] = {key: first[key] for key in ("task", "takes", "language", "labels")}
         if first.get("function") is not None:
             plain["takes"] = "text"  # which the task's function made its values of
         filters = {_filter_of(recipe): name.partition(",")[2] for name, recipe in record.recipes.items()}
@@ -159,10 +161,11 @@ def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scorin
             for filter_name, suffix in filters.items()
             for name in metrics
         }
-    return tuple(
-        Scoring(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
-        for name, recipe in recipes.items()
-    )
+    with reading(f"what the metrics of {record.task} were computed by"):
+        return tuple(
+            Scoring(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
+            for name, recipe in recipes.items()
+        )
 
 
 def _filter_of(recipe: Json) -> str:

@@ -26,6 +26,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.samples import SampleFiles, line_of, plain
 from lmtasks.files import write_files, writing
+from lmtasks.foreign import parse_json
 from lmtasks.records import Estimate, Floats, Json, ModelCard, RuntimeCard
 
 SCHEMA = 1
@@ -89,6 +90,7 @@ def write_results(
     groups: Mapping[str, Json] = NO_GROUPS,
     failed: Mapping[str, str] = NOTHING,
     asked: Json | None = None,
+    processes: int = 1,
 ) -> None:
     """Write the scores of one model. Results that stand in the folder are replaced, samples included.
 
@@ -97,6 +99,7 @@ def write_results(
         groups: a group's name to its aggregates, as `groups.py` makes them.
         failed: tasks without scores, and why.
         asked: what was asked, so that the same can be told from something else.
+        processes: that shared the work.
 
     Raises:
         WorkError: the folder cannot be written to.
@@ -110,6 +113,7 @@ def write_results(
         "results": {result.task: task_record(result) for result in results},
     }
     content |= {"groups": dict(groups)} if groups else {}
+    content |= {"processes": processes} if processes > 1 else {}
     content |= {"failed": dict(failed)} if failed else {}
     content |= {"asked": dict(asked)} if asked is not None else {}
     with writing(f"results cannot be written to {out}"):
@@ -168,8 +172,9 @@ def read_results(out: Path) -> StoredResults:
         UsageError: the folder holds no results, they are of another version, or one of its files was changed.
     """
     content = _read(out / RESULTS, "is no results folder: it has no")
-    statistics = _mapping(_read(out / STATISTICS, "is incomplete: it has no").get("tasks"))
+    kept = _read(out / STATISTICS, "is incomplete: it has no")
     try:
+        statistics = _mapping(kept.get("tasks"))
         stored = StoredResults(
             folder=out,
             model=_mapping(content["model"]),
@@ -183,7 +188,7 @@ def read_results(out: Path) -> StoredResults:
             groups={name: _mapping(group) for name, group in _mapping(content.get("groups", {})).items()},
             checksums={name: str(value) for name, value in _mapping(content.get("checksums", {})).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UsageError(f"{out} is damaged: {type(error).__name__}: {error}; run the evaluation again.") from error
     if not is_whole(content):
         raise _changed(out / RESULTS)
@@ -223,10 +228,10 @@ def read_samples(out: Path, task: str) -> Iterator[Json]:
     file = out / samples_file(task)
     if not file.is_file():
         raise UsageError(f"{out} holds no samples of {task}; were they switched off (--no-samples)?")
-    with file.open(encoding="utf-8", errors="surrogatepass") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                sample = _mapping(json.loads(line))
+                sample = _mapping(parse_json(line.decode("utf-8", "surrogatepass")))
                 if SAMPLE_KEYS - set(sample):
                     raise ValueError(f"it lacks {', '.join(sorted(SAMPLE_KEYS - set(sample)))}")
             except (ValueError, TypeError) as error:
@@ -250,6 +255,8 @@ def estimate_from_json(record: Json) -> Estimate:
 
 def _stored(name: str, record: Json, statistics: Json) -> StoredTask:
     metrics = _mapping(record["metrics"])
+    for number in ("n", "seconds", "truncated"):
+        float(record[number])  # type: ignore[arg-type]  # refused where it is none
     clusters = statistics.get("clusters")
     return StoredTask(
         task=name,
@@ -277,7 +284,7 @@ def _read(file: Path, complaint: str) -> Json:
     if not file.is_file():
         raise UsageError(f"{file.parent} {complaint} {file.name}.")
     try:
-        content = _mapping(json.loads(file.read_text(encoding="utf-8")))
+        content = _mapping(parse_json(file.read_bytes().decode("utf-8", "surrogatepass")))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{file} is damaged: {error}; run the evaluation again.") from error
     if content.get("schema") != SCHEMA:

@@ -1,6 +1,5 @@
 """A model folder becomes the graphs of a package. Whether they are right is asked by `prove/`, not here."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,6 +30,7 @@ from lmtasks.export.ranges import CalibrationRow, check_rows
 from lmtasks.export.reach import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
+from lmtasks.foreign import parse_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import TRAINING_ROWS, ModelCard, Progress
 
@@ -252,7 +252,7 @@ def _copy_tokenizer(source: Path, target: Path, *, takes_types: bool) -> None:
     """Copy the tokenizer, and state whether its model takes segment ids, which a package has no config.json to say."""
     copy_tokenizer(source, target)
     file = target / "tokenizer_config.json"
-    config = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    config = dict(parse_json(file.read_text(encoding="utf-8"))) if file.is_file() else {}
     if not isinstance(config.get("model_input_names"), list):
         types = ["token_type_ids"] if takes_types else []
         write_json(file, {**config, "model_input_names": ["input_ids", *types, "attention_mask"]}, indent=2)

@@ -9,7 +9,6 @@ training_rows.bin         fingerprints of the rows that the model learned from, 
 gate.json                 what rounding costs on the tasks that it was measured on, where that was asked for
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from lmtasks.checksums import FIELD, is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import write_json
+from lmtasks.foreign import parse_json, read_object
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import tokenizer_files
 from lmtasks.records import TRAINING_ROWS, Json, ModelCard, card_from_json
@@ -150,7 +150,7 @@ def load_package(folder: Path) -> Package:
             f"Make one with `lmtasks export --model MODEL --out {folder}`."
         )
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = parse_json(manifest.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise UsageError(
                 f"{folder} was made by another version (schema {content['schema']}, this one reads {SCHEMA}); "
@@ -251,6 +251,6 @@ def _check_file(file: Path, facts: FileFacts) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    content = read_object(file)
     content.pop(FIELD, None)  # the manifest vouches for the file
     return content

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.model.base import ADAPTERS, weights_home, write_base
 from lmtasks.model.files import settings_files
 from lmtasks.model.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_folders, base_facts
@@ -123,7 +124,7 @@ def _read(place: Path) -> Adapter:
     from safetensors.torch import load_file
 
     try:
-        config = dict(json.loads((place / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        config = dict(parse_json((place / ADAPTER_CONFIG).read_text(encoding="utf-8")))
         tensors = {
             name.removeprefix(PREFIX): tensor for name, tensor in load_file(str(place / ADAPTER_WEIGHTS)).items()
         }

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.installation import shipped_backbones
 from lmtasks.model.files import has_weights
 
@@ -49,7 +50,7 @@ def read_base(folder: Path) -> Base | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         return Base(**{**content, "places": tuple(map(str, content["places"]))})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged: {error!r}.") from error

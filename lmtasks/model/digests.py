@@ -17,6 +17,7 @@ from typing import IO
 from lmtasks.checksums import is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import write_files
+from lmtasks.foreign import parse_json
 from lmtasks.installation import cache_folder
 
 KEPT_FROM_BYTES = 4 * 2**20
@@ -94,7 +95,7 @@ def _tensors(file: Path) -> Iterator[TensorDigest]:
         try:
             if length > size:
                 raise ValueError(f"its header would have {length} bytes, the file has {size}")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
             entries = [
                 (int(first), int(last), str(name), str(entry["dtype"]), [int(side) for side in entry["shape"]])
                 for name, entry in header.items()
@@ -124,7 +125,7 @@ def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
 
 def _recall(place: Path, facts: list[int]) -> FileDigest | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = parse_json(place.read_text(encoding="utf-8"))
         if is_whole(content) and content["facts"] == facts:
             tensors = tuple(TensorDigest(**each) for each in content["digest"]["tensors"])
             return FileDigest(hash=content["digest"]["hash"], tensors=tensors)

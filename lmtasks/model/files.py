@@ -9,13 +9,13 @@ Sub-folders (`checkpoint-500/`, the `2_Dense/` of sentence-transformers), copies
 tools' files (`consolidated.safetensors`, `model.fp16.safetensors`) are passed over, here as there. Needs no torch.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lmtasks.backbone.sizes import FAMILY
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.model.rules import read_settings
 
 OWN_WEIGHTS = "model.safetensors"
@@ -102,7 +102,7 @@ def _entry(folder: Path) -> Path | None:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     try:
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        named = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
         if not named or not all(isinstance(name, str) for name in named):
             raise ValueError("its weight_map names no files")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

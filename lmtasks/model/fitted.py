@@ -21,6 +21,7 @@ from lmtasks.backbone.linear import Classifier, Linear, fit_classifier
 from lmtasks.backbone.ngram import Level, Ngram
 from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes, NgramSizes, TermSizes
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.store import card_of, write_card
 from lmtasks.model.verify import write_checksums
@@ -83,7 +84,7 @@ def fitted_family(folder: Path) -> str | None:
     if not file.is_file():
         return None
     try:
-        family = str(json.loads(file.read_text(encoding="utf-8"))["card"]["family"])
+        family = str(parse_json(file.read_text(encoding="utf-8"))["card"]["family"])
     except (ValueError, KeyError, TypeError):
         return None  # what is wrong with it is said where it is opened
     return family if family in FITTED else None
@@ -140,11 +141,11 @@ def load_fitted(folder: Path) -> FittedModel:
         raise UsageError(f"{folder} is of family {card.family}, which runs in torch or onnx.")
     file = folder / "backbone" / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in config["sizes"].items()}
         sizes = replace(FITTED[card.family].sizes, **given)
         ends = tuple(int(end) for end in config["ends"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is damaged: {error!r}.") from error
     text = folder / "backbone" / "model.safetensors"
     return FittedModel(

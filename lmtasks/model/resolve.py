@@ -1,11 +1,11 @@
 """What a person calls a model -> the folder that holds it."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lmtasks.errors import LmtasksError, UsageError, WorkError, missing, near_paths, unknown
+from lmtasks.foreign import parse_json
 from lmtasks.installation import shipped_backbones
 
 HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
@@ -80,7 +80,7 @@ def _no_adapters(folder: Path, ref: str) -> Path:
     if not file.is_file() or (folder / "config.json").is_file():
         return folder
     try:
-        base = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = str(parse_json(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError):
         base = "BACKBONE"
     raise UsageError(

@@ -4,11 +4,11 @@ As in transformers 5: generation_config.json alone counts where it is there, els
 checkpoints have these settings. Ids that the vocabulary does not have mean nothing.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import read_object
 from lmtasks.records import TokenRules
 
 TOKEN_SETTINGS = frozenset(
@@ -66,9 +66,4 @@ def read_settings(file: Path) -> Mapping[str, object]:
     Raises:
         UsageError: it is damaged.
     """
-    if not file.is_file():
-        return {}
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UsageError(f"{file} is damaged: {error}.") from error
+    return read_object(file)

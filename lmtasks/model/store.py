@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.backbone.fitted import FITTED
 from lmtasks.errors import UsageError
+from lmtasks.foreign import first_line, parse_json, read_object, reading
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.generation_settings import read_generation
 from lmtasks.model.rules import read_rules, read_settings, settings_file
@@ -117,7 +118,8 @@ def load_model(folder: Path) -> "Model":
         file = folder / "heads" / spec.name / "head.safetensors"
         if not file.is_file():
             raise UsageError(f"the model in {folder} lacks the weights of head {spec.name!r}: {file} is missing.")
-        model.head(spec.name).load_state_dict(load_file(str(file)))
+        with reading(f"the weights in {file}"):
+            model.head(spec.name).load_state_dict(load_file(str(file)))
     return model.eval()
 
 
@@ -162,18 +164,19 @@ def write_card(folder: Path, card: ModelCard, *, provenance: Mapping[str, object
 def read_provenance(folder: Path) -> Mapping[str, object]:
     """How the model of a folder came to be; empty for a bare transformers folder."""
     file = folder / "model.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))["provenance"]) if file.is_file() else {}
+    with reading(str(file)):
+        return dict(read_object(file).get("provenance", {}))
 
 
 def _read_card(folder: Path) -> ModelCard:
     file = folder / "model.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise UsageError(f"{file} has schema {content['schema']}, this version reads {SCHEMA}.")
         return replace(card_from_json(content["card"]), name=folder.name)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file} is damaged: {error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{file} is damaged: {first_line(error)}") from error
 
 
 def _as_its_files_say(card: ModelCard, backbone: Path) -> ModelCard:

@@ -8,12 +8,12 @@ places are a machine's, and which holds a hash of the weights that it leads to. 
 file; of them the hash of all weights, which stands on their card, is held against what lies there (see `store`).
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.files import write_json
+from lmtasks.foreign import parse_json
 from lmtasks.model.base import read_base
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import backbone_index, backbone_weights, has_weights, settings_files, tokenizer_files
@@ -40,7 +40,7 @@ def check_files(folder: Path) -> None:
         return
     way_out = f"Copy the model again, or make it anew; where a change of settings is wanted, delete {file}."
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         listed = {str(name): str(digest) for name, digest in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} is damaged: {error}. {way_out}") from error

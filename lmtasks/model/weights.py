@@ -1,12 +1,12 @@
 """Counts and hashes of weights on disk, without torch: equal values, equal hash."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.model.base import ADAPTERS, read_base, weights_home
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import backbone_weights, has_weights
@@ -91,7 +91,7 @@ def head_names(folder: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
-        return tuple(str(head["name"]) for head in json.loads(file.read_text(encoding="utf-8"))["card"]["heads"])
+        return tuple(str(head["name"]) for head in parse_json(file.read_text(encoding="utf-8"))["card"]["heads"])
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is damaged: {error}.") from error
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.records import Json
 
 SCHEMA = 1
@@ -115,7 +116,7 @@ def read_fields(file: Path) -> Fields:
     """
     remedy = "delete it and run the plan again, which makes what is missing."
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -6,7 +6,6 @@ of its file are looked at. Attention multiplies activations, not weights, and is
 than what is really done.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.export.package import GraphName, is_package, load_package
+from lmtasks.foreign import parse_json
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -130,7 +130,7 @@ def _of_checkpoint(folder: Path, *, precision: str) -> Traffic | None:
     shapes = dict(_shapes(weights_home(folder)))
     if not shapes or precision not in BYTES or not (home / "config.json").is_file():
         return None
-    family = dict(json.loads((home / "config.json").read_text(encoding="utf-8"))).get("lmtasks_family")
+    family = dict(parse_json((home / "config.json").read_text(encoding="utf-8"))).get("lmtasks_family")
     if family is not None:
         return _of_own(shapes, str(family), precision=precision)
     from transformers import AutoConfig
@@ -184,5 +184,5 @@ def _shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         if file.suffix != ".safetensors":
             continue
         with file.open("rb") as opened:
-            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+            header = parse_json(opened.read(int.from_bytes(opened.read(8), "little")))
         yield from ((name, tuple(facts["shape"])) for name, facts in header.items() if name != "__metadata__")

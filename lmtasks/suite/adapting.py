@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lmtasks.data.options import DataOptions
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.processes import is_first
 from lmtasks.records import Progress
 from lmtasks.suite.starting import RECIPE, Start, started_backbone
 from lmtasks.task.task import Task
@@ -45,10 +46,14 @@ def adapt_to_tasks(
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
     if start.is_fitted:
+        if not is_first():  # there are no steps to share
+            return None
         from lmtasks.suite.fitting import fit_to_tasks
 
         fit_to_tasks(start=start, tasks=learned, settings=settings, options=options, out=out, report=report, rows=rows)
         return None
+    from accelerate import PartialState
+
     from lmtasks.data.examples import HeadExamples, Reading
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.model import Model
@@ -75,7 +80,10 @@ def adapt_to_tasks(
             "use full, or give a backbone that was trained."
         )
     new = out.with_name(out.name + ".new")
-    backbone = started_backbone(start, tasks=learned, options=options, seed=settings.seed, folder=new, report=report)
+    with PartialState(cpu=settings.device == "cpu").main_process_first():  # the others then find it made
+        backbone = started_backbone(
+            start, tasks=learned, options=options, seed=settings.seed, folder=new, report=report
+        )
     trained = adapt(
         backbone=backbone,
         prepare=prepare,
@@ -87,7 +95,7 @@ def adapt_to_tasks(
             "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
         },
     )
-    if backbone == new:  # nothing refers to it any more; what else is called so belongs to somebody
+    if backbone == new and is_first():  # nothing refers to it any more; what else is called so belongs to somebody
         shutil.rmtree(new)
     return trained
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.roles import text_list
 from lmtasks.task.task import Task
@@ -232,7 +233,7 @@ def _object(line: str) -> dict[str, object] | None:
     if not line.lstrip().startswith("{"):
         return None
     try:
-        content = json.loads(line)
+        content = parse_json(line)
     except ValueError:
         return None
     return content if isinstance(content, dict) else None

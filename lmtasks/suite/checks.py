@@ -1,6 +1,7 @@
 """What can be said of a plan before any of it is carried out."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.asked import decoding_of
@@ -40,7 +41,9 @@ def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
     for who, asked in wanted:
         missing = sorted(set(asked) - names)
         if missing:
-            raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan.")
+            near = get_close_matches(missing[0], sorted(names), n=3, cutoff=0.5)
+            guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+            raise UsageError(f"{who} names {missing[0]!r}, which is no task of the plan{guess}")
     for variant in plan.variants:
         try:
             for task in tasks_of(variant, tasks) if variant.generation_kwargs else ():

@@ -13,7 +13,6 @@ required.json              which variants fulfil what the plan requires, where i
 index.html, report.md, charts/
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
 from lmtasks.files import write_record
+from lmtasks.foreign import parse_json
 from lmtasks.suite.plan import Plan
 from lmtasks.suite.slug import slug
 
@@ -108,8 +108,8 @@ def read_json(file: Path) -> dict[str, object] | None:
     if not file.is_file():
         return None
     try:
-        record = dict(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError:
+        record = dict(parse_json(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
         return None  # only a machine that lost power leaves such a file
     return record if is_whole(record) else None
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lmtasks.errors import WorkError
+from lmtasks.errors import UsageError, WorkError
 
 
 @contextmanager
@@ -25,6 +25,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     place = Path(os.path.abspath(folder))
     file = place.with_name(place.name + ".lock")
+    if not place.name:
+        raise UsageError(f"{folder} is the root of the file system; give another --out.")
     try:
         missing = [parent for parent in place.parents if not parent.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)

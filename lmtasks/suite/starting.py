@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.task.task import Task
 
@@ -107,7 +108,7 @@ def started_backbone(
         return there
     recipe = _recipe(start, tasks, seed)
     if (folder / RECIPE).is_file():
-        if json.loads((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
+        if parse_json((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
             return folder
         raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
     if there is None:

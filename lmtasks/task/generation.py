@@ -1,11 +1,11 @@
 """`generation_kwargs` as lm-evaluation-harness reads them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.foreign import parse_json
 from lmtasks.task.task import Generation, Task
 
 LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -104,7 +104,7 @@ def read_kwargs(text: str, *, what: str = "settings of generation") -> Mapping[s
     """
     if text.lstrip().startswith("{"):
         try:
-            return dict(json.loads(text))
+            return dict(parse_json(text))
         except ValueError as error:
             raise UsageError(f"{what} are no JSON object ({error}): {text!r}.") from None
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from lmtasks.bounds import check_all
@@ -28,7 +29,7 @@ from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
-from lmtasks.training.examples import collate, plan_steps
+from lmtasks.training.examples import collate, judged, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.settings import BOUNDS, TrainingSettings
 from lmtasks.training.stepping import Batch
@@ -88,6 +89,9 @@ def adapt(
 ) -> Trained | None:
     """Train heads on a backbone and write a model folder; None for `prompt`, where nothing moves.
 
+    Several processes (torchrun) share the rows of each batch: the loss is still the batch's own mean, so that the model
+    is that of one process, but for what dropout draws and the last bits. The first one writes.
+
     Until it is done, its checkpoint lies in `out`.work; then the model's folder keeps the loss by step.
 
     Args:
@@ -110,8 +114,11 @@ def adapt(
         **(provenance or {}),
     }
     seen = read_training_rows(training_rows_file(backbone)) or TrainingRows()
+    state = PartialState(cpu=settings.device == "cpu")
+    parts = state.num_processes
     if settings.method == "prompt":
-        _save(model, out, record, seen=seen)
+        if state.is_main_process:
+            _save(model, out, record, seen=seen)
         return None
     heads = list(prepare(model))
     for head in heads:
@@ -131,6 +138,11 @@ def adapt(
         for number, head in enumerate(heads)
         if (stream := streams_of(head, tokens_per_batch=settings.tokens_per_batch, window=settings.window)) is not None
     }
+    if streams and parts > 1:
+        raise UsageError(
+            f"{model.card.family} carries its state through a running text, and learns from it in one process, was "
+            f"{parts}; start it without torchrun."
+        )
     steps = plan_steps(
         heads,
         epochs=settings.epochs,
@@ -142,13 +154,16 @@ def adapt(
     places = [[spec.name for spec in model.card.heads].index(head.head.name) for head in heads]
 
     def batch_at(step: int, part: int) -> Batch:
-        del part  # one part a step
         number, rows = steps[step]
         if number in streams:
             batch = streams[number].batch(rows[0])
         else:
+            kind = heads[number].head.kind
             examples = [heads[number].train[row] for row in rows]
-            batch = collate(examples, kind=heads[number].head.kind, pad_id=pad_id)
+            own = examples[part::parts]
+            batch = collate(own or examples[:1], kind=kind, pad_id=pad_id)
+            if parts > 1:
+                batch = {**batch, "share": torch.tensor(parts * judged(own, kind) / max(1, judged(examples, kind)))}
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
     work = out.with_name(out.name + ".work")
@@ -163,7 +178,8 @@ def adapt(
             learning_rate=settings.learning_rate
             or _suited(model, settings.method)
             or default_learning_rate(settings.method, size),
-            batch_rows=1,
+            batch_rows=parts,
+            accumulate=parts,
             warmup=0.1,
             floor=0.02,
             decay="linear",
@@ -180,7 +196,10 @@ def adapt(
         higher_is_better=True,
         report=report,
         device=settings.device,
+        partly=True,
     )
+    if not state.is_main_process:
+        return trained
     record["trained"] = asdict(trained)
     record["weights"] = {"trained": moving, "all": size}
     record["tasks"] = {

@@ -85,7 +85,11 @@ class Learner(nn.Module):
                 self.register_buffer(f"carried_{number}_{part}", values.detach().clone())
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The loss of a batch of one head, in nats."""
+        """The loss of a batch of one head, in nats; of a part of a batch, times the share that it has in the batch."""
+        loss = self._loss(batch)
+        return loss * batch["share"] if "share" in batch else loss
+
+    def _loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         number = int(batch["head"])
         spec = self.model.card.heads[int(batch["place"])]
         if "window" in batch:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
 from lmtasks.training.optimizing import load_optimizer_tensors, optimizer_tensors
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ def _read_last(folder: Path) -> _Read | None:
 
 
 def _read(folder: Path) -> _Read:
-    state = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+    state = parse_json((folder / "position.json").read_text(encoding="utf-8"))
     return _Read(
         position=Position(**state["position"]),
         conditions=str(state["conditions"]),

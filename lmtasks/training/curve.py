@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lmtasks.foreign import parse_json
+
 LOG = "training.jsonl"
 """Its name in the folder of a training, and in that of the model that came of it."""
 POINTS = 400
@@ -18,7 +20,7 @@ def read_log(file: Path) -> list[Record]:
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except json.JSONDecodeError:
                 continue
             found[int(record["step"])] = record

@@ -65,6 +65,13 @@ def collate(examples: Sequence[Example], *, kind: str, pad_id: int) -> Mapping[s
     return batch
 
 
+def judged(examples: Sequence[Example], kind: str) -> int:
+    """What the mean loss of these examples is over: rows, or the positions that are asked."""
+    if kind in {"classification", "span"}:
+        return len(examples)
+    return sum(target >= 0 for example in examples for target in example.targets)
+
+
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
@@ -69,6 +69,7 @@ def train(
     device: str = "cpu",
     work: Work | None = None,
     name_batch: Callable[[int], str] | None = None,
+    partly: bool = False,
 ) -> Trained:
     """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
 
@@ -80,6 +81,7 @@ def train(
         validate: called with the module in evaluation mode.
         work: what a step does, for the speed that is shown.
         name_batch: tells people what the batch of a step is; default: the numbers of its rows.
+        partly: may a step leave some weights without a gradient, as those of a head that it does not ask?
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
@@ -88,7 +90,8 @@ def train(
     if settings.precision == "bf16" and not computes_bf16(device):
         raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
     # Autocast is entered here, around the loss: accelerate's own wraps the module, and would turn logits to fp32.
-    accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu")
+    shared = DistributedDataParallelKwargs(find_unused_parameters=partly)
+    accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu", kwargs_handlers=[shared])
     if settings.accumulate % accelerator.num_processes:
         raise UsageError(
             f"accumulate must be a multiple of the {accelerator.num_processes} processes, was {settings.accumulate}."

@@ -14,6 +14,7 @@ import torch
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json, read_object, reading
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.verify import check_files
@@ -102,15 +103,15 @@ def begun_from(work: Path) -> Begun | None:
     if not folder.is_dir():
         return None
     name = str(_told(work)["backbone"])
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else None
-    lines = (folder / CURVE).read_text(encoding="utf-8").splitlines() if (folder / CURVE).is_file() else []
-    return Begun(name=name, record=record, curve=tuple({"stage": 1, **json.loads(line)} for line in lines))
+    record = read_object(folder / RECORD) or None
+    with reading(f"the curve in {folder}"):
+        lines = (folder / CURVE).read_text(encoding="utf-8").splitlines() if (folder / CURVE).is_file() else []
+        return Begun(name=name, record=record, curve=tuple({"stage": 1, **parse_json(line)} for line in lines))
 
 
 def _told(work: Path) -> dict[str, Any]:
     """What `copy_start` wrote into a work folder: the step begun at, from where, and the name of the backbone."""
-    told: dict[str, Any] = json.loads((work / STEP).read_text(encoding="utf-8"))
-    return told
+    return read_object(work / STEP)
 
 
 def _copy_backbone(start: Path, place: Path) -> None:

@@ -1,8 +1,7 @@
-"""Two processes, started by accelerate's own launcher, give the numbers and the files of one."""
+"""Two processes, started by torchrun, give the numbers and the files of one."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,22 +17,18 @@ from lmtasks.evaluation.processes import started
 from lmtasks.evaluation.write import write_results
 from lmtasks.suite.engines import open_engine
 from lmtasks.task.index import default_index
+from lmtasks.training.curve import LOG, read_log
 
 TASKS = "starter_sentiment_en,starter_translation_en_zh,starter_paragraphs_en"
 
 
 def launch(arguments: list[str], *, count: int, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch -m lmtasks ...`, on this machine's processors, with no settings of the person's own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    machine = ["--cpu", f"--num_processes={count}", "--num_machines=1", f"--main_process_port={port}"]
-    settings = ["--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
+    """`torchrun -m lmtasks ...`, on this machine's processors. `accelerate launch --cpu` starts one process, whatever
+    number it is given."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     return subprocess.run(
-        [*launcher, *machine, *settings, "-m", "lmtasks", *arguments],
-        env={**os.environ, "HF_HOME": str(folder / "hf")}, cwd=folder, text=True, capture_output=True, timeout=200,
-        check=False,
+        [*launcher, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=folder, text=True,
+        capture_output=True, timeout=200, check=False,
     )  # fmt: skip
 
 
@@ -49,8 +44,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "model", "llama", context=256)
     arguments = ["eval", "--model", str(folder), "--tasks", TASKS, "--limit", "5", "--offline", "--cache", "off"]
     score_alone(folder, tmp_path / "one")
-    both = launch([*arguments, "--out", "two"], count=2, folder=tmp_path)
+    both = launch(["-m", "lmtasks", *arguments, "--out", "two"], count=2, folder=tmp_path)
     assert both.returncode == 0, both
+    assert json.loads((tmp_path / "two" / "results.json").read_text())["processes"] == 2
     assert both.stdout.count("Scores are in two/results.json.") == 1  # only the first process prints
     assert both.stdout.count("starter_sentiment_en") == 1
     assert sorted(file.name for file in (tmp_path / "two").iterdir()) == sorted(
@@ -68,6 +64,33 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         ]
         assert [each["doc_id"] for each in lines[1]] == list(range(record["n"]))
         assert [(a["hash"], a["answer"]) for a in lines[0]] == [(b["hash"], b["answer"]) for b in lines[1]]
+
+
+WITHOUT_DROPOUT = """
+import sys, torch
+from lmtasks.evaluation.processes import is_first
+torch.nn.Dropout.forward = lambda self, given: given
+from lmtasks.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_adapt_the_model_that_one_adapts(tmp_path: Path) -> None:
+    """What dropout draws apart: the rows of each batch are shared, and its loss is the batch's own mean."""
+    tiny_checkpoint(tmp_path / "backbone", "llama")
+    (tmp_path / "plain.py").write_text(WITHOUT_DROPOUT)
+    arguments = ["plain.py", "adapt", "--backbone", "backbone", "--tasks", "starter_topic_en,starter_translation_en_zh"]
+    settings = ["--rows", "23", "--epochs", "2", "--evaluations", "2", "--tokens-per-batch", "512"]
+    for count in (1, 2):
+        done = launch([*arguments, *settings, "--out", f"by-{count}"], count=count, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("The model is in") == 1
+    one, two = (read_log(tmp_path / f"by-{count}" / LOG) for count in (1, 2))
+    assert len(one) == len(two) > 3
+    assert [point["loss"] for point in one] == pytest.approx([point["loss"] for point in two], rel=2e-3)
+    assert one[-1]["validation"] == pytest.approx(two[-1]["validation"], abs=1e-3)
+    assert not list(tmp_path.glob("by-*.*"))
 
 
 def test_variables_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
