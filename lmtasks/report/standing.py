@@ -45,13 +45,17 @@ class Standing:
 
 def best_on(run: RunRecords, task: TaskInfo) -> tuple[Variant, Score] | None:
     """The best of all variants on the task, rivals among them; the one that the others were paired with."""
-    names = {variant.name: variant for variant in run.variants}
-    for each in run.paired.comparisons if run.paired else ():
-        if each.relation == "best" and each.task == task.name and each.base in names:
-            score = main_score(run, variant=names[each.base], task=task)
-            if score is not None:
-                return names[each.base], score
-    return best(run, variants=run.variants, task=task)
+    found = best(run, variants=run.variants, task=task)
+    pairs = [
+        each
+        for each in (run.paired.comparisons if run.paired else ())
+        if each.relation == "best" and each.task == task.name
+    ]
+    if found is None or found[0].name not in {name for each in pairs for name in (each.base, each.variant)}:
+        return found  # nobody compared it with the others: those that were compared may all be behind
+    base = next((variant for variant in run.variants if variant.name == pairs[0].base), found[0])
+    score = main_score(run, variant=base, task=task)
+    return found if score is None else (base, score)
 
 
 def standings(run: RunRecords, task: TaskInfo) -> Mapping[str, Standing]:

@@ -67,7 +67,12 @@ class _Pair:
 
 def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Json:
     """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
-    pairs = [pair for task in tasks for pair in _pairs(_task_scores(folder, plan, task), task.name)]
+    pairs = [
+        pair
+        for task in tasks
+        for pair in _pairs(_task_scores(folder, plan, task), task.name)
+        if pair.relation != "best" or not _has_bare(folder, plan, task)
+    ]
     kept = _kept(folder, plan)
     sizes = [sum(each.relation == one for each in pairs) + sum(_relation(each) == one for each in kept)
              for one in get_args(Relation)]  # fmt: skip
@@ -161,19 +166,31 @@ def _key(comparison: Json) -> tuple[object, ...]:
     return relation, base, comparison["variant"], comparison["task"]
 
 
+def _has_bare(folder: RunFolder, plan: Plan, task: Task) -> bool:
+    """Was a variant scored whose statistics are gone? Then it may be the best, and nobody can be compared with it."""
+    return any(
+        _is_bare(folder, variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0])
+        for variant in plan.variants
+    )
+
+
+def _is_bare(folder: RunFolder, *, variant: str, task: str, seed: int) -> bool:
+    cell = read_json(folder.cell(cell_id(variant=variant, task=task, seed=seed)))
+    return cell is not None and "result" in cell and "statistics" not in cell
+
+
 def _kept(folder: RunFolder, plan: Plan) -> Sequence[Json]:
     """What was compared before between cells that have no statistics any more."""
     comparisons = (read_json(folder.paired) or {}).get("comparisons")
     seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants}
 
-    def is_bare(variant: str, task: str) -> bool:
-        cell = read_json(folder.cell(cell_id(variant=variant, task=task, seed=seeds.get(variant, 0))))
-        return cell is not None and "result" in cell and "statistics" not in cell
-
     return [
         each
         for each in (comparisons if isinstance(comparisons, list) else ())
-        if all(is_bare(each[side], each["task"]) for side in ("variant", "base"))
+        if all(
+            _is_bare(folder, variant=each[side], task=each["task"], seed=seeds.get(each[side], 0))
+            for side in ("variant", "base")
+        )
     ]
 
 

@@ -103,6 +103,20 @@ def test_without_paired_comparisons_nobody_is_said_to_keep_the_quality(folder: P
     assert "onnx fp32 (sst2 not paired" in said[0]
 
 
+def test_a_best_one_that_nobody_was_compared_with_is_still_the_best(folder: Path) -> None:
+    """As where rivals are scored anew beside published cells, whose statistics are gone."""
+    without_tfidf(folder)
+
+    def rivals_alone(pair: dict[str, object]) -> bool:
+        if pair["relation"] == "best":
+            pair.update(base="trivial", variant="tf-idf")
+        return True
+
+    said = answer(pairs_changed(folder, rivals_alone))[0]
+    assert "torch (sst2" not in said
+    assert said.startswith("torch")
+
+
 def test_a_smaller_margin_of_the_plan_is_heeded(folder: Path) -> None:
     without_tfidf(folder)
     header = json.loads((folder / "run.json").read_text())
