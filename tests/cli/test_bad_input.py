@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from said import Say
 
+from lmtasks.checksums import sealed
 from lmtasks.suite.lock import locked
 
 TASK = """task: mine
@@ -214,7 +215,7 @@ def test_a_folder_that_another_run_writes(say: Say, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("plan: [a\n", "line"),
+        ("plan: [a\n", "plan.yaml:2: this is not YAML"),
         ("plan: a\ntasks: [sst2]\nvariants: [{name: x, baseline: [majority]}]\nmodel: {}\n", "did you mean 'models'"),
         ("plan: a\ntasks: [sst2]\nvariants: [{name: x}]\n", "needs either `model` or `baseline`"),
         ("- a\n", "is no plan"),
@@ -240,7 +241,7 @@ def test_results_that_cannot_be_compared(say: Say, tmp_path: Path) -> None:
     stored = tmp_path / "c" / "results.json"
     content = json.loads(stored.read_text())
     content["results"]["mine"]["metrics"]["acc"]["signature"] = "other"
-    stored.write_text(json.dumps(content))
+    stored.write_text(json.dumps(sealed(content)))  # as another version would have written it
     assert "acc of mine has another signature" in say("compare", tmp_path / "a", tmp_path / "c").sentence
     task.write_text(TASK.replace("{{comment}}", "{{comment}}?"))
     say("eval", "--model", "random", "--tasks", task, "--out", tmp_path / "d")
