@@ -1,6 +1,7 @@
 """What every test gets: no network, no caches of the person who runs it, real data only where named."""
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -71,3 +72,15 @@ def _guarded(connect):  # type: ignore[no-untyped-def]  # the standard library's
         return connect(self, address)
 
     return guarded
+
+
+@pytest.fixture
+def signals_of_a_terminal() -> Iterator[None]:
+    """As a command has them that somebody types, also where the tests were begun behind `nohup` or `&`."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)

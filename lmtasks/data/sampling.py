@@ -110,7 +110,7 @@ def _shares(counts: Mapping[str, int], wanted: int) -> Mapping[str, int]:
     """How many rows of each label, by the largest remainders.
 
     >>> _shares({"a": 50, "b": 30, "c": 20}, 9)
-    {'a': 5, 'b': 3, 'c': 1}
+    {'a': 4, 'b': 3, 'c': 2}
     """
     total = sum(counts.values())
     exact = {label: wanted * count / total for label, count in counts.items()}

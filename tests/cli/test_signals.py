@@ -14,6 +14,8 @@ from tiny import tiny_checkpoint
 from lmtasks.cli.failures import guarded
 from lmtasks.interruption import uninterrupted
 
+pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
+
 LMTASKS = [sys.executable, "-m", "lmtasks"]
 
 

@@ -79,7 +79,10 @@ def test_lists_are_those_of_their_sources() -> None:
     [
         ("words:100,nfkd", "it takes a size, least=2, and the cleaning steps nfkc"),
         ("words:100,stop=de", r"unknown stop words 'de'.* Known: en, zh"),
-        ("bpe:300,stop=en", "tokens of bpe are pieces of words; use characters, words, blanks, jieba"),
+        (
+            "bpe:300,stop=en",
+            "tokens of bpe are pieces of words; use characters, words, words-or-characters, blanks",
+        ),
     ],
 )
 def test_cleaning_that_cannot_be_is_explained(text: str, message: str) -> None:

@@ -18,6 +18,8 @@ from lmtasks.training.optimizing import make_optimizers
 from lmtasks.training.settings import OptimizerName, TrainingSettings, learning_rate_share
 from lmtasks.training.stepping import Batch
 
+pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
+
 
 def network() -> nn.Module:
     torch.manual_seed(0)
