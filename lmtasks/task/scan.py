@@ -78,9 +78,15 @@ def scan_folders(folders: Sequence[Path]) -> Scan:
 
 
 def yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
-    """Every YAML file once, though folders may lie within each other."""
+    """Every YAML file once, though folders may lie within each other.
+
+    Raises:
+        UsageError: a folder is the root of a file system, through which nobody would want to wait.
+    """
     seen: set[Path] = set()
     for folder in folders:
+        if (whole := folder.resolve()).parent == whole:
+            raise UsageError(f"{folder} is the root of a file system; give the folder in which the task files lie.")
         for file in sorted(folder.rglob("*")):
             place = file.resolve()
             if file.suffix in SUFFIXES and place not in seen and file.is_file():

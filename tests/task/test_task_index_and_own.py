@@ -223,3 +223,9 @@ def test_files_that_nobody_asks_for_are_not_parsed(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(module, "read_task_yaml", lambda file: (read.append(file.name), real(file))[1])
     assert TaskIndex([], include=[folder]).find("mine_c")[0].name == "mine_c"
     assert read == ["c.yaml"]
+
+
+@pytest.mark.parametrize("pattern", ["/", "///"])
+def test_nobody_waits_for_a_walk_through_a_whole_file_system(pattern: str) -> None:
+    with pytest.raises(UsageError, match="is the root of a file system"):
+        default_index().find(pattern)
