@@ -11,6 +11,7 @@ Axes: B rows, F terms, C classes, V vocabulary of tokens.
 ([4, 5, 45, 54], [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]])
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -221,7 +222,7 @@ def _two_sided(scale: Floats, weights: Floats, bias: Floats) -> Linear:
 
 def _terms(rows: Sequence[Ints], *, longest: int, vocabulary: int) -> tuple[Ints, Ints]:
     """(row, key) of every term of every row."""
-    if (vocabulary + 1) ** longest >= 2**63:
+    if longest * math.log2(vocabulary + 1) >= 63:
         raise UsageError(
             f"runs of {longest} tokens of a vocabulary of {vocabulary:,} are too many to be numbered; use shorter ones."
         )

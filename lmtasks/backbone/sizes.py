@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
+from lmtasks.bounds import MOST
 from lmtasks.errors import UsageError, unknown
 
 FAMILY = "lmtasks_family"
@@ -43,8 +44,7 @@ class Sizes:
                     raise UsageError(f"{field.name} must be 0 or more and less than 1, was {value}.")
                 continue
             least = 0 if field.name == "buckets" else 1
-            if min(value if isinstance(value, tuple) else (value,)) < least:
-                raise UsageError(f"{field.name} of a backbone must be at least {least}, was {value}.")
+            _check(f"{field.name} of a backbone", value, least=least, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +123,8 @@ class FittedSizes:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, least = getattr(self, field.name), LEAST.get(field.name, 1)
-            if min(value if isinstance(value, tuple) else (value,)) < least:
-                raise UsageError(f"{field.name} must be at least {least}, was {value}.")
+            whole = not isinstance(field.default, float)
+            _check(field.name, getattr(self, field.name), least=LEAST.get(field.name, 1), whole=whole)
 
 
 LEAST: Mapping[str, float] = {"ngrams": 0, "cutoffs": 0, "lines": 0, "fallback": 0, "strength": 1e-9}
@@ -157,6 +156,16 @@ class TermSizes(FittedSizes):
     """Training rows that a term stands in, at least."""
     strength: float = 1.0
     """C of scikit-learn's classifiers, the inverse of the penalty on weights; what naive Bayes adds to every count."""
+
+
+def _check(name: str, value: object, *, least: float, whole: bool) -> None:
+    """Raises: UsageError: one of the numbers is none, as in a damaged file, or is out of bounds."""
+    for each in value if isinstance(value, tuple) else (value,):
+        kinds = (int,) if whole else (int, float)
+        if isinstance(each, bool) or not isinstance(each, kinds) or not each <= MOST:
+            raise UsageError(f"{name} must be a {'whole ' * whole}number of at most {MOST:,}, was {str(value)[:40]}.")
+        if each < least:
+            raise UsageError(f"{name} must be at least {least}, was {value}.")
 
 
 _Shape = TypeVar("_Shape", bound=Sizes | FittedSizes)

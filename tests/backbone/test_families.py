@@ -280,7 +280,7 @@ def test_weights_of_another_size_or_family_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'lstm'"):
         load_backbone(tmp_path / "gru")
     (tmp_path / "gru" / "config.json").write_text(json.dumps({**config, "sizes": {}}))
-    with pytest.raises(UsageError, match="is damaged"):
+    with pytest.raises(UsageError, match="sizes are not those of the family"):
         load_backbone(tmp_path / "gru")
     (tmp_path / "gru" / "config.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):
