@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RawTokenizer
 
+from lmtasks.bounds import MOST
 from lmtasks.data.cleaning import STEPS, checked_steps, clean, is_step, normalizer_of, stop_words_of
 from lmtasks.data.spacing import SCRIPTS, runs_words_together
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, Tokenizer, train_byte_bpe
@@ -88,20 +89,26 @@ def parse_tokenizer(text: str) -> Wish:
         key, _, value = item.partition("=")
         if is_step(item):
             steps.append(item)
-        elif item.isdecimal() and int(item) > 0:
-            wish = replace(wish, size=int(item))
-        elif key == "least" and value.isdecimal() and int(value) > 0:
-            wish = replace(wish, least=int(value))
+        elif (size := _count(item)) is not None:
+            wish = replace(wish, size=size)
+        elif key == "least" and (least := _count(value)) is not None:
+            wish = replace(wish, least=least)
         else:
             raise UsageError(
                 f"{text!r}: {item!r} is no setting of a tokenizer; it takes a size, least=2, and the cleaning steps "
-                f"{', '.join(STEPS)}, stop=en, stop=zh."
+                f"{', '.join(STEPS)}, stop=en, stop=zh; numbers go from 1 to {MOST:,}."
             )
     cleaning = checked_steps(steps)
     if stop_words_of(cleaning) and not TOKENIZERS[name].whole_words:
         fitting = ", ".join(key for key, kind in TOKENIZERS.items() if kind.whole_words)
         raise UsageError(f"{text!r}: stop words are words, and tokens of {name} are pieces of words; use {fitting}.")
     return replace(wish, cleaning=cleaning)
+
+
+def _count(text: str) -> int | None:
+    """A number of tokens or of texts; None for anything else, and for what no text can have."""
+    found = int(text) if text.isdecimal() and len(text) <= len(str(MOST)) else 0
+    return found if 0 < found <= MOST else None
 
 
 def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:

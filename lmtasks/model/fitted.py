@@ -144,7 +144,9 @@ def load_fitted(folder: Path) -> FittedModel:
         config = parse_json(file.read_text(encoding="utf-8"))
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in config["sizes"].items()}
         sizes = replace(FITTED[card.family].sizes, **given)
-        ends = tuple(int(end) for end in config["ends"])
+        ends = tuple(config["ends"])
+        if not all(isinstance(end, int) and 0 <= end < card.vocabulary for end in ends):
+            raise ValueError(f"ends are no tokens of a vocabulary of {card.vocabulary}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is damaged: {error!r}.") from error
     text = folder / "backbone" / "model.safetensors"
