@@ -24,6 +24,8 @@ from jinja2.visitor import NodeTransformer
 
 MOST_TURNS = 1_000_000
 """Of all loops and calls of one rendering."""
+SHORT = 1000
+"""A loop over fewer items is counted at once, before it begins: 0.1 microseconds a turn otherwise, for every row."""
 MOST_CHARACTERS = 50_000_000
 """Of one text; also of items in one list."""
 MOST_MADE = 200_000_000
@@ -65,9 +67,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """A rendering starts."""
         self._turns, self._made, self._until = 0, 0, time.monotonic() + MOST_SECONDS
 
-    def turn(self) -> None:
-        """One turn of a loop, or one call."""
-        self._turns += 1
+    def turn(self, turns: int = 1) -> None:
+        """Turns of a loop, or one call."""
+        self._turns += turns
         if self._turns > MOST_TURNS:
             raise TooMuchError(f"it takes more than {MOST_TURNS:,} turns of its loops")
         if time.monotonic() > self._until:
@@ -75,6 +77,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def counted(self, items: Iterable[object]) -> object:
         """What a loop goes over, each turn counted."""
+        if isinstance(items, list | tuple | dict | range) and len(items) <= SHORT:
+            self.turn(len(items))
+            return items
         return items if isinstance(items, Undefined) else _Counted(self, items)
 
     def joined(self, *parts: object) -> str:
@@ -83,11 +88,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]  # jinja2 declares it as an attribute
         """Pieces of a text, as jinja2 joins blocks, macros and whole renderings."""
-        kept, length = [], 0
-        for part in parts:
-            length += len(part)
-            _check_length(length)
-            kept.append(part)
+        kept = list(parts)
+        length = sum(map(len, kept))
+        _check_length(length)
         self._make(length)
         return "".join(kept)
 
@@ -118,6 +121,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A function, method or macro."""
+        if getattr(__obj, "__self__", None) is __self:  # `counted` and `joined`, put there by us: no name leads to them
+            return __obj(*args)
         __self.turn()
         _check_call(getattr(__obj, "__name__", ""), [getattr(__obj, "__self__", None), *args, *kwargs.values()])
         return super().call(__context, __obj, *args, **kwargs)
