@@ -13,7 +13,7 @@ from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest
 from lmtasks.installation import shipped_backbones
-from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import NOTHING_SHARED, Slots
 
 VOCABULARY, NEW_TOKENS = 10_240, 128
@@ -71,7 +71,7 @@ class Instant:
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: int | None = None,

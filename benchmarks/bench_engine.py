@@ -18,9 +18,9 @@ from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.model.store import load_model
-from lmtasks.records import Floats32, Ints, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Floats32, Ints, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.torch_runtime import TorchRuntime, TorchState
+from lmtasks.runtime.torch.transformer import TorchRuntime, TorchState
 
 KERNEL = "product"
 """Nearly all of its time is spent in the model."""
@@ -54,7 +54,7 @@ class Counting:
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: TorchState | None = None,

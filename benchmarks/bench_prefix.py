@@ -4,7 +4,7 @@ import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from lmtasks.engine.prefix import common_prefixes
-from lmtasks.engine.tree import Shape, build_unit, group_rows, shared_lengths
+from lmtasks.engine.tree import TreeLimits, build_unit, group_rows, shared_lengths
 from lmtasks.records import Ints
 
 QUESTIONS, CHOICES, SHOTS = 2000, 4, 200
@@ -36,7 +36,7 @@ def test_prefixes_of_8000_rows(benchmark: BenchmarkFixture) -> None:
 def test_trees_of_8000_rows(benchmark: BenchmarkFixture) -> None:
     rows = _rows()
     lengths, shared = [len(row) for row in rows], shared_lengths(rows)
-    shape = Shape(longest=1024, tokens=2048, rows=None)
+    shape = TreeLimits(longest=1024, tokens=2048, rows=None)
 
     def plan() -> int:
         groups = group_rows(lengths, range(len(rows)), shared=shared, before=SHOTS, shape=shape)

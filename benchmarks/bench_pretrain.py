@@ -18,7 +18,7 @@ from torch import nn
 from lmtasks.data.corpus import WindowSampler
 from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.training.attention import use_blocks, use_default
-from lmtasks.training.objectives import OBJECTIVES, Learner, learner_loss, make_batch
+from lmtasks.training.objectives import OBJECTIVES, ObjectiveModule, learner_loss, make_batch
 from lmtasks.training.optimizing import make_optimizers
 from lmtasks.training.settings import TrainingSettings
 from lmtasks.training.stepping import Batch, Stepping
@@ -31,12 +31,12 @@ BatchAt = Callable[[int, int], Batch]
 
 
 @pytest.fixture
-def learner() -> Iterator[Learner]:
+def learner() -> Iterator[ObjectiveModule]:
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     torch._dynamo.reset()
     backbone = new_language_model(FAMILY, Vocabulary(size=VOCABULARY, bos=0, eos=0, pad=1), seed=0)
-    yield Learner(backbone, OBJECTIVES["causal"])
+    yield ObjectiveModule(backbone, OBJECTIVES["causal"])
     torch.set_num_threads(threads)
 
 
@@ -55,7 +55,7 @@ def batch_at() -> BatchAt:
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
 def test_our_step(
-    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+    benchmark: BenchmarkFixture, learner: ObjectiveModule, batch_at: Callable[[int, int], Batch], fast: bool
 ) -> None:
     settings = TrainingSettings(
         steps=100, learning_rate=1e-3, batch_rows=ROWS, precision="bf16" if fast else "fp32", compile=fast
@@ -79,7 +79,7 @@ def test_our_step(
 @pytest.mark.parametrize("fast", [False, True], ids=["fp32", "bf16-compiled"])
 @pytest.mark.benchmark(group="pretrain")
 def test_bare_step(
-    benchmark: BenchmarkFixture, learner: Learner, batch_at: Callable[[int, int], Batch], fast: bool
+    benchmark: BenchmarkFixture, learner: ObjectiveModule, batch_at: Callable[[int, int], Batch], fast: bool
 ) -> None:
     model: nn.Module = learner.backbone.hf  # type: ignore[assignment]
     compiled = torch.compile(model, dynamic=False) if fast else model

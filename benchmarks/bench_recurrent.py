@@ -22,9 +22,9 @@ from lmtasks.model.create import Vocabulary, write_backbone
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import HeadSpec
-from lmtasks.training.carrying import Learner, Streams
 from lmtasks.training.loop import train
 from lmtasks.training.settings import TrainingSettings
+from lmtasks.training.tbptt import Streams, TbpttModule
 
 WORDS, WIDTH, LAYERS, ROWS, WINDOW, STEPS, TURNS = 10_000, 200, 2, 20, 35, 40, 5
 PLAIN: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -73,7 +73,7 @@ def our_turn(cell: str, streams: Streams, folder: Path) -> Callable[[], None]:
     write_backbone(f"{cell}:width={WIDTH},layers={LAYERS},dropout=0.3", sizes, seed=0, folder=folder)
     model: Model = load_model(folder)
     model.add_heads([HeadSpec(name="text", kind="generation")])
-    learner = Learner(model, {0: streams})
+    learner = TbpttModule(model, {0: streams})
     settings = TrainingSettings(steps=STEPS, learning_rate=1e-3, batch_rows=1, checkpoint_every=10**9)
 
     def turn() -> None:

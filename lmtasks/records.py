@@ -83,7 +83,7 @@ class Likelihood:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class CustomValues:
     """A task's own code made the values of metrics."""
 
     values: Mapping[str, object]
@@ -92,7 +92,7 @@ class Made:
     """Of values that a metric's own function made under other names than the metric's (`pass@1`): that metric's."""
 
 
-Outcome = Choice | Text | Likelihood | Made
+Outcome = Choice | Text | Likelihood | CustomValues
 OutcomeKind = Literal["choice", "text", "likelihood", "made"]
 
 
@@ -129,7 +129,7 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class TokenTargets:
     """Which next tokens are to be scored, S of them. A place may be asked for several tokens."""
 
     rows: Ints

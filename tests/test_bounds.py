@@ -9,7 +9,7 @@ import pytest
 from lmtasks.bounds import COUNT, MOST_SEED, SEED, Bound
 from lmtasks.errors import UsageError
 from lmtasks.model.lora import LoraSettings
-from lmtasks.suite.plan import LoraPlan, TrainingPlan, load_plan
+from lmtasks.run.plan import LoraPlan, TrainingPlan, load_plan
 from lmtasks.training.adapt import AdaptSettings
 from lmtasks.training.settings import BOUNDS, TrainingSettings
 

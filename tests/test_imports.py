@@ -25,6 +25,8 @@ OPEN_TO_ALL = frozenset(
         "interruption",
         "installation",
         "timed_regex",
+        "folder_lock",
+        "slug",
         "__init__",
     }
 )
@@ -46,8 +48,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 }
 """DESIGN.md's table: who may import what."""
 
-MAY_IMPORT_ALL = ("suite", "cli")
-"""The suite knows every stage, the command line knows the suite too."""
+MAY_IMPORT_ALL = ("workflow", "run", "cli")
+"""Use cases know every stage; a run and the command line know the use cases too."""
 
 BESIDE_THE_TABLE: Mapping[str, frozenset[str]] = {"evaluation": frozenset({"backbone"})}
 """What the code needs beyond the table, folder by folder; each with its reason in docs/decisions.md."""

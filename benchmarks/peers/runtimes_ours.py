@@ -56,7 +56,7 @@ class Lmtasks:
         """One stream: what passes between two runs of the session, and from one run's start to the next."""
         import onnxruntime
 
-        from lmtasks.runtime.traffic import traffic_of
+        from lmtasks.runtime.op_costs import traffic_of
 
         original = onnxruntime.InferenceSession.run_with_iobinding
         spent: list[tuple[float, float]] = []
@@ -85,7 +85,7 @@ class Memory:
     """No contender: how fast this machine reads as many bytes as the package has to read for a token, over and over."""
 
     def __init__(self, asked: Mapping[str, Any]) -> None:
-        from lmtasks.runtime.traffic import traffic_of
+        from lmtasks.runtime.op_costs import traffic_of
 
         traffic = traffic_of(Path(asked["folder"]), graph="decoder", precision=None)
         assert traffic is not None
@@ -101,7 +101,7 @@ class Memory:
         return []
 
     def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]:
-        from lmtasks.bench.limits import READ_MB, read_bandwidth
+        from lmtasks.bench.machine_peaks import READ_MB, read_bandwidth
 
         sizes = {"as_many_bytes": self.size, "memory": max(READ_MB) << 20}
         return {

@@ -39,7 +39,7 @@ def main(request_file: Path, answer_file: Path) -> None:
 @contextmanager
 def opened_engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
     """What a request is asked of."""
-    from lmtasks.suite.engines import open_engine
+    from lmtasks.workflow.open_model import open_engine
 
     with open_engine(
         Path(request["package"] or request["checkpoint"]),

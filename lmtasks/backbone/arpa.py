@@ -28,7 +28,7 @@ from typing import TextIO, cast
 
 import numpy as np
 
-from lmtasks.backbone.ngram import NEVER, Level, Ngram
+from lmtasks.backbone.ngram import NEVER, Ngram, NgramOrder
 from lmtasks.errors import UsageError
 from lmtasks.records import Floats32, Ints
 
@@ -158,7 +158,7 @@ def _model(lines: _Lines, also: Sequence[str]) -> tuple[Ngram, tuple[str, ...]]:
     if not counts:
         raise lines.damaged(f"expected 'ngram 1=' and a number, found {lines.text!r}")
     known: dict[str, int] = {}
-    levels: list[Level] = []
+    levels: list[NgramOrder] = []
     for order, count in enumerate(counts, start=1):
         if order > 1:
             lines.next(f"\\{order}-grams:")
@@ -208,7 +208,7 @@ def _section(lines: _Lines, known: dict[str, int], *, order: int, count: int, hi
     return found
 
 
-def _first_level(section: _Section, known: dict[str, int], lines: _Lines) -> Level:
+def _first_level(section: _Section, known: dict[str, int], lines: _Lines) -> NgramOrder:
     """The words, `<s>` as the last of them."""
     missing = [word for word in (BEGIN, END) if word not in known]
     if missing:
@@ -219,10 +219,12 @@ def _first_level(section: _Section, known: dict[str, int], lines: _Lines) -> Lev
         known[word] = last if token == begin else token - (token > begin)
     logprobs = _natural(section.logprobs)[order]
     logprobs[last] = NEVER
-    return Level(keys=np.arange(last + 1), logprobs=logprobs, backoffs=_natural(section.backoffs)[order])
+    return NgramOrder(keys=np.arange(last + 1), logprobs=logprobs, backoffs=_natural(section.backoffs)[order])
 
 
-def _level(section: _Section, levels: Sequence[Level], *, order: int, vocabulary: int, lines: _Lines) -> Level:
+def _level(
+    section: _Section, levels: Sequence[NgramOrder], *, order: int, vocabulary: int, lines: _Lines
+) -> NgramOrder:
     tokens = np.array(section.tokens, dtype=np.int64).reshape(-1, order)
     below = Ngram(vocabulary=vocabulary, ends=(), levels=tuple(levels))
     places: Ints = tokens[:, 0]
@@ -238,7 +240,7 @@ def _level(section: _Section, levels: Sequence[Level], *, order: int, vocabulary
     if len(twice):
         lines.number = section.lines[by_key[twice[0] + 1]]
         raise lines.damaged(f"this {order}-gram stands there twice")
-    return Level(
+    return NgramOrder(
         keys=keys[by_key],
         logprobs=_natural(section.logprobs)[by_key],
         backoffs=_natural(section.backoffs)[by_key],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmtasks.backbone.points import AdaptPoints
+from lmtasks.backbone.lora_targets import AdaptPoints
 from lmtasks.errors import UsageError
 
 Kind = Literal["causal", "encoder", "encoder-decoder"]

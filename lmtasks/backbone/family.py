@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from lmtasks.backbone.fitted import FITTED, is_fitted
+from lmtasks.backbone.closed_form import FITTED, is_fitted
 from lmtasks.backbone.sizes import (
     AverageSizes,
     BidirectionalSizes,
@@ -97,55 +97,55 @@ def build(name: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
 
 
 def _llama(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import llama
+    from lmtasks.backbone.hf_configs import llama
 
     return llama(sizes, vocabulary)
 
 
 def _gpt2(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import gpt2
+    from lmtasks.backbone.hf_configs import gpt2
 
     return gpt2(sizes, vocabulary)
 
 
 def _bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import bert
+    from lmtasks.backbone.hf_configs import bert
 
     return bert(sizes, vocabulary)
 
 
 def _masked_bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import masked_bert
+    from lmtasks.backbone.hf_configs import masked_bert
 
     return masked_bert(sizes, vocabulary)
 
 
 def _eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import eurobert
+    from lmtasks.backbone.hf_configs import eurobert
 
     return eurobert(sizes, vocabulary)
 
 
 def _masked_eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import masked_eurobert
+    from lmtasks.backbone.hf_configs import masked_eurobert
 
     return masked_eurobert(sizes, vocabulary)
 
 
 def _t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import t5
+    from lmtasks.backbone.hf_configs import t5
 
     return t5(sizes, vocabulary)
 
 
 def _transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import transformer
+    from lmtasks.backbone.hf_configs import transformer
 
     return transformer(sizes, vocabulary)
 
 
 def _bart(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.fresh import bart
+    from lmtasks.backbone.hf_configs import bart
 
     return bart(sizes, vocabulary)
 

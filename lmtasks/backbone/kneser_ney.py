@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.backbone.ngram import NEVER, Level, Ngram
+from lmtasks.backbone.ngram import NEVER, Ngram, NgramOrder
 from lmtasks.errors import UsageError
 from lmtasks.records import Bools, Floats, Floats32, Ints
 
@@ -92,7 +92,7 @@ def kneser_ney(counts: Counts, *, cutoffs: Sequence[int] = (), fallback: bool = 
         UsageError: the counts of an order define no discounts; cut-offs that fall.
     """
     limits = _limits(cutoffs, order=len(counts.levels))
-    levels: list[Level] = []
+    levels: list[NgramOrder] = []
     lower: Floats = np.full(0, 0.0)
     renumbered: Ints = np.arange(counts.vocabulary + 1)
     for number, counted in enumerate(counts.levels):
@@ -116,7 +116,7 @@ def kneser_ney(counts: Counts, *, cutoffs: Sequence[int] = (), fallback: bool = 
             probabilities = (adjusted - taken) / total[parents] + weight[parents] * lower[counted.suffixes]
             keys = (renumbered[parents] * (counts.vocabulary + 1) + counted.keys % (counts.vocabulary + 1))[kept]
         renumbered = np.where(kept, np.cumsum(kept) - 1, -1)
-        levels.append(Level(keys=keys, logprobs=_log(probabilities[kept]), backoffs=np.zeros(0, dtype=np.float32)))
+        levels.append(NgramOrder(keys=keys, logprobs=_log(probabilities[kept]), backoffs=np.zeros(0, dtype=np.float32)))
         lower = probabilities
     return Ngram(vocabulary=counts.vocabulary, ends=counts.ends, levels=tuple(levels))
 
@@ -204,8 +204,8 @@ def _limits(cutoffs: Sequence[int], *, order: int) -> list[int]:
     return limits
 
 
-def _with_backoffs(level: Level, weights: Floats) -> Level:
-    return Level(keys=level.keys, logprobs=level.logprobs, backoffs=_log(weights))
+def _with_backoffs(level: NgramOrder, weights: Floats) -> NgramOrder:
+    return NgramOrder(keys=level.keys, logprobs=level.logprobs, backoffs=_log(weights))
 
 
 def _log(values: Floats) -> Floats32:

@@ -31,7 +31,7 @@ UNKNOWN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class NgramOrder:
     """All n-grams of one order, sorted by their keys. Logarithms are natural."""
 
     keys: Ints
@@ -50,7 +50,7 @@ class Ngram:
     """V. Tokens are 0 to V - 1."""
     ends: tuple[int, ...]
     """Tokens that end a line: what stands behind them begins one, and does not look back over them."""
-    levels: tuple[Level, ...]
+    levels: tuple[NgramOrder, ...]
     """By order. The first one has V + 1 n-grams, whose keys are their tokens."""
 
     @property

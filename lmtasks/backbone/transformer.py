@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
-from lmtasks.backbone.points import ADAPT_POINTS
+from lmtasks.backbone.lora_targets import ADAPT_POINTS
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
 from lmtasks.foreign import reading

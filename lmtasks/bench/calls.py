@@ -9,7 +9,7 @@ from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnToke
 from lmtasks.records import GENERATION_DEFAULTS, Floats32
 
 
-class Answers(Protocol):
+class TimedEngine(Protocol):
     """What is timed: `lmtasks.engine.engine.Engine`, or a fake of known speed."""
 
     def predict(self, head: str, rows: Sequence[WorkRequest]) -> Sequence[Floats32]:
@@ -50,7 +50,7 @@ Answer = Callable[[Sequence[WorkRequest], OnToken | None], int]
 tokens of a generation."""
 
 
-def answer_to(engine: Answers, *, workload: Workload) -> Answer:
+def answer_to(engine: TimedEngine, *, workload: Workload) -> Answer:
     """The calls of a workload: requests in, units done out."""
     ask = ASK[workload.kind]
     return lambda requests, on_token: ask(engine, workload, requests, on_token)
@@ -61,20 +61,22 @@ def asked(workload: Workload, request: WorkRequest) -> GenerateRequest:
     return GenerateRequest(prompt_ids=request.ids, settings=replace(GREEDY, max_new_tokens=workload.new_tokens))
 
 
-def _predict(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+def _predict(engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
     return len(engine.predict(workload.head, requests))
 
 
-def _score(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+def _score(engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
     return len(engine.score([ScoreRequest(context_ids=r.ids, target_ids=r.target_ids) for r in requests]))
 
 
-def _generate(engine: Answers, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+def _generate(
+    engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None
+) -> int:
     answers = engine.generate([asked(workload, request) for request in requests], on_token=on_token)
     return sum(len(answer.ids) for answer in answers)
 
 
-ASK: Mapping[WorkKind, Callable[[Answers, Workload, Sequence[WorkRequest], OnToken | None], int]] = {
+ASK: Mapping[WorkKind, Callable[[TimedEngine, Workload, Sequence[WorkRequest], OnToken | None], int]] = {
     "head": _predict,
     "score": _score,
     "generate": _generate,

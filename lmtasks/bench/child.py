@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import LmtasksError, UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.bench.opening import Answering
+    from lmtasks.bench.open_model import Answering
     from lmtasks.bench.spec import SpeedSpec
     from lmtasks.records import Json
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
-    "torch-compile": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch_runtime"),
-    "onnx": ("onnxruntime", "lmtasks.runtime.onnx_traced"),
+    "torch": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer"),
+    "torch-compile": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer"),
+    "onnx": ("onnxruntime", "lmtasks.runtime.onnx.traced"),
     "native": ("scipy.sparse", "lmtasks.runtime.native"),
 }
 """What a runtime imports before it can load anything."""
@@ -65,7 +65,7 @@ def _times(told: "Json", open_engine: Open | None) -> "Json":
     assert isinstance(spec, dict)  # written by isolate
 
     from lmtasks.bench.measure import measure_memory, measure_times
-    from lmtasks.bench.opening import open_variant
+    from lmtasks.bench.open_model import open_variant
     from lmtasks.bench.spec import spec_from_json
 
     measure = measure_times if told["measure"] == "times" else measure_memory
@@ -75,7 +75,7 @@ def _times(told: "Json", open_engine: Open | None) -> "Json":
 
 
 def _limits(told: "Json", open_engine: Open | None) -> "Json":
-    from lmtasks.bench.limits import measure_limits
+    from lmtasks.bench.machine_peaks import measure_limits
 
     return measure_limits(
         threads=int(str(told["threads"])), device=str(told["device"]), seconds=float(str(told["seconds"]))

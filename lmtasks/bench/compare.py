@@ -82,7 +82,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class SpeedComparison:
     """All rounds, and what they say."""
 
     variants: tuple[Json, ...]
@@ -98,7 +98,7 @@ def compare_variants(
     seed: int = 1234,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[str, WorkError], None] | None = None,
-) -> Comparison:
+) -> SpeedComparison:
     """Measures the limits of the machine, the memory of each variant, and its times once a round; the first variant is
     what others are held to.
 
@@ -148,7 +148,7 @@ def compare_variants(
     records = tuple(
         pooled(found[name], memory=memory[name], limits=limits[_place(spec)]) for name, spec in left.items()
     )
-    return Comparison(variants=records, rows=tuple(side_by_side(records)))
+    return SpeedComparison(variants=records, rows=tuple(side_by_side(records)))
 
 
 def orders(names: Sequence[str], *, rounds: int, seed: int) -> Iterator[list[str]]:

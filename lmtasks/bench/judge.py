@@ -20,7 +20,7 @@ Timing = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drop:
+class QualityDrop:
     """How much worse a variant's main metric is than that of the first one, on one task."""
 
     value: float
@@ -56,7 +56,7 @@ class Judged:
 
 
 def judge(
-    requirements: Sequence[Requirement], *, records: Sequence[Json], drops: Mapping[str, Mapping[str, Drop]]
+    requirements: Sequence[Requirement], *, records: Sequence[Json], drops: Mapping[str, Mapping[str, QualityDrop]]
 ) -> tuple[Judged, ...]:
     """Every variant against every requirement; a requirement holds on each task, so the worst task decides.
 
@@ -126,7 +126,7 @@ def core_seconds(record: Json) -> float | None:
     return exp(fmean(map(log, costs))) if costs else None
 
 
-def _held(requirement: Requirement, record: Json, *, drops: Mapping[str, Drop], tasks: set[str]) -> Verdict:
+def _held(requirement: Requirement, record: Json, *, drops: Mapping[str, QualityDrop], tasks: set[str]) -> Verdict:
     if requirement.latency is not None:
         return _latency(requirement, *requirement.latency, record=record, tasks=tasks)
     if requirement.name == "drop":
@@ -166,7 +166,7 @@ def _latency(requirement: Requirement, which: str, p: int, *, record: Json, task
     return Verdict(requirement=requirement, fulfilled=value <= requirement.limit, said=said)
 
 
-def _drop(requirement: Requirement, drops: Mapping[str, Drop], tasks: set[str]) -> Verdict:
+def _drop(requirement: Requirement, drops: Mapping[str, QualityDrop], tasks: set[str]) -> Verdict:
     lacking = sorted(tasks - set(drops))
     if lacking:
         return Verdict(requirement=requirement, fulfilled=False, said=f"not scored on {lacking[0]}")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmtasks.bench.calls import Answers, answer_to, asked
+from lmtasks.bench.calls import TimedEngine, answer_to, asked
 from lmtasks.bench.clock import without_garbage_collection
 from lmtasks.bench.percentile import Spread, rounded
 from lmtasks.bench.schedule import Load, schedule
@@ -100,7 +100,7 @@ class LoadSpeed:
 
 
 def time_load(
-    engine: Answers,
+    engine: TimedEngine,
     *,
     workload: Workload,
     load: Load,
@@ -183,7 +183,7 @@ class _Arrivals:
         )
 
 
-def _queue(engine: Answers, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
+def _queue(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
     answer = answer_to(engine, workload=workload)
     while (batch := arrivals.take(wait=True, most=rows)) is not None:
         numbers = [number for number, _ in batch]
@@ -197,7 +197,7 @@ def _queue(engine: Answers, workload: Workload, arrivals: _Arrivals, rows: int) 
         arrivals.finish(numbers)
 
 
-def _serve(engine: Answers, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
+def _serve(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: int) -> None:
     def arriving(idle: bool) -> list[GenerateRequest] | None:
         came = arrivals.take(wait=idle, most=len(arrivals.due))
         return None if came is None else [asked(workload, request) for _, request in came]

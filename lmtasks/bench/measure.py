@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, replace
 
 from lmtasks.bench.calls import answer_to
 from lmtasks.bench.isolate import PROGRESS
-from lmtasks.bench.limits import gemm_rate
 from lmtasks.bench.load import LoadSpeed, time_load
 from lmtasks.bench.machine import disk_bytes_read, load_before, machine, versions
+from lmtasks.bench.machine_peaks import gemm_rate
 from lmtasks.bench.memory import peak_bytes, resident_bytes
 from lmtasks.bench.noise import Look, before_start, busy_share, disturbances, look
-from lmtasks.bench.opening import Answering, Graph
+from lmtasks.bench.open_model import Answering, Graph
+from lmtasks.bench.roofline import passes_of
 from lmtasks.bench.schedule import Load
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import WorkloadSpeed, batches_of, time_workload
-from lmtasks.bench.work import passes_of
 from lmtasks.bench.workload import WorkKind, Workload
 from lmtasks.records import Json
 

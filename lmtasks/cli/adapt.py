@@ -158,11 +158,11 @@ def command(
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
+    from lmtasks.folder_lock import locked
     from lmtasks.model.store import read_provenance
-    from lmtasks.suite.adapting import adapt_to_tasks, clear_work, is_adapted, trainable
-    from lmtasks.suite.lock import locked
-    from lmtasks.suite.starting import Start
     from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.workflow.adapt import adapt_to_tasks, clear_work, is_adapted, trainable
+    from lmtasks.workflow.new_backbone import Start
 
     chosen = chosen_tasks(
         tasks=tasks,

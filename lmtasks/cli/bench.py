@@ -18,8 +18,8 @@ from lmtasks.cli.tasks import chosen_tasks, data_options
 from lmtasks.errors import GateError, UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.bench.compare import Comparison
-    from lmtasks.bench.judge import Drop, Judged
+    from lmtasks.bench.compare import SpeedComparison
+    from lmtasks.bench.judge import Judged, QualityDrop
 
 ARRIVALS = ("poisson", "even")
 
@@ -111,8 +111,8 @@ def command(
     from lmtasks.bench.require import parse_requirements
     from lmtasks.bench.schedule import ARRIVALS as KNOWN
     from lmtasks.bench.sweep import parse_sweeps
-    from lmtasks.suite.drops import drops_of
-    from lmtasks.suite.lock import locked
+    from lmtasks.folder_lock import locked
+    from lmtasks.workflow.quality_drop import drops_of
 
     if seconds <= 0:
         raise UsageError(f"--seconds must be above 0, was {seconds}.")
@@ -151,7 +151,7 @@ def command(
     folder = out or options.next_folder("bench")
     with locked(folder):
         with progress_bars() as report:
-            drops: Mapping[str, Mapping[str, Drop]] = {}
+            drops: Mapping[str, Mapping[str, QualityDrop]] = {}
             if any(each.name == "drop" for each in requirements):
                 drops = drops_of(
                     specs,
@@ -188,7 +188,7 @@ def _tell(judged: Sequence[Judged]) -> None:
     print(f"\n{best.variant} fulfils all that is required{among}.")
 
 
-def _write(compared: Comparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
+def _write(compared: SpeedComparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
     from lmtasks.bench.judge import judged_json
     from lmtasks.files import write_record
 

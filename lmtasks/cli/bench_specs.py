@@ -82,7 +82,7 @@ def _pairs(models: Sequence[Chosen], runtimes: Sequence[str]) -> list[tuple[Chos
     Raises:
         UsageError: a baseline, which is not timed; a runtime that suits no model, or a model that suits no runtime.
     """
-    from lmtasks.suite.engines import runtime_for
+    from lmtasks.workflow.open_model import runtime_for
 
     pairs: list[tuple[Chosen, str]] = []
     for chosen in models:
@@ -126,9 +126,9 @@ def _specs(chosen: Chosen, runtime: str, counts: Sequence[int], timed: Timed) ->
     from lmtasks.bench.spec import SpeedSpec
     from lmtasks.bench.speed import SpeedSettings
     from lmtasks.bench.workload import REQUESTS
-    from lmtasks.suite.engines import card_in
-    from lmtasks.suite.timing import at_lengths, loads_of
-    from lmtasks.suite.workloads import workloads_of
+    from lmtasks.run.speed_specs import at_lengths, loads_of
+    from lmtasks.workflow.open_model import card_in
+    from lmtasks.workflow.workloads import workloads_of
 
     assert chosen.folder is not None  # a baseline was refused
     computed_in = _checked_precision(chosen.folder, runtime, timed)

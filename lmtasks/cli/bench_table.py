@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmtasks.cli.table import print_table
 
 if TYPE_CHECKING:
-    from lmtasks.bench.compare import Comparison, SideBySide
+    from lmtasks.bench.compare import SideBySide, SpeedComparison
     from lmtasks.bench.judge import Judged
     from lmtasks.records import Json
 
@@ -18,7 +18,7 @@ Column = tuple[str, bool, Callable[[Record], str]]
 """Title, on the right?, cell."""
 
 
-def print_compared(compared: Comparison) -> None:
+def print_compared(compared: SpeedComparison) -> None:
     """Needs, speeds, loads, limits, notes."""
     _needs(compared.variants)
     print()
@@ -63,7 +63,7 @@ def _needs(records: Sequence[Json]) -> None:
     _print(columns, records)
 
 
-def _speeds(compared: Comparison) -> bool:
+def _speeds(compared: SpeedComparison) -> bool:
     """The table of the closed loop; is a percentile missing?"""
     from lmtasks.report import format as form
 

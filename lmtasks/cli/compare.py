@@ -15,7 +15,7 @@ from lmtasks.cli.table import print_table
 from lmtasks.errors import GateError, UsageError, missing
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.comparing import Compared, Comparison, Example
+    from lmtasks.evaluation.comparing import Compared, DifferingExample, MetricComparison
     from lmtasks.evaluation.write import StoredResults
     from lmtasks.records import Json
 
@@ -91,7 +91,7 @@ def _folders(given: Path) -> list[Path]:
 
 
 def _print(compared: Compared) -> None:
-    from lmtasks.metric.family import SURE
+    from lmtasks.metric.multiple_testing import SURE
 
     base = compared.base
     print(f"base: {base.folder} ({_what(base)})")
@@ -125,7 +125,7 @@ def _known_mark(results: StoredResults, task: str) -> str:
     return f" {MARK}" if is_marked(results.tasks[task].overlap) else ""
 
 
-def _known_rows(results: StoredResults, comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _known_rows(results: StoredResults, comparisons: Sequence[MetricComparison]) -> Iterator[str]:
     """What is known, and not known, of rows that the model may have seen before it was scored."""
     from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
 
@@ -144,7 +144,7 @@ def _known_count(results: StoredResults, task: str) -> object:
     return (results.tasks[task].overlap or {}).get("seen")
 
 
-def _row(base: StoredResults, comparison: Comparison) -> Sequence[str]:
+def _row(base: StoredResults, comparison: MetricComparison) -> Sequence[str]:
     from lmtasks.report import format as form
 
     paired, scale = comparison.result, comparison.metric.scale
@@ -179,7 +179,7 @@ def _what(results: StoredResults) -> str:
     return f"{results.model.get('name')}, {runtime.get('runtime')} {runtime.get('device')} {runtime.get('precision')}"
 
 
-def _named(comparison: Comparison) -> str:
+def _named(comparison: MetricComparison) -> str:
     where = f"{comparison.other.folder} in {comparison.name} of {comparison.task}"
     return f"{where} ({comparison.result.difference:+.2f}, p = {comparison.p_adjusted:.2g})"
 
@@ -191,15 +191,15 @@ def _tell_missing(base: StoredResults, other: StoredResults) -> None:
             print(f"only in {one.folder}: {', '.join(alone)}")
 
 
-def _first_of_each_task(compared: Compared) -> list[Comparison]:
+def _first_of_each_task(compared: Compared) -> list[MetricComparison]:
     """The main metric of each task, for each of the others."""
-    found: dict[tuple[Path, str], Comparison] = {}
+    found: dict[tuple[Path, str], MetricComparison] = {}
     for comparison in compared.comparisons:
         found.setdefault((comparison.other.folder, comparison.task), comparison)
     return list(found.values())
 
 
-def _print_examples(base: StoredResults, comparison: Comparison, examples: Sequence[Example]) -> None:
+def _print_examples(base: StoredResults, comparison: MetricComparison, examples: Sequence[DifferingExample]) -> None:
     title = f"{comparison.task}, {comparison.name}: {base.folder} against {comparison.other.folder}"
     print(f"\n{title}" if examples else f"\n{title}: no example differs")
     for example in examples:

@@ -12,7 +12,7 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.eval_table import print_scores
-from lmtasks.cli.models import Chosen, Opening, chosen_models, label_names, open_solver, solver_before_loading
+from lmtasks.cli.models import Chosen, ModelOptions, chosen_models, label_names, open_solver, solver_before_loading
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.replacing import asked_of, check_free, check_rows, make_free
 from lmtasks.cli.rescore import Rescored, rescore_results
@@ -98,9 +98,9 @@ def command(
     from lmtasks.evaluation.evaluate import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
     from lmtasks.evaluation.thinking import check_thinking
-    from lmtasks.suite.caching import cache_file, hashes_folder
-    from lmtasks.suite.lock import locked
+    from lmtasks.folder_lock import locked
     from lmtasks.task.generation import read_kwargs, with_generation
+    from lmtasks.workflow.answer_cache import cache_file, hashes_folder
 
     if rescore is not None:
         _check_rescoring(context)
@@ -131,7 +131,7 @@ def command(
     if split == "all" and not single:
         raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
     with started() as processes:
-        opening = Opening(
+        opening = ModelOptions(
             runtime=runtime,
             device=device,
             precision=precision,
@@ -243,7 +243,7 @@ class _Chat:
 class _Asked:
     """What is the same for all models of a command."""
 
-    opening: Opening
+    opening: ModelOptions
     settings: EvalOptions
     chat: _Chat
     groups: Sequence[Group]
@@ -324,7 +324,7 @@ def _kept(each: _Done, *, several: bool) -> str:
 
 
 def _who_answers_what(
-    models: Sequence[Chosen], tasks: Sequence[Task], opening: Opening
+    models: Sequence[Chosen], tasks: Sequence[Task], opening: ModelOptions
 ) -> tuple[Mapping[str, Sequence[Task]], Mapping[tuple[str, str], str]]:
     """The tasks that each model answers, and why not the others; known before the first model is loaded.
 

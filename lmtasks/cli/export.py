@@ -85,13 +85,13 @@ def command(
     from lmtasks.cli.models import label_names
     from lmtasks.export.emit import check_precision
     from lmtasks.export.package import is_package, load_package
+    from lmtasks.folder_lock import locked
     from lmtasks.model.resolve import resolve
     from lmtasks.model.store import card_of
     from lmtasks.prove.export import export_and_prove
-    from lmtasks.suite.arpa import arpa_to_model, is_arpa, model_to_arpa
-    from lmtasks.suite.calibrating import calibration_rows
-    from lmtasks.suite.gating import gate_of
-    from lmtasks.suite.lock import locked
+    from lmtasks.workflow.arpa import arpa_to_model, is_arpa, model_to_arpa
+    from lmtasks.workflow.calibration import calibration_rows
+    from lmtasks.workflow.quality_gate import gate_of
 
     if is_arpa(Path(model)):
         made = arpa_to_model(Path(model), out)

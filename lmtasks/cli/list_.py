@@ -43,8 +43,8 @@ def _tasks(include: Sequence[Path]) -> None:
 
 
 def _backbones() -> None:
+    from lmtasks.backbone.closed_form import FITTED
     from lmtasks.backbone.family import FAMILIES
-    from lmtasks.backbone.fitted import FITTED
     from lmtasks.model.resolve import shipped_names
 
     shipped = [(name, "shipped", "ready to use: --model or --backbone " + name) for name in shipped_names()]

@@ -9,9 +9,9 @@ import typer
 
 from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pretrain, report, validate
 from lmtasks.cli import run as run_
-from lmtasks.cli.failures import guarded
+from lmtasks.cli.error_output import guarded
+from lmtasks.cli.logging_setup import quiet_libraries
 from lmtasks.cli.options import shortened
-from lmtasks.cli.quiet import quiet_libraries
 from lmtasks.cli.streams import prepare_streams
 from lmtasks.errors import UsageError
 

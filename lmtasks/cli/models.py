@@ -27,7 +27,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
+class ModelOptions:
     """How models are opened, the same for all of a command."""
 
     runtime: str | None = None
@@ -70,7 +70,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
 
 
 @contextmanager
-def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
+def open_solver(chosen: Chosen, opening: ModelOptions) -> Iterator[Solver]:
     """A model, loaded, or a baseline.
 
     Raises:
@@ -81,8 +81,8 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
-    from lmtasks.suite.caching import remembering
-    from lmtasks.suite.engines import open_engine
+    from lmtasks.workflow.answer_cache import remembering
+    from lmtasks.workflow.open_model import open_engine
 
     if chosen.folder is None:
         yield RivalSolver([chosen.ref])
@@ -102,7 +102,7 @@ def open_solver(chosen: Chosen, opening: Opening) -> Iterator[Solver]:
         yield EngineSolver(answers, label_names=opening.label_names, training=training)
 
 
-def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:
+def solver_before_loading(chosen: Chosen, opening: ModelOptions) -> Solver:
     """A solver that can say what it will answer, made from the model's card alone."""
     from lmtasks.bench.recorder import Recorder
     from lmtasks.data.tokenizer import load_tokenizer
@@ -110,7 +110,7 @@ def solver_before_loading(chosen: Chosen, opening: Opening) -> Solver:
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import tokenizer_folder
     from lmtasks.records import RuntimeCard
-    from lmtasks.suite.engines import card_in
+    from lmtasks.workflow.open_model import card_in
 
     if chosen.folder is None:
         return RivalSolver([chosen.ref])

@@ -62,10 +62,10 @@ def command(
     """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON."""
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.model.resolve import resolve
-    from lmtasks.suite.asking import unlabelled
-    from lmtasks.suite.engines import card_in, open_engine
     from lmtasks.task.generation import read_kwargs, with_generation
     from lmtasks.task.index import default_index
+    from lmtasks.workflow.open_model import card_in, open_engine
+    from lmtasks.workflow.predict import unlabelled
 
     folder = resolve(model, offline=offline, token=token)
     named = _task(
@@ -101,7 +101,7 @@ def command(
 def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
     """The task that was named, a text being continued for one of language modelling; else that of the model's one
     head; else to go on writing."""
-    from lmtasks.suite.asking import task_of_continuation
+    from lmtasks.workflow.predict import task_of_continuation
 
     if tasks:
         found = index.find(tasks, trust_code=trust_code)
@@ -122,7 +122,7 @@ def _task(tasks: str, card: ModelCard, *, new_tokens: int, index: TaskIndex, tru
 def _task_of(head: HeadSpec, *, new_tokens: int, index: TaskIndex, trust_code: bool) -> Task:
     """The task of a model's one head: that of its name, where there is one with its labels; else what a head of its
     kind reads. A head that writes goes on with the text as it stands, where its prompt is not known."""
-    from lmtasks.suite.asking import task_of_continuation, task_of_head
+    from lmtasks.workflow.predict import task_of_continuation, task_of_head
 
     known = index.find(head.name, trust_code=trust_code) if head.name in index.names() else ()
     for task in known:
@@ -145,14 +145,14 @@ def _answer(solver: Solver, task: Task, lines: Sequence[str], *, seed: int, stre
     """One line of output for each line of input."""
     from lmtasks.data.rows import make_rows
     from lmtasks.data.splits import TaskData
-    from lmtasks.evaluation.solver import Asking
-    from lmtasks.suite.asking import row_of
+    from lmtasks.evaluation.solver import PromptContext
+    from lmtasks.workflow.predict import row_of
 
     longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * solver.model.max_length_tokens)
     if task.kind not in WHOLE:
         lines = [_without_middle(line, longest) for line in lines]
     rows = make_rows([row_of(task, line) for line in lines], where="standard input")
-    solved = solver.solve(task, TaskData(test=rows), asking=Asking(seed=seed), report=lambda progress: None)
+    solved = solver.solve(task, TaskData(test=rows), asking=PromptContext(seed=seed), report=lambda progress: None)
     generates = task.output_type == "generate_until" and solver.way(task, way="auto") == "prompt"
     if streamed and (generates or task.kind in ("translation", "summarization", "generation")):
         print()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmtasks.data.documents import Document
     from lmtasks.data.options import DataOptions
     from lmtasks.records import Progress
-    from lmtasks.training.judging import HeldOut
+    from lmtasks.training.heldout import HeldOut
     from lmtasks.training.settings import Decay, OptimizerName
 
 STEPS = 100_000
@@ -97,7 +97,7 @@ def command(
     token: options.Token = None,
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
-    from lmtasks.backbone.fitted import is_fitted
+    from lmtasks.backbone.closed_form import is_fitted
     from lmtasks.training.settings import BOUNDS
 
     check_all({"vocabulary": vocabulary, "window": window}, BOUNDS)
@@ -128,8 +128,8 @@ def command(
     from accelerate import PartialState
 
     from lmtasks.data.documents import by_source, read_documents
+    from lmtasks.folder_lock import locked
     from lmtasks.runtime.memory import keep_freed_memory
-    from lmtasks.suite.lock import locked
     from lmtasks.training.pretrain import is_pretrained, pretrain
     from lmtasks.training.settings import TrainingSettings
 
@@ -211,8 +211,8 @@ def _count(
 ) -> None:
     """A family that counts its text once."""
     from lmtasks.data.documents import read_documents
-    from lmtasks.suite.lock import locked
-    from lmtasks.training.counting import count_text
+    from lmtasks.folder_lock import locked
+    from lmtasks.training.ngram_pretrain import count_text
 
     if idle:
         raise UsageError(f"{idle[0]} says how a training goes on step by step, and {family} counts its text once.")

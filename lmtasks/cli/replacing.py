@@ -35,8 +35,8 @@ def asked_of(context: typer.Context, *, tasks: Sequence[Task], chosen: Chosen | 
     Options that are added to a command count by themselves.
     """
     from lmtasks.evaluation.samples import plain
-    from lmtasks.suite.caching import settings_hash
-    from lmtasks.suite.engines import card_in
+    from lmtasks.workflow.answer_cache import settings_hash
+    from lmtasks.workflow.open_model import card_in
 
     asked: dict[str, object] = {
         f"--{name.replace('_', '-')}": value for name, value in context.params.items() if name not in NO_MATTER

@@ -46,7 +46,7 @@ def rescore_results(folder: Path, asked: Rescored, context: typer.Context) -> No
     from lmtasks.evaluation.rescore import Rescoring, rescore
     from lmtasks.evaluation.samples import sample_files
     from lmtasks.evaluation.write import read_results, samples_file, write_results
-    from lmtasks.suite.lock import locked
+    from lmtasks.folder_lock import locked
     from lmtasks.task.index import default_index
 
     stored = read_results(folder)

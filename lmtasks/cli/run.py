@@ -40,10 +40,10 @@ def command(
     """
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
-    from lmtasks.suite.caching import cache_file
-    from lmtasks.suite.plan import find_plan, load_plan
-    from lmtasks.suite.run import RunOptions, run_plan
+    from lmtasks.run.plan import find_plan, load_plan
+    from lmtasks.run.run_plan import RunOptions, run_plan
     from lmtasks.task.index import default_index
+    from lmtasks.workflow.answer_cache import cache_file
 
     file = find_plan(plan)
     loaded = load_plan(file)

@@ -189,9 +189,9 @@ def _files(data: Path) -> Sequence[Path]:
 def _rows(files: Sequence[Path], own: OwnData) -> Sequence[Row]:
     from lmtasks.data.large import open_file
     from lmtasks.data.table import joined
-    from lmtasks.task.task import Reading
+    from lmtasks.task.task import ReaderOptions
 
-    rows = joined([open_file(file, reading=Reading(encoding=own.encoding), tell=_later) for file in files])
+    rows = joined([open_file(file, reading=ReaderOptions(encoding=own.encoding), tell=_later) for file in files])
     if not rows:
         raise UsageError(f"{own.file} holds no rows.")
     return rows

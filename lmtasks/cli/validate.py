@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.checked import metric_names, print_group, print_plan, print_task
-from lmtasks.cli.models import Opening, chosen_models, label_names
+from lmtasks.cli.models import ModelOptions, chosen_models, label_names
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
+from lmtasks.cli.validate_output import metric_names, print_group, print_plan, print_task
 from lmtasks.errors import LmtasksError, UsageError
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.engine_solver import EngineSolver
-    from lmtasks.suite.check_rows import CheckOptions
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
     from lmtasks.task.task import Task
+    from lmtasks.workflow.split_check import CheckOptions
 
 
 def command(
@@ -60,10 +60,10 @@ def command(
     trust_code: options.TrustCode = False,
 ) -> None:
     """Check task files and plans, and say what each would do."""
-    from lmtasks.suite.check_rows import CheckOptions
     from lmtasks.task.index import default_index
+    from lmtasks.workflow.split_check import CheckOptions
 
-    opening = Opening(
+    opening = ModelOptions(
         runtime=runtime,
         device=device,
         precision=precision,
@@ -116,7 +116,7 @@ def _things(ref: str, *, index: TaskIndex, trust_code: bool) -> Sequence[_Thing]
 
 def _is_plan(ref: str, *, index: TaskIndex) -> bool:
     """A plan says so in its first level; a name that is a shipped plan's and no task's is one too."""
-    from lmtasks.suite.plan import shipped_plans
+    from lmtasks.run.plan import shipped_plans
     from lmtasks.task.yaml_file import read_task_yaml
 
     if Path(ref).is_file():
@@ -125,12 +125,14 @@ def _is_plan(ref: str, *, index: TaskIndex) -> bool:
 
 
 @contextmanager
-def _opened(ref: str | None, opening: Opening, *, offline: bool, token: str | None) -> Iterator[EngineSolver | None]:
+def _opened(
+    ref: str | None, opening: ModelOptions, *, offline: bool, token: str | None
+) -> Iterator[EngineSolver | None]:
     if ref is None:
         yield None
         return
     from lmtasks.evaluation.engine_solver import EngineSolver
-    from lmtasks.suite.engines import open_engine
+    from lmtasks.workflow.open_model import open_engine
 
     (chosen,) = chosen_models([ref], offline=offline, token=token)
     if chosen.folder is None:
@@ -167,7 +169,7 @@ def _carry_out(thing: _Thing, wanted: CheckOptions, asked: EngineSolver | None, 
 
 
 def _check(task: Task, wanted: CheckOptions, asked: EngineSolver | None) -> LmtasksError | None:
-    from lmtasks.suite.checking import check_task
+    from lmtasks.workflow.validate import check_task
 
     metrics = metric_names(task)  # an unknown one is said before any row is read
     with progress_bars() as report:

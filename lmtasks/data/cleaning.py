@@ -25,7 +25,7 @@ STOP = "stop="
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class CleaningStep:
     """One line of the table."""
 
     about: str
@@ -38,18 +38,18 @@ def _half_width() -> Sequence[normalizers.Normalizer]:
     return [normalizers.Replace(wide, narrow) for wide, narrow in pairs]
 
 
-STEPS: Mapping[str, Step] = {
-    "nfkc": Step(
+STEPS: Mapping[str, CleaningStep] = {
+    "nfkc": CleaningStep(
         about="Unicode's NFKC: one form for what looks alike, full-width forms among it",
         make=lambda: [normalizers.NFKC()],
     ),
-    "half-width": Step(about="full-width Latin letters, digits and marks become ASCII's", make=_half_width),
-    "lower": Step(about="letters become small", make=lambda: [normalizers.Lowercase()]),
-    "no-punctuation": Step(
+    "half-width": CleaningStep(about="full-width Latin letters, digits and marks become ASCII's", make=_half_width),
+    "lower": CleaningStep(about="letters become small", make=lambda: [normalizers.Lowercase()]),
+    "no-punctuation": CleaningStep(
         about="marks become blanks, apostrophes inside words stay",
         make=lambda: [normalizers.Replace(Regex(PUNCTUATION), " ")],
     ),
-    "zero-digits": Step(
+    "zero-digits": CleaningStep(
         about="every digit becomes 0, so that numbers of a length are one word",
         make=lambda: [normalizers.Replace(Regex(r"\p{Nd}"), "0")],
     ),

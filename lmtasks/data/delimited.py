@@ -2,9 +2,9 @@
 
 What stands between cells is found in the first lines, where the suffix says something else than the file:
 
->>> dialect_of(lambda: ["text;label", "good, really;pos"], form="csv", reading=Reading())
+>>> dialect_of(lambda: ["text;label", "good, really;pos"], form="csv", reading=ReaderOptions())
 Dialect(delimiter=';', quoted=True, lines_before=0)
->>> dialect_of(lambda: ["sep=,", "text,label", "good,pos"], form="csv", reading=Reading())
+>>> dialect_of(lambda: ["sep=,", "text,label", "good,pos"], form="csv", reading=ReaderOptions())
 Dialect(delimiter=',', quoted=True, lines_before=1)
 """
 
@@ -20,7 +20,7 @@ from lmtasks.data.notices import Tell, say
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.formats import Format
-from lmtasks.task.task import Reading
+from lmtasks.task.task import ReaderOptions
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -66,7 +66,7 @@ class Dialect:
         return NAMES.get(self.delimiter, repr(self.delimiter))
 
 
-def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: Reading) -> Dialect:
+def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: ReaderOptions) -> Dialect:
     """The delimiter that a task names, or that the first line names (`sep=;`); else that of the suffix, unless the
     first lines have several cells each only by another one.
 
@@ -86,7 +86,7 @@ def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: Rea
     return Dialect(best) if counts[best] > 1 else usual
 
 
-def tell_dialect(dialect: Dialect, *, file: Path, form: Format, reading: Reading, tell: Tell) -> None:
+def tell_dialect(dialect: Dialect, *, file: Path, form: Format, reading: ReaderOptions, tell: Tell) -> None:
     """Say that a file's cells are not divided as its suffix says, or are as its first line says."""
     if dialect.lines_before:
         tell(f"{file}: its first line says that its cells are divided by {dialect.name}, and it was read so.")
@@ -104,10 +104,10 @@ def _columns(lines: Iterable[str], dialect: Dialect) -> int:
 
 
 def _counted(lines: Iterable[str], dialect: Dialect) -> int:
-    shape: Shape | None = None
+    shape: LineShape | None = None
     try:
         for cells in islice(filter(None, dialect.reader(lines)), LOOKED_AT):
-            shape = shape or Shape.of(cells)
+            shape = shape or LineShape.of(cells)
             if not shape.is_blank(cells) and shape.fit(cells) is None:
                 return 0
     except csv.Error:
@@ -116,7 +116,7 @@ def _counted(lines: Iterable[str], dialect: Dialect) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class LineShape:
     """How many cells a line has."""
 
     width: int
@@ -125,10 +125,10 @@ class Shape:
     """Those up to the last one that the first line names; the others may be missing."""
 
     @staticmethod
-    def of(first: Sequence[str]) -> "Shape":
+    def of(first: Sequence[str]) -> "LineShape":
         """That of a header."""
         named = [place for place, cell in enumerate(first, start=1) if cell.strip()]
-        return Shape(width=len(first), named=max(named, default=len(first)))
+        return LineShape(width=len(first), named=max(named, default=len(first)))
 
     def is_blank(self, cells: Sequence[str]) -> bool:
         """Is it no row? An empty cell of a single column is one."""
@@ -154,12 +154,12 @@ def cells_of(lines: Iterable[str], *, file: Path, dialect: Dialect) -> Iterator[
         UsageError: a line has more or fewer cells than the first, or a quote is never closed.
     """
     reader = dialect.reader(lines)
-    shape: Shape | None = None
+    shape: LineShape | None = None
     try:
         for cells in reader:
             if not cells:
                 continue
-            shape = shape or Shape.of(first := cells)
+            shape = shape or LineShape.of(first := cells)
             if shape.is_blank(cells):
                 continue
             fitting = shape.fit(cells)
@@ -189,7 +189,7 @@ class Columns:
         UsageError: no column has a name, one stands twice, or there are more or fewer names than columns.
     """
 
-    def __init__(self, first: Sequence[str], *, file: Path, reading: Reading, tell: Tell = say) -> None:
+    def __init__(self, first: Sequence[str], *, file: Path, reading: ReaderOptions, tell: Tell = say) -> None:
         given = reading.column_names
         if given is not None and len(given) != len(first):
             raise UsageError(

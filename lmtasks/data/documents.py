@@ -15,7 +15,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
-from lmtasks.task.task import Reading, Source
+from lmtasks.task.task import ReaderOptions, Source
 
 HELD_OUT_PER_MILLE = 5
 
@@ -90,7 +90,7 @@ def read_documents(data: str, *, column: str, options: DataOptions, encoding: st
         UsageError: no such data, or it lacks the column.
     """
     file = Path(data)
-    reading = None if encoding is None else Reading(encoding=encoding)
+    reading = None if encoding is None else ReaderOptions(encoding=encoding)
     if file.is_file():
         rows = open_file(file, reading=reading)
     else:

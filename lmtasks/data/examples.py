@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lmtasks.data.context_target import prefix_token
 from lmtasks.data.encode import (
     ContinuationRow,
     classification_row,
@@ -16,7 +17,6 @@ from lmtasks.data.encode import (
     seq2seq_row,
     span_windows,
 )
-from lmtasks.data.pairs import prefix_token
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tags import tagging_row
@@ -43,7 +43,7 @@ HEAD_OF_KIND: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class TrainingExample:
     """One training row.
 
     `targets` means, by head kind: classification (label,); span (start, end); tagging one tag a position;
@@ -62,8 +62,8 @@ class HeadExamples:
     """The training and validation rows of one head."""
 
     head: HeadSpec
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
+    train: tuple[TrainingExample, ...]
+    validation: tuple[TrainingExample, ...]
     truncated: int
     """Training texts that were cut to the model's longest input."""
     fingerprint: str
@@ -76,7 +76,7 @@ class HeadExamples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadingSettings:
     """How a model reads."""
 
     tokenizer: Tokenizer
@@ -92,7 +92,7 @@ class Reading:
     """Does a causal model carry a state of its own through a running text?"""
 
 
-def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExamples:
+def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> HeadExamples:
     """Encode the training and validation rows of a task for its head.
 
     Raises:
@@ -116,7 +116,7 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
         )
     generating = "generation" if reading.decoder_start is None else "seq2seq"
     encode = ENCODERS[task.kind if task.kind in ENCODERS else generating]
-    parts: list[tuple[Example, ...]] = []
+    parts: list[tuple[TrainingExample, ...]] = []
     truncated = 0
     for rows in (data.train, data.validation):
         encoded = [encode(task, row, number, reading) for number, row in enumerate(rows.rows)]
@@ -138,21 +138,23 @@ def head_examples(task: Task, data: TaskData, *, reading: Reading) -> HeadExampl
     )
 
 
-Encoder = Callable[[Task, Row, int, Reading], tuple[Sequence[Example], bool]]
+Encoder = Callable[[Task, Row, int, ReadingSettings], tuple[Sequence[TrainingExample], bool]]
 """(task, row, its number, reading) -> examples, and whether a text was cut."""
 
 
-def _classification(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _classification(
+    task: Task, row: Row, number: int, reading: ReadingSettings
+) -> tuple[Sequence[TrainingExample], bool]:
     given = head_input(task, row, row_number=number)
     if given.label is None:
         return (), False
     encoded = classification_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
     return (
-        Example(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, reading.tokenizer)),
+        TrainingExample(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, reading.tokenizer)),
     ), encoded.truncated
 
 
-def _span(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _span(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     windows = span_windows(
         head_input(task, row, row_number=number),
         tokenizer=reading.tokenizer,
@@ -160,7 +162,7 @@ def _span(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence
         null_at_end=reading.causal,
     )
     examples = [
-        Example(
+        TrainingExample(
             ids=window.ids,
             targets=(
                 window.start if window.start is not None else window.null,
@@ -174,18 +176,18 @@ def _span(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence
     return examples, any(window.truncated for window in windows)
 
 
-def _tagging(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _tagging(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     given = head_input(task, row, row_number=number)
     encoded = tagging_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
     targets = [IGNORED] * len(encoded.ids)
     for tag, place in zip(given.tags, encoded.places, strict=True):
         if place is not None:
             targets[place] = tag
-    example = Example(ids=encoded.ids, targets=tuple(targets), types=_types(encoded.types, reading.tokenizer))
+    example = TrainingExample(ids=encoded.ids, targets=tuple(targets), types=_types(encoded.types, reading.tokenizer))
     return (example,) if any(target != IGNORED for target in targets) else (), encoded.truncated
 
 
-def _generation(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _generation(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     prompt = build_prompt(task, row, row_number=number)
     encoded = continuation_row(
         context=prompt.context,
@@ -197,7 +199,9 @@ def _generation(task: Task, row: Row, number: int, reading: Reading) -> tuple[Se
     return (_next_tokens(encoded),), encoded.truncated
 
 
-def _language_modelling(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _language_modelling(
+    task: Task, row: Row, number: int, reading: ReadingSettings
+) -> tuple[Sequence[TrainingExample], bool]:
     """The windows that the text is scored in."""
     del number
     tokenizer = reading.tokenizer
@@ -210,7 +214,7 @@ def _language_modelling(task: Task, row: Row, number: int, reading: Reading) -> 
     ], False
 
 
-def _running(task: Task, rows: Sequence[Row], reading: Reading) -> tuple[int, ...]:
+def _running(task: Task, rows: Sequence[Row], reading: ReadingSettings) -> tuple[int, ...]:
     """The rows as they are scored: behind the first token, with what stands between them."""
     tokenizer = reading.tokenizer
     between = tokenizer.encode(task.windows.between)
@@ -218,18 +222,18 @@ def _running(task: Task, rows: Sequence[Row], reading: Reading) -> tuple[int, ..
     return (prefix_token(tokenizer), *encoded[0], *(token for ids in encoded[1:] for token in (*between, *ids)))
 
 
-def _next_tokens(row: ContinuationRow) -> Example:
+def _next_tokens(row: ContinuationRow) -> TrainingExample:
     ids = (*row.context_ids, *row.target_ids)
-    return Example(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
+    return TrainingExample(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
 
 
-def _seq2seq(task: Task, row: Row, number: int, reading: Reading) -> tuple[Sequence[Example], bool]:
+def _seq2seq(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     prompt = build_prompt(task, row, row_number=number)
     encoded = seq2seq_row(
         context=prompt.context, target=prompt.target, tokenizer=reading.tokenizer, max_length=reading.max_length
     )
     assert reading.decoder_start is not None  # this encoder is chosen by it
-    example = Example(
+    example = TrainingExample(
         ids=encoded.context_ids,
         targets=encoded.target_ids,
         decoder_ids=(reading.decoder_start, *encoded.target_ids[:-1]),

@@ -17,7 +17,7 @@ from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.foreign import parse_json
 from lmtasks.records import Row
 from lmtasks.task.formats import SUFFIXES, Format
-from lmtasks.task.task import Reading
+from lmtasks.task.task import ReaderOptions
 
 
 def read_file(
@@ -25,7 +25,7 @@ def read_file(
     *,
     fallback: Format | None = None,
     limit: int | None = None,
-    reading: Reading | None = None,
+    reading: ReaderOptions | None = None,
     tell: Tell = say,
 ) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
@@ -40,7 +40,7 @@ def read_file(
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
     """
-    reading = reading or Reading()
+    reading = reading or ReaderOptions()
     form = SUFFIXES.get(file.suffix.lower(), fallback)
     if form is None:
         raise UsageError(f"{file} has no known data format; files may be {', '.join(SUFFIXES)}.")
@@ -85,7 +85,7 @@ def _read_parquet(file: Path, *, limit: int | None) -> list[Row]:
         raise UsageError(f"{file} is no parquet file that can be read: {_first_line(error)}") from error
 
 
-def _read_json(text: str, file: Path, reading: Reading) -> list[Row]:
+def _read_json(text: str, file: Path, reading: ReaderOptions) -> list[Row]:
     """A list of objects; an object with one list of objects in it (as SQuAD's `data`); or, misnamed, JSON Lines."""
     try:
         value = parse_json(text)
@@ -171,7 +171,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _read_delimited(text: str, file: Path, reading: Reading, *, form: Format, tell: Tell) -> list[Row]:
+def _read_delimited(text: str, file: Path, reading: ReaderOptions, *, form: Format, tell: Tell) -> list[Row]:
     """Tabs: with quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in
     GLUE."""
     dialect = dialect_of(lambda: io.StringIO(text, newline=""), form=form, reading=reading)
@@ -186,7 +186,7 @@ def _read_delimited(text: str, file: Path, reading: Reading, *, form: Format, te
         return rows
 
 
-def _rows_of(text: str, file: Path, reading: Reading, *, dialect: Dialect, tell: Tell) -> list[Row]:
+def _rows_of(text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect, tell: Tell) -> list[Row]:
     source = io.StringIO(text, newline="")
     dialect.skip(source)
     lines = list(cells_of(source, file=file, dialect=dialect))

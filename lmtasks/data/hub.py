@@ -19,7 +19,7 @@ from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
 from lmtasks.task.formats import BUILDERS, SUFFIXES
-from lmtasks.task.task import Reading, Source
+from lmtasks.task.task import ReaderOptions, Source
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -85,7 +85,7 @@ def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None"
         return None
 
 
-def reader_options(reading: Reading | None) -> dict[str, object]:
+def reader_options(reading: ReaderOptions | None) -> dict[str, object]:
     """The options of a reader by their names in `datasets`."""
     if reading is None:
         return {}

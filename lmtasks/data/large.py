@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from lmtasks.data.decoding import Encoding, encoding_of
-from lmtasks.data.delimited import Columns, Dialect, Shape, cells_of, dialect_of, tell_dialect
+from lmtasks.data.delimited import Columns, Dialect, LineShape, cells_of, dialect_of, tell_dialect
 from lmtasks.data.files import json_row, read_file
 from lmtasks.data.notices import Tell, say
-from lmtasks.data.table import LazyRows, ParquetTable, Table
+from lmtasks.data.table import LazyRows, ParquetTable, RowReader
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
 from lmtasks.task.formats import SUFFIXES, Format
-from lmtasks.task.task import Reading
+from lmtasks.task.task import ReaderOptions
 
 LARGE_BYTES = 8_000_000
 """From this size on a file's rows stay on the disk: smaller ones are read faster whole."""
@@ -33,7 +33,7 @@ def open_file(
     *,
     fallback: Format | None = None,
     limit: int | None = None,
-    reading: Reading | None = None,
+    reading: ReaderOptions | None = None,
     tell: Tell = say,
 ) -> Sequence[Row]:
     """The rows of one file, as `read_file` has them; those of a large one stay on the disk.
@@ -43,14 +43,14 @@ def open_file(
         WorkError: while its rows are read, the file is changed.
     """
     form = SUFFIXES.get(file.suffix.lower(), fallback)
-    table = None if form is None or not file.is_file() else _table(file, form, reading or Reading(), tell)
+    table = None if form is None or not file.is_file() else _table(file, form, reading or ReaderOptions(), tell)
     if table is None:
         return read_file(file, fallback=fallback, limit=limit, reading=reading, tell=tell)
     rows = LazyRows(table)
     return rows if limit is None else rows[:limit]
 
 
-def _table(file: Path, form: Format, reading: Reading, tell: Tell) -> Table | None:
+def _table(file: Path, form: Format, reading: ReaderOptions, tell: Tell) -> RowReader | None:
     """None: the file is read whole, as small ones are, and those whose lines cannot be decoded one by one."""
     if form == "parquet":
         return ParquetTable([file])
@@ -141,15 +141,17 @@ class JsonLinesTable:
 class CellsTable:
     """CSV or TSV."""
 
-    def __init__(self, places: _Places, *, reading: Reading, dialect: Dialect, tell: Tell) -> None:
+    def __init__(self, places: _Places, *, reading: ReaderOptions, dialect: Dialect, tell: Tell) -> None:
         self._places = places
         self._dialect = dialect
         with _Lines(places, at=places.encoding.mark_bytes) as lines:
             dialect.skip(lines)
             found = cells_of(lines, file=places.file, dialect=dialect)
             at, first = lines.at, next(found, None)
-            self._shape = Shape.of(first or ())
-            self._columns = Columns(first or (), file=places.file, reading=reading if first else Reading(), tell=tell)
+            self._shape = LineShape.of(first or ())
+            self._columns = Columns(
+                first or (), file=places.file, reading=reading if first else ReaderOptions(), tell=tell
+            )
             if first is not None and self._columns.first_is_row:
                 self._columns.see(first)
                 places.begins.append(at)

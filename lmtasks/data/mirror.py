@@ -14,7 +14,7 @@ from pathlib import Path
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
-from lmtasks.task.task import Reading, Source
+from lmtasks.task.task import ReaderOptions, Source
 
 # As `datasets` reads file names: a split may go by these names, and may be cut into shards.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ class LocalSet:
     """The files of a set that is not divided into splits; they stand for any split name."""
     form: Format | None = None
     """How files without a known suffix are written."""
-    reading: Reading | None = None
+    reading: ReaderOptions | None = None
     """How they are read, where the task says so."""
 
     def files(self, split: str) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from lmtasks.data.delimited import Columns
 from lmtasks.data.notices import Tell
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
-from lmtasks.task.task import Reading
+from lmtasks.task.task import ReaderOptions
 
 
 def read_spreadsheet(file: Path, *, limit: int | None, tell: Tell) -> list[Row]:
@@ -38,7 +38,7 @@ def read_spreadsheet(file: Path, *, limit: int | None, tell: Tell) -> list[Row]:
     filled = [line for line in lines if any(cell != "" for cell in line)]
     if not filled:
         return []
-    columns = Columns([str(cell) for cell in filled[0]], file=file, reading=Reading(), tell=tell)
+    columns = Columns([str(cell) for cell in filled[0]], file=file, reading=ReaderOptions(), tell=tell)
     body = filled[1:] if limit is None else filled[1 : limit + 1]
     return [{name: _value(line[place]) for place, name in columns.names.items()} for line in body]
 

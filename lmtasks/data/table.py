@@ -24,7 +24,7 @@ GROUPS_KEPT = 2
 """Row groups that stay decoded for whoever reads rows in any order."""
 
 
-class Table(Protocol):
+class RowReader(Protocol):
     """What reads rows by their numbers; `LazyRows` makes a sequence of it."""
 
     def count(self) -> int:
@@ -39,7 +39,7 @@ class Table(Protocol):
 class LazyRows(Sequence[Row]):
     """A sequence of rows over a table, or over a part of one."""
 
-    def __init__(self, table: Table, *, start: int = 0, stop: int | None = None) -> None:
+    def __init__(self, table: RowReader, *, start: int = 0, stop: int | None = None) -> None:
         self._table = table
         self._start = start
         self._stop = table.count() if stop is None else min(stop, table.count())

@@ -21,7 +21,7 @@ import numpy as np
 
 from lmtasks.data.batches import pad
 from lmtasks.engine.candidates import Continuation, continuations, log_sums
-from lmtasks.engine.decode import Answer, OnStep, Prompt, State, Step
+from lmtasks.engine.decode import Answer, EncodedPrompt, OnStep, State, TokenStep
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import greedy
 from lmtasks.engine.stream import Decode, TextStream
@@ -31,7 +31,7 @@ from lmtasks.runtime.base import Runtime
 
 def beam_rows(
     runtime: Runtime[State],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EncodedPrompt],
     *,
     pad_id: int,
     decode: Decode,
@@ -57,7 +57,7 @@ def beam_rows(
                 tokens += [token for _, token in moves]
             else:
                 answer = search.answer()
-                on_step(Step(row=search.row, step=step, text=answer.text, answer=answer))
+                on_step(TokenStep(row=search.row, step=step, text=answer.text, answer=answer))
             first += beams
         searches = unfinished
         if not searches:
@@ -86,7 +86,7 @@ class _Finished:
 class _Search:
     """The beams of one prompt."""
 
-    def __init__(self, row: int, prompt: Prompt, *, decode: Decode, ends: frozenset[int]) -> None:
+    def __init__(self, row: int, prompt: EncodedPrompt, *, decode: Decode, ends: frozenset[int]) -> None:
         self.row = row
         self.beams = [_Beam(logprob=0.0, stream=TextStream(decode, stops=prompt.settings.stop))]
         self._prompt = prompt

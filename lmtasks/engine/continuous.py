@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.decode import OnStep, Prompt, Row, next_tokens
+from lmtasks.engine.decode import EncodedPrompt, OnStep, Row, next_tokens
 from lmtasks.engine.schedule import Budget, too_long
 from lmtasks.engine.stream import Decode
 from lmtasks.records import Floats32
 from lmtasks.runtime.base import Slots
 from lmtasks.runtime.memory import OutOfMemory
 
-Arriving = Callable[[bool], Sequence[Prompt] | None]
+Arriving = Callable[[bool], Sequence[EncodedPrompt] | None]
 """Gives the prompts that came since it was last asked. Asked with True, nothing is being written and it may wait for
 one; None: no more will come."""
 
@@ -26,7 +26,7 @@ JOIN_SHARE = 4
 
 def write_queue(
     make: Callable[[int], Slots],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EncodedPrompt],
     *,
     rows: int,
     budget: Budget,
@@ -111,7 +111,7 @@ class _Writer:
     def __init__(
         self,
         make: Callable[[int], Slots],
-        prompts: Sequence[Prompt],
+        prompts: Sequence[EncodedPrompt],
         *,
         rows: int,
         budget: Budget,
@@ -137,7 +137,7 @@ class _Writer:
         self._slots: Slots | None = None
         self.add(prompts)
 
-    def add(self, prompts: Sequence[Prompt]) -> None:
+    def add(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Rows that wait from now on."""
         for number, prompt in enumerate(prompts, start=self._came):
             watched = self._streaming or bool(prompt.settings.stop)

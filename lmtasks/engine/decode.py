@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.processors import Processor, Reading
+from lmtasks.engine.processors import Processor, ProcessorContext
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import draw, greedy, sample
 from lmtasks.engine.stream import Decode, TextStream
@@ -22,7 +22,7 @@ State = TypeVar("State")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class EncodedPrompt:
     """What is to be continued."""
 
     ids: tuple[int, ...]
@@ -43,7 +43,7 @@ class Prompt:
 
     def processor(self, ends: frozenset[int]) -> Processor:
         """What is done to its scores; `ends` end it."""
-        return Processor(self.settings, self.rules, Reading(start=self.seen, source=self.ids, ends=ends))
+        return Processor(self.settings, self.rules, ProcessorContext(start=self.seen, source=self.ids, ends=ends))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class TokenStep:
     """One token of one row, for streaming."""
 
     row: int
@@ -66,12 +66,12 @@ class Step:
     """Set with the last token."""
 
 
-OnStep = Callable[[Step], None]
+OnStep = Callable[[TokenStep], None]
 
 
 def continue_rows(
     runtime: Runtime[State],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EncodedPrompt],
     *,
     pad_id: int,
     decode: Decode,
@@ -82,7 +82,7 @@ def continue_rows(
     """Write every row of a batch to its end, for runtimes without slots: rows leave, and none join.
 
     Args:
-        prompts: what is to be continued; `Step.row` is the place in this list.
+        prompts: what is to be continued; `TokenStep.row` is the place in this list.
         decode: token ids to text.
         ends: tokens that end a text.
         streaming: give the text of every step; without it only finished rows are told.
@@ -116,14 +116,14 @@ class Row:
     """A row while it is written.
 
     Args:
-        number: names it in `Step`.
+        number: names it in `TokenStep`.
         ends: tokens that end it.
         watched: look for stop strings, and for text to give, after each token.
         told: steps before this one have been told already.
     """
 
     def __init__(
-        self, number: int, prompt: Prompt, *, decode: Decode, ends: frozenset[int], watched: bool, told: int = 0
+        self, number: int, prompt: EncodedPrompt, *, decode: Decode, ends: frozenset[int], watched: bool, told: int = 0
     ) -> None:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
@@ -149,12 +149,12 @@ class Row:
             self.stream.ids.append(token)
         return "length" if len(self.stream.ids) >= length else None
 
-    def step(self, *, step: int, stopped: Stopped | None) -> Step:
+    def step(self, *, step: int, stopped: Stopped | None) -> TokenStep:
         """What is told of a step."""
         if stopped is None:
-            return Step(row=self._number, step=step, text=self.stream.take(), answer=None)
+            return TokenStep(row=self._number, step=step, text=self.stream.take(), answer=None)
         answer = Answer(ids=tuple(self.stream.ids), text=self.stream.text(), stopped=stopped)
-        return Step(row=self._number, step=step, text=self.stream.rest(), answer=answer)
+        return TokenStep(row=self._number, step=step, text=self.stream.rest(), answer=answer)
 
     def again(self) -> "Row":
         """The same row, to be written from its start; it comes out the same, and is not told twice."""

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.budget import auto_tokens, enough_tokens
-from lmtasks.engine.decode import Answer, Prompt
+from lmtasks.engine.decode import Answer, EncodedPrompt
 from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
     Generated,
@@ -22,7 +22,7 @@ from lmtasks.engine.requests import (
     Scored,
     ScoreRequest,
 )
-from lmtasks.engine.schedule import Answers, Budget, distinct, run_batches
+from lmtasks.engine.schedule import AnswerRouter, Budget, distinct, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.engine.settings import settled
 from lmtasks.errors import UsageError, unknown
@@ -128,7 +128,7 @@ class Engine(Generic[State]):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
         plan = distinct(keys)
-        answers = Answers[Floats32, Floats32](
+        answers = AnswerRouter[Floats32, Floats32](
             plan,
             count=len(rows),
             finish=lambda index, answer: answer,
@@ -215,7 +215,7 @@ class Engine(Generic[State]):
             cut = len(prompts[index].ids) < len(requests[index].prompt_ids)
             return Generated(ids=answer.ids, text=answer.text, stopped=answer.stopped, truncated=cut)
 
-        answers = Answers[Answer, Generated](
+        answers = AnswerRouter[Answer, Generated](
             plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
         )
         generate_all(
@@ -259,7 +259,7 @@ class Engine(Generic[State]):
             raise UsageError(f"{self.runtime.card.runtime} cannot let texts of {self.model.name} join others.")
         count = 0
 
-        def coming(idle: bool) -> Sequence[Prompt] | None:
+        def coming(idle: bool) -> Sequence[EncodedPrompt] | None:
             nonlocal count
             requests = arriving(idle)
             if requests is None:
@@ -284,14 +284,14 @@ class Engine(Generic[State]):
     def _text_settings(self) -> TextSettings:
         return TextSettings(pad_id=self.tokenizer.pad, decode=self.tokenizer.decode, ends=self._ends)
 
-    def _prompt(self, request: GenerateRequest, number: int) -> Prompt:
+    def _prompt(self, request: GenerateRequest, number: int) -> EncodedPrompt:
         """A request as it is written, cut where it is too long."""
         ids = self._fitting_prompt(request, number)
         settings = settled(request.settings, self.runtime.model)
         if settings.room_tokens is not None:
             room = self.max_length_tokens - (0 if self._apart else len(ids))
             settings = replace(settings, max_new_tokens=min(settings.max_new_tokens, room), room_tokens=None)
-        return Prompt(
+        return EncodedPrompt(
             ids=ids,
             # The source of an encoder-decoder is no text that it continues.
             seen=(self._start,) if self._apart else ids,
@@ -327,7 +327,7 @@ class Engine(Generic[State]):
             )
 
 
-def _key(prompt: Prompt) -> tuple[object, ...]:
+def _key(prompt: EncodedPrompt) -> tuple[object, ...]:
     """What an answer depends on; a draw also on its stream."""
     stream = (prompt.number, prompt.seed) if prompt.settings.temperature != 0 else (0, 0)
     return (prompt.num_beams, prompt.ids, repr(prompt.settings), *stream)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lmtasks.engine.beam import beam_rows
-from lmtasks.engine.beside import Work, hear_all
 from lmtasks.engine.budget import KEPT_TOKENS
 from lmtasks.engine.continuous import Arriving, write_arriving, write_queue
-from lmtasks.engine.decode import Answer, OnStep, Prompt, Step, continue_rows
+from lmtasks.engine.decode import Answer, EncodedPrompt, OnStep, TokenStep, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
-from lmtasks.engine.schedule import Answers, Budget, Distinct, run_batches
+from lmtasks.engine.schedule import AnswerRouter, Budget, Distinct, run_batches
 from lmtasks.engine.stream import Decode
+from lmtasks.engine.workers import Work, hear_all
 from lmtasks.runtime.base import Runtime, Slots
 
 State = TypeVar("State")
@@ -33,10 +33,10 @@ class TextSettings:
 
 def generate_all(
     runtime: Runtime[State],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EncodedPrompt],
     *,
     plan: Distinct,
-    answers: Answers[Answer, Generated],
+    answers: AnswerRouter[Answer, Generated],
     budget: Budget,
     decoding: TextSettings,
     on_token: OnToken | None,
@@ -52,8 +52,8 @@ def generate_all(
     beams = [index for index in longest_first if prompts[index].num_beams > 1]
     single = [index for index in longest_first if prompts[index].num_beams == 1]
 
-    def run_beams(batch: list[int], beside: bool) -> list[Step]:
-        told: list[Step] = []  # of finished texts only
+    def run_beams(batch: list[int], beside: bool) -> list[TokenStep]:
+        told: list[TokenStep] = []  # of finished texts only
         beam_rows(
             runtime.beside() if beside else runtime,
             [prompts[index] for index in batch],
@@ -64,7 +64,7 @@ def generate_all(
         )
         return told
 
-    def give_beams(batch: list[int], told: list[Step]) -> None:
+    def give_beams(batch: list[int], told: list[TokenStep]) -> None:
         for step in told:
             writer.told(batch)(step)
 
@@ -114,7 +114,7 @@ def generate_all(
 
 def _write_cohort(
     runtime: Runtime[State],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[EncodedPrompt],
     cohort: Sequence[int],
     *,
     budget: Budget,
@@ -150,10 +150,10 @@ def _write_cohort(
         write(cohort, writer.told(cohort), lambda: False)
         return
 
-    def work(dealt: Sequence[int]) -> Work[tuple[Sequence[int], Step]]:
+    def work(dealt: Sequence[int]) -> Work[tuple[Sequence[int], TokenStep]]:
         return lambda tell, stopped: write(dealt, lambda step: tell((dealt, step)), stopped)
 
-    def hear(said: tuple[Sequence[int], Step]) -> None:
+    def hear(said: tuple[Sequence[int], TokenStep]) -> None:
         dealt, step = said
         writer.told(dealt)(step)
 
@@ -178,7 +178,7 @@ def serve_all(
         on_token: is told of every step.
     """
 
-    def on_step(step: Step) -> None:
+    def on_step(step: TokenStep) -> None:
         stopped = None if step.answer is None else step.answer.stopped
         on_token(TokenEvent(request=step.row, step=step.step, text=step.text, stopped=stopped))
 
@@ -199,10 +199,10 @@ class _Writing:
 
     def __init__(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[EncodedPrompt],
         *,
         plan: Distinct,
-        answers: Answers[Answer, Generated],
+        answers: AnswerRouter[Answer, Generated],
         on_token: OnToken | None,
     ) -> None:
         self._plan = plan
@@ -218,7 +218,7 @@ class _Writing:
     def told(self, batch: Sequence[int]) -> OnStep:
         """What is to be told of the steps of these requests."""
 
-        def on_step(step: Step) -> None:
+        def on_step(step: TokenStep) -> None:
             index = batch[step.row]
             if step.answer is None and step.step < self._steps.get(index, 0):
                 return
@@ -234,12 +234,12 @@ class _Writing:
         return on_step
 
 
-def _cost(prompt: Prompt) -> int:
+def _cost(prompt: EncodedPrompt) -> int:
     """Tokens that are kept of a text: prompt and answer, of each beam."""
     return (len(prompt.ids) + prompt.settings.max_new_tokens) * prompt.num_beams
 
 
-def _cohorts(prompts: Sequence[Prompt], longest_first: Sequence[int], *, budget: Budget) -> list[list[int]]:
+def _cohorts(prompts: Sequence[EncodedPrompt], longest_first: Sequence[int], *, budget: Budget) -> list[list[int]]:
     """Requests that are written in the same slots."""
     cohorts: list[list[int]] = []
     for index in longest_first:

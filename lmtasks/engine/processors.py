@@ -21,7 +21,7 @@ Scores = TypeVar("Scores", Floats, Floats32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ProcessorContext:
     """What stands before a text."""
 
     start: tuple[int, ...]
@@ -40,7 +40,7 @@ class Processor:
         rules: the model's.
     """
 
-    def __init__(self, settings: Decoding, rules: TokenRules, reading: Reading) -> None:
+    def __init__(self, settings: Decoding, rules: TokenRules, reading: ProcessorContext) -> None:
         self._settings, self._rules, self._reading = settings, rules, reading
         self._start = np.array(reading.start, dtype=np.int64)
         self._ends = sorted(reading.ends)

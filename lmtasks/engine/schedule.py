@@ -199,7 +199,7 @@ def too_long(tokens: int) -> WorkError:
     )
 
 
-class Answers(Generic[_Ran, _Answer]):
+class AnswerRouter(Generic[_Ran, _Answer]):
     """Answers as they come, mapped back to all requests that they answer.
 
     Args:

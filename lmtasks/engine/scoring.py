@@ -17,10 +17,10 @@ import numpy as np
 from lmtasks.data.batches import pad
 from lmtasks.engine.prefix import Run, common_prefixes
 from lmtasks.engine.requests import OnAnswers, OnProgress, Scored, ScoreRequest
-from lmtasks.engine.schedule import Answers, Budget, Distinct, distinct, run_batches, too_long
-from lmtasks.engine.tree import Shape, Unit, build_unit, group_rows, shared_lengths
+from lmtasks.engine.schedule import AnswerRouter, Budget, Distinct, distinct, run_batches, too_long
+from lmtasks.engine.tree import TreeLimits, Unit, build_unit, group_rows, shared_lengths
 from lmtasks.errors import WorkError
-from lmtasks.records import Floats, Ints, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Floats, Ints, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import NOTHING_SHARED, Runtime
 from lmtasks.runtime.memory import OutOfMemory
 
@@ -45,7 +45,7 @@ def score_rows(
     def finish(index: int, answer: Scored) -> Scored:
         return replace(answer, truncated=len(requests[index].context_ids) + len(requests[index].target_ids) > longest)
 
-    answers = Answers[Scored, Scored](
+    answers = AnswerRouter[Scored, Scored](
         plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
     )
     asked = _sorted_rows(plan, rows, counts)
@@ -56,7 +56,7 @@ def score_rows(
     runs = [Run(start=0, stop=len(asked.rows), before=0)]
     if sharing.prefix:
         runs = common_prefixes([len(row) for row in asked.rows], wanted_from=wanted_from, shared=asked.shared)
-    shape = Shape(
+    shape = TreeLimits(
         longest=sharing.longest_row,
         tokens=budget.tokens,
         rows=budget.rows,
@@ -92,7 +92,7 @@ def score_pairs(
         request = requests[index]
         return replace(answer, truncated=max(len(request.context_ids), len(request.target_ids)) > longest)
 
-    answers = Answers[Scored, Scored](
+    answers = AnswerRouter[Scored, Scored](
         plan, count=len(requests), finish=finish, on_progress=on_progress, on_answers=on_answers
     )
     firsts = plan.firsts  # in the order of their sources, then of their targets
@@ -107,7 +107,7 @@ def score_pairs(
     # Targets of one source: one that begins another one stands in its row, and one-token targets all in the same.
     read = [sources[index] for index in firsts]
     borders = [0, *(n for n in range(1, len(firsts)) if read[n] != read[n - 1]), len(firsts)]
-    shape = Shape(longest=0, tokens=budget.tokens, rows=None)
+    shape = TreeLimits(longest=0, tokens=budget.tokens, rows=None)
     units = [
         unit
         for one, two in pairwise(borders)
@@ -138,7 +138,13 @@ class _Scorer(Generic[State]):
     """Runs units in batches, and gives the answers."""
 
     def __init__(
-        self, runtime: Runtime[State], asked: _Asked, *, budget: Budget, pad_id: int, answers: Answers[Scored, Scored]
+        self,
+        runtime: Runtime[State],
+        asked: _Asked,
+        *,
+        budget: Budget,
+        pad_id: int,
+        answers: AnswerRouter[Scored, Scored],
     ) -> None:
         self._runtime = runtime
         self._asked = asked
@@ -175,7 +181,7 @@ class _Scorer(Generic[State]):
     def _score(self, units: Sequence[Unit], *, behind: State | None, beside: bool) -> list[tuple[int, Scored]]:
         members = [(row, *member) for row, unit in enumerate(units) for member in unit.members]
         targets = [self._asked.targets[number] for _, number, _ in members]
-        wanted = Wanted(
+        wanted = TokenTargets(
             rows=np.repeat([row for row, _, _ in members], [len(target) for target in targets]),
             columns=np.concatenate(
                 [columns[-len(target) :] for (_, _, columns), target in zip(members, targets, strict=True)]
@@ -220,7 +226,7 @@ def _sorted_rows(plan: Distinct, rows: Sequence[tuple[int, ...]], counts: Sequen
     )
 
 
-def _units(asked: _Asked, run: Run, shape: Shape) -> list[Unit]:
+def _units(asked: _Asked, run: Run, shape: TreeLimits) -> list[Unit]:
     numbers = range(run.start, run.stop)
     lengths = [len(row) for row in asked.rows]
     groups = group_rows(lengths, numbers, shared=asked.shared, before=run.before, shape=shape)

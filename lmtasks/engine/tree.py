@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class TreeLimits:
     """How large a row of several may become."""
 
     longest: int
@@ -67,7 +67,7 @@ def shared_lengths(rows: Sequence[Ints]) -> list[int]:
 
 
 def group_rows(
-    lengths: Sequence[int], numbers: Sequence[int], *, shared: Sequence[int], before: int, shape: Shape
+    lengths: Sequence[int], numbers: Sequence[int], *, shared: Sequence[int], before: int, shape: TreeLimits
 ) -> list[list[int]]:
     """Which of the sorted rows, neighbours all, stand in one.
 

@@ -7,7 +7,7 @@ from math import log
 from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.headed import shown
+from lmtasks.evaluation.head_requests import shown
 from lmtasks.evaluation.outcome import Answered, answered_choice, asks_without_context
 from lmtasks.records import Choice, Row
 from lmtasks.task.head_input import HeadInput, head_input

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtasks.backbone.fitted import FITTED
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.linear import inverse_frequencies, known_terms, term_counts, tfidf, without
 from lmtasks.data.spacing import longest_terms, suited
 from lmtasks.data.vocabulary import learn_tokenizer

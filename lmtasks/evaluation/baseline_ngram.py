@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.backbone.fitted import FITTED
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.kneser_ney import count_ngrams, kneser_ney
 from lmtasks.backbone.ngram import Ngram
 from lmtasks.backbone.sizes import NgramSizes
-from lmtasks.data.pairs import encode_pairs, encode_texts, end_tokens, prefix_token
+from lmtasks.data.context_target import encode_pairs, encode_texts, end_tokens, prefix_token
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError

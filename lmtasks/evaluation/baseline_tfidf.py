@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lmtasks.backbone.fitted import FITTED
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.linear import fit_classifier
 from lmtasks.backbone.sizes import TermSizes
 from lmtasks.data.spacing import longest_terms, suited

@@ -22,7 +22,7 @@ from lmtasks.evaluation import (
     baseline_tfidf,
 )
 from lmtasks.evaluation.outcome import Answered, Way
-from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
+from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
 from lmtasks.records import ModelCard, Progress, Row, RuntimeCard
 from lmtasks.task.task import Kind, SplitName, Task
 
@@ -192,7 +192,7 @@ class BaselineSolver:
         """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
         return rows_seen(task, data, splits=self.needs(task))
 
-    def learned(self, task: Task, data: TaskData, *, asking: Asking) -> Answer:
+    def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> Answer:
         """What answers rows, once it has learned from the task's data.
 
         Raises:
@@ -208,7 +208,7 @@ class BaselineSolver:
         return self._baseline.kinds[task.kind](task, known.rows if known else (), asking.seed)
 
     def solve(
-        self, task: Task, data: TaskData, *, asking: Asking, report: Report, learned: Answer | None = None
+        self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: Answer | None = None
     ) -> Solved:
         """Learn, then answer every row of the scored split; `seconds` is the answering.
 

@@ -15,7 +15,7 @@ from lmtasks.task.bounded_jinja import BoundedEnvironment, bounded_copy
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from lmtasks.task.turns import Message
+    from lmtasks.task.chat_messages import Message
 
 TODAY = date(2024, 7, 26)
 """The day that Llama 3's templates write where none is given to them."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.made import with_made_of_outcome
+from lmtasks.evaluation.custom_results import with_made_of_outcome
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.metric.base import value_of
 from lmtasks.records import Row
@@ -28,7 +28,9 @@ def main_value(task: Task, rows: Sequence[Row], answers: Sequence[Answered]) -> 
     """That metric of the answers to these rows, with what the task's own code makes of them."""
     scoring = main_scoring(task)
     finished = [
-        with_made_of_outcome(Finished(example=Example(doc_id=number, row=row), answered=answer, truncated=False), task)
+        with_made_of_outcome(
+            Finished(example=ScoredExample(doc_id=number, row=row), answered=answer, truncated=False), task
+        )
         for number, (row, answer) in enumerate(zip(rows, answers, strict=True))
     ]
     return value_of(scoring.metric, scoring.metric.statistics([scoring.outcome_of(each.answered) for each in finished]))

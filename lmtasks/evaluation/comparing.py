@@ -12,17 +12,17 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.evaluation.alike import differences
+from lmtasks.evaluation.comparability import differences
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Metric, PairedResult, Verdict, compare, holm, verdict
-from lmtasks.metric.family import resamples_for
+from lmtasks.metric.multiple_testing import resamples_for
 from lmtasks.metric.paired import MCNEMAR
 from lmtasks.records import Json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class MetricComparison:
     """One metric of one task: `other` against the base."""
 
     other: StoredResults
@@ -49,14 +49,14 @@ class Compared:
 
     base: StoredResults
     others: tuple[StoredResults, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[MetricComparison, ...]
     """In the order of the others, then of the base's tasks and their metrics."""
     left_out: tuple[str, ...]
     """What could not be compared, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class DifferingExample:
     """An example on which two results differ."""
 
     doc_id: int
@@ -110,7 +110,7 @@ def compare_results(
         base=base,
         others=tuple(others),
         comparisons=tuple(
-            Comparison(
+            MetricComparison(
                 other=pair.other,
                 task=pair.task,
                 metric=pair.metric,
@@ -125,7 +125,7 @@ def compare_results(
     )
 
 
-def examples_that_differ(base: StoredResults, comparison: Comparison, *, count: int) -> list[Example]:
+def examples_that_differ(base: StoredResults, comparison: MetricComparison, *, count: int) -> list[DifferingExample]:
     """The examples that differ most in the comparison's metric, the largest difference first.
 
     Raises:
@@ -142,7 +142,7 @@ def examples_that_differ(base: StoredResults, comparison: Comparison, *, count: 
         if of_base[place].get("doc") != of_other[place].get("doc"):
             raise UsageError(f"sample {place} of {task} is of another row in {comparison.other.folder}.")
     return [
-        Example(
+        DifferingExample(
             doc_id=int(str(of_base[place].get("doc_id", place))),
             base=of_base[place],
             other=of_other[place],

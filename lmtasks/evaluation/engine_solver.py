@@ -8,13 +8,13 @@ from types import MappingProxyType
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers, said_of
-from lmtasks.evaluation.headed import ASKERS, FittingHead
+from lmtasks.evaluation.head_requests import ASKERS, FittingHead
 from lmtasks.evaluation.outcome import Way, outcome_kind
-from lmtasks.evaluation.pending import Asker, Example, Finished
-from lmtasks.evaluation.prompted import asker_by_prompt
+from lmtasks.evaluation.pending import Finished, RequestBuilder, ScoredExample
+from lmtasks.evaluation.prompt_requests import asker_by_prompt
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
+from lmtasks.evaluation.protocols import InferenceEngine, said_of
+from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
 from lmtasks.task.task import Kind, SplitName, Task
@@ -46,7 +46,11 @@ class EngineSolver:
     """
 
     def __init__(
-        self, engine: Answers, *, label_names: Mapping[str, str] = NO_LABELS, training: TrainingRows | None = None
+        self,
+        engine: InferenceEngine,
+        *,
+        label_names: Mapping[str, str] = NO_LABELS,
+        training: TrainingRows | None = None,
     ) -> None:
         self._engine = engine
         self._label_names = label_names
@@ -81,11 +85,11 @@ class EngineSolver:
         return frozenset()
 
     @property
-    def engine(self) -> Answers:
+    def engine(self) -> InferenceEngine:
         """What is asked."""
         return self._engine
 
-    def asker(self, task: Task, *, asking: Asking) -> Asker:
+    def asker(self, task: Task, *, asking: PromptContext) -> RequestBuilder:
         """How the task is asked of the engine.
 
         Raises:
@@ -114,7 +118,7 @@ class EngineSolver:
                 self._said.add(sentence)
                 log.warning("%s", sentence)
 
-    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.
 
         Raises:
@@ -128,7 +132,7 @@ class EngineSolver:
         job = Job(
             name=task.name,
             asker=self.asker(task, asking=asking),
-            examples=(Example(doc_id=number, row=row) for number, row in enumerate(rows)),
+            examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(rows)),
             take=finished.extend,
         )
         told = Progress(stage=task.name, done=0, total=len(rows), unit="texts")
@@ -212,9 +216,9 @@ def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
 
 
-def _bare(asking: Asking) -> Asking:
+def _bare(asking: PromptContext) -> PromptContext:
     """Without worked examples and without a chat."""
-    return Asking(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
+    return PromptContext(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
 
 
 def _head_kind(task: Task) -> str:

@@ -19,20 +19,20 @@ from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.coding import valued
+from lmtasks.evaluation.collector import Tallied, Tally, merge, notes_of
+from lmtasks.evaluation.custom_results import with_made_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.made import with_made_of_outcome
-from lmtasks.evaluation.opening import Opened, open_task, scored_examples
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
+from lmtasks.evaluation.prepare import Opened, open_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.solver import AskedWay, Report, Solver
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
-from lmtasks.evaluation.tally import Tallied, Tally, merge, notes_of
 from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
-from lmtasks.task.shots import ShotStream
+from lmtasks.task.fewshot import ShotStream
 from lmtasks.task.task import Task
 
 

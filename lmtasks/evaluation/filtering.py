@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.custom_results import with_made
 from lmtasks.evaluation.outcome import Answered, answered_text
-from lmtasks.evaluation.pending import Example
+from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.records import Outcome, Row, Text
 from lmtasks.task.filters import filter_answers
@@ -16,7 +16,7 @@ from lmtasks.task.task import FilterPipeline, Task
 def filtered_text(
     task: Task,
     *,
-    example: Example,
+    example: ScoredExample,
     prompt: Prompt,
     texts: Sequence[str],
     trained: bool,
@@ -45,7 +45,9 @@ def filtered_text(
     return with_filters(task, answered, example=example, texts=texts, trained=trained)
 
 
-def with_filters(task: Task, answered: Answered, *, example: Example, texts: Sequence[str], trained: bool) -> Answered:
+def with_filters(
+    task: Task, answered: Answered, *, example: ScoredExample, texts: Sequence[str], trained: bool
+) -> Answered:
     """An answer with what the task's filters make of the texts; as it is, where there are none."""
     text = answered.outcome
     if not isinstance(text, Text) or not task.filters:

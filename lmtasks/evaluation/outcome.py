@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.metric import Metric, make_metric
-from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Text
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.task import Kind, MetricUse, Task
 
@@ -57,7 +57,7 @@ class Answered:
     scored: Mapping[str, Outcome] = field(default_factory=dict)
     """What metrics look at where that is not `outcome`: for each filter (its name, or nothing for the only one) what
     came of the filtered answer."""
-    made: Mapping[str, Made] = field(default_factory=dict)
+    made: Mapping[str, CustomValues] = field(default_factory=dict)
     """For each filter the values that the task's own code made of its answer, where a task has such code."""
     filtered: Mapping[str, object] = field(default_factory=dict)
     """Filter to what it left of the answers, ready for JSON; where a task has filters."""

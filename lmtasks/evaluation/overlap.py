@@ -31,8 +31,8 @@ from lmtasks.data.row_hashes import (
 )
 from lmtasks.data.splits import read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.collector import Tallied
 from lmtasks.evaluation.scoring import Scoring
-from lmtasks.evaluation.tally import Tallied
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
 from lmtasks.task.task import Source, Task

@@ -15,7 +15,7 @@ from lmtasks.records import Floats32, Json, Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
+class ScoredExample:
     """One row of the scored split."""
 
     doc_id: int
@@ -36,7 +36,7 @@ class Replies:
 class Finished:
     """An example with its answer."""
 
-    example: Example
+    example: ScoredExample
     answered: Answered
     truncated: bool
     """Was something cut off to fit the model?"""
@@ -66,7 +66,7 @@ class Pending:
         return len(self.score) + len(self.generate) + len(self.predict)
 
 
-class Asker(Protocol):
+class RequestBuilder(Protocol):
     """How one task is asked. It may keep something from one call to the next, and gives the rest at the end."""
 
     @property
@@ -74,7 +74,7 @@ class Asker(Protocol):
         """Settings of generation, where texts are generated."""
         ...
 
-    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """The requests of these examples, in their order.
 
         Raises:

@@ -10,15 +10,15 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat_template import ChatTemplate
-from lmtasks.evaluation.pending import Example
+from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.records import Row
+from lmtasks.task.fewshot import pick_shots
 from lmtasks.task.hooks import shot_pool
 from lmtasks.task.prompt import Message, Prompt, build_prompt
-from lmtasks.task.shots import pick_shots
 from lmtasks.task.task import Source, Task
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.solver import Asking
+    from lmtasks.evaluation.solver import PromptContext
 
 NO_POOL = "task {task} has no rows for worked examples"
 GIVE_A_POOL = "name a fewshot_split or fewshot_config.samples, or ask with --num-fewshot 0."
@@ -29,9 +29,9 @@ class Prompts:
     """How the rows of one task become prompts."""
 
     task: Task
-    asking: "Asking"
+    asking: "PromptContext"
 
-    def of(self, example: Example) -> Prompt:
+    def of(self, example: ScoredExample) -> Prompt:
         """The prompt of one example.
 
         Raises:
@@ -46,7 +46,7 @@ class Prompts:
             system=self.asking.system,
         )
 
-    def _shots(self, example: Example) -> tuple[Row, ...]:
+    def _shots(self, example: ScoredExample) -> tuple[Row, ...]:
         if self.asking.drawn:
             return self.asking.drawn[example.doc_id]
         return pick_shots(
@@ -79,7 +79,7 @@ def dropped_system_turns(prompts: Prompts, rows: Sequence[Row], *, template: Cha
     tried = replace(prompts, asking=replace(prompts.asking, chat=replace(chat, apply=apply)))
     for number, row in enumerate(rows):
         try:
-            tried.of(Example(doc_id=number, row=row))
+            tried.of(ScoredExample(doc_id=number, row=row))
         except UsageError:  # a row that the task does not fit: told when it is asked, as without a chat
             continue
         except WorkError as error:

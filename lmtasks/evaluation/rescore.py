@@ -7,22 +7,22 @@ from typing import cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.evaluation.coding import valued
+from lmtasks.evaluation.collector import Tally, notes_of
+from lmtasks.evaluation.custom_results import handed_over, with_made
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.filtering import with_filters
-from lmtasks.evaluation.made import handed_over, with_made
-from lmtasks.evaluation.opening import asked_hash
 from lmtasks.evaluation.outcome import WAYS, Answered, Way, remake_metric
-from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.prepare import asked_hash
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
 from lmtasks.evaluation.scoring import Scoring, scorings_for
 from lmtasks.evaluation.stream import pieces
-from lmtasks.evaluation.tally import Tally, notes_of
 from lmtasks.evaluation.thinking import behind, not_there
 from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.foreign import reading
 from lmtasks.metric import Draws, estimate
-from lmtasks.records import Json, Made, Outcome, Row, Text
+from lmtasks.records import CustomValues, Json, Outcome, Row, Text
 from lmtasks.task.task import MetricUse, Task
 
 AT_ONCE = 5000
@@ -180,7 +180,7 @@ def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, t
                 f"sample {sample.get('doc_id')} of {record.task} in {stored.folder} does not fit its hash: document, "
                 "prompt or target was changed. Run the evaluation again."
             )
-        example = Example(doc_id=int(str(sample["doc_id"])), row=cast(Row, sample["doc"]))
+        example = ScoredExample(doc_id=int(str(sample["doc_id"])), row=cast(Row, sample["doc"]))
         answered = answered_of(sample)
         texts = raw_texts(sample)
         without = bool(thought.token) and any(thought.token not in text for text in texts)
@@ -221,11 +221,11 @@ def _as_stored(answered: Answered, sample: Json) -> Answered:
         answered,
         scored=scored,
         filtered=filtered,
-        made={name: Made(values=_mapping(values)) for name, values in made.items()},
+        made={name: CustomValues(values=_mapping(values)) for name, values in made.items()},
     )
 
 
-def _anew(answered: Answered, texts: Sequence[str], task: Task, example: Example, trained: bool) -> Answered:
+def _anew(answered: Answered, texts: Sequence[str], task: Task, example: ScoredExample, trained: bool) -> Answered:
     """With what the task file's filters and own code make of the raw answers."""
     outcome = answered.outcome
     if isinstance(outcome, Text):

@@ -19,9 +19,9 @@ from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
 from lmtasks.evaluation.baselines import BASELINES, Answer, BaselineSolver, Group, rows_seen, weights_hash
 from lmtasks.evaluation.choosing import main_scoring, main_value
-from lmtasks.evaluation.opening import first_rows
 from lmtasks.evaluation.outcome import Way
-from lmtasks.evaluation.solver import AskedWay, Asking, Report, Solved
+from lmtasks.evaluation.prepare import first_rows
+from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
 from lmtasks.task.task import SplitName, Task
 
@@ -102,7 +102,7 @@ class RivalSolver:
         """The card of what a record says was chosen: named for it, and found again as the choice among all of them."""
         return replace(self.model, family=str(rival["chosen"]))
 
-    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
         """Choose, then answer every row of the scored split.
 
         Raises:
@@ -128,7 +128,7 @@ class RivalSolver:
         task: Task,
         data: TaskData,
         *,
-        asking: Asking,
+        asking: PromptContext,
         report: Report,
         learned: dict[str, Answer],
     ) -> tuple[BaselineSolver, Json]:

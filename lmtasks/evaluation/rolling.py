@@ -4,15 +4,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lmtasks.data.context_target import encode_texts, prefix_token
 from lmtasks.data.continuation import ContinuationRow, rolling_windows
-from lmtasks.data.pairs import encode_texts, prefix_token
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.asked import Answers
-from lmtasks.evaluation.made import with_made
+from lmtasks.evaluation.custom_results import with_made
 from lmtasks.evaluation.outcome import answered_likelihood
-from lmtasks.evaluation.pending import Example, Finished, Pending, Replies
+from lmtasks.evaluation.pending import Finished, Pending, Replies, ScoredExample
+from lmtasks.evaluation.protocols import InferenceEngine
 from lmtasks.records import Json, Likelihood
 from lmtasks.task.head_input import scored_text
 from lmtasks.task.task import Task
@@ -44,12 +44,12 @@ class RollingAsker:
 
     decoding: Json | None = None
 
-    def __init__(self, engine: Answers, task: Task) -> None:
+    def __init__(self, engine: InferenceEngine, task: Task) -> None:
         self._engine = engine
         self._task = task
         self._prefix, self._context = _prefix_of(engine, task), context_of(engine, task)
 
-    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request a window."""
         texts = [scored_text(self._task, example.row) for example in examples]
         encoded = encode_texts(texts, tokenizer=self._engine.tokenizer)
@@ -59,7 +59,7 @@ class RollingAsker:
         """Nothing waits."""
         return ()
 
-    def _pending(self, example: Example, text: str, ids: Sequence[int]) -> Pending:
+    def _pending(self, example: ScoredExample, text: str, ids: Sequence[int]) -> Pending:
         windows = rolling_windows(
             ids, prefix=self._prefix, max_length=self._engine.max_length_tokens, context=self._context
         )
@@ -82,7 +82,7 @@ class RollingAsker:
 class _Part:
     """A row's part of the one text, while its tokens are scored."""
 
-    example: Example
+    example: ScoredExample
     text: str
     ids: Sequence[int]
     """Of its text, without what stands before it."""
@@ -138,7 +138,7 @@ class JoinedAsker:
 
     decoding: Json | None = None
 
-    def __init__(self, engine: Answers, task: Task) -> None:
+    def __init__(self, engine: InferenceEngine, task: Task) -> None:
         self._engine = engine
         self._task = task
         self._between = engine.tokenizer.encode(task.windows.between)
@@ -148,7 +148,7 @@ class JoinedAsker:
         self._parts: list[_Part] = []
         self._begun = False
 
-    def ask(self, examples: Sequence[Example]) -> Sequence[Pending]:
+    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """The windows that these rows complete."""
         texts = [scored_text(self._task, example.row) for example in examples]
         found: list[Pending] = []
@@ -169,7 +169,7 @@ class JoinedAsker:
             Pending(doc_id=last.doc_id, finish=lambda replies: self._complete()),
         ]
 
-    def _pendings(self, windows: Sequence[ContinuationRow], *, example: Example) -> list[Pending]:
+    def _pendings(self, windows: Sequence[ContinuationRow], *, example: ScoredExample) -> list[Pending]:
         return [Pending(doc_id=example.doc_id, score=[_request(window)], finish=self._finish) for window in windows]
 
     def _finish(self, replies: Replies) -> Sequence[Finished]:
@@ -199,7 +199,7 @@ class JoinedAsker:
         return finished
 
 
-def context_of(engine: Answers, task: Task) -> int:
+def context_of(engine: InferenceEngine, task: Task) -> int:
     """Tokens that a window has before what it predicts, at least.
 
     Raises:
@@ -216,7 +216,7 @@ def context_of(engine: Answers, task: Task) -> int:
     return longest - stride + 1
 
 
-def _prefix_of(engine: Answers, task: Task) -> int:
+def _prefix_of(engine: InferenceEngine, task: Task) -> int:
     try:
         return prefix_token(engine.tokenizer)
     except UsageError as error:
@@ -227,7 +227,7 @@ def _request(window: ContinuationRow) -> ScoreRequest:
     return ScoreRequest(context_ids=window.context_ids, target_ids=window.target_ids)
 
 
-def _finished(task: Task, example: Example, outcome: Likelihood, text: str) -> Finished:
+def _finished(task: Task, example: ScoredExample, outcome: Likelihood, text: str) -> Finished:
     answered = answered_likelihood(outcome, prompt="", text=text)
     made = with_made(answered, task, example=example, results={"": [outcome.logprob]})
     return Finished(example=example, answered=made, truncated=False)

@@ -21,7 +21,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished
 from lmtasks.files import AppendedFiles
-from lmtasks.records import Choice, Json, Likelihood, Made, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Text
 
 
 class Samples(Protocol):
@@ -241,7 +241,7 @@ def _likelihood_json(outcome: Outcome) -> Json:
 
 
 def _made_json(outcome: Outcome) -> Json:
-    assert isinstance(outcome, Made)
+    assert isinstance(outcome, CustomValues)
     return {"kind": "made", "values": plain(outcome.values)}
 
 
@@ -291,7 +291,7 @@ _WRITERS: Mapping[type[Outcome], Callable[[Outcome], Json]] = {
     Choice: _choice_json,
     Text: _text_json,
     Likelihood: _likelihood_json,
-    Made: _made_json,
+    CustomValues: _made_json,
 }
 _READERS: Mapping[OutcomeKind, Callable[[Json, Json, tuple[str, ...]], Outcome]] = {
     "choice": _choice,

@@ -20,7 +20,7 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class PromptContext:
     """How a task is to be asked."""
 
     way: AskedWay = "auto"
@@ -86,6 +86,6 @@ class Solver(Protocol):
         """Fingerprints of the rows that it learned from or was chosen on; None: not known."""
         ...
 
-    def solve(self, task: Task, data: TaskData, *, asking: Asking, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split."""
         ...

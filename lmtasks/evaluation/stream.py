@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from lmtasks.engine.engine import HeadRow
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
-from lmtasks.evaluation.asked import Answers
-from lmtasks.evaluation.faults import asked_apart, first_fault, no_number
-from lmtasks.evaluation.pending import Asker, Example, Finished, Pending, Replies
+from lmtasks.evaluation.nonfinite import asked_apart, first_fault, no_number
+from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
+from lmtasks.evaluation.protocols import InferenceEngine
 from lmtasks.records import Floats32
 
 CHUNK = 10_000
@@ -31,8 +31,8 @@ class Job:
     """One task on its way through the engine."""
 
     name: str
-    asker: Asker
-    examples: Iterable[Example]
+    asker: RequestBuilder
+    examples: Iterable[ScoredExample]
     take: Callable[[Sequence[Finished]], None]
     """Is handed the answers, in the order of the examples."""
     seconds: float = 0.0
@@ -49,7 +49,7 @@ class Stream:
     A job that fails is left, its `failure` says why, and the others go on.
     """
 
-    engine: Answers
+    engine: InferenceEngine
     chunk: int = CHUNK
     on_progress: Callable[[int, str], None] = lambda done, job: None
     """Is told how many examples are answered so far, and what is being answered."""

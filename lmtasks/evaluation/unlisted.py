@@ -14,8 +14,8 @@ from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.scoring import Scoring, scoring_of
 from lmtasks.metric import Metric
-from lmtasks.metric.items import is_number, present
-from lmtasks.records import Floats, Made
+from lmtasks.metric.custom_values import is_number, present
+from lmtasks.records import CustomValues, Floats
 from lmtasks.task.task import MetricUse, Task
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Unlisted:
 
 def without_value(metric: Metric, count: int) -> Floats:
     """(count, K) statistics of examples for which the code made no value."""
-    return metric.statistics([Made(values={})] * count)
+    return metric.statistics([CustomValues(values={})] * count)
 
 
 def with_values(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import ACTIVE, EMITTERS, Graphs, emitter_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.fused import rounded_operators, wanted_operators
+from lmtasks.export.expected_operators import rounded_operators, wanted_operators
 from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
@@ -26,8 +26,8 @@ from lmtasks.export.package import (
     load_package,
     write_manifest,
 )
+from lmtasks.export.quantizable import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.ranges import CalibrationRow, check_rows
-from lmtasks.export.reach import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import write_json
 from lmtasks.foreign import parse_json
@@ -146,8 +146,8 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
     """What is traced, by the kind of model."""
     from lmtasks.export.decoder import decoder_graph
     from lmtasks.export.heads import heads_graph
-    from lmtasks.export.pairs import encoder_graph, pair_decoder_graph
     from lmtasks.export.score import score_graph
+    from lmtasks.export.seq2seq import encoder_graph, pair_decoder_graph
 
     makers: Mapping[str, Mapping[GraphName, Callable[[Model], Traceable]]] = {
         "encoder": {},

@@ -14,7 +14,7 @@ import numpy as np
 from lmtasks.export.emit import load_graphs
 from lmtasks.export.lstm import lstm_weights
 from lmtasks.export.package import GraphName, load_package
-from lmtasks.export.reach import products
+from lmtasks.export.quantizable import products
 from lmtasks.export.weights import key_of
 from lmtasks.records import Floats32
 
@@ -26,7 +26,7 @@ Keep = Mapping[GraphName, Collection[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class WeightGroup:
     """A weight, or several that are treated alike."""
 
     name: str
@@ -36,7 +36,7 @@ class Layer:
     """How many numbers it holds."""
 
 
-def rounded_layers(base: Path, *, precision: str) -> tuple[Layer, ...]:
+def rounded_layers(base: Path, *, precision: str) -> tuple[WeightGroup, ...]:
     """Every layer that rounding would reach, in the order of the graphs; of a graph, its LSTMs last.
 
     Args:
@@ -58,7 +58,7 @@ def rounded_layers(base: Path, *, precision: str) -> tuple[Layer, ...]:
             names[key] = better if key not in names or ": " in names[key] else names[key]
             sizes[key] = sum(int(_array(model, each).size) for each in (name, *others))
     return tuple(
-        Layer(name=names[key], weights={graph: tuple(each) for graph, each in found.items()}, numbers=sizes[key])
+        WeightGroup(name=names[key], weights={graph: tuple(each) for graph, each in found.items()}, numbers=sizes[key])
         for key, found in places.items()
     )
 
@@ -70,10 +70,10 @@ def _array(model: "ir.Model", name: str) -> Floats32:
     return array
 
 
-def joined_layers(layers: Sequence[Layer], *, most: int) -> tuple[Layer, ...]:
+def joined_layers(layers: Sequence[WeightGroup], *, most: int) -> tuple[WeightGroup, ...]:
     """Neighbours joined, so that at most `most` are left.
 
-    >>> single = [Layer(name=name, weights={"heads": (name,)}, numbers=2) for name in "abc"]
+    >>> single = [WeightGroup(name=name, weights={"heads": (name,)}, numbers=2) for name in "abc"]
     >>> [(layer.name, layer.weights["heads"], layer.numbers) for layer in joined_layers(single, most=2)]
     [('a .. b', ('a', 'b'), 4), ('c', ('c',), 2)]
     """
@@ -81,7 +81,7 @@ def joined_layers(layers: Sequence[Layer], *, most: int) -> tuple[Layer, ...]:
     return tuple(_joined(layers[start : start + size]) for start in range(0, len(layers), max(1, size)))
 
 
-def keep_of(layers: Sequence[Layer]) -> Keep:
+def keep_of(layers: Sequence[WeightGroup]) -> Keep:
     """The names of some layers, by graph."""
     kept: dict[GraphName, set[str]] = {}
     for layer in layers:
@@ -90,14 +90,14 @@ def keep_of(layers: Sequence[Layer]) -> Keep:
     return kept
 
 
-def _joined(layers: Sequence[Layer]) -> Layer:
+def _joined(layers: Sequence[WeightGroup]) -> WeightGroup:
     if len(layers) == 1:
         return layers[0]
     weights: dict[GraphName, tuple[str, ...]] = {}
     for layer in layers:
         for graph, names in layer.weights.items():
             weights[graph] = (*weights.get(graph, ()), *names)
-    return Layer(
+    return WeightGroup(
         name=f"{layers[0].name} .. {layers[-1].name}",
         weights=weights,
         numbers=sum(layer.numbers for layer in layers),

@@ -35,7 +35,7 @@ from lmtasks.export.columns import column_scales, rounded
 from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute
 from lmtasks.export.lstm import round_lstms
 from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
-from lmtasks.export.reach import table_of, weight_of
+from lmtasks.export.quantizable import table_of, weight_of
 from lmtasks.export.unread import clear_unread_rows
 from lmtasks.export.weights import stored
 from lmtasks.records import Floats32

@@ -14,7 +14,7 @@ import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.export.columns import column_scales, rounded
-from lmtasks.export.reach import product_inputs
+from lmtasks.export.quantizable import product_inputs
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:

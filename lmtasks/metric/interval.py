@@ -22,8 +22,8 @@ import numpy as np
 
 from lmtasks.errors import WorkError
 from lmtasks.metric.base import IDENTITY, Metric, Scale, resampled, value_of
-from lmtasks.metric.items import present
-from lmtasks.metric.original import BOOTSTRAPPED, DRAWS, original_replicates
+from lmtasks.metric.custom_values import present
+from lmtasks.metric.lm_eval_bootstrap import BOOTSTRAPPED, DRAWS, original_replicates
 from lmtasks.metric.resample import bootstrap_weights, by_cluster, cluster_numbers, distinct
 from lmtasks.records import Estimate, Floats, Ints
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from lmtasks.errors import WorkError
 from lmtasks.metric.base import Metric, resampled, value_of
+from lmtasks.metric.custom_values import present
 from lmtasks.metric.interval import percentile_interval
-from lmtasks.metric.items import present
 from lmtasks.metric.resample import bootstrap_weights, by_cluster, cluster_numbers, distinct, swap_weights
 from lmtasks.records import Floats, Ints
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from lmtasks.errors import UsageError, unknown
 from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
-from lmtasks.metric.handed import again, aggregated, handed_on
-from lmtasks.metric.made import IMPLIED, Aggregation, made
+from lmtasks.metric.custom_aggregations import IMPLIED, Aggregation, made
+from lmtasks.metric.lm_eval_aggregations import again, aggregated, handed_on
 from lmtasks.records import OutcomeKind
 
 Builder = Callable[[Settings], Formula]

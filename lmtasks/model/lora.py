@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmtasks.backbone.points import ROLES, Role, matching, points_pattern
+from lmtasks.backbone.lora_targets import ROLES, Role, matching, points_pattern
 from lmtasks.bounds import COUNT, POSITIVE, SHARE_BELOW_ONE, Bound, check_all
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.adapters import Adapter

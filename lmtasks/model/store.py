@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lmtasks.backbone.fitted import FITTED
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.foreign import first_line, parse_json, read_object, reading
 from lmtasks.model.files import copy_tokenizer

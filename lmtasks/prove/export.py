@@ -14,7 +14,7 @@ from lmtasks.prove.compare import Check, Rule
 from lmtasks.prove.gate import Gate, Gated, GateSearch
 from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
-from lmtasks.runtime.session import PROVIDERS, devices
+from lmtasks.runtime.onnx.session import PROVIDERS, devices
 
 
 @dataclass(frozen=True, kw_only=True)

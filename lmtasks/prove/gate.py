@@ -17,7 +17,7 @@ from lmtasks.errors import GateError
 from lmtasks.export.layers import Keep, keep_of, rounded_layers
 from lmtasks.metric.base import Metric
 from lmtasks.metric.drop import Drop, measure_drop
-from lmtasks.prove.damage import Damaged, Probe, rank_layers
+from lmtasks.prove.layer_sensitivity import Damaged, Probe, rank_layers
 from lmtasks.records import Floats, Json, Progress
 
 MOST_KEPT = 0.5
@@ -25,7 +25,7 @@ MOST_KEPT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredTask:
     """The main metric of one task over a package's answers. Axes: N examples, K columns."""
 
     task: str
@@ -45,7 +45,7 @@ class Gate:
 
     most: float
     """The largest drop that is allowed, in points."""
-    score: Callable[[Path], Sequence[Scored]]
+    score: Callable[[Path], Sequence[ScoredTask]]
     """Scores a package on the tasks."""
     probes: Callable[[Path], Sequence[Probe]]
     """Rows for a package on which layers are told apart; only asked for where layers have to stay."""
@@ -141,7 +141,7 @@ class GateSearch:
         finally:
             shutil.rmtree(self.aside, ignore_errors=True)
 
-    def _with_layers_kept(self, wanted: Sequence[Scored], first: tuple[TaskDrop, ...]) -> Gated:
+    def _with_layers_kept(self, wanted: Sequence[ScoredTask], first: tuple[TaskDrop, ...]) -> Gated:
         layers = rounded_layers(self.base, precision=self.precision)
         ranked = rank_layers(
             layers,
@@ -179,7 +179,7 @@ class GateSearch:
             first=first,
         )
 
-    def _tried(self, wanted: Sequence[Scored], kept: Sequence[Damaged]) -> tuple[TaskDrop, ...]:
+    def _tried(self, wanted: Sequence[ScoredTask], kept: Sequence[Damaged]) -> tuple[TaskDrop, ...]:
         """The drops of a package in which some layers are kept."""
         shutil.rmtree(self.aside, ignore_errors=True)
         self.aside.mkdir(parents=True)
@@ -187,7 +187,7 @@ class GateSearch:
         return drops_of(wanted, self.gate.score(self.aside), most=self.gate.most)
 
 
-def drops_of(wanted: Sequence[Scored], found: Sequence[Scored], *, most: float) -> tuple[TaskDrop, ...]:
+def drops_of(wanted: Sequence[ScoredTask], found: Sequence[ScoredTask], *, most: float) -> tuple[TaskDrop, ...]:
     """What each task lost."""
     return tuple(
         TaskDrop(

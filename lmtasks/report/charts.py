@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from lmtasks.report import format as show
-from lmtasks.report.drawing import ROLES, SHAPES, Level, Point, draw
+from lmtasks.report.drawing import ROLES, SHAPES, BaselineLevel, Point, draw
 from lmtasks.report.grid import Score, baseline_of, main_metric, main_score, models
 from lmtasks.report.records import RunRecords, TaskInfo, Timing, Variant
 from lmtasks.report.speeds import timings_of, together
@@ -84,10 +84,10 @@ def _point(variant: Variant, shape: str, score: Score, timing: Timing) -> Point:
     )
 
 
-def _levels(run: RunRecords, task: TaskInfo) -> list[Level]:
+def _levels(run: RunRecords, task: TaskInfo) -> list[BaselineLevel]:
     """Baselines have a quality, but no speed that would mean anything."""
     return [
-        Level(
+        BaselineLevel(
             name=variant.name,
             quality=show.in_points(score.value, score.scale),
             shown=show.value(score.value, score.scale),

@@ -8,7 +8,7 @@ from lmtasks.report import format as show
 from lmtasks.report.grid import main_metric
 from lmtasks.report.overlap import is_marked
 from lmtasks.report.records import CellRecord, RunRecords
-from lmtasks.report.table import Cell, Column, Line, Table
+from lmtasks.report.table import Column, Line, Table, TableCell
 
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
 
@@ -150,7 +150,7 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _cell(values: Sequence[object]) -> Cell:
+def _cell(values: Sequence[object]) -> TableCell:
     """What all agree on, or everything that occurs."""
     shown = list(dict.fromkeys(str(value) for value in values if value is not None and value != ""))
-    return Cell(text=" / ".join(shown) or show.MISSING, sort=" / ".join(shown), quiet=not shown)
+    return TableCell(text=" / ".join(shown) or show.MISSING, sort=" / ".join(shown), quiet=not shown)

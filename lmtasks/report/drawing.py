@@ -39,7 +39,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class BaselineLevel:
     """One baseline: a quality without a speed."""
 
     name: str
@@ -48,7 +48,7 @@ class Level:
     """The quality as people read it."""
 
 
-def draw(*, points: Sequence[Point], levels: Sequence[Level], title: str, x_title: str, y_title: str) -> str:
+def draw(*, points: Sequence[Point], levels: Sequence[BaselineLevel], title: str, x_title: str, y_title: str) -> str:
     """A whole SVG file on white paper."""
     import altair as alt
 
@@ -107,7 +107,7 @@ def as_svg(chart: "alt.LayerChart | alt.FacetChart | alt.VConcatChart") -> str:
     return str(vl_convert.vegalite_to_svg(styled.to_dict(), vl_version=version, allowed_base_urls=[]))
 
 
-def _lines(levels: Sequence[Level], y: "alt.Y") -> "list[alt.Chart]":
+def _lines(levels: Sequence[BaselineLevel], y: "alt.Y") -> "list[alt.Chart]":
     import altair as alt
 
     if not levels:
@@ -152,7 +152,7 @@ def _marks(points: Sequence[Point], x: "alt.X", y: "alt.Y") -> "list[alt.Chart]"
     return layers
 
 
-def _levels(points: Sequence[Point], levels: Sequence[Level]) -> tuple[list[Level], list[str]]:
+def _levels(points: Sequence[Point], levels: Sequence[BaselineLevel]) -> tuple[list[BaselineLevel], list[str]]:
     """The levels within reach, and words for the others."""
     low, high = _span(points)
     reach = REACH * (high - low)
@@ -163,7 +163,7 @@ def _levels(points: Sequence[Point], levels: Sequence[Level]) -> tuple[list[Leve
     ]
 
 
-def _y_domain(points: Sequence[Point], levels: Sequence[Level]) -> tuple[float, float]:
+def _y_domain(points: Sequence[Point], levels: Sequence[BaselineLevel]) -> tuple[float, float]:
     low, high = _span(points)
     low, high = min([low, *(level.quality for level in levels)]), max([high, *(level.quality for level in levels)])
     return low - 0.12 * (high - low), high + 0.12 * (high - low)

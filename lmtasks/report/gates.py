@@ -3,7 +3,7 @@
 from lmtasks.report import format as show
 from lmtasks.report.fields import Fields
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Cell, Column, Line, Table
+from lmtasks.report.table import Column, Line, Table, TableCell
 
 CAPTION = (
     "What rounding cost on validation rows, which nothing here is scored on, of the package paired with the same in "
@@ -57,11 +57,11 @@ def _line(task: Fields, group: str) -> Line:
         name=task.text("task"),
         group=group,
         cells=(
-            Cell(text=task.text("metric")),
-            Cell(text=show.count(int(task.number("n"))), sort=task.number("n")),
-            Cell(text=f"{task.number('base'):.4f}", sort=task.number("base")),
-            Cell(text=f"{task.number('found'):.4f}", sort=task.number("found")),
-            Cell(text=f"{drop:.2f}{unit}{ends}", sort=drop),
-            Cell(text=sure),
+            TableCell(text=task.text("metric")),
+            TableCell(text=show.count(int(task.number("n"))), sort=task.number("n")),
+            TableCell(text=f"{task.number('base'):.4f}", sort=task.number("base")),
+            TableCell(text=f"{task.number('found'):.4f}", sort=task.number("found")),
+            TableCell(text=f"{drop:.2f}{unit}{ends}", sort=drop),
+            TableCell(text=sure),
         ),
     )

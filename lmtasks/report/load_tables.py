@@ -7,7 +7,7 @@ from lmtasks.report import format as show
 from lmtasks.report.grid import models
 from lmtasks.report.records import LoadTiming, Percentiles, RunRecords, Timing
 from lmtasks.report.speed_tables import marks_of, milliseconds, shown_columns, throughput_cell
-from lmtasks.report.table import Cell, Column, Line, Notes, Table
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 
 ARRIVALS = {"poisson": "independent of each other (Poisson)", "even": "at even gaps"}
 
@@ -78,12 +78,12 @@ def required_table(run: RunRecords) -> Table | None:
     for each in judged:
         cost = each.optional_number("core_seconds")
         verdicts = [
-            Cell(text="yes" if verdict.flag("fulfilled") else "no", detail=verdict.text("said"))
+            TableCell(text="yes" if verdict.flag("fulfilled") else "no", detail=verdict.text("said"))
             for verdict in each.each("verdicts")
         ]
         shown = show.milliseconds(None if cost is None else 1000 * cost)
         name = each.text("variant")
-        lines.append(Line(name=name, cells=(*verdicts, Cell(text=shown, sort=cost, best=name == best))))
+        lines.append(Line(name=name, cells=(*verdicts, TableCell(text=shown, sort=cost, best=name == best))))
     answer = (
         f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
     )
@@ -112,8 +112,8 @@ def _load_line(load: LoadTiming, variant: str, notes: Notes) -> Line:
             milliseconds(load.latency.p99),
             _perhaps(load.first_token, "p95"),
             _perhaps(load.next_token, "p95"),
-            Cell(text=f"{100 * load.busy_share:.0f} %", sort=load.busy_share),
-            Cell(text=load.batching, sort=load.batching),
+            TableCell(text=f"{100 * load.busy_share:.0f} %", sort=load.busy_share),
+            TableCell(text=load.batching, sort=load.batching),
         ),
     )
 
@@ -131,12 +131,12 @@ def _sweep_line(timing: Timing, variant: str, notes: Notes) -> Line:
             _perhaps(timing.first_token, "p50"),
             _perhaps(timing.next_token, "p50"),
             throughput_cell(timing),
-            Cell(text=show.of_limit(timing.limit or None)),
+            TableCell(text=show.of_limit(timing.limit or None)),
         ),
     )
 
 
-def _perhaps(found: Percentiles | None, percentile: str) -> Cell:
+def _perhaps(found: Percentiles | None, percentile: str) -> TableCell:
     if found is None:
-        return Cell(text="")
+        return TableCell(text="")
     return milliseconds(found.p50 if percentile == "p50" else found.p95)

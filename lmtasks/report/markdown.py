@@ -12,7 +12,7 @@ from itertools import groupby
 from unicodedata import combining, east_asian_width
 
 from lmtasks.report.charts import Chart
-from lmtasks.report.table import Cell, Line, Table
+from lmtasks.report.table import Line, Table, TableCell
 from lmtasks.report.view import Report
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
@@ -102,7 +102,7 @@ def _name(line: Line) -> str:
     return f"{_escaped(line.name)}{_marks(line.notes)}{detail}"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text)
     return " ".join(filter(None, [text, _escaped(cell.detail)])) + _marks(cell.notes)
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from lmtasks.metric.family import SURE
+from lmtasks.metric.multiple_testing import SURE
 from lmtasks.report import format as show
 from lmtasks.report.paired_records import PairedRecord
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Cell, Column, Line, Notes, Table
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 
 RELATIONS: Mapping[str, tuple[str, str]] = {
     "parent": ("Each exported variant", "the one that it was exported from"),
@@ -55,9 +55,9 @@ def _table(run: RunRecords, relation: str) -> Table | None:
     )
 
 
-def _cell(record: PairedRecord | None, notes: Notes) -> Cell:
+def _cell(record: PairedRecord | None, notes: Notes) -> TableCell:
     if record is None:
-        return Cell(text=show.MISSING, quiet=True)
+        return TableCell(text=show.MISSING, quiet=True)
     interval = "" if record.ci95 is None else f"[{show.difference(record.ci95[0])}, {show.difference(record.ci95[1])}]"
     shown = "" if record.verdict == "open" else record.verdict
     marks: tuple[int, ...] = ()
@@ -65,7 +65,7 @@ def _cell(record: PairedRecord | None, notes: Notes) -> Cell:
         unit = "" if record.scale == "raw" else " points"
         few = f"{record.task}: {show.count(record.n)} examples would hardly show less than "
         marks = (notes.number(f"{few}{show.value(record.detectable, 'points')}{unit}"),)
-    return Cell(
+    return TableCell(
         text=show.difference(record.difference),
         detail=" · ".join(filter(None, [interval, shown])),
         sort=record.difference,

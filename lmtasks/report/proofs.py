@@ -7,7 +7,7 @@ from itertools import groupby
 from lmtasks.report import format as show
 from lmtasks.report.fields import Fields
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Cell, Column, Line, Table
+from lmtasks.report.table import Column, Line, Table, TableCell
 
 CAPTION = (
     "Every exported package was compared with the model that was trained, on real texts of several lengths, with "
@@ -90,10 +90,12 @@ def _line(graph: str, checks: Sequence[_Check], group: str) -> Line:
         name=graph,
         group=group,
         cells=(
-            Cell(text=show.count(numbers), sort=numbers),
-            Cell(text=show.small(largest), sort=largest),
-            Cell(text=show.MISSING if cosine is None else show.near_one(cosine), sort=cosine, quiet=cosine is None),
-            Cell(text=show.share(equal), sort=equal),
-            Cell(text="proved" if proved else "not proved", sort=str(proved)),
+            TableCell(text=show.count(numbers), sort=numbers),
+            TableCell(text=show.small(largest), sort=largest),
+            TableCell(
+                text=show.MISSING if cosine is None else show.near_one(cosine), sort=cosine, quiet=cosine is None
+            ),
+            TableCell(text=show.share(equal), sort=equal),
+            TableCell(text="proved" if proved else "not proved", sort=str(proved)),
         ),
     )

@@ -3,7 +3,7 @@
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, main_metric, score
 from lmtasks.report.records import PublishedFigure, RunRecords
-from lmtasks.report.table import Cell, Column, Line, Table
+from lmtasks.report.table import Column, Line, Table, TableCell
 
 CAPTION = (
     "Figures that others printed, and what was found here; fractions in points, 0-100. Data, splits and cleaning there "
@@ -38,22 +38,22 @@ def _line(run: RunRecords, figure: PublishedFigure) -> Line:
         name=figure.task,
         detail=metric,
         cells=(
-            Cell(text=figure.variant),
+            TableCell(text=figure.variant),
             _here(found),
-            Cell(text=f"{figure.wanted:g}", sort=figure.wanted),
-            Cell(text=_reached(found, figure.wanted)),
-            Cell(text=f"{figure.value:g}", sort=figure.value),
-            Cell(text=figure.by),
+            TableCell(text=f"{figure.wanted:g}", sort=figure.wanted),
+            TableCell(text=_reached(found, figure.wanted)),
+            TableCell(text=f"{figure.value:g}", sort=figure.value),
+            TableCell(text=figure.by),
         ),
     )
 
 
-def _here(found: Score | None) -> Cell:
+def _here(found: Score | None) -> TableCell:
     if found is None:
-        return Cell(text="not run", quiet=True)
+        return TableCell(text="not run", quiet=True)
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else ""
     detail = " · ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), seeds]))
-    return Cell(text=show.value(found.value, found.scale), detail=detail, sort=found.value)
+    return TableCell(text=show.value(found.value, found.scale), detail=detail, sort=found.value)
 
 
 def _reached(found: Score | None, wanted: float) -> str:

@@ -9,7 +9,7 @@ from lmtasks.report import format as show
 from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
 from lmtasks.report.overlap import clean_rows, is_marked, mean_on_the_others, seen_rows
 from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
-from lmtasks.report.table import Cell, Column, Line, Notes, Table
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """What every table says of precision int8-tensor."""
@@ -99,7 +99,9 @@ def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
     )
 
 
-def _line(run: RunRecords, variant: Variant, cells: Sequence[Cell], notes: Notes, *, grouped: bool = False) -> Line:
+def _line(
+    run: RunRecords, variant: Variant, cells: Sequence[TableCell], notes: Notes, *, grouped: bool = False
+) -> Line:
     baseline = baseline_of(run, variant)
     group = ("baselines" if baseline else "models") if grouped else ""
     return Line(
@@ -143,7 +145,7 @@ def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, m
 
 def _cell(
     cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes, *, known: str = ""
-) -> Cell:
+) -> TableCell:
     found = score(cells, metric)
     marks = [notes.number(mark) for cell in cells if (mark := _mark(cell))]
     if found is None:
@@ -153,7 +155,7 @@ def _cell(
     if known:
         marks.append(notes.number(known))
     text = show.value(found.value, found.scale)
-    return Cell(
+    return TableCell(
         text=text,
         detail=" · ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), _which(cells)])),
         sort=found.value,
@@ -168,10 +170,10 @@ def _which(cells: Sequence[CellRecord]) -> str:
     return next(named, "")
 
 
-def _empty(cells: Sequence[CellRecord], marks: tuple[int, ...]) -> Cell:
+def _empty(cells: Sequence[CellRecord], marks: tuple[int, ...]) -> TableCell:
     if any(cell.status == "failed" for cell in cells):
-        return Cell(text="failed", quiet=True, notes=marks)
-    return Cell(text=show.MISSING, quiet=True, notes=marks)
+        return TableCell(text="failed", quiet=True, notes=marks)
+    return TableCell(text=show.MISSING, quiet=True, notes=marks)
 
 
 def _mark(cell: CellRecord) -> str:

@@ -8,7 +8,7 @@ from lmtasks.report.grid import models
 from lmtasks.report.quality import name_notes
 from lmtasks.report.records import RunRecords, SpeedRecord, Timing, Variant
 from lmtasks.report.speeds import alone, latency_ratio, mean_ratio, speed_up, throughput_ratio, together
-from lmtasks.report.table import Cell, Column, Line, Notes, Table
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 
 NOT_TIMED = "not timed"
 
@@ -38,21 +38,23 @@ def variant_table(run: RunRecords) -> Table | None:
                 notes=(*name_notes(variant, notes), *marks),
                 cells=(
                     *(
-                        Cell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
+                        TableCell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
                         for side, times in enumerate(pair)
                     ),
-                    Cell(text=speed.layout, sort=speed.layout),
+                    TableCell(text=speed.layout, sort=speed.layout),
                     *(
-                        Cell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
+                        TableCell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
                         for side, seconds in enumerate((speed.import_seconds, speed.load_seconds))
                     ),
-                    Cell(
+                    TableCell(
                         text=show.size(speed.peak_memory_bytes),
                         sort=speed.peak_memory_bytes,
                         best=speed.peak_memory_bytes == least[2],
                     ),
-                    Cell(text=show.size(speed.import_memory_bytes), sort=speed.import_memory_bytes),
-                    Cell(text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[3]),
+                    TableCell(text=show.size(speed.import_memory_bytes), sort=speed.import_memory_bytes),
+                    TableCell(
+                        text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[3]
+                    ),
                 ),
             )
         )
@@ -104,7 +106,7 @@ def timing_table(run: RunRecords) -> Table | None:
                     cells=(
                         *_latency(one, quickest, notes),
                         _throughput(many, fastest, notes),
-                        Cell(
+                        TableCell(
                             text=show.ratio(throughput_ratio(run, variant, task.name)),
                             sort=throughput_ratio(run, variant, task.name),
                         ),
@@ -154,18 +156,18 @@ def shown_columns(*, caption: str, columns: Sequence[Column], lines: Sequence[Li
     )
 
 
-def milliseconds(ms: float | None, *, best: bool = False, notes: tuple[int, ...] = ()) -> Cell:
+def milliseconds(ms: float | None, *, best: bool = False, notes: tuple[int, ...] = ()) -> TableCell:
     """A latency."""
-    return Cell(text=show.milliseconds(ms), sort=ms, best=best, notes=notes)
+    return TableCell(text=show.milliseconds(ms), sort=ms, best=best, notes=notes)
 
 
-def throughput_cell(timing: Timing) -> Cell:
+def throughput_cell(timing: Timing) -> TableCell:
     """Examples a second; of texts also new tokens."""
     if timing.examples_per_s is None:  # an older record: choices, and nobody knows how many an example has
-        return Cell(text=f"{show.rate(timing.throughput)} {timing.unit}", quiet=True)
+        return TableCell(text=f"{show.rate(timing.throughput)} {timing.unit}", quiet=True)
     spread = show.rate_uncertainty(timing.examples_per_s, timing.examples_ci95)
     tokens = f"{show.rate(timing.throughput)} tokens/s" if timing.unit == "tokens/s" else ""
-    return Cell(
+    return TableCell(
         text=f"{show.rate(timing.examples_per_s)} examples/s",
         detail=" · ".join(filter(None, [spread, tokens])),
         sort=timing.examples_per_s,
@@ -186,9 +188,9 @@ def _timed(run: RunRecords) -> tuple[Variant, ...]:
     return tuple(variant for variant in models(run) if variant.name in run.speeds)
 
 
-def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[Cell, ...]:
+def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[TableCell, ...]:
     if one is None:
-        return tuple(Cell(text=NOT_TIMED, quiet=True) for _ in range(6))
+        return tuple(TableCell(text=NOT_TIMED, quiet=True) for _ in range(6))
     found = one.latency
     marks = marks_of(one.note, one.flags, notes)
     return (
@@ -196,23 +198,23 @@ def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[Cell, .
         milliseconds(found.p90),
         milliseconds(found.p95),
         milliseconds(found.p99),
-        *(Cell(text="") if each is None else milliseconds(each.p50) for each in (one.first_token, one.next_token)),
+        *(TableCell(text="") if each is None else milliseconds(each.p50) for each in (one.first_token, one.next_token)),
     )
 
 
-def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> Cell:
+def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> TableCell:
     """Of a text that is streamed its steps, of everything else the largest batch; the note says how it was computed."""
     timing = one if one is not None and one.limit.get("of") == "a step" else many
     if timing is None or not timing.limit:
-        return Cell(text="")
+        return TableCell(text="")
     how = f"{timing.limit.get('of')} at batch {timing.batch_size}: {timing.limit.get('how')}"
     share = float(str(timing.limit["share"]))
-    return Cell(text=show.of_limit(timing.limit), sort=share, notes=(notes.number(how),))
+    return TableCell(text=show.of_limit(timing.limit), sort=share, notes=(notes.number(how),))
 
 
-def _throughput(many: Timing | None, fastest: float, notes: Notes) -> Cell:
+def _throughput(many: Timing | None, fastest: float, notes: Notes) -> TableCell:
     if many is None:
-        return Cell(text=NOT_TIMED, quiet=True)
+        return TableCell(text=NOT_TIMED, quiet=True)
     cell = throughput_cell(many)
     return replace(cell, best=many.examples_per_s == fastest, notes=marks_of(many.note, many.flags, notes))
 

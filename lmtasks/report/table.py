@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """One cell."""
 
     text: str
@@ -34,7 +34,7 @@ class Line:
 
     name: str
     detail: str = ""
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     group: str = ""
     """Rows of a group stand together under its title; empty: no title."""
     quiet: bool = False

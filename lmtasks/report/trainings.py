@@ -6,7 +6,7 @@ from statistics import fmean
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_score
 from lmtasks.report.records import CellRecord, RunRecords, TrainedRecord, Variant
-from lmtasks.report.table import Cell, Column, Line, Notes, Table
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 
 CAPTION = (
     "Seconds of training steps and of looks at the validation rows between them, or of the fit of a family that takes "
@@ -50,11 +50,11 @@ def _line(run: RunRecords, variant: Variant, cells: Sequence[CellRecord], notes:
     return Line(
         name=variant.model,
         cells=(
-            Cell(text=show.duration(seconds), sort=seconds, notes=tuple(marks)),
-            Cell(text=show.count(len(trainings)), sort=len(trainings)),
-            Cell(text=show.count(round(steps)), sort=steps),
-            Cell(text=show.count(trainings[0].weights), sort=trainings[0].weights),
-            Cell(text=_scores(run, variant)),
+            TableCell(text=show.duration(seconds), sort=seconds, notes=tuple(marks)),
+            TableCell(text=show.count(len(trainings)), sort=len(trainings)),
+            TableCell(text=show.count(round(steps)), sort=steps),
+            TableCell(text=show.count(trainings[0].weights), sort=trainings[0].weights),
+            TableCell(text=_scores(run, variant)),
         ),
     )
 

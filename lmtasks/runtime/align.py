@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmtasks.records import Floats32, Ints, TokenBatch, Wanted
+from lmtasks.records import Floats32, Ints, TokenBatch, TokenTargets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Aligned:
         out[rows, self.places[rows, columns]] = values[rows, columns]
         return out
 
-    def columns_of(self, wanted: Wanted) -> Ints:
+    def columns_of(self, wanted: TokenTargets) -> Ints:
         """(S,): where the wanted columns stand now."""
         moved = np.zeros((self.places.shape[0], self.columns), dtype=np.int64)
         np.put_along_axis(moved, self.places, np.arange(self.places.shape[1])[None], axis=1)
@@ -67,7 +67,7 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
     )
 
 
-def every_next(batch: TokenBatch) -> tuple[TokenBatch, Wanted]:
+def every_next(batch: TokenBatch) -> tuple[TokenBatch, TokenTargets]:
     """What has to be read and asked to score every token of whole rows behind those before it.
 
     A row's last token is wanted, and need not be read; so a row may be one token longer than the model's input.
@@ -84,4 +84,4 @@ def every_next(batch: TokenBatch) -> tuple[TokenBatch, Wanted]:
     for row in range(len(mask)):
         (real,) = np.nonzero(mask[row])
         following[rows == row] = batch.ids[row, real[1:]]
-    return TokenBatch(ids=batch.ids, mask=read), Wanted(rows=rows, columns=columns, tokens=following)
+    return TokenBatch(ids=batch.ids, mask=read), TokenTargets(rows=rows, columns=columns, tokens=following)

@@ -10,7 +10,7 @@ Axes: B batch, T time, S wanted tokens, V vocabulary.
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 
 State = TypeVar("State")
 
@@ -72,7 +72,7 @@ class Runtime(Protocol[State]):
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: State | None = None,

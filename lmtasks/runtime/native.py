@@ -9,8 +9,8 @@ import numpy as np
 
 import lmtasks
 from lmtasks.errors import UsageError, unknown
-from lmtasks.model.fitted import FittedModel, Ngram
-from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, Wanted
+from lmtasks.model.closed_form import FittedModel, Ngram
+from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
 from lmtasks.runtime.memory import free_host_bytes
@@ -59,7 +59,7 @@ class NativeRuntime:
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: Ints | None = None,

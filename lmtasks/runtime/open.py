@@ -13,10 +13,10 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import is_of_this_version
 from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, Package, is_package, load_package
 from lmtasks.runtime.base import Runtime
-from lmtasks.runtime.session import check_device, devices
+from lmtasks.runtime.onnx.session import check_device, devices
 
 if TYPE_CHECKING:
-    from lmtasks.runtime.onnx_graphs import Graphs
+    from lmtasks.runtime.onnx.graphs import Graphs
 
 RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
 
@@ -38,7 +38,7 @@ class RuntimeInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class RuntimeRequest:
     """What `open_runtime` was asked for."""
 
     ref: Path
@@ -70,7 +70,7 @@ def open_runtime(
     """
     if runtime not in OPENERS:
         raise unknown("runtime", runtime, OPENERS)
-    return OPENERS[runtime](Wanted(ref=ref, device=device, precision=precision, threads=threads))
+    return OPENERS[runtime](RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads))
 
 
 def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
@@ -126,36 +126,36 @@ def check_package(ref: Path, *, device: str, precision: str | None) -> Package:
     return package
 
 
-def _open_onnx(wanted: Wanted) -> Runtime[object]:
+def _open_onnx(wanted: RuntimeRequest) -> Runtime[object]:
     package = check_package(wanted.ref, device=wanted.device, precision=wanted.precision)
-    from lmtasks.runtime.onnx_graphs import Graphs
+    from lmtasks.runtime.onnx.graphs import Graphs
 
     drive = CARRYING.get(package.emitter_name) or DRIVERS[package.emitted, package.model.kind]
     return drive(Graphs(package, threads=wanted.threads, device=wanted.device))
 
 
 def _traced(graphs: "Graphs") -> Runtime[object]:
-    from lmtasks.runtime.onnx_traced import TracedRuntime
+    from lmtasks.runtime.onnx.traced import OnnxTracedRuntime
 
-    return cast("Runtime[object]", TracedRuntime(graphs))  # its states are nobody else's business
+    return cast("Runtime[object]", OnnxTracedRuntime(graphs))  # its states are nobody else's business
 
 
 def _causal(graphs: "Graphs") -> Runtime[object]:
-    from lmtasks.runtime.onnx_causal import CausalRuntime
+    from lmtasks.runtime.onnx.causal import OnnxCausalRuntime
 
-    return cast("Runtime[object]", CausalRuntime(graphs))
+    return cast("Runtime[object]", OnnxCausalRuntime(graphs))
 
 
 def _carried(graphs: "Graphs") -> Runtime[object]:
-    from lmtasks.runtime.onnx_carried import CarriedRuntime
+    from lmtasks.runtime.onnx.recurrent import OnnxRecurrentRuntime
 
-    return cast("Runtime[object]", CarriedRuntime(graphs))
+    return cast("Runtime[object]", OnnxRecurrentRuntime(graphs))
 
 
 def _pairs(graphs: "Graphs") -> Runtime[object]:
-    from lmtasks.runtime.onnx_pairs import PairRuntime
+    from lmtasks.runtime.onnx.seq2seq import OnnxSeq2SeqRuntime
 
-    return cast("Runtime[object]", PairRuntime(graphs))
+    return cast("Runtime[object]", OnnxSeq2SeqRuntime(graphs))
 
 
 DRIVERS: Mapping[tuple[bool, str], Callable[["Graphs"], Runtime[object]]] = {
@@ -181,7 +181,7 @@ def check_suits(precision: str, device: str, *, what: str) -> None:
         )
 
 
-def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
+def _open_torch(wanted: RuntimeRequest, *, compiled: bool = False) -> Runtime[object]:
     name: Literal["torch", "torch-compile"] = "torch-compile" if compiled else "torch"
     if is_package(wanted.ref):
         raise UsageError(
@@ -190,8 +190,8 @@ def _open_torch(wanted: Wanted, *, compiled: bool = False) -> Runtime[object]:
         )
     _check_info(_torch_info(name), wanted.device, wanted.precision)
     from lmtasks.model.store import load_model
-    from lmtasks.runtime.torch_runtime import TorchRuntime
-    from lmtasks.runtime.torch_states import StateRuntime
+    from lmtasks.runtime.torch.own_families import StateRuntime
+    from lmtasks.runtime.torch.transformer import TorchRuntime
 
     model = load_model(wanted.ref)
     made = TorchRuntime if model.backbone.traits.by_transformers else StateRuntime
@@ -218,12 +218,12 @@ def _check_info(info: RuntimeInfo, device: str, precision: str | None) -> None:
             )
 
 
-def _open_compiled(wanted: Wanted) -> Runtime[object]:
+def _open_compiled(wanted: RuntimeRequest) -> Runtime[object]:
     return _open_torch(wanted, compiled=True)
 
 
-def _open_native(wanted: Wanted) -> Runtime[object]:
-    from lmtasks.model.fitted import FITTED, fitted_family, load_fitted
+def _open_native(wanted: RuntimeRequest) -> Runtime[object]:
+    from lmtasks.model.closed_form import FITTED, fitted_family, load_fitted
 
     if fitted_family(wanted.ref) is None:
         raise UsageError(
@@ -236,7 +236,7 @@ def _open_native(wanted: Wanted) -> Runtime[object]:
     return cast("Runtime[object]", NativeRuntime(load_fitted(wanted.ref), size_bytes=_weight_bytes(wanted.ref)))
 
 
-OPENERS: Mapping[str, Callable[[Wanted], Runtime[object]]] = {
+OPENERS: Mapping[str, Callable[[RuntimeRequest], Runtime[object]]] = {
     "torch": _open_torch,
     "torch-compile": _open_compiled,
     "onnx": _open_onnx,

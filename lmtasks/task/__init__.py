@@ -6,6 +6,7 @@
 'Good night.\\n中文：'
 """
 
+from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.filters import FILTERS, Filtered, apply_filters, filter_answers
 from lmtasks.task.groups import Group, GroupMetric
 from lmtasks.task.head_input import HeadInput, baseline_source, head_input, scored_text
@@ -13,7 +14,6 @@ from lmtasks.task.hooks import call_metric, call_process_results, process_rows, 
 from lmtasks.task.index import TaskEntry, TaskIndex, default_index
 from lmtasks.task.load import load_task, own_task
 from lmtasks.task.prompt import Chat, Message, Prompt, build_prompt
-from lmtasks.task.shots import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.task import KINDS, SPLITS, Generation, Kind, MetricUse, OutputType, Source, SplitName, Task
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import FilterStep, Generation, MetricUse, Reading, Source, Task, Windows
+from lmtasks.task.task import FilterStep, Generation, MetricUse, ReaderOptions, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
 ALWAYS: Mapping[str, object] = {"top_k": 0, "top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0}
@@ -121,7 +121,7 @@ def _source(source: Source) -> dict[str, object]:
     return {**fields, **{name: value for name, value in added.items() if value is not None}}
 
 
-def _reading(reading: Reading) -> object:
+def _reading(reading: ReaderOptions) -> object:
     """An encoding stands there only where one is given: older files have none."""
     given = asdict(reading)
     return to_json({name: value for name, value in given.items() if name != "encoding" or value is not None})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.task.groups import JOIN, Wanted, WantedGroup, aggregations_of, members_of, settings_of
+from lmtasks.task.groups import JOIN, UnloadedTask, WantedGroup, aggregations_of, members_of, settings_of
 from lmtasks.task.scan import Scan
 from lmtasks.task.yaml_file import TaskYaml, included_keys, read_task_yaml
 
@@ -15,7 +15,7 @@ SAYS_ROWS = frozenset({"dataset_path", "custom_dataset", "sources"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
+class InheritedSettings:
     """What groups hand down to a member."""
 
     settings: Settings = field(default_factory=dict)
@@ -24,12 +24,12 @@ class Handed:
     files: tuple[Path, ...] = ()
     """Theirs, for messages."""
 
-    def with_more(self, settings: Settings) -> "Handed":
+    def with_more(self, settings: Settings) -> "InheritedSettings":
         """Further settings, which win."""
         return replace(self, settings={**self.settings, **settings})
 
 
-NOTHING = Handed()
+NOTHING = InheritedSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Names:
 
     scans: Sequence[Scan]
 
-    def find(self, name: str, *, handed: Handed = NOTHING) -> list[Wanted | WantedGroup]:
+    def find(self, name: str, *, handed: InheritedSettings = NOTHING) -> list[UnloadedTask | WantedGroup]:
         """The task, the group or a tag's tasks of that name; nothing where there is none.
 
         Raises:
@@ -56,7 +56,7 @@ class Names:
                 return [found for task in scan.tags[name] for found in self.find(task, handed=handed)]
         return []
 
-    def group(self, yaml: TaskYaml, *, handed: Handed = NOTHING) -> WantedGroup:
+    def group(self, yaml: TaskYaml, *, handed: InheritedSettings = NOTHING) -> WantedGroup:
         """The group that a file defines.
 
         Raises:
@@ -68,13 +68,13 @@ class Names:
         """Everything that has a name."""
         return frozenset().union(*(scan.names for scan in self.scans))
 
-    def _group(self, yaml: TaskYaml, *, name: str, handed: Handed) -> WantedGroup:
+    def _group(self, yaml: TaskYaml, *, name: str, handed: InheritedSettings) -> WantedGroup:
         if name in handed.within:
             raise UsageError(
                 f"the group {name} is a member of itself, by way of {' -> '.join((*handed.within, name))}."
             )
         where = f"the group {name} ({yaml.file})"
-        down = Handed(
+        down = InheritedSettings(
             settings={**settings_of(yaml.keys), **handed.settings},
             within=(*handed.within, name),
             files=(*handed.files, yaml.file),
@@ -92,7 +92,9 @@ class Names:
             version=str(metadata.get("version", "1")) if isinstance(metadata, Mapping) else "1",
         )
 
-    def _member(self, member: str | Settings, *, yaml: TaskYaml, handed: Handed) -> list[Wanted | WantedGroup]:
+    def _member(
+        self, member: str | Settings, *, yaml: TaskYaml, handed: InheritedSettings
+    ) -> list[UnloadedTask | WantedGroup]:
         """What one line of a group's list means: a name, a name with settings, or something defined right there."""
         group = handed.within[-1]
         if isinstance(member, str):
@@ -117,10 +119,10 @@ class Names:
         return [wanted_task(replace(yaml, keys={**keys, "task": inline}), name=inline)]
 
 
-def wanted_task(yaml: TaskYaml, *, name: str, handed: Handed = NOTHING) -> Wanted:
+def wanted_task(yaml: TaskYaml, *, name: str, handed: InheritedSettings = NOTHING) -> UnloadedTask:
     """The task of a file, with settings of groups in place of its own."""
     keys = {**yaml.keys, **handed.settings}
-    return Wanted(name=name, yaml=replace(yaml, keys=keys, files=(*yaml.files, *handed.files)))
+    return UnloadedTask(name=name, yaml=replace(yaml, keys=keys, files=(*yaml.files, *handed.files)))
 
 
 def _only(files: Sequence[Path], *, what: str, name: str) -> Path:

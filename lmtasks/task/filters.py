@@ -41,7 +41,7 @@ class Filtered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterLine:
+class FilterSpec:
     """A filter of the table."""
 
     about: str
@@ -191,13 +191,13 @@ def _map(answers: Answers, _row: Row, options: Options) -> Answers:
     return [mapping.get(answer, otherwise) if isinstance(mapping, Mapping) else otherwise for answer in answers]
 
 
-FILTERS: Mapping[str, FilterLine] = {
-    "regex": FilterLine(
+FILTERS: Mapping[str, FilterSpec] = {
+    "regex": FilterSpec(
         about="the part of a text that a pattern finds",
         run=regex,
         options=("regex_pattern", "group_select", "fallback"),
     ),
-    "multi_choice_regex": FilterLine(
+    "multi_choice_regex": FilterSpec(
         about="the letter of a choice: by a pattern, else by the text of a choice (column choices), else by `: A`",
         run=multi_choice_regex,
         options=(
@@ -209,26 +209,26 @@ FILTERS: Mapping[str, FilterLine] = {
             "regexes_to_ignore",
         ),
     ),
-    "regex_pos": FilterLine(
+    "regex_pos": FilterSpec(
         about="the list of tags in a text of pairs ('token', 'TAG')",
         run=part_of_speech,
         options=("regex_pattern", "group_select", "fallback"),
     ),
-    "remove_whitespace": FilterLine(about="white space around a text goes", run=_of_each(str.strip)),
-    "lowercase": FilterLine(about="lower case", run=_of_each(str.lower)),
-    "uppercase": FilterLine(about="upper case", run=_of_each(str.upper)),
-    "map": FilterLine(
+    "remove_whitespace": FilterSpec(about="white space around a text goes", run=_of_each(str.strip)),
+    "lowercase": FilterSpec(about="lower case", run=_of_each(str.lower)),
+    "uppercase": FilterSpec(about="upper case", run=_of_each(str.upper)),
+    "map": FilterSpec(
         about="a text becomes what a table says; what it lacks becomes default_value",
         run=_map,
         options=("mapping_dict", "default_value"),
     ),
-    "format_span": FilterLine(about="named entities as `per: ... $ loc: ...`", run=_of_each(format_span)),
-    "take_first": FilterLine(about="the first answer of all repeats", run=_take_first, reduces=True),
-    "take_first_k": FilterLine(
+    "format_span": FilterSpec(about="named entities as `per: ... $ loc: ...`", run=_of_each(format_span)),
+    "take_first": FilterSpec(about="the first answer of all repeats", run=_take_first, reduces=True),
+    "take_first_k": FilterSpec(
         about="the first k answers of all repeats", run=_take_first_k, options=("k",), needed=("k",)
     ),
-    "majority_vote": FilterLine(about="the most frequent answer of all repeats", run=_majority_vote),
-    "custom": FilterLine(
+    "majority_vote": FilterSpec(about="the most frequent answer of all repeats", run=_majority_vote),
+    "custom": FilterSpec(
         about="the task's own function (--trust-code)",
         run=_take_first,
         options=("filter_fn",),

@@ -60,7 +60,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class UnloadedTask:
     """A task that is not loaded yet: its keys, with all settings of groups in them."""
 
     name: str
@@ -73,25 +73,27 @@ class WantedGroup:
 
     name: str
     alias: str
-    members: tuple["Wanted | WantedGroup", ...]
+    members: tuple["UnloadedTask | WantedGroup", ...]
     aggregations: tuple[GroupMetric, ...]
     version: str
 
     @property
-    def tasks(self) -> tuple[Wanted, ...]:
+    def tasks(self) -> tuple[UnloadedTask, ...]:
         """All tasks in it, those of inner groups too."""
         return tuple(self._tasks())
 
-    def _tasks(self) -> Iterator[Wanted]:
+    def _tasks(self) -> Iterator[UnloadedTask]:
         for member in self.members:
-            yield from (member,) if isinstance(member, Wanted) else member._tasks()
+            yield from (member,) if isinstance(member, UnloadedTask) else member._tasks()
 
     def named(self) -> Group:
         """The group, its tasks by their names."""
         return Group(
             name=self.name,
             alias=self.alias,
-            members=tuple(member.name if isinstance(member, Wanted) else member.named() for member in self.members),
+            members=tuple(
+                member.name if isinstance(member, UnloadedTask) else member.named() for member in self.members
+            ),
             aggregations=self.aggregations,
             version=self.version,
         )

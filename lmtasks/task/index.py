@@ -10,9 +10,9 @@ from pathlib import Path
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.installation import shipped
 from lmtasks.task.expand import Names, wanted_task
-from lmtasks.task.groups import Group, Wanted, WantedGroup, is_group
+from lmtasks.task.groups import Group, UnloadedTask, WantedGroup, is_group
 from lmtasks.task.load import task_of
-from lmtasks.task.peek import peek_folders
+from lmtasks.task.name_scan import peek_folders
 from lmtasks.task.scan import SUFFIXES, Scan, TaskEntry, scan_folders
 from lmtasks.task.task import Task
 from lmtasks.task.yaml_file import read_task_yaml
@@ -67,9 +67,9 @@ class TaskIndex:
         Raises:
             UsageError: a word matches nothing (with near names), a file is wrong, or one name has two meanings.
         """
-        wanted: dict[str, Wanted] = {}
+        wanted: dict[str, UnloadedTask] = {}
         for found in self._wanted(pattern):
-            for each in (found,) if isinstance(found, Wanted) else found.tasks:
+            for each in (found,) if isinstance(found, UnloadedTask) else found.tasks:
                 other = wanted.setdefault(each.name, each)
                 if other.yaml.file.resolve() != each.yaml.file.resolve():
                     raise UsageError(
@@ -93,13 +93,13 @@ class TaskIndex:
         found = [each.named() for each in self._wanted(pattern) if isinstance(each, WantedGroup)]
         return tuple({group.name: group for group in found}.values())
 
-    def _wanted(self, pattern: str) -> list[Wanted | WantedGroup]:
+    def _wanted(self, pattern: str) -> list[UnloadedTask | WantedGroup]:
         words = [word.strip() for word in pattern.split(",") if word.strip()]
         if not words:
             raise UsageError("no task was named; give names, globs or files, as in --tasks 'sst2,starter_*'.")
         return [found for word in words for found in self._meant(word)]
 
-    def _meant(self, word: str) -> list[Wanted | WantedGroup]:
+    def _meant(self, word: str) -> list[UnloadedTask | WantedGroup]:
         """What one word means."""
         names = Names(scans=self._scans)
         found = names.find(word)
@@ -114,7 +114,7 @@ class TaskIndex:
             raise unknown("task", word, names.names(), hint=unread)
         return [each for name in matched for each in names.find(name)]
 
-    def _at(self, path: Path) -> list[Wanted | WantedGroup]:
+    def _at(self, path: Path) -> list[UnloadedTask | WantedGroup]:
         """A folder is all of its tasks; a file is one task, or a group of tasks beside it or of this index."""
         if path.is_dir():
             scan = scan_folders([path])

@@ -30,9 +30,9 @@ def task_of(yaml: TaskYaml, *, trust_code: bool = False) -> Task:
         UsageError: as `load_task`.
     """
     from lmtasks.task.check import check_task
-    from lmtasks.task.refuse import refuse_code, refuse_other_files
     from lmtasks.task.resolve import resolve
     from lmtasks.task.schema import check_keys
+    from lmtasks.task.unsupported import refuse_code, refuse_other_files
 
     refuse_other_files(yaml)
     if not trust_code:

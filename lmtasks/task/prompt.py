@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.chat_messages import Chat, Message, Turn, answered, asked, system_turn, written
 from lmtasks.task.roles import label_number, references_of, span_answers
 from lmtasks.task.task import Task
 from lmtasks.task.templates import Place, Wording, choices_of, question_of, target_of, text_of
-from lmtasks.task.turns import Chat, Message, Turn, answered, asked, system_turn, written
 
 __all__ = ["Chat", "Message", "Prompt", "build_prompt"]
 

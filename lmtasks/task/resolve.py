@@ -13,7 +13,6 @@ from lmtasks.task.filters import check_filters
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
 from lmtasks.task.metrics import metrics_of
-from lmtasks.task.refuse import refuse_fields
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile
 from lmtasks.task.sources import source_of, sources_of
 from lmtasks.task.task import (
@@ -29,6 +28,7 @@ from lmtasks.task.task import (
     infer_kind,
 )
 from lmtasks.task.templates import Spec, Templates, Wording
+from lmtasks.task.unsupported import refuse_fields
 
 ONLY_SHOWN = ("task_alias", "about", "tags")
 """Fields that people see and no score depends on; they do not enter the hash."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.aliases import current
 from lmtasks.task.schema import SourceFile, TaskFile
-from lmtasks.task.task import SPLITS, MadeBy, Reading, Source, SplitName
+from lmtasks.task.task import SPLITS, MadeBy, ReaderOptions, Source, SplitName
 
 CARRIED_OUT = (
     "data_files",
@@ -117,7 +117,7 @@ def _data_files(value: object) -> Mapping[str, object] | None:
     return {str(key): files for key, files in value.items()} if isinstance(value, Mapping) else {"train": value}
 
 
-def _reading(kwargs: Mapping[str, object], *, task: str) -> Reading | None:
+def _reading(kwargs: Mapping[str, object], *, task: str) -> ReaderOptions | None:
     names = kwargs.get("column_names", kwargs.get("names"))
     if names is not None and not isinstance(names, list):
         raise UsageError(f"task {task}: dataset_kwargs.column_names must be a list of names, was: {names!r}.")
@@ -130,7 +130,7 @@ def _reading(kwargs: Mapping[str, object], *, task: str) -> Reading | None:
     encoding = kwargs.get("encoding")
     # As pandas has it: with names of its own and no word on a header, the first line is a row.
     headed = header == 0 or (header == "infer" and names is None)
-    made = Reading(
+    made = ReaderOptions(
         column_names=None if names is None else tuple(map(str, names)),
         header=headed,
         delimiter=None if delimiter is None else str(delimiter),
@@ -139,4 +139,4 @@ def _reading(kwargs: Mapping[str, object], *, task: str) -> Reading | None:
     )
     if made.column_names is None and not made.header:
         raise UsageError(f"task {task}: dataset_kwargs.header is null, so column_names must name the columns.")
-    return None if made == Reading() else made
+    return None if made == ReaderOptions() else made

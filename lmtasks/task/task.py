@@ -60,7 +60,7 @@ class Source:
     """Split name to a file, or a list of files, relative to `base`."""
     data_dir: str | None = None
     """The folder within the data set that holds its files."""
-    reading: "Reading | None" = None
+    reading: "ReaderOptions | None" = None
     """How data files are read, where the task file says so."""
     made_by: "MadeBy | None" = None
     """The task's own code makes the rows; `path` is then only its name."""
@@ -84,7 +84,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReaderOptions:
     """Options of `datasets`' readers of text files, for files that do not say of themselves how they are written."""
 
     column_names: tuple[str, ...] | None = None

@@ -21,18 +21,18 @@ from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.model.adapters import Adapted, adapted_of
-from lmtasks.model.learning import SCORES
+from lmtasks.model.head_losses import SCORES
 from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
-from lmtasks.training.carrying import Learner, score_text, streams_of
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.examples import collate, judged, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.settings import BOUNDS, TrainingSettings
 from lmtasks.training.stepping import Batch
+from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
 
 Method = Literal["prompt", "probe", "full", "lora"]
 
@@ -169,7 +169,7 @@ def adapt(
     work = out.with_name(out.name + ".work")
     judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
     trained = train(
-        module=Learner(model, streams, smoothing=settings.label_smoothing),
+        module=TbpttModule(model, streams, smoothing=settings.label_smoothing),
         loss=lambda runner, batch: runner(batch),
         batch_at=batch_at,
         settings=TrainingSettings(

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmtasks.data.documents import SourceFacts
 from lmtasks.training.curve import Record
-from lmtasks.training.judging import Beside, HeldOut, overall
+from lmtasks.training.heldout import Beside, HeldOut, overall
 from lmtasks.training.settings import TrainingSettings
 
 

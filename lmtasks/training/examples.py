@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lmtasks.data.batches import plan_batches
-from lmtasks.data.examples import IGNORED, Example, HeadExamples
+from lmtasks.data.examples import IGNORED, HeadExamples, TrainingExample
 
 NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
 
@@ -49,7 +49,7 @@ def plan_steps(
     return tuple(steps)
 
 
-def collate(examples: Sequence[Example], *, kind: str, pad_id: int) -> Mapping[str, Tensor]:
+def collate(examples: Sequence[TrainingExample], *, kind: str, pad_id: int) -> Mapping[str, Tensor]:
     """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
     batch = {
         "ids": _padded([example.ids for example in examples], pad_id),
@@ -65,7 +65,7 @@ def collate(examples: Sequence[Example], *, kind: str, pad_id: int) -> Mapping[s
     return batch
 
 
-def judged(examples: Sequence[Example], kind: str) -> int:
+def judged(examples: Sequence[TrainingExample], kind: str) -> int:
     """What the mean loss of these examples is over: rows, or the positions that are asked."""
     if kind in {"classification", "span"}:
         return len(examples)

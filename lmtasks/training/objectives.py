@@ -127,7 +127,7 @@ def make_batch(rows: Sequence[Mapping[str, Ints]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-class Learner(nn.Module):
+class ObjectiveModule(nn.Module):
     """A backbone whose forward pass is the loss of its objective: what the loop trains, compiles and wraps."""
 
     def __init__(self, backbone: Backbone, objective: Objective) -> None:

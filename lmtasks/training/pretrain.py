@@ -24,14 +24,14 @@ from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG, Record, read_log, thinned
-from lmtasks.training.judging import HeldOut, held_out_scores, overall, read_beside
+from lmtasks.training.heldout import HeldOut, held_out_scores, overall, read_beside
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.objectives import Learner, learner_loss, make_batch, marks_of, objective_for, share_hidden
+from lmtasks.training.objectives import ObjectiveModule, learner_loss, make_batch, marks_of, objective_for, share_hidden
 from lmtasks.training.rate import measured_work
 from lmtasks.training.samples import sample_text
 from lmtasks.training.settings import TrainingSettings
-from lmtasks.training.starting import CURVE, RECORD, begun_from, copy_start, load_start
 from lmtasks.training.stepping import Batch
+from lmtasks.training.warm_start import CURVE, RECORD, begun_from, copy_start, load_start
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
@@ -177,7 +177,7 @@ def pretrain(
             parts["hidden tokens"] = overall(masked)
         return Validation(value=overall(scores), parts=parts)
 
-    learner = Learner(backbone, objective)
+    learner = ObjectiveModule(backbone, objective)
     trained = train(
         module=learner,
         loss=learner_loss,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lmtasks.backbone.closed_form import FITTED, is_fitted, parse_fitted
 from lmtasks.backbone.family import FAMILIES, is_family, parse_family
-from lmtasks.backbone.fitted import FITTED, is_fitted, parse_fitted
 from lmtasks.backbone.linear import FITS, fit_classifier, fit_linear, known_terms, term_counts, tfidf
 from lmtasks.errors import UsageError
 from lmtasks.records import Ints, softmax_log

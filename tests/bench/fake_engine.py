@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from lmtasks.bench.child import main
-from lmtasks.bench.opening import Answering
+from lmtasks.bench.open_model import Answering
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.workload import WorkRequest
 from lmtasks.engine.requests import Generated, GenerateRequest, OnToken, Scored, ScoreRequest, TokenEvent
 from lmtasks.errors import UsageError
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
-from lmtasks.runtime.traffic import Traffic
+from lmtasks.runtime.op_costs import OpCosts
 
 PREFILL_MS = 30
 TOKEN_MS = 2
@@ -163,7 +163,7 @@ def opened(spec: SpeedSpec) -> Answering:
     return Answering(engine=SleepingEngine(), model=MODEL, card=CARD, traffic=lambda graph: TRAFFIC)
 
 
-TRAFFIC = Traffic(weight_bytes=10**9, body=10**6, projection=10**5, cache_bytes=1000)
+TRAFFIC = OpCosts(weight_bytes=10**9, body=10**6, projection=10**5, cache_bytes=1000)
 KEPT: list[object] = []
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 

@@ -3,8 +3,8 @@ import json
 import socket
 from pathlib import Path
 
-from lmtasks.bench.limits import copy_bandwidth, gemm_rate
 from lmtasks.bench.machine import machine, usable_cores, versions
+from lmtasks.bench.machine_peaks import copy_bandwidth, gemm_rate
 
 
 def test_the_machine_is_described_without_names_or_paths() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from speed_records import LIMITS, MEMORY, UNDER_LOAD, times
 
-from lmtasks.bench.judge import Drop, cheapest, core_seconds, judge, why_none
+from lmtasks.bench.judge import QualityDrop, cheapest, core_seconds, judge, why_none
 from lmtasks.bench.pool import pooled
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError
@@ -12,10 +12,10 @@ from lmtasks.records import Json
 
 FAST = pooled([times("fast", slower=0.5)] * 3, memory={**MEMORY, "peak_memory_bytes": 900_000_000}, limits=LIMITS)
 SLOW = pooled([times("slow")] * 3, memory=MEMORY, limits=LIMITS)
-NONE: Mapping[str, Mapping[str, Drop]] = {}
+NONE: Mapping[str, Mapping[str, QualityDrop]] = {}
 
 
-def said(text: str, record: Json, drops: Mapping[str, Mapping[str, Drop]] = NONE) -> list[tuple[bool, str]]:
+def said(text: str, record: Json, drops: Mapping[str, Mapping[str, QualityDrop]] = NONE) -> list[tuple[bool, str]]:
     (judged,) = judge(parse_requirements(text), records=[record], drops=drops)
     return [(verdict.fulfilled, verdict.said) for verdict in judged.verdicts]
 
@@ -78,11 +78,13 @@ def test_figures_and_throughput() -> None:
 
 
 def test_a_drop_is_the_worst_one() -> None:
-    drops = {"slow": {"t": Drop(value=0.4, ci95=(-0.2, 1.3), unit="points")}}
+    drops = {"slow": {"t": QualityDrop(value=0.4, ci95=(-0.2, 1.3), unit="points")}}
     assert said("drop<=1", SLOW, drops) == [
         (True, "0.40 points on t; the 95 % interval does not exclude 1.30"),
     ]
-    worse = {"slow": {"t": Drop(value=0.4, ci95=None, unit="points"), "u": Drop(value=2, ci95=None, unit="%")}}
+    worse = {
+        "slow": {"t": QualityDrop(value=0.4, ci95=None, unit="points"), "u": QualityDrop(value=2, ci95=None, unit="%")}
+    }
     assert said("drop<=1", SLOW, worse) == [(False, "2.00 % on u")]
     assert said("drop<=1", SLOW) == [(False, "not scored on t")]
 

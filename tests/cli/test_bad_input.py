@@ -9,7 +9,7 @@ import pytest
 from said import Say
 
 from lmtasks.checksums import sealed
-from lmtasks.suite.lock import locked
+from lmtasks.folder_lock import locked
 
 TASK = """task: mine
 kind: classification

@@ -18,7 +18,7 @@ import lmtasks.bench
 from lmtasks.cli.main import COMMANDS
 from lmtasks.engine.engine import Engine
 from lmtasks.evaluation.cache_store import count_answers
-from lmtasks.suite.caching import default_file
+from lmtasks.workflow.answer_cache import default_file
 
 TASKS = "starter_sentiment_en,starter_sentiment_zh"
 

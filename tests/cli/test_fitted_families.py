@@ -8,12 +8,12 @@ from said import Say
 from test_new_families import TEXTS, value
 
 from lmtasks.backbone.arpa import read_arpa
-from lmtasks.backbone.fitted import FITTED
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.cli.bench_specs import _pairs
 from lmtasks.cli.models import Chosen
 from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, read_provenance
-from lmtasks.suite.plan import load_plan
+from lmtasks.run.plan import load_plan
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from said import Said, Say
 
 import lmtasks.report.write
 from lmtasks.runtime.memory import OutOfMemory
-from lmtasks.runtime.torch_runtime import TorchRuntime
+from lmtasks.runtime.torch.transformer import TorchRuntime
 
 PLAN = """plan: small
 tasks: [starter_sentiment_en]

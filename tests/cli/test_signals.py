@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint
 
-from lmtasks.cli.failures import guarded
+from lmtasks.cli.error_output import guarded
 from lmtasks.interruption import uninterrupted
 
 pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")

@@ -11,7 +11,7 @@ from lmtasks.data.large import open_file
 from lmtasks.data.table import LazyRows, joined
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
-from lmtasks.task.task import Reading
+from lmtasks.task.task import ReaderOptions
 
 Read = Callable[..., Sequence[Row]]
 
@@ -168,7 +168,7 @@ def test_what_divides_cells_is_found_and_told(read: Read, tmp_path: Path, case: 
 def test_a_delimiter_that_a_task_names_is_not_looked_for(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("text;label\ngood;pos\n")
-    assert read_file(file, reading=Reading(delimiter=",")) == [{"text;label": "good;pos"}]
+    assert read_file(file, reading=ReaderOptions(delimiter=",")) == [{"text;label": "good;pos"}]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])

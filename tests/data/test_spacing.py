@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.family import FAMILIES
-from lmtasks.backbone.fitted import FITTED
 from lmtasks.data.spacing import longest_terms, spaceless_share, suited
 from lmtasks.data.vocabulary import learn_tokenizer
 

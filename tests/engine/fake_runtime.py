@@ -18,7 +18,7 @@ from lmtasks.records import (
     RuntimeCard,
     TokenBatch,
     TokenScores,
-    Wanted,
+    TokenTargets,
     softmax_log,
 )
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
@@ -107,7 +107,7 @@ class FakeRuntime:
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: Floats | None = None,

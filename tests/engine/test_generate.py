@@ -10,7 +10,7 @@ from fake_runtime import FakeRuntime
 
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.beam import beam_rows
-from lmtasks.engine.decode import Prompt, Step
+from lmtasks.engine.decode import EncodedPrompt, TokenStep
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, ScoreRequest, TokenEvent
 from lmtasks.errors import UsageError, WorkError
@@ -266,11 +266,11 @@ def test_more_beams_find_no_worse_texts() -> None:
 def test_one_beam_is_greedy() -> None:
     runtime = fake(banned=OTHERS)
     asked = requests(Decoding(max_new_tokens=10, length_penalty=0.0))
-    steps: dict[int, Step] = {}
+    steps: dict[int, TokenStep] = {}
     beam_rows(
         runtime,
         [
-            Prompt(ids=request.prompt_ids, seen=request.prompt_ids, settings=request.settings, seed=0, number=0)
+            EncodedPrompt(ids=request.prompt_ids, seen=request.prompt_ids, settings=request.settings, seed=0, number=0)
             for request in asked
         ],
         pad_id=TOKENIZER.pad,

@@ -11,7 +11,7 @@ from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.prefix import common_prefixes
 from lmtasks.engine.requests import Scored, ScoreRequest
-from lmtasks.engine.tree import Shape, build_unit, group_rows, shared_lengths
+from lmtasks.engine.tree import TreeLimits, build_unit, group_rows, shared_lengths
 from lmtasks.errors import WorkError
 from lmtasks.records import Floats, Ints
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
@@ -174,7 +174,7 @@ def test_a_unit_holds_every_row_and_no_token_twice() -> None:
 
 
 def test_a_row_joins_only_where_it_saves_more_than_it_costs() -> None:
-    shape = Shape(longest=10_000, tokens=10_000, rows=None)
+    shape = TreeLimits(longest=10_000, tokens=10_000, rows=None)
 
     def groups(lengths: list[int], shared: int) -> list[list[int]]:
         common = [0] + [shared] * (len(lengths) - 1)

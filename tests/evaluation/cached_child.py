@@ -15,7 +15,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.evaluation.cache import CachedAnswers
 from lmtasks.evaluation.cache_store import AnswerStore
-from lmtasks.records import Ints, TokenBatch, TokenScores, Wanted
+from lmtasks.records import Ints, TokenBatch, TokenScores, TokenTargets
 
 ROWS_A_BATCH = 4
 REQUESTS = [
@@ -30,7 +30,7 @@ class SlowRuntime(FakeRuntime):
     def score(
         self,
         batch: TokenBatch,
-        wanted: Wanted,
+        wanted: TokenTargets,
         *,
         reach: Ints | None = None,
         behind: object | None = None,

@@ -16,7 +16,7 @@ from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
 from lmtasks.evaluation.chat_template import TODAY, ChatTemplate
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
-from lmtasks.task.turns import Message
+from lmtasks.task.chat_messages import Message
 
 TURN = "<{{ m['role'] }}>{{ m['content'] }}</e>\n"
 PLAIN = f"{{% for m in messages %}}{TURN}{{% endfor %}}{{% if add_generation_prompt %}}<assistant>{{% endif %}}"

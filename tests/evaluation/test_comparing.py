@@ -11,7 +11,7 @@ from small_tasks import small_task
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.comparing import compare_results, examples_that_differ
-from lmtasks.evaluation.opening import asked_fields, asked_hash
+from lmtasks.evaluation.prepare import asked_fields, asked_hash
 from lmtasks.evaluation.write import StoredResults, StoredTask
 from lmtasks.metric import compare, estimate, holm, make_metric
 from lmtasks.records import Floats, Json

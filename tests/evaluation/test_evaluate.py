@@ -9,7 +9,7 @@ from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
-from lmtasks.evaluation.opening import shots_of
+from lmtasks.evaluation.prepare import shots_of
 from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
 

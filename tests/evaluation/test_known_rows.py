@@ -12,11 +12,11 @@ from small_tasks import REVIEWS, model, small_task
 from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import RowHashes, TrainingRows, hash_rows
 from lmtasks.evaluation.baselines import BaselineSolver
+from lmtasks.evaluation.collector import Tallied, merge
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.overlap import training_hashes
 from lmtasks.evaluation.solver import Solver
-from lmtasks.evaluation.tally import Tallied, merge
 from lmtasks.records import Json, Row
 from lmtasks.task.index import default_index
 from lmtasks.task.task import Task

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lmtasks.evaluation.collector import Tallied, Tally
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
-from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
-from lmtasks.evaluation.tally import Tallied, Tally
 from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import compare, estimate
 from lmtasks.records import Choice, Likelihood, Row
@@ -55,7 +55,7 @@ def _finished(task: Task, case: Mapping[str, Sequence[object]]) -> list[Finished
     made: list[Finished] = []
     for number, (row, said) in enumerate(zip(case["rows"], case["said"], strict=True)):
         assert isinstance(row, dict)
-        example, answered = Example(doc_id=number, row=row), _answered(task, row, said)
+        example, answered = ScoredExample(doc_id=number, row=row), _answered(task, row, said)
         if isinstance(said, str):
             answered = with_filters(task, answered, example=example, texts=[said], trained=False)
         made.append(Finished(example=example, answered=answered, truncated=False))

@@ -18,9 +18,9 @@ from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, evaluate
 from lmtasks.records import Json
-from lmtasks.suite.engines import open_engine
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import MetricUse, Task
+from lmtasks.workflow.open_model import open_engine
 
 CONTEXT = 48
 

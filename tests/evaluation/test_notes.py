@@ -5,13 +5,13 @@ from pathlib import Path
 
 from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.baselines import BaselineSolver
+from lmtasks.evaluation.collector import Tally, merge, notes_of
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.outcome import answered_text
-from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.evaluation.tally import Tally, merge, notes_of
 from lmtasks.evaluation.write import read_results, write_results
 from lmtasks.task.load import load_task
 
@@ -60,7 +60,7 @@ def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
         tally.take(
             [
                 Finished(
-                    example=Example(doc_id=number, row=row),
+                    example=ScoredExample(doc_id=number, row=row),
                     answered=answered_text(
                         row["text"], prediction=row["text"], prompt="", references=(row["ref"],), source=""
                     ),

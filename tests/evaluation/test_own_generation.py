@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from small_tasks import scored, small_task
 
-from lmtasks.data.pairs import encode_texts
+from lmtasks.data.context_target import encode_texts
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import GenerateRequest
-from lmtasks.evaluation.asked import asked_of, told_decoding
 from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.protocols import asked_of, told_decoding
 from lmtasks.installation import shipped_backbones
 from lmtasks.runtime.open import open_runtime
 from lmtasks.task.generation import generation_of, with_generation
@@ -45,7 +45,7 @@ GOLDEN: Mapping[str, tuple[Mapping[str, object], Mapping[str, object], Sequence[
     # Without a stop string: of several beams lm-evaluation-harness ends all as soon as the first one has it.
     "beams": (
         BEAMS,
-        {"until": ["@@"]},
+        {"until": [""]},
         (
             " it's not to be done, and it's not to",
             " what is the name of the river?\nAnswer",
@@ -54,7 +54,7 @@ GOLDEN: Mapping[str, tuple[Mapping[str, object], Mapping[str, object], Sequence[
     ),
     "other beams": (
         {"num_beams": 4, "length_penalty": 0.5, "repetition_penalty": 1.2},
-        {"until": ["@@"]},
+        {"until": [""]},
         (
             " it's not to be done.\n\n\"Well,",
             " what is the name of the city?\nThe city is",

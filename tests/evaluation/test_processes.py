@@ -15,9 +15,9 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, evaluate
 from lmtasks.evaluation.processes import started
 from lmtasks.evaluation.write import write_results
-from lmtasks.suite.engines import open_engine
 from lmtasks.task.index import default_index
 from lmtasks.training.curve import LOG, read_log
+from lmtasks.workflow.open_model import open_engine
 
 TASKS = "starter_sentiment_en,starter_translation_en_zh,starter_paragraphs_en"
 

@@ -11,16 +11,16 @@ from test_filters_and_code import score, stored
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
+from lmtasks.evaluation.collector import Tally, merge
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.evaluation.pending import Example, Finished
+from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, NoSamples
 from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.evaluation.tally import Tally, merge
 from lmtasks.evaluation.unlisted import Unlisted
 from lmtasks.evaluation.write import read_results
-from lmtasks.records import Made, Text
+from lmtasks.records import CustomValues, Text
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
 
@@ -91,9 +91,14 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
     def finished(number: int, values: dict[str, object]) -> Finished:
         text = Text(references=("a",), prediction="b")
         answered = Answered(
-            outcome=text, prompt="", target=("a",), raw="b", answer="b", made={"": Made(values={"listed": 1, **values})}
+            outcome=text,
+            prompt="",
+            target=("a",),
+            raw="b",
+            answer="b",
+            made={"": CustomValues(values={"listed": 1, **values})},
         )
-        return Finished(example=Example(doc_id=number, row={}), answered=answered, truncated=False)
+        return Finished(example=ScoredExample(doc_id=number, row={}), answered=answered, truncated=False)
 
     tallies = []
     for numbers in ((0, 2), (1, 3)):

@@ -17,7 +17,7 @@ from lmtasks.export.weights import count_operators, save_graphs
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints
-from lmtasks.runtime.session import config
+from lmtasks.runtime.onnx.session import config
 
 Array = NDArray[np.generic]
 Graphs = Mapping[GraphName, ir.Model]

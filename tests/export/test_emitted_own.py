@@ -20,7 +20,7 @@ from lmtasks.export.ranges import CalibrationRow
 from lmtasks.export.weights import count_operators
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import Floats32, HeadSpec, ModelCard, TokenBatch
-from lmtasks.runtime.session import open_session
+from lmtasks.runtime.onnx.session import open_session
 
 CLOSE = 1e-5
 ALL_HEADS = (*PREDICTING, HIGHEST.name)

@@ -17,7 +17,7 @@ from packed import (
     score_all,
 )
 
-import lmtasks.runtime.onnx_carried
+import lmtasks.runtime.onnx.recurrent
 from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.data.tokenizer import load_tokenizer
@@ -30,12 +30,12 @@ from lmtasks.export.half import check_half
 from lmtasks.export.package import load_package
 from lmtasks.export.weights import count_operators
 from lmtasks.model.store import load_model
-from lmtasks.records import Floats32, ModelCard, TokenBatch, Wanted
+from lmtasks.records import Floats32, ModelCard, TokenBatch, TokenTargets
 from lmtasks.runtime.align import every_next
-from lmtasks.runtime.onnx_carried import CarriedRuntime
-from lmtasks.runtime.onnx_graphs import Graphs
-from lmtasks.runtime.sharing import branches_agree, prefix_agrees, slots_agree
-from lmtasks.runtime.traffic import traffic_of
+from lmtasks.runtime.onnx.graphs import Graphs
+from lmtasks.runtime.onnx.recurrent import OnnxRecurrentRuntime
+from lmtasks.runtime.op_costs import traffic_of
+from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
 
 CLOSE = 1e-5
 ROWS = random_rows(9, 1, 17, 4, 2)
@@ -43,8 +43,8 @@ over_models = pytest.mark.parametrize("name", WRITING_OWN)
 
 
 @cache
-def carried(name: str, precision: str = "fp32") -> CarriedRuntime:
-    return CarriedRuntime(Graphs(load_package(package(name, precision)), threads=1))
+def carried(name: str, precision: str = "fp32") -> OnnxRecurrentRuntime:
+    return OnnxRecurrentRuntime(Graphs(load_package(package(name, precision)), threads=1))
 
 
 def alone(name: str, row: list[int]) -> Floats32:
@@ -58,7 +58,7 @@ def alone(name: str, row: list[int]) -> Floats32:
 @pytest.fixture(params=[4096, 4, 1])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in one piece; in pieces in which some have ended, or nothing is wanted; token by token."""
-    monkeypatch.setattr(lmtasks.runtime.onnx_carried, "PIECE_TOKENS", request.param)
+    monkeypatch.setattr(lmtasks.runtime.onnx.recurrent, "PIECE_TOKENS", request.param)
 
 
 @over_models
@@ -79,7 +79,7 @@ def test_every_token_is_scored_as_torch_scores_it(name: str, side: str) -> None:
 @over_models
 @pytest.mark.usefixtures("pieces")
 def test_only_some_columns_are_wanted_and_a_column_twice(name: str) -> None:
-    wanted = Wanted(
+    wanted = TokenTargets(
         rows=np.array([2, 0, 2, 2]), columns=np.array([12, 8, 12, 3]), tokens=np.array([40, 41, 42, 43])
     )  # fmt: skip
     found = carried(name).score(padded(ROWS), wanted)
@@ -215,7 +215,7 @@ def test_rows_without_tokens_and_trees_and_sources_are_refused() -> None:
             call()
     read, wanted = every_next(padded(ROWS[:1]))
     with pytest.raises(UsageError, match="behind a column that is padding"):
-        ours.score(empty, Wanted(rows=np.array([0, 1]), columns=np.array([1, 1]), tokens=np.array([4, 4])))
+        ours.score(empty, TokenTargets(rows=np.array([0, 1]), columns=np.array([1, 1]), tokens=np.array([4, 4])))
     with pytest.raises(UsageError, match="rows cannot branch"):
         ours.score(read, wanted, reach=np.full(read.ids.shape, 9))
     with pytest.raises(UsageError, match="reads no source"):

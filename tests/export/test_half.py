@@ -16,8 +16,8 @@ from lmtasks.export.half import check_half, to_half
 from lmtasks.export.package import load_package
 from lmtasks.export.weights import save_graphs
 from lmtasks.prove.export import export_and_prove
+from lmtasks.runtime.onnx.session import devices
 from lmtasks.runtime.open import open_runtime
-from lmtasks.runtime.session import devices
 
 HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 

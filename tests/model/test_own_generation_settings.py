@@ -15,7 +15,7 @@ from lmtasks.model.generation_settings import NO_MATTER, OBEYED, UNSET, read_gen
 from lmtasks.model.rules import read_rules
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import GenerationSettings, TokenRules, card_from_json
-from lmtasks.suite.caching import settings_hash
+from lmtasks.workflow.answer_cache import settings_hash
 
 
 def _folder(tmp_path: Path, content: object, *, name: str = "generation_config.json") -> Path:

@@ -13,9 +13,9 @@ from lmtasks.errors import GateError, UsageError
 from lmtasks.export.layers import rounded_layers
 from lmtasks.export.package import load_package
 from lmtasks.metric import make_metric
-from lmtasks.prove.damage import Probe
 from lmtasks.prove.export import Exported, export_and_prove
-from lmtasks.prove.gate import Gate, Scored, sentence
+from lmtasks.prove.gate import Gate, ScoredTask, sentence
+from lmtasks.prove.layer_sensitivity import Probe
 from lmtasks.records import Choice, Progress
 from lmtasks.runtime.open import open_runtime
 
@@ -27,13 +27,13 @@ def ignored(progress: Progress) -> None:
     """A report that nobody reads."""
 
 
-def scored(right: Sequence[bool]) -> Scored:
+def scored(right: Sequence[bool]) -> ScoredTask:
     """A task of two labels, right where it says."""
     metric = make_metric("acc")
     outcomes = [
         Choice(gold=(0,), scores=(1.0, 0.0) if each else (0.0, 1.0), chars=(1, 1), bytes=(1, 1)) for each in right
     ]
-    return Scored(
+    return ScoredTask(
         task="mood", metric=metric, name="acc", statistics=metric.statistics(outcomes), clusters=None, rows="40 rows"
     )
 
@@ -82,7 +82,7 @@ def test_layers_stay_until_the_gate_holds_and_no_longer(tmp_path: Path) -> None:
     tried: list[float] = []
     whole = distance(package("bert", "int8"))
 
-    def score(folder: Path) -> tuple[Scored, ...]:
+    def score(folder: Path) -> tuple[ScoredTask, ...]:
         tried.append(distance(folder))
         return (scored([tried[-1] < whole * 0.8] * 40),)
 
@@ -101,7 +101,7 @@ def test_layers_stay_until_the_gate_holds_and_no_longer(tmp_path: Path) -> None:
 
 
 def test_a_gate_that_never_holds_refuses_and_writes_nothing(tmp_path: Path) -> None:
-    def score(folder: Path) -> tuple[Scored, ...]:
+    def score(folder: Path) -> tuple[ScoredTask, ...]:
         return (scored([folder == package("bert")] * 40),)
 
     with pytest.raises(GateError, match=r"at most 1 is allowed.*mood: acc 1.0000 -> 0.0000.*Nothing was written"):

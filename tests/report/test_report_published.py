@@ -12,7 +12,7 @@ from lmtasks.report.publish import publish
 from lmtasks.report.published import published_table
 from lmtasks.report.read import read_run
 from lmtasks.report.write import write_report
-from lmtasks.suite.plan import load_plan
+from lmtasks.run.plan import load_plan
 
 BY = "Somebody, 2014"
 FIGURES: Mapping[str, tuple[dict[str, object], tuple[str, ...]]] = {

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from lmtasks.records import TokenBatch, Wanted
+from lmtasks.records import TokenBatch, TokenTargets
 from lmtasks.runtime.align import Aligned, align, every_next
 
 HOLES = TokenBatch(
@@ -33,7 +33,7 @@ def test_values_return_to_their_places(side: str) -> None:
 
 def test_wanted_columns_are_found_again() -> None:
     aligned = align(HOLES, side="right")
-    wanted = Wanted(rows=np.array([0, 0, 1]), columns=np.array([4, 1, 3]), tokens=np.array([0, 0, 0]))
+    wanted = TokenTargets(rows=np.array([0, 0, 1]), columns=np.array([4, 1, 3]), tokens=np.array([0, 0, 0]))
     assert aligned.columns_of(wanted).tolist() == [2, 0, 0]
 
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from packed import padded, random_rows, score_all
 
-from lmtasks.data.pairs import end_tokens
+from lmtasks.data.context_target import end_tokens
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.model.fitted import FittedModel, NgramClasses, NgramSizes, load_fitted, save_fitted
+from lmtasks.model.closed_form import FittedModel, NgramClasses, NgramSizes, load_fitted, save_fitted
 from lmtasks.model.store import card_of, load_model
 from lmtasks.records import HeadSpec, TokenBatch
 from lmtasks.runtime.native import NativeRuntime
 from lmtasks.runtime.open import list_runtimes, open_runtime
-from lmtasks.runtime.sharing import prefix_agrees, slots_agree
-from lmtasks.suite.engines import runtime_for
-from lmtasks.training.fitting import fit_text, fitted_card
+from lmtasks.runtime.torch.capability_probes import prefix_agrees, slots_agree
+from lmtasks.training.closed_form import fit_text, fitted_card
+from lmtasks.workflow.open_model import runtime_for
 
 TEXT = ["the cat sat on the mat", "the dog sat on the cat", "a dog saw a cat on the mat", "a cat saw the dog sat"] * 3
 

@@ -195,15 +195,15 @@ def test_the_card_says_what_computed() -> None:
 
 
 def test_scoring_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lmtasks.runtime.onnx_traced
-    import lmtasks.runtime.torch_body
+    import lmtasks.runtime.onnx.traced
+    import lmtasks.runtime.torch.body
 
     opened: list[tuple[Runtime[object], str]] = [
         (runtime(kind, name), name) for kind in KINDS for name in LANGUAGE_MODELS
     ]
     whole = [score_all(ours, padded(ROWS), source_of(name)) for ours, name in opened]
-    monkeypatch.setattr(lmtasks.runtime.onnx_traced, "LOGITS_BYTES", 1)
-    monkeypatch.setattr(lmtasks.runtime.torch_body, "LOGITS_BYTES", 1)
+    monkeypatch.setattr(lmtasks.runtime.onnx.traced, "LOGITS_BYTES", 1)
+    monkeypatch.setattr(lmtasks.runtime.torch.body, "LOGITS_BYTES", 1)
     for (ours, name), wanted in zip(opened, whole, strict=True):
         found = score_all(ours, padded(ROWS), source_of(name))
         np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)

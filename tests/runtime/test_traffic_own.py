@@ -2,7 +2,7 @@
 
 from packed import model_folder, package
 
-from lmtasks.runtime.traffic import traffic_of
+from lmtasks.runtime.op_costs import traffic_of
 
 
 def test_embeddings_are_looked_up_and_layers_are_read() -> None:

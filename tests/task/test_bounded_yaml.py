@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lmtasks.errors import UsageError
-from lmtasks.suite.plan import load_plan
+from lmtasks.run.plan import load_plan
 from lmtasks.task.bounded_yaml import load_yaml
 from lmtasks.task.yaml_file import read_task_yaml
 

@@ -12,7 +12,7 @@ from lmtasks.task import Task, apply_filters, build_prompt, lm_eval_shots, load_
 from lmtasks.task.aliases import MOVED, STAND_INS
 from lmtasks.task.filters import FILTERS, REFUSED
 from lmtasks.task.schema import TaskFile
-from lmtasks.task.task import FilterPipeline, FilterStep, Reading
+from lmtasks.task.task import FilterPipeline, FilterStep, ReaderOptions
 
 BARE = "task: t\ntest_split: test\n"
 SMALL = BARE + "dataset_path: a/b\ndoc_to_text: q\ndoc_to_target: a\n"
@@ -180,28 +180,28 @@ def test_what_a_score_depends_on_changes_the_hash(tmp_path: Path, text: str) -> 
 @pytest.mark.parametrize(
     ("kwargs", "reading"),
     [
-        ("{column_names: [q, a], header: null}", Reading(column_names=("q", "a"), header=False)),
-        ("{column_names: [q, a]}", Reading(column_names=("q", "a"), header=False)),
-        ("{column_names: [q, a], header: 0, sep: ';'}", Reading(column_names=("q", "a"), delimiter=";")),
-        ("{field: rows}", Reading(field="rows")),
+        ("{column_names: [q, a], header: null}", ReaderOptions(column_names=("q", "a"), header=False)),
+        ("{column_names: [q, a]}", ReaderOptions(column_names=("q", "a"), header=False)),
+        ("{column_names: [q, a], header: 0, sep: ';'}", ReaderOptions(column_names=("q", "a"), delimiter=";")),
+        ("{field: rows}", ReaderOptions(field="rows")),
     ],
 )
-def test_how_files_are_read(tmp_path: Path, kwargs: str, reading: Reading) -> None:
+def test_how_files_are_read(tmp_path: Path, kwargs: str, reading: ReaderOptions) -> None:
     assert _task(tmp_path, f"{SMALL}dataset_kwargs: {kwargs}\n").sources["test"].reading == reading
 
 
 def test_files_that_do_not_say_how_they_are_written(tmp_path: Path) -> None:
     file = tmp_path / "test.csv"
     file.write_text("1;one\n2;two\n")
-    named = Reading(column_names=("q", "a"), header=False, delimiter=";")
+    named = ReaderOptions(column_names=("q", "a"), header=False, delimiter=";")
     assert read_file(file, reading=named) == [{"q": 1, "a": "one"}, {"q": 2, "a": "two"}]
-    assert read_file(file, reading=Reading(column_names=("q", "a"), delimiter=";")) == [{"q": 2, "a": "two"}]
+    assert read_file(file, reading=ReaderOptions(column_names=("q", "a"), delimiter=";")) == [{"q": 2, "a": "two"}]
     with pytest.raises(UsageError, match=r"test\.csv has 2 columns, but column_names names 1 \(q\)"):
-        read_file(file, reading=Reading(column_names=("q",), delimiter=";"))
+        read_file(file, reading=ReaderOptions(column_names=("q",), delimiter=";"))
     (tmp_path / "test.json").write_text('{"rows": [{"q": 1}], "more": [{"q": 2}]}')
-    assert read_file(tmp_path / "test.json", reading=Reading(field="rows")) == [{"q": 1}]
+    assert read_file(tmp_path / "test.json", reading=ReaderOptions(field="rows")) == [{"q": 1}]
     with pytest.raises(UsageError, match=r"unknown field of .*test\.json 'row'; did you mean 'rows'"):
-        read_file(tmp_path / "test.json", reading=Reading(field="row"))
+        read_file(tmp_path / "test.json", reading=ReaderOptions(field="row"))
 
 
 def test_data_in_a_folder_of_the_data_set(tmp_path: Path) -> None:

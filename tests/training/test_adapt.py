@@ -8,15 +8,15 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
-from lmtasks.data.examples import IGNORED, Example, HeadExamples
+from lmtasks.data.examples import IGNORED, HeadExamples, TrainingExample
 from lmtasks.errors import UsageError
 from lmtasks.head.generation import generation_loss
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
 from lmtasks.training.adapt import AdaptSettings, adapt, default_learning_rate, score_heads
-from lmtasks.training.carrying import Learner
 from lmtasks.training.examples import plan_steps
+from lmtasks.training.tbptt import TbpttModule
 
 SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2)
 
@@ -24,7 +24,7 @@ SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, pat
 def moods() -> HeadExamples:
     """Label 1 where token 40 stands in the row."""
     rows = tuple(
-        Example(ids=(10 + number % 7, 40 if number % 2 else 41, 12, 13 + number % 5), targets=(number % 2,))
+        TrainingExample(ids=(10 + number % 7, 40 if number % 2 else 41, 12, 13 + number % 5), targets=(number % 2,))
         for number in range(32)
     )
     head = HeadSpec(name="mood", kind="classification", labels=("bad", "good"))
@@ -34,7 +34,9 @@ def moods() -> HeadExamples:
 def finds() -> HeadExamples:
     """The answer is token 50, wherever it stands."""
     rows = tuple(
-        Example(ids=tuple(50 if place == number % 5 else 20 + place for place in range(6)), targets=(number % 5,) * 2)
+        TrainingExample(
+            ids=tuple(50 if place == number % 5 else 20 + place for place in range(6)), targets=(number % 5,) * 2
+        )
         for number in range(20)
     )
     head = HeadSpec(name="find", kind="span")
@@ -43,7 +45,7 @@ def finds() -> HeadExamples:
 
 def says() -> HeadExamples:
     """After 60 comes 61, then 62."""
-    rows = tuple(Example(ids=(30 + number % 4, 60, 61), targets=(IGNORED, 61, 62)) for number in range(16))
+    rows = tuple(TrainingExample(ids=(30 + number % 4, 60, 61), targets=(IGNORED, 61, 62)) for number in range(16))
     head = HeadSpec(name="say", kind="generation")
     return HeadExamples(head=head, train=rows, validation=rows[:4], truncated=0, fingerprint="says")
 
@@ -86,7 +88,7 @@ def test_answers_are_learned_by_the_logits_of_the_model_itself(
     own = {"decoder_input_ids": pair["decoder_ids"]} if pair else model.transformer.inputs(ids, mask)
     logits = model.hf(**{"input_ids": ids, "attention_mask": mask.long(), **own}, use_cache=False).logits
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        found = Learner(model, {}, smoothing=0.1)({**batch, **pair})
+        found = TbpttModule(model, {}, smoothing=0.1)({**batch, **pair})
     wanted = generation_loss(logits, targets, smoothing=0.1)
     assert torch.allclose(found, wanted, atol=1e-5 if precision == "fp32" else 3e-2)
     assert (model.projection() is None) == (architecture == "gemma2")

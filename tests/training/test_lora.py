@@ -12,7 +12,7 @@ from test_adapt import ALL, SETTINGS, moods, run
 from tiny import TEXTS, tiny_checkpoint
 from tiny_families import FAMILIES, tiny_family
 
-from lmtasks.backbone.points import ADAPT_POINTS, ROLES, matching, points_pattern
+from lmtasks.backbone.lora_targets import ADAPT_POINTS, ROLES, matching, points_pattern
 from lmtasks.errors import UsageError
 from lmtasks.model.adapters import adapted_of, merge_adapter
 from lmtasks.model.create import Vocabulary, write_backbone

@@ -23,8 +23,8 @@ from lmtasks.errors import UsageError, WorkError
 from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import position_of
-from lmtasks.training.counting import count_text
 from lmtasks.training.curve import cut_log, read_log, thinned
+from lmtasks.training.ngram_pretrain import count_text
 from lmtasks.training.pretrain import pretrain
 from lmtasks.training.settings import TrainingSettings
 

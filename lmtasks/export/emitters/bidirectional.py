@@ -11,7 +11,7 @@ import numpy as np
 
 from lmtasks.export.checkpoint import Checkpoint, Weights
 from lmtasks.export.emitters.blocks import Dense, dense, ids_input, layout_of
-from lmtasks.export.emitters.cells import Cell, cell_of, columns_first, lengths_of, recurrent
+from lmtasks.export.emitters.cells import RecurrentCell, cell_of, columns_first, lengths_of, recurrent
 from lmtasks.export.emitters.encoder import check_encoder
 from lmtasks.export.emitters.heads import LEAST, head_outputs, name_head
 from lmtasks.export.graph import BOOL, GraphBuilder
@@ -20,7 +20,7 @@ from lmtasks.export.package import GraphName
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Layers = Sequence[tuple[Cell, Cell]]
+Layers = Sequence[tuple[RecurrentCell, RecurrentCell]]
 """Forth and back."""
 
 
@@ -59,7 +59,7 @@ def emit_bidirectional(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
 
 def layers_of(weights: Weights, kind: str) -> Layers:
     """Of `BothWays`, whose weights alone tell how many there are."""
-    layers: list[tuple[Cell, Cell]] = []
+    layers: list[tuple[RecurrentCell, RecurrentCell]] = []
     while f"reader.forth.{len(layers)}.weight_ih_l0" in weights:
         number = len(layers)
         layers.append(

@@ -26,7 +26,7 @@ OPERATORS: Mapping[str, str] = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class RecurrentCell:
     """One layer, one way, its gates in ONNX's order."""
 
     kind: str
@@ -44,14 +44,14 @@ class Cell:
         return int(self.kept.shape[1])
 
 
-def cell_of(weights: Weights, name: str, kind: str) -> Cell:
+def cell_of(weights: Weights, name: str, kind: str) -> RecurrentCell:
     """A layer of torch's."""
 
     def gates(part: str) -> Floats32:
         torch_order = np.split(weights.take(f"{name}.{part}_l0"), len(GATES[kind]))
         return np.concatenate([torch_order[place] for place in GATES[kind]])
 
-    return Cell(
+    return RecurrentCell(
         kind=kind,
         given=gates("weight_ih"),
         kept=gates("weight_hh"),
@@ -63,7 +63,7 @@ def recurrent(
     graph: GraphBuilder,
     name: str,
     x: "ir.Value",
-    cells: Sequence[Cell],
+    cells: Sequence[RecurrentCell],
     *,
     lengths: "ir.Value",
     before: "Sequence[ir.Value]" = (),

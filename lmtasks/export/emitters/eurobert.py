@@ -22,7 +22,7 @@ from lmtasks.export.emitters.encoder import (
     encoder_graphs,
     prefix_of,
 )
-from lmtasks.export.emitters.llama import Layer, fed_forward, layers_of, norm_at
+from lmtasks.export.emitters.llama import LlamaLayer, fed_forward, layers_of, norm_at
 from lmtasks.export.graph import INT32, GraphBuilder
 from lmtasks.export.package import GraphName
 from lmtasks.records import Floats32
@@ -37,7 +37,7 @@ class EuroBert:
 
     table: Floats32
     """Embeddings, (V, D)."""
-    layers: tuple[Layer, ...]
+    layers: tuple[LlamaLayer, ...]
     last: Norm
     act: str
 
@@ -74,7 +74,7 @@ def emit_eurobert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return encoder_graphs(checkpoint, model.body, partial(_own, weights))
 
 
-def _with_own_keys(layer: Layer) -> Layer:
+def _with_own_keys(layer: LlamaLayer) -> LlamaLayer:
     """Each query with a key and a value of its own."""
     attends = layer.attends
     if attends.query_norm is not None or attends.window is not None:

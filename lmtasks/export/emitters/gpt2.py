@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Gpt2Layer:
     """One layer of the model."""
 
     before: Norm
@@ -59,7 +59,7 @@ class Gpt2:
     """Embeddings, (V, D)."""
     positions: Floats32
     """Embeddings of positions, (longest input, D)."""
-    layers: tuple[Layer, ...]
+    layers: tuple[Gpt2Layer, ...]
     last: Norm
     head: Dense
     act: str
@@ -120,14 +120,14 @@ def emit_gpt2(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return causal_graphs(shape, model.body, checkpoint.heads)
 
 
-def _layer(config: Config, weights: Weights, number: int) -> Layer:
+def _layer(config: Config, weights: Weights, number: int) -> Gpt2Layer:
     name = f"transformer.h.{number}"
     heads = config.integer("n_head")
     width = config.integer("n_embd") // heads
     scale = 1 / math.sqrt(width) if config.flag("scale_attn_weights", True) else 1.0
     if config.flag("scale_attn_by_inverse_layer_idx"):
         scale /= number + 1
-    return Layer(
+    return Gpt2Layer(
         before=_norm(config, weights, f"{name}.ln_1"),
         packed=_dense(weights, f"{name}.attn.c_attn"),
         attends=CausalAttention(layer=number, heads=heads, cache_heads=heads, width=width, scale=scale),

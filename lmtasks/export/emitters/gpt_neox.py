@@ -31,7 +31,7 @@ from lmtasks.export.emitters.blocks import (
     taken,
 )
 from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
-from lmtasks.export.emitters.gpt2 import Layer
+from lmtasks.export.emitters.gpt2 import Gpt2Layer
 from lmtasks.export.emitters.llama import ROTATED_BY_ATTENTION
 from lmtasks.export.graph import GraphBuilder
 from lmtasks.export.package import GraphName
@@ -48,7 +48,7 @@ class GptNeoX:
 
     table: Floats32
     """Embeddings, (V, D)."""
-    layers: tuple[Layer, ...]
+    layers: tuple[Gpt2Layer, ...]
     beside: bool
     """Do both parts of a layer read what comes into it?"""
     last: Norm
@@ -112,10 +112,10 @@ def emit_gpt_neox(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return causal_graphs(shape, model.body, checkpoint.heads)
 
 
-def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary: Rotary, order: Ints) -> Layer:
+def _layer(config: Config, weights: Weights, number: int, *, width: int, rotary: Rotary, order: Ints) -> Gpt2Layer:
     name = f"gpt_neox.layers.{number}"
     heads = config.integer("num_attention_heads")
-    return Layer(
+    return Gpt2Layer(
         before=_norm(config, weights, f"{name}.input_layernorm"),
         packed=_apart(taken(weights, f"{name}.attention.query_key_value"), heads=heads, order=order),
         attends=CausalAttention(layer=number, heads=heads, cache_heads=heads, width=width, rotary=rotary),

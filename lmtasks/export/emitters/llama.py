@@ -40,7 +40,7 @@ ROTATED_BY_ATTENTION = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class LlamaLayer:
     """One layer of the model."""
 
     before: Norm
@@ -59,7 +59,7 @@ class Llama:
 
     table: Floats32
     """Embeddings, (V, D)."""
-    layers: tuple[Layer, ...]
+    layers: tuple[LlamaLayer, ...]
     last: Norm
     head: Dense
     act: str
@@ -104,7 +104,7 @@ def emit_llama(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return causal_graphs(shape, model.body, checkpoint.heads)
 
 
-def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
+def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[LlamaLayer, ...]:
     """All layers; `prefix` stands before the names of the backbone's weights.
 
     Raises:
@@ -122,7 +122,7 @@ def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
     )
 
 
-def fed_forward(graph: GraphBuilder, x: "ir.Value", layer: Layer, act: str) -> "ir.Value":
+def fed_forward(graph: GraphBuilder, x: "ir.Value", layer: LlamaLayer, act: str) -> "ir.Value":
     """The second half of a layer, (N, D) -> (N, D)."""
     gate, up = graph.add_many(
         "Split",
@@ -138,7 +138,7 @@ def norm_at(config: Config, weights: Weights, name: str) -> Norm:
     return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=config.number("rms_norm_eps"))
 
 
-def _model(config: Config, weights: Weights, layers: tuple[Layer, ...]) -> Llama:
+def _model(config: Config, weights: Weights, layers: tuple[LlamaLayer, ...]) -> Llama:
     table = weights.take("model.embed_tokens.weight")
     return Llama(
         table=table,
@@ -149,10 +149,10 @@ def _model(config: Config, weights: Weights, layers: tuple[Layer, ...]) -> Llama
     )
 
 
-def _layer(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> Layer:
+def _layer(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> LlamaLayer:
     heads = config.integer("num_attention_heads")
     normed = f"{name}.self_attn.q_norm.weight" in weights
-    return Layer(
+    return LlamaLayer(
         before=norm_at(config, weights, f"{name}.input_layernorm"),
         packed=joined(
             f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))

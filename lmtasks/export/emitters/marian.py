@@ -30,7 +30,7 @@ from lmtasks.export.emitters.blocks import (
 )
 from lmtasks.export.emitters.causal import Attends, Read
 from lmtasks.export.emitters.encoder import EncoderLayer, counted, dense_of, encoded, norm_of
-from lmtasks.export.emitters.pairs import Crosses, PairShape, cross_attention, pair_graphs
+from lmtasks.export.emitters.seq2seq import Crosses, PairShape, cross_attention, pair_graphs
 from lmtasks.export.graph import INT32, GraphBuilder
 from lmtasks.export.package import GraphName
 from lmtasks.records import Floats32
@@ -58,7 +58,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderLayer:
+class MarianDecoderLayer:
     """One layer of the decoder."""
 
     packed: Dense
@@ -81,7 +81,7 @@ class Marian:
     encoder: tuple[EncoderLayer, ...]
     encoder_heads: int
     writes: Embedded
-    decoder: tuple[DecoderLayer, ...]
+    decoder: tuple[MarianDecoderLayer, ...]
     act: str
 
     def encode(self, graph: GraphBuilder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
@@ -184,11 +184,11 @@ def _encoder_layer(weights: Weights, number: int) -> EncoderLayer:
     )
 
 
-def _decoder_layer(config: Config, weights: Weights, number: int) -> DecoderLayer:
+def _decoder_layer(config: Config, weights: Weights, number: int) -> MarianDecoderLayer:
     name = f"model.decoder.layers.{number}"
     heads = config.integer("decoder_attention_heads")
     width = config.integer("d_model") // heads
-    return DecoderLayer(
+    return MarianDecoderLayer(
         packed=_packed(weights, f"{name}.self_attn"),
         attends=CausalAttention(layer=number, heads=heads, cache_heads=heads, width=width),
         out=dense_of(weights, f"{name}.self_attn.out_proj"),

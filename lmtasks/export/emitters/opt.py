@@ -9,7 +9,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.attention import CausalAttention
 from lmtasks.export.emitters.blocks import Norm, check_activation, joined, projection, taken
 from lmtasks.export.emitters.causal import CausalShape, causal_graphs
-from lmtasks.export.emitters.gpt2 import Gpt2, Layer
+from lmtasks.export.emitters.gpt2 import Gpt2, Gpt2Layer
 from lmtasks.export.package import GraphName
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def emit_opt(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return causal_graphs(shape, model.body, checkpoint.heads)
 
 
-def _layer(config: Config, weights: Weights, number: int) -> Layer:
+def _layer(config: Config, weights: Weights, number: int) -> Gpt2Layer:
     name = f"{BODY}.layers.{number}"
     heads = config.integer("num_attention_heads")
-    return Layer(
+    return Gpt2Layer(
         before=_norm(weights, f"{name}.self_attn_layer_norm"),
         packed=joined(
             f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))

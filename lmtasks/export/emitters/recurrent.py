@@ -23,7 +23,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weigh
 from lmtasks.export.emitters.bidirectional import rows_first
 from lmtasks.export.emitters.blocks import Dense, dense, ids_input, layout_of, projection
 from lmtasks.export.emitters.causal import token_scores
-from lmtasks.export.emitters.cells import Cell, cell_of, columns_first, lengths_of, recurrent
+from lmtasks.export.emitters.cells import RecurrentCell, cell_of, columns_first, lengths_of, recurrent
 from lmtasks.export.emitters.heads import head_outputs
 from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder
 from lmtasks.export.package import GraphName
@@ -37,12 +37,12 @@ PARTS = ("hidden", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recurrent:
+class RecurrentEmitter:
     """The whole model."""
 
     table: Floats32
     """Embeddings, (V, U)."""
-    layers: tuple[Cell, ...]
+    layers: tuple[RecurrentCell, ...]
     head: Dense
 
     @property
@@ -84,7 +84,7 @@ def emit_recurrent(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     if checkpoint.card.kind != "causal":
         raise CannotEmit(f"it is used as {checkpoint.card.kind}; as a causal model it is built")
     table = weights.take("tokens.weight")
-    model = Recurrent(
+    model = RecurrentEmitter(
         table=table,
         layers=_layers(weights, checkpoint.card.family),
         head=projection(table, table, weights.take("bias")),
@@ -97,14 +97,16 @@ def emit_recurrent(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return {**graphs, "heads": _heads(model, checkpoint.heads)} if checkpoint.heads else graphs
 
 
-def _layers(weights: Weights, kind: str) -> tuple[Cell, ...]:
-    layers: list[Cell] = []
+def _layers(weights: Weights, kind: str) -> tuple[RecurrentCell, ...]:
+    layers: list[RecurrentCell] = []
     while f"layers.{len(layers)}.weight_ih_l0" in weights:
         layers.append(cell_of(weights, f"layers.{len(layers)}", kind))
     return tuple(layers)
 
 
-def _reading(name: str, model: Recurrent, answers: "Callable[[GraphBuilder, Recurrent, ir.Value], None]") -> "ir.Model":
+def _reading(
+    name: str, model: RecurrentEmitter, answers: "Callable[[GraphBuilder, RecurrentEmitter, ir.Value], None]"
+) -> "ir.Model":
     """A graph that reads on from a state.
 
     Args:
@@ -127,16 +129,16 @@ def _reading(name: str, model: Recurrent, answers: "Callable[[GraphBuilder, Recu
     return graph.model()
 
 
-def _parts(cell: Cell) -> tuple[str, ...]:
+def _parts(cell: RecurrentCell) -> tuple[str, ...]:
     return PARTS if cell.kind == "lstm" else PARTS[:1]
 
 
-def _logits(graph: GraphBuilder, model: Recurrent, hidden: "ir.Value") -> None:
+def _logits(graph: GraphBuilder, model: RecurrentEmitter, hidden: "ir.Value") -> None:
     logits = dense(graph, hidden, model.head)
     graph.output("logits", logits, dtype=FLOAT, shape=["wanted", len(model.head.weight)])
 
 
-def _scores(graph: GraphBuilder, model: Recurrent, hidden: "ir.Value") -> None:
+def _scores(graph: GraphBuilder, model: RecurrentEmitter, hidden: "ir.Value") -> None:
     index = graph.input("index", dtype=INT64, shape=["targets"])
     targets = graph.input("targets", dtype=INT64, shape=["targets"])
     logprob, greedy = token_scores(graph, dense(graph, hidden, model.head), index, targets)
@@ -144,7 +146,7 @@ def _scores(graph: GraphBuilder, model: Recurrent, hidden: "ir.Value") -> None:
     graph.output("greedy", greedy, dtype=BOOL, shape=["targets"])
 
 
-def _heads(model: Recurrent, heads: Sequence[HeadWeights]) -> "ir.Model":
+def _heads(model: RecurrentEmitter, heads: Sequence[HeadWeights]) -> "ir.Model":
     graph = GraphBuilder("heads")
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])

@@ -29,8 +29,8 @@ from lmtasks.export.emitters.blocks import (
 )
 from lmtasks.export.emitters.causal import Attends, Read
 from lmtasks.export.emitters.encoder import both_ways
-from lmtasks.export.emitters.pairs import Crosses, PairShape, cross_attention, pair_graphs
 from lmtasks.export.emitters.relative import bias_backwards, bias_both_ways, by_distance
+from lmtasks.export.emitters.seq2seq import Crosses, PairShape, cross_attention, pair_graphs
 from lmtasks.export.graph import INT32, GraphBuilder
 from lmtasks.export.package import GraphName
 from lmtasks.records import Floats32
@@ -54,7 +54,7 @@ class Feed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderLayer:
+class T5EncoderLayer:
     """One layer of the encoder."""
 
     before: Norm
@@ -64,7 +64,7 @@ class EncoderLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderLayer:
+class T5DecoderLayer:
     """One layer of the decoder."""
 
     before: Norm
@@ -84,11 +84,11 @@ class T5:
     table: Floats32
     heads: int
     act: str
-    encoder: tuple[EncoderLayer, ...]
+    encoder: tuple[T5EncoderLayer, ...]
     encoder_last: Norm
     encoder_distances: Floats32
     """(heads, distances both ways)"""
-    decoder: tuple[DecoderLayer, ...]
+    decoder: tuple[T5DecoderLayer, ...]
     decoder_last: Norm
     decoder_distances: Floats32
     """(heads, distances backwards)"""
@@ -178,9 +178,9 @@ def emit_t5(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
     return pair_graphs(shape, model.encode, model.decode, checkpoint.heads)
 
 
-def _encoder_layer(config: Config, weights: Weights, number: int) -> EncoderLayer:
+def _encoder_layer(config: Config, weights: Weights, number: int) -> T5EncoderLayer:
     name = f"encoder.block.{number}.layer"
-    return EncoderLayer(
+    return T5EncoderLayer(
         before=_norm(config, weights, f"{name}.0.layer_norm"),
         packed=_packed(weights, f"{name}.0.SelfAttention"),
         out=_dense(weights, f"{name}.0.SelfAttention.o"),
@@ -188,10 +188,10 @@ def _encoder_layer(config: Config, weights: Weights, number: int) -> EncoderLaye
     )
 
 
-def _decoder_layer(config: Config, weights: Weights, number: int) -> DecoderLayer:
+def _decoder_layer(config: Config, weights: Weights, number: int) -> T5DecoderLayer:
     name = f"decoder.block.{number}.layer"
     heads = config.integer("num_heads")
-    return DecoderLayer(
+    return T5DecoderLayer(
         before=_norm(config, weights, f"{name}.0.layer_norm"),
         packed=_packed(weights, f"{name}.0.SelfAttention"),
         attends=CausalAttention(

@@ -1,0 +1,230 @@
+"""A task's rows opened, its worked examples at hand, and the conditions under which its scores will hold."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from lmtasks.data.mirror import find_local
+from lmtasks.data.rows import Rows, make_rows
+from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
+from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
+from lmtasks.errors import LmtasksError, UsageError
+from lmtasks.evaluation.outcome import Way
+from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.processes import Processes
+from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
+from lmtasks.evaluation.solver import PromptContext, Solved, Solver
+from lmtasks.records import Json, Row
+from lmtasks.task.fewshot import lm_eval_shots, pick_shots
+from lmtasks.task.identity import holds_own_answer
+from lmtasks.task.task import Part, SplitName, Task
+
+if TYPE_CHECKING:
+    from lmtasks.evaluation.evaluate import EvalOptions
+
+MOST_LOOKED_AT = 200_000
+"""Rows of a split whose labels are held against those of its first rows."""
+NOT_ASKED = frozenset(
+    ("task_alias", "about", "tags", "version", "metrics", "filters", "filter_list", "process_results", "cluster")
+)
+"""Fields of a task that say how answers are scored or shown. All others say what is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A task ready to be asked."""
+
+    data: TaskData = field(default_factory=TaskData)
+    asking: PromptContext = field(default_factory=PromptContext)
+    conditions: Json = field(default_factory=dict)
+    own_answers: frozenset[int] = field(default_factory=frozenset)
+    """Numbers of the rows whose worked examples hold the answer to their own question."""
+    sorted_by: str = ""
+    """How the labels of the first rows differ from those of all, where only they are scored; empty: by chance."""
+    seconds: float = 0.0
+    """That the opening took."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The scored rows."""
+        return self.data.test.rows if self.data.test else ()
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the scored rows."""
+        return self.data.test.fingerprint if self.data.test else ""
+
+    def finished(self, solved: Solved) -> list[Finished]:
+        """The answers of a solver that answers all rows at once."""
+        return [
+            Finished(example=ScoredExample(doc_id=number, row=row), answered=answered, truncated=False)
+            for number, (row, answered) in enumerate(zip(self.rows, solved.examples, strict=True))
+        ]
+
+
+def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -> Opened:
+    """Open what a task needs.
+
+    Raises:
+        UsageError: it has no split to score, the data is not there, or there are too few worked examples.
+        WorkError: the Hub could not be reached, the task's own code failed, or a chat template fails on a row.
+    """
+    started = perf_counter()
+    needed: frozenset[SplitName] = solver.needs(task) | {options.split}
+    data = load_task_data(
+        task, options=options.data, need=needed, limit=options.limit, sample=options.sample, seed=options.seed
+    )
+    data = drawn(data, rows=options.rows, seed=options.seed)
+    if options.split == "validation":
+        data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
+    if data.test is None:
+        raise UsageError(f"task {task.name} has no split to score.")
+    shots = shots_of(task, way, asked=options.num_fewshot)
+    pool = open_pool(task, count=shots, options=options.data)
+    prompted = way == "prompt"
+    chat = options.chat if prompted else None
+    shown = _shown(task, data.test.rows, pool.rows if pool else (), shots, options)
+    asking = PromptContext(
+        way=options.way,
+        num_fewshot=shots,
+        shot_pool=pool.rows if pool else (),
+        drawn=shown,
+        chat=chat.chat if chat else None,
+        system=chat.system if chat else None,
+        think_end_token=options.think_end_token,
+        seed=options.seed,
+    )
+    dropped = 0
+    if chat is not None and chat.template is not None:
+        prompts = Prompts(task=task, asking=asking)
+        dropped = dropped_system_turns(prompts, data.test.rows, template=chat.template)
+    conditions: Json = {
+        "task_hash": task.hash,
+        "asked_hash": asked_hash(task),
+        "asked_fields": asked_fields(task),
+        "data_fingerprint": data.test.fingerprint,
+        "train_fingerprint": data.train.fingerprint if data.train else None,
+        "shots_fingerprint": pool.fingerprint if pool else None,
+        "prompt_way": way,
+        "num_fewshot": shots,
+        "fewshot_stream": options.shot_stream if shots else None,
+        "chat": {**chat.conditions, **({"system_dropped": dropped} if dropped else {})} if chat else None,
+        "cluster": task.cluster,
+        "limit": options.limit,
+        "seed": options.seed,
+        **({"split": options.split} if options.split != "test" else {}),
+        **({"rows_left_out": data.test.left_out} if data.test.left_out else {}),
+        **({"data_notes": list(data.test.notes)} if data.test.notes else {}),
+        **({"sample": options.sample.rows, "sample_seed": options.sample.seed} if options.sample else {}),
+        **({"part": part.use} if (part := _part(task, options)) is not None else {}),
+    }
+    return Opened(
+        data=data,
+        asking=asking,
+        conditions=conditions,
+        own_answers=frozenset(
+            number
+            for number, (row, own) in enumerate(zip(data.test.rows, shown, strict=False))
+            if holds_own_answer(task, row, own)
+        ),
+        sorted_by=_unlike(task, data, options),
+        seconds=perf_counter() - started,
+    )
+
+
+def _unlike(task: Task, data: TaskData, options: "EvalOptions") -> str:
+    """How labels of the first rows differ from all; empty where all are scored, or they are not on this machine."""
+    if options.limit is None or label_reader(task) is None:
+        return ""
+    if options.split == "validation":
+        return unlike_the_whole(task, data.validation.rows if data.validation else (), first=options.limit)
+    source = task.sources["test"]
+    try:
+        if source.made_by is not None or find_local(source, options=options.data) is None:
+            return ""
+        rows = read_split(task, "test", options=options.data)
+    except LmtasksError:
+        return ""  # a row behind the first ones, which nobody scores
+    return unlike_the_whole(task, rows, first=options.limit) if len(rows) <= MOST_LOOKED_AT else ""
+
+
+def _part(task: Task, options: "EvalOptions") -> Part | None:
+    """Which rows of a single file are scored; None where they are all."""
+    source = task.sources.get("test")
+    return source.part if source is not None and options.split == "test" else None
+
+
+def some_rows(task: Task, rows: Rows | None, *, limit: int | None, sample: Sample | None) -> Rows | None:
+    """The first rows of a split, or a sample of it."""
+    if rows is None or sample is None:
+        return first_rows(rows, limit)
+    found = sampled(task, rows.rows, sample)
+    return make_rows(found, where=f"{len(found)} drawn of the {len(rows.rows)} rows of {rows.where}")
+
+
+def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:
+    """The first `limit` rows of a split."""
+    if rows is None or limit is None or limit >= len(rows.rows):
+        return rows
+    return make_rows(rows.rows[:limit], where=f"the first {limit} of {rows.where}")
+
+
+def shots_of(task: Task, way: Way, *, asked: int | None) -> int:
+    """Worked examples before each prompt. A task file that says 0 itself is never overridden, as in the harness."""
+    if way != "prompt" or task.zero_shot_only:
+        return 0
+    return task.num_fewshot if asked is None else asked
+
+
+def scored_examples(task: Task, rows: Sequence[Row], *, processes: Processes) -> Iterator[ScoredExample]:
+    """The examples that this process answers: every n-th one.
+
+    Rows that are scored as one text cannot be divided: the first process has them all.
+    """
+    if task.windows.concatenate:
+        return _examples(rows, start=0, step=1) if processes.first else iter(())
+    return _examples(rows, start=processes.rank, step=processes.count)
+
+
+def asked_hash(task: Task) -> str:
+    """sha256 over what a task asks, 16 hex digits: equal for two task files whose answers can be scored by either."""
+    return _hash({key: value for key, value in task.fields.items() if key not in NOT_ASKED})[:16]
+
+
+def asked_fields(task: Task) -> Json:
+    """sha256 of each of those fields, 8 hex digits: of two results that differ, which field it is."""
+    return {key: _hash(value)[:8] for key, value in sorted(task.fields.items()) if key not in NOT_ASKED}
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[ScoredExample]:
+    for number, row in islice(enumerate(rows), start, None, step):
+        yield ScoredExample(doc_id=number, row=row)
+
+
+def _shown(
+    task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: "EvalOptions"
+) -> Sequence[tuple[Row, ...]]:
+    """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by
+    lm-evaluation-harness' stream, which goes through all rows, or by a sampler of the task's own."""
+    if not count or (options.shot_stream == "ours" and task.shot_sampler is None):
+        return ()
+    if options.shot_stream == "ours":
+        return tuple(
+            pick_shots(task, pool=pool, row=row, row_number=number, count=count, seed=options.seed)
+            for number, row in enumerate(rows)
+        )
+    return lm_eval_shots(task, pool=pool, rows=rows, count=count, seed=options.seed)

@@ -1,0 +1,1 @@
+"""A plan carried out: models adapted and exported, cells scored and timed, a report written."""

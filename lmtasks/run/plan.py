@@ -1,0 +1,383 @@
+"""A plan: one question, and the models, variants and tasks that answer it.
+
+plan: starter
+question: Which runtime should serve the shipped backbone?
+tasks: [starter_*]
+models:
+  mini: {backbone: lmtasks-mini, adaptation: full, training: {epochs: 5}}
+variants:
+  - {name: trivial, baseline: majority}
+  - {name: torch, model: mini, runtime: torch}
+  - {name: onnx int8, model: mini, runtime: onnx, precision: int8}
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from lmtasks.backbone.lora_targets import ROLES, Role
+from lmtasks.bench.require import parse_requirements
+from lmtasks.bounds import COUNT, MOST, POSITIVE, SEED, Bound
+from lmtasks.errors import UsageError, unknown
+from lmtasks.installation import shipped
+from lmtasks.model.lora import LORA_BOUNDS
+from lmtasks.slug import slug
+from lmtasks.task.bounded_yaml import read_yaml
+from lmtasks.task.generation import changed
+from lmtasks.task.task import Generation
+from lmtasks.training.settings import BOUNDS
+
+
+def _several(value: object) -> object:
+    """One name may stand without brackets."""
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _bounded(value: object, bound: Bound | None, name: str) -> object:
+    """The value, if the bound of its name holds.
+
+    Raises:
+        ValueError: which pydantic tells with the key's place.
+    """
+    if bound is not None and isinstance(value, int | float):
+        try:
+            bound.check(name, value)
+        except UsageError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+    return value
+
+
+Count = Annotated[int, AfterValidator(lambda value: _bounded(value, COUNT, "it"))]
+Seed = Annotated[int, AfterValidator(lambda value: _bounded(value, SEED, "a seed"))]
+Positive = Annotated[float, AfterValidator(lambda value: _bounded(value, POSITIVE, "it"))]
+
+
+class TrainingPlan(_Strict):
+    """How a model is adapted; what is not set keeps the defaults of `AdaptSettings`, and the bounds are its own."""
+
+    epochs: float = 4.0
+    minutes: float | None = None
+    learning_rate: float | None = None
+    tokens_per_batch: int = 2048
+    window: int = 35
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    evaluations: int = 8
+    patience: int = 3
+    precision: Literal["fp32", "bf16"] = "fp32"
+    rows: int | None = None
+    """Training rows of each task at most, drawn by seed."""
+
+    @field_validator("*")
+    @classmethod
+    def _bounds(cls, value: object, info: ValidationInfo) -> object:
+        return _bounded(value, BOUNDS.get(str(info.field_name)), str(info.field_name))
+
+
+class LoraPlan(_Strict):
+    """The adapters of `adaptation: lora`; what is not set keeps the defaults of `LoraSettings`."""
+
+    rank: int = 16
+    alpha: float | None = None
+    dropout: float = 0.05
+    points: Annotated[tuple[Role, ...], BeforeValidator(_several)] = Field(default=ROLES, min_length=1)
+
+    @field_validator("*")
+    @classmethod
+    def _bounds(cls, value: object, info: ValidationInfo) -> object:
+        name = f"{info.field_name} of adapters"
+        return _bounded(value, LORA_BOUNDS.get(name), name)
+
+
+class ModelPlan(_Strict):
+    """A model that the plan makes: one backbone, adapted to all its tasks together."""
+
+    backbone: str
+    """A folder, a shipped name, a Hub id; or a family that is made new, `lstm:width=200,layers=2`."""
+    tokenizer: str | None = None
+    """Of a new family, `words:10000`; None: what suits the family."""
+    vectors: Path | None = None
+    """Word vectors that a new family's embeddings start from."""
+    from_scratch: bool = False
+    """Shape and tokenizer of the backbone, with random weights."""
+    bidirectional: bool = False
+    """The causal backbone attends both ways: an encoder, which writes no text."""
+    adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
+    lora: LoraPlan | None = None
+    tasks: Names = ()
+    """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
+    training: TrainingPlan = TrainingPlan()
+
+
+class VariantPlan(_Strict):
+    """One row of the report: a model on a runtime, or one or several baselines."""
+
+    name: str = Field(min_length=1)
+    model: str | None = None
+    """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
+    baseline: Names = ()
+    """Baselines, or `trivial` or `classical` for all of a kind; each task gets the one that is best on its validation
+    rows."""
+    rows: int | None = Field(default=None, ge=1)
+    """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
+    runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
+    """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
+    max_drop: float | None = Field(default=None, ge=0)
+    """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
+    threads: Count | None = None
+    tasks: Names = ()
+    """Task names that this variant answers; empty: all."""
+    num_fewshot: int = Field(default=0, ge=0, le=MOST)
+    generation_kwargs: Mapping[str, object] = {}
+    """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it. Such
+    a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
+    seeds: tuple[Seed, ...] = ()
+    """Instead of the plan's: fewer where a training takes long."""
+
+
+class BenchPlan(_Strict):
+    """What is timed."""
+
+    rows: int = Field(default=64, ge=8, le=MOST)
+    """Rows of each task that the requests are drawn from."""
+    seconds: float = Field(default=3.0, gt=0)
+    """Time for each task and batch size, all rounds together."""
+    rounds: Count = 3
+    """Every variant is measured so often, in alternation with the others."""
+    batch_size: Count = 16
+    """Rows at once in the measurement of throughput; latency is measured one by one."""
+    batch_sizes: tuple[Count, ...] = ()
+    """Instead of 1 and `batch_size`."""
+    lengths: tuple[Count, ...] = ()
+    """Also with so many tokens in every request."""
+    rate: tuple[Positive, ...] = ()
+    """Also with so many requests coming a second."""
+    arrival: Literal["poisson", "even"] = "poisson"
+    require: str = ""
+    """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
+    tasks: Names = ()
+    """Tasks that are timed; empty: all."""
+
+    @field_validator("require")
+    @classmethod
+    def _requirements(cls, value: str) -> str:
+        if value:
+            parse_requirements(value)
+        return value
+
+
+class PublishedPlan(_Strict):
+    """A figure that somebody published, to stand beside a variant's."""
+
+    task: str
+    variant: str
+    value: float
+    """As it was printed: fractions in points, 0-100."""
+    by: str = Field(min_length=1)
+    """Who, when, and what was different there."""
+    metric: str = ""
+    """Empty: the task's main metric."""
+    wanted: float | None = None
+    """What the plan's author would be content with here; None: that very figure."""
+
+
+class Plan(_Strict):
+    """A checked plan."""
+
+    plan: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    question: str = ""
+    about: str = ""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    models: Mapping[str, ModelPlan] = {}
+    variants: tuple[VariantPlan, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1234,), min_length=1)
+    limit: Count | None = None
+    """Scored rows of each task at most, a prefix."""
+    sample: Count | None = None
+    """Scored rows of each task at most, drawn by the first seed, each label with its share; not with `limit`."""
+    bench: BenchPlan | None = BenchPlan()
+    margin: float = Field(default=1.0, gt=0, le=100)
+    """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
+    percent): the report names who does, by paired comparison."""
+    published: tuple[PublishedPlan, ...] = ()
+    """Figures of others, for the report."""
+
+    def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
+        """The seeds that a variant is made and scored with."""
+        return variant.seeds or self.seeds
+
+    @property
+    def hash(self) -> str:
+        """sha256 over what the plan sets, 16 hex digits: a later version's new settings leave it as it is."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def rival_rows(variant: VariantPlan, *, plan: Plan, task: str) -> int | None:
+    """Training rows that a baseline learns a task from: as many as the models that learn it; of models that differ, as
+    the one that has most. None: all; and for a model, whose rows are its own."""
+    if not variant.baseline or variant.rows is not None:
+        return variant.rows
+    rows = [model.training.rows for model in plan.models.values() if not model.tasks or task in model.tasks]
+    known = [count for count in rows if count is not None]
+    return max(known) if known and len(known) == len(rows) else None
+
+
+def shipped_plans() -> tuple[str, ...]:
+    """Names of the plans that come with lmtasks."""
+    return tuple(sorted(file.stem for file in shipped("benchmarks").glob("*.yaml")))
+
+
+def find_plan(ref: str) -> Path:
+    """A plan's file, by path, or by the bare name of a shipped one.
+
+    Raises:
+        UsageError: no such plan; a path that is not there never means a shipped plan.
+    """
+    file = Path(ref)
+    if file.is_file():
+        return file
+    if file.suffix in {".yaml", ".yml"} or len(file.parts) != 1 or ref != file.name:
+        there = [str(file.parent / each.name) for each in sorted(file.parent.glob("*.y*ml"))]
+        near = get_close_matches(ref, there, n=3, cutoff=0.5)
+        guess = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise UsageError(f"plan {ref} does not exist{guess} Shipped plans go by name: {', '.join(shipped_plans())}.")
+    if ref not in shipped_plans():
+        raise unknown("plan", ref, shipped_plans(), hint="Or give a YAML file.")
+    return shipped("benchmarks") / f"{ref}.yaml"
+
+
+def load_plan(file: Path) -> Plan:
+    """Read and check a plan.
+
+    Raises:
+        UsageError: malformed YAML (file and line), unknown keys (with the nearest known), wrong values.
+    """
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} is no plan: it must hold `plan`, `tasks` and `variants`.")
+    try:
+        plan = Plan.model_validate({**content, "tasks": _listed(content.get("tasks", ()))})
+    except ValidationError as error:
+        raise UsageError(f"{file}: {_explain(error)}") from error
+    plan = plan.model_copy(update={"variants": tuple(_placed(variant, plan, file) for variant in plan.variants)})
+    _check(plan, file)
+    return plan
+
+
+def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
+    """The variant in the one runtime of its model, where the model has one only; a folder in what it is made for."""
+    from lmtasks.backbone.closed_form import is_fitted
+    from lmtasks.workflow.open_model import runtime_for
+
+    made = plan.models.get(variant.model or "")
+    if made is None and variant.model and "runtime" not in variant.model_fields_set and Path(variant.model).is_dir():
+        return variant.model_copy(update={"runtime": runtime_for(Path(variant.model), wanted=None)})
+    if made is None or not is_fitted(made.backbone):
+        return variant
+    if "runtime" in variant.model_fields_set and variant.runtime != "native":
+        raise UsageError(
+            f"{file}: variant {variant.name!r} asks for runtime {variant.runtime!r}, but {made.backbone!r} is fitted "
+            "at once and runs in native alone; leave `runtime` out."
+        )
+    return variant.model_copy(update={"runtime": "native"})
+
+
+def _check(plan: Plan, file: Path) -> None:
+    if plan.limit is not None and plan.sample is not None:
+        raise UsageError(f"{file}: `limit` takes the first rows and `sample` draws rows; give one of them.")
+    # Compared as file names: `onnx int8` and `ONNX-int8` would write into the same cells.
+    names = [slug(variant.name) for variant in plan.variants]
+    double = sorted({name for name in names if names.count(name) > 1 or not name})
+    if double:
+        raise UsageError(
+            f"{file}: the names of two variants, or of one alone, are no file names of their own ({double[0]!r}); "
+            "give each variant its own name, with letters or digits."
+        )
+    for name, model in plan.models.items():
+        if model.lora is not None and model.adaptation != "lora":
+            raise UsageError(f"{file}: model {name!r} has `lora`, which goes with `adaptation: lora`.")
+    for figure in plan.published:
+        for what, name, allowed in (
+            ("variant", figure.variant, [variant.name for variant in plan.variants]),
+            ("task", figure.task, plan.tasks),
+        ):
+            if name not in allowed:
+                raise unknown(f"{what} of a published figure in {file}:", name, allowed)
+    for variant in plan.variants:
+        if bool(variant.baseline) == bool(variant.model):
+            raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.rows is not None and not variant.baseline:
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has `rows`, which are a baseline's; those of a model stand in its "
+                "`training`."
+            )
+        if variant.baseline and variant.generation_kwargs:
+            raise UsageError(f"{file}: variant {variant.name!r} is a baseline; `generation_kwargs` are for models.")
+        try:
+            changed(Generation(), variant.generation_kwargs)
+        except UsageError as error:
+            raise UsageError(f"{file}: variant {variant.name!r}: {error}") from None
+        if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "
+                "`runtime: onnx` and a `precision` other than fp32."
+            )
+
+
+def _listed(value: object) -> Sequence[object]:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value  # type: ignore[return-value]
+
+
+KEYS: Mapping[str, type[BaseModel]] = {
+    "models": ModelPlan,
+    "training": TrainingPlan,
+    "lora": LoraPlan,
+    "variants": VariantPlan,
+    "bench": BenchPlan,
+    "published": PublishedPlan,
+}
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint in one sentence, with near names for an unknown key."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        parents = [part for part in first["loc"][:-1] if part in KEYS]
+        schema = KEYS[str(parents[-1])] if parents else Plan
+        return str(unknown(f"key at {place}:", str(first["loc"][-1]), schema.model_fields))
+    told = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {told}." if ", was " in told else f"{place}: {told} (was {_shortened(first.get('input'))})."
+
+
+def _shortened(value: object) -> str:
+    """What was given, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a very long number"
+    return text if len(text) <= 100 else f"{text[:80]} [...]"

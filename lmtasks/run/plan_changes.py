@@ -1,0 +1,170 @@
+"""A plan that was mended after its run began: what the change is about is set aside, everything else is kept.
+
+A model depends on its own lines (and on the plan's tasks, where it names none), a cell on its variant's and its model's
+lines, on `limit`, and on its task and seed being asked still; timings on `bench` too. The question, published figures
+and requirements are about no result. What is set aside lies in `before-1/`, `before-2/`, ... of the run's folder.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lmtasks.errors import UsageError
+from lmtasks.run.folder import RunFolder, cell_id, claim, held_plan
+from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.variants import gate_name, tasks_of
+from lmtasks.slug import slug
+from lmtasks.task.task import Task
+
+NOT_OF_ALL_CELLS = frozenset(
+    {"plan", "question", "about", "tasks", "models", "variants", "seeds", "bench", "published", "margin"}
+)
+"""Keys of a plan that are about no cell, or about some; any other (`limit`, say) is about all."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """What a change of the plan was about."""
+
+    models: int
+    """Models and packages."""
+    cells: int
+    speeds: int
+    kept: int
+    """Cells that stay."""
+    place: str
+    """The folder, inside the run's, that all of it lies in now."""
+
+    def __str__(self) -> str:
+        if not self.models + self.cells + self.speeds:
+            return f"the plan was changed since; all {self.kept} cells stay, since the change is about none of them"
+        what = f"{self.cells} cells, {self.speeds} timings, {self.models} models and packages"
+        return (
+            f"the plan was changed since; what that is about lies in {self.place}/ now ({what}), {self.kept} cells stay"
+        )
+
+
+def take_over(
+    folder: RunFolder, plan: Plan, *, tasks: Sequence[Task], plan_file: Path, header: Mapping[str, object]
+) -> None:
+    """Make the folder this plan's, or find that it already is; of an earlier form of the plan, what still holds stays.
+
+    Raises:
+        UsageError: the folder holds the run of another plan, or one that this version cannot read.
+        WorkError: it cannot be written.
+    """
+    found = held_plan(folder)
+    if found is not None:
+        content, held_hash = found
+        if held_hash == plan.hash:
+            return
+        other = f"{folder.root} holds a run of plan {content.get('plan')!r}"
+        if content.get("plan") != plan.plan:
+            raise UsageError(f"{other}, and this one is {plan.plan!r}; give another --out, or delete the folder.")
+        try:
+            held = Plan.model_validate(content)
+        except ValidationError as error:
+            raise UsageError(f"{other} as another version wrote it; give another --out.") from error
+        log.warning("%s", set_aside(folder, held=held, plan=plan, tasks=tasks))  # before the folder says otherwise
+    claim(folder, plan, plan_file=plan_file, header=header)
+
+
+def set_aside(folder: RunFolder, *, held: Plan, plan: Plan, tasks: Sequence[Task]) -> SetAside:
+    """Move away what the plan that the folder holds made, and the changed plan would make otherwise, or not at all.
+
+    Args:
+        tasks: of the changed plan.
+    """
+    models = {name for name in {*held.models, *plan.models} if _model_changed(name, held, plan)}
+    same = [variant for variant in plan.variants if not _variant_changed(variant, held, plan, models)]
+    kept_cells = {
+        cell_id(variant=variant.name, task=task.name, seed=seed)
+        for variant in same
+        for task in tasks_of(variant, tasks)
+        for seed in plan.seeds_of(variant)
+    }
+    kept_speeds = {slug(variant.name) for variant in same if _timed_alike(variant, held, plan)}
+    cells = [file for file in (folder.root / "cells").glob("*.json") if file.stem not in kept_cells]
+    samples = [file for file in (folder.root / "samples").glob("*.jsonl") if file.stem not in kept_cells]
+    speeds = [file for file in (folder.root / "speed").glob("*.json") if file.stem not in kept_speeds]
+    made = [*_made(folder, models), *_packages(folder, held, plan)]
+    place = _place(folder)
+    for item in (*cells, *samples, *speeds, *made):
+        target = place / item.relative_to(folder.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        item.rename(target)
+    return SetAside(
+        models=len(made),
+        cells=len(cells),
+        speeds=len(speeds),
+        kept=len(list((folder.root / "cells").glob("*.json"))),
+        place=place.name,
+    )
+
+
+def _model_changed(name: str, held: Plan, plan: Plan) -> bool:
+    before, now = held.models.get(name), plan.models.get(name)
+    if before is None or now is None:
+        return before is not now
+    return before.model_dump() != now.model_dump() or (not now.tasks and held.tasks != plan.tasks)
+
+
+def _variant_changed(variant: VariantPlan, held: Plan, plan: Plan, models: set[str]) -> bool:
+    """Would its cells be others? How many threads answer is no matter."""
+    before = next((each for each in held.variants if each.name == variant.name), None)
+    if before is None or variant.model in models:
+        return True
+    if held.model_dump(exclude=set(NOT_OF_ALL_CELLS)) != plan.model_dump(exclude=set(NOT_OF_ALL_CELLS)):
+        return True
+    unlike = before.model_dump(exclude={"threads", "seeds"}) != variant.model_dump(exclude={"threads", "seeds"})
+    return unlike or (_measured_on_tasks(variant) and held.tasks != plan.tasks)
+
+
+def _measured_on_tasks(variant: VariantPlan) -> bool:
+    """Is its package made by looking at all tasks of the plan?"""
+    return variant.precision == "int8-static" or (variant.max_drop is not None and not variant.tasks)
+
+
+def _timed_alike(variant: VariantPlan, held: Plan, plan: Plan) -> bool:
+    before = next(each for each in held.variants if each.name == variant.name)
+    if held.bench is None or plan.bench is None or before.threads != variant.threads:
+        return False
+    all_tasks = not (variant.tasks or plan.bench.tasks)
+    return (
+        held.bench.model_dump(exclude={"require"}) == plan.bench.model_dump(exclude={"require"})
+        and held.seeds_of(before)[0] == plan.seeds_of(variant)[0]
+        and not (all_tasks and held.tasks != plan.tasks)
+    )
+
+
+def _made(folder: RunFolder, models: set[str]) -> Iterator[Path]:
+    """The folders of these models, of their packages, and of trainings of them that were cut short."""
+    for name in sorted(models):
+        own = re.compile(rf"{re.escape(slug(name))}-s\d+([.-].*)?")
+        for place in ("models", "packages"):
+            yield from (item for item in sorted((folder.root / place).glob("*")) if own.fullmatch(item.name))
+
+
+def _packages(folder: RunFolder, held: Plan, plan: Plan) -> Iterator[Path]:
+    """Packages that were made by looking at the plan's tasks, of models that stay."""
+    if held.tasks == plan.tasks:
+        return
+    for variant in plan.variants:
+        if variant.model and _measured_on_tasks(variant) and not _model_changed(variant.model, held, plan):
+            for seed in plan.seeds_of(variant):
+                package = folder.package(variant.model, seed=seed, precision=variant.precision, gate=gate_name(variant))
+                if package.is_dir():
+                    yield package
+
+
+def _place(folder: RunFolder) -> Path:
+    number = 1
+    while (place := folder.root / f"before-{number}").exists():
+        number += 1
+    return place

@@ -1,0 +1,334 @@
+"""A plan carried out, cell by cell. A killed run goes on where it was: what is finished stands in its own file."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.bench.machine import machine, versions
+from lmtasks.cores import usable_cores
+from lmtasks.data.options import DataOptions
+from lmtasks.data.row_hashes import read_training_rows
+from lmtasks.data.sampling import Sample
+from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.rivals import RivalSolver
+from lmtasks.evaluation.samples import sample_files
+from lmtasks.evaluation.solver import Solver
+from lmtasks.files import write_record
+from lmtasks.folder_lock import locked
+from lmtasks.model.store import training_rows_file
+from lmtasks.records import ModelCard, Progress, RuntimeCard
+from lmtasks.run.cells import Cell, Ended, damage_of, is_finished, write_cell
+from lmtasks.run.folder import RunFolder, cell_id, is_damaged, read_json
+from lmtasks.run.paired import paired_record
+from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
+from lmtasks.run.plan_changes import take_over
+from lmtasks.run.preflight import check_devices, check_tasks
+from lmtasks.run.slo import required_record
+from lmtasks.run.variants import Artefacts, tasks_of, variant_json
+from lmtasks.task.index import TaskIndex
+from lmtasks.task.task import Task
+from lmtasks.workflow.answer_cache import hashes_folder, remembering, settings_hash
+from lmtasks.workflow.open_model import card_in, open_engine
+
+if TYPE_CHECKING:
+    from lmtasks.bench.spec import SpeedSpec
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a person sets for a run, and a plan does not."""
+
+    data: DataOptions
+    threads: int | None = None
+    """For variants that set none; None: all cores that this process may use."""
+    samples: bool = True
+    cache: Path | None = None
+    """The file in which answers are kept; None: they are not. What is timed never sees it."""
+    command: str = ""
+    """The command that repeats the run, for the report."""
+    only: Sequence[str] = ()
+    """Names of variants that are carried out now, the others another time; empty: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How a run ended."""
+
+    folder: Path
+    done: int
+    found: int
+    """Cells that an earlier run had finished."""
+    not_applicable: int
+    failed: tuple[str, ...]
+    """A sentence for each cell or timing that failed."""
+    seconds: float
+    missed: str = ""
+    """Why no variant fulfils what the plan requires; empty where one does, or where nothing is required."""
+
+
+_Scored = tuple[Cell, str, str]
+"""A cell, how it ended, and why."""
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    plan_file: Path,
+    index: TaskIndex,
+    out: Path,
+    options: RunOptions,
+    report: Callable[[Progress], None],
+    trust_code: bool = False,
+) -> Ran:
+    """Carry out a plan into the folder `out`, or finish the one that is there.
+
+    A cell that fails does not stop the others.
+
+    Raises:
+        UsageError: the plan, a task or a model is wrong, or the folder holds another run.
+        WorkError: the folder cannot be written, or another process writes it.
+    """
+    began = time.monotonic()
+    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    check_tasks(plan, tasks)
+    check_devices(plan)
+    names = [variant.name for variant in plan.variants]
+    for name in options.only:
+        if name not in names:
+            raise unknown("variant", name, names)
+    folder = RunFolder(root=out)
+    with locked(out):
+        header = {
+            "command": options.command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+        }
+        take_over(folder, plan, tasks=tasks, plan_file=plan_file, header=header)
+        artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
+        runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
+        ran = runner.cells()
+        write_record(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
+        failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
+        missed = ""
+        if plan.bench and plan.bench.require:
+            required = required_record(folder, plan=plan, require=plan.bench.require)
+            write_record(folder.required, required)
+            missed = str(required["missed"])
+    return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
+
+
+@dataclass(kw_only=True)
+class _Runner:
+    plan: Plan
+    tasks: Sequence[Task]
+    folder: RunFolder
+    options: RunOptions
+    artefacts: Artefacts
+    report: Callable[[Progress], None]
+
+    def cells(self) -> Ran:
+        """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
+        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self._variants())
+        count = {"done": 0, "found": 0, "not-applicable": 0}
+        failed: list[str] = []
+        for variant in self._variants():
+            for seed in self.plan.seeds_of(variant):
+                cells = [Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
+                for cell, status, reason in self._variant_cells(variant, cells, seed):
+                    count[status] = count.get(status, 0) + 1
+                    failed += [f"{cell.id}: {reason}"] if status == "failed" else []
+                    finished = sum(count.values())
+                    note = f"{variant.name}, {cell.task.name}"
+                    self.report(Progress(stage="cells", done=finished, total=total, unit="cells", note=note))
+        return Ran(
+            folder=self.folder.root,
+            done=count["done"],
+            found=count["found"],
+            not_applicable=count["not-applicable"],
+            failed=tuple(failed),
+            seconds=0.0,
+        )
+
+    def speeds(self) -> tuple[str, ...]:
+        """Time every variant with a model that was not timed yet, in alternation; a sentence for each that failed."""
+        from lmtasks.bench.compare import compare_variants, name_of
+        from lmtasks.bench.isolate import Isolated
+
+        assert self.plan.bench is not None  # the caller looked
+        variants = [
+            variant
+            for variant in self._variants()
+            if variant.model
+            and not variant.generation_kwargs
+            and self._has_scores(variant)
+            and read_json(self.folder.speed(variant.name)) is None
+        ]
+        failed: list[str] = []
+        specs = []
+        for variant in variants:
+            if is_damaged(self.folder.speed(variant.name)):
+                log.warning("%s was changed since it was written; it is timed again", self.folder.speed(variant.name))
+            try:
+                specs.append(self._speed_spec(variant, self.plan.bench))
+            except WorkError as error:  # none of its tasks is timed, say
+                failed.append(f"speed of {variant.name}: {error}")
+        if specs:
+            compared = compare_variants(
+                specs,
+                measures=Isolated(),
+                rounds=self.plan.bench.rounds,
+                seed=self.plan.seeds[0],
+                on_progress=self.report,
+                on_failure=lambda name, error: failed.append(f"speed of {name}: {error}"),
+            )
+            for record in compared.variants:
+                write_record(self.folder.speed(name_of(record)), record)
+        return tuple(failed)
+
+    def _has_scores(self, variant: VariantPlan) -> bool:
+        """Was anything scored? What has no quality is not timed."""
+        seed = self.plan.seeds_of(variant)[0]
+        ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
+        return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
+
+    def _variants(self) -> list[VariantPlan]:
+        only = self.options.only
+        return [variant for variant in self.plan.variants if not only or variant.name in only]
+
+    def _tasks_of(self, variant: VariantPlan) -> Sequence[Task]:
+        return tasks_of(variant, self.tasks)
+
+    def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], seed: int) -> Iterable[_Scored]:
+        if variant.baseline:
+            return (self._baseline_cell(cell) for cell in cells)
+        try:
+            ref = self.artefacts.of(variant, seed=seed)
+        except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
+            return [self._fail(cell, str(error)) for cell in cells]
+        model, settings = card_in(ref), settings_hash(ref)
+        if all(is_finished(self.folder, cell, model=model, settings=settings) for cell in cells):
+            return ((cell, "found", "") for cell in cells)
+        return self._model_cells(variant, ref, cells, model, settings)
+
+    def _model_cells(
+        self, variant: VariantPlan, ref: Path, cells: Sequence[Cell], model: ModelCard, settings: str
+    ) -> Iterator[_Scored]:
+        with (
+            open_engine(
+                ref,
+                runtime=variant.runtime,
+                device=variant.device,
+                precision=variant.precision,
+                threads=self._threads(variant),
+            ) as engine,
+            remembering(engine, folder=ref, cache=self.options.cache) as answers,
+        ):
+            solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
+            for cell in cells:
+                if is_finished(self.folder, cell, model=model, settings=settings):
+                    yield cell, "found", ""
+                else:
+                    yield self._score(cell, solver, settings=settings)
+
+    def _baseline_cell(self, cell: Cell) -> _Scored:
+        rows = rival_rows(cell.variant, plan=self.plan, task=cell.task.name)
+        solver = RivalSolver(cell.variant.baseline, rows=rows)
+        if is_finished(self.folder, cell, model=solver.model):
+            return cell, "found", ""
+        return self._score(cell, solver)
+
+    def _score(self, cell: Cell, solver: Solver, *, settings: str = "") -> _Scored:
+        """Score one cell and store it; a reason where it has none."""
+        damage = damage_of(self.folder, cell)
+        if damage:
+            log.warning("%s; the cell is scored again", damage)
+        model, runtime = solver.model, solver.card
+        reason = solver.why_not(cell.task, way="auto")
+        if reason:
+            ended = Ended(status="not-applicable", reason=reason, model=model, runtime=runtime, settings=settings)
+            self._write(cell, ended)
+            return cell, "not-applicable", reason
+        try:
+            result, checksum = self._evaluated(cell, solver)
+        except LmtasksError as error:
+            return self._fail(cell, str(error), model=model, runtime=runtime)
+        if result.rival is not None and isinstance(solver, RivalSolver):
+            model = solver.card_of(result.rival)
+        ended = Ended(
+            status="done",
+            model=model,
+            runtime=runtime,
+            result=result,
+            settings=settings,
+            samples_checksum=checksum,
+        )
+        self._write(cell, ended)
+        return cell, "done", ""
+
+    def _evaluated(self, cell: Cell, solver: Solver) -> tuple[TaskResult, str | None]:
+        """The scores of one cell, and the checksum of its samples, which stand in their file then."""
+        file, plan = self.folder.samples(cell.id), self.plan
+        with sample_files(file.parent, name=lambda task: file.name) as samples:
+            (result,) = evaluate(
+                solver=solver,
+                tasks=[cell.task],
+                options=EvalOptions(
+                    data=self.options.data,
+                    limit=plan.limit,
+                    sample=None if plan.sample is None else Sample(rows=plan.sample, seed=plan.seeds[0]),
+                    num_fewshot=cell.variant.num_fewshot or None,
+                    seed=cell.seed,
+                    hashes=hashes_folder(self.options.cache),
+                    rows=rival_rows(cell.variant, plan=self.plan, task=cell.task.name),
+                ),
+                on_progress=self.report,
+                keep_samples=False,
+                samples=samples if self.options.samples else None,
+            )
+            checksum = samples.checksums().get(file.name)
+            samples.rename()
+        return result, checksum
+
+    def _fail(
+        self, cell: Cell, reason: str, *, model: ModelCard | None = None, runtime: RuntimeCard | None = None
+    ) -> _Scored:
+        self._write(cell, Ended(status="failed", reason=reason, model=model, runtime=runtime))
+        return cell, "failed", reason
+
+    def _write(self, cell: Cell, ended: Ended) -> None:
+        variant = variant_json(cell.variant, plan=self.plan, model=ended.model, threads=self._threads(cell.variant))
+        write_cell(
+            self.folder,
+            cell,
+            ended,
+            variant=variant,
+            trained=self.artefacts.trained(cell.variant, seed=cell.seed),
+        )
+
+    def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
+        from lmtasks.run.speed_specs import speed_spec
+
+        ref = self.artefacts.of(variant, seed=self.plan.seeds_of(variant)[0])
+        tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
+        return speed_spec(
+            variant,
+            plan=self.plan,
+            bench=bench,
+            ref=ref,
+            tasks=tasks,
+            threads=self._threads(variant),
+            data=self.options.data,
+        )
+
+    def _threads(self, variant: VariantPlan) -> int:
+        return variant.threads or self.options.threads or usable_cores()

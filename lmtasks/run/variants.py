@@ -1,0 +1,239 @@
+"""The models of a plan, made or found: adapted, exported, and then lying in a folder."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.model.resolve import resolve
+from lmtasks.model.store import read_provenance
+from lmtasks.records import Json, ModelCard, Progress
+from lmtasks.run.folder import RunFolder
+from lmtasks.run.plan import Plan, TrainingPlan, VariantPlan
+from lmtasks.slug import slug
+from lmtasks.task.generation import with_generation
+from lmtasks.task.task import Task
+from lmtasks.workflow.adapt import adapt_to_tasks
+from lmtasks.workflow.new_backbone import Start
+from lmtasks.workflow.open_model import card_in
+
+if TYPE_CHECKING:
+    from lmtasks.export.ranges import CalibrationRow
+    from lmtasks.prove.gate import Gate
+
+log = logging.getLogger(__name__)
+
+PROOF_TEXTS = 12
+"""Texts that an export is proved on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefacts:
+    """Makes what the variants of a plan run on, once each, and finds what an earlier run has made."""
+
+    plan: Plan
+    tasks: Sequence[Task]
+    folder: RunFolder
+    options: DataOptions
+    report: Callable[[Progress], None]
+
+    def of(self, variant: VariantPlan, *, seed: int) -> Path:
+        """The folder that the variant runs: a model, or a package that is proved equal to it.
+
+        Raises:
+            UsageError: the model or a setting is wrong.
+            WorkError: training or export failed.
+        GateError: rounding costs more than the variant allows.
+        """
+        assert variant.model is not None  # checked with the plan; a baseline runs on no folder
+        model = self._model(variant.model, seed=seed)
+        return self._package(variant, model, seed=seed) if variant.runtime == "onnx" else model
+
+    def trained(self, variant: VariantPlan, *, seed: int) -> Json:
+        """What making the variant's model took, as its folder says; empty where the plan makes none, or nothing moved.
+
+        A package was trained as its model was.
+        """
+        name = variant.model or ""
+        if name not in self.plan.models:
+            return {}
+        provenance = read_provenance(self.folder.model(name, seed=seed))
+        trained, weights = provenance.get("trained"), provenance.get("weights")
+        if not (isinstance(trained, dict) and isinstance(weights, dict)):
+            return {}
+        return {**trained, "weights": weights["trained"]}
+
+    def _model(self, name: str, *, seed: int) -> Path:
+        if name not in self.plan.models:
+            return resolve(name, offline=self.options.offline, token=self.options.token)
+        out = self.folder.model(name, seed=seed)
+        wanted = self.plan.models[name]
+        start = Start(
+            backbone=wanted.backbone,
+            tokenizer=wanted.tokenizer,
+            vectors=wanted.vectors,
+            from_scratch=wanted.from_scratch,
+            bidirectional=wanted.bidirectional,
+        )
+        if (out / "model.json").is_file():
+            if not start.is_new:  # a new family depends on its lines in the plan alone, see plan_changes
+                _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
+            return out
+        from lmtasks.model.lora import LoraSettings
+        from lmtasks.training.adapt import AdaptSettings
+
+        training = wanted.training
+        out.parent.mkdir(parents=True, exist_ok=True)
+        adapt_to_tasks(
+            start=start,
+            tasks=self._trained_on(wanted.tasks, name),
+            settings=AdaptSettings(
+                method=wanted.adaptation,
+                epochs=training.epochs,
+                minutes=training.minutes,
+                learning_rate=training.learning_rate,
+                tokens_per_batch=training.tokens_per_batch,
+                window=training.window,
+                weight_decay=training.weight_decay,
+                label_smoothing=training.label_smoothing,
+                evaluations=training.evaluations,
+                patience=training.patience,
+                precision=_computed_in(training, name),
+                seed=seed,
+                lora=None if wanted.lora is None else LoraSettings(**wanted.lora.model_dump()),
+            ),
+            options=self.options,
+            out=out,
+            report=self.report,
+            rows=training.rows,
+        )
+        return out
+
+    def _trained_on(self, names: Sequence[str], model: str) -> tuple[Task, ...]:
+        chosen = [task for task in self.tasks if not names or task.name in names]
+        unknown = sorted(set(names) - {task.name for task in self.tasks})
+        if unknown:
+            raise UsageError(f"model {model!r} is to be trained on {unknown[0]!r}, which is no task of the plan.")
+        return tuple(chosen)
+
+    def _package(self, variant: VariantPlan, model: Path, *, seed: int) -> Path:
+        from lmtasks.export.package import is_package
+        from lmtasks.prove.export import export_and_prove
+
+        name = slug(str(variant.model))
+        out = self.folder.package(name, seed=seed, precision=variant.precision, gate=gate_name(variant))
+        if is_package(out):
+            if card_in(out).weights_hash != card_in(model).weights_hash:
+                raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
+            return out
+        self.report(Progress(stage=f"export {variant.name}", done=0, total=1, unit="package"))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        plain = self.folder.package(name, seed=seed, precision="fp32")
+        export_and_prove(
+            model,
+            out=out,
+            precision=variant.precision,
+            texts=self._texts(),
+            report=self.report,
+            base=plain if is_package(plain) else None,
+            gate=self._gate(variant, model),
+            rows=self._rows(variant, model),
+        )
+        self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
+        return out
+
+    def _gate(self, variant: VariantPlan, model: Path) -> "Gate | None":
+        """What the variant's package has to hold on the tasks that it answers."""
+        from lmtasks.workflow.quality_gate import gate_of
+
+        if variant.max_drop is None:
+            return None
+        return gate_of(
+            tasks_of(variant, self.tasks),
+            model=model,
+            most=variant.max_drop,
+            options=self.options,
+            report=self.report,
+            threads=variant.threads,
+        )
+
+    def _rows(self, variant: VariantPlan, model: Path) -> "Sequence[CalibrationRow]":
+        """Training rows of the plan's tasks, where the variant's precision needs any."""
+        from lmtasks.workflow.calibration import calibration_rows
+
+        if variant.precision != "int8-static":
+            return ()
+        return calibration_rows(self.tasks, model=model, options=self.options)
+
+    def _texts(self) -> tuple[str, ...]:
+        """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""
+        from lmtasks.data.splits import load_task_data
+        from lmtasks.task.head_input import baseline_source
+
+        texts: list[str] = []
+        each = max(2, -(-PROOF_TEXTS // len(self.tasks)))
+        for task in self.tasks:
+            data = load_task_data(task, options=self.options, need=frozenset({"test"}), limit=each)
+            assert data.test is not None  # it was needed
+            texts += [baseline_source(task, row) for row in data.test.rows]
+        longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
+        step = max(1, len(longest_first) // PROOF_TEXTS)
+        return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+def _computed_in(training: TrainingPlan, model: str) -> Literal["fp32", "bf16"]:
+    """The plan's precision, or fp32 where this machine has no bf16: a plan is made for other machines than its own."""
+    from lmtasks.training.settings import computes_bf16
+
+    if training.precision == "bf16" and not computes_bf16("cpu"):
+        log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)
+        return "fp32"
+    return training.precision
+
+
+def _check_origin(model: Path, backbone: Path) -> None:
+    """A model that an earlier run made is taken only if the backbone is still the one that it was made from."""
+    made_from = read_provenance(model).get("backbone")
+    now = card_in(backbone).weights_hash
+    if isinstance(made_from, dict) and made_from.get("weights_hash") != now:
+        raise UsageError(
+            f"{model} was adapted from other weights than {backbone} has now; "
+            "give another --out, or delete it to adapt anew."
+        )
+
+
+def gate_name(variant: VariantPlan) -> str:
+    """What a gate is about: variants that agree in it share a package; empty where nobody asks."""
+    if variant.max_drop is None:
+        return ""
+    written = [f"{name}-{value}" for name, value in variant.generation_kwargs.items()]
+    return " ".join([f"max-drop-{variant.max_drop:g}", *variant.tasks, *written])
+
+
+def tasks_of(variant: VariantPlan, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Those that the variant answers, with texts written in its own way.
+
+    Raises:
+        UsageError: it has settings of generation, and no task to write for.
+    """
+    answered = [task for task in tasks if not variant.tasks or task.name in variant.tasks]
+    return with_generation(answered, variant.generation_kwargs)
+
+
+def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Json:
+    """What identifies a variant in a record."""
+    made = plan.models.get(variant.model or "")
+    adaptation = made.adaptation if made else "prompt"
+    return {
+        "name": variant.name,
+        "model": variant.model or (model.name if model else "/".join(variant.baseline)),
+        "adaptation": adaptation if variant.model else "none",
+        "runtime": variant.runtime if variant.model else "native",
+        "device": variant.device,
+        "precision": variant.precision if variant.model else "none",
+        "threads": threads if variant.model else 1,
+        **({"generation_kwargs": dict(variant.generation_kwargs)} if variant.generation_kwargs else {}),
+    }

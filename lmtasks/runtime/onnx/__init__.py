@@ -1,0 +1,1 @@
+"""The primitives over ONNX Runtime. Neither torch nor transformers is imported."""

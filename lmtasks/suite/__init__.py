@@ -1,1 +1,0 @@
-"""A plan carried out: models adapted and exported, cells scored and timed, a report written. Walks the whole line."""

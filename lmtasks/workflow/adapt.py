@@ -1,0 +1,136 @@
+"""Tasks and a backbone to a model: hands data, heads and settings to the training."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.data.options import DataOptions
+from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.processes import is_first
+from lmtasks.records import Progress
+from lmtasks.task.task import Task
+from lmtasks.training.curve import LOG
+from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone
+
+if TYPE_CHECKING:
+    from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.training.loop import Trained
+
+
+def adapt_to_tasks(
+    *,
+    start: Start,
+    tasks: Sequence[Task],
+    settings: "AdaptSettings",
+    options: DataOptions,
+    out: Path,
+    report: Callable[[Progress], None],
+    rows: int | None = None,
+) -> "Trained | None":
+    """Adapt one backbone to several tasks together and write the model folder `out`.
+
+    Args:
+        start: the backbone; a new one is written to `out`.new first, and lies there until the model is done.
+        tasks: those without a train split are left out.
+        rows: training rows of each task at most, drawn by the settings' seed; None: all.
+
+    Raises:
+        UsageError: no task has training rows, or a head or adapters do not fit the backbone.
+    """
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
+    if not learned:
+        names = ", ".join(task.name for task in tasks)
+        raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
+    if start.is_fitted:
+        if not is_first():  # there are no steps to share
+            return None
+        from lmtasks.workflow.fit import fit_to_tasks
+
+        fit_to_tasks(start=start, tasks=learned, settings=settings, options=options, out=out, report=report, rows=rows)
+        return None
+    from accelerate import PartialState
+
+    from lmtasks.data.examples import HeadExamples, ReadingSettings
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.model import Model
+    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.runtime.memory import keep_freed_memory
+    from lmtasks.training.adapt import adapt
+    from lmtasks.workflow.task_examples import task_examples
+
+    def prepare(model: Model) -> Sequence[HeadExamples]:
+        reading = ReadingSettings(
+            tokenizer=load_tokenizer(model.folder),
+            max_length=model.card.max_length_tokens,
+            causal=model.card.kind == "causal",
+            decoder_start=model.card.decoder_start,
+            pooling=model.backbone.traits.pooling,
+            carries=model.backbone.traits.carries,
+        )
+        return task_examples(learned, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
+
+    keep_freed_memory()  # a step frees as much as it takes: 7 % of one (LSTM of 200 over 10,000 words, one thread)
+    if start.is_new and settings.method == "lora":
+        raise UsageError(
+            f"lora leaves the backbone as it is, and {start.backbone!r} would be made new with random weights; "
+            "use full, or give a backbone that was trained."
+        )
+    new = out.with_name(out.name + ".new")
+    with PartialState(cpu=settings.device == "cpu").main_process_first():  # the others then find it made
+        backbone = started_backbone(
+            start, tasks=learned, options=options, seed=settings.seed, folder=new, report=report
+        )
+    trained = adapt(
+        backbone=backbone,
+        prepare=prepare,
+        settings=settings,
+        out=out,
+        report=report,
+        provenance={
+            **_asked(start, learned, rows),
+            "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
+        },
+    )
+    if backbone == new and is_first():  # nothing refers to it any more; what else is called so belongs to somebody
+        shutil.rmtree(new)
+    return trained
+
+
+def is_adapted(
+    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataOptions, rows: int | None
+) -> bool:
+    """Does `out` hold the model that was adapted so?"""
+    from lmtasks.model.store import read_provenance
+
+    try:
+        made = read_provenance(out)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
+    asked: dict[str, object] = {**_asked(start, learned, rows)}
+    asked |= {"seed": settings.seed} if start.is_fitted else {"settings": asdict(settings)}
+    return bool(json.loads(json.dumps(asked)) == {name: made.get(name) for name in asked})
+
+
+def clear_work(out: Path) -> None:
+    """Remove what a kill between the model's last renaming and the end has left beside it."""
+    for place, ours in ((out.with_name(out.name + ".work"), LOG), (out.with_name(out.name + ".new"), RECIPE)):
+        if (place / ours).is_file():  # what else is called so belongs to somebody
+            shutil.rmtree(place)
+
+
+def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str, object]:
+    return {
+        "task_hashes": {task.name: task.hash for task in tasks},
+        "start": start.told(),
+        "rows_at_most": rows,
+    }
+
+
+def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks that have a train split."""
+    return tuple(task for task in tasks if "train" in task.sources)

@@ -1,0 +1,238 @@
+"""A backbone that a model starts from: one that is there, or a family made new with a tokenizer of the tasks' words."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
+from lmtasks.records import TRAINING_ROWS, Progress
+from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.data.tokenizer import Tokenizer
+
+RECIPE = "recipe.json"
+"""Beside a new backbone: what it was made from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a person asked for.
+
+    Raises:
+        UsageError: options of a backbone that is there, for one that is made new.
+    """
+
+    backbone: str
+    """A folder, a shipped name, a Hub id; or a family, `lstm:width=200,layers=2`."""
+    tokenizer: str | None = None
+    """Of a new family: `words:10000`, or a folder that has one; None: what suits the family."""
+    vectors: Path | None = None
+    """Pretrained word vectors that its embeddings start from."""
+    from_scratch: bool = False
+    """Shape and tokenizer of a backbone that is there, with random weights: what did its pretraining give?"""
+    bidirectional: bool = False
+    """A causal backbone that is there attends both ways: an encoder, which writes no text."""
+
+    def __post_init__(self) -> None:
+        made = self.is_family or self.is_fitted
+        if self.from_scratch and made:
+            raise UsageError(
+                f"{self.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there."
+            )
+        if self.bidirectional and made:
+            raise UsageError(
+                f"--bidirectional goes with a causal backbone that is there; {self.backbone!r} would be made new: "
+                "eurobert, bilstm and bigru are families that read both ways."
+            )
+
+    @property
+    def is_new(self) -> bool:
+        """Are its weights made from nothing?"""
+        return self.from_scratch or self.is_family
+
+    @property
+    def is_family(self) -> bool:
+        """Is it described, and not there?"""
+        from lmtasks.backbone.family import is_family
+
+        return is_family(self.backbone)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Is it made from nothing at once, without steps?"""
+        from lmtasks.backbone.closed_form import is_fitted
+
+        return is_fitted(self.backbone)
+
+    def told(self) -> Mapping[str, str | None]:
+        """For the record of a model; of the vectors the name only, since a place is a machine's."""
+        return {
+            "backbone": self.backbone,
+            "tokenizer": self.tokenizer,
+            "vectors": None if self.vectors is None else self.vectors.name,
+            **({"from_scratch": "yes"} if self.from_scratch else {}),
+            **({"bidirectional": "yes"} if self.bidirectional else {}),
+        }
+
+
+def started_backbone(
+    start: Start,
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> Path:
+    """The folder of the backbone; a new one is written to `folder`, or found there from an earlier try.
+
+    The tokenizer of a new one is learned from the training rows of the tasks, and from nothing else.
+
+    Raises:
+        UsageError: no such backbone, or options of a new one were given for one that is there.
+    """
+    from lmtasks.model.resolve import resolve
+
+    if not start.is_family and (start.tokenizer is not None or start.vectors is not None):
+        raise UsageError(
+            f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
+        )
+    there = None if start.is_family else resolve(start.backbone, offline=options.offline, token=options.token)
+    if there is not None and not (start.from_scratch or start.bidirectional):
+        return there
+    recipe = _recipe(start, tasks, seed)
+    if (folder / RECIPE).is_file():
+        if parse_json((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
+            return folder
+        raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
+    if there is None:
+        _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
+    else:
+        _make_like(there, start=start, seed=seed, folder=folder)
+    (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def started_tokenizer(
+    wish: str | None,
+    *,
+    default: str,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> "Tokenizer":
+    """The tokenizer of a new family, learned from the training rows of the tasks and saved in `folder`.
+
+    Args:
+        wish: `words:10000`, or the folder of a tokenizer that is there; None: the default, as it suits the texts.
+        default: the family's own.
+
+    Raises:
+        UsageError: no such kind or setting, or the rows have no words.
+    """
+    from lmtasks.data.spacing import suited
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
+    from lmtasks.model.files import copy_tokenizer
+
+    there = None if wish is None or not Path(wish).is_dir() else Path(wish)
+    if wish is not None and there is None:
+        parse_tokenizer(wish)  # a slip is found before the data is read
+    folder.mkdir(parents=True, exist_ok=True)
+    report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
+    if there is not None:
+        tokenizer = load_tokenizer(there)
+        copy_tokenizer(there, folder)
+    else:
+        chosen = wish or suited(default, (_texts([task], options, seed) for task in tasks))
+        tokenizer = learn_tokenizer(chosen, _texts(tasks, options, seed))
+        tokenizer.save(folder)
+    report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
+    return tokenizer
+
+
+def _make(
+    start: Start,
+    *,
+    tasks: Sequence[Task],
+    options: DataOptions,
+    seed: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> None:
+    import torch
+
+    from lmtasks.backbone.family import FAMILIES, parse_family
+    from lmtasks.data.vectors import read_vectors
+    from lmtasks.model.create import Vocabulary, write_backbone
+
+    name, _ = parse_family(start.backbone)
+    tokenizer = started_tokenizer(
+        start.tokenizer,
+        default=FAMILIES[name].tokenizer,
+        tasks=tasks,
+        options=options,
+        seed=seed,
+        folder=folder,
+        report=report,
+    )
+    vectors = None if start.vectors is None else read_vectors(start.vectors, tokenizer=tokenizer)
+    write_backbone(
+        start.backbone,
+        Vocabulary(size=tokenizer.vocabulary, bos=tokenizer.bos, eos=tokenizer.eos, pad=tokenizer.pad),
+        seed=seed,
+        folder=folder,
+        vectors=None if vectors is None else torch.from_numpy(vectors.values),
+    )
+
+
+def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
+    from lmtasks.model.files import copy_tokenizer
+    from lmtasks.model.store import tokenizer_folder, training_rows_file
+
+    home = tokenizer_folder(there)
+    if start.bidirectional:  # first, since it may be refused
+        write_config_both_ways(there, folder=folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    load_tokenizer(home)  # one that cannot be read is told of before anything is made
+    copy_tokenizer(home, folder)
+    if start.from_scratch:
+        write_backbone_like(folder if start.bidirectional else home, seed=seed, folder=folder)
+    else:
+        refer_to_weights(there, folder=folder)
+        if training_rows_file(there).is_file():  # what the weights have learned, they still know
+            shutil.copyfile(training_rows_file(there), folder / TRAINING_ROWS)
+
+
+def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
+    from lmtasks.data.splits import load_task_data
+    from lmtasks.data.texts import learned_texts
+
+    for task in tasks:
+        data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
+        for number, row in enumerate(data.train.rows if data.train is not None else ()):
+            yield from learned_texts(task, row, row_number=number)
+
+
+def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]:
+    from lmtasks.model.weights import file_hash
+
+    return {
+        "backbone": start.backbone,
+        "from_scratch": start.from_scratch,
+        **({"bidirectional": True} if start.bidirectional else {}),
+        "tokenizer": start.tokenizer,
+        "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
+        "tasks": {task.name: task.hash for task in tasks},
+        "seed": seed,
+    }

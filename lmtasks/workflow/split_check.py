@@ -1,0 +1,170 @@
+"""One split held against its task, row by row."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lmtasks.data.labelled import labelled_rows
+from lmtasks.data.local import split_parts
+from lmtasks.data.mirror import LocalSet, find_local
+from lmtasks.data.options import DataOptions
+from lmtasks.data.rows import read_rows
+from lmtasks.errors import UsageError
+from lmtasks.records import Progress, Row
+from lmtasks.task.formats import BUILDERS
+from lmtasks.task.head_input import head_input
+from lmtasks.task.hooks import process_rows, shot_pool
+from lmtasks.task.identity import texts_of
+from lmtasks.task.prompt import build_prompt
+from lmtasks.task.task import Source, Task
+from lmtasks.workflow.document_overlap import DocumentHashes
+
+PEEK_ROWS = 20
+"""Rows that are fetched from the Hub to look at; of local data every row is checked."""
+EVERY = 500
+"""Rows between two reports of progress."""
+WORTH_TELLING = 5000
+"""Rows of a split, from which on its progress is told at all."""
+SCORED = "scored"
+POOL = "few-shot pool"
+ONLY_SCORED = ("references", "source")
+"""Roles that training does not read: training rows may lack them."""
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What is looked at, and how."""
+
+    data: DataOptions
+    limit: int | None = None
+    """Scored rows at most."""
+    num_fewshot: int | None = None
+    seed: int = 1234
+    show: int = 1
+    """Prompts that are kept to be shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitCheck:
+    """What was found in one split."""
+
+    role: str
+    """`train`, `validation`, `scored`, or `few-shot pool`."""
+    source: Source
+    where: str
+    """Where the rows came from; empty where they were not looked at."""
+    rows: int
+    whole: bool
+    """Were all rows looked at?"""
+    columns: tuple[str, ...]
+    wrong: int
+    """Rows that do not fit the task."""
+    first_wrong: str
+    lacking: str = ""
+    """Why the local mirror has not got it, where nothing that is asked needs it."""
+
+
+def check_split(
+    task: Task,
+    role: str,
+    source: Source,
+    *,
+    options: CheckOptions,
+    report: Report,
+    documents: DocumentHashes,
+    each: Callable[[Row, int], None] = lambda row, number: None,
+    count: Callable[[int], None] = lambda rows: None,
+    may_lack: bool = False,
+) -> SplitCheck:
+    """Read one split.
+
+    Args:
+        documents: is told of every document.
+        each: sees every row that fits, and its number.
+        count: is told before how many rows there are.
+        may_lack: a mirror of the Hub need not have this split.
+
+    Raises:
+        UsageError: the split cannot be read.
+        WorkError: the Hub cannot be reached, or the task's own code failed.
+    """
+    found = find_local(source, options=options.data)
+    lacking = _lacking(source, found, options=options.data) if may_lack else ""
+    if lacking or (found is None and options.data.offline):
+        return SplitCheck(
+            role=role,
+            source=source,
+            where="",
+            rows=0,
+            whole=False,
+            columns=(),
+            wrong=0,
+            first_wrong="",
+            lacking=lacking,
+        )
+    limit = options.limit if role == SCORED else None
+    read = limit if task.process_docs is None else None  # which may leave rows out, as when it is evaluated
+    peek = None if found is not None else min(PEEK_ROWS, limit or PEEK_ROWS)
+    rows, where = read_rows(source, options=options.data, limit=read if peek is None else peek)
+    rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)
+    rows = labelled_rows(task, rows, where=where, drop=options.data.drop_unlabelled).rows
+    rows = rows if limit is None else rows[:limit]
+    fitting = task if role == SCORED else _for_training(task, rows[0])
+    count(len(rows))
+    wrong, first_wrong = 0, ""
+    for number, row in enumerate(_told(rows, report=report, stage=f"{task.name}, {role}")):
+        try:
+            _check_row(fitting, row, number)
+            texts = texts_of(fitting, row)
+            documents.add(texts.document, target=texts.written)
+            each(row, number)
+        except UsageError as error:
+            wrong += 1
+            first_wrong = first_wrong or str(error)
+    return SplitCheck(
+        role=role,
+        source=source,
+        where=where,
+        rows=len(rows),
+        whole=found is not None,
+        columns=tuple(rows[0]),
+        wrong=wrong,
+        first_wrong=first_wrong,
+    )
+
+
+def _lacking(source: Source, found: LocalSet | None, *, options: DataOptions) -> str:
+    """Why a mirror that has the data set lacks the split; empty where it does not. A task's own files may lack none."""
+    if found is None or options.data_root is None or source.path in BUILDERS:
+        return ""
+    try:
+        for name, _ in split_parts(source.split):
+            found.files(name)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _told(rows: Sequence[Row], *, report: Report, stage: str) -> Iterator[Row]:
+    if len(rows) < WORTH_TELLING:
+        yield from rows
+        return
+    for number, row in enumerate(rows):
+        if number % EVERY == 0:
+            report(Progress(stage=stage, done=number, total=len(rows), unit="rows"))
+        yield row
+    report(Progress(stage=stage, done=len(rows), total=len(rows), unit="rows"))
+
+
+def _for_training(task: Task, row: Row) -> Task:
+    """The task without the roles that training does not read, where the data lacks their columns."""
+    kept = {role: column for role, column in task.inputs.items() if role not in ONLY_SCORED or column in row}
+    return replace(task, inputs=kept)
+
+
+def _check_row(task: Task, row: Row, number: int) -> None:
+    """A label out of range, a missing value or a template that fails is said now, with the row's number."""
+    if task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling":
+        build_prompt(task, row, row_number=number)
+    head_input(task, row, row_number=number)

@@ -1,0 +1,135 @@
+"""A task held against its data, and against a model: what it would ask, and what is wrong with it.
+
+Rows are read one after the other; of each only its length, a hash and, of a few, the prompt are kept.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.prepare import shots_of
+from lmtasks.evaluation.prompts import open_pool
+from lmtasks.evaluation.solver import PromptContext
+from lmtasks.records import Row
+from lmtasks.task.prompt import Prompt
+from lmtasks.task.task import Source, Task
+from lmtasks.workflow.document_overlap import DocumentHashes, Overlap
+from lmtasks.workflow.request_stats import AskedRows, Estimated, Lengths, OwnAnswers
+from lmtasks.workflow.split_check import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCheck:
+    """Everything that was found."""
+
+    task: Task
+    """As it would be evaluated: with what stands in for data that the mirror lacks."""
+    splits: tuple[SplitCheck, ...]
+    way: str
+    """`head`, `prompt`, or empty where nothing can be asked."""
+    reason: str
+    """Why the model cannot be asked; empty where it can."""
+    shots: int
+    rows: int
+    requests: int
+    lengths: Lengths | None
+    cut: int
+    """Requests longer than the model takes."""
+    shown: tuple[Prompt, ...]
+    overlaps: tuple[Overlap, ...]
+    compared: bool
+    """Could the splits be compared: were all their rows looked at?"""
+    estimated: Estimated | None
+    own_answers: OwnAnswers | None
+    """Prompts that hold their own answer; None where there are no worked examples."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for each split with rows that do not fit."""
+        return tuple(split.first_wrong for split in self.splits if split.wrong)
+
+
+def check_task(task: Task, *, options: CheckOptions, report: Report, solver: EngineSolver | None = None) -> TaskCheck:
+    """Read every split that the task names, and ask nothing but a few rows of the model.
+
+    Args:
+        solver: the model; None: the task is looked at alone.
+
+    Raises:
+        UsageError: a split cannot be read.
+        WorkError: the Hub cannot be reached, or the model fails.
+    """
+    task = with_stand_ins(task, options=options.data)
+    reason = solver.why_not(task, way="auto") if solver is not None else ""
+    way = "" if reason else _way(task, solver)
+    takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
+    shots = shots_of(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
+    splits: list[SplitCheck] = []
+    others: list[tuple[str, DocumentHashes]] = []
+    for role, source in _other_sources(task).items():
+        documents = DocumentHashes()
+        check = check_split(task, role, source, options=options, report=report, documents=documents, may_lack=True)
+        splits.append(check)
+        if check.whole and role != "validation":
+            others.append((role, documents))
+    if task.sources.get("test") is None:
+        raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
+    pool = open_pool(task, count=shots, options=options.data)
+    asking = PromptContext(num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
+    asker = AskedRows(
+        task, asking=asking, show=options.show if way else 0, prompts=_is_prompted(task), solver=solver if way else None
+    )
+    documents = DocumentHashes()
+    scored = check_split(
+        task,
+        SCORED,
+        task.sources["test"],
+        options=options,
+        report=report,
+        documents=documents,
+        each=asker.take if way else _pass_over,
+        count=asker.begin,
+    )
+    asker.end()
+    splits.append(scored)
+    whole = all(split.whole for split in splits if split.role != "validation")
+    return TaskCheck(
+        task=task,
+        splits=tuple(splits),
+        way=way,
+        reason=reason,
+        shots=shots,
+        rows=scored.rows,
+        requests=asker.requests,
+        lengths=asker.lengths(),
+        cut=asker.cut,
+        shown=tuple(asker.shown),
+        overlaps=documents.shared_with(others) if scored.whole else (),
+        compared=whole,
+        estimated=asker.estimate() if scored.rows and not scored.wrong else None,
+        own_answers=asker.own_answers,
+    )
+
+
+def _other_sources(task: Task) -> Mapping[str, Source]:
+    """Every split but the scored one, and the pool of worked examples where it is yet another."""
+    found: dict[str, Source] = {role: source for role, source in task.sources.items() if role != "test"}
+    if task.shots is not None and not task.shot_rows and task.shots not in task.sources.values():
+        found[POOL] = task.shots
+    return found
+
+
+def _way(task: Task, solver: EngineSolver | None) -> str:
+    if solver is not None:
+        return solver.way(task, way="auto")
+    return "prompt" if _is_prompted(task) else ""
+
+
+def _is_prompted(task: Task) -> bool:
+    return task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling"
+
+
+def _pass_over(row: Row, number: int) -> None:
+    """Nothing is asked."""

@@ -1,0 +1,69 @@
+"""What torch alone offers: bf16, torch.compile, and models that make their logits themselves."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from packed import model_folder, padded, random_rows, runtime, score_all
+from tiny import tiny_checkpoint
+from transformers import AutoModelForCausalLM
+
+from lmtasks.errors import UsageError
+from lmtasks.model.store import load_model
+from lmtasks.runtime.open import open_runtime
+from lmtasks.runtime.torch.transformer import TorchRuntime
+
+ROWS = random_rows(9, 2, 17, 5)
+
+
+def test_bf16_answers_almost_as_fp32() -> None:
+    half = TorchRuntime(load_model(model_folder("llama")), precision="bf16", threads=1)
+    exact = runtime("torch", "llama")
+    assert half.card.precision == "bf16"
+    halved, wanted = score_all(half, padded(ROWS)), score_all(exact, padded(ROWS))
+    np.testing.assert_allclose(halved.logprobs, wanted.logprobs, atol=0.3)
+    np.testing.assert_allclose(half.predict("mood", padded(ROWS)), exact.predict("mood", padded(ROWS)), atol=0.3)
+    _, logits = half.prefill(padded(ROWS))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, exact.prefill(padded(ROWS))[1], atol=0.5)
+
+
+def test_compiled_answers_are_those_of_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is traced is tested; turning it into machine code takes a minute, and is torch's own work.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    compiled = open_runtime(model_folder("llama"), runtime="torch-compile", threads=1)
+    plain = runtime("torch", "llama")
+    assert compiled.card.runtime == "torch-compile"
+    batch = padded(ROWS)
+    np.testing.assert_allclose(compiled.predict("find", batch), plain.predict("find", batch), atol=1e-5)
+    np.testing.assert_allclose(score_all(compiled, batch).logprobs, score_all(plain, batch).logprobs, atol=1e-5)
+    (one, first), (two, second) = compiled.prefill(batch), plain.prefill(batch)
+    for _ in range(3):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+        chosen = second.argmax(axis=1)
+        (one, first), (two, second) = compiled.step(one, chosen), plain.step(two, chosen)
+
+
+def test_a_model_that_caps_its_logits_is_scored_by_its_own_logits(tmp_path: Path) -> None:
+    """Gemma 2 bends its logits behind the projection: hidden states times the projection would be wrong."""
+    tiny_checkpoint(tmp_path, "gemma2")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ours = open_runtime(tmp_path, runtime="torch", threads=1)
+    scores = score_all(ours, padded(ROWS, "left"))
+    state, logits = ours.prefill(padded(ROWS, "left"))
+    for number, row in enumerate(ROWS):
+        with torch.inference_mode():
+            own = model(torch.tensor([row])).logits[0]
+        wanted = own.log_softmax(-1)[:-1].gather(1, torch.tensor(row[1:])[:, None])[:, 0]
+        np.testing.assert_allclose(scores.logprobs[number, 17 - len(row) :], wanted.numpy(), atol=1e-4)
+        np.testing.assert_allclose(logits[number], own[-1].numpy(), atol=1e-4)
+    assert ours.step(state, np.array([5, 6, 7, 8]))[1].shape == (4, 300)
+
+
+def test_8_bits_are_not_torchs_business() -> None:
+    with pytest.raises(UsageError, match=r"torch cannot compute in 'int8' here; it can in: fp32"):
+        open_runtime(model_folder("gpt2"), runtime="torch", precision="int8")
+    with pytest.raises(UsageError, match="lmtasks export --precision int8"):
+        TorchRuntime(load_model(model_folder("gpt2")), precision="int8")  # type: ignore[arg-type]
