@@ -3,17 +3,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SPREAD := --numprocesses auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint run bench bench-store clean
+.PHONY: help install test test-all lint run bench bench-store clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## .venv with lmtasks and all that it needs, in tested versions
 
-test: lint ## style, types and tests; tests on real data where LMTASKS_DATA_ROOT names a mirror of the Hub
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+test: lint ## style, types, and the tests that a change waits for; on real data where LMTASKS_DATA_ROOT names a mirror of the Hub
+	$(BIN)/python -m pytest $(SPREAD) -m 'not slow'
+
+test-all: lint ## the same with the slow tests: what .ci/run does first
+	$(BIN)/python -m pytest $(SPREAD)
 
 lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from lmtasks.cli.main import run
 
+pytestmark = pytest.mark.slow
 CASES = int(os.environ.get("LMTASKS_FUZZ_CASES", "500"))
 SEED = os.environ.get("LMTASKS_FUZZ_SEED")
 CODES = (0, 1, 2, 3)

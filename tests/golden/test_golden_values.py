@@ -20,8 +20,8 @@ from peer_checkpoints import TINY, make_checkpoint, weights_hash
 from side_lmtasks import evaluated, evaluated_tasks, grouped
 
 from lmtasks.engine.engine import Engine
-from lmtasks.suite.engines import open_engine
 from lmtasks.task import load_task
+from lmtasks.workflow.open_model import open_engine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
