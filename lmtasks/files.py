@@ -1,6 +1,7 @@
 """Files written whole or not at all: aside first, then renamed into place. What cannot be written is one sentence."""
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,28 @@ from lmtasks.errors import WorkError
 
 MOST_OPEN = 16
 """Files that `AppendedFiles` holds open together; a shell may allow a process 128, and libraries have theirs."""
+
+
+def slug(name: str, *, lower: bool = True) -> str:
+    """A name as part of a file's name: one hyphen for each run of what is no letter, mark, number, `_` or `.`.
+
+    >>> slug("ONNX int8"), slug("दिन दान"), slug("org/Some model@v1", lower=False)
+    ('onnx-int8', 'दिन-दान', 'org-Some-model-v1')
+    """
+    kept = (mark if mark in "_." or unicodedata.category(mark)[0] in "LMN" else " " for mark in name)
+    found = "-".join("".join(kept).split())
+    return found.lower() if lower else found
+
+
+@contextmanager
+def aside(file: Path) -> Iterator[Path]:
+    """Yield the name to write a file under; behind the block it is renamed to `file`, after a failure removed."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -31,18 +54,18 @@ def write_files(folder: Path, files: Mapping[str, Iterable[str]], *, before: Cal
     Raises:
         OSError: see `writing`.
     """
-    asides = {name: folder / f"{name}.part" for name in files}
+    parts = {name: folder / f"{name}.part" for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, pieces in files.items():
-            with asides[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
+            with parts[name].open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as opened:
                 opened.writelines(pieces)
         before()
-        for name, aside in asides.items():
-            aside.replace(folder / name)
+        for name, part in parts.items():
+            part.replace(folder / name)
     finally:
-        for aside in asides.values():
-            aside.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def write_text(file: Path, text: str) -> None:
@@ -61,14 +84,10 @@ def write_bytes(file: Path, content: bytes) -> None:
     Raises:
         WorkError: as `write_text`.
     """
-    aside = file.with_name(f"{file.name}.part")
     with writing(f"{file} cannot be written"):
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(content)
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with aside(file) as part:
+            part.write_bytes(content)
 
 
 def write_json(file: Path, content: Mapping[str, object], *, indent: int = 1) -> None:

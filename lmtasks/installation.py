@@ -31,6 +31,4 @@ def cache_folder() -> Path:
 def _system_folder() -> Path:
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -26,7 +26,6 @@ OPEN_TO_ALL = frozenset(
         "installation",
         "timed_regex",
         "folder_lock",
-        "slug",
         "__init__",
     }
 )

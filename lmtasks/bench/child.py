@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import LmtasksError, UsageError
+from lmtasks.files import aside
 
 if TYPE_CHECKING:
     from lmtasks.bench.open_model import Answering
@@ -47,9 +48,8 @@ def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
         spec_file, out_file = (Path(argument) for argument in arguments)
         told = json.loads(spec_file.read_text(encoding="utf-8"))
         record = _measure(told, open_engine)
-        aside = out_file.with_name(f"{out_file.name}.part")
-        aside.write_text(json.dumps(record), encoding="utf-8")
-        aside.rename(out_file)
+        with aside(out_file) as part:
+            part.write_text(json.dumps(record), encoding="utf-8")
     except LmtasksError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2 if isinstance(error, UsageError) else 1

@@ -21,13 +21,6 @@ from lmtasks.bench.spec import SpeedSpec
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Json, Progress
 
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""Student's t, 97.5 %, for 1 to 30 degrees of freedom (scipy.stats.t.ppf; a test compares)."""
-NORMAL_975 = 1.960
-
 ROUNDS = 5
 
 
@@ -181,12 +174,14 @@ def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
 
 def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
     """Ratio of paired positive values, one pair a round."""
+    from scipy.special import stdtrit
+
     ratios = tuple(a / b for a, b in zip(values, base, strict=True))
     logs = [math.log(ratio) for ratio in ratios]
     centre = fmean(logs)
     if len(logs) < 2:
         return Ratio(value=math.exp(centre), ci95=None, rounds=ratios)
-    quantile = T_975[len(logs) - 2] if len(logs) - 1 <= len(T_975) else NORMAL_975
+    quantile = float(stdtrit(len(logs) - 1, 0.975))
     half = quantile * stdev(logs) / math.sqrt(len(logs))
     return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=ratios)
 

@@ -45,18 +45,10 @@ def upper_bound(samples: Sequence[float], p: float) -> float | None:
     n, share = len(samples), p / 100
     if n < least_samples(p):
         return None
-    below = 0.0
-    for k in range(n + 1):
-        below += math.exp(
-            math.lgamma(n + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(n - k + 1)
-            + k * math.log(share)
-            + (n - k) * math.log1p(-share)
-        )
-        if below >= CONFIDENCE:
-            return sorted(samples)[min(k, n - 1)]
-    return max(samples)
+    from scipy.special import bdtr
+
+    k = int(np.searchsorted(bdtr(np.arange(n + 1), n, share), CONFIDENCE))
+    return sorted(samples)[min(k, n - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,7 +202,6 @@ def command(
         from_scratch=from_scratch,
         bidirectional=bidirectional,
     )
-    sources = data_options(data_root=data_root, offline=offline, token=token)
     if out.exists():
         if not is_adapted(out, start=start, tasks=chosen, settings=settings, options=sources, rows=rows):
             raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")

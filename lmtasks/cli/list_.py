@@ -89,12 +89,13 @@ def _cleaning() -> None:
 
 
 def _baselines() -> None:
-    from lmtasks.evaluation.baselines import BASELINES
+    from lmtasks.evaluation.baselines import BASELINES, group_of
     from lmtasks.evaluation.rivals import GROUPS
 
     learns = {"train": "training rows", "validation": "validation rows", "test": "", None: "nothing"}
     rows = [
-        (name, line.group, ", ".join(line.kinds), learns[line.learns], line.about) for name, line in BASELINES.items()
+        (name, group_of(name), ", ".join(line.kinds), learns[line.learns], line.about)
+        for name, line in BASELINES.items()
     ]
     print_table(("baseline", "is", "answers", "learns from", "about"), rows)
     print()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.files import slug
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.solver import Solver
@@ -132,13 +132,8 @@ def label_names(text: str) -> Mapping[str, str]:
     return {name.strip(): label.strip() for name, label in pairs}
 
 
-def slug(name: str) -> str:
-    """A name as a folder's name.
-
-    >>> slug("org/some model@v1")
-    'org-some-model-v1'
-    """
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
+def _folder_name(ref: str) -> str:
+    return slug(ref, lower=False).strip(".") or "model"
 
 
 def _is_baseline(ref: str, baselines: Mapping[str, object]) -> bool:
@@ -149,7 +144,7 @@ def _labels(refs: Sequence[str]) -> list[str]:
     """The last part of each path, with as many parts before it as tell them apart."""
     parts = [[part for part in Path(ref).parts if part not in ("/", ".")] or [ref] for ref in refs]
     for count in range(1, max(map(len, parts)) + 1):
-        labels = [slug("/".join(each[-count:])) for each in parts]
+        labels = [_folder_name("/".join(each[-count:])) for each in parts]
         if len(set(labels)) == len(labels):
             return labels
-    return [f"{slug(ref)}-{number}" for number, ref in enumerate(refs, start=1)]
+    return [f"{_folder_name(ref)}-{number}" for number, ref in enumerate(refs, start=1)]

@@ -62,6 +62,8 @@ class _Plain:
         self.done: dict[str, int] = {}
 
     def __call__(self, report: "Progress") -> None:
+        from lmtasks.report.format import duration
+
         now = time.monotonic()
         if report.done < self.done.get(report.stage, 0):  # the same stage again, of the next variant
             del self.started[report.stage], self.printed[report.stage]
@@ -72,12 +74,8 @@ class _Plain:
             return
         self.printed[report.stage] = now
         rate = (report.done - first) / (now - began) if now > began else 0.0
-        left = f", {_span((report.total - report.done) / rate)} left" if rate and report.done < report.total else ""
+        todo = report.total - report.done
+        left = f", {duration(todo / rate, whole=True)} left" if rate and todo > 0 else ""
         note = f", {report.note}" if report.note else ""
         line = f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}"
         print(told(line), file=sys.stderr, flush=True)
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

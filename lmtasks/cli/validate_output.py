@@ -118,6 +118,8 @@ def _overlaps(check: TaskCheck) -> None:
 
 
 def _requests(task: Task, check: TaskCheck, engine: InferenceEngine | None) -> None:
+    from lmtasks.report.format import duration
+
     if check.reason and engine is not None:
         print(f"  {engine.model.name} cannot be asked: {check.reason}")
         return
@@ -144,9 +146,10 @@ def _requests(task: Task, check: TaskCheck, engine: InferenceEngine | None) -> N
         print(f"  longer than the {longest} tokens that the model takes, and cut: {check.cut or 'none'}")
     if check.estimated is not None and engine is not None:
         card = engine.card
+        about = duration(check.estimated.seconds, whole=True)
         print(
-            f"  time: about {_span(check.estimated.seconds)}; an estimate from {check.estimated.timed_rows} rows that "
-            f"took {check.estimated.timed_seconds:.2g} s in {card.runtime} {card.precision} on {card.device}, "
+            f"  time: about {about}; an estimate from {check.estimated.timed_rows} rows that took "
+            f"{check.estimated.timed_seconds:.2g} s in {card.runtime} {card.precision} on {card.device}, "
             f"{card.threads} threads, loading and statistics not counted"
         )
 
@@ -248,11 +251,3 @@ def _named(source: Source) -> str:
         return str(source.data_files.get(source.split, source.path))
     name = f"{source.path}/{source.name}" if source.name else source.path
     return f"{name}, in place of {source.stands_for}" if source.stands_for else name
-
-
-def _span(seconds: float) -> str:
-    """A time for people, no more exact than an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"

@@ -23,15 +23,14 @@ from lmtasks.evaluation import (
 )
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
-from lmtasks.records import ModelCard, Progress, Row, RuntimeCard
+from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
 from lmtasks.task.task import Kind, SplitName, Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 Fit = Callable[[Task, Sequence[Row], int], Answer]
 """(task, rows that it learns from, seed) -> answers to the rows of the scored split, in their order."""
 Group = Literal["trivial", "classical"]
-"""trivial: hardly looks at what is asked; classical: what was there before language models, learned on the same
-rows."""
+"""trivial: hardly looks at what is asked; classical: see `records.CLASSICAL_BASELINES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,6 @@ class Baseline:
     """The kinds of task that it answers."""
     learns: SplitName | None = None
     """The split whose rows it looks at: it learns from training rows, and makes a choice on validation rows."""
-    group: Group = "trivial"
     version: int = 1
     """Another one where its answers changed: what an older one was scored with is not found again."""
 
@@ -93,7 +91,6 @@ BASELINES: Mapping[str, Baseline] = {
         about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
         kinds={"classification": baseline_tfidf.fit_tfidf},
         learns="train",
-        group="classical",
         version=2,
     ),
     "nearest": Baseline(
@@ -105,21 +102,23 @@ BASELINES: Mapping[str, Baseline] = {
             "generation": baseline_nearest.nearest_text,
         },
         learns="train",
-        group="classical",
     ),
     "linear-tagger": Baseline(
         about="a linear support vector machine over windows of words, tag by tag",
         kinds={"tagging": baseline_tags.fit_tagger},
         learns="train",
-        group="classical",
     ),
     "ngram": Baseline(
         about="n-grams of the training text over byte-level BPE; as the family ngram",
         kinds={"language_modelling": baseline_ngram.fit_ngram},
         learns="train",
-        group="classical",
     ),
 }
+
+
+def group_of(name: str) -> Group:
+    """The group of a line of `BASELINES`."""
+    return "classical" if name in CLASSICAL_BASELINES else "trivial"
 
 
 WRITTEN: tuple[Kind, ...] = ("span", "translation", "summarization", "generation")

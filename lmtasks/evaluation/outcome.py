@@ -76,15 +76,6 @@ def outcome_kind(kind: Kind, way: Way) -> OutcomeKind:
     return ways[way]
 
 
-def metrics_for(task: Task, way: Way) -> tuple[Metric, ...]:
-    """The metrics that a task asks for, made for its outcomes, once each.
-
-    Raises:
-        UsageError: a metric is unknown, does not fit the outcomes, or an option is wrong.
-    """
-    return tuple(metric_for(task, way, use) for use in task.metrics)
-
-
 def recipe(task: Task, way: Way, use: MetricUse) -> Json:
     """All that a metric is made from, ready for JSON: stored beside statistics, so that they can be compared later."""
     found: dict[str, object] = {
@@ -136,7 +127,7 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
     """One metric that a task asks for.
 
     Raises:
-        UsageError: as `metrics_for`.
+        UsageError: it is unknown, does not fit the outcomes, or an option is wrong.
     """
     if use.function is not None:
         use.function.load()  # now, and not at the first answer

@@ -17,7 +17,7 @@ from typing import get_args
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
-from lmtasks.evaluation.baselines import BASELINES, Answer, BaselineSolver, Group, rows_seen, weights_hash
+from lmtasks.evaluation.baselines import BASELINES, Answer, BaselineSolver, Group, group_of, rows_seen, weights_hash
 from lmtasks.evaluation.choosing import main_scoring, main_value
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.prepare import first_rows
@@ -47,7 +47,7 @@ def baseline_names(wanted: Sequence[str]) -> tuple[str, ...]:
     for name in wanted:
         if name not in BASELINES and name not in get_args(Group):
             raise unknown("baseline", name, [*BASELINES, *GROUPS])
-        found += [name] if name in BASELINES else [key for key, line in BASELINES.items() if line.group == name]
+        found += [name] if name in BASELINES else [key for key in BASELINES if group_of(key) == name]
     return tuple(dict.fromkeys(found))
 
 
@@ -167,7 +167,7 @@ class RivalSolver:
         scoring = main_scoring(task)
         return {
             "chosen": chosen.name,
-            "group": BASELINES[chosen.name].group,
+            "group": group_of(chosen.name),
             "metric": scoring.name,
             "scale": scoring.metric.scale,
             "on": "",

@@ -1,12 +1,23 @@
 """An exported model on disk. Reading one needs neither torch nor transformers.
 
 package.json              the model's card, precision, graphs, emitter, the hash of every other file, and its own
-score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (see `GRAPHS`)
+score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (below)
 weights.bin               the weights of all graphs, equal ones once
 tokenizer.json, tokenizer_config.json, ...            its tokenizer, chat templates included
 parity.json               the proof that it computes what the model computes
 training_rows.bin         fingerprints of the rows that the model learned from, where they are known
 gate.json                 what rounding costs on the tasks that it was measured on, where that was asked for
+
+Graphs traced from torch, rows padded on the right (prompts of a decoder on the left, so that the last column is every
+row's last token; `runtime/` brings any padding into that form). B rows, T and N tokens, P cached tokens, S source, V
+vocabulary:
+
+heads     ids, mask[, types] (B, T) -> the logits of every head, each an output of its own
+score     ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and whether it is the most likely one
+encoder   the source (B, S) and the decoder's start token (B, 1) -> next-token logits (B, V) and caches
+decoder   new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N
+
+The inputs of graphs that were built block by block stand in `emitters/causal.py`, `seq2seq.py` and `recurrent.py`.
 """
 
 from collections.abc import Mapping
@@ -59,29 +70,6 @@ PRECISIONS: Mapping[Precision, str] = {
 GPU_PRECISIONS: frozenset[Precision] = frozenset({"fp16", "bf16"})
 """No processor computes in these faster than in fp32; a GPU does."""
 
-GRAPHS: Mapping[GraphName, str] = {
-    "heads": "ids, mask[, types] (B, T) -> the logits of every head, each an output of its own",
-    "score": "ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and whether it is the most likely one",
-    "encoder": "the source, (B, S), and the decoder's start token, (B, 1) -> next-token logits (B, V) and caches",
-    "decoder": "new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N",
-}
-"""What each traced graph computes. Rows are padded on the right; the prompts of a causal decoder on the left, so that
-its last column is every row's last token. `runtime/` brings any padding into that form."""
-
-EMITTED_GRAPHS: Mapping[GraphName, str] = {
-    "heads": "ids, mask[, types] (B, S) -> the logits of every head, each an output of its own",
-    "score": "packed rows: ids, positions, bias (B, 1, S, P + S), caches of P tokens, wanted places (W,), and targets "
-    "(N,) with the place that each stands behind (index) -> logprob, greedy (N,)",
-    "decoder": "ids (B, S), of which new (B,) are tokens, from the left; seqlens_k, total_sequence_length; caches that "
-    "past and present may share; wanted places (W,) -> logits (W, V). Of an encoder-decoder, also the source's keys, "
-    "values and mask",
-    "encoder": "source_ids, source_mask (B, S) -> keys and values for each layer of the decoder",
-}
-"""What each emitted graph computes. A place is row x S + column. Heads of causal models and of
-our own families want rows padded on the right; those of other encoders take any padding. `score` of an encoder-decoder
-takes whole targets, its caches empty, and no bias. Those of a recurrent model carry a state, and their places are
-column x B + row. Exact inputs: `emitters/causal.py`, `emitters/pairs.py`, `emitters/recurrent.py`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
@@ -112,7 +100,7 @@ class Package:
 
     @property
     def emitted(self) -> bool:
-        """Were its graphs built block by block (`EMITTED_GRAPHS`), not traced (`GRAPHS`)?"""
+        """Were its graphs built block by block, not traced from torch?"""
         return self.emitter.startswith(EMITTED)
 
     @property

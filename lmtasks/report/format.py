@@ -62,10 +62,10 @@ def milliseconds(ms: float | None) -> str:
     return f"{_digits(ms / 1000)} s" if ms >= 1000 else f"{_digits(ms)} ms"
 
 
-def duration(seconds: float) -> str:
-    """A longer time."""
+def duration(seconds: float, *, whole: bool = False) -> str:
+    """A longer time; `whole`: of an estimate, in seconds, at least one."""
     if seconds < 60:
-        return f"{_digits(seconds)} s"
+        return f"{max(1, round(seconds))} s" if whole else f"{_digits(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

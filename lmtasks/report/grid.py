@@ -10,12 +10,10 @@ from math import sqrt
 from statistics import fmean, stdev
 
 from lmtasks.metric.base import Scale
-from lmtasks.records import Estimate
+from lmtasks.records import CLASSICAL_BASELINES, Estimate
 from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
 
 NORMAL_95 = 1.96
-LEARNED_BASELINES = frozenset({"tfidf", "nearest", "linear-tagger", "ngram"})
-"""Classical baselines: what was there before language models. All others are trivial answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +31,6 @@ class Score:
         if self.ci95 is None:
             return False
         return self.ci95[0] > value if self.higher_is_better else self.ci95[1] < value
-
-    def worse_than(self, value: float) -> bool:
-        """Is the whole interval on the worse side of that value?"""
-        if self.ci95 is None:
-            return False
-        return self.ci95[1] < value if self.higher_is_better else self.ci95[0] > value
 
     @property
     def order(self) -> float:
@@ -118,7 +110,7 @@ def trivial(run: RunRecords) -> tuple[Variant, ...]:
 
 def learned(run: RunRecords) -> tuple[Variant, ...]:
     """The baselines that learn from the training split."""
-    names = {cell.variant.name for cell in run.cells if cell.baseline in LEARNED_BASELINES}
+    names = {cell.variant.name for cell in run.cells if cell.baseline in CLASSICAL_BASELINES}
     return tuple(variant for variant in run.variants if variant.name in names)
 
 

@@ -19,10 +19,9 @@ from pathlib import Path
 
 from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
-from lmtasks.files import write_record
+from lmtasks.files import slug, write_record
 from lmtasks.foreign import parse_json
 from lmtasks.run.plan import Plan
-from lmtasks.slug import slug
 
 SCHEMA = 1
 

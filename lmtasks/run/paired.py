@@ -21,8 +21,8 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, compare, holm, verdict
 from lmtasks.metric.multiple_testing import resamples_for
-from lmtasks.records import Floats, Json
-from lmtasks.report.grid import LEARNED_BASELINES, comparable_metric, is_per_token
+from lmtasks.records import CLASSICAL_BASELINES, Floats, Json
+from lmtasks.report.grid import comparable_metric, is_per_token
 from lmtasks.run.folder import SCHEMA, RunFolder, cell_id, read_json
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.task.task import Task
@@ -231,7 +231,7 @@ def _scored(record: Json, variant: VariantPlan, name: str) -> _Scored | None:
             clusters=clusters if isinstance(clusters, list) else None,
             data=conditions.get("data_fingerprint"),
             tokenizer=_tokenizer(record),
-            is_classical=_mapping(record.get("model")).get("family") in LEARNED_BASELINES,
+            is_classical=_mapping(record.get("model")).get("family") in CLASSICAL_BASELINES,
         )
     except (UsageError, ValueError, KeyError):
         return None  # made by code of the task file: there is nothing to compute it with again

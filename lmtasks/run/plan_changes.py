@@ -14,10 +14,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lmtasks.errors import UsageError
+from lmtasks.files import slug
 from lmtasks.run.folder import RunFolder, cell_id, claim, held_plan
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.run.variants import gate_name, tasks_of
-from lmtasks.slug import slug
 from lmtasks.task.task import Task
 
 NOT_OF_ALL_CELLS = frozenset(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
+from lmtasks.files import slug
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
 from lmtasks.records import Json, ModelCard, Progress
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import Plan, TrainingPlan, VariantPlan
-from lmtasks.slug import slug
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lmtasks.files import aside
 from lmtasks.foreign import parse_json
 
 LOG = "training.jsonl"
@@ -31,9 +32,8 @@ def cut_log(file: Path, *, step: int) -> None:
     """Leave out what stands behind a step: a training that goes on from there writes it again."""
     if file.is_file():
         kept = [record for record in read_log(file) if int(str(record["step"])) <= step]
-        aside = file.with_suffix(".part")
-        aside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        aside.replace(file)
+        with aside(file) as part:
+            part.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
 
 def thinned(records: Sequence[Record]) -> list[Record]:

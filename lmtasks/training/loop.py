@@ -17,6 +17,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
+from lmtasks.files import aside
 from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
 from lmtasks.training.checkpoint import (
@@ -268,9 +269,8 @@ def _log(log: TextIO, record: Mapping[str, object], accelerator: Accelerator) ->
 def _write(stem: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
-    aside = stem.with_suffix(".part")
-    save_file(dict(tensors), str(aside))
-    aside.replace(stem.with_suffix(".safetensors"))
+    with aside(stem.with_suffix(".safetensors")) as part:
+        save_file(dict(tensors), str(part))
 
 
 def _read(stem: Path) -> dict[str, Tensor]:

@@ -1,9 +1,12 @@
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 from speed_records import LIMITS, MEMORY, times
 
-from lmtasks.bench.compare import T_975, compare_variants, orders, ratio_of
+from lmtasks.bench.compare import compare_variants, orders, ratio_of
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload, WorkRequest
@@ -90,9 +93,12 @@ def test_an_interval_that_holds_one_is_no_difference() -> None:
     assert ratio_of([2.0], [1.0]).ci95 is None
 
 
-def test_quantiles_are_students() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    assert pytest.approx([stats.t.ppf(0.975, df) for df in range(1, 31)], abs=5e-4) == T_975
+def test_the_interval_is_students() -> None:
+    ratios = [1.1, 0.9, 1.05, 1.2]
+    found = ratio_of(ratios, [1.0] * 4)
+    logs = [math.log(ratio) for ratio in ratios]
+    expected = stats.t.interval(0.95, df=3, loc=np.mean(logs), scale=stats.sem(logs))
+    assert found.ci95 == pytest.approx([math.exp(end) for end in expected], rel=1e-12)
 
 
 def test_nothing_to_compare_is_refused() -> None:

@@ -22,5 +22,5 @@ def test_a_stage_that_starts_again_has_a_clock_of_its_own(
         for seconds, done in ((0, 0), (50, 50), (100, 100), (4000, 0), (4050, 50)):
             report(at(seconds, done))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "sst2: 50/100 texts, 0 min 50 s left"
-    assert lines[-1] == "sst2: 50/100 texts, 0 min 50 s left"
+    assert lines[1] == "sst2: 50/100 texts, 50 s left"
+    assert lines[-1] == "sst2: 50/100 texts, 50 s left"

@@ -20,9 +20,8 @@ from lmtasks.evaluation.baseline_text import lead_chars
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
 from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
 from lmtasks.evaluation.rivals import RivalSolver, baseline_names
-from lmtasks.records import Json, Row
+from lmtasks.records import CLASSICAL_BASELINES, Json, Row
 from lmtasks.report.format import choice
-from lmtasks.report.grid import LEARNED_BASELINES
 from lmtasks.task.load import load_task
 from lmtasks.task.task import KINDS, Task
 
@@ -104,7 +103,7 @@ def test_a_rival_that_cannot_learn_leaves_the_others(tmp_path: Path) -> None:
 
 def test_groups_hold_every_baseline_and_the_report_knows_them() -> None:
     assert set(baseline_names(["trivial", "classical"])) == set(BASELINES)
-    assert set(baseline_names(["classical"])) == LEARNED_BASELINES
+    assert set(baseline_names(["classical"])) == CLASSICAL_BASELINES
     answered = {kind for name in baseline_names(["trivial", "classical"]) for kind in BASELINES[name].kinds}
     assert answered == set(KINDS)
     with pytest.raises(UsageError, match="did you mean 'classical'"):
