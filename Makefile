@@ -5,6 +5,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SPREAD := --numprocesses auto --dist worksteal
 
+# Tests start many interpreters; compiled once, hundreds of files are read in no time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install test test-all lint run bench bench-store clean
 

@@ -17,6 +17,12 @@ LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that nobody listens on: what a child process asks of the network fails at once."""
 
+SHARED = "LMTASKS_TESTS_SHARED"
+"""A folder of what takes long to make, which the processes of one test run share (`tests/packed.py`)."""
+if SHARED not in os.environ:  # workers are children of the process that made it, and that removes it
+    _SHARED_FOLDER = tempfile.TemporaryDirectory(prefix="lmtasks-tests-shared-")
+    os.environ[SHARED] = _SHARED_FOLDER.name
+
 # Read by libraries while they are imported, hence set before any test module is.
 _HOME = tempfile.TemporaryDirectory(prefix="lmtasks-tests-")
 os.environ.update(

@@ -1,9 +1,13 @@
-"""Tiny models and their packages, each made once for all tests of a run: exporting takes seconds a graph."""
+"""Tiny models and their packages, each made once for all tests of a run, also where several processes share them:
+exporting takes seconds a graph."""
 
 import atexit
+import fcntl
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,35 +70,53 @@ def place() -> Path:
 
 
 @cache
+def shared() -> Path:
+    """The folder that all processes of this test run share; `place()` where nobody made one."""
+    return Path(os.environ["LMTASKS_TESTS_SHARED"]) if "LMTASKS_TESTS_SHARED" in os.environ else place()
+
+
+@contextmanager
+def made_once(name: str) -> Iterator[Path]:
+    """A path in the shared folder, held against other processes: make it, unless it is there."""
+    with (shared() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared() / name
+
+
+@cache
 def model_folder(name: str, seed: int = 0) -> Path:
     """A random model; those `WITH_HEADS` with heads of every kind."""
-    plain = _checkpoint(name, seed)
+    with made_once(f"{name}-{seed}") as plain:
+        if not plain.exists():
+            _save_checkpoint(name, seed, plain)
     if name not in WITH_HEADS:
         return plain
-    model = load_model(plain)
-    model.add_heads((*HEADS, HIGHEST) if name in OWN or name in WRITING_OWN else HEADS)
-    with torch.no_grad():
-        for parameter in model.heads.parameters():
-            parameter.normal_(0.0, 0.3)
-    folder = place() / f"{name}-{seed}-heads"
-    save_model(model, folder, provenance={"made": "by a test"})
+    with made_once(f"{name}-{seed}-heads") as folder:
+        if not folder.exists():
+            model = load_model(plain)
+            torch.manual_seed(seed)
+            model.add_heads((*HEADS, HIGHEST) if name in OWN or name in WRITING_OWN else HEADS)
+            with torch.no_grad():
+                for parameter in model.heads.parameters():
+                    parameter.normal_(0.0, 0.3)
+            save_model(model, folder, provenance={"made": "by a test"})
     return folder
 
 
 def package(name: str, precision: str = "fp32") -> Path:
     """The model of seed 0 exported and proved."""
-    out = place() / f"{name}-{precision}.package"
-    if not out.exists():
-        base = None if precision == "fp32" else package(name)
-        export_and_prove(
-            model_folder(name),
-            out=out,
-            precision=precision,
-            texts=TEXTS,
-            report=lambda progress: None,
-            base=base,
-            threads=1,
-        )
+    base = None if precision == "fp32" else package(name)
+    with made_once(f"{name}-{precision}.package") as out:
+        if not out.exists():
+            export_and_prove(
+                model_folder(name),
+                out=out,
+                precision=precision,
+                texts=TEXTS,
+                report=lambda progress: None,
+                base=base,
+                threads=1,
+            )
     return out
 
 
@@ -140,8 +162,7 @@ def score_all(runtime: Runtime[object], batch: TokenBatch, source: TokenBatch | 
     return found
 
 
-def _checkpoint(name: str, seed: int) -> Path:
-    folder = place() / f"{name}-{seed}"
+def _save_checkpoint(name: str, seed: int, folder: Path) -> None:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(seed)
     if name in OWN or name in WRITING_OWN:
@@ -153,7 +174,7 @@ def _checkpoint(name: str, seed: int) -> Path:
                 parameter.normal_(0.0, 0.4)
         backbone.save(folder)
         tokenizer.save(folder)
-        return folder
+        return
     model = ARCHITECTURES[name](tokenizer.vocabulary, 64)
     if name in ONE_LAYER:
         model.config.update(dict(ONE_LAYER[name]))
@@ -164,4 +185,3 @@ def _checkpoint(name: str, seed: int) -> Path:
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     tokenizer.save(folder)
-    return folder
