@@ -1,7 +1,8 @@
-"""The layers of DESIGN.md held against the code, and what a command may load before it does any work."""
+"""The import table of docs/architecture.md held against the code, and what a command loads before it does any work."""
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,45 +14,27 @@ import lmtasks
 
 PACKAGE = Path(lmtasks.__file__).parent
 
-OPEN_TO_ALL = frozenset(
-    {
-        "records",
-        "errors",
-        "files",
-        "foreign",
-        "bounds",
-        "checksums",
-        "cores",
-        "interruption",
-        "installation",
-        "timed_regex",
-        "folder_lock",
-        "__init__",
-    }
-)
-MAY_IMPORT: Mapping[str, frozenset[str]] = {
-    "metric": frozenset(),
-    "task": frozenset(),
-    "data": frozenset({"task"}),
-    "backbone": frozenset(),
-    "head": frozenset(),
-    "model": frozenset({"backbone", "head"}),
-    "training": frozenset({"data", "model"}),
-    "export": frozenset({"model"}),
-    "runtime": frozenset({"model", "export"}),
-    "engine": frozenset({"data", "runtime"}),
-    "evaluation": frozenset({"metric", "task", "data", "engine"}),
-    "prove": frozenset({"export", "runtime", "engine", "evaluation", "metric"}),
-    "bench": frozenset({"engine", "runtime", "data"}),
-    "report": frozenset({"metric"}),
-}
-"""DESIGN.md's table: who may import what."""
+ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
+NOTHING, ALL_ABOVE = "nothing more", "every folder above"
+MODULES = frozenset(file.stem for file in PACKAGE.glob("*.py")) - {"__main__"}
+"""What lies in the package itself: open to all, as `settings` and `results` are."""
+OPEN_TO_ALL = MODULES | {"settings", "results"}
 
-MAY_IMPORT_ALL = ("workflow", "run", "cli")
-"""Use cases know every stage; a run and the command line know the use cases too."""
 
-BESIDE_THE_TABLE: Mapping[str, frozenset[str]] = {"evaluation": frozenset({"backbone"})}
-"""What the code needs beyond the table, folder by folder; each with its reason in docs/decisions.md."""
+def may_import() -> Mapping[str, frozenset[str]]:
+    """The table under "Who may import whom" of docs/architecture.md: folder -> the folders that it may import."""
+    section = ARCHITECTURE.read_text(encoding="utf-8").split("\n## Who may import whom\n")[1].split("\n## ")[0]
+    table: dict[str, frozenset[str]] = {}
+    for folder, cell in re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE):
+        named = frozenset(re.findall(r"`(\w+)`", cell))
+        assert folder not in table, f"{folder} has two rows"
+        assert named or cell in (NOTHING, ALL_ABOVE), f"{folder}: {cell!r}"
+        assert named <= set(table), f"{folder} imports what stands below it: {cell}"
+        table[folder] = frozenset(table) if cell == ALL_ABOVE else named
+    return table
+
+
+MAY_IMPORT = may_import()
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pydantic", "rich", "sklearn", "scipy", "onnx", "onnxruntime")
 
@@ -85,7 +68,7 @@ def test_the_command_line_is_imported_by_nothing() -> None:
 
 @pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
 def test_a_folder_imports_only_what_the_table_allows(folder: str) -> None:
-    allowed = MAY_IMPORT[folder] | BESIDE_THE_TABLE.get(folder, frozenset()) | OPEN_TO_ALL | {folder, "__version__"}
+    allowed = MAY_IMPORT[folder] | OPEN_TO_ALL | {folder, "__version__"}
     wrong = [
         f"{file.relative_to(PACKAGE.parent)} imports lmtasks.{name}"
         for owner, file in _files()
@@ -96,7 +79,17 @@ def test_a_folder_imports_only_what_the_table_allows(folder: str) -> None:
 
 
 def test_the_table_names_every_folder() -> None:
-    assert {folder for folder, _ in _files()} - {"shipped"} <= {*MAY_IMPORT, *MAY_IMPORT_ALL}
+    assert {folder for folder, _ in _files()} - {"shipped"} <= set(MAY_IMPORT)
+
+
+def test_modules_of_the_package_import_only_each_other_settings_and_results() -> None:
+    doors = ("__init__", "__main__")
+    wrong = {
+        file.name: found
+        for file in PACKAGE.glob("*.py")
+        if file.stem not in doors and (found := _imported(file) - OPEN_TO_ALL - {"__version__"})
+    }
+    assert not wrong
 
 
 def test_only_the_command_line_prints() -> None:
