@@ -1,0 +1,124 @@
+"""What the documents say is there: links lead somewhere, folders and files exist, commands take what is shown."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+import yaml
+from test_imports import MAY_IMPORT
+
+import lmtasks
+from lmtasks.cli.main import app
+
+ROOT = Path(lmtasks.__file__).parents[1]
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+PAGES = sorted(
+    page
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reports/*.md"), *ROOT.glob("*/*/*.md"))
+    if page.name not in ("report.md",)  # held by the tests of reports
+)
+PROSE = sorted({README, CHINESE, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")})
+"""Pages about the code as it is now; the changelog names what was."""
+ELSEWHERE = ("http://", "https://", "mailto:")
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def links(text: str) -> Iterator[str]:
+    """The targets of a page's links, those in code left out."""
+    yield from re.findall(r"\[[^\]\n]*\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a code host gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for link in links(page.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target) if target else page
+        if link.startswith(ELSEWHERE):
+            continue
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            wrong.append(link)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PROSE, ids=named)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """`a/b.py` stands below the root, `lmtasks/` or `tests/`; `<placeholders>` and globs name no one file."""
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|md|yaml|json|txt))`", text)
+    wrong = [path for path in paths if not any((ROOT / base / path).exists() for base in ("", "lmtasks", "tests"))]
+    assert not [path for path in wrong if not path.startswith(("runs/", "reviews/", "adapters/"))]  # of users
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words of every `lmtasks COMMAND ...` in a page's code."""
+    code = re.findall(r"```.*?```|`[^`\n]*`", text.replace("\\\n", " "), flags=re.DOTALL)
+    for block in code:
+        for line in block.strip("`").splitlines():
+            for part in re.findall(r"(?:^|[|;] ?|-m )lmtasks ([a-z].*)", line.strip()):
+                yield part.split()
+
+
+@pytest.mark.parametrize("page", PROSE, ids=named)
+def test_commands_take_the_options_that_are_shown(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    wrong = []
+    for words in command_lines(page.read_text(encoding="utf-8")):
+        command = commands.get(words[0])
+        options = {word.split("=")[0] for word in words if word.startswith("--") and len(word) > 2}
+        if command is None or not options <= {"--debug", "--help", *options_of(command)}:
+            wrong.append(" ".join(words))
+    assert not wrong
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_both_readmes_show_every_command() -> None:
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for page in (README, CHINESE):
+        rows = set(re.findall(r"^\| `lmtasks (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert rows == commands, page.name
+
+
+@pytest.mark.parametrize("page", PROSE, ids=named)
+def test_make_knows_the_targets_that_are_named(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)) <= targets
+
+
+def test_everything_is_tested_before_a_change_goes_in() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = {name: rule for name, rule in re.findall(r"^([a-z-]+):.*\n\t(.*)$", makefile, re.MULTILINE)}
+    assert "make test-all" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert "pytest" in rules["test-all"]
+    assert "-m" not in rules["test-all"].split("pytest")[1]
+    assert rules["test"].startswith(rules["test-all"])  # the one is the other without the slow ones
+    assert "not slow" in rules["test"]
+
+
+def test_architecture_names_every_folder_and_no_other() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `lmtasks/(\w+)` \|", text, re.MULTILINE)
+    there = sorted(file.parent.name for file in (ROOT / "lmtasks").glob("*/__init__.py"))
+    assert set(there) <= set(rows)
+    assert rows == list(MAY_IMPORT)
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lmtasks.__version__
+    assert citation["license"] == "Apache-2.0"
