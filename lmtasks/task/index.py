@@ -12,8 +12,7 @@ from lmtasks.installation import shipped
 from lmtasks.task.expand import Names, wanted_task
 from lmtasks.task.groups import Group, UnloadedTask, WantedGroup, is_group
 from lmtasks.task.load import task_of
-from lmtasks.task.name_scan import peek_folders
-from lmtasks.task.scan import SUFFIXES, Scan, TaskEntry, scan_folders
+from lmtasks.task.scan import SUFFIXES, Scan, TaskEntry, scan_folders, unreadable
 from lmtasks.task.task import Task
 from lmtasks.task.yaml_file import read_task_yaml
 
@@ -35,9 +34,8 @@ class TaskIndex:
     def __init__(self, folders: Sequence[Path], *, include: Sequence[Path] = ()) -> None:
         """
         Args:
-            folders: are read once, whole.
-            include: folders of task files that may be many: only what is asked for is read. What has a name there wins
-                over the same name in `folders`, a folder over those behind it.
+            folders: one name may stand in one of them alone.
+            include: a name there wins over the same name in `folders`, a folder over those behind it.
         """
         self.folders = tuple(folders)
         self.include = tuple(include)
@@ -45,8 +43,8 @@ class TaskIndex:
     def entries(self) -> tuple[TaskEntry, ...]:
         """Every task, sorted by name. All files are read."""
         found: dict[str, TaskEntry] = {}
-        for scan in (*(scan_folders([folder]) for folder in self.include), self._scan):
-            for entry in scan.entries:
+        for scan in self._scans:
+            for entry in scan.entries():
                 found.setdefault(entry.name, entry)
         return tuple(found[name] for name in sorted(found))
 
@@ -109,34 +107,30 @@ class TaskIndex:
             return self._at(Path(word))
         matched = [name for name in self.names() if fnmatchcase(name, word)]
         if not matched:
-            scan = self._scan
-            unread = f"({len(scan.unread)} files could not be read; the first: {scan.unread[0]})" if scan.unread else ""
-            raise unknown("task", word, names.names(), hint=unread)
+            unread = unreadable(self.folders)
+            hint = f"({len(unread)} files could not be read; the first: {unread[0]})" if unread else ""
+            raise unknown("task", word, names.names(), hint=hint)
         return [each for name in matched for each in names.find(name)]
 
     def _at(self, path: Path) -> list[UnloadedTask | WantedGroup]:
         """A folder is all of its tasks; a file is one task, or a group of tasks beside it or of this index."""
         if path.is_dir():
-            scan = scan_folders([path])
-            if not scan.entries:
+            files = scan_folders([path]).files
+            if not files:
                 raise UsageError(f"the folder {path} holds no task files (*.yaml with the key task).")
-            return [wanted_task(read_task_yaml(entry.file), name=entry.name) for entry in scan.entries]
+            return [wanted_task(read_task_yaml(files[name][0]), name=name) for name in sorted(files)]
         if not path.is_file():
             hint = "names without a slash or .yaml are those of `lmtasks list tasks`"
             raise missing("task file", path, hint=hint)
         yaml = read_task_yaml(path)
         if is_group(yaml.keys):
-            return [Names(scans=(peek_folders([path.parent]), *self._scans)).group(yaml)]
+            return [Names(scans=(scan_folders([path.parent]), *self._scans)).group(yaml)]
         return [wanted_task(yaml, name=str(yaml.keys.get("task")))]
 
     @cached_property
     def _scans(self) -> tuple[Scan, ...]:
         """Of every folder, in the order in which names are looked up."""
-        return (*(peek_folders([folder]) for folder in self.include), self._scan)
-
-    @cached_property
-    def _scan(self) -> Scan:
-        return scan_folders(self.folders)
+        return (*(scan_folders([folder]) for folder in self.include), scan_folders(self.folders))
 
 
 def default_index(*, include: Sequence[Path] = ()) -> TaskIndex:

@@ -1,16 +1,24 @@
-"""What the YAML files in some folders define: tasks, groups and tags. Nothing is checked beyond being YAML."""
+"""Names of tasks, groups and tags in many files, found without parsing them: lm-evaluation-harness has 14,000.
 
+Of each file only the lines of a few top-level keys are looked at. What is then asked for is read in full.
+"""
+
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
+from lmtasks.task.bounded_yaml import load_yaml
 from lmtasks.task.formats import BUILDERS
-from lmtasks.task.groups import is_group
 from lmtasks.task.task import Kind, infer_kind
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
 
 SUFFIXES = (".yaml", ".yml")
+KEYS = re.compile(rb"""^["']?(task|group|tag|include)["']?[ \t]*:(.*(?:\n[ \t]*-.*|\n[ \t]+\S.*)*)""", re.MULTILINE)
+"""A key of the first level with the lines that belong to it. Members of a group are not looked at."""
+
+Keys = Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,52 +37,60 @@ class TaskEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """All that one or more folders define."""
+    """The names that one or more folders define."""
 
-    entries: tuple[TaskEntry, ...]
-    """Sorted by name."""
     files: Mapping[str, tuple[Path, ...]]
     """Task to the files that define it."""
     groups: Mapping[str, tuple[Path, ...]]
     tags: Mapping[str, tuple[str, ...]]
     """Tag to its tasks, sorted."""
-    unread: tuple[str, ...]
-    """Why files were passed over: one broken file must not hide the others."""
 
     @property
     def names(self) -> frozenset[str]:
         """Everything that has a name."""
         return frozenset({*self.files, *self.groups, *self.tags})
 
+    def entries(self) -> Iterator[TaskEntry]:
+        """Every task, its file read; files that cannot be read are passed over, as they must not hide the others."""
+        for name, files in self.files.items():
+            try:
+                yaml = read_task_yaml(files[0])
+            except UsageError:
+                continue
+            yield _entry(yaml, name=name)
+
 
 def scan_folders(folders: Sequence[Path]) -> Scan:
-    """Read every YAML file in the folders and below."""
-    entries: dict[str, TaskEntry] = {}
+    """Find the names that the YAML files in the folders and below define."""
     files: dict[str, list[Path]] = {}
     groups: dict[str, list[Path]] = {}
     tags: dict[str, set[str]] = {}
-    unread: list[str] = []
+    known: dict[Path, Keys] = {}
     for file in yaml_files(folders):
-        try:
-            yaml = read_task_yaml(file)
-        except UsageError as error:
-            unread.append(str(error))
-            continue
-        task = yaml.keys.get("task")
-        if is_group(yaml.keys):
-            groups.setdefault(str(yaml.keys["group"]), []).append(file)
+        keys = _merged(file, known)
+        task, group = keys.get("task"), keys.get("group")
+        if isinstance(group, str) and not isinstance(task, str):
+            groups.setdefault(group, []).append(file)
         elif isinstance(task, str):
-            entry = entries.setdefault(task, _entry(yaml, name=task))
             files.setdefault(task, []).append(file)
-            for tag in entry.tags:
+            for tag in (*words(keys.get("tag")), *words(group)):
                 tags.setdefault(tag, set()).add(task)
     return Scan(
-        entries=tuple(entries[name] for name in sorted(entries)),
         files={name: tuple(found) for name, found in files.items()},
         groups={name: tuple(found) for name, found in groups.items()},
         tags={name: tuple(sorted(found)) for name, found in tags.items()},
-        unread=tuple(unread),
     )
+
+
+def unreadable(folders: Sequence[Path]) -> tuple[str, ...]:
+    """Read every YAML file in the folders and below: why some cannot be."""
+    found = []
+    for file in yaml_files(folders):
+        try:
+            read_task_yaml(file)
+        except UsageError as error:
+            found.append(str(error))
+    return tuple(found)
 
 
 def yaml_files(folders: Sequence[Path]) -> Iterator[Path]:
@@ -115,3 +131,42 @@ def words(value: object) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(str(word) for word in value)
     return (value,) if isinstance(value, str) else ()
+
+
+def _merged(file: Path, known: dict[Path, Keys]) -> Keys:
+    """The keys of a file over those that it includes; nothing of a file that is not there, or includes itself."""
+    if file not in known:
+        known[file] = {}
+        own = _own_keys(file)
+        merged: dict[str, object] = {}
+        for name in words(own.get("include")):
+            merged.update(_merged((file.parent / name).resolve(), known))
+        known[file] = {**merged, **own}
+    return known[file]
+
+
+def _own_keys(file: Path) -> Keys:
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return {}
+    return {
+        key: value
+        for each in KEYS.finditer(text)
+        if (value := _value(each[1], each[2])) is not None
+        for key in (each[1].decode(),)
+    }
+
+
+def _value(key: bytes, text: bytes) -> object:
+    """A word or a list of words; what is neither, as the members of a group, is a list without any."""
+    plain = text.strip()
+    if key == b"task" and (plain[:1] in (b"-", b"[", b"{", b"") or b"\n" in plain):
+        return []
+    if re.fullmatch(rb"[\w.+/-]*[A-Za-z_][\w.+/-]*", plain):
+        return plain.decode()
+    try:
+        value = load_yaml(text.decode(errors="replace"), where="")
+    except UsageError:
+        return None
+    return value if isinstance(value, str | list) else str(value) if isinstance(value, int) else None

@@ -195,13 +195,13 @@ def _tree(tmp_path: Path) -> Path:
 
 def test_a_folder_that_is_included_means_what_a_folder_that_is_read_means(tmp_path: Path) -> None:
     folder = _tree(tmp_path)
-    read, peeked = TaskIndex([folder]), TaskIndex([], include=[folder])
-    assert peeked.names() == read.names() == ("mine_a", "mine_b", "mine_c", "starter_topic_en")
-    assert peeked.groups() == read.groups() == ("all_mine", "deep_ones")
-    assert peeked.entries() == read.entries()
+    read, included = TaskIndex([folder]), TaskIndex([], include=[folder])
+    assert included.names() == read.names() == ("mine_a", "mine_b", "mine_c", "starter_topic_en")
+    assert included.groups() == read.groups() == ("all_mine", "deep_ones")
+    assert included.entries() == read.entries()
     for pattern in ("mine_c", "mine*", "both", "other", "shared", "own", "old_tag", "all_mine", "deep_ones"):
-        assert [task.hash for task in peeked.find(pattern)] == [task.hash for task in read.find(pattern)], pattern
-        assert peeked.find_groups(pattern) == read.find_groups(pattern)
+        assert [task.hash for task in included.find(pattern)] == [task.hash for task in read.find(pattern)], pattern
+        assert included.find_groups(pattern) == read.find_groups(pattern)
 
 
 def test_an_included_folder_comes_before_what_is_shipped(tmp_path: Path) -> None:
