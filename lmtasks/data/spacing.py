@@ -16,8 +16,10 @@ import numpy as np
 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.records import Ints
+from lmtasks.scripts import SPACELESS
 
-SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ"
+CUT_BY_CHARACTER = ("Chinese", "Japanese", "Thai", "Lao", "Khmer", "Burmese")
+SCRIPTS = "".join(rf"\p{{{script}}}" for name in CUT_BY_CHARACTER for script in SPACELESS[name]) + "ーｰ"
 """As Unicode classes, for `tokenizers`; the two marks lengthen a kana, and are of no script."""
 ENOUGH = 0.2
 """Texts whose marks are of such scripts by a fifth are no texts of words alone."""

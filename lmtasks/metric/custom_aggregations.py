@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 
 from lmtasks.errors import WorkError, code_failed, unknown
+from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import classes, translation
 from lmtasks.metric.base import IDENTITY, Formula, Rate, Settings, first_column, of_rows, ratio
 from lmtasks.metric.custom_values import MISSING, checked, items_of, label, number, pair, present, several, table_of
@@ -24,22 +25,6 @@ from lmtasks.records import Floats, Outcome, Text
 
 Aggregation = Callable[[list[object]], object]
 """A task's own: the values of all examples -> a number."""
-
-IMPLIED: Mapping[str, str] = {
-    "perplexity": "perplexity",
-    "word_perplexity": "weighted_perplexity",
-    "byte_perplexity": "weighted_perplexity",
-    "bits_per_byte": "bits_per_byte",
-    "f1": "f1",
-    "mcc": "matthews_corrcoef",
-    "brier_score": "brier_score",
-    "bleu": "bleu",
-    "chrf": "chrf",
-    "chrf++": "chrf++",
-    "ter": "ter",
-    "bypass": "bypass",
-}
-"""What a metric's name means where nothing is said; `mean` for all others."""
 
 BYPASSED = 999.0
 
@@ -54,7 +39,7 @@ def made(name: str, aggregation: str | Aggregation | None = None) -> Formula:
     """
     if callable(aggregation):
         return _foreign(name, aggregation)
-    chosen = aggregation or IMPLIED.get(name, "mean")
+    chosen = aggregation or IMPLIED_AGGREGATION.get(name, "mean")
     if chosen not in AGGREGATIONS:
         raise unknown(f"aggregation of {name}", chosen, AGGREGATIONS)
     formula = AGGREGATIONS[chosen](name)

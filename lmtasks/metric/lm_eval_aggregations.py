@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lmtasks.errors import UsageError
+from lmtasks.lm_eval_names import PASSED_ON
 from lmtasks.metric.base import Formula, only, references
 from lmtasks.metric.choice import answers, probabilities
 from lmtasks.metric.custom_aggregations import Aggregation, made
@@ -150,27 +151,6 @@ HANDED: Mapping[OutcomeKind, Mapping[str, AggregationInput]] = {
         "byte_perplexity": AggregationInput(items=_per_byte, fits=LENGTHS),
         "bits_per_byte": AggregationInput(items=_per_byte, fits=LENGTHS),
     },
-    "text": dict.fromkeys(
-        (
-            "acc",
-            "acc_norm",
-            "acc_bytes",
-            "acc_mutual_info",
-            "f1",
-            "mcc",
-            "brier_score",
-            "likelihood",
-            "perplexity",
-            "word_perplexity",
-            "byte_perplexity",
-            "bits_per_byte",
-            "bleu",
-            "chrf",
-            "chrf++",
-            "ter",
-            "bypass",
-        ),
-        AggregationInput(items=_texts, fits=TEXTS),
-    ),
+    "text": dict.fromkeys(PASSED_ON, AggregationInput(items=_texts, fits=TEXTS)),
 }
 """By its names of metrics."""

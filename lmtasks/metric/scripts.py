@@ -12,20 +12,12 @@ import regex
 from lmtasks.metric.base import Remarks, only, references
 from lmtasks.metric.words import words
 from lmtasks.records import Outcome, Text
+from lmtasks.scripts import SPACELESS
 
 CHINESE = "Chinese"
 JAPANESE = "Japanese"
 _MEMBERS: Mapping[str, str] = {
-    JAPANESE: r"\p{Script=Hiragana}\p{Script=Katakana}",
-    CHINESE: r"\p{Script=Han}",
-    "Thai": r"\p{Script=Thai}",
-    "Lao": r"\p{Script=Lao}",
-    "Khmer": r"\p{Script=Khmer}",
-    "Burmese": r"\p{Script=Myanmar}",
-    "Tibetan": r"\p{Script=Tibetan}",
-    "Javanese": r"\p{Script=Javanese}",
-    "Balinese": r"\p{Script=Balinese}",
-    "Yi": r"\p{Script=Yi}",
+    **{name: "".join(rf"\p{{Script={script}}}" for script in scripts) for name, scripts in SPACELESS.items()},
     "this": r"\p{Line_Break=Complex_Context}",
 }
 """Scripts that put no blanks between words; the last line stands for those without a line of their own."""

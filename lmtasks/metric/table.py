@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
-from lmtasks.metric.custom_aggregations import IMPLIED, Aggregation, made
+from lmtasks.metric.custom_aggregations import Aggregation, made
 from lmtasks.metric.lm_eval_aggregations import again, aggregated, handed_on
 from lmtasks.records import OutcomeKind
 
@@ -67,14 +68,16 @@ def make_metric(
             or the language.
     """
     if takes == "made":
-        spec = METRICS.get(name) if aggregation in (None, IMPLIED.get(name, "mean")) else None
+        spec = METRICS.get(name) if aggregation in (None, IMPLIED_AGGREGATION.get(name, "mean")) else None
         return _metric(name, made(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better)
     known = METRICS.get(name)
     kind = takes or (known.takes[0] if known is not None else "text")
     handed = handed_on(name, kind)
-    chosen = aggregation or IMPLIED.get(name, "mean")
+    chosen = aggregation or IMPLIED_AGGREGATION.get(name, "mean")
     its_own = known is not None and kind in known.build
-    if handed is not None and (chosen != IMPLIED.get(name) if its_own else callable(chosen) or chosen in handed.fits):
+    if handed is not None and (
+        chosen != IMPLIED_AGGREGATION.get(name) if its_own else callable(chosen) or chosen in handed.fits
+    ):
         formula = aggregated(name, handed, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)

@@ -13,66 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.lm_eval_names import AGGREGATIONS, IMPLIED_AGGREGATION, PASSED_ON
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.schema import MetricLine, TaskFile
 from lmtasks.task.task import MetricUse, OutputType
-
-AGGREGATION: Mapping[str, str] = {
-    "perplexity": "perplexity",
-    "word_perplexity": "weighted_perplexity",
-    "byte_perplexity": "weighted_perplexity",
-    "bits_per_byte": "bits_per_byte",
-    "f1": "f1",
-    "mcc": "matthews_corrcoef",
-    "bleu": "bleu",
-    "chrf": "chrf",
-    "chrf++": "chrf++",
-    "ter": "ter",
-    "brier_score": "brier_score",
-    "bypass": "bypass",
-}
-"""The aggregation that each metric's name already means; `mean` for all others."""
-
-AGGREGATIONS = (
-    "mean",
-    "nanmean",
-    "median",
-    "perplexity",
-    "weighted_perplexity",
-    "bits_per_byte",
-    "f1",
-    "matthews_corrcoef",
-    "bleu",
-    "chrf",
-    "chrf++",
-    "ter",
-    "brier_score",
-    "bypass",
-)
-"""Every aggregation of lm-evaluation-harness 0.4.13."""
-
-PASSED_ON = frozenset(
-    {
-        "acc",
-        "acc_norm",
-        "acc_bytes",
-        "acc_mutual_info",
-        "f1",
-        "mcc",
-        "brier_score",
-        "likelihood",
-        "perplexity",
-        "word_perplexity",
-        "byte_perplexity",
-        "bits_per_byte",
-        "bleu",
-        "chrf",
-        "chrf++",
-        "ter",
-        "bypass",
-    }
-)
-"""Its metrics whose function returns what it is given: of a text [right answer, answer]."""
 
 VALUED: Mapping[OutputType, frozenset[str]] = {
     "loglikelihood": frozenset({"perplexity", "acc"}),
@@ -210,7 +154,7 @@ class _Line:
         given = self._line.aggregation
         if isinstance(given, str) and given not in AGGREGATIONS:
             raise unknown(f"aggregation of the metric {self.name} of task {self._file.task}", given, AGGREGATIONS)
-        implied = AGGREGATION.get(self.name, "mean")
+        implied = IMPLIED_AGGREGATION.get(self.name, "mean")
         if self._function is not None and not self._made:
             return given or implied
         return None if given == implied else given

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lmtasks.errors import UsageError
-from lmtasks.task.metric_list import AGGREGATION, listed_metrics
+from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
+from lmtasks.task.metric_list import listed_metrics
 from lmtasks.task.schema import TaskFile
 from lmtasks.task.task import Kind, MetricUse, OutputType
 
@@ -57,7 +58,7 @@ def metrics_of(file: TaskFile, *, kind: Kind, output_type: OutputType) -> Metric
         implied = OF_KIND.get(kind) if file.kind is not None else None
         uses = [MetricUse(name=name) for name in implied or OF_OUTPUT[output_type]]
     if file.process_results is not None:
-        uses = [replace(use, aggregation=use.aggregation or AGGREGATION.get(use.name, "mean")) for use in uses]
+        uses = [replace(use, aggregation=use.aggregation or IMPLIED_AGGREGATION.get(use.name, "mean")) for use in uses]
     names = [use.name for use in uses]
     if not names:
         raise UsageError(f"task {file.task} has no metrics; name at least one.")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from lmtasks import lm_eval_names
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.metric import AGGREGATIONS, Metric, compare, concatenate, estimate, make_metric, value_of
 from lmtasks.metric.base import resampled
@@ -52,7 +53,7 @@ def items_of(metric: Metric) -> list[object]:
 
 
 def test_every_aggregation_is_tried() -> None:
-    assert set(ITEMS) == set(AGGREGATIONS)
+    assert set(ITEMS) == set(AGGREGATIONS) == set(lm_eval_names.AGGREGATIONS)
 
 
 def test_statistics_do_not_depend_on_the_chunk(metric: Metric) -> None:
