@@ -114,7 +114,8 @@ def _results(
     from lmtasks.data.options import DataOptions
     from lmtasks.evaluation.chat import DEFAULT, chat_use
     from lmtasks.evaluation.engine_solver import EngineSolver
-    from lmtasks.evaluation.evaluate import EvalOptions, evaluate
+    from lmtasks.evaluation.evaluate import evaluate
+    from lmtasks.evaluation.prepare import EvalOptions
 
     options = EvalOptions(
         data=DataOptions(data_root=data_root),

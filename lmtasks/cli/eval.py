@@ -21,7 +21,8 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.chat import ChatUse
-    from lmtasks.evaluation.evaluate import EvalOptions, TaskResult
+    from lmtasks.evaluation.evaluate import TaskResult
+    from lmtasks.evaluation.prepare import EvalOptions
     from lmtasks.evaluation.processes import Processes
     from lmtasks.records import Json, Progress
     from lmtasks.task.groups import Group
@@ -95,7 +96,7 @@ def command(
     """Score models on tasks; or score again what an evaluation stored."""
     from lmtasks.data.sampling import Sample
     from lmtasks.evaluation.chat import template_settings
-    from lmtasks.evaluation.evaluate import EvalOptions
+    from lmtasks.evaluation.prepare import EvalOptions
     from lmtasks.evaluation.processes import launched_here, started
     from lmtasks.evaluation.thinking import check_thinking
     from lmtasks.folder_lock import locked

@@ -8,66 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import hash_row
-from lmtasks.data.sampling import Sample
 from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.collector import Tallied, Tally, merge, notes_of
 from lmtasks.evaluation.custom_results import with_made_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
-from lmtasks.evaluation.prepare import Opened, open_task, scored_examples
+from lmtasks.evaluation.prepare import EvalOptions, Opened, open_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.evaluation.solver import AskedWay, Report, Solver
+from lmtasks.evaluation.solver import Report, Solver
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.evaluation.unlisted import Unlisted, with_values
-from lmtasks.metric import Draws, estimate
+from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
-from lmtasks.task.fewshot import ShotStream
 from lmtasks.task.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """How to evaluate."""
-
-    data: DataOptions = field(default_factory=DataOptions)
-    limit: int | None = None
-    """Score only the first rows."""
-    sample: Sample | None = None
-    """Score only so many rows, drawn; not with `limit`."""
-    num_fewshot: int | None = None
-    """Worked examples before a prompt; None: as many as the task says."""
-    shot_stream: ShotStream = "ours"
-    """ours: a row's worked examples depend on the seed and the row alone; lm-eval: as lm-evaluation-harness draws."""
-    chat: ChatUse | None = None
-    """Chat template and system instruction."""
-    think_end_token: str = ""
-    """The answer begins behind it, in texts that a model writes; empty: at once."""
-    seed: int = 1234
-    """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
-    way: AskedWay = "auto"
-    resamples: int | None = None
-    """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
-    draws: Draws = "ours"
-    """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
-    rows: int | None = None
-    """Training rows that a baseline learns from at most, drawn by the seed as those of a model are; None: all."""
-    split: Literal["test", "validation"] = "test"
-    """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
-    overlap: bool = True
-    """Count the scored rows that the model may have known. See `evaluation.overlap`."""
-    hashes: Path | None = None
-    """The folder in which hashes of training rows are kept for the next time; None: they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)

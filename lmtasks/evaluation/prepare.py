@@ -5,26 +5,27 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from lmtasks.data.mirror import find_local
+from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows
 from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
 from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
 from lmtasks.errors import LmtasksError, UsageError
+from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
-from lmtasks.evaluation.solver import PromptContext, Solved, Solver
+from lmtasks.evaluation.solver import AskedWay, PromptContext, Solved, Solver
+from lmtasks.metric import Draws
 from lmtasks.records import Json, Row
-from lmtasks.task.fewshot import lm_eval_shots, pick_shots
+from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.task import Part, SplitName, Task
-
-if TYPE_CHECKING:
-    from lmtasks.evaluation.evaluate import EvalOptions
 
 MOST_LOOKED_AT = 200_000
 """Rows of a split whose labels are held against those of its first rows."""
@@ -32,6 +33,40 @@ NOT_ASKED = frozenset(
     ("task_alias", "about", "tags", "version", "metrics", "filters", "filter_list", "process_results", "cluster")
 )
 """Fields of a task that say how answers are scored or shown. All others say what is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """How to evaluate."""
+
+    data: DataOptions = field(default_factory=DataOptions)
+    limit: int | None = None
+    """Score only the first rows."""
+    sample: Sample | None = None
+    """Score only so many rows, drawn; not with `limit`."""
+    num_fewshot: int | None = None
+    """Worked examples before a prompt; None: as many as the task says."""
+    shot_stream: ShotStream = "ours"
+    """ours: a row's worked examples depend on the seed and the row alone; lm-eval: as lm-evaluation-harness draws."""
+    chat: ChatUse | None = None
+    """Chat template and system instruction."""
+    think_end_token: str = ""
+    """The answer begins behind it, in texts that a model writes; empty: at once."""
+    seed: int = 1234
+    """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
+    way: AskedWay = "auto"
+    resamples: int | None = None
+    """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
+    draws: Draws = "ours"
+    """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
+    rows: int | None = None
+    """Training rows that a baseline learns from at most, drawn by the seed as those of a model are; None: all."""
+    split: Literal["test", "validation"] = "test"
+    """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
+    overlap: bool = True
+    """Count the scored rows that the model may have known. See `evaluation.overlap`."""
+    hashes: Path | None = None
+    """The folder in which hashes of training rows are kept for the next time; None: they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +106,7 @@ class Opened:
         ]
 
 
-def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -> Opened:
+def open_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> Opened:
     """Open what a task needs.
 
     Raises:
@@ -141,7 +176,7 @@ def open_task(task: Task, *, solver: Solver, options: "EvalOptions", way: Way) -
     )
 
 
-def _unlike(task: Task, data: TaskData, options: "EvalOptions") -> str:
+def _unlike(task: Task, data: TaskData, options: EvalOptions) -> str:
     """How labels of the first rows differ from all; empty where all are scored, or they are not on this machine."""
     if options.limit is None or label_reader(task) is None:
         return ""
@@ -157,7 +192,7 @@ def _unlike(task: Task, data: TaskData, options: "EvalOptions") -> str:
     return unlike_the_whole(task, rows, first=options.limit) if len(rows) <= MOST_LOOKED_AT else ""
 
 
-def _part(task: Task, options: "EvalOptions") -> Part | None:
+def _part(task: Task, options: EvalOptions) -> Part | None:
     """Which rows of a single file are scored; None where they are all."""
     source = task.sources.get("test")
     return source.part if source is not None and options.split == "test" else None
@@ -216,7 +251,7 @@ def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[ScoredE
 
 
 def _shown(
-    task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: "EvalOptions"
+    task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: EvalOptions
 ) -> Sequence[tuple[Row, ...]]:
     """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by
     lm-evaluation-harness' stream, which goes through all rows, or by a sampler of the task's own."""

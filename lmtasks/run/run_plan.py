@@ -15,7 +15,8 @@ from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.data.sampling import Sample
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.solver import Solver

@@ -7,8 +7,9 @@ from lmtasks.bench.judge import QualityDrop
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import remake_metric
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.metric import compare
 from lmtasks.metric.drop import Loss, loss_of
 from lmtasks.records import Progress

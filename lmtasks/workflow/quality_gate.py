@@ -13,8 +13,8 @@ from lmtasks.data.sampling import unlike_the_whole
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, evaluate
-from lmtasks.evaluation.prepare import first_rows
+from lmtasks.evaluation.evaluate import evaluate
+from lmtasks.evaluation.prepare import EvalOptions, first_rows
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.export.package import device_of, load_package
 from lmtasks.model.store import read_provenance

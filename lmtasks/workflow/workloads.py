@@ -8,7 +8,8 @@ from lmtasks.bench.workload import Workload
 from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, evaluate
+from lmtasks.evaluation.evaluate import evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.model.store import tokenizer_folder
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.task.task import Task

@@ -12,7 +12,8 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import Tokenizer, train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.solver import AskedWay, Solver
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.load import load_task

@@ -10,7 +10,8 @@ from tiny import tiny_tokenizer
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import chat_use, find_template, renderer
-from lmtasks.evaluation.evaluate import EvalOptions, evaluate
+from lmtasks.evaluation.evaluate import evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}\n"

@@ -15,7 +15,8 @@ from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
 from lmtasks.evaluation.chat_template import TODAY, ChatTemplate
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.task.chat_messages import Message
 
 TURN = "<{{ m['role'] }}>{{ m['content'] }}</e>\n"

@@ -8,8 +8,8 @@ from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
-from lmtasks.evaluation.prepare import shots_of
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions, shots_of
 from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
 

@@ -11,8 +11,9 @@ from small_tasks import SENTENCES, model, small_task
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.groups import group_results
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, sample_files
 from lmtasks.evaluation.write import read_results, samples_file, write_results

@@ -14,8 +14,9 @@ from lmtasks.data.row_hashes import RowHashes, TrainingRows, hash_rows
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.collector import Tallied, merge
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.overlap import training_hashes
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.solver import Solver
 from lmtasks.records import Json, Row
 from lmtasks.task.index import default_index

@@ -16,7 +16,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, evaluate
+from lmtasks.evaluation.evaluate import evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.records import Json
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import MetricUse, Task

@@ -6,9 +6,10 @@ from pathlib import Path
 from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.collector import Tally, merge, notes_of
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import scorings_for

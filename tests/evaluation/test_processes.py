@@ -12,7 +12,8 @@ from tiny import tiny_checkpoint
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, evaluate
+from lmtasks.evaluation.evaluate import evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import started
 from lmtasks.evaluation.write import write_results
 from lmtasks.task.index import default_index

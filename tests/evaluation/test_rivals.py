@@ -18,7 +18,8 @@ from lmtasks.evaluation.baseline_nearest import nearest_text
 from lmtasks.evaluation.baseline_tags import fit_tagger, majority_tags
 from lmtasks.evaluation.baseline_text import lead_chars
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rivals import RivalSolver, baseline_names
 from lmtasks.records import CLASSICAL_BASELINES, Json, Row
 from lmtasks.report.format import choice

@@ -10,7 +10,8 @@ from small_tasks import model, small_task, tokenizer
 from lmtasks.data.options import DataOptions
 from lmtasks.engine.requests import Generated, GenerateRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
 from lmtasks.evaluation.thinking import behind, check_thinking

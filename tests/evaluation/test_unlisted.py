@@ -12,9 +12,10 @@ from lmtasks.data.options import DataOptions
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.collector import Tally, merge
-from lmtasks.evaluation.evaluate import EvalOptions, TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, NoSamples
 from lmtasks.evaluation.scoring import scorings_for
