@@ -99,6 +99,35 @@ Outcome = Choice | Text | Likelihood | CustomValues
 OutcomeKind = Literal["choice", "text", "likelihood", "made"]
 
 
+# --- what a head reads ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInput:
+    """One row as a head reads it. A kind of task says which of these it fills (`lmtasks/task/kinds/`)."""
+
+    first: str
+    """The text, the question, or the words with blanks between."""
+    second: str | None = None
+    """The other text of a pair; the context of a question."""
+    label: int | None = None
+    answers: tuple[str, ...] = ()
+    """The right texts."""
+    starts: tuple[int, ...] = ()
+    """Where each answer begins in `second`, in characters; -1 where it is not in there."""
+    source: str = ""
+    """What a baseline copies from."""
+    tokens: tuple[str, ...] = ()
+    """The words that are tagged."""
+    tags: tuple[int, ...] = ()
+    """The number of each word's label."""
+
+    @property
+    def shown(self) -> str:
+        """What is read, for people."""
+        return self.first if self.second is None else f"{self.first}\n{self.second}"
+
+
 # --- scores ------------------------------------------------------------------------------------------------------
 
 
@@ -153,17 +182,27 @@ class TokenScores:
     """(S,): was no token more likely?"""
 
 
+WRITING_HEAD = "generation"
+"""The kind of the heads without weights, whose answers are texts by the backbone's own projection."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec:
     """A head without its weights: what a package or a runtime must know to answer with it."""
 
     name: str
     """The head's name in its model: the name of the task that it was adapted to."""
-    kind: Literal["classification", "span", "tagging", "generation"]
+    kind: str
+    """A line of `lmtasks.head.HEADS`."""
     labels: tuple[str, ...] = ()
-    """Class names in the order of the logits; empty for span and generation."""
+    """Class names in the order of the logits; empty for heads without classes."""
     pooling: Literal["mean", "last", "first", "max", "own"] = "mean"
     """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
+
+    @property
+    def predicts(self) -> bool:
+        """Has it logits of its own? A generation head has none: the backbone's projection writes its answers."""
+        return self.kind != WRITING_HEAD
 
 
 @dataclass(frozen=True, kw_only=True)

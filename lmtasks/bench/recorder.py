@@ -8,7 +8,6 @@ An evaluation is run against the recorder, which notes every request and gives e
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.errors import WorkError, unknown
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
-
-HeadKind = Literal["classification", "span", "tagging", "generation"]
 
 NEW_TOKENS = 32
 """Every timed generation yields so many, fewer only where the task asks for fewer."""
@@ -60,7 +57,7 @@ class Recorder:
         self._head = head
         self._asked["head"] += [WorkRequest(ids=tuple(row.ids), types=tuple(row.types)) for row in rows]
         classes = max(1, len(specs[head].labels))
-        shapes: Mapping[HeadKind, Callable[[HeadRow], tuple[int, ...]]] = {
+        shapes: Mapping[str, Callable[[HeadRow], tuple[int, ...]]] = {
             "classification": lambda row: (classes,),
             "tagging": lambda row: (len(row.ids), classes),
             "span": lambda row: (len(row.ids), 2),

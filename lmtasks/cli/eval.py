@@ -351,7 +351,9 @@ def _hint(reasons: Iterable[str], tasks: Sequence[Task]) -> str:
     own = any(task.file is None and task.sources["test"].part is None for task in tasks)
     if own and any("learns from training data" in reason for reason in reasons):
         return " Of a single --data file, --split test scores a fifth, and the rest can be learned from."
-    if all(task.file is None and task.kind == "language_modelling" for task in tasks):
+    from lmtasks.task.kinds import kind_of
+
+    if all(task.file is None and kind_of(task).answer == "likelihood" for task in tasks):
         return " --data without --label is a text whose likelihood is asked; name the column of the classes by --label."
     return ""
 

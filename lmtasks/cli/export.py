@@ -180,7 +180,7 @@ def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:
         UsageError: the rows hold no text.
     """
     from lmtasks.data.splits import load_task_data
-    from lmtasks.task.head_input import baseline_source
+    from lmtasks.task.kinds import baseline_source
 
     texts: list[str] = []
     each = -(-TEXTS // len(tasks))

@@ -126,12 +126,12 @@ def _task_of(head: HeadSpec, *, new_tokens: int, index: TaskIndex, trust_code: b
 
     known = index.find(head.name, trust_code=trust_code) if head.name in index.names() else ()
     for task in known:
-        if task.kind == "language_modelling" and head.kind == "generation":
+        if task.kind == "language_modelling" and not head.predicts:
             return task_of_continuation(new_tokens=new_tokens)
         kind = task.kind if task.kind in ("classification", "span", "tagging") else "generation"
         if (kind, task.labels if kind == "classification" else head.labels) == (head.kind, head.labels):
             return task
-    if head.kind != "generation":
+    if head.predicts:
         return task_of_head(head)
     print(
         f"lmtasks: the prompt of {head.name} is not known here, so that texts go on as they stand; its task file "

@@ -36,7 +36,7 @@ def metric_names(task: Task) -> Sequence[str]:
     """
     from lmtasks.evaluation.scoring import scorings_for
 
-    return [scoring.name for scoring in scorings_for(task, "prompt")]
+    return [scoring.name for scoring in scorings_for(task)]
 
 
 def print_group(group: Group) -> None:

@@ -12,7 +12,7 @@ from lmtasks.data.continuation import ContinuationRow, continuation_row, prompt_
 from lmtasks.data.spans import SpanWindow, first_tokens, span_windows
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 
 __all__ = [
     "ContinuationRow",

@@ -23,23 +23,12 @@ from lmtasks.data.tags import tagging_row
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec, Row
-from lmtasks.task.head_input import head_input, scored_text
+from lmtasks.task.kinds import head_input, kind_of, scored_text
 from lmtasks.task.prompt import build_prompt
-from lmtasks.task.task import Kind, Task
+from lmtasks.task.task import Task
 
 IGNORED = -100
 """A target that is not learned."""
-
-HEAD_OF_KIND: Mapping[Kind, str] = {
-    "classification": "classification",
-    "span": "span",
-    "tagging": "tagging",
-    "translation": "generation",
-    "summarization": "generation",
-    "generation": "generation",
-    "multiple_choice": "generation",
-    "language_modelling": "generation",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +89,9 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
     """
     if data.train is None or data.validation is None:
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
-    kind = HEAD_OF_KIND[task.kind]
     fingerprint = f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}"
     seen = TrainingRows(learned=hash_rows(task, data.train.rows), chosen=hash_rows(task, data.validation.rows))
-    if reading.carries and task.kind == "language_modelling" and task.windows.concatenate:
+    if reading.carries and kind_of(task).answer == "likelihood" and task.windows.concatenate:
         return HeadExamples(
             head=HeadSpec(name=task.name, kind="generation"),
             train=(),
@@ -124,7 +112,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         truncated += sum(cut for _, cut in encoded)
     spec = HeadSpec(
         name=task.name,
-        kind=kind,  # type: ignore[arg-type]  # from the table above
+        kind=kind_of(task).head,
         labels=task.labels,
         pooling=reading.pooling,
     )

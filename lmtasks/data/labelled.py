@@ -15,6 +15,7 @@ from lmtasks.data.notices import Tell, say
 from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.labels import label_name
 from lmtasks.task.roles import is_unlabelled, role_text, role_value
 from lmtasks.task.task import Task
@@ -45,7 +46,7 @@ def labelled_rows(task: Task, rows: Sequence[Row], *, where: str, drop: bool = F
     Raises:
         UsageError: more than 5 % have no label, or none has one; a label or a text is of a wrong type.
     """
-    if task.kind != "classification" or "label" not in task.inputs:
+    if kind_of(task).answer != "label" or "label" not in task.inputs:
         return Labelled(rows=rows)
     missing, trimmed, empty = [], [], []
     spelled: Counter[str] = Counter()

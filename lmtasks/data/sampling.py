@@ -12,6 +12,7 @@ import numpy as np
 from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import LmtasksError
 from lmtasks.records import Row
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.roles import label_number
 from lmtasks.task.task import Task
 from lmtasks.task.templates import is_template, target_of
@@ -82,7 +83,7 @@ def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
 
 def label_reader(task: Task) -> Callable[[Row], str] | None:
     """What tells the label of a row; None where the task has no labels that all rows share."""
-    if task.kind == "classification":
+    if kind_of(task).answer == "label":
         return lambda row: _quietly(lambda: task.labels[label_number(task, row, where=f"task {task.name}")])
     wording = task.templates.asked
     fixed = isinstance(wording.choices, tuple) and not any(is_template(str(choice)) for choice in wording.choices)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lmtasks.data.tokenizer import Encoded, Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 
 LONGEST_QUESTION = 3
 """A question may take one part in this many of a window."""

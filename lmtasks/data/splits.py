@@ -22,6 +22,7 @@ from lmtasks.data.sampling import Sample, sampled
 from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
 
@@ -243,7 +244,7 @@ def _check_columns(task: Task, row: Row, *, split: SplitName) -> None:
 def _check_class_names(task: Task, source: Source, *, options: DataOptions) -> None:
     """Refuse parquet files that name the task's own labels in another order: their numbers mean other classes."""
     column = task.inputs.get("label")
-    if task.kind != "classification" or column is None or source.made_by is not None:
+    if kind_of(task).answer != "label" or column is None or source.made_by is not None:
         return
     local = find_local(source, options=options)
     files = [] if local is None else [file for name, _ in split_parts(source.split) for file in local.files(name)]

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,9 @@ from math import log
 from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.head_requests import shown
 from lmtasks.evaluation.outcome import Answered, answered_choice, asks_without_context
-from lmtasks.records import Choice, Row
-from lmtasks.task.head_input import HeadInput, head_input
+from lmtasks.records import Choice, HeadInput, Row
+from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import Prompt, build_prompt
 from lmtasks.task.task import Task
 
@@ -70,7 +69,7 @@ def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answe
     """An answer to a classification row, from the log-probability of each label."""
     return answered_choice(
         _outcome(task, scores, texts=task.labels, gold=() if given.label is None else (given.label,)),
-        prompt=shown(given),
+        prompt=given.shown,
         choices=task.labels,
     )
 

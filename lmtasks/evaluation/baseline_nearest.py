@@ -17,7 +17,7 @@ from lmtasks.evaluation.baseline_choice import certain, label_answer
 from lmtasks.evaluation.baseline_text import text_answers
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.records import Ints, Row
-from lmtasks.task.head_input import head_input
+from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
@@ -61,8 +61,7 @@ def nearest_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
 
 
 def _question(task: Task, row: Row, number: int) -> str:
-    given = head_input(task, row, row_number=number, labelled=False)
-    return given.first if given.second is None else f"{given.first}\n{given.second}"
+    return head_input(task, row, row_number=number, labelled=False).shown
 
 
 def _index(texts: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:

@@ -20,7 +20,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered, answered_likelihood
 from lmtasks.evaluation.rolling import likelihood_of
 from lmtasks.records import Ints, Row
-from lmtasks.task.head_input import scored_text
+from lmtasks.task.kinds import scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 

@@ -22,8 +22,8 @@ import numpy as np
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.metric.tags import INSIDE, OUTSIDE
-from lmtasks.records import Bools, Floats, Ints, Row
-from lmtasks.task.head_input import HeadInput, head_input
+from lmtasks.records import Bools, Floats, HeadInput, Ints, Row
+from lmtasks.task.kinds import head_input
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import regex
 from lmtasks.evaluation.choosing import main_scoring, main_value
 from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.records import Row
-from lmtasks.task.head_input import baseline_source, head_input
-from lmtasks.task.prompt import build_prompt
+from lmtasks.task.kinds import baseline_source, kind_of
 from lmtasks.task.task import Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
@@ -102,12 +101,7 @@ def text_answers(task: Task, rows: Sequence[Row], predictions: Sequence[str]) ->
     """Texts as answers to rows."""
     found: list[Answered] = []
     for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True)):
-        if task.kind == "span":
-            given = head_input(task, row, row_number=number)
-            prompt, references = f"{given.first}\n{given.second or ''}", given.answers
-        else:
-            asked = build_prompt(task, row, row_number=number)
-            prompt, references = asked.context, asked.references
+        prompt, references = kind_of(task).shown(task, row, row_number=number)
         source = baseline_source(task, row)
         found.append(
             answered_text(prediction, prediction=prediction, prompt=prompt, references=references, source=source)

@@ -16,8 +16,8 @@ from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_choice import UNLIKELY, label_answer
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.records import Ints, Row, softmax_log
-from lmtasks.task.head_input import HeadInput, head_input
+from lmtasks.records import HeadInput, Ints, Row, softmax_log
+from lmtasks.task.kinds import head_input
 from lmtasks.task.task import Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]

@@ -12,7 +12,7 @@ from typing import Literal
 import lmtasks
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData, has_validation
-from lmtasks.errors import LmtasksError, UsageError, unknown
+from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation import (
     baseline_choice,
     baseline_nearest,
@@ -24,7 +24,9 @@ from lmtasks.evaluation import (
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
 from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
-from lmtasks.task.task import Kind, SplitName, Task
+from lmtasks.table import Table
+from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
+from lmtasks.task.task import SplitName, Task
 
 Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 Fit = Callable[[Task, Sequence[Row], int], Answer]
@@ -35,94 +37,90 @@ Group = Literal["trivial", "classical"]
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """One line of the table."""
+    """One line of the table. Which kinds of task it suits, they say themselves (`TaskKind.baselines`)."""
 
+    name: str
     about: str
     """One line for people."""
-    kinds: Mapping[Kind, Fit]
-    """The kinds of task that it answers."""
+    answers: Mapping[AnswerForm, Fit]
+    """How it answers, by the form of the answer."""
     learns: SplitName | None = None
     """The split whose rows it looks at: it learns from training rows, and makes a choice on validation rows."""
     version: int = 1
     """Another one where its answers changed: what an older one was scored with is not found again."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of task that it answers."""
+        return tuple(name for name, kind in KINDS.items() if self.name in kind.baselines)
 
-BASELINES: Mapping[str, Baseline] = {
-    "majority": Baseline(
+
+BASELINES: Table[Baseline] = Table(
+    "baseline",
+    Baseline(
+        name="majority",
         about="the label, the place of the choice, or the tag of a word that is right most often in the training data",
-        kinds={
-            "classification": baseline_choice.majority_label,
-            "multiple_choice": baseline_choice.majority_number,
-            "tagging": baseline_tags.majority_tags,
+        answers={
+            "label": baseline_choice.majority_label,
+            "choice": baseline_choice.majority_number,
+            "tags": baseline_tags.majority_tags,
         },
         learns="train",
     ),
-    "random": Baseline(
+    Baseline(
+        name="random",
         about="a choice drawn with equal chances",
-        kinds={"classification": baseline_choice.random_label, "multiple_choice": baseline_choice.random_choice},
+        answers={"label": baseline_choice.random_label, "choice": baseline_choice.random_choice},
     ),
-    "longest-choice": Baseline(
-        about="the choice with most characters", kinds={"multiple_choice": baseline_choice.longest_choice}
+    Baseline(
+        name="longest-choice",
+        about="the choice with most characters",
+        answers={"choice": baseline_choice.longest_choice},
     ),
-    "copy": Baseline(
-        about="the source text as it is",
-        kinds={
-            "translation": baseline_text.copy,
-            "summarization": baseline_text.copy,
-            "generation": baseline_text.copy,
-        },
-    ),
-    "lead-3": Baseline(about="the first three sentences of the source", kinds={"summarization": baseline_text.lead_3}),
-    "lead-chars": Baseline(
+    Baseline(name="copy", about="the source text as it is", answers={"text": baseline_text.copy}),
+    Baseline(name="lead-3", about="the first three sentences of the source", answers={"text": baseline_text.lead_3}),
+    Baseline(
+        name="lead-chars",
         about="the first characters of the source, as many as are best on validation rows",
-        kinds={"summarization": baseline_text.lead_chars, "generation": baseline_text.lead_chars},
+        answers={"text": baseline_text.lead_chars},
         learns="validation",
     ),
-    "empty": Baseline(
+    Baseline(
+        name="empty",
         about="no text at all; for questions: there is no answer",
-        kinds={
-            "span": baseline_text.empty,
-            "translation": baseline_text.empty,
-            "summarization": baseline_text.empty,
-            "generation": baseline_text.empty,
-        },
+        answers={"text": baseline_text.empty},
     ),
-    "tfidf": Baseline(
+    Baseline(
+        name="tfidf",
         about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
-        kinds={"classification": baseline_tfidf.fit_tfidf},
+        answers={"label": baseline_tfidf.fit_tfidf},
         learns="train",
         version=2,
     ),
-    "nearest": Baseline(
+    Baseline(
+        name="nearest",
         about="the answer of the training row that is most like the asked one, by TF-IDF",
-        kinds={
-            "classification": baseline_nearest.nearest_label,
-            "translation": baseline_nearest.nearest_text,
-            "summarization": baseline_nearest.nearest_text,
-            "generation": baseline_nearest.nearest_text,
-        },
+        answers={"label": baseline_nearest.nearest_label, "text": baseline_nearest.nearest_text},
         learns="train",
     ),
-    "linear-tagger": Baseline(
+    Baseline(
+        name="linear-tagger",
         about="a linear support vector machine over windows of words, tag by tag",
-        kinds={"tagging": baseline_tags.fit_tagger},
+        answers={"tags": baseline_tags.fit_tagger},
         learns="train",
     ),
-    "ngram": Baseline(
+    Baseline(
+        name="ngram",
         about="n-grams of the training text over byte-level BPE; as the family ngram",
-        kinds={"language_modelling": baseline_ngram.fit_ngram},
+        answers={"likelihood": baseline_ngram.fit_ngram},
         learns="train",
     ),
-}
+)
 
 
 def group_of(name: str) -> Group:
     """The group of a line of `BASELINES`."""
     return "classical" if name in CLASSICAL_BASELINES else "trivial"
-
-
-WRITTEN: tuple[Kind, ...] = ("span", "translation", "summarization", "generation")
-"""Kinds whose answers are texts."""
 
 
 class BaselineSolver:
@@ -136,10 +134,8 @@ class BaselineSolver:
     """
 
     def __init__(self, name: str) -> None:
-        if name not in BASELINES:
-            raise unknown("baseline", name, BASELINES)
         self.name = name
-        self._baseline = BASELINES[name]
+        self._baseline = BASELINES.line(name)
         self.model = ModelCard(
             name=name,
             family=name,
@@ -166,7 +162,7 @@ class BaselineSolver:
             others = [name for name, baseline in BASELINES.items() if task.kind in baseline.kinds]
             reason = (
                 "a text that is drawn at random is no floor"
-                if self.name == "random" and task.kind in WRITTEN
+                if self.name == "random" and kind_of(task).answer == "text"
                 else f"it answers {_listed(self._baseline.kinds)}"
             )
             instead = f"{_listed(others)} {'does' if len(others) == 1 else 'do'}" if others else "no baseline does"
@@ -204,7 +200,7 @@ class BaselineSolver:
             why_not = f"task {task.name}: a split that {self.name} needs was not opened."
         if why_not:
             raise UsageError(why_not)
-        return self._baseline.kinds[task.kind](task, known.rows if known else (), asking.seed)
+        return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), asking.seed)
 
     def solve(
         self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: Answer | None = None

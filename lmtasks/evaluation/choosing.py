@@ -18,7 +18,7 @@ def main_scoring(task: Task) -> Scoring:
     Raises:
         UsageError: it names none.
     """
-    scorings = scorings_for(task, "baseline")
+    scorings = scorings_for(task)
     if not scorings:
         raise UsageError(f"task {task.name} names no metric that a choice could be made by.")
     return scorings[0]

@@ -9,7 +9,7 @@ from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.head_requests import ASKERS, FittingHead
-from lmtasks.evaluation.outcome import Way, outcome_kind
+from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompt_requests import asker_by_prompt
 from lmtasks.evaluation.prompts import Prompts
@@ -17,10 +17,8 @@ from lmtasks.evaluation.protocols import InferenceEngine, said_of
 from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
-from lmtasks.task.task import Kind, SplitName, Task
-
-HEADS: Mapping[Kind, str] = {"classification": "classification", "span": "span", "tagging": "tagging"}
-"""The kind of head that answers a kind of task; others are answered by a generation head, whose answers are texts."""
+from lmtasks.task.kinds import kind_of
+from lmtasks.task.task import SplitName, Task
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -98,7 +96,7 @@ class EngineSolver:
         plan = self._plan(task, asking.way)
         if plan.why_not:
             raise UsageError(plan.why_not)
-        if plan.head is not None and plan.head.spec.kind != "generation":
+        if plan.head is not None and plan.head.spec.predicts:
             return ASKERS[plan.head.spec.kind](self._engine, task, plan.head)
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
@@ -151,7 +149,9 @@ class EngineSolver:
         model = self.model
         if way != "prompt":
             named = next((head for head in model.heads if head.name == task.name and head.pooling != "own"), None)
-            own = next((head for head in model.heads if head.pooling == "own" and head.kind == _head_kind(task)), None)
+            own = next(
+                (head for head in model.heads if head.pooling == "own" and head.kind == kind_of(task).head), None
+            )
             head = named or own
             fitting = self._fit(head, task) if head is not None else _Plan()
             if fitting.head is not None or (fitting.why_not and (named or way == "head" or model.kind == "encoder")):
@@ -165,16 +165,16 @@ class EngineSolver:
             )
         if task.templates.asked.question is None:
             return _Plan(why_not=f"task {task.name} has no doc_to_text to prompt with; it is answered by a head alone.")
-        outcome_kind(task.kind, "prompt")
         return _Plan()
 
     def _fit(self, head: HeadSpec, task: Task) -> _Plan:
-        if head.kind == "generation":
+        if not head.predicts:
             return _Plan(head=FittingHead(spec=head))
-        if head.kind != HEADS.get(task.kind):
+        kind = kind_of(task)
+        if head.kind != kind.head:
             return _Plan(
                 why_not=f"a {task.kind} task cannot be answered by a {head.kind} head"
-                + ("." if task.kind in HEADS else " yet.")
+                + ("." if kind.roles else " yet.")
             )
         if head.kind == "span":
             return _Plan(head=FittingHead(spec=head))
@@ -219,10 +219,6 @@ def _listed(labels: tuple[str, ...]) -> str:
 def _bare(asking: PromptContext) -> PromptContext:
     """Without worked examples and without a chat."""
     return PromptContext(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
-
-
-def _head_kind(task: Task) -> str:
-    return HEADS.get(task.kind, "")
 
 
 def _heads_of(model: ModelCard) -> str:

@@ -101,7 +101,7 @@ def evaluate(
         why_not = solver.why_not(task, way=options.way)
         if why_not:
             raise UsageError(why_not)
-        scorings_for(task, solver.way(task, way=options.way))
+        scorings_for(task)
     kept = KeptSamples()
     takes: Samples = samples or (kept if keep_samples else NoSamples())
     run = _Run(
@@ -169,8 +169,8 @@ class _Run:
         way = self.solver.way(task, way=self.options.way)
         tally = Tally(
             task=task.name,
-            scorings=list(scorings_for(task, way)),
-            unlisted=Unlisted(task=task, way=way),
+            scorings=list(scorings_for(task)),
+            unlisted=Unlisted(task=task),
             cluster=task.cluster,
             samples=samples,
             identify=partial(hash_row, task) if self.options.overlap else None,

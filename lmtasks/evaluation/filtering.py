@@ -9,6 +9,7 @@ from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.records import Outcome, Row, Text
 from lmtasks.task.filters import filter_answers
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import FilterPipeline, Task
 
@@ -81,6 +82,6 @@ def prediction(task: Task, text: str, *, trained: bool) -> str:
     lm-evaluation-harness' meaning, where white space is the business of filters. (A file in the harness' schema, which
     has no key `kind`, is of that kind.)
     """
-    kept = task.kind == "generation" and not trained
+    kept = kind_of(task).keeps_white_space and not trained
     answer = text if kept else text.strip()
-    return "" if task.kind == "span" and answer == task.no_answer else answer
+    return "" if "answers" in task.inputs and answer == task.no_answer else answer

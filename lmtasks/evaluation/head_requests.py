@@ -12,7 +12,7 @@ from lmtasks.evaluation.outcome import answered_choice, answered_text
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.protocols import InferenceEngine
 from lmtasks.records import HeadSpec, Json
-from lmtasks.task.head_input import HeadInput, head_input
+from lmtasks.task.kinds import head_input
 from lmtasks.task.task import Task
 
 OUTSIDE = "O"
@@ -54,7 +54,7 @@ class LabelAsker:
         def finish(replies: Replies) -> Sequence[Finished]:
             gold = () if given.label is None else (given.label,)
             outcome = head_choice(replies.logits[0], order=head.order, labels=task.labels, gold=gold)
-            answered = answered_choice(outcome, prompt=shown(given), choices=task.labels)
+            answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
             best = max(outcome.scores)
             results = {"": [(score, score == best) for score in outcome.scores]}
             made = with_made(answered, task, example=example, results=results)
@@ -95,7 +95,7 @@ class SpanAsker:
         def finish(replies: Replies) -> Sequence[Finished]:
             span = best_span(replies.logits, windows, source=context)
             answered = answered_text(
-                span.text, prediction=span.text, prompt=shown(given), references=given.answers, source=context
+                span.text, prediction=span.text, prompt=given.shown, references=given.answers, source=context
             )
             found = with_filters(self._task, answered, example=example, texts=[span.text], trained=True)
             return [Finished(example=example, answered=found, truncated=cut > 0)]
@@ -149,8 +149,3 @@ ASKERS: Mapping[str, Callable[[InferenceEngine, Task, FittingHead], RequestBuild
     "tagging": TagAsker,
 }
 """How each kind of head is asked."""
-
-
-def shown(given: HeadInput) -> str:
-    """What a head read, for people."""
-    return given.first if given.second is None else f"{given.first}\n{given.second}"

@@ -1,10 +1,4 @@
-"""Which kind of outcome each kind of task has, by the way it is answered; and the metrics that fit it.
-
->>> outcome_kind("classification", "head")
-'choice'
->>> outcome_kind("tagging", "baseline")
-'text'
-"""
+"""Answers to examples, and the metrics that a task asks for, made for its outcomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,27 +8,13 @@ from lmtasks.errors import UsageError
 from lmtasks.metric import Metric, make_metric
 from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Text
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import Kind, MetricUse, Task
+from lmtasks.task.kinds import kind_of
+from lmtasks.task.task import MetricUse, Task
 
 Way = Literal["head", "prompt", "baseline"]
 """How a task is answered: by what was trained for it, by a prompt alone, or by something that is no language model."""
 
 WAYS: tuple[Way, ...] = get_args(Way)
-
-OUTCOMES: Mapping[Kind, Mapping[Way, OutcomeKind]] = {
-    "classification": {"head": "choice", "prompt": "choice", "baseline": "choice"},
-    "multiple_choice": {"head": "choice", "prompt": "choice", "baseline": "choice"},
-    "span": {"head": "text", "prompt": "text", "baseline": "text"},
-    "translation": {"head": "text", "prompt": "text", "baseline": "text"},
-    "summarization": {"head": "text", "prompt": "text", "baseline": "text"},
-    "generation": {"head": "text", "prompt": "text", "baseline": "text"},
-    "tagging": {"head": "text", "prompt": "text", "baseline": "text"},
-    "language_modelling": {"head": "likelihood", "prompt": "likelihood", "baseline": "likelihood"},
-}
-"""A generation head answers by the task's own prompts, so it has outcomes wherever a prompt has."""
-
-LABELLED: frozenset[Kind] = frozenset({"classification", "tagging"})
-"""Kinds whose metrics look at the task's labels."""
 
 WITHOUT_CONTEXT = "acc_mutual_info"
 """The metric that needs every choice behind no context as well."""
@@ -63,27 +43,14 @@ class Answered:
     """Filter to what it left of the answers, ready for JSON; where a task has filters."""
 
 
-def outcome_kind(kind: Kind, way: Way) -> OutcomeKind:
-    """What answering tasks of this kind yields.
-
-    Raises:
-        UsageError: they cannot be answered that way.
-    """
-    ways = OUTCOMES[kind]
-    if way not in ways:
-        by = "a baseline" if way == "baseline" else f"a {way}"
-        raise UsageError(f"a {kind} task cannot be answered by {by} yet; it is answered by: {', '.join(ways)}.")
-    return ways[way]
-
-
-def recipe(task: Task, way: Way, use: MetricUse) -> Json:
+def recipe(task: Task, use: MetricUse) -> Json:
     """All that a metric is made from, ready for JSON: stored beside statistics, so that they can be compared later."""
     found: dict[str, object] = {
         "task": task.name,
         "name": use.name,
-        "takes": _takes(task, way, use),
+        "takes": _takes(task, use),
         "language": task.language,
-        "labels": list(task.labels) if task.kind in LABELLED else [],
+        "labels": list(task.labels) if kind_of(task).labelled else [],
         "options": dict(use.options),
     }
     code = {"function": use.function, "aggregation": use.aggregation}
@@ -123,7 +90,7 @@ def remake_metric(made_from: Json) -> Metric:
     )
 
 
-def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
+def metric_for(task: Task, use: MetricUse) -> Metric:
     """One metric that a task asks for.
 
     Raises:
@@ -134,9 +101,9 @@ def metric_for(task: Task, way: Way, use: MetricUse) -> Metric:
     return _make(
         use.name,
         task=task.name,
-        takes=_takes(task, way, use),
+        takes=_takes(task, use),
         language=task.language,
-        labels=task.labels if task.kind in LABELLED else (),
+        labels=task.labels if kind_of(task).labelled else (),
         use=use,
     )
 
@@ -195,10 +162,10 @@ def _make(
         raise UsageError(f"task {task}: {error}") from error
 
 
-def _takes(task: Task, way: Way, use: MetricUse) -> OutcomeKind:
+def _takes(task: Task, use: MetricUse) -> OutcomeKind:
     """With `process_results` the task's own code makes the values of all metrics; else those of its functions."""
     made = task.process_results is not None or use.function is not None
-    return "made" if made else outcome_kind(task.kind, way)
+    return "made" if made else kind_of(task).outcome
 
 
 def _told(value: str | FunctionRef) -> object:

@@ -21,7 +21,7 @@ from lmtasks.evaluation.protocols import InferenceEngine, asked_of, told_decodin
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
 from lmtasks.evaluation.thinking import not_there, think_end
 from lmtasks.records import Json
-from lmtasks.task.head_input import baseline_source
+from lmtasks.task.kinds import baseline_source
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import OutputType, Task
 

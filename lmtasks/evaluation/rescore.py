@@ -11,7 +11,7 @@ from lmtasks.evaluation.collector import Tally, notes_of
 from lmtasks.evaluation.custom_results import handed_over, with_made
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.filtering import with_filters
-from lmtasks.evaluation.outcome import WAYS, Answered, Way, remake_metric
+from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import asked_hash
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
@@ -66,15 +66,16 @@ def _rescored(
     started = perf_counter()
     conditions = _mapping(record.record["conditions"])
     if task is not None:
+        _check_way(conditions)
         task = _fitting(task, conditions, stored=stored, metrics=rescoring.metrics)
-        scorings = scorings_for(task, _way(conditions))
+        scorings = scorings_for(task)
     else:
         scorings = _stored_scorings(record, rescoring.metrics)
     cluster = task.cluster if task is not None else conditions.get("cluster")
     tally = Tally(
         task=record.task,
         scorings=list(scorings),
-        unlisted=None if task is None or rescoring.metrics else Unlisted(task=task, way=_way(conditions)),
+        unlisted=None if task is None or rescoring.metrics else Unlisted(task=task),
         cluster=None if cluster is None else str(cluster),
         samples=samples,
     )
@@ -233,11 +234,9 @@ def _anew(answered: Answered, texts: Sequence[str], task: Task, example: ScoredE
     return with_made(answered, task, example=example, results={"": handed_over(task, outcome)})
 
 
-def _way(conditions: Json) -> Way:
-    way = next((way for way in WAYS if way == conditions.get("prompt_way")), None)
-    if way is None:
+def _check_way(conditions: Json) -> None:
+    if conditions.get("prompt_way") not in WAYS:
         raise UsageError("the results do not say how they were answered (conditions.prompt_way); run them again.")
-    return way
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -14,7 +14,7 @@ from lmtasks.evaluation.outcome import answered_likelihood
 from lmtasks.evaluation.pending import Finished, Pending, Replies, ScoredExample
 from lmtasks.evaluation.protocols import InferenceEngine
 from lmtasks.records import Json, Likelihood
-from lmtasks.task.head_input import scored_text
+from lmtasks.task.kinds import scored_text
 from lmtasks.task.task import Task
 
 

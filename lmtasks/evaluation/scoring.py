@@ -6,7 +6,7 @@ only filter, and lm-evaluation-harness' default one (`none`), add nothing to the
 
 from dataclasses import dataclass
 
-from lmtasks.evaluation.outcome import Answered, Way, metric_for, recipe
+from lmtasks.evaluation.outcome import Answered, metric_for, recipe
 from lmtasks.metric import Metric
 from lmtasks.records import Json, Outcome
 from lmtasks.task.task import MetricUse, Task
@@ -32,16 +32,16 @@ class Scoring:
         return scored.get(self.filter_name, answered.outcome)
 
 
-def scorings_for(task: Task, way: Way) -> tuple[Scoring, ...]:
+def scorings_for(task: Task) -> tuple[Scoring, ...]:
     """Every metric that a task asks for, for every filter.
 
     Raises:
         UsageError: a metric is unknown, does not fit the outcomes, or an option is wrong.
     """
-    return tuple(scoring_of(task, way, use, name) for name in filter_names(task) for use in task.metrics)
+    return tuple(scoring_of(task, use, name) for name in filter_names(task) for use in task.metrics)
 
 
-def scoring_of(task: Task, way: Way, use: MetricUse, filter_name: str) -> Scoring:
+def scoring_of(task: Task, use: MetricUse, filter_name: str) -> Scoring:
     """One metric of the answers that one filter leaves.
 
     Raises:
@@ -50,8 +50,8 @@ def scoring_of(task: Task, way: Way, use: MetricUse, filter_name: str) -> Scorin
     return Scoring(
         name=f"{use.name},{filter_name}" if filter_name not in ("", DEFAULT_FILTER) else use.name,
         filter_name=filter_name,
-        metric=metric_for(task, way, use),
-        recipe={**recipe(task, way, use), **({"filter": filter_name} if filter_name else {})},
+        metric=metric_for(task, use),
+        recipe={**recipe(task, use), **({"filter": filter_name} if filter_name else {})},
     )
 
 

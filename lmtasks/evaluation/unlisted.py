@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lmtasks.errors import WorkError
-from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.scoring import Scoring, scoring_of
 from lmtasks.metric import Metric
@@ -36,7 +35,6 @@ class Unlisted:
     """The values of one task that no metric names, as they come up."""
 
     task: Task
-    way: Way
     scored: list[ValueName] = field(default_factory=list)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
@@ -61,7 +59,7 @@ class Unlisted:
         self.scored.append(place)
         maker = next((use for use in self.task.metrics if use.name == place.maker), None)
         use = MetricUse(name=place.name, aggregation="mean") if maker is None else replace(maker, name=place.name)
-        return scoring_of(self.task, self.way, use, place.filter_name)
+        return scoring_of(self.task, use, place.filter_name)
 
     def _tell(self, places: Sequence[ValueName], what: str) -> None:
         if places:

@@ -137,7 +137,7 @@ def checkpoint_of(model: "Model") -> Checkpoint:
     heads = [
         HeadWeights(spec=spec, weights={} if spec.pooling == "own" else _numbers(model.head(spec.name).state_dict()))
         for spec in model.card.heads
-        if spec.kind != "generation"
+        if spec.predicts
     ]
     ours = not model.backbone.traits.by_transformers
     module = model.backbone if ours else model.hf

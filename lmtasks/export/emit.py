@@ -237,7 +237,7 @@ def check_precision(precision: str, card: ModelCard) -> None:
 
 
 def _check_exportable(model: "Model", folder: Path) -> None:
-    if model.card.kind == "encoder" and not any(spec.kind != "generation" for spec in model.card.heads):
+    if model.card.kind == "encoder" and not any(spec.predicts for spec in model.card.heads):
         raise UsageError(
             f"{folder} is an encoder without a head: it answers nothing yet. "
             "Give it one with `lmtasks adapt`, and export that."

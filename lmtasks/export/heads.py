@@ -13,7 +13,7 @@ def heads_graph(model: "Model") -> Traceable | None:
     """ids, mask[, types], (B, T) -> `head.<name>` for each head; None for a model without heads that predict."""
     from torch import Tensor, nn
 
-    names = tuple(spec.name for spec in model.card.heads if spec.kind != "generation")
+    names = tuple(spec.name for spec in model.card.heads if spec.predicts)
     own = frozenset(spec.name for spec in model.card.heads if spec.pooling == "own")
     if not names:
         return None

@@ -112,7 +112,7 @@ class Model(nn.Module):
         self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None
     ) -> Tensor:
         """What training calls: the logits of a head; of the language model for a generation head."""
-        if self.spec(head).kind != "generation":
+        if self.spec(head).predicts:
             return self.head_logits(head, ids, mask, types)
         if decoder_ids is None:
             return self.lm_logits(ids, mask)

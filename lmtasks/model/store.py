@@ -113,7 +113,7 @@ def load_model(folder: Path) -> "Model":
         merge_adapter(cast("TransformerBackbone", backbone).hf, adapter)
     model = Model(backbone, card=card, folder=tokenizer_folder(folder))
     for spec in card.heads:
-        if spec.kind == "generation" or spec.pooling == "own":
+        if not spec.predicts or spec.pooling == "own":
             continue
         file = folder / "heads" / spec.name / "head.safetensors"
         if not file.is_file():
@@ -145,7 +145,7 @@ def save_model(
         place = folder / "heads" / spec.name
         place.mkdir()
         (place / "head.json").write_text(_pretty(asdict(spec)), encoding="utf-8")
-        if spec.kind != "generation" and spec.pooling != "own":
+        if spec.predicts and spec.pooling != "own":
             tensors = {name: tensor.contiguous() for name, tensor in model.head(spec.name).state_dict().items()}
             save_file(tensors, str(place / "head.safetensors"))
     write_card(folder, model.card, provenance=provenance)

@@ -95,7 +95,7 @@ def check_parity(
         threads=threads,
     )
     cases = proof_cases(rows, longest=package.model.max_length_tokens)
-    heads = {f"head.{head.name}": head for head in package.model.heads if head.kind != "generation"}
+    heads = {f"head.{head.name}": head for head in package.model.heads if head.predicts}
     logits: dict[str, list[Logits]] = {graph: [] for graph in heads}
     scores: list[Scores] = []
     greedy: list[Check] = []

@@ -171,7 +171,7 @@ class Artefacts:
     def _texts(self) -> tuple[str, ...]:
         """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""
         from lmtasks.data.splits import load_task_data
-        from lmtasks.task.head_input import baseline_source
+        from lmtasks.task.kinds import baseline_source
 
         texts: list[str] = []
         each = max(2, -(-PROOF_TEXTS // len(self.tasks)))

@@ -9,12 +9,12 @@
 from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.filters import FILTERS, Filtered, apply_filters, filter_answers
 from lmtasks.task.groups import Group, GroupMetric
-from lmtasks.task.head_input import HeadInput, baseline_source, head_input, scored_text
 from lmtasks.task.hooks import call_metric, call_process_results, process_rows, shot_pool
 from lmtasks.task.index import TaskEntry, TaskIndex, default_index
+from lmtasks.task.kinds import KINDS, TaskKind, baseline_source, head_input, kind_of, scored_text
 from lmtasks.task.load import load_task, own_task
 from lmtasks.task.prompt import Chat, Message, Prompt, build_prompt
-from lmtasks.task.task import KINDS, SPLITS, Generation, Kind, MetricUse, OutputType, Source, SplitName, Task
+from lmtasks.task.task import SPLITS, Generation, MetricUse, OutputType, Source, SplitName, Task
 
 __all__ = [
     "FILTERS",
@@ -25,8 +25,6 @@ __all__ = [
     "Generation",
     "Group",
     "GroupMetric",
-    "HeadInput",
-    "Kind",
     "Message",
     "MetricUse",
     "OutputType",
@@ -37,6 +35,7 @@ __all__ = [
     "Task",
     "TaskEntry",
     "TaskIndex",
+    "TaskKind",
     "apply_filters",
     "baseline_source",
     "build_prompt",
@@ -45,6 +44,7 @@ __all__ = [
     "default_index",
     "filter_answers",
     "head_input",
+    "kind_of",
     "lm_eval_shots",
     "load_task",
     "own_task",

@@ -3,24 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.task.task import OUTPUT_OF_KIND, Kind, OutputType, Task
+from lmtasks.task.kinds import kind_of
+from lmtasks.task.task import Task
 from lmtasks.task.templates import Place, Spec, check_syntax
 
-NEEDED: Mapping[Kind, tuple[str, ...]] = {
-    "classification": ("text", "label"),
-    "span": ("question", "context", "answers"),
-    "tagging": ("tokens", "tags"),
-}
-"""Roles of `inputs` that a head cannot do without."""
-
-OPTIONAL: Mapping[Kind, tuple[str, ...]] = {"classification": ("pair",), "language_modelling": ("text",)}
 EVERYWHERE = ("source", "references")
 """Roles of every kind: what baselines copy from; a column with all right answers."""
 
-WITH_LABELS: tuple[Kind, ...] = ("classification", "tagging")
-OUTPUTS: Mapping[Kind, tuple[OutputType, ...]] = {
-    "language_modelling": ("loglikelihood_rolling", "loglikelihood"),
-}
 NOT_IN_NAMES = ",*?[]/\\\n\t "
 
 
@@ -49,7 +38,7 @@ def _check_name(task: Task) -> None:
 
 
 def _check_outputs(task: Task) -> None:
-    allowed = OUTPUTS.get(task.kind, (OUTPUT_OF_KIND[task.kind],))
+    allowed = kind_of(task).output_types
     if task.output_type not in allowed:
         raise UsageError(
             f"task {task.name}: kind {task.kind} goes with output_type {' or '.join(allowed)}, was: {task.output_type}."
@@ -57,8 +46,9 @@ def _check_outputs(task: Task) -> None:
 
 
 def _check_inputs(task: Task) -> None:
-    needed = NEEDED.get(task.kind, ())
-    roles = (*needed, *OPTIONAL.get(task.kind, ()), *EVERYWHERE)
+    kind = kind_of(task)
+    needed = kind.roles
+    roles = (*needed, *kind.optional_roles, *EVERYWHERE)
     for role in task.inputs:
         if role not in roles:
             raise unknown(f"role in inputs of task {task.name} ({task.kind})", role, roles)
@@ -71,7 +61,8 @@ def _check_inputs(task: Task) -> None:
 
 
 def _check_labels(task: Task) -> None:
-    if task.kind not in WITH_LABELS:
+    kind = kind_of(task)
+    if not kind.labelled:
         if task.labels:
             raise UsageError(f"task {task.name}: kind {task.kind} has no labels; take them out, or change the kind.")
         return
@@ -81,7 +72,7 @@ def _check_labels(task: Task) -> None:
     if twice:
         raise UsageError(f"task {task.name} has the label {twice[0]!r} twice.")
     choices = task.templates.asked.choices
-    if task.kind == "classification" and isinstance(choices, tuple) and len(choices) != len(task.labels):
+    if kind.answer == "label" and isinstance(choices, tuple) and len(choices) != len(task.labels):
         raise UsageError(
             f"task {task.name}: doc_to_choice has {len(choices)} texts for {len(task.labels)} labels; "
             "give one for each label, in the same order."
@@ -90,14 +81,15 @@ def _check_labels(task: Task) -> None:
 
 def _check_prompt(task: Task) -> None:
     """What a prompt is made of must be there, unless a head can answer without it."""
-    asked = task.templates.asked
-    if task.kind in NEEDED:
+    asked, kind = task.templates.asked, kind_of(task)
+    if kind.roles:
         return
     missing = []
     if asked.question is None:
         missing.append("doc_to_text")
     if asked.target is None and "references" not in task.inputs:
-        missing.append("doc_to_target" if task.kind != "language_modelling" else "inputs: {text: ...} or doc_to_target")
+        roles = "".join(f"inputs: {{{role}: ...}} or " for role in kind.optional_roles)
+        missing.append(f"{roles}doc_to_target")
     if asked.choices is None and task.output_type == "multiple_choice":
         missing.append("doc_to_choice")
     if missing:

@@ -4,22 +4,16 @@ An id, a note or another column that nobody reads makes no other row, nor does w
 is read of them is the same text.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmtasks.errors import LmtasksError
 from lmtasks.records import Row
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.prompt import Prompt, build_prompt
-from lmtasks.task.roles import label_number, role_value, span_answers
-from lmtasks.task.task import Kind, Task
+from lmtasks.task.roles import role_value
+from lmtasks.task.task import Task
 from lmtasks.task.templates import Wording, choices_of, question_of, target_of
-
-READ = ("text", "pair", "question", "context", "tokens")
-"""Roles of what is read, not of what is answered."""
-WRITTEN: tuple[Kind, ...] = ("translation", "summarization")
-"""Kinds whose targets are texts of their own."""
-WRITTEN_CHARACTERS = 40
-"""From so many on the target of a generation task is one too; shorter ones are numbers, names, yes and no."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +69,16 @@ def texts_of(task: Task, row: Row) -> RowTexts:
     Raises:
         UsageError: the row does not fit the task.
     """
-    read = _read(task, row)
-    if task.kind in SHORT_TARGETS and read is not None:
-        return RowTexts(document=read, target=SHORT_TARGETS[task.kind](task, row), written="")
-    prompt = build_prompt(task, row)
-    document = _prompted(task, prompt) if read is None else read
-    if task.kind == "language_modelling":
-        return RowTexts(document=document, target="", written="")
-    long = task.kind in WRITTEN or (task.kind == "generation" and len(prompt.target) >= WRITTEN_CHARACTERS)
+    kind = kind_of(task)
+    target = kind.target(task, row)
+    if target is not None:
+        return RowTexts(document=document_of(task, row), target=target, written="")
+    read, prompt = _read(task, row), build_prompt(task, row)
+    least = kind.written_characters
     return RowTexts(
-        document=document,
+        document=_prompted(task, prompt) if read is None else read,
         target="\x1f".join(sorted(set(prompt.references))),
-        written=prompt.target if long else "",
+        written=prompt.target if least is not None and len(prompt.target) >= least else "",
     )
 
 
@@ -125,8 +117,9 @@ def holds_own_answer(task: Task, row: Row, shots: Sequence[Row]) -> bool:
 
 def _read(task: Task, row: Row) -> str | None:
     """What a head or a baseline reads of a row; None where that is a prompt."""
-    roles = [role for role in READ if role in task.inputs]
-    if not roles and task.kind in WRITTEN and "source" in task.inputs and task.inputs["source"] in row:
+    kind = kind_of(task)
+    roles = [role for role in kind.read_roles if role in task.inputs]
+    if not roles and kind.reads_source and "source" in task.inputs and task.inputs["source"] in row:
         roles = ["source"]
     return "\x1f".join(str(role_value(task, row, role=role)) for role in roles) if roles else None
 
@@ -137,26 +130,6 @@ def _prompted(task: Task, prompt: Prompt) -> str:
     # A text whose likelihood is asked for is all there is to it: a question alone may be empty.
     asked = (prompt.delimiter + prompt.target,) if task.output_type == "loglikelihood" else sorted(prompt.choices)
     return "\x1f".join((prompt.context, *asked))
-
-
-def _label(task: Task, row: Row) -> str:
-    return task.labels[label_number(task, row, where=f"task {task.name}")]
-
-
-def _spans(task: Task, row: Row) -> str:
-    return "\x1f".join(sorted(set(span_answers(task, row).texts)))
-
-
-def _tags(task: Task, row: Row) -> str:
-    return str(role_value(task, row, role="tags"))
-
-
-SHORT_TARGETS: Mapping[Kind, Callable[[Task, Row], str]] = {
-    "classification": _label,
-    "span": _spans,
-    "tagging": _tags,
-}
-"""What is right where that is read off roles."""
 
 
 def _question(task: Task, row: Row, wording: Wording) -> Question:

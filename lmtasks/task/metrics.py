@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from lmtasks.errors import UsageError
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
+from lmtasks.task.kinds import TaskKind
 from lmtasks.task.metric_list import listed_metrics
 from lmtasks.task.schema import TaskFile
-from lmtasks.task.task import Kind, MetricUse, OutputType
+from lmtasks.task.task import MetricUse, OutputType
 
 OF_OUTPUT: Mapping[OutputType, tuple[str, ...]] = {
     "loglikelihood": ("perplexity", "acc"),
@@ -20,14 +21,6 @@ OF_OUTPUT: Mapping[OutputType, tuple[str, ...]] = {
     "generate_until": ("exact_match",),
 }
 """lm-evaluation-harness' defaults."""
-
-OF_KIND: Mapping[Kind, tuple[str, ...]] = {
-    "classification": ("acc", "macro_f1"),
-    "span": ("squad_em", "squad_f1"),
-    "tagging": ("entity_f1", "tag_acc"),
-    "summarization": ("rouge1", "rouge2", "rougeL"),
-}
-"""Defaults of kinds that a file has to name itself. Translation has none: its metric depends on the language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +32,7 @@ class Metrics:
     """What the file asks for and does not get, one sentence each."""
 
 
-def metrics_of(file: TaskFile, *, kind: Kind, output_type: OutputType) -> Metrics:
+def metrics_of(file: TaskFile, *, kind: TaskKind, output_type: OutputType) -> Metrics:
     """The metrics.
 
     Raises:
@@ -55,7 +48,7 @@ def metrics_of(file: TaskFile, *, kind: Kind, output_type: OutputType) -> Metric
         listed = listed_metrics(file, output_type=output_type)
         uses, notes = list(listed.uses), listed.notes
     else:
-        implied = OF_KIND.get(kind) if file.kind is not None else None
+        implied = kind.metrics if file.kind is not None else ()
         uses = [MetricUse(name=name) for name in implied or OF_OUTPUT[output_type]]
     if file.process_results is not None:
         uses = [replace(use, aggregation=use.aggregation or IMPLIED_AGGREGATION.get(use.name, "mean")) for use in uses]

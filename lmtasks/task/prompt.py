@@ -154,7 +154,7 @@ def _answers(
 ) -> tuple[str, tuple[str, ...]]:
     """The text to write, and all texts that are right."""
     wording = wording or task.templates.asked
-    if task.kind == "span":
+    if "answers" in task.inputs:
         references = span_answers(task, row).texts
         target = references[0] if references else task.no_answer
         if wording.target is not None:

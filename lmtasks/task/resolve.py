@@ -12,21 +12,11 @@ from lmtasks.task.describe import describe
 from lmtasks.task.filters import check_filters
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
+from lmtasks.task.kinds import KINDS, TaskKind, infer_kind
 from lmtasks.task.metrics import metrics_of
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile
 from lmtasks.task.sources import source_of, sources_of
-from lmtasks.task.task import (
-    OUTPUT_OF_KIND,
-    FilterPipeline,
-    FilterStep,
-    Kind,
-    OutputType,
-    Source,
-    SplitName,
-    Task,
-    Windows,
-    infer_kind,
-)
+from lmtasks.task.task import FilterPipeline, FilterStep, OutputType, Source, SplitName, Task, Windows
 from lmtasks.task.templates import Spec, Templates, Wording
 from lmtasks.task.unsupported import refuse_fields
 
@@ -47,8 +37,8 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
     Raises:
         UsageError: no split can be scored, or a setting is out of range.
     """
-    kind = infer_kind(kind=file.kind, output_type=file.output_type)
-    output_type = file.output_type or (OUTPUT_OF_KIND[file.kind] if file.kind else "generate_until")
+    kind = KINDS.line(infer_kind(kind=file.kind, output_type=file.output_type))
+    output_type = file.output_type or kind.output_types[0]
     labels = _labels(file, kind=kind)
     sources = sources_of(file, base=base, need_scored=need_scored)
     shots = file.fewshot_config or ShotsFile()
@@ -63,7 +53,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         name=file.task,
         alias=file.task_alias or file.task,
         about=file.about,
-        kind=kind,
+        kind=kind.name,
         language=file.language,
         output_type=output_type,
         sources=sources,
@@ -101,9 +91,9 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
     return with_fields(task)
 
 
-def _labels(file: TaskFile, *, kind: Kind) -> tuple[str, ...]:
+def _labels(file: TaskFile, *, kind: TaskKind) -> tuple[str, ...]:
     """Class names. A classification file may give only `doc_to_choice`; then the choices are the names."""
-    if file.labels or kind != "classification":
+    if file.labels or kind.answer != "label":
         return tuple(file.labels)
     choices = file.doc_to_choice
     if isinstance(choices, dict):
@@ -112,10 +102,10 @@ def _labels(file: TaskFile, *, kind: Kind) -> tuple[str, ...]:
 
 
 def _templates(
-    file: TaskFile, *, kind: Kind, output_type: OutputType, labels: tuple[str, ...], shots: ShotsFile
+    file: TaskFile, *, kind: TaskKind, output_type: OutputType, labels: tuple[str, ...], shots: ShotsFile
 ) -> Templates:
     choices = _spec(file.doc_to_choice)
-    if choices is None and kind == "classification" and output_type == "multiple_choice" and labels:
+    if choices is None and kind.answer == "label" and output_type == "multiple_choice" and labels:
         choices = labels
     question, target = _spec(file.doc_to_text), _spec(file.doc_to_target)
     if output_type == "loglikelihood_rolling":

@@ -11,7 +11,7 @@ from pathlib import Path
 from lmtasks.errors import UsageError
 from lmtasks.task.bounded_yaml import load_yaml
 from lmtasks.task.formats import BUILDERS
-from lmtasks.task.task import Kind, infer_kind
+from lmtasks.task.kinds import infer_kind
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
 
 SUFFIXES = (".yaml", ".yml")
@@ -26,7 +26,7 @@ class TaskEntry:
     """What is known of a task before its file is checked."""
 
     name: str
-    kind: Kind
+    kind: str
     language: str
     source: str
     """The Hub id with its configuration, or `embedded`."""

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic_core import PydanticCustomError
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import Kind, OutputType, SplitName
+from lmtasks.task.kinds import KINDS
+from lmtasks.task.task import OutputType, SplitName
 from lmtasks.task.yaml_file import TaskYaml
 
 
@@ -21,8 +23,16 @@ def _refuse_truth(value: object) -> object:
     return value
 
 
+def _known_kind(value: object) -> object:
+    if value not in KINDS:
+        *most, last = map(repr, KINDS)
+        raise PydanticCustomError("kind", "Input should be {allowed}", {"allowed": f"{', '.join(most)} or {last}"})
+    return value
+
+
 Code = InstanceOf[FunctionRef]
 Name = Annotated[str, BeforeValidator(_refuse_truth)]
+KindName = Annotated[str, BeforeValidator(_known_kind)]
 Names = str | list[Name] | None
 Cell = Annotated[str | int | float | None, BeforeValidator(_refuse_truth)]
 Text = str | int | Code | None
@@ -152,7 +162,7 @@ class TaskFile(BaseModel):
     task_list: list[object] | None = None
     # ours
     about: str = ""
-    kind: Kind | None = None
+    kind: KindName | None = None
     language: Name = "en"
     inputs: dict[str, Name] = Field(default_factory=dict)
     labels: list[Name] = Field(default_factory=list)

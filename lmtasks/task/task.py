@@ -1,8 +1,4 @@
-"""A task: where rows come from, what goes in, what should come out, and how answers are scored. Pure data.
-
->>> infer_kind(kind=None, output_type="loglikelihood_rolling")
-'language_modelling'
-"""
+"""A task: where rows come from, what goes in, what should come out, and how answers are scored. Pure data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,37 +9,10 @@ from lmtasks.records import GenerationSettings, Row
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
 
-Kind = Literal[
-    "classification",
-    "span",
-    "tagging",
-    "translation",
-    "summarization",
-    "generation",
-    "multiple_choice",
-    "language_modelling",
-]
 SplitName = Literal["train", "validation", "test"]
 OutputType = Literal["loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-OUTPUT_OF_KIND: Mapping[Kind, OutputType] = {
-    "classification": "multiple_choice",
-    "span": "generate_until",
-    "tagging": "generate_until",
-    "translation": "generate_until",
-    "summarization": "generate_until",
-    "generation": "generate_until",
-    "multiple_choice": "multiple_choice",
-    "language_modelling": "loglikelihood_rolling",
-}
-KIND_OF_OUTPUT: Mapping[OutputType, Kind] = {
-    "multiple_choice": "multiple_choice",
-    "loglikelihood": "language_modelling",
-    "loglikelihood_rolling": "language_modelling",
-    "generate_until": "generation",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +145,8 @@ class Task:
     """The name to show."""
     about: str = ""
     """One line for people."""
-    kind: Kind
+    kind: str
+    """A line of `lmtasks.task.kinds.KINDS`."""
     language: str
     """Of the answers: `en`, `zh`, ..."""
     output_type: OutputType
@@ -230,14 +200,3 @@ class Task:
     fields: Mapping[str, object]
     """Everything above, resolved, ready for JSON."""
     version: str
-
-
-def infer_kind(*, kind: str | None, output_type: str | None) -> Kind:
-    """The kind as the file says it, or as lm-evaluation-harness' `output_type` implies it."""
-    for known in KINDS:
-        if kind == known:
-            return known
-    for output, implied in KIND_OF_OUTPUT.items():
-        if output_type == output:
-            return implied
-    return "generation"

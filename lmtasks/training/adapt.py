@@ -130,7 +130,7 @@ def adapt(
         add_lora(model, lora)
     moving = _freeze(model, settings.method)
     if settings.method == "probe":
-        heads = [head for head in heads if head.head.kind != "generation"]
+        heads = [head for head in heads if head.head.predicts]
     for head in heads:
         seen = seen.united(head.seen)
     streams = {
@@ -257,7 +257,7 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
             good, count = SCORES[head.head.kind](_logits(model, batch, head.head.name), batch["targets"])
             right, total = right + good, total + count
         value = right / max(1, total)
-        scores.append(float(torch.tensor(-value).exp()) if head.head.kind == "generation" else value)
+        scores.append(float(torch.tensor(-value).exp()) if not head.head.predicts else value)
     return sum(scores) / max(1, len(scores))
 
 
@@ -269,7 +269,7 @@ def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
 
 
 def _check(model: Model, head: HeadExamples) -> None:
-    if head.head.kind == "generation" and model.card.kind == "encoder":
+    if not head.head.predicts and model.card.kind == "encoder":
         raise UsageError(
             f"{model.card.family} is read as an encoder, which cannot generate, so it cannot be adapted to "
             f"{head.head.name!r}; use a causal backbone (without --bidirectional) or an encoder-decoder."

@@ -77,7 +77,7 @@ def fit_model(
             fitted[head.head.name] = _linear(
                 kind, head, rows, labels, sizes, vocabulary=tokenizer.vocabulary, ends=ends
             )
-    texts = [row for head in heads if head.head.kind == "generation" for row in _texts(head)]
+    texts = [row for head in heads if not head.head.predicts for row in _texts(head)]
     text = None
     if texts and isinstance(sizes, NgramSizes):
         report(Progress(stage="fit", done=len(labelled), total=len(heads), unit="heads", note="n-grams of the text"))

@@ -94,7 +94,7 @@ class TbpttModule(nn.Module):
         spec = self.model.card.heads[int(batch["place"])]
         if "window" in batch:
             return self._text_loss(number, batch)
-        if spec.kind == "generation" and self.model.projection() is not None:
+        if not spec.predicts and self.model.projection() is not None:
             hidden = self.model.written(batch["ids"], batch["mask"], batch.get("decoder_ids"))
             return written_loss(self.model, hidden, batch["targets"], smoothing=self.smoothing)
         logits = self.model(

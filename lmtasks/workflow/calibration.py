@@ -14,7 +14,7 @@ from lmtasks.errors import UsageError
 from lmtasks.export.ranges import CalibrationRow
 from lmtasks.model.store import card_of, tokenizer_folder
 from lmtasks.records import Row
-from lmtasks.task.head_input import baseline_source
+from lmtasks.task.kinds import baseline_source
 from lmtasks.task.task import SplitName, Task
 from lmtasks.workflow.quality_gate import seed_of
 
@@ -65,7 +65,7 @@ def _rows(task: Task, *, options: DataOptions, seed: int) -> Rows:
 
 def _encoded(task: Task, row: Row, *, tokenizer: Tokenizer, number: int, longest: int) -> CalibrationRow:
     """A text, a pair of texts, or a question with its context, as a head reads it."""
-    from lmtasks.task.head_input import head_input
+    from lmtasks.task.kinds import head_input
 
     if task.kind in ("classification", "span"):
         given = head_input(task, row, row_number=number, labelled=False)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.records import TRAINING_ROWS, Progress
+from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.workflow.new_backbone import Start, started_tokenizer
 
@@ -65,7 +66,7 @@ def fit_to_tasks(
         heads,
         tokenizer=tokenizer,
         name=out.name,
-        text_heads=frozenset(task.name for task in tasks if task.kind == "language_modelling"),
+        text_heads=frozenset(task.name for task in tasks if kind_of(task).answer == "likelihood"),
         report=report,
     )
     part = out.with_name(out.name + ".part")
@@ -90,8 +91,7 @@ def fit_to_tasks(
 
 def _default_tokenizer(family: str, tasks: Sequence[Task]) -> str:
     """The family's own tokenizer for these tasks."""
-    from lmtasks.data.examples import HEAD_OF_KIND
     from lmtasks.model.closed_form import FITTED
 
-    predicts = any(HEAD_OF_KIND[task.kind] == "generation" for task in tasks)
+    predicts = any(kind_of(task).head == WRITING_HEAD for task in tasks)
     return (FITTED[family].text_tokenizer if predicts else "") or FITTED[family].tokenizer

@@ -216,12 +216,12 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
 
 def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
     from lmtasks.data.splits import load_task_data
-    from lmtasks.data.texts import learned_texts
+    from lmtasks.task.kinds import kind_of
 
     for task in tasks:
         data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
         for number, row in enumerate(data.train.rows if data.train is not None else ()):
-            yield from learned_texts(task, row, row_number=number)
+            yield from kind_of(task).learned_texts(task, row, row_number=number)
 
 
 def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]:

@@ -93,7 +93,7 @@ class _Asked:
                 on_progress=lambda told: self.report(replace(told, stage=f"gate: {package.name}, {told.stage}")),
                 keep_samples=False,
             )
-            main = [scorings_for(task, solver.way(task, way="auto"))[0] for task in self.tasks]
+            main = [scorings_for(task)[0] for task in self.tasks]
         return tuple(
             ScoredTask(
                 task=task.name,
@@ -125,7 +125,7 @@ class _Asked:
     def _probe(self, task: Task, head: HeadSpec | None, card: ModelCard, reading: "ReadingSettings") -> Probe:
         from lmtasks.data.examples import ENCODERS
 
-        predicting = head if head is not None and head.kind != "generation" else None
+        predicting = head if head is not None and head.predicts else None
         writing = "seq2seq" if card.kind == "encoder-decoder" else "generation"
         by_text = "language_modelling" if task.kind == "language_modelling" and writing == "generation" else writing
         encode = ENCODERS[predicting.kind if predicting is not None else by_text]

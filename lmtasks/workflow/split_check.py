@@ -11,9 +11,9 @@ from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
 from lmtasks.task.formats import BUILDERS
-from lmtasks.task.head_input import head_input
 from lmtasks.task.hooks import process_rows, shot_pool
 from lmtasks.task.identity import texts_of
+from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Source, Task
 from lmtasks.workflow.document_overlap import DocumentHashes

@@ -8,7 +8,7 @@ from tokenizers_for_tests import KINDS, bert, causal, with_bos
 from lmtasks.data.encode import SpanWindow, classification_row, span_windows
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 
 CONTEXT = (
     "The village of Harrow Sluice grew up around a lock built in 1794. For sixty years the keeper was also the "

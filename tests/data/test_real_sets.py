@@ -11,7 +11,7 @@ from tokenizers_for_tests import causal
 from lmtasks.data.encode import span_windows
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows, read_rows
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 from lmtasks.task.task import Source
 
 pytestmark = pytest.mark.real_data

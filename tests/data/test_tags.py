@@ -5,7 +5,7 @@ import pytest
 from lmtasks.data.tags import tagging_row
 from lmtasks.data.vocabulary import TOKENIZERS, learn_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.task.head_input import HeadInput
+from lmtasks.records import HeadInput
 
 WORDS = ("fly", "to", "st.", "louis", "on", "5/3")
 

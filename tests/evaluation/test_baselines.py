@@ -11,7 +11,8 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation import baseline_choice
 from lmtasks.evaluation.baseline_text import first_sentences
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
-from lmtasks.task.task import KINDS, MetricUse
+from lmtasks.task.kinds import KINDS
+from lmtasks.task.task import MetricUse
 
 
 def test_majority_scores_the_classs_share(tmp_path: Path) -> None:

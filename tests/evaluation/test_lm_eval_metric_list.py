@@ -65,10 +65,10 @@ def _finished(task: Task, case: Mapping[str, Sequence[object]]) -> list[Finished
 def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[Scoring], Tallied]:
     tally = Tally(
         task=task.name,
-        scorings=list(scorings_for(task, "prompt")),
+        scorings=list(scorings_for(task)),
         cluster=None,
         samples=NoSamples(),
-        unlisted=Unlisted(task=task, way="prompt"),
+        unlisted=Unlisted(task=task),
     )
     for start in range(0, len(finished), 3):
         tally.take(finished[start : start + 3])

@@ -54,7 +54,7 @@ def test_nothing_is_said_where_nothing_is_to_be_said(tmp_path: Path) -> None:
 def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
     copied(tmp_path, "[bleu]")
     task = load_task(tmp_path / "th.yaml")
-    scorings = scorings_for(task, "baseline")
+    scorings = scorings_for(task)
     tallies = []
     for rank in range(2):
         tally = Tally(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())

@@ -23,8 +23,9 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rivals import RivalSolver, baseline_names
 from lmtasks.records import CLASSICAL_BASELINES, Json, Row
 from lmtasks.report.format import choice
+from lmtasks.task.kinds import KINDS
 from lmtasks.task.load import load_task
-from lmtasks.task.task import KINDS, Task
+from lmtasks.task.task import Task
 
 TITLES = [("今天天气很好", "天气"), ("股票大涨三成", "股票"), ("足球比赛开始", "足球"), ("电影票房新高", "电影")]
 

@@ -105,10 +105,10 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
     for numbers in ((0, 2), (1, 3)):
         tally = Tally(
             task=task.name,
-            scorings=list(scorings_for(task, "prompt")),
+            scorings=list(scorings_for(task)),
             cluster=None,
             samples=NoSamples(),
-            unlisted=Unlisted(task=task, way="prompt"),
+            unlisted=Unlisted(task=task),
         )
         tally.take([finished(number, {"even" if number % 2 == 0 else "odd": number}) for number in numbers])
         tallies.append(tally)

@@ -58,7 +58,7 @@ def _task_files(folder: Path) -> Iterator[TaskYaml]:
 def _why_refused(yaml: TaskYaml) -> str:
     try:
         task = task_of(yaml, trust_code=True)
-        scorings_for(task, "prompt")
+        scorings_for(task)
         for function in _functions(task):
             function.load()
     except LmtasksError as error:

@@ -89,7 +89,7 @@ def test_a_list_without_any_value_is_refused(tmp_path: Path) -> None:
 def test_a_misspelt_metric_is_no_metric_without_a_value(tmp_path: Path) -> None:
     task = _task(tmp_path, CHOICE + "metric_list: [{metric: acc}, {metric: acc_nrm}]\n")
     with pytest.raises(UsageError, match="unknown metric 'acc_nrm'; did you mean 'acc_norm'"):
-        [metric_for(task, "prompt", use) for use in task.metrics]
+        [metric_for(task, use) for use in task.metrics]
 
 
 def test_a_note_about_many_tasks_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,5 +104,5 @@ def test_a_note_about_many_tasks_is_one_line(tmp_path: Path, caplog: pytest.LogC
 def test_f1_of_more_than_two_classes_takes_its_average(tmp_path: Path) -> None:
     task = _task(tmp_path, CHOICE + "metric_list: [{metric: f1, average: macro}]\n")
     (use,) = task.metrics
-    metric = metric_for(task, "prompt", use)
+    metric = metric_for(task, use)
     assert metric.signature == "average:binary|positive:1|zero_division:0|multiclass:macro"

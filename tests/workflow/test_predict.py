@@ -6,8 +6,8 @@ import pytest
 
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec
-from lmtasks.task.head_input import head_input
 from lmtasks.task.index import default_index
+from lmtasks.task.kinds import head_input
 from lmtasks.task.load import load_task
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task

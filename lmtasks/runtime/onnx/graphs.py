@@ -167,7 +167,7 @@ class Graphs:
         specs = {spec.name: spec for spec in self.model.heads}
         if head not in specs:
             raise unknown("head", head, specs)
-        if specs[head].kind == "generation":
+        if not specs[head].predicts:
             raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
         return specs[head]
 

@@ -48,7 +48,7 @@ def predicted(
     Raises:
         UsageError: the head writes text.
     """
-    if spec.kind == "generation":
+    if not spec.predicts:
         raise UsageError(f"head {spec.name!r} of {name} writes text; it has no logits to predict with.")
     aligned = align(batch, side="right")
     given = aligned.batch

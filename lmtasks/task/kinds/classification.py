@@ -1,0 +1,42 @@
+"""One label for a text, or for a pair of texts."""
+
+from lmtasks.records import HeadInput, Row
+from lmtasks.task.kinds.base import HeadKind
+from lmtasks.task.roles import label_number, role_text
+from lmtasks.task.task import Task
+
+
+class Classification(HeadKind):
+    """Rows with the roles text (and pair) and label."""
+
+    def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
+        """`first` (and `second`) with `label`."""
+        return HeadInput(
+            first=role_text(task, row, role="text", where=where),
+            second=role_text(task, row, role="pair", where=where) if "pair" in task.inputs else None,
+            label=label_number(task, row, where=where) if labelled else None,
+            source=self.source(task, row),
+        )
+
+    def target(self, task: Task, row: Row) -> str:
+        """The label's name."""
+        return task.labels[label_number(task, row, where=f"task {task.name}")]
+
+    def blank_answer(self, task: Task, row: Row) -> object:
+        """The first label."""
+        return task.labels[0] if task.labels else ""
+
+
+CLASSIFICATION = Classification(
+    name="classification",
+    about="one label for a text or a pair of texts",
+    answer="label",
+    head="classification",
+    output_types=("multiple_choice",),
+    roles=("text", "label"),
+    optional_roles=("pair",),
+    answer_role="label",
+    source_role="text",
+    metrics=("acc", "macro_f1"),
+    baselines=("majority", "random", "tfidf", "nearest"),
+)
