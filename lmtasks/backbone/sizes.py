@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from lmtasks.bounds import MOST
 from lmtasks.errors import UsageError, unknown
+from lmtasks.settings.bounds import MOST
 
 FAMILY = "lmtasks_family"
 """Key in config.json that names a family of ours."""

@@ -7,8 +7,8 @@ Sweep(batch=(1, 8, 32), length=(), threads=(1, 2))
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from lmtasks.bounds import COUNT, MOST
 from lmtasks.errors import UsageError, unknown
+from lmtasks.settings.bounds import COUNT, MOST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from lmtasks.bounds import MOST, MOST_SEED
 from lmtasks.errors import UsageError, unknown
+from lmtasks.settings.bounds import MOST, MOST_SEED
 
 RUNTIMES = ("torch", "torch-compile", "onnx", "native")
 Whose = Literal["ours", "lm-eval"]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from lmtasks.bounds import POSITIVE, check_all
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.tasks import data_options
 from lmtasks.errors import UsageError
+from lmtasks.settings.bounds import POSITIVE, check_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RawTokenizer
 
-from lmtasks.bounds import MOST
 from lmtasks.data.cleaning import STEPS, checked_steps, clean, is_step, normalizer_of, stop_words_of
 from lmtasks.data.spacing import SCRIPTS, runs_words_together
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, Tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, unknown
+from lmtasks.settings.bounds import MOST
 
 log = logging.getLogger(__name__)
 

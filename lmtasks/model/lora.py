@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.backbone.lora_targets import ROLES, Role, matching, points_pattern
-from lmtasks.bounds import COUNT, POSITIVE, SHARE_BELOW_ONE, Bound, check_all
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.adapters import Adapter
+from lmtasks.settings.bounds import COUNT, POSITIVE, SHARE_BELOW_ONE, Bound, check_all
 
 if TYPE_CHECKING:
     from lmtasks.model.model import Model

@@ -31,11 +31,11 @@ from pydantic import (
 
 from lmtasks.backbone.lora_targets import ROLES, Role
 from lmtasks.bench.require import parse_requirements
-from lmtasks.bounds import COUNT, MOST, POSITIVE, SEED, Bound
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import slug
 from lmtasks.installation import shipped
 from lmtasks.model.lora import LORA_BOUNDS
+from lmtasks.settings.bounds import COUNT, MOST, POSITIVE, SEED, Bound
 from lmtasks.task.bounded_yaml import read_yaml
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation

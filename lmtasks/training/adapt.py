@@ -15,7 +15,6 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from lmtasks.bounds import check_all
 from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
@@ -26,6 +25,7 @@ from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
+from lmtasks.settings.bounds import check_all
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.examples import collate, judged, plan_steps

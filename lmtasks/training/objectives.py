@@ -18,13 +18,14 @@ from lmtasks.data.tokenizer import MASK, Tokenizer
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.create import Backbone
 from lmtasks.records import Ints
+from lmtasks.settings.training import HIDDEN
 from lmtasks.training.stepping import Batch
 
 NOT_ASKED = -100
 """Label of a position that nothing is predicted for."""
 SPAN_TOKENS = 3
 """Mean length of a hidden span."""
-HIDDEN = 0.15
+SHARE_HIDDEN = 0.15
 """Share of the tokens that are hidden, where nobody says another one (Devlin et al. 2019; Raffel et al. 2020)."""
 
 
@@ -97,12 +98,12 @@ def share_hidden(given: float | None, name: str) -> float:
     Raises:
         UsageError: a share that is none, or one for an objective that hides nothing.
     """
-    if given is not None and not 0 < given < 1:
-        raise UsageError(f"--hide must be more than 0 and less than 1, was {given:g}.")
+    if given is not None and not HIDDEN.holds(given):
+        raise UsageError(f"--hide {HIDDEN.complaint(given, given=given)}.")
     if given is not None and not OBJECTIVES[name].hides:
         hiding = ", ".join(key for key, item in OBJECTIVES.items() if item.hides)
         raise UsageError(f"--hide goes with {hiding}; {name} hides nothing.")
-    return HIDDEN if given is None else given
+    return SHARE_HIDDEN if given is None else given
 
 
 def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int, share: float) -> Marks:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lmtasks.bounds import COUNT, COUNT_OR_NONE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound, check_all
 from lmtasks.errors import UsageError
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound, check_all
 
 Decay = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "muon"]

@@ -104,7 +104,7 @@ def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
             sure.append(float(model(ids, torch.ones_like(ids) > 0, "mood").softmax(-1).amax(-1).mean()))
     assert sure[0] > 0.95
     assert 0.7 < sure[1] < 0.9
-    with pytest.raises(UsageError, match=r"label smoothing must be 0 or more and less than 1, was 1\.0"):
+    with pytest.raises(UsageError, match=r"label smoothing must be a number of at least 0 and below 1, was 1\.0"):
         AdaptSettings(label_smoothing=1.0)
 
 

@@ -213,9 +213,9 @@ def test_an_export_answers_as_the_merged_model(trained: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 0}, "a whole number, 1 or more, was 0"),
-        ({"alpha": 0.0}, "more than 0, was 0.0"),
-        ({"dropout": 1.0}, "less than 1, was 1.0"),
+        ({"rank": 0}, "a whole number of at least 1, was 0"),
+        ({"alpha": 0.0}, "a number above 0, was 0.0"),
+        ({"dropout": 1.0}, "below 1, was 1.0"),
         ({"points": ()}, "attention, feed-forward"),
         ({"points": ("attenton",)}, "did you mean 'attention'"),
     ],

@@ -220,7 +220,7 @@ def test_an_encoder_begins_with_the_weights_of_a_causal_model(tmp_path: Path) ->
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 15.0, -0.1])
 def test_a_share_to_hide_that_is_none_is_refused(tmp_path: Path, share: float) -> None:
-    with pytest.raises(UsageError, match=f"--hide must be more than 0 and less than 1, was {share:g}"):
+    with pytest.raises(UsageError, match=f"--hide must be a number above 0 and below 1, was {share}"):
         pretrain(
             corpora=[corpus()], weights=[1], family="bert:width=32,layers=1,context=32", vocabulary=300, window=16,
             settings=SETTINGS, hidden=share, out=tmp_path / "new", report=lambda _: None,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.bounds import COUNT, MOST_SEED, SEED, Bound
 from lmtasks.errors import UsageError
 from lmtasks.model.lora import LoraSettings
 from lmtasks.run.plan import LoraPlan, TrainingPlan, load_plan
+from lmtasks.settings.bounds import COUNT, MOST_SEED, SEED, Bound
 from lmtasks.training.adapt import AdaptSettings
 from lmtasks.training.settings import BOUNDS, TrainingSettings
 
@@ -48,7 +48,7 @@ def test_a_training_without_steps_is_refused(name: str) -> None:
     given = {"steps": 1, "learning_rate": 0.1, "batch_rows": 1}
     for value in (-1, 0):
         with pytest.raises(
-            UsageError, match=f"{name.replace('_', ' ')} must be a whole number, 1 or more, was {value}"
+            UsageError, match=f"{name.replace('_', ' ')} must be a whole number of at least 1, was {value}"
         ):
             TrainingSettings(**{**given, name: value})  # type: ignore[arg-type]
 

@@ -1,0 +1,61 @@
+"""How speed is measured: rounds, time, loads."""
+
+from typing import Annotated, Literal
+
+from lmtasks.settings.base import Setting, Settings
+from lmtasks.settings.bounds import COUNT, POSITIVE
+
+Arrival = Literal["poisson", "even"]
+
+Rounds = Annotated[
+    int,
+    COUNT,
+    Setting(
+        "Every variant is measured so often, each time in a fresh process, in alternation; an interval needs two.",
+        metavar="NUMBER",
+    ),
+]
+Seconds = Annotated[
+    float,
+    POSITIVE,
+    Setting("Least time for each task and batch size, and each load, in a round.", metavar="NUMBER", unit="seconds"),
+]
+Rate = Annotated[float, POSITIVE]
+Rates = Annotated[
+    tuple[Rate, ...],
+    Setting(
+        "Also let so many requests come a second, whether or not earlier ones are answered; repeatable.",
+        metavar="NUMBER",
+        unit="requests a second",
+    ),
+]
+ArrivalName = Annotated[
+    Arrival,
+    Setting("How they come: poisson (independent of each other), or even (always the same gap).", metavar="NAME"),
+]
+Require = Annotated[
+    str,
+    Setting(
+        "What production needs, as 'p95_ms<=50@20rps, drop<=1, peak_mb<=1000': names the variant that fulfils "
+        "all for the fewest core-seconds an answer, or ends with exit code 3. drop is in points against the first.",
+        metavar="LIST",
+    ),
+]
+
+
+class BenchSettings(Settings):
+    """What `bench` measures."""
+
+    rounds: Rounds = 5
+    seconds: Seconds = 1.0
+    sweep: Annotated[
+        tuple[str, ...],
+        Setting(
+            "batch=1,8,32 (requests at once), length=32,128 (tokens of every request, beside the tasks' own "
+            "rows), threads=1,2; repeatable.",
+            metavar="AXIS=NUMBERS",
+        ),
+    ] = ()
+    rate: Rates = ()
+    arrival: ArrivalName = "poisson"
+    require: Require = ""

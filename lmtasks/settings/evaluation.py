@@ -1,0 +1,150 @@
+"""How models are evaluated: which rows, how they are asked, how sure a score is, where results go."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
+
+from lmtasks.settings.base import Setting, Settings, refusal
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, SEED, Bound
+
+Origin = Literal["ours", "lm-eval"]
+"""Whose way of drawing: this package's, or lm-evaluation-harness'."""
+SplitName = Literal["test", "validation", "all"]
+AT_LEAST_TWO = Bound(least=2, most=10**9, whole=True)
+
+Seed = Annotated[int, SEED, Setting("Of everything drawn.", metavar="NUMBER")]
+Limit = Annotated[int | None, COUNT, Setting("Score only so many first rows.", metavar="NUMBER", unit="rows")]
+NumFewshot = Annotated[
+    int | None,
+    COUNT_OR_NONE,
+    Setting("Worked examples in a prompt; default: what the task says.", metavar="NUMBER", unit="examples"),
+]
+GenKwargs = Annotated[
+    str,
+    Setting(
+        "How texts are written, instead of what the tasks say: num_beams=4,length_penalty=0.6 or "
+        "temperature=0.8,top_p=0.9; or a JSON object.",
+        metavar="SETTINGS",
+    ),
+]
+Out = Annotated[Path | None, Setting("Where results go.", metavar="FOLDER")]
+NoSamples = Annotated[bool, Setting("Write no samples files.")]
+Cache = Annotated[
+    str | None,
+    Setting(
+        "Where answers are kept, and not asked for again; or off. Default: a file in your cache folder.",
+        metavar="FILE",
+    ),
+]
+
+
+class Scoring(Settings):
+    """The rows that are scored, and how answers to them are asked for."""
+
+    num_fewshot: NumFewshot = None
+    gen_kwargs: GenKwargs = ""
+    split: Annotated[
+        SplitName | None,
+        Setting(
+            "Which rows are scored: test (the scored split; of a single --data file the fifth that adapt sets aside), "
+            "validation, on which choices are made (a part of the training rows where there are no others), or all, "
+            "every row of a single --data file; default: all of such a file, else test.",
+            metavar="NAME",
+        ),
+    ] = None
+    limit: Limit = None
+    sample: Annotated[
+        int | None,
+        COUNT,
+        Setting(
+            "Score only so many rows, drawn by the seed, each label with its share; the same for every model.",
+            metavar="NUMBER",
+            unit="rows",
+        ),
+    ] = None
+    rows: Annotated[
+        int | None,
+        COUNT,
+        Setting(
+            "Training rows that baselines learn from at most, drawn by the seed as those of `adapt --rows`.",
+            metavar="NUMBER",
+            unit="rows",
+        ),
+    ] = None
+    seed: Seed = 1234
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        if self.limit is not None and self.sample is not None:
+            raise refusal("--limit takes the first rows and --sample draws rows; give one of them.")
+        return self
+
+
+class PromptFormat(Settings):
+    """How a request is put to a model that reads prompts."""
+
+    apply_chat_template: Annotated[
+        str | None,
+        Setting("Ask by the model's chat template; of several, by the one of that name.", metavar="[NAME]"),
+    ] = None
+    chat_template_args: Annotated[
+        str,
+        Setting(
+            "Variables that the chat template reads: enable_thinking=false, or a JSON object; "
+            "strftime_now=2025-01-31 is the day that it is told.",
+            metavar="SETTINGS",
+        ),
+    ] = ""
+    think_end_token: Annotated[
+        str,
+        Setting(
+            "The answer begins behind the last such token that a model writes (</think>), and stop strings count "
+            "from there; a number is that of a token.",
+            metavar="TEXT",
+        ),
+    ] = ""
+    system_instruction: Annotated[str | None, Setting("Stands before every prompt.", metavar="TEXT")] = None
+    fewshot_as_multiturn: Annotated[bool, Setting("Worked examples are turns of the chat, not one message.")] = False
+    fewshot_stream: Annotated[
+        Origin,
+        Setting(
+            "How worked examples are drawn: ours (by seed and row), or lm-eval (as lm-evaluation-harness does).",
+            metavar="NAME",
+        ),
+    ] = "ours"
+
+
+class Uncertainty(Settings):
+    """How standard errors and intervals are found."""
+
+    resamples: Annotated[
+        int | None,
+        AT_LEAST_TWO,
+        Setting("Of the bootstrap; default: 1,000, or 100,000 of lm-eval's.", metavar="NUMBER"),
+    ] = None
+    draws: Annotated[
+        Origin,
+        Setting(
+            "Whose standard errors: ours, or lm-eval (as lm-evaluation-harness has them, with its own draws).",
+            metavar="NAME",
+        ),
+    ] = "ours"
+
+
+class ResultsOut(Settings):
+    """Where results go, and where answers are kept."""
+
+    out: Out = None
+    overwrite: Annotated[bool, Setting("Replace results of something else that stand in --out; else refused.")] = False
+    no_samples: NoSamples = False
+    cache: Cache = None
+
+
+class RescoreChoice(Settings):
+    """Stored samples that are scored again, without a model."""
+
+    rescore: Annotated[
+        Path | None, Setting("Score the samples of these results again, without a model.", metavar="FOLDER")
+    ] = None
+    metrics: Annotated[str, Setting("Metrics of --rescore, with commas between.", metavar="METRICS")] = ""

@@ -1,0 +1,53 @@
+"""Which models a command is about, and how requests reach them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from lmtasks.settings.base import BOUND, Setting
+from lmtasks.settings.bounds import COUNT, shown
+
+Models = Annotated[
+    tuple[str, ...],
+    Setting(
+        "Model or package folder, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
+        "baselines`); repeatable.",
+        option="--model",
+        metavar="MODEL",
+    ),
+]
+Model = Annotated[str, Setting("Model or package folder, shipped name, or Hub id with @revision.", metavar="MODEL")]
+LabelMap = Annotated[
+    str, Setting("What a checkpoint's own labels mean: LABEL_0=negative,LABEL_1=positive.", metavar="MAP")
+]
+
+
+def _auto_or_count(given: object) -> object:
+    if given == "auto":
+        return given
+    try:
+        number = int(str(given))
+    except ValueError:
+        number = 0
+    if not COUNT.holds(number):
+        raise PydanticCustomError(
+            BOUND, "{words}", {"words": f"must be auto or a whole number of at least 1, was {shown(given)}"}
+        )
+    return number
+
+
+BatchSize = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(_auto_or_count),
+    Setting("Rows of a batch at most, or auto: by their length.", metavar="NUMBER", unit="rows"),
+]
+
+
+def batch_rows(batch_size: int | Literal["auto"]) -> int | None:
+    """Rows of a batch at most; None for `auto`, as many as the token budget of a batch allows.
+
+    >>> batch_rows(16), batch_rows("auto")
+    (16, None)
+    """
+    return None if batch_size == "auto" else batch_size

@@ -1,0 +1,116 @@
+"""The runtimes and precisions that there are, with all that other folders must know of one before it is loaded.
+
+This module imports nothing heavy: the process that times a model reads it before its clock starts.
+
+>>> [name for name, spec in PRECISIONS.items() if spec.package_devices == ("cuda",)]
+['fp16', 'bf16']
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
+TorchPrecision = Literal["fp32", "bf16"]
+"""Precisions in which torch runs and trains models."""
+FolderKind = Literal["torch", "onnx", "native"]
+"""A model folder, an exported package, or a model that was fitted at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSpec:
+    """A runtime."""
+
+    about: str
+    folders: FolderKind
+    """What it loads."""
+    devices: tuple[str, ...]
+    """Where it can compute; whether this machine can is `runtime.open.list_runtimes`' to say."""
+    imports: tuple[str, ...]
+    """Modules that it imports before it can load anything."""
+    versions_in_cache_key: tuple[str, ...] = ()
+    """Distributions that compute besides the one whose version stands on the runtime's card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionSpec:
+    """A precision."""
+
+    about: str
+    product: str
+    """The matrix product of the machine that bounds it in the roofline. Weight-only graphs may compute in 8 bits."""
+    package_devices: tuple[str, ...] = ("cpu", "cuda")
+    """Where packages in it run; the first is where they are proved."""
+    in_torch: bool = False
+    cached: bool = True
+    """False: an answer depends on its neighbours in the batch, so it is never kept."""
+
+
+_TORCH_IMPORTS = ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer")
+
+RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
+    "torch": RuntimeSpec(
+        about="PyTorch",
+        folders="torch",
+        devices=("cpu", "cuda"),
+        imports=_TORCH_IMPORTS,
+        versions_in_cache_key=("transformers",),
+    ),
+    "torch-compile": RuntimeSpec(
+        about="PyTorch, compiled by torch.compile for the shapes that it meets",
+        folders="torch",
+        devices=("cpu", "cuda"),
+        imports=_TORCH_IMPORTS,
+        versions_in_cache_key=("transformers",),
+    ),
+    "onnx": RuntimeSpec(
+        about="ONNX Runtime, over packages made by `lmtasks export`",
+        folders="onnx",
+        devices=("cpu", "cuda"),
+        imports=("onnxruntime", "lmtasks.runtime.onnx.traced"),
+    ),
+    "native": RuntimeSpec(
+        about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
+        folders="native",
+        devices=("cpu",),
+        imports=("scipy.sparse", "lmtasks.runtime.native"),
+    ),
+}
+
+PRECISIONS: Mapping[Precision, PrecisionSpec] = {
+    "fp32": PrecisionSpec(about="the weights as they are", product="fp32", in_torch=True),
+    "fp16": PrecisionSpec(
+        about="weights and activations in 16 bits, for GPUs; norms and softmax in fp32",
+        product="fp16",
+        package_devices=("cuda",),  # no processor computes in it faster than in fp32
+    ),
+    "bf16": PrecisionSpec(
+        about="the same with the range of fp32 and fewer digits",
+        product="bf16",
+        package_devices=("cuda",),
+        in_torch=True,
+    ),
+    "int8": PrecisionSpec(
+        about="weights in 8 bits with a scale per column, activations with a scale per row: answers do not depend on "
+        "their neighbours in the batch",
+        product="int8",
+    ),
+    "int8-static": PrecisionSpec(
+        about="weights in 8 bits with a scale per column, activations with one scale that was fixed on real rows: "
+        "answers do not depend on their neighbours in the batch",
+        product="int8",
+    ),
+    "int8-tensor": PrecisionSpec(
+        about="onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on "
+        "its neighbours in the batch",
+        product="int8",
+        cached=False,
+    ),
+    "w8": PrecisionSpec(
+        about="weights in 8 bits with a scale per block of 32, activations as they are", product="int8"
+    ),
+    "int4": PrecisionSpec(
+        about="weights in 4 bits with a scale per block of 32, activations as they are", product="int8"
+    ),
+}

@@ -1,0 +1,292 @@
+"""How models are trained: the backbone that they start from, the loop's own settings, adaptation, adapters.
+
+The plan's `training` and `lora`, the options of `adapt` and `pretrain`, and callers all set these same fields.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from lmtasks.settings.base import Setting, Settings, Several, refusal
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound
+from lmtasks.settings.data import Encoding
+from lmtasks.settings.runtimes import TorchPrecision
+
+Adaptation = Literal["prompt", "probe", "full", "lora"]
+Decay = Literal["cosine", "linear", "constant", "wsd"]
+OptimizerName = Literal["adamw", "muon"]
+Objective = Literal["causal", "masked", "mixed", "span-corruption"]
+Role = Literal["attention", "feed-forward"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+VOCABULARY = Bound(least=2, most=10**7, whole=True)
+EPOCHS = Bound(least=0, above=True, most=10_000)
+TOKENS_PER_BATCH = Bound(least=16, most=10**7, whole=True)
+NOT_NEGATIVE = Bound(least=0)
+HIDDEN = Bound(least=0, most=1, above=True, below=True)
+
+Seed = Annotated[int, SEED, Setting("Of everything drawn.", metavar="NUMBER")]
+Minutes = Annotated[
+    float | None,
+    POSITIVE,
+    Setting("Training time at most; the schedule follows it.", metavar="NUMBER", unit="minutes"),
+]
+TrainingRows = Annotated[
+    int | None,
+    COUNT,
+    Setting("Training rows of each task at most, drawn by the seed.", metavar="NUMBER", unit="rows"),
+]
+Precision = Annotated[TorchPrecision, Setting("fp32 or bf16.", metavar="NAME")]
+
+
+class BackboneChoice(Settings):
+    """The backbone that an adaptation starts from: one that is there, or a family that is made new."""
+
+    backbone: Annotated[
+        str,
+        Setting(
+            "Folder, shipped name, Hub id with @revision; or a family to train from nothing: cnn:width=128.",
+            metavar="MODEL",
+        ),
+    ]
+    tokenizer: Annotated[
+        str | None,
+        Setting(
+            "Of a new family: words:10000, bpe:8000, characters, ... (`lmtasks list tokenizers`), or a folder.",
+            metavar="KIND:SIZE",
+        ),
+    ] = None
+    """None: what suits the family."""
+    vectors: Annotated[
+        Path | None,
+        Setting("Word vectors (word2vec or GloVe text) that a new family starts from.", metavar="FILE"),
+    ] = None
+    from_scratch: Annotated[
+        bool, Setting("Take shape and tokenizer of the backbone, and begin with random weights.")
+    ] = False
+    bidirectional: Annotated[
+        bool,
+        Setting("Let a causal backbone read both ways: an encoder, for labels, tags and spans; it writes no text."),
+    ] = False
+
+
+class LoraSettings(Settings):
+    """Adapters.
+
+    The defaults are those that Biderman et al. 2024 ("LoRA learns less and forgets less",
+    https://arxiv.org/abs/2405.09673, section 6) end with: all matrices of attention and feed-forward layers, rank 16,
+    alpha twice the rank; the dropout is that of Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, appendix A).
+    """
+
+    rank: Annotated[int, COUNT, Setting("Rank of the adapters of --method lora.", metavar="NUMBER")] = 16
+    alpha: Annotated[
+        float | None,
+        POSITIVE,
+        Setting("Their strength, which is divided by the rank; default: twice the rank.", metavar="NUMBER"),
+    ] = None
+    dropout: Annotated[
+        float,
+        SHARE_BELOW_ONE,
+        Setting("Share of their input that is left out while they learn.", metavar="NUMBER", unit="share"),
+    ] = 0.05
+    points: Annotated[
+        tuple[Role, ...],
+        Several,
+        Field(min_length=1),
+        Setting("Where they stand: attention, feed-forward, or both with a comma between.", metavar="ROLES"),
+    ] = ROLES
+    """Roles of the matrices that get an adapter."""
+
+
+class AdaptTraining(Settings):
+    """How long and how fast a model is adapted: `training` of a plan's model."""
+
+    epochs: Annotated[float, EPOCHS, Setting("Passes over the training rows.", metavar="NUMBER")] = 4.0
+    minutes: Minutes = None
+    rows: TrainingRows = None
+    learning_rate: Annotated[
+        float | None, POSITIVE, Setting("Peak learning rate; default: by the model's size.", metavar="NUMBER")
+    ] = None
+    """None: chosen by the size of what moves, see `training.adapt.default_learning_rate`."""
+    tokens_per_batch: Annotated[
+        int, TOKENS_PER_BATCH, Setting("Tokens of a training batch.", metavar="NUMBER", unit="tokens")
+    ] = 2048
+    window: Annotated[
+        int,
+        COUNT,
+        Setting(
+            "Tokens that a recurrent model learns from at once in a running text.", metavar="NUMBER", unit="tokens"
+        ),
+    ] = 35
+    weight_decay: Annotated[float, NOT_NEGATIVE, Setting("Of AdamW, for matrices.", metavar="NUMBER")] = 0.05
+    label_smoothing: Annotated[
+        float,
+        SHARE_BELOW_ONE,
+        Setting(
+            "Of a right answer, that all answers divide; 0.1 is usual in translation.", metavar="SHARE", unit="share"
+        ),
+    ] = 0.0
+    """Not of spans."""
+    evaluations: Annotated[
+        int,
+        COUNT,
+        Setting("How often the validation rows are looked at; the best weights are kept.", metavar="NUMBER"),
+    ] = 8
+    patience: Annotated[
+        int,
+        COUNT_OR_NONE,
+        Setting("Evaluations without a gain before it stops; 0: it never does.", metavar="NUMBER", unit="evaluations"),
+    ] = 3
+    precision: Precision = "fp32"
+
+
+class AdaptSettings(AdaptTraining):
+    """How a model is adapted."""
+
+    method: Annotated[
+        Adaptation,
+        Setting(
+            "prompt (nothing moves), probe (heads only), full (heads and backbone), lora (heads and adapters).",
+            metavar="NAME",
+        ),
+    ] = "full"
+    device: str = "cpu"
+    seed: Annotated[int, SEED] = 1234
+    lora: LoraSettings | None = None
+    """None: its defaults, where the method is `lora`."""
+
+    @model_validator(mode="after")
+    def _check_lora(self) -> Self:
+        if self.lora is not None and self.method != "lora":
+            raise refusal(f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}.")
+        return self
+
+
+Steps = Annotated[int, COUNT, Setting("Optimizer steps at most.", metavar="NUMBER", unit="steps")]
+BatchRows = Annotated[int, COUNT, Setting("Rows per optimizer step.", metavar="NUMBER", unit="rows")]
+"""Over all accumulated parts and all processes."""
+Accumulate = Annotated[
+    int, COUNT, Setting("Parts that the rows of a step are cut into; processes share them.", metavar="NUMBER")
+]
+LearningRate = Annotated[float, POSITIVE, Setting("Peak learning rate.", metavar="NUMBER")]
+EvaluateEvery = Annotated[
+    int,
+    COUNT_OR_NONE,
+    Setting("Steps between evaluations on held-out text.", metavar="NUMBER", unit="steps"),
+]
+CheckpointEvery = Annotated[int, COUNT, Setting("Steps between checkpoints.", metavar="NUMBER", unit="steps")]
+
+
+class TrainingSettings(Settings):
+    """One training, as the loop takes it. Steps are optimizer steps."""
+
+    steps: Steps
+    minutes: Minutes = None
+    """Stop after this much training time, if the steps are not done; the learning rate then follows the clock,
+    but for `wsd`, whose rate follows steps alone."""
+    batch_rows: BatchRows
+    accumulate: Accumulate = 1
+    """Parts save memory."""
+    learning_rate: LearningRate
+    warmup: Annotated[float, SHARE] = 0.05
+    """Share of the training in which the learning rate rises; not for `wsd`."""
+    decay: Annotated[
+        Decay,
+        Setting("cosine, linear, constant or wsd (warm-up, stable, cool-down).", option="--schedule", metavar="NAME"),
+    ] = "cosine"
+    floor: Annotated[float, SHARE] = 0.1
+    """Learning rate at the end, as a share of its peak."""
+    warmup_steps: Annotated[
+        int,
+        COUNT_OR_NONE,
+        Setting("With wsd: first steps, in which the rate rises.", option="--warmup", metavar="NUMBER", unit="steps"),
+    ] = 200
+    cooldown_steps: Annotated[
+        int,
+        COUNT_OR_NONE,
+        Setting(
+            "With wsd: last steps, in which the rate falls; behind --start: all steps from there.",
+            option="--cooldown",
+            metavar="NUMBER",
+            unit="steps",
+        ),
+    ] = 0
+    """`wsd`: steps before `steps` in which the learning rate falls; 0: it stays up."""
+    optimizer: Annotated[OptimizerName, Setting("adamw or muon.", metavar="NAME")] = "adamw"
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: Annotated[float, POSITIVE] = 1.0
+    precision: Precision = "fp32"
+    compile: Annotated[bool, Setting("Compile the model and its loss first.")] = False
+    evaluate_every: EvaluateEvery = 0
+    """0: only at the end."""
+    patience: Annotated[int, COUNT_OR_NONE] = 0
+    """Stop after so many evaluations without a better one; 0: never."""
+    checkpoint_every: CheckpointEvery = 200
+    seed: Annotated[int, SEED] = 1234
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.batch_rows % self.accumulate:
+            raise refusal(
+                f"the batch must be a multiple of accumulate, was {self.batch_rows} rows in {self.accumulate} parts."
+            )
+        if not 0 <= self.cooldown_steps <= self.steps:
+            raise refusal(f"the cool-down must be 0 to {self.steps} steps, was {self.cooldown_steps}.")
+        if self.cooldown_steps and self.decay != "wsd":
+            raise refusal(f"a cool-down belongs to the schedule wsd, was {self.decay}.")
+        return self
+
+
+class PretrainSettings(TrainingSettings):
+    """A training of a backbone on text, with the defaults that suit it."""
+
+    steps: Steps = 100_000
+    batch_rows: BatchRows = 16
+    accumulate: Accumulate = 4
+    learning_rate: LearningRate = 3e-3
+    evaluate_every: EvaluateEvery = 200
+    checkpoint_every: CheckpointEvery = 100
+
+
+class PretrainText(Settings):
+    """The text that a backbone is pretrained on, and what becomes of it: family, objective, tokens, windows."""
+
+    data: Annotated[
+        tuple[str, ...], Setting("A file, a folder of a data set, or a Hub id; repeatable.", metavar="TEXT")
+    ]
+    text: Annotated[str, Setting("Column that holds the text.", metavar="COLUMN")] = "text"
+    encoding: Encoding = None
+    weights: Annotated[
+        str, Setting("Share of each --data in training, as 0.6,0.4; default: by size.", metavar="SHARES")
+    ] = ""
+    mix: Annotated[
+        tuple[str, ...], Setting("Share of each source (column source); repeatable.", metavar="SOURCE=SHARE")
+    ] = ()
+    start: Annotated[
+        Path | None,
+        Setting("Begin from a backbone, or from the .work folder of another training.", metavar="FOLDER"),
+    ] = None
+    beside: Annotated[
+        Path | None,
+        Setting("Folder of an ngram backbone of the same text, to show its scores in the card.", metavar="FOLDER"),
+    ] = None
+    backbone: Annotated[str, Setting("Family and sizes.", metavar="FAMILY")] = "llama:width=256,layers=6,inner=640"
+    objective: Annotated[
+        Objective | None,
+        Setting("causal, masked, mixed or span-corruption; default: what suits the family.", metavar="NAME"),
+    ] = None
+    hidden: Annotated[
+        float | None,
+        HIDDEN,
+        Setting(
+            "Of the tokens, that masked, mixed and span-corruption hide; default: 0.15.",
+            option="--hide",
+            metavar="SHARE",
+            unit="share",
+        ),
+    ] = None
+    vocabulary: Annotated[int, VOCABULARY, Setting("Tokens to learn.", metavar="NUMBER", unit="tokens")] = 10_240
+    tokenizer: Annotated[Path | None, Setting("Folder of a tokenizer to use instead.", metavar="FOLDER")] = None
+    window: Annotated[int, COUNT, Setting("Tokens per training row.", metavar="NUMBER", unit="tokens")] = 512
