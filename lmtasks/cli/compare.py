@@ -91,7 +91,7 @@ def _folders(given: Path) -> list[Path]:
 
 
 def _print(compared: Compared) -> None:
-    from lmtasks.metric.multiple_testing import SURE
+    from lmtasks.metric.paired import SURE
 
     base = compared.base
     print(f"base: {base.folder} ({_what(base)})")

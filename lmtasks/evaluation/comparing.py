@@ -16,8 +16,7 @@ from lmtasks.evaluation.comparability import differences
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Metric, PairedResult, Verdict, compare, holm, verdict
-from lmtasks.metric.multiple_testing import resamples_for
-from lmtasks.metric.paired import MCNEMAR
+from lmtasks.metric.paired import MCNEMAR, resamples_for
 from lmtasks.records import Json
 
 

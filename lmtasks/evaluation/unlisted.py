@@ -13,7 +13,7 @@ from lmtasks.errors import WorkError
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.scoring import Scoring, scoring_of
 from lmtasks.metric import Metric
-from lmtasks.metric.custom_values import is_number, present
+from lmtasks.metric.custom_aggregations import is_number, present
 from lmtasks.records import CustomValues, Floats
 from lmtasks.task.task import MetricUse, Task
 

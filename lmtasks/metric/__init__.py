@@ -10,8 +10,7 @@
 from lmtasks.metric.base import Formula, Metric, Settings, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation
 from lmtasks.metric.interval import Draws, estimate
-from lmtasks.metric.multiple_testing import Verdict, holm, verdict
-from lmtasks.metric.paired import PairedResult, compare
+from lmtasks.metric.paired import PairedResult, Verdict, compare, holm, verdict
 from lmtasks.metric.table import METRICS, MetricSpec, make_metric
 
 __all__ = [

@@ -15,16 +15,23 @@ errors of the difference as these examples show it, and at least what six discor
 McNemar's test.
 
 Accuracy, 1 example that only a has right and 5 that only b has right: p = 2 (1 + 6) / 2^6 = 0.21875.
+
+Several comparisons made together: what they show when all are counted.
+
+At p < 0.05 one of twenty comparisons of equal systems "shows" something. Holm's step-down procedure (Holm 1979,
+https://www.jstor.org/stable/4615733) keeps the chance of a single false alarm among all at 5 %: the smallest of m
+p-values is multiplied by m, the next by m - 1, ..., and none falls below the one before it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from lmtasks.errors import WorkError
 from lmtasks.metric.base import Metric, resampled, value_of
-from lmtasks.metric.custom_values import present
+from lmtasks.metric.custom_aggregations import present
 from lmtasks.metric.interval import percentile_interval
 from lmtasks.metric.resample import bootstrap_weights, by_cluster, cluster_numbers, distinct, swap_weights
 from lmtasks.records import Floats, Ints
@@ -42,6 +49,12 @@ ROUNDING = 1e-9
 
 FEWEST_DISCORDANT = 6
 """2 / 2^6 is the first exact two-sided p below 0.05."""
+
+
+SURE = 0.05
+"""A difference counts where chance would show one as large less often than this, over all comparisons together."""
+Verdict = Literal["better", "worse", "open"]
+"""open: no difference is shown, which is not to say that there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,3 +256,34 @@ def _detectable(replicates: Floats, n: int, unit: float, *, shares: bool) -> flo
 def _change(a: Floats, b: Floats) -> Floats:
     """b - a, and 0 where both are the same infinity."""
     return np.subtract(b, a, out=np.zeros_like(a), where=a != b)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjusted p-values, in the order that was given.
+
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03, 0.005])]
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return tuple(adjusted)
+
+
+def verdict(difference: float, *, p_value: float, higher_is_better: bool, sure: float = SURE) -> Verdict:
+    """Which way a difference goes, where it is shown at all.
+
+    Args:
+        difference: of what replaces and what was there, as the metric counts.
+        p_value: adjusted for all comparisons that were made together.
+    """
+    if p_value >= sure or difference == 0:
+        return "open"
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def resamples_for(comparisons: int) -> int:
+    """Resamples of a test whose smallest p-value is 1 / (1 + resamples), so that it can pass Holm's procedure."""
+    return max(1000, 200 * comparisons)

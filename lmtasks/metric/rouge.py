@@ -18,8 +18,7 @@ import numpy as np
 import regex
 
 from lmtasks.metric.base import Formula, Settings, mean, only, references
-from lmtasks.metric.scripts import reads_ascii_only
-from lmtasks.metric.words import words
+from lmtasks.metric.words import reads_ascii_only, words
 from lmtasks.records import Floats, Outcome, Text
 
 # English marks end a sentence before a space; Chinese ones do at once.

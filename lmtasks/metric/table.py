@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import calibration, choice, classes, diversity, likelihood, match, rouge, squad, tags, translation
+from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
 from lmtasks.metric.custom_aggregations import Aggregation, made
 from lmtasks.metric.lm_eval_aggregations import again, aggregated, handed_on
@@ -196,8 +196,8 @@ METRICS: Mapping[str, MetricSpec] = {
         description="expected calibration error, 0 to 1",
         scale="fraction",
         higher_is_better=False,
-        build={"choice": calibration.expected_calibration_error},
-        options=calibration.OPTIONS,
+        build={"choice": choice.expected_calibration_error},
+        options=choice.ECE_OPTIONS,
     ),
     # texts
     "exact_match": MetricSpec(
@@ -245,16 +245,16 @@ METRICS: Mapping[str, MetricSpec] = {
         description="rougeL, sentence by sentence", scale="points", build={"text": rouge.rouge_l_sum}
     ),
     "distinct_1": MetricSpec(
-        description="share of distinct words in an answer", scale="fraction", build={"text": diversity.distinct_1}
+        description="share of distinct words in an answer", scale="fraction", build={"text": match.distinct_1}
     ),
     "distinct_2": MetricSpec(
-        description="share of distinct word pairs in an answer", scale="fraction", build={"text": diversity.distinct_2}
+        description="share of distinct word pairs in an answer", scale="fraction", build={"text": match.distinct_2}
     ),
     "repetition": MetricSpec(
         description="share of 4-grams in an answer that are repeats",
         scale="fraction",
         higher_is_better=False,
-        build={"text": diversity.repetition},
+        build={"text": match.repetition},
     ),
     # given texts
     "token_perplexity": MetricSpec(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from lmtasks.metric.base import Formula, Settings, only, references
-from lmtasks.metric.scripts import needs_blanks
+from lmtasks.metric.words import needs_blanks
 from lmtasks.records import Floats, Outcome, Text
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lmtasks.metric.multiple_testing import SURE
+from lmtasks.metric.paired import SURE
 from lmtasks.report import format as show
 from lmtasks.report.paired_records import PairedRecord
 from lmtasks.report.records import RunRecords

@@ -20,7 +20,7 @@ import numpy as np
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, compare, holm, verdict
-from lmtasks.metric.multiple_testing import resamples_for
+from lmtasks.metric.paired import resamples_for
 from lmtasks.records import CLASSICAL_BASELINES, Floats, Json
 from lmtasks.report.grid import comparable_metric, is_per_token
 from lmtasks.run.folder import SCHEMA, RunFolder, cell_id, read_json

@@ -11,7 +11,7 @@ from lmtasks import lm_eval_names
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.metric import AGGREGATIONS, Metric, compare, concatenate, estimate, make_metric, value_of
 from lmtasks.metric.base import resampled
-from lmtasks.metric.custom_values import MISSING
+from lmtasks.metric.custom_aggregations import MISSING
 from lmtasks.records import CustomValues, Outcome
 
 ITEMS: dict[str, list[object]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmtasks.metric import AGGREGATIONS, Metric, estimate, make_metric
-from lmtasks.metric.lm_eval_bootstrap import BOOTSTRAPPED, drawn_items, original_replicates
+from lmtasks.metric.interval import BOOTSTRAPPED, drawn_items, original_replicates
 from lmtasks.records import Choice, CustomValues, Estimate, Likelihood, Outcome, Text
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "aggregations.json").read_text(encoding="utf-8"))[
@@ -90,7 +90,7 @@ def test_replicates_are_the_originals_one_by_one() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(islice(drawn_items(3, n=40, draws=30), 99)))
-    monkeypatch.setattr("lmtasks.metric.lm_eval_bootstrap.CELLS_AT_ONCE", 170)
+    monkeypatch.setattr("lmtasks.metric.interval.CELLS_AT_ONCE", 170)
     assert np.array_equal(np.concatenate(list(drawn_items(3, n=40, draws=30))), whole)
 
 

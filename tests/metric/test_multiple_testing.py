@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtasks.metric import compare, holm, make_metric, verdict
-from lmtasks.metric.multiple_testing import resamples_for
+from lmtasks.metric.paired import resamples_for
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

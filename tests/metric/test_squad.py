@@ -9,7 +9,7 @@ U+4E00-9FA5 alone, English words whole; longest common run of segments over the 
 import pytest
 
 from lmtasks.metric import make_metric
-from lmtasks.metric.cmrc import longest_common_run, segments
+from lmtasks.metric.squad import longest_common_run, segments
 from lmtasks.records import Text
 
 
