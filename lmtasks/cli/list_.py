@@ -77,8 +77,7 @@ def _tokenizers() -> None:
 
 
 def _cleaning() -> None:
-    from lmtasks.data.cleaning import STEPS, STOP
-    from lmtasks.data.stop_words import STOP_WORDS
+    from lmtasks.data.cleaning import STEPS, STOP, STOP_WORDS
 
     stop = [
         (f"{STOP}{language}", f"{len(words)} words that say little are left out, where tokens are words")

@@ -138,8 +138,8 @@ def own_data_task(own: OwnData, *, use: Use = "score") -> Task:
     Raises:
         UsageError: no such data or column, or a label column that holds no labels.
     """
+    from lmtasks.data.decoding import say
     from lmtasks.data.labelled import read_labels
-    from lmtasks.data.notices import say
     from lmtasks.task.load import own_task
 
     files = _files(own.file)
@@ -187,7 +187,7 @@ def _files(data: Path) -> Sequence[Path]:
 
 
 def _rows(files: Sequence[Path], own: OwnData) -> Sequence[Row]:
-    from lmtasks.data.large import open_file
+    from lmtasks.data.local import open_file
     from lmtasks.data.table import joined
     from lmtasks.task.task import ReaderOptions
 

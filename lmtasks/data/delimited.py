@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmtasks.data.notices import Tell, say
+from lmtasks.data.decoding import Tell, say
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.formats import Format

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmtasks.data.large import open_file
+from lmtasks.data.local import open_file
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError, unknown

@@ -9,17 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmtasks.data.context_target import prefix_token
-from lmtasks.data.encode import (
-    ContinuationRow,
-    classification_row,
-    continuation_row,
-    rolling_windows,
-    seq2seq_row,
-    span_windows,
-)
+from lmtasks.data.continuation import ContinuationRow, continuation_row, rolling_windows, seq2seq_row
+from lmtasks.data.encode import classification_row, span_windows, tagging_row
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
-from lmtasks.data.tags import tagging_row
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec, Row

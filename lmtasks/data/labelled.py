@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.data.notices import Tell, say
+from lmtasks.data.decoding import Tell, say
 from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row

@@ -4,17 +4,22 @@
 <data_root>/allenai/openbookqa/main/test.parquet             the same with the configuration `main`
 <folder>/data/train-00000-of-00002.parquet, ...              as `hf download --repo-type dataset` leaves it
 tasks/mine/task.yaml with `data_files: {train: train.csv}`   files beside the task file
+
+A mirror may lack a data set and have one that stands in for it, with other rows (`task/aliases.py`): `with_stand_ins`.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, missing, unknown
+from lmtasks.task.aliases import stand_in
 from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
-from lmtasks.task.task import ReaderOptions, Source
+from lmtasks.task.resolve import with_fields
+from lmtasks.task.task import ReaderOptions, Source, SplitName, Task
 
 # As `datasets` reads file names: a split may go by these names, and may be cut into shards.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +31,8 @@ SHARD = re.compile(r"-\d{4,5}(?:-of-\d{4,5})?(?:-[0-9a-f]{8,})?$")
 WORDS = re.compile(r"[^A-Za-z0-9]+")
 # Files that lie in data set folders and hold no rows.
 NO_DATA = frozenset({"readme", "license", "licence", "dataset_info", "dataset_infos", "dataset_dict", "state"})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,3 +190,30 @@ def _data_files(folder: Path) -> list[Path]:
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in SUFFIXES and path.stem.lower() not in NO_DATA and path.is_file()
     ]
+
+
+def with_stand_ins(task: Task, *, options: DataOptions) -> Task:
+    """The task, reading what the mirror has instead where it lacks what the task names.
+
+    Without a mirror, and where the mirror has the data set itself, it is the same task. Otherwise its fields say what
+    is read instead of what, and its hash is another one.
+
+    Raises:
+        UsageError: the mirror, or a file that the task names, is not there.
+    """
+    sources: dict[SplitName, Source] = {name: _there(source, options) for name, source in task.sources.items()}
+    shots = None if task.shots is None else _there(task.shots, options)
+    if sources == dict(task.sources) and shots == task.shots:
+        return task
+    for told in sorted({source.stands_for for source in (*sources.values(), shots) if source and source.stands_for}):
+        log.warning("task %s: %s lacks %s; it is read instead", task.name, options.data_root, told)
+    return with_fields(replace(task, sources=sources, shots=shots))
+
+
+def _there(source: Source, options: DataOptions) -> Source:
+    instead = stand_in(source)
+    if instead is None or options.data_root is None or find_local(source, options=options) is not None:
+        return source
+    if find_local(instead, options=options) is None:
+        return source
+    return instead

@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lmtasks.data.decoding import Tell, say
 from lmtasks.data.local import read_local
 from lmtasks.data.mirror import find_local
-from lmtasks.data.notices import Tell, say
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -49,7 +49,7 @@ def read_rows(
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be 1 row or more, was {limit}.")
     if source.part is not None:
-        from lmtasks.data.held_out import part_of
+        from lmtasks.data.sampling import part_of
 
         rows, where = read_rows(replace(source, part=None), options=options, tell=tell)
         rows, where = part_of(rows, source.part, where=where)

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmtasks.data.held_out import part_of
+from lmtasks.data.decoding import Tell, say
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
-from lmtasks.data.notices import Tell, say
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows, read_rows
-from lmtasks.data.sampling import Sample, sampled
+from lmtasks.data.sampling import Sample, part_of, sampled
 from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.row_hashes import hash_row
-from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.coding import valued
 from lmtasks.evaluation.collector import Tallied, Tally, merge, notes_of

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmtasks.data.encode import classification_row, span_windows
-from lmtasks.data.tags import tagging_row
+from lmtasks.data.encode import classification_row, span_windows, tagging_row
 from lmtasks.engine.answers import best_span, head_choice
 from lmtasks.evaluation.custom_results import with_made
 from lmtasks.evaluation.filtering import with_filters

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmtasks.data.held_out import part_of
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, read_rows
+from lmtasks.data.sampling import part_of
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat_template import ChatTemplate
 from lmtasks.evaluation.pending import ScoredExample

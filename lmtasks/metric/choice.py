@@ -23,7 +23,6 @@ from lmtasks.records import Choice, Floats, Ints, Outcome
 
 Lengths = Callable[[Choice], Sequence[int]]
 
-
 ECE_OPTIONS = ("bins",)
 BINS = 15
 """The paper's."""

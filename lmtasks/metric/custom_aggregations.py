@@ -25,7 +25,6 @@ from lmtasks.records import Bools, CustomValues, Floats, Outcome, Text
 
 T = TypeVar("T")
 
-
 Aggregation = Callable[[list[object]], object]
 """A task's own: the values of all examples -> a number."""
 BYPASSED = 999.0

@@ -51,7 +51,6 @@ PERCENTILES_95 = (2.5, 97.5)
 Uncertainty = tuple[float | None, tuple[float, float] | None]
 UNKNOWN: Uncertainty = (None, None)
 
-
 BOOTSTRAPPED = frozenset(
     {"median", "matthews_corrcoef", "f1", "perplexity", "bleu", "chrf", "chrf++", "ter", "nanmean"}
 )

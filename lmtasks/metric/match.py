@@ -38,7 +38,6 @@ SWITCHES: Mapping[str, Step] = {
 
 OPTIONS = ("regexes_to_ignore", *SWITCHES)
 
-
 REPETITION_ORDER = 4
 
 

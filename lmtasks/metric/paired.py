@@ -50,7 +50,6 @@ ROUNDING = 1e-9
 FEWEST_DISCORDANT = 6
 """2 / 2^6 is the first exact two-sided p below 0.05."""
 
-
 SURE = 0.05
 """A difference counts where chance would show one as large less often than this, over all comparisons together."""
 Verdict = Literal["better", "worse", "open"]

@@ -44,7 +44,6 @@ MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（�
 
 _CHINESE = re.compile("[\u4e00-\u9fa5]")
 
-
 Compare = Callable[[str, str], float]
 """Reference and prediction -> 0-1."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -51,7 +51,6 @@ U+200B is a blank that is not seen, and flags are spelt with the tags of plane 1
 _ASCII_WORDS = re.compile(r"[a-z0-9]+")
 _ASCII_PIECES = re.compile(r"[a-z0-9]+|\S")
 
-
 CHINESE = "Chinese"
 JAPANESE = "Japanese"
 _MEMBERS: Mapping[str, str] = {

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.options import DataOptions
-from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
 from lmtasks.records import Progress

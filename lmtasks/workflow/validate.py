@@ -6,7 +6,7 @@ Rows are read one after the other; of each only its length, a hash and, of a few
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lmtasks.data.stand_in import with_stand_ins
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.prepare import shots_of

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.cleaning import STEPS, checked_steps, clean, stop_words_of
-from lmtasks.data.stop_words import STOP_WORDS
+from lmtasks.data.cleaning import STEPS, STOP_WORDS, checked_steps, clean, stop_words_of
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.data.vocabulary import TOKENIZERS, learn_tokenizer, parse_tokenizer
 from lmtasks.errors import UsageError

@@ -1,7 +1,7 @@
 import pytest
 from tokenizers_for_tests import KINDS, bert, causal, with_bos
 
-from lmtasks.data.encode import continuation_row, prompt_ids, rolling_windows, seq2seq_row
+from lmtasks.data.continuation import continuation_row, prompt_ids, rolling_windows, seq2seq_row
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 

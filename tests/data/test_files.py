@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import lmtasks.data.large
+import lmtasks.data.local
 from lmtasks.data.files import read_file
-from lmtasks.data.large import open_file
+from lmtasks.data.local import open_file
 from lmtasks.data.table import LazyRows, joined
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Row
@@ -46,7 +46,7 @@ def read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Rea
     """Both ways to read a file: as a small one, and as a large one whose rows stay on the disk."""
     if request.param == "whole":
         return read_file
-    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    monkeypatch.setattr(lmtasks.data.local, "LARGE_BYTES", 0)
     return open_file
 
 
@@ -243,7 +243,7 @@ MESSY = 'id,text,n\r\n\r\n007,"two\r\nlines",1\n\n\n010,"a ""word""",\r8,caf\u00
 
 
 def test_rows_of_a_large_file_are_found_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    monkeypatch.setattr(lmtasks.data.local, "LARGE_BYTES", 0)
     file = tmp_path / "messy.csv"
     file.write_bytes(b"\xef\xbb\xbf" + MESSY.encode())
     rows, wanted = open_file(file), read_file(file)
@@ -256,14 +256,14 @@ def test_rows_of_a_large_file_are_found_in_any_order(tmp_path: Path, monkeypatch
 
 
 def test_an_empty_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    monkeypatch.setattr(lmtasks.data.local, "LARGE_BYTES", 0)
     for name in ("a.csv", "a.jsonl", "b.csv"):
         (tmp_path / name).write_text("text,label\n" if name == "b.csv" else "")
         assert list(open_file(tmp_path / name)) == read_file(tmp_path / name) == []
 
 
 def test_a_large_file_that_changes_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+    monkeypatch.setattr(lmtasks.data.local, "LARGE_BYTES", 0)
     file = tmp_path / "a.jsonl"
     file.write_text('{"a": 1}\n{"a": 2}\n')
     rows = open_file(file)

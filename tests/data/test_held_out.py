@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmtasks.data.held_out import part_of
 from lmtasks.data.options import DataOptions
+from lmtasks.data.sampling import part_of
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Row

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import lmtasks.data.large
+import lmtasks.data.local
 from lmtasks.data.labelled import labelled_rows, read_labels
-from lmtasks.data.large import open_file
+from lmtasks.data.local import open_file
 from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
@@ -143,7 +143,7 @@ def test_rows_that_are_left_out_are_counted_in_every_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
     if large:
-        monkeypatch.setattr(lmtasks.data.large, "LARGE_BYTES", 0)
+        monkeypatch.setattr(lmtasks.data.local, "LARGE_BYTES", 0)
     file = tmp_path / "mine.csv"
     lines = [f"number {n};{'' if n in (7, 30) else 'ab'[n % 2]}" for n in range(50)]
     file.write_text("\n".join(["text;label", *lines]) + "\n")

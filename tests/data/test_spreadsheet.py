@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from workbook import write_workbook
 
-from lmtasks.data.large import open_file
+from lmtasks.data.local import open_file
 from lmtasks.errors import UsageError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmtasks.data.tags import tagging_row
+from lmtasks.data.encode import tagging_row
 from lmtasks.data.vocabulary import TOKENIZERS, learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadInput

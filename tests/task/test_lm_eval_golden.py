@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows
-from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.records import Row
 from lmtasks.task import (
     Chat,

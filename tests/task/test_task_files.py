@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.options import DataOptions
-from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.metric import METRICS
 from lmtasks.task import (
     Source,

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import TEXTS, tiny_checkpoint
 
+from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import TrainingRows, hash_rows, read_training_rows
 from lmtasks.data.splits import load_task_data
-from lmtasks.data.stand_in import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
 from lmtasks.model.base import read_base
