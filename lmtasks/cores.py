@@ -3,6 +3,22 @@
 import os
 from pathlib import Path
 
+from lmtasks.errors import UsageError
+
+
+def checked_threads(threads: int | None) -> int:
+    """The number asked for, or as many as this process may run on.
+
+    Raises:
+        UsageError: less than one.
+    """
+    if threads is None:
+        return usable_cores()
+    if threads < 1:
+        raise UsageError(f"--threads must be at least 1, was {threads}.")
+    return threads
+
+
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
+from lmtasks.settings.runtimes import Precision, RuntimeName
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -390,10 +391,10 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
 class RuntimeCard:
     """What computed: recorded with every score and every timing."""
 
-    runtime: Literal["torch", "torch-compile", "onnx", "native"]
+    runtime: RuntimeName
     version: str
     device: str
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4", "none"]
+    precision: Precision | Literal["none"]
     threads: int
     size_bytes: int
     """Bytes on disk of what was loaded."""

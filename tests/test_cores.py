@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.cores import cpu_limit, usable_cores
-from lmtasks.runtime.threads import checked_threads
+from lmtasks.cores import checked_threads, cpu_limit, usable_cores
 
 
 def _groups(folder: Path, files: dict[str, str]) -> Path:

@@ -12,25 +12,19 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.files import aside
+from lmtasks.settings.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from lmtasks.bench.open_model import Answering
     from lmtasks.bench.spec import SpeedSpec
     from lmtasks.records import Json
 
-LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer"),
-    "torch-compile": ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer"),
-    "onnx": ("onnxruntime", "lmtasks.runtime.onnx.traced"),
-    "native": ("scipy.sparse", "lmtasks.runtime.native"),
-}
-"""What a runtime imports before it can load anything."""
 SHARED = ("lmtasks.bench.measure", "lmtasks.engine.engine", "lmtasks.data.tokenizer", "lmtasks.runtime.open")
 
 Open = Callable[["SpeedSpec"], "Answering"]
@@ -87,9 +81,13 @@ def _import(told: "Json", open_engine: Open | None) -> float:
     spec = told["spec"]
     assert isinstance(spec, dict)  # written by isolate
     started = time.perf_counter()
-    for name in SHARED[:1] if open_engine else (*SHARED, *LIBRARIES.get(str(spec["runtime"]), ())):
+    for name in SHARED[:1] if open_engine else (*SHARED, *_imports(str(spec["runtime"]))):
         importlib.import_module(name)
     return time.perf_counter() - started
+
+
+def _imports(runtime: str) -> Sequence[str]:
+    return next((spec.imports for name, spec in RUNTIMES.items() if name == runtime), ())
 
 
 def _tell(line: str) -> None:

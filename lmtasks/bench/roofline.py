@@ -16,17 +16,7 @@ from statistics import fmean
 from lmtasks.bench.workload import Workload, WorkRequest
 from lmtasks.records import Json
 from lmtasks.runtime.op_costs import OpCosts
-
-PRODUCT_OF: Mapping[str, str] = {
-    "fp32": "fp32",
-    "bf16": "bf16",
-    "fp16": "fp16",
-    "int8": "int8",
-    "int8-tensor": "int8",
-    "w8": "int8",
-    "int4": "int8",
-}
-"""Which matrix product bounds a precision. Weight-only graphs may compute in 8 bits (accuracy level 4)."""
+from lmtasks.settings.runtimes import product_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +73,7 @@ class Distance:
 def distance(passes: Sequence[Pass], *, seconds: float, limits: Json, precision: str) -> Distance | None:
     """The distance of a call of so many seconds; None where the product of that precision was not measured."""
     rates, reads = limits.get("gemm"), limits.get("read_gb_per_s_by_mb")
-    name = PRODUCT_OF.get(precision, "")
+    name = product_of(precision)
     if not isinstance(rates, Mapping) or not isinstance(reads, Mapping) or name not in rates or seconds <= 0:
         return None
     product = float(rates[name]) * 1e9

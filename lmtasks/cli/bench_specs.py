@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.settings.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
 AUTO_BATCH = 16
 """Rows at once for throughput, where --batch-size is auto."""
-SUITING: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch", "torch-compile"),
-    "onnx": ("onnx",),
-    "native": ("native",),
-}
-"""What a folder is made for, and the runtimes that can run it."""
+LOADS: Mapping[str, str] = {name: spec.folders for name, spec in RUNTIMES.items()}
 WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
@@ -89,7 +85,7 @@ def _pairs(models: Sequence[Chosen], runtimes: Sequence[str]) -> list[tuple[Chos
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
         own = runtime_for(chosen.folder, wanted=None)
-        suiting = [name for name in runtimes if name in SUITING[own]] if runtimes else [own]
+        suiting = [name for name in runtimes if LOADS[name] == own] if runtimes else [own]
         if not suiting:
             advice = (
                 f"make a package with `lmtasks export --model {chosen.ref}`" if own == "torch" else f"it runs on {own}"
@@ -100,7 +96,7 @@ def _pairs(models: Sequence[Chosen], runtimes: Sequence[str]) -> list[tuple[Chos
         pairs += [(chosen, name) for name in suiting]
     idle = [name for name in runtimes if name not in {on for _, on in pairs}]
     if idle:
-        what = next(WHAT[own] for own, names in SUITING.items() if idle[0] in names)
+        what = WHAT[LOADS[idle[0]]]
         raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is {what}.")
     return pairs
 

@@ -15,6 +15,7 @@ from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.table import print_table
 from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
 from lmtasks.errors import UsageError
+from lmtasks.settings.runtimes import PRECISIONS
 
 if TYPE_CHECKING:
     from lmtasks.data.options import DataOptions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from lmtasks.prove.parity import Parity
     from lmtasks.task.task import Task
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 CALIBRATED = "int8-static"
 PROOF_TASKS = "starter_paragraphs_*"
 TEXTS = 12
@@ -44,7 +44,7 @@ def command(
         typer.Option(
             "--precision",
             metavar="NAME",
-            parser=options.one_of("--precision", PRECISIONS),
+            parser=options.one_of("--precision", tuple(PRECISIONS)),
             help=f"{', '.join(PRECISIONS)}.",
         ),
     ] = "fp32",

@@ -8,12 +8,11 @@ import typer
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.settings.bounds import MOST, MOST_SEED
+from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES
 
-RUNTIMES = ("torch", "torch-compile", "onnx", "native")
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
 SPLITS = ("test", "validation", "all")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4")
 
 
 def whole(option: str, *, at_least: int, at_most: int = MOST) -> Callable[[str], int]:
@@ -211,7 +210,7 @@ Runtime = Annotated[
     typer.Option(
         "--runtime",
         metavar="NAME",
-        parser=one_of("--runtime", RUNTIMES),
+        parser=one_of("--runtime", tuple(RUNTIMES)),
         help=f"{', '.join(RUNTIMES)}; default: what the model is made for.",
     ),
 ]
@@ -220,7 +219,7 @@ Runtimes = Annotated[
     typer.Option(
         "--runtime",
         metavar="NAME",
-        parser=one_of("--runtime", RUNTIMES),
+        parser=one_of("--runtime", tuple(RUNTIMES)),
         help=f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
     ),
 ]
@@ -230,7 +229,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        parser=one_of("--precision", PRECISIONS),
+        parser=one_of("--precision", tuple(PRECISIONS)),
         help=f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.",
     ),
 ]

@@ -8,7 +8,6 @@ Whatever is in doubt is part of it: a miss costs time, a wrong hit costs the tru
 import json
 import sys
 from array import array
-from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -19,17 +18,12 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.records import ModelCard, RuntimeCard
+from lmtasks.settings.runtimes import RUNTIMES, is_cached
 
 KEY_BYTES = 16
 
 MEANING = 2
 """Raised when the engine changes what it answers to the same request, so that no older answer hits any more."""
-
-LIBRARIES: Mapping[str, tuple[str, ...]] = {"torch": ("transformers",), "torch-compile": ("transformers",)}
-"""What computes besides the library whose version stands on the runtime's card: transformers has the model's code."""
-
-DEPENDS_ON_NEIGHBOURS = ("int8-tensor",)
-"""Precisions in which an answer depends on the rows beside it in the batch: their answers are never kept."""
 
 NO_MATTER = ("name", "adaptation", "parameters", "heads")
 """Of a model's card: what people read, and the heads, of which only the one that is asked counts."""
@@ -44,7 +38,7 @@ def scope_of(*, model: ModelCard, runtime: RuntimeCard, tokenizer: Tokenizer, ar
     Raises:
         UsageError: the answers of this precision depend on more than their requests.
     """
-    if runtime.precision in DEPENDS_ON_NEIGHBOURS:
+    if not is_cached(runtime.precision):
         raise UsageError(
             f"answers in {runtime.precision} depend on their neighbours in the batch, so they are never kept."
         )
@@ -55,7 +49,7 @@ def scope_of(*, model: ModelCard, runtime: RuntimeCard, tokenizer: Tokenizer, ar
         "artefact": artefact,
         "tokenizer": [tokenizer.hash, tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.takes_types],
         "runtime": [runtime.runtime, runtime.version, runtime.device, runtime.precision, dict(runtime.options)],
-        "libraries": {name: _version(name) for name in LIBRARIES.get(runtime.runtime, ())},
+        "libraries": {name: _version(name) for name in RUNTIMES[runtime.runtime].versions_in_cache_key},
     }
     return blake2b(_bytes(facts), digest_size=32).digest()
 

@@ -85,24 +85,6 @@ EMITTERS: Mapping[str, Emitter] = {
 """By transformers' model_type, and the names of our own families. All other architectures are traced."""
 ENCODING: Mapping[str, Emitter] = {"llama": EUROBERT, "mistral": EUROBERT, "qwen2": EUROBERT}
 """The same for causal architectures that are used as encoders; others of them are traced."""
-ACTIVE: frozenset[str] = frozenset(
-    {
-        "average",
-        "bert",
-        "bidirectional",
-        "cnn",
-        "distilbert",
-        "eurobert",
-        "gpt2",
-        "gpt_neox",
-        "llama",
-        "marian",
-        "opt",
-        "recurrent",
-        "t5",
-    }
-)
-"""Names of the emitters whose graphs `runtime/` drives; models of the others are traced."""
 LABELS: frozenset[str] = frozenset(emitter.label for emitter in EMITTERS.values())
 """As packages of this version name what built them."""
 

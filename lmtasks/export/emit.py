@@ -8,21 +8,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.architectures import ACTIVE, EMITTERS, Graphs, emitter_of
+from lmtasks.export.architectures import EMITTERS, Graphs, emitter_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
 from lmtasks.export.expected_operators import rounded_operators, wanted_operators
 from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
-    GPU_PRECISIONS,
     NOTHING_WANTED,
-    PRECISIONS,
     TRACED,
     WEIGHTS,
     GraphName,
     Operators,
     Package,
-    Precision,
     load_package,
     write_manifest,
 )
@@ -33,6 +30,7 @@ from lmtasks.files import write_json
 from lmtasks.foreign import parse_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import TRAINING_ROWS, ModelCard, Progress
+from lmtasks.settings.runtimes import PRECISIONS, Precision, needs_gpu
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -52,7 +50,7 @@ def export_model(
     precision: str,
     report: Callable[[Progress], None],
     base: Path | None = None,
-    emitters: Collection[str] = ACTIVE,
+    emitters: Collection[str] | None = None,
     keep: Mapping[GraphName, Collection[str]] = EVERYTHING,
     rows: Sequence[CalibrationRow] = (),
 ) -> None:
@@ -61,7 +59,7 @@ def export_model(
     Args:
         precision: a name of `PRECISIONS`.
         base: an fp32 package of the same model, whose graphs are then rounded instead of made anew.
-        emitters: names of those that may be used; a model that none of them builds is traced.
+        emitters: names of those that may be used, None: all; a model that none of them builds is traced.
         keep: weights that stay in fp32, by graph; see `export.layers`.
         rows: real ones, on which `int8-static` measures how far activations reach.
 
@@ -88,7 +86,7 @@ def export_model(
         check_precision(wanted, package.model)
         emitter, graphs, card, operators = package.emitter, load_graphs(package), package.model, package.operators
         copy_tokenizer(base, out)
-    if wanted in GPU_PRECISIONS:
+    if needs_gpu(wanted):
         check_half(wanted, family=card.family, built=emitter.startswith(EMITTED), name=card.name)
     graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
@@ -100,14 +98,14 @@ def export_model(
 
 
 def _build(
-    model: "Model", report: Callable[[Progress], None], emitters: Collection[str]
+    model: "Model", report: Callable[[Progress], None], emitters: Collection[str] | None
 ) -> tuple[str, Graphs, Operators]:
     """What made the graphs of a model in fp32; these; and how often operators must stand in them."""
     import torch
 
     emitter = emitter_of(model.card)
     why = ""
-    if emitter is not None and emitter.name in emitters:
+    if emitter is not None and (emitters is None or emitter.name in emitters):
         try:
             checkpoint = checkpoint_of(model)
             graphs = emitter.emit(checkpoint)
@@ -174,7 +172,7 @@ def _rounded(
     from lmtasks.export.ranges import measure_ranges
 
     kept = {name: keep.get(name, ()) for name in graphs}
-    if precision in GPU_PRECISIONS:
+    if needs_gpu(precision):
         for graph in graphs.values():
             to_half(graph, precision=precision)
         return graphs

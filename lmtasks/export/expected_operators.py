@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from lmtasks.export.checkpoint import Checkpoint, Weights
-from lmtasks.export.package import GraphName, Operators, Precision
+from lmtasks.export.package import GraphName, Operators
+from lmtasks.settings.runtimes import Precision
 
 ATTENDS, READS = "GroupQueryAttention", "MultiHeadAttention"
 """Attention over a cache; over whole texts and sources."""

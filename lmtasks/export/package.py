@@ -33,6 +33,7 @@ from lmtasks.foreign import parse_json, read_object
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import tokenizer_files
 from lmtasks.records import TRAINING_ROWS, Json, ModelCard, card_from_json
+from lmtasks.settings.runtimes import PRECISIONS, Precision
 
 SCHEMA = 1
 MANIFEST = "package.json"
@@ -47,28 +48,10 @@ EMITTED = "emitted:"
 TRACED = "traced-2"
 """How that of the others begins. Changes whenever tracing or quantizing may yield other numbers."""
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 GraphName = Literal["heads", "score", "encoder", "decoder"]
 Operators = Mapping[GraphName, Mapping[str, int]]
 """How often operators stand in graphs."""
 NOTHING_WANTED: Operators = MappingProxyType({})
-
-PRECISIONS: Mapping[Precision, str] = {
-    "fp32": "the weights as they are",
-    "fp16": "weights and activations in 16 bits, for GPUs; norms and softmax in fp32",
-    "bf16": "the same with the range of fp32 and fewer digits",
-    "int8": "weights in 8 bits with a scale per column, activations with a scale per row: answers do not depend on "
-    "their neighbours in the batch",
-    "int8-static": "weights in 8 bits with a scale per column, activations with one scale that was fixed on real rows: "
-    "answers do not depend on their neighbours in the batch",
-    "int8-tensor": "onnxruntime's dynamic quantization: one activation scale a tensor, so that an answer depends on "
-    "its neighbours in the batch",
-    "w8": "weights in 8 bits with a scale per block of 32, activations as they are",
-    "int4": "weights in 4 bits with a scale per block of 32, activations as they are",
-}
-
-GPU_PRECISIONS: frozenset[Precision] = frozenset({"fp16", "bf16"})
-"""No processor computes in these faster than in fp32; a GPU does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +100,7 @@ class Package:
 
 def device_of(precision: Precision) -> str:
     """Where packages in this precision are proved, and run unless somebody says otherwise."""
-    return "cuda" if precision in GPU_PRECISIONS else "cpu"
+    return PRECISIONS[precision].package_devices[0]
 
 
 def is_package(folder: Path) -> bool:

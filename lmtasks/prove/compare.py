@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.export.package import Precision
 from lmtasks.records import Bools, Floats, Floats32, TokenScores
+from lmtasks.settings.runtimes import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.emit import EVERYTHING, export_model
 from lmtasks.export.layers import Keep
-from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, write_proofs
+from lmtasks.export.package import write_proofs
 from lmtasks.export.ranges import CalibrationRow
 from lmtasks.prove.compare import Check, Rule
 from lmtasks.prove.gate import Gate, Gated, GateSearch
 from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
 from lmtasks.runtime.onnx.session import PROVIDERS, devices
+from lmtasks.settings.runtimes import needs_gpu, package_precisions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def export_and_prove(
                 make=lambda folder, keep: write(folder, keep, plain=base),
                 threads=threads,
                 report=report,
-                layers=precision not in GPU_PRECISIONS,
+                layers=not needs_gpu(precision),
             ).run()
         write(aside, gated.keep if gated else EVERYTHING, plain=base)
         parity = proved(aside)
@@ -100,12 +101,12 @@ def export_and_prove(
 
 def _check_provable(precision: str) -> None:
     """Raises: UsageError: what cannot be run here cannot be proved here."""
-    if precision in GPU_PRECISIONS and "cuda" not in devices():
+    if needs_gpu(precision) and "cuda" not in devices():
         raise UsageError(
             f"a package in {precision} is computed and proved on a GPU, and onnxruntime has no {PROVIDERS['cuda']} "
             f"here; it computes on {', '.join(devices())}. Put onnxruntime-gpu in the place of onnxruntime (each "
             "overwrites the other: uninstall both first), or take one of: "
-            f"{', '.join(name for name in PRECISIONS if name not in GPU_PRECISIONS)}."
+            f"{', '.join(package_precisions('cpu'))}."
         )
 
 

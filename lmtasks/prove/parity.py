@@ -14,7 +14,7 @@ import numpy as np
 
 from lmtasks.export.emit import graph_operators
 from lmtasks.export.expected_operators import missing_operators
-from lmtasks.export.package import Operators, Precision, device_of, load_package
+from lmtasks.export.package import Operators, device_of, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
 from lmtasks.prove.greedy import check_greedy
@@ -22,6 +22,7 @@ from lmtasks.records import Floats32, HeadSpec, Ints, Json, Progress, TokenBatch
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.runtimes import Precision
 
 GREEDY_STEPS = 512
 STEPS = 32

@@ -36,6 +36,7 @@ from lmtasks.files import slug
 from lmtasks.installation import shipped
 from lmtasks.model.lora import LORA_BOUNDS
 from lmtasks.settings.bounds import COUNT, MOST, POSITIVE, SEED, Bound
+from lmtasks.settings.runtimes import Precision, RuntimeName
 from lmtasks.task.bounded_yaml import read_yaml
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
@@ -141,10 +142,10 @@ class VariantPlan(_Strict):
     rows."""
     rows: int | None = Field(default=None, ge=1)
     """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
-    runtime: Literal["torch", "torch-compile", "onnx", "native"] = "torch"
+    runtime: RuntimeName = "torch"
     """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
     device: str = "cpu"
-    precision: Literal["fp32", "bf16", "fp16", "int8", "int8-static", "int8-tensor", "w8", "int4"] = "fp32"
+    precision: Precision = "fp32"
     max_drop: float | None = Field(default=None, ge=0)
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     threads: Count | None = None

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Literal, cast
 import lmtasks
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import is_of_this_version
-from lmtasks.export.package import GPU_PRECISIONS, PRECISIONS, Package, is_package, load_package
+from lmtasks.export.package import Package, is_package, load_package
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.onnx.session import check_device, devices
+from lmtasks.settings.runtimes import (
+    RUNTIMES,
+    RuntimeName,
+    TorchPrecision,
+    needs_gpu,
+    package_precisions,
+    torch_precisions,
+)
 
 if TYPE_CHECKING:
     from lmtasks.runtime.onnx.graphs import Graphs
-
-RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +179,10 @@ CARRYING: Mapping[str, Callable[["Graphs"], Runtime[object]]] = {"recurrent": _c
 
 def check_suits(precision: str, device: str, *, what: str) -> None:
     """Raises: UsageError: the device cannot compute in the precision."""
-    if device == "cpu" and precision in GPU_PRECISIONS:
-        allowed = ", ".join(name for name in PRECISIONS if name not in GPU_PRECISIONS)
+    if device == "cpu" and needs_gpu(precision):
         raise UsageError(
             f"{what} is in {precision}, which onnxruntime computes on a GPU only; use --device cuda, or on cpu one of: "
-            f"{allowed}."
+            f"{', '.join(package_precisions('cpu'))}."
         )
 
 
@@ -201,7 +206,7 @@ def _open_torch(wanted: RuntimeRequest, *, compiled: bool = False) -> Runtime[ob
             model,
             size_bytes=_weight_bytes(wanted.ref),
             device=wanted.device,
-            precision=cast("Literal['fp32', 'bf16']", wanted.precision or "fp32"),
+            precision=cast("TorchPrecision", wanted.precision or "fp32"),
             threads=wanted.threads,
             compiled=compiled,
         ),
@@ -254,7 +259,6 @@ CHECKS: Mapping[str, Callable[[str, str | None], None]] = {
 def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
     import torch
 
-    about = "PyTorch" if name == "torch" else "PyTorch, compiled by torch.compile for the shapes that it meets"
     devices, notes = ["cpu"], []
     if torch.cuda.is_available():
         devices.append("cuda")
@@ -266,16 +270,16 @@ def _torch_info(name: Literal["torch", "torch-compile"]) -> RuntimeInfo:
         notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
     return RuntimeInfo(
         name=name,
-        about=about,
+        about=RUNTIMES[name].about,
         version=torch.__version__,
         devices=tuple(devices),
-        precisions=("fp32", "bf16") if fast_bf16 else ("fp32",),
+        precisions=torch_precisions() if fast_bf16 else ("fp32",),
         note=" ".join(notes),
     )
 
 
 def _onnx_info() -> RuntimeInfo:
-    about = "ONNX Runtime, over packages made by `lmtasks export`"
+    about = RUNTIMES["onnx"].about
     if find_spec("onnxruntime") is None:
         note = "onnxruntime is not installed; `pip install onnxruntime`."
         return RuntimeInfo(name="onnx", about=about, version="", devices=(), precisions=(), note=note)
@@ -287,7 +291,7 @@ def _onnx_info() -> RuntimeInfo:
         about=about,
         version=onnxruntime.__version__,
         devices=found,
-        precisions=tuple(name for name in PRECISIONS if "cuda" in found or name not in GPU_PRECISIONS),
+        precisions=package_precisions(*found),
         note="" if "cuda" in found else "cuda, fp16 and bf16 need onnxruntime-gpu in place of onnxruntime.",
     )
 
@@ -295,9 +299,9 @@ def _onnx_info() -> RuntimeInfo:
 def _native_info() -> RuntimeInfo:
     return RuntimeInfo(
         name="native",
-        about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
+        about=RUNTIMES["native"].about,
         version=lmtasks.__version__,
-        devices=("cpu",),
+        devices=RUNTIMES["native"].devices,
         precisions=("fp32",),
     )
 

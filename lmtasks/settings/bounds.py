@@ -59,7 +59,7 @@ class Bound:
         >>> Bound(least=1, whole=True, most=MOST).complaint(None, given="ten")
         "must be a whole number of at least 1, was 'ten'"
         """
-        above = value is not None and self.most < value < math.inf
+        above = value is not None and not self.below and self.most < value < math.inf
         return f"must be {f'at most {self.most:,}' if above else self.words}, was {shown(given)}"
 
     @property

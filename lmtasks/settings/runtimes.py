@@ -2,7 +2,7 @@
 
 This module imports nothing heavy: the process that times a model reads it before its clock starts.
 
->>> [name for name, spec in PRECISIONS.items() if spec.package_devices == ("cuda",)]
+>>> [name for name in PRECISIONS if needs_gpu(name)]
 ['fp16', 'bf16']
 """
 
@@ -114,3 +114,32 @@ PRECISIONS: Mapping[Precision, PrecisionSpec] = {
         about="weights in 4 bits with a scale per block of 32, activations as they are", product="int8"
     ),
 }
+
+
+def package_precisions(*devices: str) -> tuple[Precision, ...]:
+    """Precisions whose packages run on one of the devices.
+
+    >>> package_precisions("cpu")
+    ('fp32', 'int8', 'int8-static', 'int8-tensor', 'w8', 'int4')
+    """
+    return tuple(name for name, spec in PRECISIONS.items() if set(devices) & set(spec.package_devices))
+
+
+def needs_gpu(precision: str) -> bool:
+    """Do packages in it run on a GPU only?"""
+    return precision in PRECISIONS and precision not in package_precisions("cpu")
+
+
+def is_cached(precision: str) -> bool:
+    """May answers in it be kept? Not where they depend on their neighbours in the batch."""
+    return all(spec.cached for name, spec in PRECISIONS.items() if name == precision)
+
+
+def product_of(precision: str) -> str:
+    """The matrix product that bounds a precision in the roofline; empty for none of them."""
+    return next((spec.product for name, spec in PRECISIONS.items() if name == precision), "")
+
+
+def torch_precisions() -> tuple[Precision, ...]:
+    """Precisions in which torch runs and trains models."""
+    return tuple(name for name, spec in PRECISIONS.items() if spec.in_torch)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.installation import cache_folder
+from lmtasks.settings.runtimes import is_cached
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.cache import Telling
@@ -59,9 +60,7 @@ def remembering(engine: "Telling", *, folder: Path, cache: Path | None) -> "Iter
 
     None, or a precision whose answers depend on their neighbours in the batch: the engine as it is.
     """
-    from lmtasks.evaluation.cache_key import DEPENDS_ON_NEIGHBOURS
-
-    if cache is None or engine.card.precision in DEPENDS_ON_NEIGHBOURS:
+    if cache is None or not is_cached(engine.card.precision):
         yield engine
         return
     from lmtasks.evaluation.cache import CachedAnswers

@@ -8,10 +8,10 @@ import pytest
 from packed import model_folder, package
 
 from lmtasks.checksums import sealed
+from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError
 from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.open import list_runtimes, open_runtime
-from lmtasks.runtime.threads import checked_threads
 
 
 def test_a_package_is_not_opened_by_torch() -> None:

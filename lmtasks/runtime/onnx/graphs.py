@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.export.package import GraphName, Package
 from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.memory import OutOfMemory, ran_out
 from lmtasks.runtime.onnx.session import PROVIDERS, assigned_nodes, open_session, session_options, shares
-from lmtasks.runtime.threads import checked_threads
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue

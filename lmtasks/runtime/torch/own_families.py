@@ -7,13 +7,14 @@ Axes: B batch, T time, S wanted tokens or source tokens, D width, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError
 from lmtasks.model.model import Decodes, Model, State
 from lmtasks.records import Bools, Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, TokenTargets
@@ -21,8 +22,8 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
 from lmtasks.runtime.memory import free_host_bytes, keep_freed_memory, memory_errors
 from lmtasks.runtime.state_slots import StateSlots
-from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch.predict import DTYPES, checked_precision, predicted
+from lmtasks.settings.runtimes import TorchPrecision
 
 PIECE_TOKENS = 4096
 """Long rows are read in pieces of so many columns over all rows together."""
@@ -48,7 +49,7 @@ class StateRuntime:
         *,
         size_bytes: int = 0,
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: TorchPrecision = "fp32",
         threads: int | None = None,
         compiled: bool = False,
     ) -> None:

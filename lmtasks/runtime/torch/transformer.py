@@ -5,7 +5,6 @@ Axes: B batch, T time, P tokens before, V vocabulary, S wanted tokens.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,18 +12,19 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
+from lmtasks.cores import checked_threads
 from lmtasks.model.model import Model
 from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
 from lmtasks.runtime.memory import free_host_bytes, give_back_freed_memory, keep_freed_memory, memory_errors
-from lmtasks.runtime.threads import checked_threads
 from lmtasks.runtime.torch.body import TorchBody, pair_inputs
 from lmtasks.runtime.torch.cache import DecodingCache, fork, prefix_cache
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.torch.predict import DTYPES, checked_precision, predicted
 from lmtasks.runtime.torch.slots import TorchCausalSlots, TorchSeq2SeqSlots
 from lmtasks.runtime.torch.token_tree import positions_of, shut_mask, tree_mask
+from lmtasks.settings.runtimes import TorchPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class TorchRuntime:
         *,
         size_bytes: int = 0,
         device: str = "cpu",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: TorchPrecision = "fp32",
         threads: int | None = None,
         compiled: bool = False,
     ) -> None:

@@ -1,0 +1,37 @@
+"""The tables of runtimes and precisions, held against who reads them."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import get_args
+
+from lmtasks.bench.roofline import product_of
+from lmtasks.prove.compare import RULES
+from lmtasks.runtime.open import CHECKS, OPENERS
+from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision, RuntimeName, is_cached, needs_gpu
+
+
+def test_every_name_has_a_line_and_every_line_is_carried_out() -> None:
+    assert tuple(RUNTIMES) == get_args(RuntimeName)
+    assert set(RUNTIMES) == set(OPENERS) == set(CHECKS)
+    assert tuple(PRECISIONS) == get_args(Precision)
+    assert set(PRECISIONS) == set(RULES)
+
+
+def test_what_a_runtime_imports_is_there() -> None:
+    for spec in RUNTIMES.values():
+        for module in spec.imports:
+            assert find_spec(module) is not None, module
+
+
+def test_facts_of_precisions() -> None:
+    assert [name for name in PRECISIONS if not is_cached(name)] == ["int8-tensor"]
+    assert [name for name in PRECISIONS if needs_gpu(name)] == ["fp16", "bf16"]
+    assert product_of("int8-static") == product_of("w8") == "int8"
+    assert product_of("none") == ""
+
+
+def test_the_tables_load_nothing_before_a_clock_starts() -> None:
+    code = "import sys, lmtasks.settings.runtimes; print('pydantic' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
