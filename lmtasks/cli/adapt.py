@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +11,12 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
+from lmtasks.cli.values import asked_again, data_options
 from lmtasks.errors import UsageError
+from lmtasks.progress_bars import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lmtasks.data.options import DataOptions
     from lmtasks.model.lora import LoraSettings
-    from lmtasks.records import Progress
-    from lmtasks.task.task import Task
 
 METHODS = ("prompt", "probe", "full", "lora")
 
@@ -158,13 +153,12 @@ def command(
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
-    from lmtasks.folder_lock import locked
-    from lmtasks.model.store import read_provenance
     from lmtasks.training.adapt import AdaptSettings
-    from lmtasks.workflow.adapt import adapt_to_tasks, clear_work, is_adapted, trainable
+    from lmtasks.workflow.adapt import AdaptRequest, adapt_model, rows_set_aside
+    from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
     from lmtasks.workflow.new_backbone import Start
 
-    chosen = chosen_tasks(
+    choice = TaskRequest(
         tasks=tasks,
         data=data,
         text=text,
@@ -174,71 +168,60 @@ def command(
         language=language,
         encoding=encoding,
         trust_code=trust_code,
-        use="both" if data is not None and data.is_file() else "train",
     )
+    chosen = chosen_tasks(choice, use="both" if choice.is_single else "train")
     sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
-    if data is not None and data.is_file():
-        _tell_set_aside(chosen[0], sources)
-    settings = AdaptSettings(
-        method=method,  # type: ignore[arg-type]  # parsed above
-        epochs=epochs,
-        minutes=minutes,
-        learning_rate=learning_rate,
-        tokens_per_batch=tokens_per_batch,
-        window=window,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        evaluations=evaluations,
-        patience=patience,
-        precision="bf16" if precision == "bf16" else "fp32",
-        device=device,
-        seed=seed,
-        lora=_lora(method, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, points=lora_points),
+    if choice.is_single:
+        print(rows_set_aside(chosen[0], sources))
+    request = AdaptRequest(
+        start=Start(
+            backbone=backbone,
+            tokenizer=tokenizer,
+            vectors=vectors,
+            from_scratch=from_scratch,
+            bidirectional=bidirectional,
+        ),
+        tasks=chosen,
+        settings=AdaptSettings(
+            method=method,  # type: ignore[arg-type]  # parsed above
+            epochs=epochs,
+            minutes=minutes,
+            learning_rate=learning_rate,
+            tokens_per_batch=tokens_per_batch,
+            window=window,
+            weight_decay=weight_decay,
+            label_smoothing=label_smoothing,
+            evaluations=evaluations,
+            patience=patience,
+            precision="bf16" if precision == "bf16" else "fp32",
+            device=device,
+            seed=seed,
+            lora=_lora(method, rank=lora_rank, alpha=lora_alpha, dropout=lora_dropout, points=lora_points),
+        ),
+        data=sources,
+        rows=rows,
+        out=out,
     )
-    start = Start(
-        backbone=backbone,
-        tokenizer=tokenizer,
-        vectors=vectors,
-        from_scratch=from_scratch,
-        bidirectional=bidirectional,
-    )
-    if out.exists():
-        if not is_adapted(out, start=start, tasks=chosen, settings=settings, options=sources, rows=rows):
-            raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")
-        with locked(out):
-            clear_work(out)
+    first = is_first()  # of several processes one prints and writes
+    with progress_bars() if first else nullcontext(quiet) as report:
+        adapted = adapt_model(request, report=report)
+    if not first:
+        return
+    if adapted.found:
         print(
             f"{out} is finished: it was adapted to these tasks with these settings before. Another --out adapts anew."
         )
         return
-    with ExitStack() as held:
-        report: Callable[[Progress], None] = _nothing
-        if is_first():  # of several processes one prints and writes
-            held.enter_context(locked(out))
-            report = held.enter_context(progress_bars())
-        trained = adapt_to_tasks(
-            start=start,
-            tasks=chosen,
-            settings=settings,
-            options=sources,
-            out=out,
-            report=report,
-            rows=rows,
-        )
-    if not is_first():
-        return
-    skipped = [task.name for task in chosen if task not in trainable(chosen)]
-    if skipped:
-        print(f"Not trained on, for want of a train split: {', '.join(skipped)}.")
-    if trained is not None:
+    if adapted.skipped:
+        print(f"Not trained on, for want of a train split: {', '.join(adapted.skipped)}.")
+    if adapted.trained is not None:
+        trained = adapted.trained
         best = f", best validation score {trained.best:.4f} at step {trained.best_step}" if trained.best else ""
         print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
-    weights = read_provenance(out).get("weights")
-    if isinstance(weights, dict):
-        print(f"{weights['trained']:,} weights learned, of a model of {weights['all']:,}.")
-    cut = truncated_rows(read_provenance(out))
-    if cut:
-        print(f"{cut} training texts were longer than the model takes and were cut.")
+    if adapted.weights is not None:
+        print(f"{adapted.weights[0]:,} weights learned, of a model of {adapted.weights[1]:,}.")
+    if adapted.truncated:
+        print(f"{adapted.truncated} training texts were longer than the model takes and were cut.")
     asked = asked_again(
         tasks=tasks,
         data=data,
@@ -253,28 +236,8 @@ def command(
         offline=offline,
         trust_code=trust_code,
     )
-    part = " --split test" if data is not None and data.is_file() else ""
+    part = " --split test" if choice.is_single else ""
     print(f"The model is in {out}. Next: lmtasks eval --model {shlex.quote(str(out))} {asked}{part}")
-
-
-def _tell_set_aside(task: Task, sources: DataOptions) -> None:
-    """What is not learned from, of a single file.
-
-    Raises:
-        UsageError: it cannot be read, or holds too few rows to be divided.
-    """
-    from lmtasks.data.splits import load_task_data
-
-    test = load_task_data(task, options=sources, need=frozenset({"test"})).test
-    if test is not None:
-        print(
-            f"Set aside to be scored: {test.where}; `eval --split test` scores them. A folder with "
-            "train.* and test.* divides the rows your own way."
-        )
-
-
-def _nothing(progress: Progress) -> None:
-    """The other processes say nothing."""
 
 
 def _lora(
@@ -297,9 +260,3 @@ def _lora(
         dropout=default.dropout if dropout is None else dropout,
         points=named,  # type: ignore[arg-type]  # unknown ones are refused there
     )
-
-
-def truncated_rows(provenance: Mapping[str, object]) -> int:
-    """Training texts that were cut, over all tasks of a model's record."""
-    tasks = provenance.get("tasks")
-    return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.bench_specs import Timed, specs_of
 from lmtasks.cli.bench_table import print_compared, print_judged
-from lmtasks.cli.models import chosen_models
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import chosen_tasks, data_options
-from lmtasks.errors import GateError, UsageError
+from lmtasks.cli.values import data_options
 
 if TYPE_CHECKING:
-    from lmtasks.bench.compare import SpeedComparison
-    from lmtasks.bench.judge import Judged, QualityDrop
+    from lmtasks.workflow.bench import Benched
 
 ARRIVALS = ("poisson", "even")
 
@@ -105,35 +98,27 @@ def command(
 
     Texts are tokens already: tokenizing is the same for all. No answer comes from the cache.
     """
-    from lmtasks.bench.compare import compare_variants
-    from lmtasks.bench.isolate import Isolated
-    from lmtasks.bench.judge import judge
     from lmtasks.bench.require import parse_requirements
     from lmtasks.bench.schedule import ARRIVALS as KNOWN
     from lmtasks.bench.sweep import parse_sweeps
-    from lmtasks.folder_lock import locked
-    from lmtasks.workflow.quality_drop import drops_of
+    from lmtasks.workflow.bench import BenchRequest, bench_models
+    from lmtasks.workflow.choose_tasks import TaskRequest
 
-    if seconds <= 0:
-        raise UsageError(f"--seconds must be above 0, was {seconds}.")
-    if any(each <= 0 for each in rate):
-        raise UsageError(f"--rate must be above 0, was {min(rate):g}.")
-    requirements = parse_requirements(require) if require else ()
-    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
-    found = chosen_tasks(
-        tasks="" if data is not None and tasks == "starter_*" else tasks,
-        data=data,
-        text=text,
-        label=label,
-        pair=pair,
-        name=name,
-        language=language,
-        encoding=encoding,
-        trust_code=trust_code,
-    )
-    timed = Timed(
-        tasks=found,
-        sources=sources,
+    request = BenchRequest(
+        models=model,
+        tasks=TaskRequest(
+            tasks="" if data is not None and tasks == "starter_*" else tasks,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            encoding=encoding,
+            trust_code=trust_code,
+        ),
+        data=data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+        runtimes=runtime,
         device=device,
         precision=precision,
         threads=threads,
@@ -145,63 +130,29 @@ def command(
         sweep=parse_sweeps(sweep),
         rates=rate,
         arrival=next(each for each in KNOWN if each == arrival),
-        requirements=requirements,
+        requirements=parse_requirements(require) if require else (),
+        require=require,
+        out=out,
     )
-    specs = specs_of(chosen_models(model, offline=offline, token=token), runtime, timed)
-    folder = out or options.next_folder("bench")
-    with locked(folder):
-        with progress_bars() as report:
-            drops: Mapping[str, Mapping[str, QualityDrop]] = {}
-            if any(each.name == "drop" for each in requirements):
-                drops = drops_of(
-                    specs,
-                    tasks=found,
-                    options=sources,
-                    limit=limit,
-                    seed=seed,
-                    report=report,
-                )
-            compared = compare_variants(specs, measures=Isolated(), rounds=rounds, seed=seed, on_progress=report)
-        judged = judge(requirements, records=compared.variants, drops=drops) if requirements else ()
-        file = _write(compared, judged, require, folder)
-    print_compared(compared)
-    print(f"\nAll timings are in {file}.")
-    if requirements:
-        _tell(judged)
+    with progress_bars() as report:
+        benched = bench_models(request, report=report)
+    print_compared(benched.compared)
+    print(f"\nAll timings are in {benched.file}.")
+    if benched.judged:
+        _tell(benched)
 
 
-def _tell(judged: Sequence[Judged]) -> None:
+def _tell(benched: Benched) -> None:
     """The answer to --require.
 
     Raises:
         GateError: no variant fulfils it.
     """
-    from lmtasks.bench.judge import cheapest, why_none
-
     print()
-    print_judged(judged)
-    best = cheapest(judged)
-    if best is None:
-        raise GateError(why_none(judged))
-    others = sum(each.fulfils for each in judged) - 1
+    print_judged(benched.judged)
+    failure = benched.failure()
+    if failure is not None:
+        raise failure
+    others = sum(each.fulfils for each in benched.judged) - 1
     among = f", the fewest core-seconds an answer of the {others + 1} that do" if others else ""
-    print(f"\n{best.variant} fulfils all that is required{among}.")
-
-
-def _write(compared: SpeedComparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
-    from lmtasks.bench.judge import judged_json
-    from lmtasks.files import write_record
-
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "bench.json"
-    write_record(
-        file,
-        {
-            "schema": 2,
-            "variants": list(compared.variants),
-            "side_by_side": [{**asdict(row), "verdict": row.verdict} for row in compared.rows],
-            "require": require,
-            "judged": judged_json(judged),
-        },
-    )
-    return file
+    print(f"\n{benched.best.variant if benched.best else ''} fulfils all that is required{among}.")

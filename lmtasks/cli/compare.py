@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.table import print_table
-from lmtasks.errors import GateError, UsageError, missing
+from lmtasks.errors import GateError
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.comparing import Compared, DifferingExample, MetricComparison
@@ -61,33 +60,20 @@ def command(
     seed: options.Seed = 1234,
 ) -> None:
     """Compare stored results, paired by example; all are held to the first."""
-    from lmtasks.evaluation.comparing import compare_results, examples_that_differ
-    from lmtasks.evaluation.write import check_samples, read_results
+    from lmtasks.evaluation.comparing import examples_that_differ
+    from lmtasks.workflow.compare import compare_folders, write_comparison
 
-    folders = [folder for given in results for folder in _folders(given)]
-    if len(folders) < 2:
-        raise UsageError(f"compare needs at least two folders of results, was given {len(folders)}.")
-    base, *others = [read_results(folder) for folder in folders]
-    for stored in (base, *others):
-        check_samples(stored)
-    compared = compare_results(base, others, only=only, seed=seed)
+    compared = compare_folders(results, only=only, seed=seed)
+    base = compared.base
     _print(compared)
     for comparison in _first_of_each_task(compared) if examples else ():
         _print_examples(base, comparison, examples_that_differ(base, comparison, count=examples))
     if out is not None:
-        _write(compared, out)
+        write_comparison(compared, out)
         print(f"\nEvery number is in {out}.")
     worse = [_named(comparison) for comparison in compared.comparisons if comparison.verdict == "worse"]
     if fail_if_worse and worse:
         raise GateError(f"worse than {base.folder}: {'; '.join(worse)}.")
-
-
-def _folders(given: Path) -> list[Path]:
-    """The folder itself, or those in it: where `eval` was given several models, each has its own."""
-    if not given.is_dir():
-        raise missing("folder", given, hint="give the --out of `lmtasks eval`")
-    inner = sorted(file.parent for file in given.glob("*/results.json"))
-    return inner if inner and not (given / "results.json").is_file() else [given]
 
 
 def _print(compared: Compared) -> None:
@@ -137,11 +123,6 @@ def _known_rows(results: StoredResults, comparisons: Sequence[MetricComparison])
             yield f"{MARK} {results.folder}, {task}: {seen_rows(record, n=n)}; {on_the_others(record)}."
     if unknown:
         yield f"Not known: which rows {results.folder} learned from."
-
-
-def _known_count(results: StoredResults, task: str) -> object:
-    """For the file: how many scored rows may have been known; None: nobody counted."""
-    return (results.tasks[task].overlap or {}).get("seen")
 
 
 def _row(base: StoredResults, comparison: MetricComparison) -> Sequence[str]:
@@ -224,35 +205,3 @@ def _cut(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
-def _write(compared: Compared, file: Path) -> None:
-    from lmtasks.evaluation.samples import plain
-    from lmtasks.files import write_record
-
-    content = {
-        "schema": 1,
-        "base": str(compared.base.folder),
-        "comparisons": [
-            {
-                "other": str(comparison.other.folder),
-                "task": comparison.task,
-                "metric": comparison.name,
-                "signature": comparison.metric.signature,
-                "scale": comparison.metric.scale,
-                "higher_is_better": comparison.metric.higher_is_better,
-                **asdict(comparison.result),
-                "p_holm": comparison.p_adjusted,
-                "verdict": comparison.verdict,
-                "known_rows": {
-                    "base": _known_count(compared.base, comparison.task),
-                    "other": _known_count(comparison.other, comparison.task),
-                },
-            }
-            for comparison in compared.comparisons
-        ],
-        "not_compared": list(compared.left_out),
-    }
-    if not file.name or file.is_dir():
-        raise UsageError(f"--out of compare takes a file, and {file} is a folder; give {file / 'compared.json'}, say.")
-    write_record(file, {name: plain(value) for name, value in content.items()})

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import typer
 
 from lmtasks.cli.signals import handled
-from lmtasks.cli.visible import told
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
+from lmtasks.visible import told
 
 GO_ON: Mapping[str, str] = {
     "run": "finished cells are kept; the same command again goes on where it stopped",

@@ -13,23 +13,15 @@ import typer
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.table import print_table
-from lmtasks.cli.tasks import asked_again, chosen_tasks, data_options
-from lmtasks.errors import UsageError
+from lmtasks.cli.values import asked_again, data_options, label_names
 from lmtasks.settings.runtimes import PRECISIONS
 
 if TYPE_CHECKING:
-    from lmtasks.data.options import DataOptions
-    from lmtasks.export.ranges import CalibrationRow
     from lmtasks.metric.drop import Drop
     from lmtasks.prove.compare import Check
     from lmtasks.prove.gate import Gated
     from lmtasks.prove.parity import Parity
-    from lmtasks.task.task import Task
 
-CALIBRATED = "int8-static"
-PROOF_TASKS = "starter_paragraphs_*"
-TEXTS = 12
-"""Texts that the answers are compared on."""
 NAMED = 6
 """So many layers are named that stay in fp32."""
 
@@ -82,74 +74,43 @@ def command(
     With --max-drop, what rounding costs is measured on the validation rows of --tasks, and the package is kept only if
     that is no more than is allowed.
     """
-    from lmtasks.cli.models import label_names
-    from lmtasks.export.emit import check_precision
-    from lmtasks.export.package import is_package, load_package
-    from lmtasks.folder_lock import locked
-    from lmtasks.model.resolve import resolve
-    from lmtasks.model.store import card_of
-    from lmtasks.prove.export import export_and_prove
     from lmtasks.workflow.arpa import arpa_to_model, is_arpa, model_to_arpa
-    from lmtasks.workflow.calibration import calibration_rows
-    from lmtasks.workflow.quality_gate import gate_of
+    from lmtasks.workflow.choose_tasks import TaskRequest
+    from lmtasks.workflow.export import ExportRequest, export_model
 
     if is_arpa(Path(model)):
         made = arpa_to_model(Path(model), out)
         print(f"The {made.order}-gram model of {made.vocabulary:,} words is in {out}.")
         print(f"Next: lmtasks eval --model {out} --tasks TASKS")
         return
-    folder = resolve(model, offline=offline, token=token)
+    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
     if is_arpa(out):
-        written = model_to_arpa(folder, out)
+        written = model_to_arpa(model, out, data=sources)
         print(f"The {written.order}-gram model is in {out}, as an ARPA file.")
         return
-    if is_package(folder):
-        raise UsageError(f"{model} is exported already; give the model folder that it was made from.")
-    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
-    if max_drop is None and (limit is not None or label_map):
-        raise UsageError("--limit and --label-map are about --max-drop, which is not given.")
-    if max_drop is not None and not tasks and data is None:
-        raise UsageError("--max-drop is measured on tasks; name them with --tasks, or give --data, --text and --label.")
-    named = tasks or ("" if data is not None else PROOF_TASKS)
-    single = data is not None and data.is_file()
-    found = chosen_tasks(
-        tasks=named,
-        data=data,
-        text=text,
-        label=label,
-        pair=pair,
-        name=name,
-        language=language,
-        encoding=encoding,
-        trust_code=trust_code,
-        use="both" if single else "score",
+    request = ExportRequest(
+        model=model,
+        out=out,
+        precision=precision,
+        tasks=TaskRequest(
+            tasks=tasks,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            encoding=encoding,
+            trust_code=trust_code,
+        ),
+        data=sources,
+        max_drop=max_drop,
+        label_names=label_names(label_map),
+        limit=limit,
+        threads=threads,
     )
-    texts = _texts(found, sources)
-    with locked(out), progress_bars() as report:
-        gate = None
-        if max_drop is not None:
-            gate = gate_of(
-                found,
-                model=folder,
-                most=max_drop,
-                options=sources,
-                report=report,
-                limit=limit,
-                threads=threads,
-                label_names=label_names(label_map),
-            )
-        rows: Sequence[CalibrationRow] = ()
-        if precision == CALIBRATED:
-            check_precision(precision, card_of(folder))
-            if not tasks and data is None:
-                raise UsageError(
-                    f"{CALIBRATED} measures its scales on real rows; name --tasks with training rows, or give --data "
-                    "FILE --text COLUMN."
-                )
-            rows = calibration_rows(found, model=folder, options=sources, own=data is not None)
-        exported = export_and_prove(
-            folder, out=out, precision=precision, texts=texts, threads=threads, report=report, gate=gate, rows=rows
-        )
+    with progress_bars() as report:
+        exported = export_model(request, report=report)
     _print(exported.parity)
     if exported.gated is not None:
         _print_gate(exported.gated)
@@ -167,31 +128,10 @@ def command(
         offline=offline,
         trust_code=trust_code,
     )
-    package = load_package(out)
+    package = exported.package
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
     models = f"--model {shlex.quote(model)} --model {shlex.quote(str(out))}"
-    print(f"Next: lmtasks eval {models} {asked}{' --split test' if single else ''}")
-
-
-def _texts(tasks: Sequence[Task], sources: DataOptions) -> tuple[str, ...]:
-    """Texts of several lengths from the tasks' scored rows.
-
-    Raises:
-        UsageError: the rows hold no text.
-    """
-    from lmtasks.data.splits import load_task_data
-    from lmtasks.task.kinds import baseline_source
-
-    texts: list[str] = []
-    each = -(-TEXTS // len(tasks))
-    for task in tasks:
-        data = load_task_data(task, options=sources, need=frozenset({"test"}), limit=each)
-        assert data.test is not None  # it was needed
-        texts += [baseline_source(task, row) for row in data.test.rows]
-    kept = tuple(dict.fromkeys(text for text in texts if text.strip()))[:TEXTS]
-    if not kept:
-        raise UsageError("the tasks' rows hold no text that the answers could be compared on; name other --tasks.")
-    return kept
+    print(f"Next: lmtasks eval {models} {asked}{' --split test' if request.tasks.is_single else ''}")
 
 
 def _print(parity: Parity) -> None:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import TextIO
 
-from lmtasks.cli.visible import told
+from lmtasks.visible import told
 
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",

@@ -12,7 +12,8 @@ from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES
 
 Whose = Literal["ours", "lm-eval"]
 STREAMS: tuple[Whose, ...] = get_args(Whose)
-SPLITS = ("test", "validation", "all")
+ScoredRows = Literal["test", "validation", "all"]
+SPLITS: tuple[ScoredRows, ...] = get_args(ScoredRows)
 
 
 def whole(option: str, *, at_least: int, at_most: int = MOST) -> Callable[[str], int]:

@@ -1,6 +1,6 @@
 """`lmtasks pretrain`: text to backbone."""
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -8,16 +8,14 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import data_options
+from lmtasks.cli.values import data_options
 from lmtasks.errors import UsageError
+from lmtasks.progress_bars import quiet
 from lmtasks.settings.bounds import POSITIVE, check_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
-    from lmtasks.data.documents import Document
-    from lmtasks.data.options import DataOptions
-    from lmtasks.records import Progress
     from lmtasks.training.heldout import HeldOut
     from lmtasks.training.settings import Decay, OptimizerName
 
@@ -97,14 +95,14 @@ def command(
     token: options.Token = None,
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
-    from lmtasks.backbone.closed_form import is_fitted
-    from lmtasks.training.settings import BOUNDS
+    from lmtasks.evaluation.processes import is_first
+    from lmtasks.training.settings import BOUNDS, TrainingSettings
+    from lmtasks.workflow.pretrain import CountRequest, PretrainRequest, count_backbone, counts_text, pretrain_backbone
 
     check_all({"vocabulary": vocabulary, "window": window}, BOUNDS)
-    if is_fitted(backbone):
-        if out.exists():
-            raise UsageError(f"{out} exists already; give another --out.")
-        given = {
+    sources = data_options(data_root=data_root, offline=offline, token=token)
+    if counts_text(backbone):
+        idle = {
             "--weights": weights,
             "--mix": mix,
             "--start": start,
@@ -112,143 +110,77 @@ def command(
             "--objective": objective,
             "--steps": steps,
         }
-        _count(
-            data,
+        counting = CountRequest(
+            texts=data,
             out=out,
-            text=text,
+            column=text,
             encoding=encoding,
             family=backbone,
             vocabulary=vocabulary,
             tokenizer=tokenizer,
             seed=seed,
-            sources=data_options(data_root=data_root, offline=offline, token=token),
-            idle=[option for option, value in given.items() if value],
+            data=sources,
+            idle=tuple(option for option, value in idle.items() if value),
         )
+        with progress_bars() as report:
+            scores = count_backbone(counting, report=report)
+        _print_scores(scores)
+        print(f"The model is in {out}. Next: lmtasks eval --model {out} --tasks wikitext")
         return
-    from accelerate import PartialState
-
-    from lmtasks.data.documents import by_source, read_documents
-    from lmtasks.folder_lock import locked
-    from lmtasks.runtime.memory import keep_freed_memory
-    from lmtasks.training.pretrain import is_pretrained, pretrain
-    from lmtasks.training.settings import TrainingSettings
-
-    settings = TrainingSettings(
-        steps=STEPS if steps is None else steps,
-        minutes=minutes,
-        learning_rate=learning_rate,
-        batch_rows=batch_rows,
-        accumulate=accumulate,
-        decay=cast("Decay", schedule),
-        floor=0.0 if schedule == "wsd" else 0.1,
-        warmup_steps=warmup,
-        cooldown_steps=cooldown,
-        optimizer=cast("OptimizerName", optimizer),
-        precision="bf16" if precision == "bf16" else "fp32",
-        compile=compile_,
-        evaluate_every=evaluate_every,
-        checkpoint_every=checkpoint_every,
-        seed=seed,
+    request = PretrainRequest(
+        texts=data,
+        out=out,
+        column=text,
+        encoding=encoding,
+        shares=_shares(weights, len(data)),
+        mix=_mix(mix, weights) if mix else {},
+        family=backbone,
+        vocabulary=vocabulary,
+        tokenizer=tokenizer,
+        window=window,
+        settings=TrainingSettings(
+            steps=STEPS if steps is None else steps,
+            minutes=minutes,
+            learning_rate=learning_rate,
+            batch_rows=batch_rows,
+            accumulate=accumulate,
+            decay=cast("Decay", schedule),
+            floor=0.0 if schedule == "wsd" else 0.1,
+            warmup_steps=warmup,
+            cooldown_steps=cooldown,
+            optimizer=cast("OptimizerName", optimizer),
+            precision="bf16" if precision == "bf16" else "fp32",
+            compile=compile_,
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
+            seed=seed,
+        ),
+        start=start,
+        beside=beside,
+        cool_now=start is not None and cooldown > 0 and steps is None,
+        objective=objective,
+        hidden=hidden,
+        device=device,
+        data=sources,
     )
-    if out.exists():
-        if not is_pretrained(out, family=backbone, window=window, settings=settings):
-            raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")
+    first = is_first()  # of several processes one prints and writes
+    with progress_bars() if first else nullcontext(quiet) as report:
+        pretrained = pretrain_backbone(request, report=report)
+    if not first:
+        return
+    if pretrained is None:
         print(f"{out} is finished: it was trained with these settings before. Another --out trains anew.")
         return
-    sources = data_options(data_root=data_root, offline=offline, token=token)
-    read = [read_documents(each, column=text, options=sources, encoding=encoding) for each in data]
-    corpora: list[Iterable[Document]] = list(read)
-    shares = _shares(weights, len(read))
-    if mix:
-        named = _mix(mix, weights)
-        corpora, shares = by_source(read, sources=tuple(named)), list(named.values())
-    keep_freed_memory()
-    work = out.with_name(out.name + ".work")
-    state = PartialState(cpu=device == "cpu")  # of several processes the first one prints and writes
-    with ExitStack() as held:
-        report: Callable[[Progress], None] = _nothing
-        if state.is_main_process:
-            held.enter_context(locked(out))
-            report = held.enter_context(progress_bars())
-            held.callback(_draw, work, work=work, name=out.name)  # also when it is interrupted
-        trained, scores = pretrain(
-            corpora=corpora,
-            weights=shares,
-            family=backbone,
-            vocabulary=vocabulary,
-            window=window,
-            settings=settings,
-            out=out,
-            report=report,
-            tokenizer_folder=tokenizer,
-            start=start,
-            beside=beside,
-            cool_now=start is not None and cooldown > 0 and steps is None,
-            objective_name=objective,
-            hidden=hidden,
-            device=device,
-            complete=lambda folder: _draw(folder, work=work, name=out.name),
-        )
-    if not state.is_main_process:
-        return
+    trained = pretrained.trained
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
-    _print_scores(scores)
+    _print_scores(pretrained.scores)
     print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
-
-
-def _count(
-    data: list[str],
-    *,
-    out: Path,
-    text: str,
-    encoding: str | None,
-    family: str,
-    vocabulary: int,
-    tokenizer: Path | None,
-    seed: int,
-    sources: "DataOptions",
-    idle: list[str],
-) -> None:
-    """A family that counts its text once."""
-    from lmtasks.data.documents import read_documents
-    from lmtasks.folder_lock import locked
-    from lmtasks.training.ngram_pretrain import count_text
-
-    if idle:
-        raise UsageError(f"{idle[0]} says how a training goes on step by step, and {family} counts its text once.")
-    with locked(out), progress_bars() as report:
-        scores = count_text(
-            corpora=[read_documents(each, column=text, options=sources, encoding=encoding) for each in data],
-            family=family,
-            vocabulary=vocabulary,
-            seed=seed,
-            out=out,
-            report=report,
-            tokenizer_folder=tokenizer,
-        )
-    _print_scores(scores)
-    print(f"The model is in {out}. Next: lmtasks eval --model {out} --tasks wikitext")
 
 
 def _print_scores(scores: "Sequence[HeldOut]") -> None:
     for score in scores:
         bits = "" if score.bits_per_byte is None else f"   bits per byte {score.bits_per_byte:.4f}"
         print(f"  {score.source:35} perplexity {score.token_perplexity:9.2f}{bits}")
-
-
-def _nothing(progress: "Progress") -> None:
-    """The other processes say nothing."""
-
-
-def _draw(folder: Path, *, work: Path, name: str) -> None:
-    """The curve of the training in `work` as a chart in the folder; none yet where that is not there."""
-    from lmtasks.files import write_text
-    from lmtasks.report.curve import draw_curve
-    from lmtasks.training.curve import LOG, read_log, thinned
-
-    records = thinned(read_log(work / LOG))
-    if len(records) > 1:
-        write_text(folder / "curve.svg", draw_curve(records, title=name, judged="held-out text"))
 
 
 def _mix(items: list[str], weights: str) -> dict[str, float]:

@@ -1,12 +1,14 @@
-"""Draws `Progress` reports: bars with time left on a terminal, a plain line every few seconds elsewhere."""
+"""`Progress` on standard error: bars with the time left on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmtasks.cli.visible import VisibleStream, told, visible
+from lmtasks.cli.streams import VisibleStream
+from lmtasks.progress_bars import Report, bars_on
+from lmtasks.visible import told
 
 if TYPE_CHECKING:
     from lmtasks.records import Progress
@@ -16,40 +18,14 @@ PLAIN_SECONDS = 10.0
 
 
 @contextmanager
-def progress_bars() -> "Iterator[Callable[[Progress], None]]":
+def progress_bars() -> Iterator[Report]:
     """A callback that draws; all on standard error, so that standard output holds results only."""
     if not sys.stderr.isatty():
         yield _Plain()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
     # Bars move the cursor, so they draw behind the filter that keeps others from doing so.
     terminal = sys.stderr.terminal if isinstance(sys.stderr, VisibleStream) else sys.stderr
-    with Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-        console=Console(file=terminal),
-    ) as bars:
-        known: dict[str, TaskID] = {}
-        done: dict[str, int] = {}
-
-        def draw(report: "Progress") -> None:
-            if report.stage not in known:
-                shown = visible(report.stage)
-                known[report.stage] = bars.add_task(shown, total=report.total, unit=report.unit, note="")
-            elif report.done < done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
-                bars.reset(known[report.stage], total=report.total)
-            done[report.stage] = report.done
-            bars.update(known[report.stage], completed=report.done, total=report.total, note=visible(report.note))
-
+    with bars_on(terminal) as draw:
         yield draw
 
 

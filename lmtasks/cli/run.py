@@ -11,7 +11,7 @@ import typer
 
 from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import data_options
+from lmtasks.cli.values import data_options
 from lmtasks.errors import GateError, WorkError
 
 

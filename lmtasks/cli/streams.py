@@ -3,8 +3,9 @@
 import io
 import os
 import sys
+from typing import TextIO
 
-from lmtasks.cli.visible import VisibleStream
+from lmtasks.visible import visible
 
 
 def prepare_streams() -> int:
@@ -39,3 +40,41 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+class VisibleStream(io.TextIOBase):
+    """A terminal to which only visible text gets; what draws on it takes `terminal` itself."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # the base has a field without a value
+        """The terminal's."""
+        return self.terminal.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """The terminal's."""
+        return self.terminal.errors
+
+    def write(self, text: str) -> int:
+        """Number of characters that were given, as any stream has it."""
+        self.terminal.write(visible(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Of the terminal."""
+        self.terminal.flush()
+
+    def fileno(self) -> int:
+        """Of the terminal."""
+        return self.terminal.fileno()
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return self.terminal.isatty()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True

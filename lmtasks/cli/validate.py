@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.models import ModelOptions, chosen_models, label_names
 from lmtasks.cli.progress import progress_bars
-from lmtasks.cli.tasks import data_options
 from lmtasks.cli.validate_output import metric_names, print_group, print_plan, print_task
+from lmtasks.cli.values import data_options, label_names
 from lmtasks.errors import LmtasksError, UsageError
 
 if TYPE_CHECKING:
@@ -61,9 +59,11 @@ def command(
 ) -> None:
     """Check task files and plans, and say what each would do."""
     from lmtasks.task.index import default_index
+    from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.split_check import CheckOptions
+    from lmtasks.workflow.validate import opened_solver
 
-    opening = ModelOptions(
+    opening = OpenOptions(
         runtime=runtime,
         device=device,
         precision=precision,
@@ -80,7 +80,7 @@ def command(
     )
     index = default_index(include=include_path)
     things = [thing for file in files for thing in _things(file, index=index, trust_code=trust_code)]
-    with _opened(model, opening, offline=offline, token=token) as asked:
+    with opened_solver(model, opening, offline=offline, token=token) as asked:
         wrong = [each for thing in things if (each := _carry_out(thing, wanted, asked, first=thing is things[0]))]
     if len(things) == 1 and wrong:
         raise wrong[0]
@@ -122,30 +122,6 @@ def _is_plan(ref: str, *, index: TaskIndex) -> bool:
     if Path(ref).is_file():
         return bool({"plan", "variants"} & set(read_task_yaml(Path(ref)).keys))
     return ref in shipped_plans() and ref not in index.names()
-
-
-@contextmanager
-def _opened(
-    ref: str | None, opening: ModelOptions, *, offline: bool, token: str | None
-) -> Iterator[EngineSolver | None]:
-    if ref is None:
-        yield None
-        return
-    from lmtasks.evaluation.engine_solver import EngineSolver
-    from lmtasks.workflow.open_model import open_engine
-
-    (chosen,) = chosen_models([ref], offline=offline, token=token)
-    if chosen.folder is None:
-        raise UsageError(f"{ref} is a baseline, which reads no tokens; give --model a model or package folder.")
-    with open_engine(
-        chosen.folder,
-        runtime=opening.runtime,
-        device=opening.device,
-        precision=opening.precision,
-        threads=opening.threads,
-        rows_per_batch=opening.rows_per_batch,
-    ) as engine:
-        yield EngineSolver(engine, label_names=opening.label_names)
 
 
 def _carry_out(thing: _Thing, wanted: CheckOptions, asked: EngineSolver | None, *, first: bool) -> LmtasksError | None:

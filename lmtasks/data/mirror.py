@@ -70,7 +70,7 @@ class LocalSet:
 
 
 def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
-    """The local files of a source; None when it can only come from the Hub.
+    """The local files of a source; None when it can only come from the Hub, or is in memory.
 
     Searched in this order: files that the task names (`data_files` under a format's name), the mirror, a file or
     folder (relative to the task file, or without one to the working folder).
@@ -78,6 +78,8 @@ def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
     Raises:
         UsageError: the mirror or a named file or folder does not exist, or has no data in it.
     """
+    if source.held is not None:
+        return None
     if source.path in BUILDERS:
         return _named_files(source, folder=(source.base or Path()) / (source.data_dir or ""))
     return _in_mirror(source, options.data_root) or _in_folder(source)

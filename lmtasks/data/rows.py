@@ -54,6 +54,8 @@ def read_rows(
         rows, where = read_rows(replace(source, part=None), options=options, tell=tell)
         rows, where = part_of(rows, source.part, where=where)
         rows = rows if limit is None else rows[:limit]
+    elif source.held is not None:
+        rows, where = source.held.of(source.split)[:limit], str(source.held)
     elif source.made_by is not None:
         from lmtasks.task.hooks import custom_rows
 

@@ -184,7 +184,8 @@ def _unlike(task: Task, data: TaskData, options: EvalOptions) -> str:
         return unlike_the_whole(task, data.validation.rows if data.validation else (), first=options.limit)
     source = task.sources["test"]
     try:
-        if source.made_by is not None or find_local(source, options=options.data) is None:
+        here = source.held is not None or find_local(source, options=options.data) is not None
+        if source.made_by is not None or not here:
             return ""
         rows = read_split(task, "test", options=options.data)
     except LmtasksError:

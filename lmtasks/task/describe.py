@@ -115,6 +115,7 @@ def _source(source: Source) -> dict[str, object]:
         "made_by": None
         if source.made_by is None
         else {"function": to_json(source.made_by.function), "options": to_json(source.made_by.options)},
+        "rows": None if source.held is None else source.held.fingerprint,
         "stands_for": source.stands_for,
         "part": None if source.part is None else to_json(asdict(source.part)),
     }

@@ -1,14 +1,17 @@
 """A task file, or one's own data file, becomes a checked `Task`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError, missing
 from lmtasks.task.formats import SUFFIXES, builder_of
-from lmtasks.task.task import SPLITS, Part, SplitName, Task
+from lmtasks.task.task import SPLITS, HeldRows, Part, SplitName, Task
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
+
+ROWS = "rows"
+"""Name of rows in memory, as a data set and as a task that nobody gave another name."""
 
 
 def load_task(file: Path, *, trust_code: bool = False) -> Task:
@@ -48,7 +51,7 @@ def task_of(yaml: TaskYaml, *, trust_code: bool = False) -> Task:
 
 def own_task(
     *,
-    data: Path,
+    data: Path | HeldRows,
     text: str,
     label: str | None,
     labels: Sequence[str] = (),
@@ -64,7 +67,7 @@ def own_task(
     With a label column it is classification, without one it is language modelling of the text column.
 
     Args:
-        data: a file, or a folder with `train.*`, `validation.*` and `test.*`.
+        data: a file, a folder with `train.*`, `validation.*` and `test.*`, or rows in memory.
         text, label, pair: columns.
         labels: class names in the order of their numbers; the caller reads them off the label column.
         numbered: the label column holds their numbers, whatever they are called.
@@ -80,23 +83,21 @@ def own_task(
     from lmtasks.task.resolve import resolve
     from lmtasks.task.schema import SourceFile, TaskFile
 
-    divided = use == "both" and data.is_file()
-    files = _own_files(data, splits=("train", "test") if divided else ("train" if use == "train" else "test",))
-    suffixes = {builder_of(file.suffix) for file in files.values()}
-    if len(suffixes) > 1:
-        raise UsageError(f"{data} mixes formats ({', '.join(sorted(suffixes))}); give files of one format.")
+    divided = use == "both" and (data.is_single if isinstance(data, HeldRows) else data.is_file())
+    splits = ("train", "test") if divided else ("train" if use == "train" else "test",)
+    place = _held_place(data, splits=splits) if isinstance(data, HeldRows) else _file_place(data, splits=splits)
     columns = [text] if pair is None else [text, pair]
     shown = "\n".join("{{row[" + repr(column) + "]}}" for column in columns)
     classification = label is not None
     made = TaskFile(
-        task=name or data.stem,
-        about=f"your own data: {data.name}",
+        task=name or place.name,
+        about=f"your own data: {place.shown}",
         kind="classification" if classification else "language_modelling",
         language=language,
-        dataset_path=suffixes.pop(),
-        dataset_kwargs={"data_files": {split: file.name for split, file in files.items()}}
+        dataset_path=place.builder,
+        dataset_kwargs=({"data_files": place.files} if place.files else {})
         | ({} if encoding is None else {"encoding": encoding}),
-        sources={split: SourceFile(split=split) for split in SPLITS if split in files},
+        sources={split: SourceFile(split=split) for split in SPLITS if split in place.splits},
         inputs={"text": text}
         | ({} if label is None else {"label": _label_role(label, labels, numbered=numbered)})
         | ({"pair": pair} if pair else {}),
@@ -105,12 +106,53 @@ def own_task(
         target_delimiter="" if language == "zh" else " ",
         metrics=["acc", "macro_f1"] if classification else ["token_perplexity", "byte_perplexity", "bits_per_byte"],
     )
-    folder = next(iter(files.values())).resolve().parent
-    task = resolve(made, path=None, base=folder, need_scored=use != "train")
+    task = resolve(made, path=None, base=place.folder, need_scored=use != "train")
+    if isinstance(data, HeldRows):
+        task = _over(data, task)
     if divided:
         task = _divided(task, texts=tuple(columns), label=label)
     check_task(task)
     return task
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the rows of one's own data lie."""
+
+    name: str
+    shown: str
+    builder: str
+    splits: Collection[str]
+    files: Mapping[str, str]
+    folder: Path | None
+
+
+def _file_place(data: Path, *, splits: Sequence[str]) -> _Place:
+    files = _own_files(data, splits=splits)
+    builders = {builder_of(file.suffix) for file in files.values()}
+    if len(builders) > 1:
+        raise UsageError(f"{data} mixes formats ({', '.join(sorted(builders))}); give files of one format.")
+    return _Place(
+        name=data.stem,
+        shown=data.name,
+        builder=builders.pop(),
+        splits=files,
+        files={split: file.name for split, file in files.items()},
+        folder=next(iter(files.values())).resolve().parent,
+    )
+
+
+def _held_place(data: HeldRows, *, splits: Sequence[str]) -> _Place:
+    return _Place(name=ROWS, shown=str(data), builder=ROWS, splits=data.splits or splits, files={}, folder=None)
+
+
+def _over(rows: HeldRows, task: Task) -> Task:
+    """The task with every split of it in memory."""
+    from lmtasks.task.resolve import with_fields
+
+    sources = {split: replace(source, held=rows) for split, source in task.sources.items()}
+    shots = None if task.shots is None else replace(task.shots, held=rows)
+    return with_fields(replace(task, sources=sources, shots=shots))
 
 
 def _label_role(label: str, labels: Sequence[str], *, numbered: bool) -> str:

@@ -1,6 +1,6 @@
 """A task: where rows come from, what goes in, what should come out, and how answers are scored. Pure data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -33,6 +33,8 @@ class Source:
     """How data files are read, where the task file says so."""
     made_by: "MadeBy | None" = None
     """The task's own code makes the rows; `path` is then only its name."""
+    held: "HeldRows | None" = None
+    """Rows in memory; `path` is then only a name."""
     stands_for: str | None = None
     """The data set that the task file names, where another one was taken instead and its rows are not the same."""
     part: "Part | None" = None
@@ -74,6 +76,38 @@ class MadeBy:
     function: FunctionRef
     options: Mapping[str, object] = field(default_factory=dict)
     """What it is called with: the task's `metadata` and `dataset_kwargs`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class HeldRows:
+    """Rows in memory, undivided or by split, in the place of a data file or a folder of them.
+
+    >>> held = HeldRows(splits={"train": [{"text": "a"}], "test": [{"text": "b"}]})
+    >>> held.is_single, held.of("test"), str(held)
+    (False, [{'text': 'b'}], 'the given rows')
+    """
+
+    rows: Sequence[Row] = ()
+    splits: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    fingerprint: str = ""
+    """sha256 over their content, for the hash of a task over them."""
+
+    @property
+    def is_single(self) -> bool:
+        """Not divided into splits."""
+        return not self.splits
+
+    @property
+    def all_rows(self) -> Sequence[Row]:
+        """The rows of all splits, one behind the other."""
+        return self.rows or [row for rows in self.splits.values() for row in rows]
+
+    def of(self, split: str) -> Sequence[Row]:
+        """The rows of one split; undivided rows stand for any."""
+        return self.splits.get(split, self.rows)
+
+    def __str__(self) -> str:
+        return "the given rows"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,106 @@ from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone
 if TYPE_CHECKING:
     from lmtasks.training.adapt import AdaptSettings
     from lmtasks.training.loop import Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptRequest:
+    """Which backbone learns which tasks, and how."""
+
+    start: Start
+    tasks: tuple[Task, ...]
+    settings: "AdaptSettings"
+    data: DataOptions
+    rows: int | None = None
+    """Training rows of each task at most, drawn by the settings' seed; None: all."""
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedModel:
+    """A model folder, and what making it took."""
+
+    folder: Path
+    trained: "Trained | None" = None
+    """None where nothing was trained step by step, or where it was found."""
+    found: bool = False
+    """Was it made by the same request before?"""
+    skipped: tuple[str, ...] = ()
+    """Tasks without a train split."""
+    weights: tuple[int, int] | None = None
+    """How many were trained, of how many."""
+    truncated: int = 0
+    """Training texts that were cut, over all tasks."""
+
+
+def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) -> AdaptedModel:
+    """Adapt a backbone to tasks into the request's folder, or find there what the same request has made before.
+
+    Under a launcher of several processes all take part, and the first one writes.
+
+    Raises:
+        UsageError: the folder holds something else, no task has training rows, or a setting does not fit.
+        WorkError: another process writes the folder.
+    """
+    from lmtasks.folder_lock import locked
+    from lmtasks.model.store import read_provenance
+
+    out, skipped = request.out, tuple(task.name for task in request.tasks if "train" not in task.sources)
+    if out.exists():
+        if not is_adapted(
+            out,
+            start=request.start,
+            tasks=request.tasks,
+            settings=request.settings,
+            options=request.data,
+            rows=request.rows,
+        ):
+            raise UsageError(f"{out} exists already, and was not made by this command; give another --out.")
+        with locked(out):
+            clear_work(out)
+        return AdaptedModel(folder=out, found=True, skipped=skipped)
+    with locked(out) if is_first() else nullcontext():
+        trained = adapt_to_tasks(
+            start=request.start,
+            tasks=request.tasks,
+            settings=request.settings,
+            options=request.data,
+            out=out,
+            report=report,
+            rows=request.rows,
+        )
+    provenance = read_provenance(out) if is_first() else {}
+    weights = provenance.get("weights")
+    return AdaptedModel(
+        folder=out,
+        trained=trained,
+        skipped=skipped,
+        weights=(weights["trained"], weights["all"]) if isinstance(weights, dict) else None,
+        truncated=_truncated_rows(provenance),
+    )
+
+
+def rows_set_aside(task: Task, data: DataOptions) -> str:
+    """The rows of a single file that are not learned from, for people; empty where there are none.
+
+    Raises:
+        UsageError: it cannot be read, or holds too few rows to be divided.
+    """
+    from lmtasks.data.splits import load_task_data
+
+    test = load_task_data(task, options=data, need=frozenset({"test"})).test
+    if test is None:
+        return ""
+    return (
+        f"Set aside to be scored: {test.where}; `eval --split test` scores them. A folder with "
+        "train.* and test.* divides the rows your own way."
+    )
+
+
+def _truncated_rows(provenance: Mapping[str, object]) -> int:
+    """Training texts that were cut, over all tasks of a model's record."""
+    tasks = provenance.get("tasks")
+    return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
 
 
 def adapt_to_tasks(

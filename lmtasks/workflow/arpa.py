@@ -7,10 +7,12 @@ from pathlib import Path
 from lmtasks.backbone.arpa import END, read_arpa, write_arpa
 from lmtasks.backbone.ngram import NEVER
 from lmtasks.data.context_target import end_tokens
+from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, load_tokenizer
 from lmtasks.data.vocabulary import UNKNOWN, tokenizer_of_words
 from lmtasks.errors import UsageError
 from lmtasks.model.closed_form import FittedModel, Ngram, NgramSizes, fitted_family, load_fitted, save_fitted
+from lmtasks.model.resolve import resolve
 from lmtasks.model.store import tokenizer_folder
 from lmtasks.training.closed_form import fitted_card
 
@@ -23,12 +25,16 @@ def is_arpa(file: Path) -> bool:
     return file.name.endswith((".arpa", ".arpa.gz"))
 
 
-def model_to_arpa(folder: Path, out: Path) -> Ngram:
-    """Write the n-grams of a model folder to the file `out`.
+def model_to_arpa(ref: str, out: Path, *, data: DataOptions) -> Ngram:
+    """Write the n-grams of a model to the file `out`.
+
+    Args:
+        ref: a folder, a shipped name or a Hub id.
 
     Raises:
         UsageError: the folder holds no n-grams of a text, or `out` exists.
     """
+    folder = resolve(ref, offline=data.offline, token=data.token)
     model = load_fitted(folder).text if fitted_family(folder) == "ngram" else None
     if model is None:
         raise UsageError(f"{folder} is no n-gram model of a text, and ARPA files hold no others; give --out a folder.")

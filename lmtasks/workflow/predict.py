@@ -1,239 +1,229 @@
-"""Rows without right answers: a line that somebody types becomes a row that a task can be asked about.
-
-A task file says where the right answer stands in a row; a typed line has none. `unlabelled` takes that part out of a
-task, and leaves prompt, head, labels and decoding as they are, so that a line is answered as a scored row would be.
-"""
+"""Texts through a model: one task's answers, without right ones to hold them against."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
-from lmtasks.records import HeadSpec, Row
-from lmtasks.task.roles import text_list
-from lmtasks.task.task import Task
-from lmtasks.task.templates import Spec, is_template
+from lmtasks.workflow.choose_models import OpenOptions
+from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
+from lmtasks.workflow.unlabelled_rows import row_of, task_of_continuation, task_of_head, unlabelled
 
 if TYPE_CHECKING:
-    from jinja2.nodes import Node, Template
+    from lmtasks.data.tokenizer import Tokenizer
+    from lmtasks.engine.engine import Engine, HeadRow
+    from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
+    from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.records import Floats32, HeadSpec, ModelCard, Progress, RuntimeCard
+    from lmtasks.task.task import Task
 
-LABEL = "lmtasks_no_label"
-ANSWERS = "lmtasks_no_answers"
-TAGS = "lmtasks_no_tags"
-"""Columns that stand where a data set has its answers. What they hold is never shown."""
-INPUTS_OF_HEAD: Mapping[str, Mapping[str, str]] = {
-    "classification": {"text": "text", "label": LABEL},
-    "tagging": {"tokens": "tokens", "tags": TAGS},
-    "span": {"question": "question", "context": "context", "answers": ANSWERS},
-}
-"""What a head reads, by its kind, where nobody says from which columns."""
+MOST_CHARACTERS = 1_000_000
+"""Of a line that is cut into tokens as a whole, which takes a second or two; what a model takes is far less."""
+CHARACTERS_OF_TOKEN = 32
+WHOLE = frozenset({"tagging", "span"})
+"""Kinds of tasks whose answers are about every part of a text."""
+
+log = logging.getLogger(__name__)
 
 
-def unlabelled(task: Task) -> Task:
-    """The task without its right answers.
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Which model answers, and what it is asked."""
 
-    Raises:
-        UsageError: the task asks for no answer (a likelihood of a given text).
-    """
-    if task.kind == "language_modelling":
-        raise UsageError(
-            f"task {task.name} ({task.kind}) has no answer to a text; its scores come from `lmtasks eval`."
+    model: str
+    tasks: TaskRequest = field(default_factory=TaskRequest)
+    """One task; none: that of the model's one head, or to go on with a text."""
+    opening: OpenOptions = field(default_factory=OpenOptions)
+    new_tokens: int = 64
+    """Longest continuation of a model that is asked without a task."""
+    generation: Mapping[str, object] = field(default_factory=dict)
+    """Settings of generation in place of what the task says."""
+    seed: int = 1234
+    offline: bool = False
+    token: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """Answers to some texts, in their order."""
+
+    answers: tuple[str, ...]
+    written: bool
+    """Were they written token by token?"""
+    truncated: int = 0
+    """Texts longer than the model takes, which were cut."""
+    notes: tuple[str, ...] = ()
+    """Sentences about texts of which a part was left out before."""
+
+
+class Predictor:
+    """An opened model with one task; see `open_predictor`."""
+
+    def __init__(self, solver: EngineSolver, task: Task, *, seed: int) -> None:
+        self.task = task
+        self._solver = solver
+        self._seed = seed
+
+    def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> Answered:
+        """Answer each text; a task that reads several columns takes texts of JSON.
+
+        Raises:
+            UsageError: a text lacks a column that the task reads.
+            WorkError: the model failed.
+        """
+        from lmtasks.data.rows import make_rows
+        from lmtasks.data.splits import TaskData
+        from lmtasks.evaluation.solver import PromptContext
+
+        longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
+        notes: list[str] = []
+        if self.task.kind not in WHOLE:
+            found = [without_middle(text, longest) for text in texts]
+            texts, notes = [text for text, _ in found], [note for _, note in found if note]
+        rows = make_rows([row_of(self.task, text) for text in texts], where="standard input")
+        solved = self._solver.solve(
+            self.task,
+            TaskData(test=rows),
+            asking=PromptContext(seed=self._seed),
+            report=report or (lambda progress: None),
         )
-    if task.kind == "tagging":
-        return replace(task, inputs={**task.inputs, "tags": TAGS})
-    inputs = {role: column for role, column in task.inputs.items() if role not in ("references", "source")}
-    inputs |= {role: column for role, column in (("label", LABEL), ("answers", ANSWERS)) if role in inputs}
-    nothing: Spec = 0 if task.output_type == "multiple_choice" else ""
-    asked = replace(task.templates.asked, target=nothing)
-    return replace(task, inputs=inputs, templates=replace(task.templates, asked=asked))
+        generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
+        return Answered(
+            answers=tuple(example.answer for example in solved.examples),
+            written=generates or self.task.kind in ("translation", "summarization", "generation"),
+            truncated=solved.truncated,
+            notes=tuple(notes),
+        )
 
 
-def row_of(task: Task, line: str) -> Row:
-    """The row of a line: a JSON object as it is, any other text as the one column that the task reads; of tagging, its
-    words as they stand between blanks, or the characters of a Chinese text without any.
+@contextmanager
+def open_predictor(
+    request: PredictRequest, *, on_token: Callable[[TokenEvent], None] | None = None
+) -> Iterator[Predictor]:
+    """The model, loaded, with the task that it is to answer.
 
-    Raises:
-        UsageError: the task reads several columns and the line is no JSON object, or one that lacks a column; or the
-            line is no text.
-    """
-    columns = columns_of(task)
-    given: Mapping[str, object] | None = _object(line)
-    if given is not None:
-        missing = [column for column in columns if column not in given]
-        if missing:
-            raise UsageError(
-                f"task {task.name} reads {', '.join(columns)}; {', '.join(missing)} is missing in {line[:80]!r}."
-            )
-    elif len(columns) == 1:
-        given = {columns[0]: line}
-    else:
-        form = json.dumps(dict.fromkeys(columns, "..."), ensure_ascii=False)
-        raise UsageError(f"task {task.name} reads {', '.join(columns)}; give each text as a line of JSON, {form}.")
-    try:
-        json.dumps(given, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("a text holds bytes that are no UTF-8, or half of a surrogate pair; mend it.") from error
-    lists = {column for spec in _specs(task) for column in lists_in(spec)}
-    given = {
-        column: words_of(value, language=task.language) if column in lists and isinstance(value, str) else value
-        for column, value in given.items()
-    }
-    if task.kind == "tagging":
-        return _tagged(task, given)
-    label = task.labels[0] if task.labels else ""
-    return {**given, LABEL: label, ANSWERS: {"text": [], "answer_start": []}}
-
-
-def _tagged(task: Task, given: Mapping[str, object]) -> Row:
-    """The row with a tag for each token. Where a template makes the tokens, a typed text may be what it takes, or the
-    words of the text."""
-    spec = task.inputs["tokens"]
-    if not is_template(spec) and not isinstance(given[spec], str | list):
-        raise UsageError(f"task {task.name} tags words: {spec} must be a text or a list, was {given[spec]!r}.")
-    typed = [column for column, value in given.items() if column in columns_of(task) and isinstance(value, str)]
-    words = {**given, **{column: words_of(given[column], language=task.language) for column in typed}}
-    for row in (words, given) if is_template(spec) else (words,):
-        try:
-            tokens = text_list(task, row, role="tokens", where=f"task {task.name}")
-        except UsageError as error:
-            wrong = error
-            continue
-        return {**row, TAGS: [task.labels[0]] * len(tokens)}
-    raise wrong
-
-
-def words_of(text: object, *, language: str) -> list[str]:
-    """What is tagged.
-
-    >>> words_of("to New York", language="en"), words_of("去北京", language="zh"), words_of("去 北京", language="zh")
-    (['to', 'New', 'York'], ['去', '北', '京'], ['去', '北京'])
-    """
-    words = str(text).split()
-    return list(words[0]) if language == "zh" and len(words) == 1 else words
-
-
-def columns_of(task: Task) -> tuple[str, ...]:
-    """The columns that a question is made of, answers left out: those of the head's inputs, else of the prompt."""
-    return tuple(dict.fromkeys(column for spec in _specs(task) for column in _columns_in(spec)))
-
-
-def _specs(task: Task) -> tuple[str, ...]:
-    """The columns and templates that a question is made of; a role that is no template is always a column."""
-    roles = ("tokens",) if task.kind == "tagging" else ("text", "pair", "question", "context")
-    read = [spec for role, spec in task.inputs.items() if role in roles]
-    asked = task.templates.asked
-    prompted = [spec for spec in (asked.question, asked.choices) if isinstance(spec, str)]
-    return tuple(read or [spec for spec in prompted if is_template(spec) or spec.isidentifier()])
-
-
-def task_of_head(head: HeadSpec) -> Task:
-    """A task for a head whose own task file is not at hand: any text, the head's labels or tags, or a span of a context
-    that answers a question.
+    Args:
+        on_token: takes what is written while it is written.
 
     Raises:
-        UsageError: the head writes texts; only its task file knows how it is asked.
+        UsageError: there is no such model or task, or they do not fit.
+        WorkError: the model cannot be loaded.
     """
-    from lmtasks.task.resolve import resolve
-    from lmtasks.task.schema import TaskFile
+    from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.model.resolve import resolve
+    from lmtasks.task.generation import with_generation
+    from lmtasks.workflow.open_model import card_in, open_engine
 
-    if head.kind not in INPUTS_OF_HEAD:
-        raise UsageError(f"how the head {head.name} is asked stands in its task file; give it with --tasks.")
-    file = TaskFile(
-        task=head.name,
-        kind=head.kind,
-        dataset_path="text",
-        test_split="test",
-        inputs=dict(INPUTS_OF_HEAD[head.kind]),
-        labels=list(head.labels),
-    )
-    return resolve(file, path=None, base=None)
-
-
-def task_of_continuation(*, new_tokens: int) -> Task:
-    """A task that continues any text, for a model that is asked without a task."""
-    from lmtasks.task.resolve import resolve
-    from lmtasks.task.schema import TaskFile
-
-    file = TaskFile(
-        task="continuation",
-        kind="generation",
-        dataset_path="text",
-        test_split="test",
-        doc_to_text="{{text}}",
-        doc_to_target="",
-        generation_kwargs={"max_gen_toks": new_tokens, "until": []},
-    )
-    task = resolve(file, path=None, base=None)
-    return replace(task, generation=replace(task.generation, insists=True))
+    folder = resolve(request.model, offline=request.offline, token=request.token)
+    (decoded,) = with_generation([_chosen(request, card_in(folder))], request.generation)
+    task = unlabelled(decoded)
+    opening = request.opening
+    with open_engine(
+        folder,
+        runtime=opening.runtime,
+        device=opening.device,
+        precision=opening.precision,
+        threads=opening.threads,
+        rows_per_batch=opening.rows_per_batch,
+    ) as engine:
+        answering = engine if on_token is None else _Watched(engine, on_token)
+        solver = EngineSolver(answering, label_names=opening.label_names)
+        why_not = solver.why_not(task, way="auto")
+        if why_not:
+            raise UsageError(why_not)
+        yield Predictor(solver, task, seed=request.seed)
 
 
-def _columns_in(spec: str) -> list[str]:
-    """The variables of a template, in the order in which they stand there; what is no template is a column itself."""
-    if not is_template(spec):
-        return [spec]
-    from jinja2 import meta, nodes
+def without_middle(text: str, most: int) -> tuple[str, str]:
+    """A text from whose both ends a model reads all that it can take, whichever end it cuts off; and a note on it.
 
-    tree = _parsed(spec)
-    names = meta.find_undeclared_variables(tree) - {"row"}
-    found = [_column(node) for node in tree.find_all((nodes.Getitem, nodes.Getattr))]
-    return sorted(names | {name for name in found if name is not None}, key=spec.find)
-
-
-def lists_in(spec: str) -> set[str]:
-    """The columns that a template goes through item by item, by `join` or a loop.
-
-    >>> sorted(lists_in("{{ tokens | join(' ') }} {{ ' '.join(row['words']) }} {% for w in more %}{{ w }}{% endfor %}"))
-    ['more', 'tokens', 'words']
+    >>> without_middle("abcdef", 3), without_middle("abcdefg", 3)
+    (('abcdef', ''), ('abcefg', 'of a line of 7 characters the first and last 3 were read.'))
     """
-    if not is_template(spec):
-        return set()
-    from jinja2 import nodes
-
-    tree = _parsed(spec)
-    gone = [each.iter for each in tree.find_all(nodes.For)]
-    gone += [each.node for each in tree.find_all(nodes.Filter) if each.name == "join" and each.node is not None]
-    gone += [
-        each.args[0]
-        for each in tree.find_all(nodes.Call)
-        if isinstance(each.node, nodes.Getattr) and each.node.attr == "join" and each.args
-    ]
-    return {name for node in gone if (name := _column(node)) is not None}
+    if len(text) <= 2 * most:
+        return text, ""
+    return text[:most] + text[-most:], f"of a line of {len(text):,} characters the first and last {most:,} were read."
 
 
-def _column(node: Node) -> str | None:
-    """The column that an expression is: `name`, `row['name']` or `row.name`."""
-    from jinja2 import nodes
-
-    if isinstance(node, nodes.Name):
-        return node.name
-    if (
-        isinstance(node, nodes.Getitem | nodes.Getattr)
-        and isinstance(node.node, nodes.Name)
-        and node.node.name == "row"
-    ):
-        if isinstance(node, nodes.Getattr):
-            return node.attr
-        return str(node.arg.value) if isinstance(node.arg, nodes.Const) else None
-    return None
-
-
-def _parsed(template: str) -> Template:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment()
-    environment.filters["regex_replace"] = str.replace  # a name that lm-evaluation-harness adds; nothing is rendered
-    return environment.parse(template)
+def _chosen(request: PredictRequest, card: ModelCard) -> Task:
+    """The task that was named, a text being continued for one of language modelling; else that of the model's one
+    head; else to go on writing."""
+    if request.tasks.tasks:
+        found = chosen_tasks(request.tasks)
+        if len(found) > 1:
+            names = ", ".join(task.name for task in found)
+            raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
+        if found[0].kind == "language_modelling":
+            return task_of_continuation(new_tokens=request.new_tokens)
+        return found[0]
+    if len(card.heads) == 1:
+        return _task_of(card.heads[0], request)
+    if card.kind == "causal" and not card.heads:
+        return task_of_continuation(new_tokens=request.new_tokens)
+    names = ", ".join(head.name for head in card.heads) or "none"
+    raise UsageError(f"say with --tasks what {card.name} is to answer; its heads: {names}.")
 
 
-def _object(line: str) -> dict[str, object] | None:
-    if not line.lstrip().startswith("{"):
-        return None
-    try:
-        content = parse_json(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
+    """The task of a model's one head: that of its name, where there is one with its labels; else what a head of its
+    kind reads. A head that writes goes on with the text as it stands, where its prompt is not known."""
+    index = request.tasks.index
+    known = index.find(head.name, trust_code=request.tasks.trust_code) if head.name in index.names() else ()
+    for task in known:
+        if task.kind == "language_modelling" and not head.predicts:
+            return task_of_continuation(new_tokens=request.new_tokens)
+        kind = task.kind if task.kind in ("classification", "span", "tagging") else "generation"
+        if (kind, task.labels if kind == "classification" else head.labels) == (head.kind, head.labels):
+            return task
+    if head.predicts:
+        return task_of_head(head)
+    log.warning(
+        "the prompt of %s is not known here, so that texts go on as they stand; its task file (--tasks FILE) has it.",
+        head.name,
+    )
+    return task_of_continuation(new_tokens=request.new_tokens)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """An engine whose texts are seen while they are written."""
+
+    engine: Engine[object]
+    on_token: Callable[[TokenEvent], None]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.engine.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Tokenizer) -> None:
+        raise AttributeError("an engine keeps its tokenizer")
+
+    @property
+    def cached(self) -> Sequence[bool]:
+        return ()
+
+    @property
+    def model(self) -> ModelCard:
+        return self.engine.model
+
+    @property
+    def card(self) -> RuntimeCard:
+        return self.engine.card
+
+    @property
+    def max_length_tokens(self) -> int:
+        return self.engine.max_length_tokens
+
+    def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None) -> list[Floats32]:
+        return self.engine.predict(head, rows, on_progress=on_progress)
+
+    def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None) -> list[Scored]:
+        return self.engine.score(requests, on_progress=on_progress)
+
+    def generate(self, requests: Sequence[GenerateRequest], *, on_progress: OnProgress | None) -> list[Generated]:
+        return self.engine.generate(requests, on_progress=on_progress, on_token=self.on_token)

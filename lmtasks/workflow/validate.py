@@ -3,7 +3,8 @@
 Rows are read one after the other; of each only its length, a hash and, of a few, the prompt are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lmtasks.data.mirror import with_stand_ins
@@ -15,7 +16,9 @@ from lmtasks.evaluation.solver import PromptContext
 from lmtasks.records import Row
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task
+from lmtasks.workflow.choose_models import OpenOptions, chosen_models
 from lmtasks.workflow.document_overlap import DocumentHashes, Overlap
+from lmtasks.workflow.open_model import open_engine
 from lmtasks.workflow.request_stats import AskedRows, Estimated, Lengths, OwnAnswers
 from lmtasks.workflow.split_check import POOL, SCORED, CheckOptions, Report, SplitCheck, check_split
 
@@ -111,6 +114,32 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
         estimated=asker.estimate() if scored.rows and not scored.wrong else None,
         own_answers=asker.own_answers,
     )
+
+
+@contextmanager
+def opened_solver(
+    ref: str | None, opening: OpenOptions, *, offline: bool, token: str | None
+) -> Iterator[EngineSolver | None]:
+    """The model that tokens are counted by, and the time is estimated as for; None where none was named.
+
+    Raises:
+        UsageError: there is no such model, or it is a baseline.
+    """
+    if ref is None:
+        yield None
+        return
+    (chosen,) = chosen_models([ref], offline=offline, token=token)
+    if chosen.folder is None:
+        raise UsageError(f"{ref} is a baseline, which reads no tokens; give --model a model or package folder.")
+    with open_engine(
+        chosen.folder,
+        runtime=opening.runtime,
+        device=opening.device,
+        precision=opening.precision,
+        threads=opening.threads,
+        rows_per_batch=opening.rows_per_batch,
+    ) as engine:
+        yield EngineSolver(engine, label_names=opening.label_names)
 
 
 def _other_sources(task: Task) -> Mapping[str, Source]:

@@ -1,12 +1,17 @@
-"""What a variant is timed on: what its tasks ask of an engine, noted down without a model."""
+"""Workloads and loads that a variant is timed on: what its tasks ask of an engine, noted down without a model."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmtasks.bench.percentile import least_samples
 from lmtasks.bench.recorder import Recorder
-from lmtasks.bench.workload import Workload
+from lmtasks.bench.require import Requirement
+from lmtasks.bench.schedule import Arrival, Load
+from lmtasks.bench.workload import Workload, at_length
 from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer
+from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
@@ -14,6 +19,9 @@ from lmtasks.model.store import tokenizer_folder
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.task.task import Task
 
+USUAL_PERCENTILE = 95
+"""So many requests come under a load that this one can be told."""
+SPARE = 1.1
 NO_RUNTIME = RuntimeCard(runtime="native", version="", device="cpu", precision="none", threads=1, size_bytes=0)
 
 
@@ -35,3 +43,53 @@ def workloads_of(
         (result,) = evaluate(solver=solver, tasks=[task], options=asked, keep_samples=False)
         found.append(recorder.workload(task=task.name, seed=seed, examples=result.n))
     return tuple(found)
+
+
+def at_lengths(workloads: Sequence[Workload], lengths: Sequence[int], *, model: ModelCard) -> list[Workload]:
+    """Every workload once more at every length.
+
+    Raises:
+        UsageError: longer than the model takes.
+    """
+    found = []
+    for workload in workloads:
+        new = workload.new_tokens if model.kind != "encoder-decoder" else 0
+        for length in lengths:
+            if length + new > model.max_length_tokens:
+                behind = f" and {new} new ones" if new else ""
+                raise UsageError(
+                    f"a length of {length} tokens was asked for: {model.name} takes {model.max_length_tokens}, and "
+                    f"{workload.task} needs {length}{behind}; use at most {model.max_length_tokens - new}."
+                )
+            found.append(at_length(workload, length))
+    return found
+
+
+def loads_of(
+    rates: Sequence[float],
+    *,
+    arrival: Arrival,
+    requirements: Sequence[Requirement],
+    rounds: int,
+    seconds: float,
+    seed: int,
+) -> tuple[Load, ...]:
+    """One for each rate that was asked for, or that is required: with so many requests, in all rounds together, that
+    the percentile which is asked of it can be told.
+
+    Args:
+        seconds: a round lasts at least so long.
+    """
+    wanted = dict.fromkeys(rates, USUAL_PERCENTILE)
+    for each in requirements:
+        if each.rate is not None and each.latency is not None:
+            wanted[each.rate] = max(wanted.get(each.rate, USUAL_PERCENTILE), each.latency[1])
+    return tuple(
+        Load(
+            rate=rate,
+            count=max(math.ceil(rate * seconds), math.ceil(SPARE * least_samples(percentile) / rounds)),
+            arrival=arrival,
+            seed=seed,
+        )
+        for rate, percentile in wanted.items()
+    )

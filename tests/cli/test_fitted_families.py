@@ -9,11 +9,11 @@ from test_new_families import TEXTS, value
 
 from lmtasks.backbone.arpa import read_arpa
 from lmtasks.backbone.closed_form import FITTED
-from lmtasks.cli.bench_specs import _pairs
-from lmtasks.cli.models import Chosen
 from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, read_provenance
 from lmtasks.run.plan import load_plan
+from lmtasks.workflow.bench import runtime_pairs
+from lmtasks.workflow.choose_models import ChosenModel
 
 
 @pytest.fixture
@@ -111,10 +111,10 @@ def test_bench_and_plans_run_a_fitted_model_in_its_own_runtime(say: Say, tmp_pat
     """`bench --model SVM` wanted `--runtime native`, and said that torch does not run it."""
     told = ("--tasks", "starter_sentiment_en", "--out", tmp_path / "svm")
     assert say("adapt", "--backbone", "svm", *told).code == 0
-    chosen = Chosen(ref="svm", label="svm", folder=tmp_path / "svm")
-    assert [name for _, name in _pairs([chosen], [])] == ["native"]
+    chosen = ChosenModel(ref="svm", label="svm", folder=tmp_path / "svm")
+    assert [name for _, name in runtime_pairs([chosen], [])] == ["native"]
     with pytest.raises(UsageError, match=r"fitted at once .* none of the runtimes torch, onnx runs; it runs on native"):
-        _pairs([chosen], ["torch", "onnx"])
+        runtime_pairs([chosen], ["torch", "onnx"])
     plan = tmp_path / "plan.yaml"
     plan.write_text(f"plan: p\ntasks: [starter_sentiment_en]\nvariants: [{{name: v, model: '{tmp_path / 'svm'}'}}]\n")
     assert load_plan(plan).variants[0].runtime == "native"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lmtasks.cli.lines import waiting_lines
-from lmtasks.cli.predict import _without_middle
-from lmtasks.cli.visible import VisibleStream, visible
+from lmtasks.cli.streams import VisibleStream
 from lmtasks.errors import UsageError
+from lmtasks.visible import visible
 
 
 @pytest.fixture
@@ -51,12 +51,6 @@ def test_a_line_that_cannot_be_decoded_is_named_and_those_before_it_are_answered
     assert next(lines) == ["fine"]
     with pytest.raises(UsageError, match=r"line 2 of standard input is not UTF-8 \(byte 4 is 0xe9\)"):
         next(lines)
-
-
-def test_a_very_long_line_is_read_from_both_of_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _without_middle("abcdef", 3) == "abcdef"
-    assert _without_middle("abcdefg", 3) == "abcefg"
-    assert "7 characters the first and last 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

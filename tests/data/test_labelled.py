@@ -164,12 +164,12 @@ def test_names_that_a_parquet_file_stores_are_the_labels(tmp_path: Path, names: 
     """`datasets` writes numbers, and their names into the file's own metadata."""
     from datasets import ClassLabel, Dataset, Features, Value
 
-    from lmtasks.cli.tasks import OwnData, own_data_task
+    from lmtasks.workflow.choose_tasks import TaskRequest, own_data_task
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     file = tmp_path / "mine.parquet"
     Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 2, None]}, features=features).to_parquet(str(file))
-    task = own_data_task(OwnData(file=file, text="text", label="label"))
+    task = own_data_task(TaskRequest(text="text", label="label"), data=file)
     assert task.labels == tuple(names)
     rows = open_file(file)
     assert [label_number(task, row, where="row") for row in rows[:2]] == [0, 2]

@@ -12,7 +12,7 @@ from lmtasks.task.load import load_task
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import runtime_for
-from lmtasks.workflow.predict import columns_of, row_of, task_of_continuation, task_of_head, unlabelled
+from lmtasks.workflow.unlabelled_rows import columns_of, row_of, task_of_continuation, task_of_head, unlabelled
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Which models a command is about, and how they are opened: folders, shipped names, Hub ids, baselines."""
+"""Which models a use case is about, and how they are opened: folders, shipped names, Hub ids, baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """One `--model`."""
+class ChosenModel:
+    """One `--model`, found."""
 
     ref: str
     label: str
@@ -27,8 +27,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """How models are opened, the same for all of a command."""
+class OpenOptions:
+    """How models are opened, the same for all of a use case."""
 
     runtime: str | None = None
     device: str = "cpu"
@@ -36,12 +36,13 @@ class ModelOptions:
     threads: int | None = None
     rows_per_batch: int | None = None
     """None: by length."""
-    label_names: Mapping[str, str]
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    """A checkpoint's own label to a label of the tasks."""
     cache: Path | None = None
     """The file in which answers are kept; None: they are not."""
 
 
-def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[Chosen, ...]:
+def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[ChosenModel, ...]:
     """Find every model, before any is loaded.
 
     Raises:
@@ -60,7 +61,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
     known = {**BASELINES, **GROUPS}
     labels = _labels(refs)
     return tuple(
-        Chosen(
+        ChosenModel(
             ref=ref,
             label=label,
             folder=None if _is_baseline(ref, known) else resolve(ref, offline=offline, token=token, also=known),
@@ -69,8 +70,15 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
     )
 
 
+def learning_baseline(refs: Sequence[str]) -> bool:
+    """Is one a baseline that learns? Of a single file all are then scored on the part that it does not learn from."""
+    from lmtasks.evaluation.baselines import BASELINES
+
+    return any(_is_baseline(ref, BASELINES) and BASELINES[ref].learns for ref in refs)
+
+
 @contextmanager
-def open_solver(chosen: Chosen, opening: ModelOptions) -> Iterator[Solver]:
+def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     """A model, loaded, or a baseline.
 
     Raises:
@@ -102,7 +110,7 @@ def open_solver(chosen: Chosen, opening: ModelOptions) -> Iterator[Solver]:
         yield EngineSolver(answers, label_names=opening.label_names, training=training)
 
 
-def solver_before_loading(chosen: Chosen, opening: ModelOptions) -> Solver:
+def solver_before_loading(chosen: ChosenModel, opening: OpenOptions) -> Solver:
     """A solver that can say what it will answer, made from the model's card alone."""
     from lmtasks.bench.recorder import Recorder
     from lmtasks.data.tokenizer import load_tokenizer
@@ -120,22 +128,6 @@ def solver_before_loading(chosen: Chosen, opening: ModelOptions) -> Solver:
     return EngineSolver(Recorder(model=card, card=nothing, tokenizer=tokenizer), label_names=opening.label_names)
 
 
-def label_names(text: str) -> Mapping[str, str]:
-    """`LABEL_0=negative,LABEL_1=positive` as a mapping.
-
-    >>> dict(label_names("LABEL_0=negative, LABEL_1=positive"))
-    {'LABEL_0': 'negative', 'LABEL_1': 'positive'}
-    """
-    pairs = [part.split("=", maxsplit=1) for part in text.split(",") if part.strip()]
-    if any(len(pair) != 2 or not pair[0].strip() or not pair[1].strip() for pair in pairs):
-        raise UsageError(f"--label-map must be NAME=LABEL with commas between, was {text!r}.")
-    return {name.strip(): label.strip() for name, label in pairs}
-
-
-def _folder_name(ref: str) -> str:
-    return slug(ref, lower=False).strip(".") or "model"
-
-
 def _is_baseline(ref: str, baselines: Mapping[str, object]) -> bool:
     return ref in baselines and not Path(ref).is_dir()
 
@@ -148,3 +140,7 @@ def _labels(refs: Sequence[str]) -> list[str]:
         if len(set(labels)) == len(labels):
             return labels
     return [f"{_folder_name(ref)}-{number}" for number, ref in enumerate(refs, start=1)]
+
+
+def _folder_name(ref: str) -> str:
+    return slug(ref, lower=False).strip(".") or "model"

@@ -1,4 +1,5 @@
-"""Results that stand in `--out` are replaced by those of the same command alone; `--overwrite` replaces any."""
+"""May results be written into a folder? Those that stand there are replaced by the same question's alone, or by any
+with `--overwrite`."""
 
 from __future__ import annotations
 
@@ -7,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.cli.models import Chosen
     from lmtasks.evaluation.evaluate import TaskResult
     from lmtasks.records import Json
     from lmtasks.task.task import Task
+    from lmtasks.workflow.choose_models import ChosenModel
 
 NO_MATTER = frozenset(
     {
@@ -23,23 +22,32 @@ NO_MATTER = frozenset(
         *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code"),
     }
 )
-"""Parameters of a command that say where things are, or how fast, and not what is asked."""
+"""Options that say where things are, or how fast, and not what is asked."""
 WAY_OUT = "give another --out, or --overwrite to replace them"
 SHOWN = 3
 """Differences that are told."""
 
 
-def asked_of(context: typer.Context, *, tasks: Sequence[Task], chosen: Chosen | None = None) -> Json:
-    """What a command asks of one model, for `results.json`: every option that matters, tasks and model by their hash.
+def next_folder(use_case: str) -> Path:
+    """`runs/eval-1`, or the first number that is free: without --out nothing is ever overwritten."""
+    number = 1
+    while (folder := Path("runs") / f"{use_case}-{number}").exists():
+        number += 1
+    return folder
 
-    Options that are added to a command count by themselves.
+
+def asked_json(given: Mapping[str, object], *, tasks: Sequence[Task], chosen: ChosenModel | None = None) -> Json:
+    """The question put to one model, for `results.json`: every option that matters, tasks and model by their hash.
+
+    Args:
+        given: option to its value, named as arguments are (`num_fewshot`). Options that are added count by themselves.
     """
     from lmtasks.evaluation.samples import plain
     from lmtasks.workflow.answer_cache import settings_hash
     from lmtasks.workflow.open_model import card_in
 
     asked: dict[str, object] = {
-        f"--{name.replace('_', '-')}": value for name, value in context.params.items() if name not in NO_MATTER
+        f"--{name.replace('_', '-')}": value for name, value in given.items() if name not in NO_MATTER
     }
     asked |= {f"task {task.name}": task.hash for task in tasks}
     if chosen is not None:

@@ -1,0 +1,82 @@
+"""Bars with the time left, on a terminal and in a notebook; started by the first report, so that nothing is drawn over
+the bars of a download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from lmtasks.visible import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from lmtasks.records import Progress
+
+Report = Callable[["Progress"], None]
+"""Takes each report of progress; `quiet` drops it."""
+
+
+def quiet(progress: Progress) -> None:
+    """Draw nothing."""
+
+
+@contextmanager
+def bars_on(terminal: TextIO | None = None) -> Iterator[Report]:
+    """A callback that draws, one bar a stage.
+
+    Args:
+        terminal: where; None: standard error, or in a notebook the output of the cell.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        console=Console(file=terminal) if terminal is not None else Console(stderr=True),
+    )
+    try:
+        yield _Drawn(bars)
+    finally:
+        bars.stop()
+
+
+def is_watched() -> bool:
+    """Does somebody see bars: is standard error a terminal, or the process a notebook's?"""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.is_terminal or console.is_jupyter
+
+
+class _Drawn:
+    """Stages as bars, each from its first report on."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._known: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
+
+    def __call__(self, report: Progress) -> None:
+        """Draw one report."""
+        if not self._known:
+            self._bars.start()
+        if report.stage not in self._known:
+            shown = visible(report.stage)
+            self._known[report.stage] = self._bars.add_task(shown, total=report.total, unit=report.unit, note="")
+        elif report.done < self._done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
+            self._bars.reset(self._known[report.stage], total=report.total)
+        self._done[report.stage] = report.done
+        self._bars.update(
+            self._known[report.stage], completed=report.done, total=report.total, note=visible(report.note)
+        )

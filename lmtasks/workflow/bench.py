@@ -1,0 +1,259 @@
+"""Speed and memory of models on runtimes, side by side, on real rows of tasks; and who fulfils what is required."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lmtasks.bench.compare import SpeedComparison, compare_variants
+from lmtasks.bench.isolate import Isolated
+from lmtasks.bench.judge import Judged, QualityDrop, cheapest, judge, judged_json, why_none
+from lmtasks.bench.require import Requirement
+from lmtasks.bench.schedule import Arrival
+from lmtasks.bench.spec import SpeedSpec
+from lmtasks.bench.speed import SpeedSettings
+from lmtasks.bench.sweep import Sweep
+from lmtasks.bench.workload import REQUESTS
+from lmtasks.cores import usable_cores
+from lmtasks.data.options import DataOptions
+from lmtasks.errors import GateError, UsageError
+from lmtasks.files import write_record
+from lmtasks.folder_lock import locked
+from lmtasks.records import Progress
+from lmtasks.settings.runtimes import RUNTIMES
+from lmtasks.task.task import Task
+from lmtasks.workflow.choose_models import ChosenModel, chosen_models
+from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
+from lmtasks.workflow.open_model import card_in, runtime_for
+from lmtasks.workflow.quality_drop import drops_of
+from lmtasks.workflow.results_folder import next_folder
+from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
+
+RECORD = "bench.json"
+AUTO_BATCH = 16
+"""Rows at once for throughput, where --batch-size is auto."""
+LOADS: Mapping[str, str] = {name: spec.folders for name, spec in RUNTIMES.items()}
+WHAT: Mapping[str, str] = {
+    "torch": "a model folder of torch",
+    "onnx": "a package made by `lmtasks export`",
+    "native": "a model that was fitted at once (ngram, svm, ...)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """Which models are timed on which runtimes and tasks, and how."""
+
+    models: Sequence[str]
+    tasks: TaskRequest
+    data: DataOptions
+    runtimes: Sequence[str] = ()
+    """Empty: what each model is made for."""
+    device: str = "cpu"
+    precision: str | None = None
+    threads: int | None = None
+    rows_at_once: int | None = None
+    """None: auto."""
+    limit: int | None = None
+    rounds: int = 5
+    seconds: float = 1.0
+    """Least time for each task and batch size, and each load, in a round."""
+    seed: int = 1234
+    sweep: Sweep
+    rates: Sequence[float] = ()
+    """Requests a second."""
+    arrival: Arrival = "poisson"
+    requirements: Sequence[Requirement] = ()
+    require: str = ""
+    """The requirements as they were written."""
+    out: Path | None = None
+    """None: `runs/bench-N`."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise UsageError(f"--seconds must be above 0, was {self.seconds}.")
+        if any(each <= 0 for each in self.rates):
+            raise UsageError(f"--rate must be above 0, was {min(self.rates):g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benched:
+    """Timings of all variants, and each variant against each requirement."""
+
+    file: Path
+    compared: SpeedComparison
+    judged: Sequence[Judged] = ()
+    """Empty where nothing was required."""
+
+    @property
+    def best(self) -> Judged | None:
+        """The variant that fulfils all requirements for the fewest core-seconds an answer."""
+        return cheapest(self.judged) if self.judged else None
+
+    def failure(self) -> GateError | None:
+        """The error that says why no variant fulfils what is required; None where one does, or nothing is."""
+        return GateError(why_none(self.judged)) if self.judged and self.best is None else None
+
+
+def bench_models(request: BenchRequest, *, report: Callable[[Progress], None]) -> Benched:
+    """Time every model on every wanted runtime that suits it, each in fresh processes, and write bench.json.
+
+    Raises:
+        UsageError: a baseline, which is not timed; a runtime that suits no model, or a model that suits no runtime; a
+            length that a model does not take.
+        WorkError: no task of a model can be timed, or measuring failed.
+    """
+    tasks = chosen_tasks(request.tasks)
+    models = chosen_models(request.models, offline=request.data.offline, token=request.data.token)
+    specs = _all_specs(models, tasks, request)
+    folder = request.out or next_folder("bench")
+    with locked(folder):
+        drops: Mapping[str, Mapping[str, QualityDrop]] = {}
+        if any(each.name == "drop" for each in request.requirements):
+            drops = drops_of(
+                specs, tasks=tasks, options=request.data, limit=request.limit, seed=request.seed, report=report
+            )
+        compared = compare_variants(
+            specs, measures=Isolated(), rounds=request.rounds, seed=request.seed, on_progress=report
+        )
+        judged = judge(request.requirements, records=compared.variants, drops=drops) if request.requirements else ()
+        return Benched(file=_write(compared, judged, request.require, folder), compared=compared, judged=judged)
+
+
+def _write(compared: SpeedComparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / RECORD
+    write_record(
+        file,
+        {
+            "schema": 2,
+            "variants": list(compared.variants),
+            "side_by_side": [{**asdict(row), "verdict": row.verdict} for row in compared.rows],
+            "require": require,
+            "judged": judged_json(judged),
+        },
+    )
+    return file
+
+
+def _all_specs(models: Sequence[ChosenModel], tasks: Sequence[Task], request: BenchRequest) -> list[SpeedSpec]:
+    """Every model on every wanted runtime that suits it, with every number of threads.
+
+    Raises:
+        UsageError: a baseline, which is not timed; a runtime that suits no model, or a model that suits no runtime; a
+            length that a model does not take.
+        WorkError: no task of a model can be timed.
+    """
+    pairs = runtime_pairs(models, request.runtimes)
+    counts = request.sweep.threads or (request.threads or usable_cores(),)
+    found = []
+    for chosen, on in pairs:
+        name = chosen.label if len(models) == len(pairs) else f"{chosen.label} {on}"
+        for spec in _specs(chosen, tasks, on, counts, request):
+            more = "" if len(counts) == 1 else f", {spec.threads} {'thread' if spec.threads == 1 else 'threads'}"
+            found.append(_named(spec, f"{name}{more}"))
+    return found
+
+
+def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> list[tuple[ChosenModel, str]]:
+    """Every model on every wanted runtime that suits it.
+
+    Raises:
+        UsageError: a baseline, which is not timed; a runtime that suits no model, or a model that suits no runtime.
+    """
+    pairs: list[tuple[ChosenModel, str]] = []
+    for chosen in models:
+        if chosen.folder is None:
+            raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
+        own = runtime_for(chosen.folder, wanted=None)
+        suiting = [name for name in runtimes if LOADS[name] == own] if runtimes else [own]
+        if not suiting:
+            advice = (
+                f"make a package with `lmtasks export --model {chosen.ref}`" if own == "torch" else f"it runs on {own}"
+            )
+            raise UsageError(
+                f"{chosen.ref} is {WHAT[own]}, which none of the runtimes {', '.join(runtimes)} runs; {advice}."
+            )
+        pairs += [(chosen, name) for name in suiting]
+    idle = [name for name in runtimes if name not in {on for _, on in pairs}]
+    if idle:
+        what = WHAT[LOADS[idle[0]]]
+        raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is {what}.")
+    return pairs
+
+
+def _checked_precision(folder: Path, runtime: str, request: BenchRequest) -> str:
+    """What a variant computes in.
+
+    Raises:
+        UsageError: it cannot run so on this machine, which is better said before minutes of measuring than after.
+    """
+    from lmtasks.runtime.open import check_package, check_runs
+
+    if runtime == "onnx":
+        return check_package(folder, device=request.device, precision=request.precision).precision
+    precision = request.precision or "fp32"
+    if (runtime, request.device, precision) != (
+        "torch",
+        "cpu",
+        "fp32",
+    ):  # runs anywhere; torch is long to load
+        check_runs(runtime=runtime, device=request.device, precision=precision)
+    return precision
+
+
+def _specs(
+    chosen: ChosenModel, tasks: Sequence[Task], runtime: str, counts: Sequence[int], request: BenchRequest
+) -> list[SpeedSpec]:
+    """One for each number of threads; the requests are made once."""
+    assert chosen.folder is not None  # a baseline was refused
+    computed_in = _checked_precision(chosen.folder, runtime, request)
+    card = card_in(chosen.folder)
+    own = workloads_of(
+        tasks,
+        ref=chosen.folder,
+        model=card,
+        options=request.data,
+        rows=request.limit or REQUESTS,
+        seed=request.seed,
+    )
+    workloads = (*own, *at_lengths(own, request.sweep.length, model=card))
+    settings = SpeedSettings(
+        batch_sizes=request.sweep.batch or (1, request.rows_at_once or AUTO_BATCH),
+        least_seconds=request.seconds,
+        most_seconds=request.seconds * 4,
+        loads=loads_of(
+            request.rates,
+            arrival=request.arrival,
+            requirements=request.requirements,
+            rounds=request.rounds,
+            seconds=request.seconds,
+            seed=request.seed,
+        ),
+    )
+    return [
+        SpeedSpec(
+            variant={
+                "name": chosen.label,
+                "model": chosen.ref,
+                "adaptation": card.adaptation,
+                "runtime": runtime,
+                "device": request.device,
+                "precision": computed_in,
+                "threads": threads,
+            },
+            ref=chosen.folder,
+            runtime=runtime,
+            device=request.device,
+            precision=computed_in,
+            threads=threads,
+            workloads=workloads,
+            settings=settings,
+        )
+        for threads in counts
+    ]
+
+
+def _named(spec: SpeedSpec, name: str) -> SpeedSpec:
+    return replace(spec, variant={**spec.variant, "name": name})

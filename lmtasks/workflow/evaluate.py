@@ -1,0 +1,301 @@
+"""Models x tasks to scores: what each model can answer, its scores, and the folder that they are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.chat import ChatUse, chat_use
+from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.groups import group_results
+from lmtasks.evaluation.prepare import EvalOptions
+from lmtasks.evaluation.processes import Processes, launched_here, started
+from lmtasks.evaluation.thinking import check_thinking
+from lmtasks.folder_lock import locked
+from lmtasks.records import Json, Progress
+from lmtasks.task.generation import with_generation
+from lmtasks.task.kinds import kind_of
+from lmtasks.workflow.answer_cache import hashes_folder
+from lmtasks.workflow.choose_models import (
+    ChosenModel,
+    OpenOptions,
+    chosen_models,
+    learning_baseline,
+    open_solver,
+    solver_before_loading,
+)
+from lmtasks.workflow.choose_tasks import TaskRequest, chosen_groups, chosen_tasks
+from lmtasks.workflow.results_folder import asked_json, check_free, check_rows, make_free, next_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lmtasks.task.groups import Group
+    from lmtasks.task.task import Task
+
+ScoredRows = Literal["test", "validation", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """How prompts are put to a model that has a chat template."""
+
+    template: str | None = None
+    """Name of a template, `default` for the one that the model has; None: no chat."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Variables that the template reads."""
+    system: str | None = None
+    multiturn: bool = False
+
+    def of(self, chosen: ChosenModel) -> ChatUse | None:
+        """The model's own template; a baseline reads no prompts."""
+        from lmtasks.model.store import tokenizer_folder
+
+        if chosen.folder is None:
+            return None
+        return chat_use(
+            tokenizer_folder(chosen.folder),
+            template=self.template,
+            system=self.system,
+            multiturn=self.multiturn,
+            settings=self.settings,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRequest:
+    """Which models are scored on which tasks, and how."""
+
+    models: Sequence[str]
+    tasks: TaskRequest
+    opening: OpenOptions = field(default_factory=OpenOptions)
+    options: EvalOptions
+    """Without `chat`, `hashes` and `split`, which follow from the rest."""
+    split: ScoredRows | None = None
+    """None: every row of a single file, unless a baseline learns from it; of anything else the scored split."""
+    chat: ChatOptions = field(default_factory=ChatOptions)
+    generation: Mapping[str, object] = field(default_factory=dict)
+    """Settings of generation in place of what the tasks say."""
+    out: Path | None = None
+    """None: `runs/eval-N`."""
+    overwrite: bool = False
+    samples: bool = True
+    given: Mapping[str, object] = field(default_factory=dict)
+    """Options as they were given, for results.json."""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
+        if self.options.limit is not None and self.options.sample is not None:
+            raise UsageError("--limit takes the first rows and --sample draws rows; give one of them.")
+        if self.split == "all" and not self.tasks.is_single:
+            raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """Scores of one model."""
+
+    label: str
+    folder: Path
+    results: Sequence[TaskResult]
+    groups: Mapping[str, Json]
+    failed: Mapping[str, LmtasksError]
+    """Task to why it has no scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Scores of all models."""
+
+    folder: Path
+    tasks: tuple[str, ...]
+    """In the order of the tables."""
+    models: tuple[ModelScores, ...]
+    reasons: Mapping[tuple[str, str], str]
+    """(model, task) to why the model cannot answer it."""
+
+    @property
+    def kept(self) -> int:
+        """Number of scored pairs of a model and a task."""
+        return sum(len(each.results) for each in self.models)
+
+    def failure(self) -> LmtasksError | None:
+        """The error that says which tasks failed, and what is kept all the same; None where all went well."""
+        failed = [(each, error) for each in self.models for error in each.failed.values()]
+        if not failed:
+            return None
+        if self.kept == 0 and len(failed) == 1:
+            return failed[0][1]
+        several = len(self.models) > 1
+        told = " ".join(f"{each.label + ', ' if several else ''}{error}" for each, error in failed)
+        names = "; ".join(_kept(each, several=several) for each in self.models if each.results) or "nothing"
+        return WorkError(f"{len(failed)} of {self.kept + len(failed)} failed: {told} Kept: {names}.")
+
+
+def evaluate_models(request: EvalRequest, *, report: Callable[[Progress], None]) -> Evaluated:
+    """Score models on tasks and write the scores; everything that can be known before the first answer is checked
+    before it.
+
+    Under a launcher of several processes all take part, and the first one writes.
+
+    Raises:
+        UsageError: a model, a task or an option is wrong, a model answers none of the tasks, or the folder holds
+            results of something else.
+        WorkError: a model cannot be loaded or nothing can be written. A task that fails does not stop the others: see
+            `Evaluated.failure`.
+    """
+    with started() as processes:
+        return _Evaluation(request=request, processes=processes, report=report).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation:
+    request: EvalRequest
+    processes: Processes
+    report: Callable[[Progress], None]
+
+    def run(self) -> Evaluated:
+        request = self.request
+        opening = replace(request.opening, threads=request.opening.threads or _threads_each(launched_here()))
+        tasks = with_generation(chosen_tasks(request.tasks, use=self._use()), request.generation)
+        check_thinking(tasks, token=request.options.think_end_token, settings=request.chat.settings)
+        data = request.options.data
+        models = chosen_models(request.models, offline=data.offline, token=data.token)
+        if request.options.rows is not None and all(each.folder is not None for each in models):
+            raise UsageError("--rows says what baselines learn from, and no --model is one; leave it out.")
+        answered, reasons = _answerable(models, tasks, opening)
+        groups = chosen_groups(request.tasks)
+        chats = {chosen.label: request.chat.of(chosen) for chosen in models}  # before a model is loaded
+        folder = self.processes.share(request.out or next_folder("eval"))
+        places = {chosen.label: folder / chosen.label if len(models) > 1 else folder for chosen in models}
+        with locked(folder) if self.processes.first else nullcontext():
+            asks = {
+                places[chosen.label]: asked_json(request.given, tasks=answered[chosen.label], chosen=chosen)
+                for chosen in models
+            }
+            if self.processes.first:
+                (make_free if request.overwrite else check_free)(asks, out=folder)
+            scores = tuple(
+                self._score(
+                    chosen,
+                    answered[chosen.label],
+                    opening=opening,
+                    chat=chats[chosen.label],
+                    groups=groups,
+                    out=places[chosen.label],
+                    asks=asks[places[chosen.label]],
+                )
+                for chosen in models
+            )
+        return Evaluated(folder=folder, tasks=tuple(task.name for task in tasks), models=scores, reasons=reasons)
+
+    def _use(self) -> Literal["score", "both"]:
+        request = self.request
+        divided = request.split in ("test", "validation") or (
+            request.split is None and learning_baseline(request.models)
+        )
+        return "both" if request.tasks.is_single and divided else "score"
+
+    def _score(
+        self,
+        chosen: ChosenModel,
+        tasks: Sequence[Task],
+        *,
+        opening: OpenOptions,
+        chat: ChatUse | None,
+        groups: Sequence[Group],
+        out: Path,
+        asks: Json,
+    ) -> ModelScores:
+        from lmtasks.bench.machine import machine, versions
+        from lmtasks.evaluation.samples import sample_files
+        from lmtasks.evaluation.write import samples_file, write_results
+
+        failed: dict[str, LmtasksError] = {}
+        request = self.request
+        with sample_files(out, name=samples_file) as samples, open_solver(chosen, opening) as solver:
+            results = evaluate(
+                solver=solver,
+                tasks=tasks,
+                options=replace(
+                    request.options,
+                    chat=chat,
+                    hashes=hashes_folder(opening.cache),
+                    split="validation" if request.split == "validation" else "test",
+                ),
+                on_progress=self.report,
+                keep_samples=False,
+                samples=samples if request.samples else None,
+                on_failure=failed.__setitem__,
+                processes=self.processes,
+            )
+            found = group_results(groups, results)
+            if self.processes.first and results:
+                if not request.overwrite:
+                    check_rows(results, out=out)
+                write_results(
+                    out,
+                    results=results,
+                    model=solver.model,
+                    runtime=solver.card,
+                    machine=machine(),
+                    versions=versions(),
+                    samples=samples if request.samples else False,
+                    groups=found,
+                    processes=self.processes.count,
+                    failed={task: str(error) for task, error in failed.items()},
+                    asked=asks,
+                )
+        return ModelScores(label=chosen.label, folder=out, results=results, groups=found, failed=failed)
+
+
+def _kept(each: ModelScores, *, several: bool) -> str:
+    """The tasks that have scores; of several models with its name, since each may have failed others."""
+    tasks = ", ".join(result.task for result in each.results)
+    return f"{tasks} of {each.label}" if several else tasks
+
+
+def _threads_each(processes: int) -> int | None:
+    """Threads of each of several processes on this machine: its part of the processors."""
+    if processes == 1:
+        return None
+    from lmtasks.cores import usable_cores
+
+    return max(1, usable_cores() // processes)
+
+
+def _answerable(
+    models: Sequence[ChosenModel], tasks: Sequence[Task], opening: OpenOptions
+) -> tuple[Mapping[str, Sequence[Task]], Mapping[tuple[str, str], str]]:
+    """The tasks that each model answers, and why not the others; known before the first model is loaded.
+
+    Raises:
+        UsageError: a model answers none of the tasks.
+    """
+    answered: dict[str, Sequence[Task]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for chosen in models:
+        solver = solver_before_loading(chosen, opening)
+        why_not = {task.name: solver.why_not(task, way="auto") for task in tasks}
+        answered[chosen.label] = [task for task in tasks if not why_not[task.name]]
+        reasons |= {(chosen.label, name): reason for name, reason in why_not.items() if reason}
+        if not answered[chosen.label]:
+            raise UsageError(next(iter(why_not.values())) + _hint(why_not.values(), tasks))
+    return answered, reasons
+
+
+def _hint(reasons: Iterable[str], tasks: Sequence[Task]) -> str:
+    """Advice for a model that answers none of the tasks."""
+    if any("say which is which" in reason for reason in reasons):
+        return " Say so with --label-map."
+    own = any(task.file is None and task.sources["test"].part is None for task in tasks)
+    if own and any("learns from training data" in reason for reason in reasons):
+        return " Of a single --data file, --split test scores a fifth, and the rest can be learned from."
+    if all(task.file is None and kind_of(task).answer == "likelihood" for task in tasks):
+        return " --data without --label is a text whose likelihood is asked; name the column of the classes by --label."
+    return ""

@@ -1,0 +1,239 @@
+"""Rows without right answers: a line that somebody types becomes a row that a task can be asked about.
+
+A task file says where the right answer stands in a row; a typed line has none. `unlabelled` takes that part out of a
+task, and leaves prompt, head, labels and decoding as they are, so that a line is answered as a scored row would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import UsageError
+from lmtasks.foreign import parse_json
+from lmtasks.records import HeadSpec, Row
+from lmtasks.task.roles import text_list
+from lmtasks.task.task import Task
+from lmtasks.task.templates import Spec, is_template
+
+if TYPE_CHECKING:
+    from jinja2.nodes import Node, Template
+
+LABEL = "lmtasks_no_label"
+ANSWERS = "lmtasks_no_answers"
+TAGS = "lmtasks_no_tags"
+"""Columns that stand where a data set has its answers. What they hold is never shown."""
+INPUTS_OF_HEAD: Mapping[str, Mapping[str, str]] = {
+    "classification": {"text": "text", "label": LABEL},
+    "tagging": {"tokens": "tokens", "tags": TAGS},
+    "span": {"question": "question", "context": "context", "answers": ANSWERS},
+}
+"""What a head reads, by its kind, where nobody says from which columns."""
+
+
+def unlabelled(task: Task) -> Task:
+    """The task without its right answers.
+
+    Raises:
+        UsageError: the task asks for no answer (a likelihood of a given text).
+    """
+    if task.kind == "language_modelling":
+        raise UsageError(
+            f"task {task.name} ({task.kind}) has no answer to a text; its scores come from `lmtasks eval`."
+        )
+    if task.kind == "tagging":
+        return replace(task, inputs={**task.inputs, "tags": TAGS})
+    inputs = {role: column for role, column in task.inputs.items() if role not in ("references", "source")}
+    inputs |= {role: column for role, column in (("label", LABEL), ("answers", ANSWERS)) if role in inputs}
+    nothing: Spec = 0 if task.output_type == "multiple_choice" else ""
+    asked = replace(task.templates.asked, target=nothing)
+    return replace(task, inputs=inputs, templates=replace(task.templates, asked=asked))
+
+
+def row_of(task: Task, line: str) -> Row:
+    """The row of a line: a JSON object as it is, any other text as the one column that the task reads; of tagging, its
+    words as they stand between blanks, or the characters of a Chinese text without any.
+
+    Raises:
+        UsageError: the task reads several columns and the line is no JSON object, or one that lacks a column; or the
+            line is no text.
+    """
+    columns = columns_of(task)
+    given: Mapping[str, object] | None = _object(line)
+    if given is not None:
+        missing = [column for column in columns if column not in given]
+        if missing:
+            raise UsageError(
+                f"task {task.name} reads {', '.join(columns)}; {', '.join(missing)} is missing in {line[:80]!r}."
+            )
+    elif len(columns) == 1:
+        given = {columns[0]: line}
+    else:
+        form = json.dumps(dict.fromkeys(columns, "..."), ensure_ascii=False)
+        raise UsageError(f"task {task.name} reads {', '.join(columns)}; give each text as a line of JSON, {form}.")
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("a text holds bytes that are no UTF-8, or half of a surrogate pair; mend it.") from error
+    lists = {column for spec in _specs(task) for column in lists_in(spec)}
+    given = {
+        column: words_of(value, language=task.language) if column in lists and isinstance(value, str) else value
+        for column, value in given.items()
+    }
+    if task.kind == "tagging":
+        return _tagged(task, given)
+    label = task.labels[0] if task.labels else ""
+    return {**given, LABEL: label, ANSWERS: {"text": [], "answer_start": []}}
+
+
+def _tagged(task: Task, given: Mapping[str, object]) -> Row:
+    """The row with a tag for each token. Where a template makes the tokens, a typed text may be what it takes, or the
+    words of the text."""
+    spec = task.inputs["tokens"]
+    if not is_template(spec) and not isinstance(given[spec], str | list):
+        raise UsageError(f"task {task.name} tags words: {spec} must be a text or a list, was {given[spec]!r}.")
+    typed = [column for column, value in given.items() if column in columns_of(task) and isinstance(value, str)]
+    words = {**given, **{column: words_of(given[column], language=task.language) for column in typed}}
+    for row in (words, given) if is_template(spec) else (words,):
+        try:
+            tokens = text_list(task, row, role="tokens", where=f"task {task.name}")
+        except UsageError as error:
+            wrong = error
+            continue
+        return {**row, TAGS: [task.labels[0]] * len(tokens)}
+    raise wrong
+
+
+def words_of(text: object, *, language: str) -> list[str]:
+    """What is tagged.
+
+    >>> words_of("to New York", language="en"), words_of("去北京", language="zh"), words_of("去 北京", language="zh")
+    (['to', 'New', 'York'], ['去', '北', '京'], ['去', '北京'])
+    """
+    words = str(text).split()
+    return list(words[0]) if language == "zh" and len(words) == 1 else words
+
+
+def columns_of(task: Task) -> tuple[str, ...]:
+    """The columns that a question is made of, answers left out: those of the head's inputs, else of the prompt."""
+    return tuple(dict.fromkeys(column for spec in _specs(task) for column in _columns_in(spec)))
+
+
+def _specs(task: Task) -> tuple[str, ...]:
+    """The columns and templates that a question is made of; a role that is no template is always a column."""
+    roles = ("tokens",) if task.kind == "tagging" else ("text", "pair", "question", "context")
+    read = [spec for role, spec in task.inputs.items() if role in roles]
+    asked = task.templates.asked
+    prompted = [spec for spec in (asked.question, asked.choices) if isinstance(spec, str)]
+    return tuple(read or [spec for spec in prompted if is_template(spec) or spec.isidentifier()])
+
+
+def task_of_head(head: HeadSpec) -> Task:
+    """A task for a head whose own task file is not at hand: any text, the head's labels or tags, or a span of a context
+    that answers a question.
+
+    Raises:
+        UsageError: the head writes texts; only its task file knows how it is asked.
+    """
+    from lmtasks.task.resolve import resolve
+    from lmtasks.task.schema import TaskFile
+
+    if head.kind not in INPUTS_OF_HEAD:
+        raise UsageError(f"how the head {head.name} is asked stands in its task file; give it with --tasks.")
+    file = TaskFile(
+        task=head.name,
+        kind=head.kind,
+        dataset_path="text",
+        test_split="test",
+        inputs=dict(INPUTS_OF_HEAD[head.kind]),
+        labels=list(head.labels),
+    )
+    return resolve(file, path=None, base=None)
+
+
+def task_of_continuation(*, new_tokens: int) -> Task:
+    """A task that continues any text, for a model that is asked without a task."""
+    from lmtasks.task.resolve import resolve
+    from lmtasks.task.schema import TaskFile
+
+    file = TaskFile(
+        task="continuation",
+        kind="generation",
+        dataset_path="text",
+        test_split="test",
+        doc_to_text="{{text}}",
+        doc_to_target="",
+        generation_kwargs={"max_gen_toks": new_tokens, "until": []},
+    )
+    task = resolve(file, path=None, base=None)
+    return replace(task, generation=replace(task.generation, insists=True))
+
+
+def _columns_in(spec: str) -> list[str]:
+    """The variables of a template, in the order in which they stand there; what is no template is a column itself."""
+    if not is_template(spec):
+        return [spec]
+    from jinja2 import meta, nodes
+
+    tree = _parsed(spec)
+    names = meta.find_undeclared_variables(tree) - {"row"}
+    found = [_column(node) for node in tree.find_all((nodes.Getitem, nodes.Getattr))]
+    return sorted(names | {name for name in found if name is not None}, key=spec.find)
+
+
+def lists_in(spec: str) -> set[str]:
+    """The columns that a template goes through item by item, by `join` or a loop.
+
+    >>> sorted(lists_in("{{ tokens | join(' ') }} {{ ' '.join(row['words']) }} {% for w in more %}{{ w }}{% endfor %}"))
+    ['more', 'tokens', 'words']
+    """
+    if not is_template(spec):
+        return set()
+    from jinja2 import nodes
+
+    tree = _parsed(spec)
+    gone = [each.iter for each in tree.find_all(nodes.For)]
+    gone += [each.node for each in tree.find_all(nodes.Filter) if each.name == "join" and each.node is not None]
+    gone += [
+        each.args[0]
+        for each in tree.find_all(nodes.Call)
+        if isinstance(each.node, nodes.Getattr) and each.node.attr == "join" and each.args
+    ]
+    return {name for node in gone if (name := _column(node)) is not None}
+
+
+def _column(node: Node) -> str | None:
+    """The column that an expression is: `name`, `row['name']` or `row.name`."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Name):
+        return node.name
+    if (
+        isinstance(node, nodes.Getitem | nodes.Getattr)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "row"
+    ):
+        if isinstance(node, nodes.Getattr):
+            return node.attr
+        return str(node.arg.value) if isinstance(node.arg, nodes.Const) else None
+    return None
+
+
+def _parsed(template: str) -> Template:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment()
+    environment.filters["regex_replace"] = str.replace  # a name that lm-evaluation-harness adds; nothing is rendered
+    return environment.parse(template)
+
+
+def _object(line: str) -> dict[str, object] | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        content = parse_json(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
