@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 from transformers.utils import chat_template_utils
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.evaluation.chat_template import TODAY, ChatTemplate
+from lmtasks.evaluation.chat import TODAY, ChatTemplate
 from lmtasks.task.chat_messages import Message
 
 ROOT = Path(__file__).resolve().parents[2]

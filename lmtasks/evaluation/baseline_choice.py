@@ -7,20 +7,18 @@ from math import log
 from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.outcome import Answered, answered_choice, asks_without_context
+from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_choice, asks_without_context
 from lmtasks.records import Choice, HeadInput, Row
 from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import Prompt, build_prompt
 from lmtasks.task.task import Task
-
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 UNLIKELY = -30.0
 """Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte; behind no
 context it is 0 for all of them, so that every metric of a choice is told of the same one."""
 
 
-def majority_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def majority_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The commonest label; the scores are the logarithms of the labels' shares (each seen once more than it was)."""
     counts = [1] * len(task.labels)
     for number, row in enumerate(train):
@@ -31,12 +29,12 @@ def majority_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
     return _labels(task, lambda row: scores)
 
 
-def random_label(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def random_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """A label for each row, drawn by the seed and what stands in the row."""
     return _labels(task, lambda row: certain(_drawn(len(task.labels), seed, row), len(task.labels)))
 
 
-def majority_number(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def majority_number(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The commonest place of the right choice; where a row has fewer choices, the commonest that it has."""
     counts = Counter(
         gold for number, row in enumerate(train) for gold in build_prompt(task, row, row_number=number).gold
@@ -48,12 +46,12 @@ def majority_number(task: Task, train: Sequence[Row], seed: int) -> Answer:
     return _choices(task, commonest)
 
 
-def random_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def random_choice(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """A choice for each row, drawn by the seed and what stands in the row."""
     return _choices(task, lambda prompt, row: _drawn(len(prompt.choices), seed, row))
 
 
-def longest_choice(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def longest_choice(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The choice with most characters; of equals the first."""
     return _choices(
         task, lambda prompt, row: max(range(len(prompt.choices)), key=lambda place: len(prompt.choices[place]))
@@ -74,7 +72,7 @@ def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answe
     )
 
 
-def _labels(task: Task, scores: Callable[[Row], Sequence[float]]) -> Answer:
+def _labels(task: Task, scores: Callable[[Row], Sequence[float]]) -> AnswerRows:
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
         return [
             label_answer(task, head_input(task, row, row_number=number), scores(row)) for number, row in enumerate(rows)
@@ -83,7 +81,7 @@ def _labels(task: Task, scores: Callable[[Row], Sequence[float]]) -> Answer:
     return answer
 
 
-def _choices(task: Task, choose: Callable[[Prompt, Row], int]) -> Answer:
+def _choices(task: Task, choose: Callable[[Prompt, Row], int]) -> AnswerRows:
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
         found: list[Answered] = []
         for number, row in enumerate(rows):

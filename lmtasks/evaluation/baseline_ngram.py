@@ -4,7 +4,7 @@ It is the family `ngram` with its own defaults, over byte-level BPE, whose token
 discounts (a small text), it takes the usual ones (`fallback=1`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +17,18 @@ from lmtasks.data.context_target import encode_pairs, encode_texts, end_tokens, 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.outcome import Answered, answered_likelihood
+from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_likelihood
 from lmtasks.evaluation.rolling import likelihood_of
 from lmtasks.records import Ints, Row
 from lmtasks.task.kinds import scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
-
 AS_LIKELY = 1e-5
 """Log-probabilities nearer than this are equal."""
 
 
-def fit_ngram(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def fit_ngram(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """Count the training rows.
 
     Raises:

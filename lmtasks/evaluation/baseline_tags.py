@@ -13,14 +13,14 @@ Axes: N words of all rows, C tags, H hashed features.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.outcome import Answered, answered_text
+from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_text
 from lmtasks.metric.tags import INSIDE, OUTSIDE
 from lmtasks.records import Bools, Floats, HeadInput, Ints, Row
 from lmtasks.task.kinds import head_input
@@ -29,7 +29,6 @@ from lmtasks.task.task import Task
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 HASHED = 1 << 18
 """H: features share so many weights by a hash, whatever words there are, so that memory stays flat."""
@@ -43,7 +42,7 @@ AT_ONCE = 2000
 """Rows whose features are in memory together."""
 
 
-def majority_tags(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def majority_tags(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The commonest tag of each word; of an unknown word the commonest of all."""
     counts: dict[str, Counter[int]] = {}
     overall: Counter[int] = Counter()
@@ -58,7 +57,7 @@ def majority_tags(task: Task, train: Sequence[Row], seed: int) -> Answer:
     ]
 
 
-def fit_tagger(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def fit_tagger(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The linear classifier.
 
     Raises:

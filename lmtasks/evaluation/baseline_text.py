@@ -5,13 +5,15 @@ from functools import cache
 
 import regex
 
-from lmtasks.evaluation.choosing import main_scoring, main_value
-from lmtasks.evaluation.outcome import Answered, answered_text
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.custom_results import with_made_of_outcome
+from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_text
+from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.metric.base import value_of
 from lmtasks.records import Row
 from lmtasks.task.kinds import baseline_source, kind_of
 from lmtasks.task.task import Task
-
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
 
 LEAD = 3
 CHOSEN_ON = 500
@@ -33,17 +35,17 @@ _SENTENCE = regex.compile(
 )
 
 
-def copy(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def copy(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The source as it is."""
     return _texts(task, lambda source: source)
 
 
-def lead_3(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def lead_3(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """The source's first three sentences."""
     return _texts(task, lambda source: first_sentences(source, count=LEAD))
 
 
-def lead_chars(task: Task, rows: Sequence[Row], seed: int) -> Answer:
+def lead_chars(task: Task, rows: Sequence[Row], seed: int) -> AnswerRows:
     """The source's first characters: as many as are best on these rows, by the task's main metric."""
     known = rows[:CHOSEN_ON]
     sources = [baseline_source(task, row) for row in known]
@@ -65,7 +67,7 @@ def lead_chars(task: Task, rows: Sequence[Row], seed: int) -> Answer:
     return _texts(task, lambda source: first_characters(source, count=chosen))
 
 
-def empty(task: Task, train: Sequence[Row], seed: int) -> Answer:
+def empty(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """Nothing."""
     return _texts(task, lambda source: "")
 
@@ -109,5 +111,29 @@ def text_answers(task: Task, rows: Sequence[Row], predictions: Sequence[str]) ->
     return found
 
 
-def _texts(task: Task, write: Callable[[str], str]) -> Answer:
+def _texts(task: Task, write: Callable[[str], str]) -> AnswerRows:
     return lambda rows: text_answers(task, rows, [write(baseline_source(task, row)) for row in rows])
+
+
+def main_scoring(task: Task) -> Scoring:
+    """The first metric of the task, of a baseline's answers.
+
+    Raises:
+        UsageError: it names none.
+    """
+    scorings = scorings_for(task)
+    if not scorings:
+        raise UsageError(f"task {task.name} names no metric that a choice could be made by.")
+    return scorings[0]
+
+
+def main_value(task: Task, rows: Sequence[Row], answers: Sequence[Answered]) -> float:
+    """That metric of the answers to these rows, with what the task's own code makes of them."""
+    scoring = main_scoring(task)
+    finished = [
+        with_made_of_outcome(
+            Finished(example=ScoredExample(doc_id=number, row=row), answered=answer, truncated=False), task
+        )
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True))
+    ]
+    return value_of(scoring.metric, scoring.metric.statistics([scoring.outcome_of(each.answered) for each in finished]))

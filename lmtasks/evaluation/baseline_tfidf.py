@@ -1,32 +1,42 @@
-"""TF-IDF and logistic regression: what a language model must beat to be worth its weights.
+"""Baselines over TF-IDF: logistic regression, and the answer of the nearest training row.
 
-It is the family `tfidf` with its own defaults, so that both give the same numbers; the family's is kept as a model.
+The first is the family `tfidf` with its own defaults, so that both give the same numbers; the family's is kept as a
+model. The second compares, by the cosine of TF-IDF, what a head reads: a text, two texts, or the prompt's question.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.backbone.closed_form import FITTED
-from lmtasks.backbone.linear import fit_classifier
+from lmtasks.backbone.linear import fit_classifier, inverse_frequencies, known_terms, term_counts, tfidf, without
 from lmtasks.backbone.sizes import TermSizes
 from lmtasks.data.spacing import longest_terms, suited
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.baseline_choice import UNLIKELY, label_answer
-from lmtasks.evaluation.outcome import Answered
+from lmtasks.evaluation.baseline_choice import UNLIKELY, certain, label_answer
+from lmtasks.evaluation.baseline_text import text_answers
+from lmtasks.evaluation.outcome import Answered, AnswerRows
 from lmtasks.records import HeadInput, Ints, Row, softmax_log
 from lmtasks.task.kinds import head_input
+from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 
 AT_ONCE = 2000
 """Rows whose terms are in memory together."""
 
+CELLS = 4_000_000
+"""Of the table of asked rows by training rows that is in memory at a time."""
 
-def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> Answer:
+
+def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """Fit on the training rows; nothing else is looked at.
 
     Raises:
@@ -73,3 +83,77 @@ def _texts(given: HeadInput) -> tuple[str, ...]:
 
 def _ids(given: HeadInput, tokenizer: Tokenizer) -> Ints:
     return np.array(tokenizer.encode_for_head(given.first, given.second).ids, dtype=np.int64)
+
+
+def nearest_text(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The target of the nearest training row."""
+    find = _index([_question(task, row, number) for number, row in enumerate(train)])
+
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        places = find([_question(task, row, number) for number, row in enumerate(rows)])
+        targets = [build_prompt(task, train[place], row_number=place).target.strip() for place in places]
+        return text_answers(task, rows, targets)
+
+    return answer
+
+
+def nearest_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The label of the nearest training row that has one."""
+    given = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
+    labels = [each.label for each in given if each.label is not None]
+    find = _index([_question(task, row, number) for number, row in enumerate(train) if given[number].label is not None])
+
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        places = find([_question(task, row, number) for number, row in enumerate(rows)])
+        return [
+            label_answer(
+                task, head_input(task, row, row_number=number), certain(labels[places[number]], len(task.labels))
+            )
+            for number, row in enumerate(rows)
+        ]
+
+    return answer
+
+
+def _question(task: Task, row: Row, number: int) -> str:
+    return head_input(task, row, row_number=number, labelled=False).shown
+
+
+def _index(texts: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
+    """Texts -> what finds the nearest of them to each of others; of equals the first."""
+    tokenizer = learn_tokenizer(suited(FITTED["tfidf"].tokenizer, [texts]), texts)
+
+    def encoded(asked: Sequence[str]) -> list[Ints]:
+        rows = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode_many(asked)]
+        return without(rows, [] if tokenizer.unknown is None else [tokenizer.unknown])
+
+    known = encoded(texts)
+    longest = longest_terms(known, tokenizer=tokenizer)
+    terms = known_terms(known, longest=longest, vocabulary=tokenizer.vocabulary, least=1)
+    counts = term_counts(known, terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
+    scale = inverse_frequencies(counts)
+    table = tfidf(counts, scale).T.tocsr()
+
+    def find(asked: Sequence[str]) -> list[int]:
+        found: list[int] = []
+        for part in _parts(asked, max(1, CELLS // max(1, len(texts)))):
+            rows = term_counts(encoded(part), terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
+            found += _largest(tfidf(rows, scale) @ table)
+        return found
+
+    return find
+
+
+def _largest(likeness: "csr_matrix") -> list[int]:
+    """The first column of the largest value of each row; 0 where all are 0."""
+    likeness.sort_indices()
+    bounds = likeness.indptr.tolist()
+    return [
+        int(likeness.indices[first + int(likeness.data[first:last].argmax())]) if last > first else 0
+        for first, last in pairwise(bounds)
+    ]
+
+
+def _parts(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]

@@ -15,21 +15,19 @@ from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation import (
     baseline_choice,
-    baseline_nearest,
     baseline_ngram,
     baseline_tags,
     baseline_text,
     baseline_tfidf,
 )
-from lmtasks.evaluation.outcome import Answered, Way
-from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
+from lmtasks.evaluation.outcome import AnswerRows, Way
+from lmtasks.evaluation.protocols import AskedWay, PromptContext, Report, Solved
 from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
 from lmtasks.table import Table
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
 from lmtasks.task.task import SplitName, Task
 
-Answer = Callable[[Sequence[Row]], Sequence[Answered]]
-Fit = Callable[[Task, Sequence[Row], int], Answer]
+Fit = Callable[[Task, Sequence[Row], int], AnswerRows]
 """(task, rows that it learns from, seed) -> answers to the rows of the scored split, in their order."""
 Group = Literal["trivial", "classical"]
 """trivial: hardly looks at what is asked; classical: see `records.CLASSICAL_BASELINES`."""
@@ -100,7 +98,7 @@ BASELINES: Table[Baseline] = Table(
     Baseline(
         name="nearest",
         about="the answer of the training row that is most like the asked one, by TF-IDF",
-        answers={"label": baseline_nearest.nearest_label, "text": baseline_nearest.nearest_text},
+        answers={"label": baseline_tfidf.nearest_label, "text": baseline_tfidf.nearest_text},
         learns="train",
     ),
     Baseline(
@@ -187,7 +185,7 @@ class BaselineSolver:
         """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
         return rows_seen(task, data, splits=self.needs(task))
 
-    def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> Answer:
+    def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> AnswerRows:
         """What answers rows, once it has learned from the task's data.
 
         Raises:
@@ -203,7 +201,7 @@ class BaselineSolver:
         return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), asking.seed)
 
     def solve(
-        self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: Answer | None = None
+        self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: AnswerRows | None = None
     ) -> Solved:
         """Learn, then answer every row of the scored split; `seconds` is the answering.
 

@@ -13,8 +13,7 @@ from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompt_requests import asker_by_prompt
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import InferenceEngine, said_of
-from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
+from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, said_of
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
 from lmtasks.task.kinds import kind_of

@@ -13,18 +13,16 @@ from time import perf_counter
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.row_hashes import hash_row
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.coding import valued
-from lmtasks.evaluation.collector import Tallied, Tally, merge, notes_of
+from lmtasks.evaluation.collector import Tallied, Tally, Unlisted, merge, notes_of, with_values
 from lmtasks.evaluation.custom_results import with_made_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.prepare import EvalOptions, Opened, open_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
+from lmtasks.evaluation.protocols import Report, Solver
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
-from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.evaluation.solver import Report, Solver
+from lmtasks.evaluation.scoring import scorings_for, valued
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
-from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
 from lmtasks.task.task import Task

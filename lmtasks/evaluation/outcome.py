@@ -1,12 +1,12 @@
 """Answers to examples, and the metrics that a task asks for, made for its outcomes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.metric import Metric, make_metric
-from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Row, Text
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import MetricUse, Task
@@ -41,6 +41,10 @@ class Answered:
     """For each filter the values that the task's own code made of its answer, where a task has such code."""
     filtered: Mapping[str, object] = field(default_factory=dict)
     """Filter to what it left of the answers, ready for JSON; where a task has filters."""
+
+
+AnswerRows = Callable[[Sequence[Row]], Sequence[Answered]]
+"""A learned baseline: rows of the scored split -> their answers, in order."""
 
 
 def recipe(task: Task, use: MetricUse) -> Json:

@@ -20,7 +20,7 @@ from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
-from lmtasks.evaluation.solver import AskedWay, PromptContext, Solved, Solver
+from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved, Solver
 from lmtasks.metric import Draws
 from lmtasks.records import Json, Row
 from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots

@@ -13,13 +13,12 @@ from lmtasks.engine.answers import likelihood_choice
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_made
-from lmtasks.evaluation.filtering import filtered_text
+from lmtasks.evaluation.filtering import filtered_text, not_there, think_end
 from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, asks_without_context
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import InferenceEngine, asked_of, told_decoding
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
-from lmtasks.evaluation.thinking import not_there, think_end
 from lmtasks.records import Json
 from lmtasks.task.kinds import baseline_source
 from lmtasks.task.prompt import Prompt

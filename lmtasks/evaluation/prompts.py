@@ -9,7 +9,7 @@ from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.data.sampling import part_of
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.evaluation.chat_template import ChatTemplate
+from lmtasks.evaluation.chat import ChatTemplate
 from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.records import Row
 from lmtasks.task.fewshot import pick_shots
@@ -18,7 +18,7 @@ from lmtasks.task.prompt import Message, Prompt, build_prompt
 from lmtasks.task.task import Source, Task
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.solver import PromptContext
+    from lmtasks.evaluation.protocols import PromptContext
 
 NO_POOL = "task {task} has no rows for worked examples"
 GIVE_A_POOL = "name a fewshot_split or fewshot_config.samples, or ask with --num-fewshot 0."

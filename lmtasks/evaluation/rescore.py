@@ -6,19 +6,16 @@ from time import perf_counter
 from typing import cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.evaluation.coding import valued
-from lmtasks.evaluation.collector import Tally, notes_of
+from lmtasks.evaluation.collector import Tally, Unlisted, notes_of, with_values
 from lmtasks.evaluation.custom_results import handed_over, with_made
 from lmtasks.evaluation.evaluate import TaskResult
-from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.filtering import behind, not_there, with_filters
 from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import asked_hash
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
-from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.scoring import Scoring, scorings_for, valued
 from lmtasks.evaluation.stream import pieces
-from lmtasks.evaluation.thinking import behind, not_there
-from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.foreign import reading
 from lmtasks.metric import Draws, estimate

@@ -17,11 +17,11 @@ from typing import get_args
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
-from lmtasks.evaluation.baselines import BASELINES, Answer, BaselineSolver, Group, group_of, rows_seen, weights_hash
-from lmtasks.evaluation.choosing import main_scoring, main_value
-from lmtasks.evaluation.outcome import Way
+from lmtasks.evaluation.baseline_text import main_scoring, main_value
+from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, Group, group_of, rows_seen, weights_hash
+from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.prepare import first_rows
-from lmtasks.evaluation.solver import AskedWay, PromptContext, Report, Solved
+from lmtasks.evaluation.protocols import AskedWay, PromptContext, Report, Solved
 from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
 from lmtasks.task.task import SplitName, Task
 
@@ -113,7 +113,7 @@ class RivalSolver:
             raise UsageError(why_not or f"task {task.name}: the scored split was not opened.")
         fitting = self._fitting(task, asking.way)
         chosen, rival = fitting[0], self._record(fitting[0], task)
-        learned: dict[str, Answer] = {}
+        learned: dict[str, AnswerRows] = {}
         if len(fitting) > 1:
             chosen, rival = self._choose(fitting, task, data, asking=asking, report=report, learned=learned)
         solved = chosen.solve(task, data, asking=asking, report=report, learned=learned.get(chosen.name))
@@ -130,7 +130,7 @@ class RivalSolver:
         *,
         asking: PromptContext,
         report: Report,
-        learned: dict[str, Answer],
+        learned: dict[str, AnswerRows],
     ) -> tuple[BaselineSolver, Json]:
         """The best one, and the record of the choice; `learned` gets what it has learned."""
         known = first_rows(data.validation or data.test, CHOSEN_ON)

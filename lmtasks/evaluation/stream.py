@@ -2,17 +2,22 @@
 
 A chunk holds some ten thousand requests, whatever tasks they are of: enough for the engine to sort by length and to run
 equal ones once, and little enough that memory stays flat over millions of rows. The answers do not depend on its size.
+
+Examples of one batch are computed by the same products, and 0 times NaN is NaN: where one example overflows, its
+neighbours' answers may be NaN too. Asked apart, each shows whether it is at fault itself.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
 from typing import TypeVar
 
+import numpy as np
+
 from lmtasks.engine.engine import HeadRow
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
-from lmtasks.evaluation.nonfinite import asked_apart, first_fault, no_number
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.protocols import InferenceEngine
 from lmtasks.records import Floats32
@@ -24,6 +29,9 @@ ASKED_AT_ONCE = 500
 
 _Item = TypeVar("_Item")
 _Reply = TypeVar("_Reply")
+
+Ask = Callable[[Sequence[int]], Sequence[Replies]]
+"""Asks the examples at these places again, and no others with them."""
 
 
 @dataclass(kw_only=True)
@@ -252,3 +260,61 @@ def named(job: str, error: LmtasksError) -> LmtasksError:
         return error
     same = UsageError if isinstance(error, UsageError) else WorkError
     return same(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")
+
+
+def no_number(replies: Replies) -> float | None:
+    """The first NaN or infinity among the answers about an example; None where all are numbers."""
+    for each in replies.scored:
+        if not math.isfinite(each.logprob):
+            return each.logprob
+    for logits in replies.logits:
+        wrong = np.ravel(logits)[~np.isfinite(np.ravel(logits))]
+        if wrong.size:
+            return float(wrong[0])
+    return None
+
+
+def asked_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: Ask) -> list[Replies]:
+    """The replies (N,), those that are no numbers asked again: what stays without one is at fault itself.
+
+    By halves, so that a few faults cost a few questions, but of each owner the first one alone: a model that is broken
+    as a whole shows it there. Once an owner has a fault, its others are left as they are.
+
+    Args:
+        owners: (N,) the task of each.
+    """
+    found = list(replies)
+    blamed: list[object] = []
+
+    def again(places: Sequence[int]) -> None:
+        half = (len(places) + 1) // 2
+        for part in (places[:half], places[half:]):
+            asked = [place for place in part if owners[place] not in blamed]
+            if not asked:
+                continue
+            for place, reply in zip(asked, ask(asked), strict=True):
+                found[place] = reply
+            left = [place for place in asked if no_number(found[place]) is not None]
+            if len(asked) == 1:
+                blamed.extend(owners[place] for place in left)
+            elif left:
+                again(left)
+
+    unfit = [place for place, reply in enumerate(replies) if no_number(reply) is not None]
+    for place in {owners[place]: place for place in reversed(unfit)}.values():
+        again([place])
+    again([place for place in unfit if no_number(found[place]) is not None])
+    return found
+
+
+def first_fault(count: int, *, ask: Ask) -> int:
+    """The place of the first of `count` examples, at least one of which an engine refuses to answer."""
+    first, behind = 0, count
+    while behind - first > 1:
+        middle = (first + behind) // 2
+        try:
+            ask(range(first, middle))
+            first = middle
+        except NoNumberError:
+            behind = middle
+    return first

@@ -17,9 +17,9 @@ from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
+from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.evaluation.samples import sample_files
-from lmtasks.evaluation.solver import Solver
 from lmtasks.files import write_record
 from lmtasks.folder_lock import locked
 from lmtasks.model.store import training_rows_file

@@ -12,7 +12,7 @@ from lmtasks.errors import UsageError
 from lmtasks.files import slug
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.solver import Solver
+    from lmtasks.evaluation.protocols import Solver
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse, chat_use
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import Processes, launched_here, started
-from lmtasks.evaluation.thinking import check_thinking
 from lmtasks.folder_lock import locked
 from lmtasks.records import Json, Progress
 from lmtasks.task.generation import with_generation

@@ -77,7 +77,7 @@ class Predictor:
         """
         from lmtasks.data.rows import make_rows
         from lmtasks.data.splits import TaskData
-        from lmtasks.evaluation.solver import PromptContext
+        from lmtasks.evaluation.protocols import PromptContext
 
         longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
         notes: list[str] = []

@@ -12,7 +12,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.prepare import shots_of
 from lmtasks.evaluation.prompts import open_pool
-from lmtasks.evaluation.solver import PromptContext
+from lmtasks.evaluation.protocols import PromptContext
 from lmtasks.records import Row
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task

@@ -14,7 +14,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.solver import AskedWay, Solver
+from lmtasks.evaluation.protocols import AskedWay, Solver
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task

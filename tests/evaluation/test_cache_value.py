@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtasks.engine.requests import Generated, Scored
-from lmtasks.evaluation.cache_value import (
+from lmtasks.evaluation.cache import (
     STOPPED,
     pack_generated,
     pack_logits,

@@ -13,8 +13,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
-from lmtasks.evaluation.chat_template import TODAY, ChatTemplate
+from lmtasks.evaluation.chat import TODAY, ChatTemplate, ChatUse, chat_use, template_settings
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.task.chat_messages import Message

@@ -17,7 +17,7 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.overlap import training_hashes
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.solver import Solver
+from lmtasks.evaluation.protocols import Solver
 from lmtasks.records import Json, Row
 from lmtasks.task.index import default_index
 from lmtasks.task.task import Task

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.evaluation.collector import Tallied, Tally
+from lmtasks.evaluation.collector import Tallied, Tally, Unlisted, with_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import Scoring, scorings_for
-from lmtasks.evaluation.unlisted import Unlisted, with_values
 from lmtasks.metric import compare, estimate
 from lmtasks.records import Choice, Likelihood, Row
 from lmtasks.task import Task, build_prompt, load_task

@@ -11,10 +11,10 @@ from lmtasks.data.options import DataOptions
 from lmtasks.engine.requests import Generated, GenerateRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.filtering import behind, check_thinking
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
-from lmtasks.evaluation.thinking import behind, check_thinking
 from lmtasks.evaluation.write import read_results, write_results
 
 END = "</think>"

@@ -11,7 +11,7 @@ from test_filters_and_code import score, stored
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tally, merge
+from lmtasks.evaluation.collector import Tally, Unlisted, merge
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -19,7 +19,6 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, NoSamples
 from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.evaluation.unlisted import Unlisted
 from lmtasks.evaluation.write import read_results
 from lmtasks.records import CustomValues, Text
 from lmtasks.task.load import load_task
