@@ -47,6 +47,14 @@ def run(folder: Path, *, report=lambda _: None, beside: Path | None = None):  # 
     )  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained backbone, for what begins with one: read only."""
+    folder = tmp_path_factory.mktemp("pretrained") / "first"
+    run(folder)
+    return folder
+
+
 def test_the_backbone_learns_and_any_tool_can_load_it(tmp_path: Path) -> None:
     trained, scores = run(tmp_path / "new")
     assert trained.steps == 12
@@ -181,35 +189,33 @@ def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_training_starts_warm_from_a_backbone(tmp_path: Path) -> None:
-    run(tmp_path / "first")
+def test_a_training_starts_warm_from_a_backbone(tmp_path: Path, first: Path) -> None:
     arguments = {"corpora": [corpus()], "weights": [1], "vocabulary": 999, "window": 16, "report": lambda _: None}
     family = "llama:width=32,layers=1,heads=2,inner=48,context=32"
     still = replace(SETTINGS, steps=1, learning_rate=1e-9)
-    pretrain(**arguments, family=family, settings=still, start=tmp_path / "first", out=tmp_path / "second")
-    files = [tmp_path / name / "model.safetensors" for name in ("first", "second")]
+    pretrain(**arguments, family=family, settings=still, start=first, out=tmp_path / "second")
+    files = [folder / "model.safetensors" for folder in (first, tmp_path / "second")]
     assert files[0].read_bytes() == files[1].read_bytes()  # in bf16 nothing moved
     for other, said in (("llama:width=64,layers=1,heads=2,context=32", "size"), ("gpt2:width=32,context=32", "family")):
         with pytest.raises(UsageError, match=f"--start holds another {said}"):
-            pretrain(**arguments, family=other, settings=still, start=tmp_path / "first", out=tmp_path / said)
+            pretrain(**arguments, family=other, settings=still, start=first, out=tmp_path / said)
     with pytest.raises(UsageError, match="neither the checkpoint"):
         pretrain(**arguments, family=family, settings=still, start=tmp_path, out=tmp_path / "third")
 
 
-def test_an_encoder_begins_with_the_weights_of_a_causal_model(tmp_path: Path) -> None:
+def test_an_encoder_begins_with_the_weights_of_a_causal_model(tmp_path: Path, first: Path) -> None:
     """One shape read both ways; the mask, which the causal vocabulary lacks, begins at the mean of its embeddings."""
-    run(tmp_path / "first")
     pretrain(
         corpora=[corpus()], weights=[1], family="eurobert:width=32,layers=1,heads=2,inner=48,context=32",
         vocabulary=999, window=16, settings=replace(SETTINGS, steps=1, learning_rate=1e-9), hidden=0.3,
-        start=tmp_path / "first", out=tmp_path / "second", report=lambda _: None,
+        start=first, out=tmp_path / "second", report=lambda _: None,
     )  # fmt: skip
-    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    old, new = (load_file(folder / "model.safetensors") for folder in (first, tmp_path / "second"))
     table = "model.embed_tokens.weight"
-    mean = first[table].float().mean(0).bfloat16()
-    torch.testing.assert_close(second.pop(table), torch.cat([first.pop(table), mean[None]]), atol=1e-3, rtol=0)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    mean = old[table].float().mean(0).bfloat16()
+    torch.testing.assert_close(new.pop(table), torch.cat([old.pop(table), mean[None]]), atol=1e-3, rtol=0)
+    assert old.keys() == new.keys()
+    assert all(torch.equal(old[name], new[name]) for name in old)
     assert AutoTokenizer.from_pretrained(tmp_path / "second").mask_token_id == 300
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / "second").config.mask_token_id == 300
     card = (tmp_path / "second" / "README.md").read_text()
@@ -235,30 +241,28 @@ def test_a_share_to_hide_goes_with_what_hides(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path) -> None:
-    run(tmp_path / "first")
+def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path, first: Path) -> None:
     arguments = {
         "corpora": [corpus()], "weights": [1], "vocabulary": 300, "window": 16, "report": lambda _: None,
         "family": "llama:width=32,layers=1,heads=2,inner=48,context=32",
     }  # fmt: skip
     stable = replace(SETTINGS, steps=4, decay="wsd", warmup_steps=1, checkpoint_every=2)
-    pretrain(**arguments, settings=stable, start=tmp_path / "first", out=tmp_path / "second")
+    pretrain(**arguments, settings=stable, start=first, out=tmp_path / "second")
     cooled = replace(stable, cooldown_steps=2)
     pretrain(**arguments, settings=cooled, start=tmp_path / "second.work", cool_now=True, out=tmp_path / "third")
     record = json.loads((tmp_path / "third" / "pretraining.json").read_text())
     assert record["begun_from"] == "first"
-    assert record["before"] == json.loads((tmp_path / "first" / "pretraining.json").read_text())
+    assert record["before"] == json.loads((first / "pretraining.json").read_text())
 
 
-def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path) -> None:
-    run(tmp_path / "first")
+def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path, first: Path) -> None:
     pretrain(
         corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2,inner=48,context=32", vocabulary=300,
-        window=32, settings=replace(SETTINGS, steps=6, seed=1), start=tmp_path / "first", out=tmp_path / "second",
+        window=32, settings=replace(SETTINGS, steps=6, seed=1), start=first, out=tmp_path / "second",
         report=lambda _: None,
     )  # fmt: skip
     record = json.loads((tmp_path / "second" / "pretraining.json").read_text())
-    assert record["before"] == json.loads((tmp_path / "first" / "pretraining.json").read_text())
+    assert record["before"] == json.loads((first / "pretraining.json").read_text())
     assert record["begun_from"] == "first"
     card = (tmp_path / "second" / "README.md").read_text()
     assert "| steps | 12 of 8 windows of 16, ended by steps | 6 of 8 windows of 32, ended by steps |" in card
@@ -342,6 +346,7 @@ def test_a_log_that_ran_on_behind_the_checkpoint_is_cut(tmp_path: Path) -> None:
     assert short[0] == {"step": 3, "loss": 2.0}
 
 
+@pytest.mark.slow  # six interpreters
 @pytest.mark.timeout(120)
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"

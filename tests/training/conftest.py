@@ -1,0 +1,15 @@
+"""The machine's rate of matrix products is measured once for all trainings of a test run, and not before each."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from lmtasks.training import rate
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_rate() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate, "_gemm_rate", cache(rate._gemm_rate))
+        yield
