@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lmtasks.errors import WorkError
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 
-HOLD = "import sys; from pathlib import Path; from lmtasks.folder_lock import locked\n" + (
+HOLD = "import sys; from pathlib import Path; from lmtasks.files import locked\n" + (
     "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()\n"
 )
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from lmtasks.backbone.sizes import FAMILY, Sizes, Vocabulary
 from lmtasks.errors import UsageError, unknown
-from lmtasks.foreign import first_line, parse_json, reading
+from lmtasks.files import first_line, parse_json, reading
 
 if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone

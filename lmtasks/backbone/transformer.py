@@ -27,7 +27,7 @@ from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
 from lmtasks.backbone.lora_targets import ADAPT_POINTS
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
-from lmtasks.foreign import reading
+from lmtasks.files import reading
 
 LOADERS: Mapping[str, type] = {
     "": AutoModel,

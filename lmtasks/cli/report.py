@@ -15,7 +15,7 @@ def command(
     ),
 ) -> None:
     """Rebuild the pages of runs from their records; nothing is scored or timed."""
-    from lmtasks.folder_lock import locked
+    from lmtasks.files import locked
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
 

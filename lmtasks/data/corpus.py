@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmtasks.data.documents import CorpusFacts, Document, held_out
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.records import Ints, Progress
 
 CHUNK = 1000

@@ -16,7 +16,7 @@ from pathlib import Path
 from lmtasks.data.decoding import Tell, decode, say
 from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, tell_dialect
 from lmtasks.errors import UsageError, missing, unknown
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.records import Row
 from lmtasks.task.formats import SUFFIXES, Format
 from lmtasks.task.task import ReaderOptions

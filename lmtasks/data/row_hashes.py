@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.files import write_bytes
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, write_bytes
 from lmtasks.records import Bools, Hashes, Row
 from lmtasks.task.identity import RowTexts, folded, texts_of
 from lmtasks.task.task import Task

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as RawTokenizer
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import read_object, reading
+from lmtasks.files import read_object, reading
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"

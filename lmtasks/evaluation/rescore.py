@@ -17,7 +17,7 @@ from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
 from lmtasks.evaluation.scoring import Scoring, scorings_for, valued
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
-from lmtasks.foreign import reading
+from lmtasks.files import reading
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import CustomValues, Json, Outcome, Row, Text
 from lmtasks.task.task import MetricUse, Task

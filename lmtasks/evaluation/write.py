@@ -25,8 +25,7 @@ from lmtasks.checksums import file_checksum, is_whole, sealed, summed
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.samples import SampleFiles, line_of, plain
-from lmtasks.files import write_files, writing
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, write_files, writing
 from lmtasks.records import Estimate, Floats, Json, ModelCard, RuntimeCard
 
 SCHEMA = 1

@@ -26,8 +26,7 @@ from lmtasks.export.package import (
 from lmtasks.export.quantizable import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.ranges import CalibrationRow, check_rows
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
-from lmtasks.files import write_json
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, write_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import TRAINING_ROWS, ModelCard, Progress
 from lmtasks.settings.runtimes import PRECISIONS, Precision, needs_gpu

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.model.base import ADAPTERS, weights_home, write_base
 from lmtasks.model.files import settings_files
 from lmtasks.model.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_folders, base_facts

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.installation import shipped_backbones
 from lmtasks.model.files import has_weights
 

@@ -21,7 +21,7 @@ from lmtasks.backbone.linear import Classifier, Linear, fit_classifier
 from lmtasks.backbone.ngram import Ngram, NgramOrder
 from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes, NgramSizes, TermSizes
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.store import card_of, write_card
 from lmtasks.model.verify import write_checksums

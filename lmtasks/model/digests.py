@@ -16,8 +16,7 @@ from typing import IO
 
 from lmtasks.checksums import is_whole, sealed
 from lmtasks.errors import UsageError
-from lmtasks.files import write_files
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, write_files
 from lmtasks.installation import cache_folder
 
 KEPT_FROM_BYTES = 4 * 2**20

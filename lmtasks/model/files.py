@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lmtasks.backbone.sizes import FAMILY
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.model.rules import read_settings
 
 OWN_WEIGHTS = "model.safetensors"

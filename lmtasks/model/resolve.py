@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lmtasks.errors import LmtasksError, UsageError, WorkError, missing, near_paths, unknown
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.installation import shipped_backbones
 
 HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import read_object
+from lmtasks.files import read_object
 from lmtasks.records import TokenRules
 
 TOKEN_SETTINGS = frozenset(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
-from lmtasks.foreign import first_line, parse_json, read_object, reading
+from lmtasks.files import first_line, parse_json, read_object, reading
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.generation_settings import read_generation
 from lmtasks.model.rules import read_rules, read_settings, settings_file

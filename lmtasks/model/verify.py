@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmtasks.errors import UsageError
-from lmtasks.files import write_json
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, write_json
 from lmtasks.model.base import read_base
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import backbone_index, backbone_weights, has_weights, settings_files, tokenizer_files

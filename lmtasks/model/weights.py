@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.model.base import ADAPTERS, read_base, weights_home
 from lmtasks.model.digests import digest_of
 from lmtasks.model.files import backbone_weights, has_weights

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.records import Json
 
 SCHEMA = 1

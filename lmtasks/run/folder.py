@@ -19,8 +19,7 @@ from pathlib import Path
 
 from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
-from lmtasks.files import slug, write_record
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json, slug, write_record
 from lmtasks.run.plan import Plan
 
 SCHEMA = 1

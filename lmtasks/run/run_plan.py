@@ -20,8 +20,7 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.evaluation.samples import sample_files
-from lmtasks.files import write_record
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked, write_record
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
 from lmtasks.run.cells import Cell, Ended, damage_of, is_finished, write_cell

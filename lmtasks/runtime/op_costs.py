@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.export.package import GraphName, is_package, load_package
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.task.task import Generation, Task
 
 LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

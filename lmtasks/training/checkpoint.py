@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.training.optimizing import load_optimizer_tensors, optimizer_tensors
 
 log = logging.getLogger(__name__)

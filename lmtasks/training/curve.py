@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lmtasks.files import aside
-from lmtasks.foreign import parse_json
+from lmtasks.files import aside, parse_json
 
 LOG = "training.jsonl"
 """Its name in the folder of a training, and in that of the model that came of it."""

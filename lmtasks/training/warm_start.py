@@ -14,7 +14,7 @@ import torch
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json, read_object, reading
+from lmtasks.files import parse_json, read_object, reading
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.verify import check_files

@@ -61,7 +61,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         UsageError: the folder holds something else, no task has training rows, or a setting does not fit.
         WorkError: another process writes the folder.
     """
-    from lmtasks.folder_lock import locked
+    from lmtasks.files import locked
     from lmtasks.model.store import read_provenance
 
     out, skipped = request.out, tuple(task.name for task in request.tasks if "train" not in task.sources)

@@ -18,8 +18,7 @@ from lmtasks.bench.workload import REQUESTS
 from lmtasks.cores import usable_cores
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import GateError, UsageError
-from lmtasks.files import write_record
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked, write_record
 from lmtasks.records import Progress
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task

@@ -15,7 +15,7 @@ from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import Processes, launched_here, started
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 from lmtasks.records import Json, Progress
 from lmtasks.task.generation import with_generation
 from lmtasks.task.kinds import kind_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 
 if TYPE_CHECKING:

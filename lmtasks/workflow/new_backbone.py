@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.task.task import Task
 

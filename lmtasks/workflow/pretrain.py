@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 
 if TYPE_CHECKING:
     from lmtasks.data.documents import Document

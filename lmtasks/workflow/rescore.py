@@ -12,7 +12,7 @@ from lmtasks.evaluation.groups import group_results, stored_groups
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import sample_files
 from lmtasks.evaluation.write import read_results, samples_file, write_results
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 from lmtasks.workflow.evaluate import Evaluated, ModelScores
 from lmtasks.workflow.results_folder import asked_json, check_free, make_free, next_folder
 

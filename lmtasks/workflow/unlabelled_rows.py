@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.foreign import parse_json
+from lmtasks.files import parse_json
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.roles import text_list
 from lmtasks.task.task import Task

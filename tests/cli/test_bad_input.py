@@ -9,7 +9,7 @@ import pytest
 from said import Say
 
 from lmtasks.checksums import sealed
-from lmtasks.folder_lock import locked
+from lmtasks.files import locked
 
 TASK = """task: mine
 kind: classification
