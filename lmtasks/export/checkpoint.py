@@ -119,6 +119,11 @@ class HeadWeights:
     weights: Mapping[str, Floats32]
     """By the names of the head's module, without those of a checkpoint's own head."""
 
+    @property
+    def per_text(self) -> bool:
+        """Does it answer once for a whole text, and not for each token?"""
+        return self.spec.kind == "classification"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.export.architectures import EMITTERS, Graphs, emitter_of
+from lmtasks.export.architectures import ARCHITECTURES, architecture_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.expected_operators import rounded_operators, wanted_operators
+from lmtasks.export.emitters.architecture import Graphs, rounded_operators
 from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
@@ -102,15 +102,15 @@ def _build(
     """What made the graphs of a model in fp32; these; and how often operators must stand in them."""
     import torch
 
-    emitter = emitter_of(model.card)
+    architecture = architecture_of(model.card)
     why = ""
-    if emitter is not None and (emitters is None or emitter.name in emitters):
+    if architecture is not None and (emitters is None or architecture.name in emitters):
         try:
             checkpoint = checkpoint_of(model)
-            graphs = emitter.emit(checkpoint)
-            return emitter.label, graphs, wanted_operators(checkpoint, emitter=emitter.name, graphs=graphs)
+            graphs = architecture.emit(checkpoint)
+            return architecture.label, graphs, architecture.expected_operators(checkpoint, graphs)
         except CannotEmit as refusal:
-            why = f" ({emitter.name} builds no graphs for it: {refusal})"
+            why = f" ({architecture.name} builds no graphs for it: {refusal})"
     if not model.backbone.traits.by_transformers:
         # torch's exporter freezes the length of recurrent layers to that of the example.
         raise UsageError(
@@ -120,7 +120,7 @@ def _build(
     _LOGGER.warning(
         "torch traces %s, and nothing in its graphs is fused: %s",
         model.card.name,
-        why.strip(" ()") or f"no graphs are built of {model.card.family}, only of {', '.join(sorted(EMITTERS))}",
+        why.strip(" ()") or f"no graphs are built of {model.card.family}, only of {', '.join(sorted(ARCHITECTURES))}",
     )
     return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report), NOTHING_WANTED
 

@@ -17,7 +17,7 @@ score     ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and
 encoder   the source (B, S) and the decoder's start token (B, 1) -> next-token logits (B, V) and caches
 decoder   new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N
 
-The inputs of graphs that were built block by block stand in `emitters/causal.py`, `seq2seq.py` and `recurrent.py`.
+The inputs of graphs that were built block by block stand in `emitters/decoder.py`, `seq2seq.py` and `recurrent.py`.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtasks.export.emit import graph_operators
-from lmtasks.export.expected_operators import missing_operators
+from lmtasks.export.emitters.architecture import missing_operators
 from lmtasks.export.package import Operators, device_of, load_package
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores

@@ -47,9 +47,9 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
-from lmtasks.export.emitters.bert import emit_bert
-from lmtasks.export.emitters.distilbert import emit_distilbert
-from lmtasks.export.emitters.eurobert import emit_eurobert
+from lmtasks.export.emitters.bert import BERT
+from lmtasks.export.emitters.distilbert import DISTILBERT
+from lmtasks.export.emitters.eurobert import EUROBERT
 from lmtasks.export.quantize import quantize_rows
 from lmtasks.records import Bools, Floats32, Ints
 
@@ -133,11 +133,11 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
     return {
-        "distilbert": emit_distilbert,
-        "eurobert": emit_eurobert,
-        "llama": emit_eurobert,
-        "qwen2": emit_eurobert,
-    }.get(name.split(",")[0], emit_bert)
+        "distilbert": DISTILBERT.emit,
+        "eurobert": EUROBERT.emit,
+        "llama": EUROBERT.emit,
+        "qwen2": EUROBERT.emit,
+    }.get(name.split(",")[0], BERT.emit)
 
 
 @cache
@@ -216,7 +216,7 @@ def test_a_layer_is_thirteen_operators(name: str) -> None:
 
 def test_an_8_bit_answer_does_not_depend_on_its_neighbours() -> None:
     make, config = MODELS["bert"]
-    made = Emitted("bert int8", tiny_model("bert", lambda: make(config)), emit_bert, rewrite=quantize_rows)
+    made = Emitted("bert int8", tiny_model("bert", lambda: make(config)), BERT.emit, rewrite=quantize_rows)
     columns, width = LAYOUTS["holes"]
     together = made.run("heads", dict(zip(("ids", "mask", "types"), laid_out(ROWS, columns, width), strict=True)))
     for number, row in enumerate(ROWS):
@@ -232,7 +232,7 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
     model = emitted("bert").model
     given = checkpoint_of(model)
     with pytest.raises(CannotEmit, match="it is used as causal; as an encoder it is built"):
-        emit_bert(replace(given, card=replace(given.card, kind="causal")))
+        BERT.emit(replace(given, card=replace(given.card, kind="causal")))
 
 
 @pytest.mark.parametrize(
@@ -247,4 +247,4 @@ def test_a_eurobert_of_another_shape_is_refused(
     make: Callable[[PreTrainedConfig], PreTrainedModel], config: EuroBertConfig, message: str
 ) -> None:
     with pytest.raises(CannotEmit, match=message):
-        emit_eurobert(checkpoint_of(tiny_model("eurobert", lambda: make(config))))
+        EUROBERT.emit(checkpoint_of(tiny_model("eurobert", lambda: make(config))))

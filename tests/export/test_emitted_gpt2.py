@@ -16,7 +16,7 @@ from driving import Emitted, tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.emitters.gpt2 import emit_gpt2
+from lmtasks.export.emitters.gpt2 import GPT2
 
 
 def _gpt2(**changed: object) -> PreTrainedModel:
@@ -36,7 +36,7 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 
 @cache
 def emitted(name: str) -> Emitted:
-    return Emitted(name, tiny_model(name, MODELS[name]), emit_gpt2)
+    return Emitted(name, tiny_model(name, MODELS[name]), GPT2.emit)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -49,7 +49,7 @@ def test_it_answers_as_torch(name: str, check: Callable[[Emitted], None]) -> Non
 
 def test_a_layer_is_twelve_operators() -> None:
     """Two layers against one: what a layer adds, before and after onnxruntime's own passes."""
-    one = Emitted("gpt2, one layer", tiny_model("gpt2, one layer", lambda: _gpt2(n_layer=1)), emit_gpt2)
+    one = Emitted("gpt2, one layer", tiny_model("gpt2, one layer", lambda: _gpt2(n_layer=1)), GPT2.emit)
     layer = {"LayerNormalization": 2, "Gemm": 4, "GroupQueryAttention": 1, "Reshape": 2, "FastGelu": 1, "Add": 2}
     assert emitted("gpt2").layer(one, "decoder") == (layer, layer)
 
@@ -63,4 +63,4 @@ def test_a_tied_table_is_stored_once() -> None:
 def test_a_model_that_reads_two_texts_is_refused() -> None:
     model = tiny_model("crossed", lambda: _gpt2(add_cross_attention=True))
     with pytest.raises(CannotEmit, match="it attends to a second text"):
-        emit_gpt2(checkpoint_of(model))
+        GPT2.emit(checkpoint_of(model))

@@ -16,7 +16,7 @@ from driving import Emitted, tiny_model
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.emitters.gpt_neox import emit_gpt_neox
+from lmtasks.export.emitters.gpt_neox import GPT_NEOX
 
 
 def _gpt_neox(*, rotated: float = 0.25, **changed: object) -> PreTrainedModel:
@@ -39,7 +39,7 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 
 @cache
 def emitted(name: str) -> Emitted:
-    return Emitted(name, tiny_model(name, MODELS[name]), emit_gpt_neox)
+    return Emitted(name, tiny_model(name, MODELS[name]), GPT_NEOX.emit)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -52,7 +52,7 @@ def test_it_answers_as_torch(name: str, check: Callable[[Emitted], None]) -> Non
 
 def test_a_layer_is_twelve_operators() -> None:
     """Two layers against one: what a layer adds, before and after onnxruntime's own passes."""
-    one = Emitted("gpt_neox, one", tiny_model("gpt_neox, one", lambda: _gpt_neox(num_hidden_layers=1)), emit_gpt_neox)
+    one = Emitted("gpt_neox, one", tiny_model("gpt_neox, one", lambda: _gpt_neox(num_hidden_layers=1)), GPT_NEOX.emit)
     layer = {"LayerNormalization": 2, "Gemm": 4, "GroupQueryAttention": 1, "Reshape": 2, "Gelu": 1, "Add": 2}
     assert emitted("gpt_neox").layer(one, "decoder")[0] == layer
 
@@ -60,4 +60,4 @@ def test_a_layer_is_twelve_operators() -> None:
 def test_what_is_not_built_is_named() -> None:
     model = tiny_model("gpt_neox, tanh", lambda: _gpt_neox(hidden_act="tanh"))
     with pytest.raises(CannotEmit, match="its activation is 'tanh'"):
-        emit_gpt_neox(checkpoint_of(model))
+        GPT_NEOX.emit(checkpoint_of(model))

@@ -27,8 +27,8 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Config, checkpoint_of
-from lmtasks.export.emitters.llama import emit_llama
-from lmtasks.export.rotary import rotary_tables
+from lmtasks.export.emitters.llama import LLAMA
+from lmtasks.export.emitters.positions import rotary_tables
 
 SIZES = {
     "vocab_size": 300,
@@ -93,7 +93,7 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 
 @cache
 def emitted(name: str) -> Emitted:
-    return Emitted(name, tiny_model(name, MODELS[name]), emit_llama)
+    return Emitted(name, tiny_model(name, MODELS[name]), LLAMA.emit)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -106,7 +106,7 @@ def test_it_answers_as_torch(name: str, check: Callable[[Emitted], None]) -> Non
 
 def test_a_layer_is_twelve_operators() -> None:
     """Two layers against one: what a layer adds, before and after onnxruntime's own passes."""
-    one = Emitted("one layer", tiny_model("one layer", lambda: _llama(num_hidden_layers=1)), emit_llama)
+    one = Emitted("one layer", tiny_model("one layer", lambda: _llama(num_hidden_layers=1)), LLAMA.emit)
     layer = {
         "SimplifiedLayerNormalization": 2,
         "Gemm": 4,
@@ -144,13 +144,13 @@ def test_positions_that_depend_on_the_length_are_refused(kind: str) -> None:
         rope |= {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "original_max_position_embeddings": 16}
     model = tiny_model(kind, lambda: _llama(rope_parameters=rope))
     with pytest.raises(CannotEmit, match=rf"rotary positions are of type '{kind}'; default, linear, llama3, yarn"):
-        emit_llama(checkpoint_of(model))
+        LLAMA.emit(checkpoint_of(model))
 
 
 def test_what_has_no_place_in_the_graphs_is_refused() -> None:
     model = tiny_model("odd", _llama)
     model.hf.register_parameter("gate", next(model.hf.parameters()))
     with pytest.raises(CannotEmit, match="1 weights that its graphs have no place for, the first is 'gate'"):
-        emit_llama(checkpoint_of(model))
+        LLAMA.emit(checkpoint_of(model))
     with pytest.raises(CannotEmit, match="its activation is 'tanh'"):
-        emit_llama(checkpoint_of(tiny_model("tanh", lambda: _llama(hidden_act="tanh"))))
+        LLAMA.emit(checkpoint_of(tiny_model("tanh", lambda: _llama(hidden_act="tanh"))))

@@ -16,7 +16,7 @@ from driving import Emitted, tiny_model
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.emitters.opt import emit_opt
+from lmtasks.export.emitters.opt import OPT
 
 
 def _opt(**changed: object) -> PreTrainedModel:
@@ -33,7 +33,7 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 
 @cache
 def emitted(name: str) -> Emitted:
-    return Emitted(name, tiny_model(name, MODELS[name]), emit_opt)
+    return Emitted(name, tiny_model(name, MODELS[name]), OPT.emit)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -60,4 +60,4 @@ def test_a_tied_table_is_stored_once() -> None:
 def test_other_sizes_of_the_family_are_refused(changed: dict[str, object], said: str) -> None:
     model = tiny_model(f"opt, {next(iter(changed))}", lambda: _opt(**changed))
     with pytest.raises(CannotEmit, match=said):
-        emit_opt(checkpoint_of(model))
+        OPT.emit(checkpoint_of(model))

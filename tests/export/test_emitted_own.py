@@ -12,7 +12,7 @@ from packed import HIGHEST, OWN, PREDICTING, model_folder, package, padded, rand
 from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.errors import UsageError
-from lmtasks.export.architectures import EMITTERS
+from lmtasks.export.architectures import ARCHITECTURES
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
@@ -135,7 +135,7 @@ def rounded(name: str, precision: str, folder: Path) -> tuple[Mapping[str, int],
     from lmtasks.export.weights import save_graphs
 
     for kind in ("fp32", precision):
-        graph = EMITTERS[name].emit(large(name))["heads"]
+        graph = ARCHITECTURES[name].emit(large(name))["heads"]
         if kind == "int8":
             quantize_rows(graph, many=True)
         if kind == "int8-tensor":
@@ -189,7 +189,7 @@ def test_an_lstm_is_one_layer_that_may_stay_in_fp32(tmp_path: Path) -> None:
     assert [len(layer.weights["heads"]) for layer in more[len(plain) :]] == [2, 2]  # of what is given, of what is kept
     names = more[len(plain)].weights["heads"]
     for kept in ((), names[:1], names[1:]):
-        graph = EMITTERS["bilstm"].emit(large("bilstm"))["heads"]
+        graph = ARCHITECTURES["bilstm"].emit(large("bilstm"))["heads"]
         quantize_whole(graph, keep=kept)
         assert ("LSTM" in count_operators(graph)) == bool(kept)
 
@@ -206,7 +206,7 @@ def test_what_no_graph_is_built_of_stays_with_torch(tmp_path: Path) -> None:
 
 def test_models_with_our_own_backbones_have_names_that_are_emitted() -> None:
     for name in OWN:
-        assert EMITTERS[card_of(model_folder(name)).family].name
+        assert ARCHITECTURES[card_of(model_folder(name)).family].name
         assert not load_model(model_folder(name)).backbone.traits.by_transformers
 
 

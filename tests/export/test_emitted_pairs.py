@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
-from lmtasks.export.emitters.marian import emit_marian
-from lmtasks.export.emitters.t5 import emit_t5
+from lmtasks.export.emitters.marian import MARIAN
+from lmtasks.export.emitters.t5 import T5
 from lmtasks.records import Floats32
 
 CLOSE = 5e-4
@@ -82,7 +82,7 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
 
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
-    return emit_t5 if name.startswith("t5") else emit_marian
+    return T5.emit if name.startswith("t5") else MARIAN.emit
 
 
 @cache
@@ -222,7 +222,7 @@ def test_the_table_is_stored_once() -> None:
 def test_narrow_heads_are_refused() -> None:
     model = tiny_model("t5, narrow", lambda: _t5(d_kv=12), heads=())
     with pytest.raises(CannotEmit, match="its heads have a width of 12; attention takes multiples of 8"):
-        emit_t5(checkpoint_of(model))
+        T5.emit(checkpoint_of(model))
 
 
 def test_another_kind_of_use_is_refused() -> None:

@@ -9,8 +9,8 @@ import pytest
 from driving import Decoding, Emitted, random_tokens, tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from lmtasks.export.emitters.gpt2 import emit_gpt2
-from lmtasks.export.emitters.llama import emit_llama
+from lmtasks.export.emitters.gpt2 import GPT2
+from lmtasks.export.emitters.llama import LLAMA
 from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
 from lmtasks.export.weights import count_operators
 from lmtasks.records import Floats32
@@ -43,7 +43,7 @@ def _gpt2() -> PreTrainedModel:
 
 @cache
 def emitted(name: str, precision: str) -> Emitted:
-    make, emit = {"llama": (_llama, emit_llama), "gpt2": (_gpt2, emit_gpt2)}[name]
+    make, emit = {"llama": (_llama, LLAMA.emit), "gpt2": (_gpt2, GPT2.emit)}[name]
     return Emitted(
         f"{name} {precision}", tiny_model(f"{name} rounded", make, heads=()), emit, rewrite=REWRITES[precision]
     )

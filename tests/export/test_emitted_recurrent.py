@@ -25,7 +25,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
-from lmtasks.export.emitters.recurrent import emit_recurrent
+from lmtasks.export.emitters.recurrent import RECURRENT
 from lmtasks.export.half import check_half
 from lmtasks.export.package import load_package
 from lmtasks.export.weights import count_operators
@@ -244,9 +244,9 @@ def checkpoint(kind: str, *, extra: str = "", use: str = "causal") -> Checkpoint
 
 def test_what_the_graphs_have_no_place_for_is_refused() -> None:
     with pytest.raises(CannotEmit, match="no place for, the first is 'gate'"):
-        emit_recurrent(checkpoint("gru", extra="gate"))
+        RECURRENT.emit(checkpoint("gru", extra="gate"))
     with pytest.raises(CannotEmit, match="used as encoder"):
-        emit_recurrent(checkpoint("gru", use="encoder"))
+        RECURRENT.emit(checkpoint("gru", use="encoder"))
 
 
 def test_16_bits_are_refused() -> None:
@@ -259,7 +259,7 @@ def test_16_bits_are_refused() -> None:
 def test_rounded_graphs_keep_their_cells_but_where_one_scale_serves_all(precision: str) -> None:
     from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
 
-    graphs = emit_recurrent(checkpoint("lstm"))
+    graphs = RECURRENT.emit(checkpoint("lstm"))
     counts = {}
     for name, graph in graphs.items():
         if precision == "int8":

@@ -1,134 +1,224 @@
-"""Causal attention over a cache, by one operator: `GroupQueryAttention`.
+"""Attention by one operator: over a cache, over whole texts, and over another text.
 
-Seen with onnxruntime 1.32 on a CPU (tests/export/test_emitted_llama.py holds all of it): `query_seqlens` lets rows of
-one batch append different numbers of tokens to pasts of different lengths, none included; `attention_bias` may be given
-beside a past; a past of no columns is one; the operator rotates by the positions in the cache, and `position_ids` of a
-first prompt are not read beyond the first, so other positions are rotated before it.
+`GroupQueryAttention`, over a cache, seen with onnxruntime 1.32 on a CPU (tests/export/test_emitted_llama.py holds all
+of it): `query_seqlens` lets rows of one batch append different numbers of tokens to pasts of different lengths, none
+included; `attention_bias` may be given beside a past; a past of no columns is one; the operator rotates by the
+positions in the cache, and `position_ids` of a first prompt are not read beyond the first, so other positions are
+rotated before it.
+
+`MultiHeadAttention`, over whole texts and sources, takes a key and a value for each query, and masks keys that are
+padding one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.export.checkpoint import CannotEmit
-from lmtasks.export.emitters.blocks import Norm
-from lmtasks.export.emitters.causal import Attends, Read
+from lmtasks.export.emitters.blocks import Dense, Layout, Norm
+from lmtasks.export.emitters.positions import Rotary
 from lmtasks.export.graph import Attribute, GraphBuilder
-from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 WIDTHS = 8
-"""The operator takes heads whose width is a multiple of this."""
+"""`GroupQueryAttention` takes heads whose width is a multiple of this."""
+ROTATED_BY_CACHE = 16
+"""It rotates heads whose width is a multiple of this; others are rotated before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotary:
-    """Tables of rotary positions, (positions, width of a head / 2)."""
+class Attention:
+    """Attention of a layer to its own text, by its parts."""
 
-    cosines: Floats32
-    sines: Floats32
-
-
-@dataclass(frozen=True, kw_only=True)
-class CausalAttention:
-    """The settings of one layer's attention."""
-
-    layer: int
+    packed: Dense
+    """Queries, keys and values side by side, ((heads + 2 key heads) x width, D)."""
+    out: Dense
     heads: int
-    cache_heads: int
+    key_heads: int
+    """Heads of keys and values; fewer than `heads` where queries share them."""
     width: int
-    """of a head"""
+    """Of a head."""
     rotary: Rotary | None = None
     query_norm: Norm | None = None
-    """of each head's width, before it is rotated"""
+    """Of each head's width, before it is rotated."""
     key_norm: Norm | None = None
     window: int | None = None
-    """How far back it sees, the token itself counted; None: to the start."""
+    """Keys closer than this are seen, the token itself at 0; None: all."""
     scale: float | None = None
-    """of the products of queries and keys; None: 1 / sqrt(width)"""
+    """Of the products of queries and keys; None: 1 / sqrt(width)."""
+
+    @property
+    def takes_positions(self) -> bool:
+        """Are queries and keys rotated before they meet a cache, so that positions must be told?"""
+        return self.rotary is not None and self.width % ROTATED_BY_CACHE != 0
 
 
-def attention(graph: GraphBuilder, packed: "ir.Value", at: Attends, settings: CausalAttention) -> Read:
-    """Queries, keys and values side by side, (N, (heads + 2 cache heads) x width), mix over the cache.
+@dataclass(frozen=True, kw_only=True)
+class CacheInputs:
+    """Inputs of attention over a cache, beside queries, keys and values."""
+
+    layout: Layout
+    lengths: "ir.Value"
+    """int32 (B,): tokens in the cache afterwards, less one."""
+    total: "ir.Value"
+    """int32 (): the largest number of columns in use afterwards."""
+    new: "ir.Value | None" = None
+    """int32 (B,): how many of the S columns are tokens, from the left; None: all."""
+    positions: "ir.Value | None" = None
+    """int64 (B, S), where positions are not counted by the cache."""
+    bias: "ir.Value | None" = None
+    """(B, 1, S, P + S)"""
+    windowed: "ir.Value | None" = None
+    """`bias` with the keys left out that lie further back than the model's window."""
+    past: "Sequence[tuple[ir.Value, ir.Value]]" = ()
+    """Keys and values before, by layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInputs:
+    """Inputs of attention over whole texts, beside queries, keys and values."""
+
+    layout: Layout
+    real: "ir.Value"
+    """int32 (B, S), 1 at tokens."""
+    positions: "ir.Value | None" = None
+    """int64 (B, S), where queries and keys are rotated."""
+    bias: "ir.Value | None" = None
+    """(1, heads, S, S)"""
+    windowed: "ir.Value | None" = None
+    """The same for layers with a window, (1, 1, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInputs:
+    """Inputs of attention over another text, beside queries."""
+
+    real: "ir.Value"
+    """int32 (B, S), 1 at the source's tokens."""
+    shape: "ir.Value"
+    """[B, -1, width of all heads]: all rows of a source behind each other."""
+    sources: "Sequence[tuple[ir.Value, ir.Value]]"
+    """Keys and values of the source by layer, (B, heads, S, width)."""
+    heads: int
+    scale: float | None
+    """Of the products of queries and keys; None: 1 / sqrt(width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """Answers of one layer's attention over a cache."""
+
+    mixed: "ir.Value"
+    """(N, heads x width)"""
+    present: "tuple[ir.Value, ir.Value]"
+    """The keys and values that are in the cache now."""
+
+
+def cached_attention(
+    graph: GraphBuilder, packed: "ir.Value", part: Attention, at: CacheInputs, *, layer: int
+) -> Attended:
+    """Queries, keys and values side by side, (N, (heads + 2 key heads) x width), mixed over the cache of a layer.
 
     Raises:
         CannotEmit: heads of a width that the operator does not take.
     """
-    if settings.width % WIDTHS:
-        raise CannotEmit(f"its heads have a width of {settings.width}; attention takes multiples of {WIDTHS}")
+    if part.width % WIDTHS:
+        raise CannotEmit(f"its heads have a width of {part.width}; attention takes multiples of {WIDTHS}")
     rows = at.layout.apart(graph, packed)
-    apart = settings.query_norm is not None or (settings.rotary is not None and at.positions is not None)
-    given = _parts(graph, rows, at, settings) if apart else (rows, None, None)
-    rotates = settings.rotary is not None and at.positions is None
-    past = at.past[settings.layer] if at.past else (None, None)
-    windowed = settings.window is not None and at.windowed is not None
-    bias = at.windowed if windowed else at.bias
-    attributes: dict[str, Attribute] = {"num_heads": settings.heads, "kv_num_heads": settings.cache_heads}
-    if rotates:
+    apart = part.query_norm is not None or (part.rotary is not None and at.positions is not None)
+    given = _parts(graph, rows, at, part) if apart else (rows, None, None)
+    past = at.past[layer] if at.past else (None, None)
+    windowed = part.window is not None and at.windowed is not None
+    attributes: dict[str, Attribute] = {"num_heads": part.heads, "kv_num_heads": part.key_heads}
+    tables: tuple[ir.Value | None, ir.Value | None] = (None, None)
+    if part.rotary is not None and at.positions is None:
         attributes["do_rotary"] = 1
-    if settings.scale is not None:
-        attributes["scale"] = settings.scale
-    if settings.window is not None and not windowed:
-        attributes["local_window_size"] = settings.window
-    inputs = [*given, *past, at.lengths, at.total, *_tables(graph, settings.rotary if rotates else None)]
-    inputs += [None, bias, None, None, None, None, None, at.new]
+        tables = part.rotary.tables(graph)
+    if part.scale is not None:
+        attributes["scale"] = part.scale
+    if part.window is not None and not windowed:
+        attributes["local_window_size"] = part.window
+    inputs = [*given, *past, at.lengths, at.total, *tables]
+    inputs += [None, at.windowed if windowed else at.bias, None, None, None, None, None, at.new]
     while inputs[-1] is None:
         inputs.pop()
     mixed, key, value = graph.add_many("GroupQueryAttention", *inputs, outputs=3, attributes=attributes)
-    return Read(mixed=at.layout.together(graph, mixed, settings.heads * settings.width), present=(key, value))
+    return Attended(mixed=at.layout.together(graph, mixed, part.heads * part.width), present=(key, value))
+
+
+def text_attention(graph: GraphBuilder, packed: "ir.Value", part: Attention, at: TextInputs) -> "ir.Value":
+    """Queries, keys and values side by side, (N, 3 x heads x width), mixed over all tokens of their row, (N, heads x
+    width); over the near ones where there is a window.
+
+    Raises:
+        CannotEmit: queries share keys, or are normalized.
+    """
+    if part.query_norm is not None or part.key_heads != part.heads:
+        raise CannotEmit("it normalizes queries or shares keys; plain attention to the whole text is built")
+    rows = at.layout.apart(graph, packed)
+    if part.rotary is None:
+        parts = graph.add_many("Split", rows, outputs=3, attributes={"axis": -1, "num_outputs": 3})
+    else:
+        assert at.positions is not None  # whoever made the inputs asked whether the model rotates
+        query, key, value = _split(graph, rows, part)
+        parts = (*_rotated(graph, query, key, at.positions, part), value)
+    bias = at.bias if part.window is None else at.windowed
+    inputs = [*parts, None, at.real] if bias is None else [*parts, None, at.real, bias]
+    mixed = graph.add("MultiHeadAttention", *inputs, attributes=_scaled(part.heads, part.scale))
+    return at.layout.together(graph, mixed, part.heads * part.width)
+
+
+def source_attention(graph: GraphBuilder, queries: "ir.Value", at: SourceInputs, *, layer: int) -> "ir.Value":
+    """(R x T, heads x width) -> the same shape, mixed over the source."""
+    folded = graph.add("Reshape", queries, at.shape)
+    mixed = graph.add(
+        "MultiHeadAttention", folded, *at.sources[layer], None, at.real, attributes=_scaled(at.heads, at.scale)
+    )
+    width = at.heads * int(at.sources[layer][0].shape[3])  # type: ignore[index, arg-type]  # declared as an input
+    return graph.add("Reshape", mixed, graph.integers(-1, width))
+
+
+def _scaled(heads: int, scale: float | None) -> Mapping[str, Attribute]:
+    return {"num_heads": heads} if scale is None else {"num_heads": heads, "scale": scale}
 
 
 def _parts(
-    graph: GraphBuilder, rows: "ir.Value", at: Attends, settings: CausalAttention
+    graph: GraphBuilder, rows: "ir.Value", at: CacheInputs, part: Attention
 ) -> "tuple[ir.Value, ir.Value, ir.Value]":
     """Queries, keys and values, (B, S, heads x width) each, normalized and rotated where that is not the operator's."""
-    query, key, value = _split(graph, rows, settings)
-    if settings.query_norm is not None and settings.key_norm is not None:
-        query = _normed(graph, query, settings.query_norm, at, settings.width)
-        key = _normed(graph, key, settings.key_norm, at, settings.width)
+    query, key, value = _split(graph, rows, part)
+    if part.query_norm is not None and part.key_norm is not None:
+        query = _normed(graph, query, part.query_norm, at, part.width)
+        key = _normed(graph, key, part.key_norm, at, part.width)
     if at.positions is not None:
-        query, key = _rotated(graph, query, key, at.positions, settings)
+        query, key = _rotated(graph, query, key, at.positions, part)
     return query, key, value
 
 
-def rotated(
-    graph: GraphBuilder, rows: "ir.Value", positions: "ir.Value", settings: CausalAttention
-) -> "tuple[ir.Value, ir.Value, ir.Value]":
-    """Queries, keys and values side by side, (B, S, ...), apart and by positions int64 (B, S)."""
-    query, key, value = _split(graph, rows, settings)
-    return (*_rotated(graph, query, key, positions, settings), value)
-
-
-def _split(graph: GraphBuilder, rows: "ir.Value", settings: CausalAttention) -> "tuple[ir.Value, ir.Value, ir.Value]":
-    sizes = [settings.heads * settings.width, *[settings.cache_heads * settings.width] * 2]
+def _split(graph: GraphBuilder, rows: "ir.Value", part: Attention) -> "tuple[ir.Value, ir.Value, ir.Value]":
+    sizes = [part.heads * part.width, *[part.key_heads * part.width] * 2]
     query, key, value = graph.add_many("Split", rows, graph.integers(*sizes), outputs=3, attributes={"axis": -1})
     return query, key, value
 
 
 def _rotated(
-    graph: GraphBuilder, query: "ir.Value", key: "ir.Value", positions: "ir.Value", settings: CausalAttention
+    graph: GraphBuilder, query: "ir.Value", key: "ir.Value", positions: "ir.Value", part: Attention
 ) -> "tuple[ir.Value, ir.Value]":
-    if settings.rotary is None:
+    if part.rotary is None:
         return query, key
-    tables = _tables(graph, settings.rotary)
+    tables = part.rotary.tables(graph)
     query, key = (
-        graph.add("RotaryEmbedding", part, positions, *tables, attributes={"num_heads": count})
-        for part, count in ((query, settings.heads), (key, settings.cache_heads))
+        graph.add("RotaryEmbedding", values, positions, *tables, attributes={"num_heads": count})
+        for values, count in ((query, part.heads), (key, part.key_heads))
     )
     return query, key
 
 
-def _normed(graph: GraphBuilder, x: "ir.Value", part: Norm, at: Attends, width: int) -> "ir.Value":
+def _normed(graph: GraphBuilder, x: "ir.Value", part: Norm, at: CacheInputs, width: int) -> "ir.Value":
     """(B, S, heads x width), each head normalized for itself."""
     heads = graph.add("Reshape", x, graph.integers(-1, width))
     weight = graph.constant(f"{part.name}.weight", part.weight)
     attributes: Mapping[str, Attribute] = {"axis": -1, "epsilon": part.epsilon}
     return at.layout.apart(graph, graph.add("SimplifiedLayerNormalization", heads, weight, attributes=attributes))
-
-
-def _tables(graph: GraphBuilder, rotary: Rotary | None) -> "tuple[ir.Value | None, ir.Value | None]":
-    if rotary is None:
-        return None, None
-    return graph.constant("rotary.cosines", rotary.cosines), graph.constant("rotary.sines", rotary.sines)

@@ -46,20 +46,40 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """Normalization of rows: LayerNorm where there is a bias, else RMSNorm."""
+    """Normalization of rows: LayerNorm, or RMSNorm."""
 
     name: str
     weight: Floats32
     epsilon: float
     bias: Floats32 | None = None
+    rms: bool = False
 
 
-def taken(weights: Weights, name: str) -> Dense:
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows that are looked up."""
+
+    name: str
+    rows: Floats32
+    """(V, D)"""
+
+
+def dense_of(weights: Weights, name: str) -> Dense:
     """A product that is kept (out, in), with its bias where it has one."""
     return Dense(name=name, weight=weights.take(f"{name}.weight"), bias=weights.find(f"{name}.bias"))
 
 
-def joined(name: str, *parts: Dense) -> Dense:
+def layer_norm_of(weights: Weights, name: str, epsilon: float) -> Norm:
+    """A LayerNorm, with its bias where it has one."""
+    return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=epsilon, bias=weights.find(f"{name}.bias"))
+
+
+def rms_norm_of(weights: Weights, name: str, epsilon: float) -> Norm:
+    """An RMSNorm."""
+    return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=epsilon, rms=True)
+
+
+def side_by_side(name: str, *parts: Dense) -> Dense:
     """Several products of the same rows as one, their results side by side."""
     biases = [part.bias for part in parts]
     bias = None
@@ -90,10 +110,10 @@ def norm(graph: GraphBuilder, x: "ir.Value", part: Norm) -> "ir.Value":
     """(N, D) -> (N, D)"""
     weight = graph.constant(f"{part.name}.weight", part.weight)
     attributes: Mapping[str, Attribute] = {"axis": -1, "epsilon": part.epsilon}
-    if part.bias is None:
+    if part.rms:
         return graph.add("SimplifiedLayerNormalization", x, weight, attributes=attributes)
-    bias = graph.constant(f"{part.name}.bias", part.bias)
-    return graph.add("LayerNormalization", x, weight, bias, attributes=attributes)
+    bias = () if part.bias is None else (graph.constant(f"{part.name}.bias", part.bias),)
+    return graph.add("LayerNormalization", x, weight, *bias, attributes=attributes)
 
 
 def check_activation(name: str) -> str:
@@ -135,9 +155,9 @@ def flat(graph: GraphBuilder, ids: "ir.Value") -> "ir.Value":
     return graph.add("Reshape", ids, graph.integers(-1))
 
 
-def looked_up(graph: GraphBuilder, name: str, table: Floats32, places: "ir.Value") -> "ir.Value":
-    """Rows of a table (V, D) at places (N,): (N, D)."""
-    return graph.add("Gather", graph.constant(name, table), places)
+def looked_up(graph: GraphBuilder, table: Table, places: "ir.Value") -> "ir.Value":
+    """Rows of a table at places (N,): (N, D)."""
+    return graph.add("Gather", graph.constant(table.name, table.rows), places)
 
 
 def ids_input(graph: GraphBuilder, name: str = "ids", *, columns: str = "columns") -> "ir.Value":

@@ -4,101 +4,71 @@ Boizard et al. 2025, arXiv:2503.05500. The operator takes a key and a value for 
 Positions are counted over tokens, so that padding may stand anywhere.
 """
 
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weights
-from lmtasks.export.emitters.attention import rotated
-from lmtasks.export.emitters.blocks import Layout, Norm, check_activation, dense, flat, looked_up, norm
+from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, encoder_operators
+from lmtasks.export.emitters.blocks import Table, rms_norm_of
 from lmtasks.export.emitters.encoder import (
+    Encoder,
     OwnHead,
-    attended,
+    backbone_prefix,
     check_encoder,
-    counted,
-    dense_of,
     encoder_graphs,
-    prefix_of,
+    token_head,
 )
-from lmtasks.export.emitters.llama import LlamaLayer, fed_forward, layers_of, norm_at
-from lmtasks.export.graph import INT32, GraphBuilder
-from lmtasks.export.package import GraphName
+from lmtasks.export.emitters.llama import llama_layers
+from lmtasks.export.emitters.transformer import Embeddings, Layer
 from lmtasks.records import Floats32
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
-
-@dataclass(frozen=True, kw_only=True)
-class EuroBert:
-    """The whole model."""
-
-    table: Floats32
-    """Embeddings, (V, D)."""
-    layers: tuple[LlamaLayer, ...]
-    last: Norm
-    act: str
-
-    def body(self, graph: GraphBuilder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
-        """See `encoder.EncoderBody`."""
-        x = looked_up(graph, "embedding.weight", self.table, flat(graph, ids))
-        real = graph.add("Cast", mask, attributes={"to": INT32})
-        positions = counted(graph, mask, first=0)
-        for layer in self.layers:
-            packed = layout.apart(graph, dense(graph, norm(graph, x, layer.before), layer.packed))
-            parts = rotated(graph, packed, positions, layer.attends)
-            mixed = attended(graph, parts, layout, real, heads=layer.attends.heads, width=layer.out.weight.shape[1])
-            x = fed_forward(graph, dense(graph, mixed, layer.out, plus=x), layer, self.act)
-        return norm(graph, x, self.last)
-
-
-def emit_eurobert(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
-    """The graph of an encoder of this shape.
-
-    Raises:
-        CannotEmit: a setting or weight that the graph does not have.
-    """
+def _emit(checkpoint: Checkpoint) -> Graphs:
     check_encoder(checkpoint)
     config, weights = checkpoint.config, checkpoint.weights
     if config.flag("is_causal", default=config.text("model_type") != "eurobert"):
         raise CannotEmit("its attention is causal; one that looks both ways is built")
-    prefix = prefix_of(weights, "embed_tokens.weight", ("model.",))
-    model = EuroBert(
-        table=weights.take(f"{prefix}embed_tokens.weight"),
-        layers=tuple(map(_with_own_keys, layers_of(checkpoint, prefix))),
-        last=norm_at(config, weights, f"{prefix}norm"),
-        act=check_activation(config.text("hidden_act", "silu")),
+    prefix = backbone_prefix(weights, "embed_tokens.weight", ("model.",))
+    model = Encoder(
+        embeddings=Embeddings(tokens=Table(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))),
+        layers=tuple(map(_with_own_keys, llama_layers(checkpoint, prefix))),
+        last=rms_norm_of(weights, f"{prefix}norm", config.number("rms_norm_eps")),
     )
-    return encoder_graphs(checkpoint, model.body, partial(_own, weights))
+    return encoder_graphs(checkpoint, model, lambda head: _own(weights, head))
 
 
-def _with_own_keys(layer: LlamaLayer) -> LlamaLayer:
+def _with_own_keys(layer: Layer) -> Layer:
     """Each query with a key and a value of its own."""
-    attends = layer.attends
-    if attends.query_norm is not None or attends.window is not None:
+    part = layer.attention
+    if part.query_norm is not None or part.window is not None:
         raise CannotEmit("it normalizes queries or looks only so far; plain attention to the whole text is built")
-    each, width = attends.heads // attends.cache_heads, attends.width
-    query, shared = attends.heads * width, attends.cache_heads * width
+    each, width = part.heads // part.key_heads, part.width
+    query, shared = part.heads * width, part.key_heads * width
 
     def spread(rows: Floats32) -> Floats32:
         """(query + key + value, ...), keys and values repeated for the queries that share them."""
         parts = np.split(rows, [query, query + shared])
-        heads = [part.reshape(attends.cache_heads, width, *part.shape[1:]) for part in parts[1:]]
-        return np.concatenate([parts[0], *(part.repeat(each, 0).reshape(query, *part.shape[2:]) for part in heads)])
+        heads = [each_part.reshape(part.key_heads, width, *each_part.shape[1:]) for each_part in parts[1:]]
+        return np.concatenate([parts[0], *(head.repeat(each, 0).reshape(query, *head.shape[2:]) for head in heads)])
 
-    packed = layer.packed
     if each == 1:
         return layer
-    return replace(
-        layer,
-        packed=replace(packed, weight=spread(packed.weight), bias=None if packed.bias is None else spread(packed.bias)),
-        attends=replace(attends, cache_heads=attends.heads),
-    )
+    packed = part.packed
+    bias = None if packed.bias is None else spread(packed.bias)
+    own = replace(part, packed=replace(packed, weight=spread(packed.weight), bias=bias), key_heads=part.heads)
+    return replace(layer, attention=own)
 
 
 def _own(weights: Weights, head: HeadWeights) -> OwnHead:
-    if head.spec.kind != "tagging":
+    if head.per_text or "qa_outputs.weight" in weights:
         raise CannotEmit(f"its own head for {head.spec.kind} pools logits; one for tagging is built")
-    return OwnHead(steps=(dense_of(weights, "classifier"),), act="")
+    return token_head(weights)
+
+
+EUROBERT = Architecture(
+    name="eurobert",
+    version=1,
+    emit=_emit,
+    operators=lambda checkpoint: encoder_operators(checkpoint.config.integer("num_hidden_layers"), norm=RMS),
+)

@@ -34,35 +34,38 @@ def head_outputs(
 
 def name_head(graph: GraphBuilder, logits: "ir.Value", head: HeadWeights) -> None:
     """Declare logits as the output of a head."""
-    axes: list[int | str] = ["batch"] if head.spec.kind == "classification" else ["batch", "columns"]
+    axes: list[int | str] = ["batch"] if head.per_text else ["batch", "columns"]
     classes = 2 if head.spec.kind == "span" else len(head.spec.labels)
     graph.output(f"head.{head.spec.name}", logits, dtype=FLOAT, shape=[*axes, classes])
 
 
-def token_at(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", *, last: bool) -> "ir.Value":
-    """The hidden state of each row's first or last token, (N, D) -> (B, D)."""
+def pooled(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", pooling: str) -> "ir.Value":
+    """Hidden states of a text as one, (N, D) -> (B, D).
+
+    Args:
+        pooling: `mean` or `max` of the tokens, or the `first` or `last` one.
+    """
+    if pooling == "mean":
+        real = graph.add("Cast", mask, attributes={"to": FLOAT})
+        # One product a row instead of a masked copy of all hidden states.
+        total = graph.add("MatMul", graph.add("Unsqueeze", real, graph.integers(1)), layout.apart(graph, hidden))
+        count = graph.add("ReduceSum", real, graph.integers(1), attributes={"keepdims": 1})
+        some = graph.add("Max", count, graph.constant("float.1", np.float32(1)))
+        return graph.add("Div", graph.add("Squeeze", total, graph.integers(1)), some)
+    if pooling == "max":
+        seen = graph.add("Unsqueeze", mask, graph.integers(2))
+        real = graph.add("Where", seen, layout.apart(graph, hidden), graph.constant("least", np.float32(LEAST)))
+        return graph.add("ReduceMax", real, graph.integers(1), attributes={"keepdims": 0})
     real = graph.add("Cast", mask, attributes={"to": INT32})
-    place = graph.add("ArgMax", real, attributes={"axis": 1, "keepdims": 1, "select_last_index": int(last)})
+    last = int(pooling == "last")
+    place = graph.add("ArgMax", real, attributes={"axis": 1, "keepdims": 1, "select_last_index": last})
     return graph.add("GatherND", layout.apart(graph, hidden), place, attributes={"batch_dims": 1})
 
 
 def _classification(
     graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights
 ) -> "ir.Value":
-    if head.spec.pooling == "mean":
-        real = graph.add("Cast", mask, attributes={"to": FLOAT})
-        # One product a row instead of a masked copy of all hidden states.
-        total = graph.add("MatMul", graph.add("Unsqueeze", real, graph.integers(1)), layout.apart(graph, hidden))
-        count = graph.add("ReduceSum", real, graph.integers(1), attributes={"keepdims": 1})
-        some = graph.add("Max", count, graph.constant("float.1", np.float32(1)))
-        pooled = graph.add("Div", graph.add("Squeeze", total, graph.integers(1)), some)
-    elif head.spec.pooling == "max":
-        seen = graph.add("Unsqueeze", mask, graph.integers(2))
-        real = graph.add("Where", seen, layout.apart(graph, hidden), graph.constant("least", np.float32(LEAST)))
-        pooled = graph.add("ReduceMax", real, graph.integers(1), attributes={"keepdims": 0})
-    else:
-        pooled = token_at(graph, hidden, layout, mask, last=head.spec.pooling == "last")
-    return dense(graph, pooled, _part(head, "output"))
+    return dense(graph, pooled(graph, hidden, layout, mask, head.spec.pooling), _part(head, "output"))
 
 
 def _span(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights) -> "ir.Value":

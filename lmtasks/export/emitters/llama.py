@@ -8,103 +8,38 @@
 Touvron et al. 2023, arXiv:2302.13971. Queries, keys and values are one product, gate and up another.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
-from lmtasks.export.emitters.attention import CausalAttention, Rotary, attention
+from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators
+from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
-    Dense,
-    Norm,
-    activation,
+    Table,
     check_activation,
-    dense,
-    flat,
-    joined,
-    looked_up,
-    norm,
+    dense_of,
     projection,
-    taken,
+    rms_norm_of,
+    side_by_side,
 )
-from lmtasks.export.emitters.causal import Attends, CausalShape, Read, causal_graphs
-from lmtasks.export.graph import GraphBuilder
-from lmtasks.export.package import GraphName
-from lmtasks.export.rotary import rotary_tables
-from lmtasks.records import Floats32
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-ROTATED_BY_ATTENTION = 16
-"""GroupQueryAttention rotates heads whose width is a multiple of this; others are rotated before it."""
+from lmtasks.export.emitters.decoder import Decoder, check_causal, decoder_graphs
+from lmtasks.export.emitters.positions import Rotary, rotary_tables
+from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
+from lmtasks.export.package import Operators
 
 
-@dataclass(frozen=True, kw_only=True)
-class LlamaLayer:
-    """One layer of the model."""
-
-    before: Norm
-    packed: Dense
-    """queries, keys and values"""
-    attends: CausalAttention
-    out: Dense
-    between: Norm
-    gate_up: Dense
-    down: Dense
-
-
-@dataclass(frozen=True, kw_only=True)
-class Llama:
-    """The whole model."""
-
-    table: Floats32
-    """Embeddings, (V, D)."""
-    layers: tuple[LlamaLayer, ...]
-    last: Norm
-    head: Dense
-    act: str
-
-    def body(
-        self, graph: GraphBuilder, ids: "ir.Value", at: Attends, wanted: "ir.Value | None"
-    ) -> "tuple[ir.Value, list[Read]]":
-        """See `causal.Body`."""
-        x = looked_up(graph, "embedding.weight", self.table, flat(graph, ids))
-        reads: list[Read] = []
-        for layer in self.layers:
-            read = attention(graph, dense(graph, norm(graph, x, layer.before), layer.packed), at, layer.attends)
-            reads.append(read)
-            mixed = read.mixed
-            if layer is self.layers[-1] and wanted is not None:  # behind here, no row sees another
-                x, mixed = graph.add("Gather", x, wanted), graph.add("Gather", mixed, wanted)
-            x = fed_forward(graph, dense(graph, mixed, layer.out, plus=x), layer, self.act)
-        return norm(graph, x, self.last), reads
-
-
-def emit_llama(checkpoint: Checkpoint) -> "dict[GraphName, ir.Model]":
-    """The graphs of a causal model of this shape.
-
-    Raises:
-        CannotEmit: a setting or weight that these graphs do not have.
-    """
-    if checkpoint.card.kind != "causal":
-        raise CannotEmit(f"it is used as {checkpoint.card.kind}; as a causal model it is built")
-    layers = layers_of(checkpoint, "model.")
-    model = _model(checkpoint.config, checkpoint.weights, layers)
-    checkpoint.weights.check_all_taken()
-    width = layers[0].attends.width
-    shape = CausalShape(
-        layers=len(layers),
-        heads=layers[0].attends.cache_heads,
-        width=width,
-        vocabulary=len(model.head.weight),
-        projection=model.head,
-        takes_positions=width % ROTATED_BY_ATTENTION != 0,
-        window=next((layer.attends.window for layer in layers if layer.attends.window is not None), None),
+def _emit(checkpoint: Checkpoint) -> Graphs:
+    check_causal(checkpoint)
+    config, weights = checkpoint.config, checkpoint.weights
+    table = weights.take("model.embed_tokens.weight")
+    model = Decoder(
+        embeddings=Embeddings(tokens=Table(name="embedding.weight", rows=table)),
+        layers=llama_layers(checkpoint, "model."),
+        last=rms_norm_of(weights, "model.norm", config.number("rms_norm_eps")),
+        head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),
     )
-    return causal_graphs(shape, model.body, checkpoint.heads)
+    weights.check_all_taken()
+    return decoder_graphs(model, checkpoint.heads)
 
 
-def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[LlamaLayer, ...]:
+def llama_layers(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
     """All layers; `prefix` stands before the names of the backbone's weights.
 
     Raises:
@@ -122,55 +57,36 @@ def layers_of(checkpoint: Checkpoint, prefix: str) -> tuple[LlamaLayer, ...]:
     )
 
 
-def fed_forward(graph: GraphBuilder, x: "ir.Value", layer: LlamaLayer, act: str) -> "ir.Value":
-    """The second half of a layer, (N, D) -> (N, D)."""
-    gate, up = graph.add_many(
-        "Split",
-        dense(graph, norm(graph, x, layer.between), layer.gate_up),
-        outputs=2,
-        attributes={"axis": -1, "num_outputs": 2},
-    )
-    return dense(graph, graph.add("Mul", activation(graph, gate, act), up), layer.down, plus=x)
-
-
-def norm_at(config: Config, weights: Weights, name: str) -> Norm:
-    """A normalization without a bias."""
-    return Norm(name=name, weight=weights.take(f"{name}.weight"), epsilon=config.number("rms_norm_eps"))
-
-
-def _model(config: Config, weights: Weights, layers: tuple[LlamaLayer, ...]) -> Llama:
-    table = weights.take("model.embed_tokens.weight")
-    return Llama(
-        table=table,
-        layers=layers,
-        last=norm_at(config, weights, "model.norm"),
-        head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),
-        act=check_activation(config.text("hidden_act", "silu")),
+def _layer(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> Layer:
+    epsilon = config.number("rms_norm_eps")
+    return Layer(
+        attention=_attention(config, weights, f"{name}.self_attn", number, width=width, rotary=rotary),
+        attention_norm=rms_norm_of(weights, f"{name}.input_layernorm", epsilon),
+        feed=FeedForward(
+            up=side_by_side(
+                f"{name}.mlp.gate_up", *(dense_of(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))
+            ),
+            down=dense_of(weights, f"{name}.mlp.down_proj"),
+            act=check_activation(config.text("hidden_act", "silu")),
+            gated=True,
+        ),
+        feed_norm=rms_norm_of(weights, f"{name}.post_attention_layernorm", epsilon),
     )
 
 
-def _layer(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> LlamaLayer:
-    heads = config.integer("num_attention_heads")
-    normed = f"{name}.self_attn.q_norm.weight" in weights
-    return LlamaLayer(
-        before=norm_at(config, weights, f"{name}.input_layernorm"),
-        packed=joined(
-            f"{name}.self_attn.qkv", *(taken(weights, f"{name}.self_attn.{part}_proj") for part in ("q", "k", "v"))
-        ),
-        attends=CausalAttention(
-            layer=number,
-            heads=heads,
-            cache_heads=config.integer("num_key_value_heads", heads),
-            width=width,
-            rotary=rotary,
-            query_norm=norm_at(config, weights, f"{name}.self_attn.q_norm") if normed else None,
-            key_norm=norm_at(config, weights, f"{name}.self_attn.k_norm") if normed else None,
-            window=_window(config, number),
-        ),
-        out=taken(weights, f"{name}.self_attn.o_proj"),
-        between=norm_at(config, weights, f"{name}.post_attention_layernorm"),
-        gate_up=joined(f"{name}.mlp.gate_up", *(taken(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))),
-        down=taken(weights, f"{name}.mlp.down_proj"),
+def _attention(config: Config, weights: Weights, name: str, number: int, *, width: int, rotary: Rotary) -> Attention:
+    heads, epsilon = config.integer("num_attention_heads"), config.number("rms_norm_eps")
+    normed = f"{name}.q_norm.weight" in weights
+    return Attention(
+        packed=side_by_side(f"{name}.qkv", *(dense_of(weights, f"{name}.{part}_proj") for part in ("q", "k", "v"))),
+        out=dense_of(weights, f"{name}.o_proj"),
+        heads=heads,
+        key_heads=config.integer("num_key_value_heads", heads),
+        width=width,
+        rotary=rotary,
+        query_norm=rms_norm_of(weights, f"{name}.q_norm", epsilon) if normed else None,
+        key_norm=rms_norm_of(weights, f"{name}.k_norm", epsilon) if normed else None,
+        window=_window(config, number),
     )
 
 
@@ -182,3 +98,12 @@ def _window(config: Config, layer: int) -> int | None:
     kinds = config.items("layer_types")
     slides = kinds[layer] == "sliding_attention" if kinds else True
     return window if slides and window < config.integer("max_position_embeddings") else None
+
+
+def _operators(checkpoint: Checkpoint) -> Operators:
+    """Qwen3 normalizes queries and keys as well."""
+    norms = 4 if checkpoint.config.text("model_type") == "qwen3" else 2
+    return decoder_operators(checkpoint.config.integer("num_hidden_layers"), norm=RMS, norms_per_layer=norms)
+
+
+LLAMA = Architecture(name="llama", version=1, emit=_emit, operators=_operators)

@@ -1,4 +1,4 @@
-"""What the graphs of all encoder-decoders share.
+"""Encoder-decoders by their parts: their graphs.
 
     encoder   reads the sources -> keys and values that every layer of the decoder attends to, computed once
     decoder   appends T tokens to each row's cache -> logits where they are wanted
@@ -10,17 +10,19 @@ to one source stand together: they are folded into the query axis of cross-atten
 values are neither repeated nor read more than once (81 against 173 us a layer for four beams).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtasks.export.checkpoint import HeadWeights
+from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights
+from lmtasks.export.emitters.attention import Attended, CacheInputs, SourceInputs, source_attention
 from lmtasks.export.emitters.blocks import Dense, Layout, dense, ids_input, layout_of
-from lmtasks.export.emitters.causal import Attends, Read, cache_names, token_scores
+from lmtasks.export.emitters.decoder import Decoder, cache_inputs, cache_names, cache_outputs, score_outputs
+from lmtasks.export.emitters.encoder import Encoder
 from lmtasks.export.emitters.heads import head_outputs
-from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, Attribute, GraphBuilder, Size
+from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder, Size
 from lmtasks.export.package import GraphName
 
 if TYPE_CHECKING:
@@ -28,87 +30,53 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crosses:
-    """What cross-attention is told beside its queries."""
+class Seq2Seq:
+    """An encoder-decoder; each layer of its decoder attends to the source."""
 
-    real: "ir.Value"
-    """int32 (B, S), 1 at the source's tokens."""
-    shape: "ir.Value"
-    """[B, -1, width of all heads]: all rows of a source behind each other."""
-    sources: "Sequence[tuple[ir.Value, ir.Value]]"
-    """Keys and values of the source by layer, (B, heads, S, width)."""
-    heads: int
-    scale: float | None
-    """of the products of queries and keys; None: 1 / sqrt(width)"""
+    encoder: Encoder
+    decoder: Decoder
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairShape:
-    """What of an encoder-decoder its inputs, caches and outputs depend on."""
-
-    layers: int
-    """of the decoder"""
-    heads: int
-    width: int
-    """of a head"""
-    vocabulary: int
-    projection: Dense
-    """hidden states -> logits"""
-    sources: tuple[tuple[Dense, Dense], ...]
-    """The encoder's hidden states -> keys and values for each layer of the decoder."""
-    scale: float | None = None
-
-
-Encode = Callable[[GraphBuilder, "ir.Value", "ir.Value", Layout], "ir.Value"]
-"""(graph, ids (B, S), mask bool (B, S), layout) -> hidden states (B x S, D)"""
-Decode = Callable[[GraphBuilder, "ir.Value", Attends, Crosses, "ir.Value"], "tuple[ir.Value, list[Read]]"]
-"""(graph, ids (R, T), attends, crosses, wanted (W,)) -> hidden states (W, D) that are projected, and what each layer's
-attention to itself yielded."""
-
-
-def pair_graphs(
-    shape: PairShape, encode: Encode, decode: Decode, heads: Sequence[HeadWeights]
-) -> "dict[GraphName, ir.Model]":
+def seq2seq_graphs(model: Seq2Seq, heads: Sequence[HeadWeights]) -> "dict[GraphName, ir.Model]":
     """All graphs of an encoder-decoder."""
     graphs: dict[GraphName, ir.Model] = {
-        "score": _score(shape, decode),
-        "encoder": _encoder(shape, encode),
-        "decoder": _decoder(shape, decode),
+        "score": _score(model.decoder),
+        "encoder": _encoder(model),
+        "decoder": _decoder(model.decoder),
     }
-    return {**graphs, "heads": _heads(encode, heads)} if heads else graphs
+    return {**graphs, "heads": _heads(model.encoder, heads)} if heads else graphs
 
 
-def cross_attention(graph: GraphBuilder, queries: "ir.Value", at: Crosses, layer: int) -> "ir.Value":
-    """(R x T, heads x width) -> the same shape, mixed over the source."""
-    folded = graph.add("Reshape", queries, at.shape)
-    attributes: dict[str, Attribute] = {"num_heads": at.heads}
-    if at.scale is not None:
-        attributes["scale"] = at.scale
-    mixed = graph.add("MultiHeadAttention", folded, *at.sources[layer], None, at.real, attributes=attributes)
-    width = at.heads * int(at.sources[layer][0].shape[3])  # type: ignore[index, arg-type]  # declared as an input
-    return graph.add("Reshape", mixed, graph.integers(-1, width))
+def check_seq2seq(checkpoint: Checkpoint) -> None:
+    """Raises: CannotEmit: it is not used as an encoder-decoder."""
+    if checkpoint.card.kind != "encoder-decoder":
+        raise CannotEmit(f"it is used as {checkpoint.card.kind}; as an encoder-decoder it is built")
 
 
-def _encoder(shape: PairShape, encode: Encode) -> "ir.Model":
+def _encoder(model: Seq2Seq) -> "ir.Model":
     graph = GraphBuilder("encoder")
-    hidden, layout = _encoded(graph, encode, ids="source_ids", mask="source_mask", columns="source")
-    apart = _sources(graph, shape, hidden, layout)
-    axes: list[Size] = ["batch", shape.heads, "source", shape.width]
-    for value, name in zip(apart, (name for pair in cache_names(shape.layers) for name in pair), strict=True):
+    ids = ids_input(graph, "source_ids", columns="source")
+    mask = graph.input("source_mask", dtype=BOOL, shape=["batch", "source"])
+    layout = layout_of(graph, ids)
+    sources = _sources(graph, model.decoder, model.encoder.hidden(graph, ids, mask, layout), layout)
+    axes: list[Size] = ["batch", model.decoder.attention.heads, "source", model.decoder.attention.width]
+    names = [name for pair in cache_names(len(model.decoder.layers)) for name in pair]
+    for value, name in zip(sources, names, strict=True):
         graph.output(f"cross_{name}", value, dtype=FLOAT, shape=axes)
     return graph.model()
 
 
-def _sources(graph: GraphBuilder, shape: PairShape, hidden: "ir.Value", layout: Layout) -> "Sequence[ir.Value]":
+def _sources(graph: GraphBuilder, decoder: Decoder, hidden: "ir.Value", layout: Layout) -> "Sequence[ir.Value]":
     """Keys and values of all layers by one product, (B, heads, S, width) each, in the order of the caches' names."""
-    parts = [part for pair in shape.sources for part in pair]
+    crosses = [layer.cross for layer in decoder.layers if layer.cross is not None]
+    parts = [part for cross in crosses for part in (cross.key, cross.value)]
     biases = [part.bias for part in parts if part.bias is not None]
     whole = Dense(
         name="sources",
         weight=np.concatenate([part.weight for part in parts]),
         bias=np.concatenate(biases) if len(biases) == len(parts) else None,
     )
-    sizes = graph.integers(len(parts), shape.heads, shape.width)
+    sizes = graph.integers(len(parts), decoder.attention.heads, decoder.attention.width)
     start = graph.add("Slice", layout.shape, graph.integers(0), graph.integers(2))
     split = graph.add("Reshape", dense(graph, hidden, whole), graph.add("Concat", start, sizes, attributes={"axis": 0}))
     turned = graph.add("Transpose", split, attributes={"perm": (2, 0, 3, 1, 4)})
@@ -116,78 +84,55 @@ def _sources(graph: GraphBuilder, shape: PairShape, hidden: "ir.Value", layout: 
     return [graph.add("Squeeze", piece, graph.integers(0)) for piece in pieces]
 
 
-def _decoder(shape: PairShape, decode: Decode) -> "ir.Model":
+def _decoder(model: Decoder) -> "ir.Model":
     graph = GraphBuilder("decoder")
-    logits, reads = _logits(graph, shape, decode)
-    graph.output("logits", logits, dtype=FLOAT, shape=["wanted", shape.vocabulary])
-    for names, read in zip(cache_names(shape.layers), reads, strict=True):
-        for name, value in zip(names, read.present, strict=True):
-            graph.output(f"present_{name}", value, dtype=FLOAT, shape=["rows", shape.heads, "capacity", shape.width])
+    logits, answers = _logits(graph, model)
+    graph.output("logits", logits, dtype=FLOAT, shape=["wanted", model.vocabulary])
+    cache_outputs(graph, model, answers, rows="rows")
     return graph.model()
 
 
-def _score(shape: PairShape, decode: Decode) -> "ir.Model":
+def _score(model: Decoder) -> "ir.Model":
     graph = GraphBuilder("score")
-    logits, _ = _logits(graph, shape, decode)
-    index = graph.input("index", dtype=INT64, shape=["targets"])
-    targets = graph.input("targets", dtype=INT64, shape=["targets"])
-    logprob, greedy = token_scores(graph, logits, index, targets)
-    graph.output("logprob", logprob, dtype=FLOAT, shape=["targets"])
-    graph.output("greedy", greedy, dtype=BOOL, shape=["targets"])
+    score_outputs(graph, _logits(graph, model)[0])
     return graph.model()
 
 
-def _logits(graph: GraphBuilder, shape: PairShape, decode: Decode) -> "tuple[ir.Value, list[Read]]":
-    """The decoder and its inputs: logits (W, V)."""
+def _logits(graph: GraphBuilder, model: Decoder) -> "tuple[ir.Value, list[Attended]]":
+    """The decoder and its inputs: logits (W, V), and the answers of each layer's attention to its own text."""
     ids = graph.input("ids", dtype=INT64, shape=["rows", "columns"])
-    attends = Attends(
+    at = CacheInputs(
         layout=layout_of(graph, ids),
         positions=graph.input("positions", dtype=INT64, shape=["rows", "columns"]),
         new=graph.input("new", dtype=INT32, shape=["rows"]),
         lengths=graph.input("seqlens_k", dtype=INT32, shape=["rows"]),
         total=graph.input("total_sequence_length", dtype=INT32, shape=[]),
-        past=_caches(graph, shape, part="past", axes=("rows", "past")),
+        past=cache_inputs(graph, model, axes=("rows", "past")),
     )
     mask = graph.input("source_mask", dtype=BOOL, shape=["batch", "source"])
-    width = graph.integers(-1, shape.heads * shape.width)
-    crosses = Crosses(
+    width = graph.integers(-1, model.attention.heads * model.attention.width)
+    source = SourceInputs(
         real=graph.add("Cast", mask, attributes={"to": INT32}),
         shape=graph.add(
             "Concat", graph.add("Shape", mask, attributes={"start": 0, "end": 1}), width, attributes={"axis": 0}
         ),
-        sources=_caches(graph, shape, part="cross", axes=("batch", "source")),
-        heads=shape.heads,
-        scale=shape.scale,
+        sources=cache_inputs(graph, model, part="cross", axes=("batch", "source")),
+        heads=model.attention.heads,
+        scale=model.attention.scale,
     )
     wanted = graph.input("wanted", dtype=INT64, shape=["wanted"])
-    hidden, reads = decode(graph, ids, attends, crosses, wanted)
-    return dense(graph, hidden, shape.projection), reads
+
+    def attend_source(number: int, queries: "ir.Value") -> "ir.Value":
+        return source_attention(graph, queries, source, layer=number)
+
+    hidden, answers = model.hidden(graph, ids, at, wanted=wanted, attend_source=attend_source)
+    return dense(graph, hidden, model.head), answers
 
 
-def _heads(encode: Encode, heads: Sequence[HeadWeights]) -> "ir.Model":
+def _heads(model: Encoder, heads: Sequence[HeadWeights]) -> "ir.Model":
     graph = GraphBuilder("heads")
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     layout = layout_of(graph, ids)
-    head_outputs(graph, encode(graph, ids, mask, layout), layout, mask, heads)
+    head_outputs(graph, model.hidden(graph, ids, mask, layout), layout, mask, heads)
     return graph.model()
-
-
-def _encoded(graph: GraphBuilder, encode: Encode, *, ids: str, mask: str, columns: str) -> "tuple[ir.Value, Layout]":
-    given = ids_input(graph, ids, columns=columns)
-    real = graph.input(mask, dtype=BOOL, shape=["batch", columns])
-    layout = layout_of(graph, given)
-    return encode(graph, given, real, layout), layout
-
-
-def _caches(
-    graph: GraphBuilder, shape: PairShape, *, part: str, axes: tuple[str, str]
-) -> "list[tuple[ir.Value, ir.Value]]":
-    sizes: list[Size] = [axes[0], shape.heads, axes[1], shape.width]
-    return [
-        (
-            graph.input(f"{part}_{key}", dtype=FLOAT, shape=sizes),
-            graph.input(f"{part}_{value}", dtype=FLOAT, shape=sizes),
-        )
-        for key, value in cache_names(shape.layers)
-    ]
