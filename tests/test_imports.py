@@ -103,30 +103,28 @@ def test_only_the_command_line_prints() -> None:
     assert not wrong
 
 
-def _loaded_by(*arguments: str) -> list[str]:
-    """Every module that is loaded after a command line was carried out in a fresh process."""
+def _loaded_by(*lines: str) -> list[list[str]]:
+    """Every module that is loaded behind each of some command lines, carried out one after the other in one process."""
     code = (
-        "import json, sys\nfrom lmtasks.cli.main import run\n"
-        "code = run(sys.argv[1:])\nsys.stderr.write(json.dumps(sorted(sys.modules)))\nsys.exit(code)"
+        "import json, sys\nfrom lmtasks.cli.main import run\nfor line in sys.argv[1:]:\n"
+        "    assert run(line.split()) == 0\n    sys.stderr.write(json.dumps(sorted(sys.modules)) + '\\n')"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stderr.splitlines()[-1]))
+    return [json.loads(line) for line in done.stderr.splitlines()]
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = _loaded_by("--help")
-    assert not [name for name in HEAVY if name in loaded]
-    assert len(loaded) < 200  # of which the interpreter itself and typer are about 150
-
-
-@pytest.mark.parametrize("command", ["eval", "run", "adapt", "export", "bench", "compare", "report", "predict"])
-def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
-    loaded = _loaded_by(command, "--help")
-    assert not [name for name in HEAVY if name in loaded and name != "pydantic"]  # typer's own, for numbers
+    commands = ("eval", "run", "adapt", "export", "bench", "compare", "report", "predict")
+    of_all, *of_each = _loaded_by("--help", *(f"{command} --help" for command in commands))
+    assert not [name for name in HEAVY if name in of_all]
+    assert len(of_all) < 200  # of which the interpreter itself and typer are about 150
+    for command, loaded in zip(commands, of_each, strict=True):
+        heavy = [name for name in HEAVY if name in loaded and name != "pydantic"]  # typer's own, for numbers
+        assert not heavy, f"lmtasks {command} --help"
 
 
 def test_listing_tasks_loads_no_library_that_computes() -> None:
-    loaded = _loaded_by("list", "tasks")
+    (loaded,) = _loaded_by("list tasks")
     assert not [name for name in ("torch", "transformers", "datasets", "pyarrow", "sklearn") if name in loaded]
     assert len(loaded) < 700
