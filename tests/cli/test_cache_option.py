@@ -92,6 +92,7 @@ def test_other_settings_of_a_model_with_the_same_weights_ask_anew(
     assert _scores(tmp_path / "a") != _scores(tmp_path / "b")
 
 
+@pytest.mark.slow  # a process of its own, and three evaluations
 def test_a_killed_eval_goes_on_where_it_was(say: Say, llama: Path, tmp_path: Path, asked: list[int]) -> None:
     file = tmp_path / "kept.sqlite"
     line = ("eval", "--model", str(llama), "--tasks", TASKS, "--batch-size", "1", "--cache", str(file))

@@ -35,6 +35,7 @@ def until(look: Callable[[], object], process: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow  # two trainings in processes of their own
 def test_sigterm_ends_an_adaptation_with_its_checkpoint_and_it_goes_on_from_there(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path / "backbone", "llama")
     arguments = ["adapt", "--backbone", "backbone", "--tasks", "starter_topic_en", "--out", "model"]

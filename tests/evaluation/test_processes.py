@@ -41,6 +41,7 @@ def score_alone(model: Path, out: Path) -> None:
         write_results(out, results=results, model=engine.model, runtime=engine.card, machine={}, versions={})
 
 
+@pytest.mark.slow  # three interpreters
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "model", "llama", context=256)
     arguments = ["eval", "--model", str(folder), "--tasks", TASKS, "--limit", "5", "--offline", "--cache", "off"]
@@ -76,6 +77,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow  # three interpreters
 @pytest.mark.timeout(200)
 def test_two_processes_adapt_the_model_that_one_adapts(tmp_path: Path) -> None:
     """What dropout draws apart: the rows of each batch are shared, and its loss is the batch's own mean."""

@@ -36,7 +36,12 @@ def test_logits_of_all_positions_never_leave_the_graph() -> None:
     assert axes_of("llama", "score") == {"logprob": ["targets"], "greedy": ["targets"]}
     assert axes_of("llama", "decoder")["logits"] == ["wanted", vocabulary]
     assert axes_of("marian", "decoder")["logits"] == ["wanted", vocabulary]
-    assert axes_of("pegasus", "encoder")["logits"] == ["batch", vocabulary]  # traced
+
+
+@pytest.mark.slow  # traced
+def test_logits_of_all_positions_never_leave_a_traced_graph() -> None:
+    vocabulary = load_package(package("pegasus")).model.vocabulary
+    assert axes_of("pegasus", "encoder")["logits"] == ["batch", vocabulary]
 
 
 def test_every_head_is_an_output_of_one_graph() -> None:

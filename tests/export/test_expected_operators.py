@@ -42,6 +42,7 @@ def test_the_proof_counts_them(name: str) -> None:
         assert proof["wanted"][graph]["SkipLayerNormalization"] == 0  # type: ignore[index]
 
 
+@pytest.mark.slow  # traced
 def test_a_traced_package_wants_nothing_and_shows_what_it_has() -> None:
     proof = load_package(package("pegasus")).parity
     assert proof["wanted"] == {}

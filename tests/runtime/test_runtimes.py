@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from packed import LANGUAGE_MODELS, PAIRS, PREDICTING, WITH_HEADS, model_folder, padded, random_rows, runtime, score_all
+from packed import (
+    LANGUAGE_MODELS,
+    PAIRS,
+    PREDICTING,
+    TRACED,
+    WITH_HEADS,
+    model_folder,
+    padded,
+    random_rows,
+    runtime,
+    score_all,
+)
 
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, HeadSpec, TokenBatch
-from lmtasks.runtime.base import Runtime
 
 KINDS = ("torch", "onnx")
 ROWS = random_rows(9, 2, 17, 5)
@@ -23,7 +33,9 @@ START = 1
 CLOSE = 2e-5
 
 over_runtimes = pytest.mark.parametrize("kind", KINDS)
-over_language_models = pytest.mark.parametrize("name", LANGUAGE_MODELS)
+over_language_models = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TRACED else name for name in LANGUAGE_MODELS]
+)
 
 
 def source_of(name: str, side: str = "right") -> TokenBatch | None:
@@ -194,20 +206,19 @@ def test_the_card_says_what_computed() -> None:
     assert runtime("torch", "llama").model == runtime("onnx", "llama").model
 
 
-def test_scoring_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@over_runtimes
+@over_language_models
+def test_scoring_in_small_pieces_changes_nothing(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import lmtasks.runtime.onnx.traced
     import lmtasks.runtime.torch.body
 
-    opened: list[tuple[Runtime[object], str]] = [
-        (runtime(kind, name), name) for kind in KINDS for name in LANGUAGE_MODELS
-    ]
-    whole = [score_all(ours, padded(ROWS), source_of(name)) for ours, name in opened]
+    ours = runtime(kind, name)
+    wanted = score_all(ours, padded(ROWS), source_of(name))
     monkeypatch.setattr(lmtasks.runtime.onnx.traced, "LOGITS_BYTES", 1)
     monkeypatch.setattr(lmtasks.runtime.torch.body, "LOGITS_BYTES", 1)
-    for (ours, name), wanted in zip(opened, whole, strict=True):
-        found = score_all(ours, padded(ROWS), source_of(name))
-        np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)
-        np.testing.assert_array_equal(found.greedy, wanted.greedy)
+    found = score_all(ours, padded(ROWS), source_of(name))
+    np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)
+    np.testing.assert_array_equal(found.greedy, wanted.greedy)
 
 
 def test_heads_without_predictions_are_not_in_the_graph() -> None:

@@ -258,6 +258,7 @@ def test_a_cache_that_cannot_grow_fails_its_request_and_nothing_else(monkeypatch
     assert (caches.arrays["key"] == 3).all()
 
 
+@pytest.mark.slow  # a model of real size
 def test_the_shipped_model_writes_torchs_512_tokens(tmp_path: Path) -> None:
     """Prompts from one token up; a first difference only where torch's two best lie within 1e-4."""
     folder = Path(lmtasks.__file__).parent / "backbone" / "presets" / "lmtasks-mini"
