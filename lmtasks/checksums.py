@@ -23,7 +23,7 @@ def sealed(record: Mapping[str, object]) -> dict[str, object]:
 
 
 def is_whole(record: Mapping[str, object]) -> bool:
-    """Does the record still hold what it was written with? Yes, too, where it has no checksum."""
+    """True where the record is what was written, or has no checksum."""
     return FIELD not in record or record[FIELD] == checksum_of(record)
 
 

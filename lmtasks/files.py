@@ -211,7 +211,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, as the end of a sentence; its kind where it says nothing.
+    """The message of an error, as the end of a sentence; its class where it has none.
 
     >>> first_line(KeyError("hidden_size"))
     "KeyError: 'hidden_size'."

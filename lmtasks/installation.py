@@ -1,5 +1,6 @@
-"""Where the task files, plans and backbones that come with lmtasks lie: in the wheel, or in a checkout; and where it
-keeps what it may lose."""
+"""Folders of the task files, plans and backbones that come with lmtasks, in the wheel or in a checkout; and of what it
+may lose.
+"""
 
 import os
 import sys

@@ -20,7 +20,9 @@ ENDING: tuple[signal.Signals, ...] = tuple(
 
 
 class HeldSignals:
-    """What arrived and waits. Signals without a Python handler, and threads but the main one, are left as they are."""
+    """Signals that arrived and wait. Signals without a Python handler, and threads but the main one, are left as they
+    are.
+    """
 
     def __init__(self) -> None:
         main = threading.current_thread() is threading.main_thread()

@@ -82,7 +82,7 @@ class Likelihood:
 
     @property
     def is_coded(self) -> bool:
-        """Is the log-probability that of the text itself, whose words and bytes may then be counted?"""
+        """True where the log-probability is that of the text itself, whose words and bytes may then be counted."""
         return not self.unknown and not self.altered
 
 
@@ -125,7 +125,7 @@ class HeadInput:
 
     @property
     def shown(self) -> str:
-        """What is read, for people."""
+        """The text that is read, for people."""
         return self.first if self.second is None else f"{self.first}\n{self.second}"
 
 
@@ -163,7 +163,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTargets:
-    """Which next tokens are to be scored, S of them. A place may be asked for several tokens."""
+    """Next tokens to be scored, S of them. A place may be asked for several tokens."""
 
     rows: Ints
     """(S,) rows of the batch."""
@@ -175,7 +175,7 @@ class TokenTargets:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenScores:
-    """How likely each wanted token was."""
+    """Log-probabilities of the wanted tokens."""
 
     logprobs: Floats32
     """(S,)"""
@@ -202,7 +202,9 @@ class HeadSpec:
 
     @property
     def predicts(self) -> bool:
-        """Has it logits of its own? A generation head has none: the backbone's projection writes its answers."""
+        """True where it has logits of its own. A generation head has none: the backbone's projection writes its
+        answers.
+        """
         return self.kind != WRITING_HEAD
 
 
@@ -227,7 +229,7 @@ NO_RULES = TokenRules()
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """How texts are written, by the names of transformers' `generate`; None: not said.
+    """Settings of generation, by the names of transformers' `generate`; None: not given.
 
     A model has them from its generation_config.json, a task from its `generation_kwargs`, which lie on top.
     """
@@ -329,7 +331,7 @@ GENERATION_DEFAULTS = GenerationSettings(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What identifies a model, with no weights in it."""
+    """Identity of a model, with no weights in it."""
 
     name: str
     """As a person calls it: the folder's name, or the Hub id."""
@@ -389,7 +391,7 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeCard:
-    """What computed: recorded with every score and every timing."""
+    """Runtime of an answer: recorded with every score and every timing."""
 
     runtime: RuntimeName
     version: str

@@ -1,1 +1,1 @@
-"""Where rows come from, how they are cleaned and tokenized, and how they become batches."""
+"""Rows of data sets: read, cleaned, tokenized, and made into batches."""

@@ -78,7 +78,7 @@ STEPS: Mapping[str, CleaningStep] = {
 
 
 def is_step(name: str) -> bool:
-    """Does this name a step, or stop words?"""
+    """True for the name of a step, or of stop words."""
     return name in STEPS or name.startswith(STOP)
 
 
@@ -99,7 +99,7 @@ def checked_steps(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def normalizer_of(steps: Sequence[str]) -> normalizers.Normalizer | None:
-    """What a tokenizer does to characters; None: nothing."""
+    """The tokenizer's normalizer for these steps; None where there are none."""
     made = [part for name in steps if name in STEPS for part in STEPS[name].make()]
     return normalizers.Sequence(made) if len(made) > 1 else made[0] if made else None
 
@@ -111,6 +111,6 @@ def stop_words_of(steps: Sequence[str]) -> frozenset[str]:
 
 
 def clean(steps: Sequence[str]) -> Callable[[str], str]:
-    """What the steps do to the characters of a text; stop words are no part of it."""
+    """A function that carries out the steps on the characters of a text; stop words are no part of it."""
     normalizer = normalizer_of(checked_steps(steps))
     return str if normalizer is None else lambda text: str(normalizer.normalize_str(text))

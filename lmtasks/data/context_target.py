@@ -65,7 +65,7 @@ def encode_texts(texts: Sequence[str], *, tokenizer: Tokenizer) -> list[tuple[in
 
 
 def prefix_token(tokenizer: Tokenizer) -> int:
-    """What stands before a text that nothing stands before: the first token, else the end token.
+    """The token before the beginning of a text: the first token, else the end token.
 
     Raises:
         UsageError: the tokenizer has neither.

@@ -14,7 +14,7 @@ from lmtasks.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuationRow:
-    """What is read, and what is predicted behind it."""
+    """Token ids of a context, and of the continuation that is predicted."""
 
     context_ids: tuple[int, ...]
     """At least one token. For an encoder-decoder: what the encoder reads."""
@@ -144,7 +144,7 @@ def rolling_windows(
 
 
 def prompt_ids(context: str, *, tokenizer: Tokenizer, max_length: int, strip: bool) -> tuple[tuple[int, ...], bool]:
-    """What a causal model reads before it goes on by itself, and whether its first tokens were cut off.
+    """Token ids of a causal model's prompt, and whether its first tokens were cut off.
 
     Args:
         context: may be empty.

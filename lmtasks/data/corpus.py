@@ -120,7 +120,7 @@ class WindowSampler:
         return np.take(tokens, around, mode="wrap").astype(np.int64)
 
     def place(self, number: int) -> tuple[int, int]:
-        """Which corpus gives row `number`, and how many rows it has given before: evenly spread, with no state."""
+        """The corpus that gives row `number`, and how many rows it has given before: evenly spread, with no state."""
         for which in range(len(self.corpora) - 1):
             share = self.shares[which] / self.shares[which:].sum()
             before = int(number * share)

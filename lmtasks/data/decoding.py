@@ -173,7 +173,7 @@ def codec_of(data: bytes, *, name: str, tell: Tell = say) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a file's bytes are to be decoded."""
+    """The encoding of a file, with its byte order mark."""
 
     codec: str
     mark_bytes: int
@@ -181,8 +181,8 @@ class Encoding:
 
 
 def encoding_of(file: Path, *, tell: Tell = say) -> Encoding | None:
-    """What `decode` would decode a file as, found without the whole of it in memory where it is UTF-8; None where its
-    lines cannot be decoded one by one.
+    """The encoding by which `decode` would read a file, found without the whole of it in memory where it is UTF-8; None
+    where its lines cannot be decoded one by one.
 
     Raises:
         UsageError: the file cannot be read, or its bytes are in no known encoding; says at which byte.

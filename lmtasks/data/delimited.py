@@ -41,7 +41,7 @@ LONGEST_CELL = 2**31 - 1
 
 @dataclass(frozen=True)
 class Dialect:
-    """How lines are divided into cells."""
+    """The way in which lines are divided into cells."""
 
     delimiter: str
     quoted: bool = True
@@ -62,7 +62,7 @@ class Dialect:
 
     @property
     def name(self) -> str:
-        """Of the delimiter, for people."""
+        """The delimiter's name, for people."""
         return NAMES.get(self.delimiter, repr(self.delimiter))
 
 
@@ -117,7 +117,7 @@ def _counted(lines: Iterable[str], dialect: Dialect) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LineShape:
-    """How many cells a line has."""
+    """The number of cells of a line."""
 
     width: int
     """As many as the first line."""
@@ -131,7 +131,7 @@ class LineShape:
         return LineShape(width=len(first), named=max(named, default=len(first)))
 
     def is_blank(self, cells: Sequence[str]) -> bool:
-        """Is it no row? An empty cell of a single column is one."""
+        """True where a line is no row; an empty cell of a single column is one."""
         return not cells or (self.width > 1 and not any(cell.strip() for cell in cells))
 
     def fit(self, cells: Sequence[str]) -> list[str] | None:

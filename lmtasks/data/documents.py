@@ -67,7 +67,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFacts:
-    """What one pass over a corpus tells."""
+    """Counts of one pass over a corpus."""
 
     documents: int
     bytes: int
@@ -77,7 +77,7 @@ class CorpusFacts:
 
 
 def held_out(text: str) -> bool:
-    """Is this document kept for evaluation? Decided by its content alone, so any order gives the same answer."""
+    """True where a document is kept for evaluation: decided by its content alone, the same in any order."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
 
 

@@ -271,7 +271,7 @@ def cached_files(source: Source, *, revision: str) -> Mapping[str, Path]:
 
 
 def cached_builder(source: Source) -> "DatasetBuilder | None":
-    """What reads a prepared data set; None where this one was not prepared.
+    """The builder of a prepared data set; None where this one was not prepared.
 
     Raises:
         UsageError: several configurations were, and the source names none.

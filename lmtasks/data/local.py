@@ -192,7 +192,7 @@ class JsonLinesTable:
                 at += len(line)
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._places.begins)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -235,7 +235,7 @@ class CellsTable:
                 at = lines.at
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._places.begins)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:

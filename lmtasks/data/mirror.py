@@ -1,4 +1,4 @@
-"""Which local files hold which split: in a local mirror of the Hub, a folder, one file, or beside a task file.
+"""Local files of each split: in a local mirror of the Hub, a folder, one file, or beside a task file.
 
 <data_root>/stanfordnlp/sst2/validation.parquet              split `validation` of `stanfordnlp/sst2`
 <data_root>/allenai/openbookqa/main/test.parquet             the same with the configuration `main`

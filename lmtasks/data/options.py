@@ -1,4 +1,4 @@
-"""How data may be reached: the options that every command shares."""
+"""Options of reading data, which every command shares."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Where rows may come from, besides the files that a task names."""
+    """The places that rows may come from, besides the files that a task names."""
 
     data_root: Path | None = None
     """A local mirror of the Hub, searched first: `<data_root>/<dataset_path>[/<dataset_name>]/<split>.parquet`."""

@@ -55,20 +55,20 @@ class RowHashes:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """What a model has seen while it was adapted."""
+    """Hashes of the rows that a model has seen while it was adapted."""
 
     learned: RowHashes = field(default_factory=RowHashes)
     chosen: RowHashes = field(default_factory=RowHashes)
     """Validation rows, by which training was stopped and weights were kept."""
 
     def united(self, other: "TrainingRows") -> "TrainingRows":
-        """What was seen in one adaptation and in the other."""
+        """Join what was seen in several adaptations."""
         return TrainingRows(learned=self.learned.united(other.learned), chosen=self.chosen.united(other.chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """Which of N rows stand among others, (N,) each."""
+    """Membership of N rows among others, (N,) each."""
 
     rows: Bools
     """Question and answer."""
@@ -111,7 +111,7 @@ def hash_row(task: Task, row: Row) -> tuple[int, int]:
 
 
 def shared(rows: RowHashes, others: RowHashes) -> Shared:
-    """Which rows, in their order, stand among others."""
+    """Find the rows, in their order, that stand among others."""
     known = rows.rows != NO_TEXT
     return Shared(
         rows=known & np.isin(rows.rows, others.rows),

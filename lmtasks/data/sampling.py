@@ -38,7 +38,7 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Which rows of a split are scored."""
+    """A draw of rows of a split."""
 
     rows: int
     seed: int = 1234
@@ -65,7 +65,7 @@ def sampled(task: Task, rows: Sequence[Row], sample: Sample) -> Sequence[Row]:
 
 
 def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
-    """How the labels of the first rows differ from those of all, as a sentence; empty where they do so by chance.
+    """Compare the labels of the first rows with those of all: a sentence, empty where they differ by chance.
 
     A prefix of a shuffled split would be as far off, by the sum of squares over expectations, in less than 1 of 100
     cases.
@@ -92,7 +92,7 @@ def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
 
 
 def label_reader(task: Task) -> Callable[[Row], str] | None:
-    """What tells the label of a row; None where the task has no labels that all rows share."""
+    """A function from a row to its label; None where the task has no labels that all rows share."""
     if kind_of(task).answer == "label":
         return lambda row: _quietly(lambda: task.labels[label_number(task, row, where=f"task {task.name}")])
     wording = task.templates.asked

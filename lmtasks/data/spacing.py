@@ -72,7 +72,7 @@ def spaceless_share(texts: Iterable[str]) -> float:
 
 
 def runs_words_together(texts: Iterable[str]) -> bool:
-    """Does a good part of these texts put no spaces between words, and are they not cut into words already?"""
+    """True where a good part of these texts puts no spaces between words, and is not cut into words already."""
     known = list(texts)
     runs = [len(run) for text in known for run in _RUN.findall(text)]
     return spaceless_share(known) >= ENOUGH and sum(runs) > LONG_RUN * len(runs)

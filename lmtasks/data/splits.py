@@ -209,7 +209,7 @@ def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def has_validation(task: Task) -> bool:
-    """Are there rows to make choices on, its own or a part of the training rows?"""
+    """True where there are rows to make choices on, a validation split or a part of the training rows."""
     return "train" in task.sources or _has_own_validation(task)
 
 

@@ -25,10 +25,10 @@ GROUPS_KEPT = 2
 
 
 class RowReader(Protocol):
-    """What reads rows by their numbers; `LazyRows` makes a sequence of it."""
+    """Reader of rows by their numbers; `LazyRows` makes a sequence of it."""
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         ...
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -98,7 +98,7 @@ class ParquetTable:
         self._kept = lru_cache(maxsize=GROUPS_KEPT)(self._decoded)
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self._ends[-1] if self._ends else 0
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -175,7 +175,7 @@ class HubTable:
         self._dataset = dataset
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._dataset)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -192,7 +192,7 @@ class Parts:
         self._ends = list(accumulate(map(len, parts)))
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self._ends[-1] if self._ends else 0
 
     def read(self, start: int, stop: int) -> Iterator[Row]:
@@ -212,7 +212,7 @@ class PickedRows:
     """(N,), rising."""
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.places)
 
     def read(self, start: int, stop: int) -> Iterator[Row]:

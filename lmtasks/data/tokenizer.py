@@ -92,7 +92,7 @@ class Tokenizer:
         return None if token is None else self.raw.token_to_id(token)
 
     def unknown_in(self, text: str, ids: Sequence[int]) -> int:
-        """How many tokens of a text stand for something that they do not say.
+        """Number of a text's tokens that stand for something that they do not say.
 
         A text may hold the unknown token itself, as PTB's does: that one is said, and does not count.
 

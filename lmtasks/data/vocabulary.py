@@ -51,7 +51,7 @@ WORDS_OR_CHARACTERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a person asked for."""
+    """A tokenizer as a person asked for it."""
 
     kind: str
     size: int

@@ -150,7 +150,7 @@ class _Tagger:
 
 
 def features(tokens: Sequence[str], place: int) -> list[str]:
-    """What is said of the word at a place."""
+    """Features of the word at a place."""
 
     def word(offset: int) -> str:
         there = place + offset

@@ -186,7 +186,7 @@ class BaselineSolver:
         return rows_seen(task, data, splits=self.needs(task))
 
     def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> AnswerRows:
-        """What answers rows, once it has learned from the task's data.
+        """Learn from the task's data.
 
         Raises:
             UsageError: it does not answer such tasks, the split it needs was not opened, or teaches it nothing.
@@ -235,8 +235,9 @@ def rows_seen(task: Task, data: TaskData, *, splits: frozenset[SplitName]) -> Tr
 
 
 def weights_hash(names: Sequence[str], *, rows: int | None = None) -> str:
-    """What stands for the weights of baselines: another one where their answers changed, or where one of them learns
-    from other training rows."""
+    """Hash in place of weights: another one where the baselines' answers changed, or where one learns from other
+    training rows.
+    """
     told = [name if BASELINES[name].version == 1 else f"{name} {BASELINES[name].version}" for name in names]
     if rows is not None and any(BASELINES[name].learns == "train" for name in names):
         told.append(f"{rows} rows")

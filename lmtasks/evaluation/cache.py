@@ -46,7 +46,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class Codec(Generic[_Kept]):
-    """How answers of one kind are kept."""
+    """Answers of one kind to bytes, and back."""
 
     pack: Callable[[_Kept], bytes | None]
     """None: not to be kept."""
@@ -188,17 +188,17 @@ class CachedAnswers:
 
     @property
     def cached(self) -> Sequence[bool]:
-        """Of the last call, for each request: was its answer found in the store?"""
+        """For each request of the last call: was its answer found in the store?"""
         return self._cached
 
     @property
     def model(self) -> ModelCard:
-        """What answers."""
+        """The model that answers."""
         return self._engine.model
 
     @property
     def card(self) -> RuntimeCard:
-        """What computes."""
+        """The runtime that computes."""
         return self._engine.card
 
     @property

@@ -1,4 +1,5 @@
-"""What an answer depends on, in 16 bytes: two requests share a key only if they must have the same answer.
+"""Keys of answers: all that an answer depends on, in 16 bytes. Two requests share a key only if they must have the same
+answer.
 
 A key is a hash over a scope and a request. The scope is everything that stays while a model is loaded: weights,
 settings, tokenizer, runtime with its version, device, precision and options, and the versions of the code between.

@@ -108,7 +108,7 @@ class AnswerStore:
 
     @property
     def usable(self) -> bool:
-        """Does it keep anything?"""
+        """True while the file can be used."""
         return self._connection is not None
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -337,7 +337,7 @@ def _why(error: Exception) -> str:
 
 
 def count_answers(file: Path) -> int:
-    """How many answers a file holds; for people and tests."""
+    """Number of answers in a file; for people and tests."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         (count,) = connection.execute("SELECT count(*) FROM answers").fetchone()
     return int(count)

@@ -98,7 +98,7 @@ class ChatTemplate:
                 raise WorkError(f"the chat template of {self._where} fails: {error}.") from error
 
     def drops_system(self, messages: "Sequence[Message]", begins: bool) -> bool:
-        """Is there a system message of which nothing comes to stand in the text?"""
+        """True where there is a system message, and the text holds nothing of it."""
         from jinja2 import TemplateError
 
         if all(message["role"] != "system" for message in messages):
@@ -219,7 +219,8 @@ def chat_use(
     multiturn: bool,
     settings: Mapping[str, object] = NO_SETTINGS,
 ) -> ChatUse | None:
-    """What the options mean for the model in `folder`; None where there is neither template nor instruction.
+    """Chat template and system instruction for the model in `folder`, by the options; None where there is neither
+    template nor instruction.
 
     Args:
         template: the name of a template; `default` for the one that it has; None: no chat.

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class ValueName:
-    """What a value is known by."""
+    """The names that identify a value."""
 
     name: str
     filter_name: str
@@ -51,7 +51,7 @@ class Unlisted:
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def new_scorings(self, finished: Sequence[Finished], *, listed: Sequence[Scoring]) -> list[Scoring]:
-        """Of the numbers among the values that come up for the first time."""
+        """Scorings of the numbers that come up for the first time."""
         self._seen |= {(each.metric.name, each.filter_name) for each in listed}
         numbers: list[ValueName] = []
         others: list[ValueName] = []

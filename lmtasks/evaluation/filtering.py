@@ -82,7 +82,7 @@ def with_filters(
 
 
 def run_filter(pipeline: FilterPipeline, texts: Sequence[str], row: Row) -> tuple[list[str], object]:
-    """What a filter leaves of the answers to one request, as texts; and as the task's own code is handed it."""
+    """Filter the answers to one request: as texts, and as the task's own code is handed them."""
     (found,) = filter_answers(pipeline, [texts], [row])
     return ["" if answer is None else str(answer) for answer in found.answers], found.handed
 
@@ -125,7 +125,7 @@ def check_thinking(tasks: Sequence[Task], *, token: str, settings: Mapping[str, 
 
 
 def not_there(token: str) -> str:
-    """What a reader must know of a text without the token."""
+    """The remark on a text without the token."""
     return f"no {token!r} (--think-end-token) stands in what was written, so that all of it is the answer"
 
 
@@ -150,7 +150,7 @@ class ThinkEnd:
         return self.tokenizer.decode(before) + self.token + self.tokenizer.decode(after)
 
     def answer(self, written: str) -> str:
-        """What counts of it."""
+        """The part of the text that counts."""
         return behind(written, token=self.token, stops=self.stops)
 
     def told(self, decoding: Json) -> Json:
@@ -159,7 +159,7 @@ class ThinkEnd:
 
 
 def think_end(given: str, *, stops: tuple[str, ...], tokenizer: Tokenizer) -> ThinkEnd | None:
-    """What `--think-end-token` means for a model; None where nothing is given.
+    """Read `--think-end-token` for a model; None where nothing is given.
 
     Args:
         given: a text, or the number of a token.

@@ -30,7 +30,7 @@ NORMAL_95 = 1.96
 
 @dataclass(frozen=True, kw_only=True)
 class GroupValue:
-    """What a group scores."""
+    """The score of a group."""
 
     value: float
     stderr: float | None

@@ -62,7 +62,7 @@ class KnownRows:
 def known_rows(
     training: TrainingRows | None, train: RowHashes | None, *, own_answers: frozenset[int], choosing: bool
 ) -> KnownRows:
-    """What is known of one model and one task.
+    """Collect the rows that a model may have known of one task.
 
     Args:
         training: what the model brings; None: nothing.
@@ -120,7 +120,7 @@ def training_hashes(
 def overlap_record(
     known: KnownRows, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
 ) -> Json | None:
-    """What results say of it; None where the scored rows could not be told apart."""
+    """The record of results; None where the scored rows could not be told apart."""
     if tallied.hashes is None:
         return None
     parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}

@@ -1,4 +1,4 @@
-"""What stands between a task and an engine: examples that wait for replies.
+"""Examples that wait for replies, between a task and an engine.
 
 An asker turns examples into requests, many at a time; once the replies are there, each `finish` makes answers of them.
 `stream.py` carries requests of all tasks to the engine together.
@@ -25,7 +25,7 @@ class ScoredExample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replies:
-    """What the engine said to one `Pending`, in the order of its requests."""
+    """The engine's replies to one `Pending`, in the order of its requests."""
 
     scored: Sequence[Scored] = ()
     generated: Sequence[Generated] = ()
@@ -67,7 +67,9 @@ class Pending:
 
 
 class RequestBuilder(Protocol):
-    """How one task is asked. It may keep something from one call to the next, and gives the rest at the end."""
+    """Makes requests from a task's examples. It may keep something from one call to the next, and gives the rest at the
+    end.
+    """
 
     @property
     def decoding(self) -> Json | None:
@@ -83,5 +85,5 @@ class RequestBuilder(Protocol):
         ...
 
     def end(self) -> Sequence[Pending]:
-        """What is still to be asked after the last example."""
+        """The requests that are left after the last example."""
         ...

@@ -37,7 +37,7 @@ NOT_ASKED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """How to evaluate."""
+    """Settings of an evaluation."""
 
     data: DataOptions = field(default_factory=DataOptions)
     limit: int | None = None
@@ -90,12 +90,12 @@ class Opened:
 
     @property
     def n(self) -> int:
-        """How many."""
+        """Number of scored rows."""
         return len(self.rows)
 
     @property
     def fingerprint(self) -> str:
-        """Of the scored rows."""
+        """Fingerprint of the scored rows."""
         return self.data.test.fingerprint if self.data.test else ""
 
     def finished(self, solved: Solved) -> list[Finished]:

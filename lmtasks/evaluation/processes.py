@@ -28,14 +28,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Which of how many processes this is."""
+    """This process among several."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Does this one print and write?"""
+        """True for the process that prints and writes."""
         return self.rank == 0
 
     def gather(self, item: _Item) -> list[_Item]:
@@ -49,7 +49,7 @@ class Processes:
         return [each for each in found or () if each is not None]
 
     def share(self, item: _Item) -> _Item:
-        """What the first process has, in all."""
+        """Give the first process's object to all."""
         if self.count == 1:
             return item
         import torch.distributed as dist
@@ -91,12 +91,12 @@ def started() -> Iterator[Processes]:
 
 
 def is_first() -> bool:
-    """Does this process print and write? True where there was no launcher."""
+    """True for the process that prints and writes, and where there was no launcher."""
     return _variable("RANK", 0) == 0
 
 
 def launched_here() -> int:
-    """How many processes the launcher started on this machine."""
+    """Number of processes that the launcher started on this machine."""
     return max(1, _variable("LOCAL_WORLD_SIZE", _variable("WORLD_SIZE", 1)))
 
 

@@ -26,7 +26,7 @@ GIVE_A_POOL = "name a fewshot_split or fewshot_config.samples, or ask with --num
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """How the rows of one task become prompts."""
+    """Makes prompts from the rows of one task."""
 
     task: Task
     asking: "PromptContext"

@@ -32,7 +32,7 @@ class InferenceEngine(Protocol):
 
     @property
     def cached(self) -> Sequence[bool]:
-        """Of the last call, for each request: was its answer known before? Empty: none was."""
+        """For each request of the last call: was its answer known before? Empty: none was."""
         ...
 
     @property
@@ -60,7 +60,7 @@ def decoding_of(settings: Generation) -> Decoding:
 
 
 def asked_of(model: ModelCard, settings: Generation) -> Decoding:
-    """What a task asks of a model: its settings, with the model's own length where that counts before them.
+    """A task's settings of generation, with the model's own length where that counts before them.
 
     lm-evaluation-harness 0.4.13 tells `generate` the task's length as `max_length`, and there a `max_new_tokens` of
     generation_config.json counts first, be it more or less; prompts are cut for the task's length. A person's length
@@ -73,8 +73,9 @@ def asked_of(model: ModelCard, settings: Generation) -> Decoding:
 
 
 def told_decoding(model: ModelCard, settings: Generation) -> dict[str, object]:
-    """How a model writes a task's texts, for who reads the scores: all settings that hold, and what its
-    generation_config.json sets and is not obeyed."""
+    """Record of how a model writes a task's texts: all settings that hold, and what its generation_config.json sets and
+    is not obeyed.
+    """
     asked = asked_of(model, settings)
     return {**asdict(settled(asked, model)), "not_obeyed": dict(not_obeyed(asked, model))}
 
@@ -105,7 +106,7 @@ def said_of(model: ModelCard, task: str, settings: Generation) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptContext:
-    """How a task is to be asked."""
+    """Settings by which a task's prompts are made."""
 
     way: AskedWay = "auto"
     num_fewshot: int = 0
@@ -146,12 +147,12 @@ class Solver(Protocol):
 
     @property
     def model(self) -> ModelCard:
-        """What answers."""
+        """The model that answers."""
         ...
 
     @property
     def card(self) -> RuntimeCard:
-        """What computes."""
+        """The runtime that computes."""
         ...
 
     def why_not(self, task: Task, *, way: AskedWay) -> str:
@@ -159,7 +160,7 @@ class Solver(Protocol):
         ...
 
     def way(self, task: Task, *, way: AskedWay) -> Way:
-        """How it will answer a task that it can answer."""
+        """The way, by head or by prompt, in which it will answer a task."""
         ...
 
     def needs(self, task: Task) -> frozenset[SplitName]:

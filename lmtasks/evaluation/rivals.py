@@ -1,4 +1,4 @@
-"""What a model must beat: of several baselines, on each task the one that is best on its validation rows.
+"""Rivals that a model must beat: of several baselines, on each task the one that is best on its validation rows.
 
 The scored rows choose nothing: the choice is made on validation rows, a seeded part of the training rows where a task
 has none. A task without either is the one exception: there the best on the scored rows stands, which no rival can beat,
@@ -89,7 +89,7 @@ class RivalSolver:
         return "baseline"
 
     def needs(self, task: Task) -> frozenset[SplitName]:
-        """What they learn from; and the validation rows, where there are some and a choice is to be made."""
+        """The splits that they learn from; and the validation rows, where there are some and a choice is to be made."""
         fitting = self._fitting(task, "auto")
         needed = frozenset[SplitName]().union(*(solver.needs(task) for solver in fitting))
         return needed | {"validation"} if len(fitting) > 1 and has_validation(task) else needed

@@ -40,7 +40,7 @@ class Scoring:
     """All that the metric is made from, ready for JSON."""
 
     def outcome_of(self, answered: Answered) -> Outcome:
-        """What the metric looks at."""
+        """The outcome that the metric scores."""
         scored = answered.made if self.metric.takes == "made" else answered.scored
         return scored.get(self.filter_name, answered.outcome)
 
@@ -75,7 +75,7 @@ def filter_names(task: Task) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Coding:
-    """What of the scored texts their tokens said."""
+    """Counts of tokens that code their text, and of those that do not."""
 
     tokens: int = 0
     unknown: int = 0
@@ -94,7 +94,7 @@ class Coding:
 
     @property
     def unknown_share(self) -> float:
-        """Of the scored tokens, 0-1."""
+        """Share of the scored tokens that do not code their text, 0-1."""
         return self.unknown / self.tokens if self.tokens else 0.0
 
     @property
@@ -109,7 +109,7 @@ class Coding:
 
 
 def coding_of(finished: Sequence[Finished]) -> Coding:
-    """Of answers that are log-probabilities of given texts; nothing of others."""
+    """Count tokens of answers that are log-probabilities of given texts; others count nothing."""
     texts = [each.answered.outcome for each in finished if isinstance(each.answered.outcome, Likelihood)]
     return Coding(
         tokens=sum(text.tokens for text in texts),
@@ -120,7 +120,7 @@ def coding_of(finished: Sequence[Finished]) -> Coding:
 
 
 def counts_text(scoring: Scoring) -> bool:
-    """Does a metric hold log-probabilities against the texts, and not against tokens?"""
+    """True where a metric holds log-probabilities against the texts, and not against tokens."""
     metric = scoring.metric
     if metric.takes == "likelihood" and metric.name in METRICS_OF_TEXT:
         return True

@@ -218,7 +218,7 @@ class _Ticking:
         self._started = perf_counter()
 
     def part(self, count: int) -> Callable[[int], None]:
-        """What a call of `count` requests reports to."""
+        """The callback of a call of `count` requests."""
         before = self._before
         self._before += count
         return lambda done: self._tell((before + done) / self._total)

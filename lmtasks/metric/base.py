@@ -1,4 +1,4 @@
-"""What a metric is: a row of sufficient statistics for each example, and a value for any sum of such rows.
+"""Metrics: a row of sufficient statistics for each example, and a value for any sum of such rows.
 
 The idea is sacrebleu's (Post 2018, https://aclanthology.org/W18-6319): a corpus, a bootstrap resample and a shuffled
 pair of systems are all sums of rows, so one aggregate serves the score, its interval and every paired test.
@@ -41,7 +41,7 @@ _O = TypeVar("_O", Choice, Text, Likelihood, CustomValues)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a builder may look at; `table.make_metric` checks it first."""
+    """All that a builder may look at; `table.make_metric` checks it first."""
 
     language: str = "en"
     labels: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ IDENTITY = Rate(value=lambda ratio: ratio, slope=np.ones_like)
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """How a metric computes. Axes: N examples, K columns of statistics, R resamples, U distinct rows.
+    """The computation of a metric. Axes: N examples, K columns of statistics, R resamples, U distinct rows.
 
     The statistics of an example do not depend on the examples beside it, and K is the same for all: they may be
     computed chunk by chunk.

@@ -102,7 +102,7 @@ def correlation(rows: Floats, weights: Floats) -> Floats:
 
 
 def right(statistics: Floats) -> Floats:
-    """Is the answer the truth? (N, 2) -> (N,)."""
+    """Equality of truth and answer, (N, 2) -> (N,)."""
     result: Floats = (statistics[:, 0] == statistics[:, 1]).astype(np.float64)
     return result
 

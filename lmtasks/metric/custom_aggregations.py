@@ -71,7 +71,7 @@ def table_of(
 
 
 def checked(name: str, item: object, *, wanted: str, read: Callable[[object], T]) -> T:
-    """What `read` makes of a value.
+    """Read a value.
 
     Raises:
         WorkError: the value is not what is wanted.

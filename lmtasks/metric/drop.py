@@ -1,4 +1,5 @@
-"""How much worse is one artefact than another on the same examples, and could it be worse than allowed?
+"""Drops in quality: how much worse one artefact is than another on the same examples, and whether it could be worse
+than allowed.
 
 A drop is in points of 100; of a metric that has no such scale (perplexity) it is in percent of the first one's value.
 What is measured decides; the interval says how sure that is, and how many examples it would take to be sure.
@@ -68,7 +69,7 @@ def loss_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    """How much worse `found` is than `base`."""
+    """Drop from `base` to `found`."""
 
     n: int
     base: float

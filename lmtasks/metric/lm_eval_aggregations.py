@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness 0.4.13 hands to a metric's aggregation, for aggregations that are not the metric's own.
+"""Inputs of aggregations that are not the metric's own, as lm-evaluation-harness 0.4.13 has them.
 
 Metrics that are means hand over their values. Of the others an example's value is a pair, or a log-probability:
 
@@ -29,7 +29,7 @@ NOT_A_CHOICE = -100
 
 @dataclass(frozen=True, kw_only=True)
 class AggregationInput:
-    """What is handed over under a metric's name."""
+    """Input of an aggregation, by a metric's name."""
 
     items: Items
     """Of each example."""
@@ -40,7 +40,7 @@ class AggregationInput:
 
 
 def handed_on(name: str, kind: OutcomeKind) -> AggregationInput | None:
-    """What is handed over of outcomes of that kind; None where that is one number, or there is none."""
+    """The input of aggregations for outcomes of that kind; None where that is one number, or there is none."""
     return HANDED.get(kind, {}).get(name)
 
 

@@ -272,7 +272,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def verdict(difference: float, *, p_value: float, higher_is_better: bool, sure: float = SURE) -> Verdict:
-    """Which way a difference goes, where it is shown at all.
+    """The direction of a difference, where it is shown at all.
 
     Args:
         difference: of what replaces and what was there, as the metric counts.

@@ -1,4 +1,4 @@
-"""How often each example counts in a resample: the one expensive step of intervals and paired tests.
+"""Resamples as weights of examples: the one expensive step of intervals and paired tests.
 
 A bootstrap resample draws N examples with replacement; as weights it is a row of counts, and a block of resamples times
 the statistics is one matrix product. Where many examples have equal statistics (right or wrong, classes), they are

@@ -51,7 +51,7 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def without_marks(text: str) -> str:
-    """What EM compares."""
+    """Lower case, stripped, without MARKS: the form that EM compares."""
     return "".join(character for character in text.lower().strip() if character not in MARKS)
 
 
@@ -117,7 +117,7 @@ def _tokenizer() -> _Tokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What a language's official script does."""
+    """Rules of a language's official script."""
 
     normalize: Callable[[str], str]
     f1: Compare
