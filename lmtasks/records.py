@@ -129,6 +129,19 @@ class HeadInput:
         return self.first if self.second is None else f"{self.first}\n{self.second}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedText:
+    """One text, or a pair of texts, as tokens."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    """Where each token stands in its text, in characters, end exclusive; (0, 0) for added tokens."""
+    sequences: tuple[int, ...]
+    """0: first text, 1: second text, -1: an added token."""
+    types: tuple[int, ...]
+    """Segment ids as the tokenizer gives them."""
+
+
 # --- scores ------------------------------------------------------------------------------------------------------
 
 

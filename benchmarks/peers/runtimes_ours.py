@@ -39,12 +39,12 @@ class Lmtasks:
         self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:
-        from lmtasks.data.tokenizer import Encoded
         from lmtasks.engine.requests import Decoding, GenerateRequest
+        from lmtasks.records import EncodedText
 
         if not work["new"]:
             head = self.head or self.runtime.model.heads[0].name
-            rows = [Encoded(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
+            rows = [EncodedText(ids=tuple(ids), types=(0,) * len(ids), offsets=(), sequences=()) for ids in inputs]
             return [[int(logits.argmax())] for logits in self.engine.predict(head, rows)]
         settings = Decoding(max_new_tokens=work["new"], num_beams=work["beams"])
         requests = [GenerateRequest(prompt_ids=tuple(ids), settings=settings) for ids in inputs]

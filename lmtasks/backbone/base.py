@@ -16,7 +16,6 @@ from lmtasks.backbone.lora_targets import AdaptPoints
 from lmtasks.errors import UsageError
 
 Kind = Literal["causal", "encoder", "encoder-decoder"]
-OwnHead = Literal["", "classification", "tagging", "span"]
 Pooling = Literal["mean", "last", "first", "max"]
 
 State = tuple[Tensor, ...]
@@ -30,7 +29,8 @@ class Traits:
 
     kind: Kind
     family: str
-    own_head: OwnHead
+    own_head: str
+    """The kind of the task head that a checkpoint brings along; empty: none."""
     own_labels: tuple[str, ...]
     width: int
     vocabulary: int

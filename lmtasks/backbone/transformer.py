@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from lmtasks.backbone.base import Backbone, Kind, OwnHead, Projection, Traits
+from lmtasks.backbone.base import Backbone, Kind, Projection, Traits
 from lmtasks.backbone.lora_targets import ADAPT_POINTS
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
@@ -37,7 +37,7 @@ LOADERS: Mapping[str, type] = {
     "causal": AutoModelForCausalLM,
     "encoder-decoder": AutoModelForSeq2SeqLM,
 }
-OWN_HEADS: Mapping[str, OwnHead] = {
+OWN_HEADS: Mapping[str, str] = {
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "tagging",
     "ForQuestionAnswering": "span",
@@ -241,7 +241,7 @@ def traits_of(config: PreTrainedConfig) -> Traits:
     """What kind of backbone a configuration describes."""
     architecture = (config.architectures or [""])[0]
     ending = next((name for name in OWN_HEADS if architecture.endswith(name)), "")
-    own: OwnHead = OWN_HEADS.get(ending, "")
+    own = OWN_HEADS.get(ending, "")
     causal = architecture.endswith(CAUSAL_ENDINGS) or (not architecture and config.model_type in {"gpt2", "llama"})
     kind: Kind = "encoder-decoder" if config.is_encoder_decoder and not own else "causal" if causal else "encoder"
     labels: dict[int, str] = dict(config.id2label or {}) if own in {"classification", "tagging"} else {}  # type: ignore[assignment]

@@ -7,7 +7,7 @@ An evaluation is run against the recorder, which notes every request and gives e
     workload = recorder.workload(task=task.name, seed=1234)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.errors import WorkError, unknown
+from lmtasks.head import head_of
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
 
 NEW_TOKENS = 32
@@ -56,15 +57,8 @@ class Recorder:
             raise unknown(f"head of {self.model.name}", head, specs)
         self._head = head
         self._asked["head"] += [WorkRequest(ids=tuple(row.ids), types=tuple(row.types)) for row in rows]
-        classes = max(1, len(specs[head].labels))
-        shapes: Mapping[str, Callable[[HeadRow], tuple[int, ...]]] = {
-            "classification": lambda row: (classes,),
-            "tagging": lambda row: (len(row.ids), classes),
-            "span": lambda row: (len(row.ids), 2),
-            "generation": lambda row: (classes,),
-        }
-        shape = shapes[specs[head].kind]
-        return [np.zeros(shape(row), np.float32) for row in rows]
+        spec = specs[head]
+        return [np.zeros(head_of(spec).shape(spec, tokens=len(row.ids)), np.float32) for row in rows]
 
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """Log-probabilities of zero."""

@@ -103,7 +103,7 @@ def _baselines() -> None:
 
 
 def _heads() -> None:
-    from lmtasks.head.table import HEADS
+    from lmtasks.head import HEADS
 
     print_table(("head", "about"), [(name, head.about) for name, head in HEADS.items()])
 

@@ -1,35 +1,33 @@
-"""What a head learns from: rows of token ids with targets, made from the rows of a task.
+"""Training rows of a head: token ids with targets, made from the rows of a task.
 
-One task file serves both ways to solve a task. A classification, span or tagging head reads the columns that
-`inputs` names; a generation head learns to continue the task's prompt with its target, the prompt it is scored on.
+One task file serves both ways to solve a task. A head that predicts reads the columns that `inputs` names; a generation
+head learns to continue the task's prompt with its target, the prompt it is scored on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lmtasks.data.context_target import prefix_token
 from lmtasks.data.continuation import ContinuationRow, continuation_row, rolling_windows, seq2seq_row
-from lmtasks.data.encode import classification_row, span_windows, tagging_row
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.head import HEADS
+from lmtasks.head.base import IGNORED
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.kinds import head_input, kind_of, scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
-
-IGNORED = -100
-"""A target that is not learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingExample:
     """One training row.
 
-    `targets` means, by head kind: classification (label,); span (start, end); tagging one tag a position;
-    generation the next token at each position, `IGNORED` inside the prompt.
+    `targets` of a head that predicts are those of its kind (`Head.loss`); of a generation head the next token at each
+    position, `IGNORED` inside the prompt.
     """
 
     ids: tuple[int, ...]
@@ -95,8 +93,8 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
             validation_text=_running(task, data.validation.rows, reading),
             seen=seen,
         )
-    generating = "generation" if reading.decoder_start is None else "seq2seq"
-    encode = ENCODERS[task.kind if task.kind in ENCODERS else generating]
+    kind = kind_of(task)
+    encode = row_encoder(task, reading=reading, by_head=HEADS.line(kind.head).predicts)
     parts: list[tuple[TrainingExample, ...]] = []
     truncated = 0
     for rows in (data.train, data.validation):
@@ -105,7 +103,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         truncated += sum(cut for _, cut in encoded)
     spec = HeadSpec(
         name=task.name,
-        kind=kind_of(task).head,
+        kind=kind.head,
         labels=task.labels,
         pooling=reading.pooling,
     )
@@ -123,52 +121,35 @@ Encoder = Callable[[Task, Row, int, ReadingSettings], tuple[Sequence[TrainingExa
 """(task, row, its number, reading) -> examples, and whether a text was cut."""
 
 
-def _classification(
-    task: Task, row: Row, number: int, reading: ReadingSettings
-) -> tuple[Sequence[TrainingExample], bool]:
-    given = head_input(task, row, row_number=number)
-    if given.label is None:
-        return (), False
-    encoded = classification_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
-    return (
-        TrainingExample(ids=encoded.ids, targets=(given.label,), types=_types(encoded.types, reading.tokenizer)),
-    ), encoded.truncated
+def row_encoder(task: Task, *, reading: ReadingSettings, by_head: bool) -> Encoder:
+    """How rows of a task become training examples.
+
+    Args:
+        by_head: as the head of the task's kind reads them; else as texts that are continued.
+    """
+    if by_head:
+        return _predicted
+    if reading.decoder_start is not None:
+        return _seq2seq
+    return _scored if kind_of(task).answer == "likelihood" else _continued
 
 
-def _span(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
-    windows = span_windows(
+def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+    tokenizer = reading.tokenizer
+    encoded = HEADS.line(kind_of(task).head).encode(
         head_input(task, row, row_number=number),
-        tokenizer=reading.tokenizer,
+        tokenizer=tokenizer,
         max_length=reading.max_length,
-        null_at_end=reading.causal,
+        causal=reading.causal,
     )
     examples = [
-        TrainingExample(
-            ids=window.ids,
-            targets=(
-                window.start if window.start is not None else window.null,
-                window.end if window.end is not None else window.null,
-            ),
-            types=_types(window.types, reading.tokenizer),
-        )
-        for window in windows
-        if window.trainable
+        TrainingExample(ids=each.ids, targets=targets, types=each.types if tokenizer.takes_types else ())
+        for each, targets in encoded.targets()
     ]
-    return examples, any(window.truncated for window in windows)
+    return examples, any(each.truncated for each in encoded.rows)
 
 
-def _tagging(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
-    given = head_input(task, row, row_number=number)
-    encoded = tagging_row(given, tokenizer=reading.tokenizer, max_length=reading.max_length)
-    targets = [IGNORED] * len(encoded.ids)
-    for tag, place in zip(given.tags, encoded.places, strict=True):
-        if place is not None:
-            targets[place] = tag
-    example = TrainingExample(ids=encoded.ids, targets=tuple(targets), types=_types(encoded.types, reading.tokenizer))
-    return (example,) if any(target != IGNORED for target in targets) else (), encoded.truncated
-
-
-def _generation(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+def _continued(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     prompt = build_prompt(task, row, row_number=number)
     encoded = continuation_row(
         context=prompt.context,
@@ -180,9 +161,7 @@ def _generation(task: Task, row: Row, number: int, reading: ReadingSettings) -> 
     return (_next_tokens(encoded),), encoded.truncated
 
 
-def _language_modelling(
-    task: Task, row: Row, number: int, reading: ReadingSettings
-) -> tuple[Sequence[TrainingExample], bool]:
+def _scored(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
     """The windows that the text is scored in."""
     del number
     tokenizer = reading.tokenizer
@@ -220,17 +199,3 @@ def _seq2seq(task: Task, row: Row, number: int, reading: ReadingSettings) -> tup
         decoder_ids=(reading.decoder_start, *encoded.target_ids[:-1]),
     )
     return (example,), encoded.truncated
-
-
-ENCODERS: Mapping[str, Encoder] = {
-    "classification": _classification,
-    "span": _span,
-    "tagging": _tagging,
-    "language_modelling": _language_modelling,
-    "generation": _generation,
-    "seq2seq": _seq2seq,
-}
-
-
-def _types(types: tuple[int, ...], tokenizer: Tokenizer) -> tuple[int, ...]:
-    return types if tokenizer.takes_types else ()

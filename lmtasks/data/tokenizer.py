@@ -8,7 +8,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer as RawTokenizer
 
 from lmtasks.errors import UsageError
 from lmtasks.files import read_object, reading
+from lmtasks.records import EncodedText
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -27,19 +27,6 @@ CLEANING, STOP_WORDS = "lmtasks_cleaning", "lmtasks_stop_words"
 """Keys in tokenizer_config.json, which other readers pass over."""
 # One piece is a word with its leading space, one digit, a run of marks, or white space (as GPT-2 cuts, digits apart).
 PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """One text, or a pair of texts, as tokens."""
-
-    ids: tuple[int, ...]
-    offsets: tuple[tuple[int, int], ...]
-    """Where each token stands in its text, in characters, end exclusive; (0, 0) for added tokens."""
-    sequences: tuple[int, ...]
-    """0: first text, 1: second text, -1: an added token."""
-    types: tuple[int, ...]
-    """Segment ids as the tokenizer gives them."""
 
 
 class Tokenizer:
@@ -146,7 +133,7 @@ class Tokenizer:
         """`encode` for several texts, in parallel inside `tokenizers`, which then leaves out where tokens stand."""
         return [self._kept(item.ids) for item in self.raw.encode_batch_fast(list(texts), add_special_tokens=special)]
 
-    def encode_for_head(self, first: str, second: str | None = None) -> Encoded:
+    def encode_for_head(self, first: str, second: str | None = None) -> EncodedText:
         """Tokens as a head reads them, without stop words: with the tokenizer's own special tokens if it adds any.
 
         A tokenizer that adds none (those of causal models) gets a separator between the texts, or a line break
@@ -156,7 +143,7 @@ class Tokenizer:
             pair = self.raw.encode(first, second) if second is not None else self.raw.encode(first)
             sequences = tuple(-1 if item is None else int(item) for item in pair.sequence_ids)
             offsets = tuple((int(a), int(b)) for a, b in pair.offsets)
-            found = Encoded(ids=tuple(pair.ids), offsets=offsets, sequences=sequences, types=tuple(pair.type_ids))
+            found = EncodedText(ids=tuple(pair.ids), offsets=offsets, sequences=sequences, types=tuple(pair.type_ids))
             return self._without_stop_words(found)
         ids: list[int] = []
         offsets_: list[tuple[int, int]] = []
@@ -176,7 +163,7 @@ class Tokenizer:
             offsets_.append((0, 0))
             sequence.append(-1)
         return self._without_stop_words(
-            Encoded(ids=tuple(ids), offsets=tuple(offsets_), sequences=tuple(sequence), types=(0,) * len(ids))
+            EncodedText(ids=tuple(ids), offsets=tuple(offsets_), sequences=tuple(sequence), types=(0,) * len(ids))
         )
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
@@ -205,11 +192,11 @@ class Tokenizer:
     def _kept(self, ids: Sequence[int]) -> list[int]:
         return [index for index in ids if index not in self._left_out] if self._left_out else list(ids)
 
-    def _without_stop_words(self, encoded: Encoded) -> Encoded:
+    def _without_stop_words(self, encoded: EncodedText) -> EncodedText:
         if not self._left_out:
             return encoded
         kept = [place for place, index in enumerate(encoded.ids) if index not in self._left_out]
-        return Encoded(
+        return EncodedText(
             ids=tuple(encoded.ids[place] for place in kept),
             offsets=tuple(encoded.offsets[place] for place in kept),
             sequences=tuple(encoded.sequences[place] for place in kept),

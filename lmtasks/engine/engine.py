@@ -26,6 +26,7 @@ from lmtasks.engine.schedule import AnswerRouter, Budget, distinct, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.engine.settings import settled
 from lmtasks.errors import UsageError, unknown
+from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
 
@@ -118,12 +119,12 @@ class Engine(Generic[State]):
         on_progress: OnProgress | None = None,
         on_answers: OnAnswers[Floats32] | None = None,
     ) -> list[Floats32]:
-        """Logits of a head for each row, unpadded: (C,) for classification, (T, C) for tagging, (T, 2) for span.
+        """Logits of a head for each row, unpadded: (C,) for an answer a text, (T, C) for one a token.
 
         Raises:
             UsageError: the model has no such head, or a row is longer than it takes.
         """
-        per_token = self.head(head).kind != "classification"
+        per_token = head_of(self.head(head)).per_token
         for number, row in enumerate(rows):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]

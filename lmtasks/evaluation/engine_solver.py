@@ -8,13 +8,14 @@ from types import MappingProxyType
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.head_requests import ASKERS, FittingHead
+from lmtasks.evaluation.head_requests import FittingHead, HeadRequests
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.pending import Finished, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompt_requests import asker_by_prompt
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, said_of
 from lmtasks.evaluation.stream import Job, Stream
+from lmtasks.head import head_of
 from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import SplitName, Task
@@ -96,7 +97,7 @@ class EngineSolver:
         if plan.why_not:
             raise UsageError(plan.why_not)
         if plan.head is not None and plan.head.spec.predicts:
-            return ASKERS[plan.head.spec.kind](self._engine, task, plan.head)
+            return HeadRequests(self._engine, task, plan.head)
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
         prompts = Prompts(task=task, asking=_bare(asking) if trained else asking)
@@ -175,7 +176,7 @@ class EngineSolver:
                 why_not=f"a {task.kind} task cannot be answered by a {head.kind} head"
                 + ("." if kind.roles else " yet.")
             )
-        if head.kind == "span":
+        if not head_of(head).labelled:
             return _Plan(head=FittingHead(spec=head))
         order, why_not = match_labels(head.labels, task.labels, names=self._label_names)
         if why_not:

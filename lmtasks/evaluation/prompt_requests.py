@@ -9,8 +9,7 @@ from itertools import islice
 
 from lmtasks.data.context_target import Pair, encode_pairs, encode_texts, prefix_token
 from lmtasks.data.continuation import prompt_ids, seq2seq_row
-from lmtasks.engine.answers import likelihood_choice
-from lmtasks.engine.requests import GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, Scored, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_made
 from lmtasks.evaluation.filtering import filtered_text, not_there, think_end
@@ -19,7 +18,7 @@ from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilde
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import InferenceEngine, asked_of, told_decoding
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
-from lmtasks.records import Json
+from lmtasks.records import Choice, Json
 from lmtasks.task.kinds import baseline_source
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import OutputType, Task
@@ -122,6 +121,27 @@ class ChoiceAsker:
             ]
 
         return Pending(doc_id=example.doc_id, score=requests, finish=finish)
+
+
+def likelihood_choice(
+    scored: Sequence[Scored], *, choices: Sequence[str], gold: Sequence[int], unconditional: Sequence[float] = ()
+) -> Choice:
+    """The outcome of continuations whose log-probabilities compete.
+
+    Args:
+        scored: of each choice.
+        choices: their texts, without the delimiter before them.
+        gold: those that are right.
+        unconditional: log-probability of each choice behind no context, where it was asked for.
+    """
+    return Choice(
+        gold=tuple(gold),
+        scores=tuple(each.logprob for each in scored),
+        chars=tuple(len(choice) for choice in choices),
+        bytes=tuple(len(choice.encode()) for choice in choices),
+        greedy=tuple(each.greedy for each in scored),
+        unconditional=tuple(unconditional),
+    )
 
 
 class LikelihoodAsker:

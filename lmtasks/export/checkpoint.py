@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, ModelCard
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class HeadWeights:
     @property
     def per_text(self) -> bool:
         """Does it answer once for a whole text, and not for each token?"""
-        return self.spec.kind == "classification"
+        return not head_of(self.spec).per_token
 
 
 @dataclass(frozen=True, kw_only=True)

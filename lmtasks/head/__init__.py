@@ -1,1 +1,22 @@
-"""Heads turn hidden states into answers. They know nothing of the backbone's kind."""
+"""Heads turn hidden states into answers; the table has one line a kind. They know nothing of the backbone's kind."""
+
+from lmtasks.head.base import Head
+from lmtasks.head.classification import CLASSIFICATION
+from lmtasks.head.generation import GENERATION
+from lmtasks.head.span import SPAN
+from lmtasks.head.tagging import TAGGING
+from lmtasks.records import HeadSpec
+from lmtasks.table import Table
+
+__all__ = ["HEADS", "Head", "head_of"]
+
+HEADS: Table[Head] = Table("head", CLASSIFICATION, SPAN, TAGGING, GENERATION)
+
+
+def head_of(spec: HeadSpec) -> Head:
+    """The kind of a head.
+
+    Raises:
+        UsageError: this version knows no such kind.
+    """
+    return HEADS.line(spec.kind)

@@ -1,57 +1,93 @@
-"""One label for a whole text."""
+"""One label for a whole text.
 
-from typing import Literal
+Axes: B batch, C classes.
+"""
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmtasks.errors import UsageError
+from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value, first_tokens
+from lmtasks.records import Choice, Floats32, HeadInput, HeadSpec, softmax_log
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class ClassificationHead(nn.Module):
-    """Pooled hidden states to class logits.
+class ClassificationHead(Head):
+    """A pooled hidden state to class logits."""
 
-    Args:
-        width: D of the hidden states.
-        classes: C.
-        pooling: `mean` or `max` over real tokens, the `last` real token (causal backbones), or the `first` one.
-        dropout: on the pooled state.
+    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
+        """One, D -> C."""
+        return {"output": (width, len(spec.labels))}
+
+    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
+        """(B, T, D) -> (B, C); dropout on the pooled state."""
+        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
+
+    def loss(self, logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """Of logits (B, C) and labels (B, 1)."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits.float(), targets[:, 0], label_smoothing=smoothing)
+
+    def judged(self, logits: Tensor, targets: Tensor) -> tuple[float, int]:
+        """Right labels, and texts."""
+        return float((logits.argmax(-1) == targets[:, 0]).sum()), len(targets)
+
+    def encode(
+        self, given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int, causal: bool = False
+    ) -> EncodedInput:
+        """One row. Too long a pair loses tokens at the end of the longer text first."""
+        return LabelledText(given, rows=(classification_row(given, tokenizer=tokenizer, max_length=max_length),))
+
+
+@dataclass(frozen=True)
+class LabelledText(EncodedInput):
+    """A text or a pair of texts, and the number of its label."""
+
+    given: HeadInput
+    rows: Sequence[EncodedRow]
+
+    def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:
+        """The label; nothing where the row has none."""
+        return () if self.given.label is None else [(row, (self.given.label,)) for row in self.rows]
+
+    def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> Choice:
+        """How likely each label is, from logits (C,)."""
+        return Choice(
+            gold=() if self.given.label is None else (self.given.label,),
+            scores=tuple(softmax_log(logits[0])[list(order)].tolist()),
+            chars=tuple(len(label) for label in labels),
+            bytes=tuple(len(label.encode()) for label in labels),
+        )
+
+
+def classification_row(given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int) -> EncodedRow:
+    """One or two texts as a head reads them. Too long a pair loses tokens at the end of the longer text first.
+
+    Raises:
+        UsageError: `max_length` does not hold even the tokens that the tokenizer adds.
     """
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        classes: int,
-        pooling: Literal["mean", "last", "first", "max"] = "mean",
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(width, classes)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D) and mask (B, T) -> (B, C); right under padding on either side."""
-        real = mask.unsqueeze(-1).to(hidden.dtype)
-        if self.pooling == "mean":
-            pooled = (hidden * real).sum(1) / real.sum(1).clamp(min=1.0)
-        elif self.pooling == "max":
-            least = torch.finfo(hidden.dtype).min
-            pooled = hidden.masked_fill(~mask.unsqueeze(-1), least).amax(1)
-        else:
-            places = torch.arange(mask.shape[1], device=mask.device)
-            place = (
-                torch.where(mask, places, -1).amax(1)
-                if self.pooling == "last"
-                else torch.where(mask, places, mask.shape[1]).amin(1)
-            ).clamp(0, mask.shape[1] - 1)
-            index = place[:, None, None].expand(-1, 1, hidden.shape[-1])
-            pooled = hidden.gather(1, index).squeeze(1)
-        logits: Tensor = self.output(self.dropout(pooled))
-        return logits
+    encoded = tokenizer.encode_for_head(given.first, given.second)
+    surplus = len(encoded.ids) - max_length
+    if surplus <= 0:
+        return EncodedRow(ids=encoded.ids, types=encoded.types, truncated=False)
+    counts = [encoded.sequences.count(0), encoded.sequences.count(1)]
+    if surplus > sum(counts):
+        raise UsageError(f"a length of {max_length} tokens holds no text besides the tokenizer's own tokens.")
+    room = sum(counts) - surplus
+    shorter = min(min(counts), room // 2)
+    kept = [shorter, room - shorter] if counts[0] <= counts[1] else [room - shorter, shorter]
+    keep = first_tokens(encoded, kept)
+    return EncodedRow(
+        ids=tuple(encoded.ids[position] for position in keep),
+        types=tuple(encoded.types[position] for position in keep),
+        truncated=True,
+    )
 
 
-def classification_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy, logits (B, C), labels (B,), in nats; `smoothing` is the share of a target that all classes
-    divide."""
-    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+CLASSIFICATION = ClassificationHead(name="classification", about="one label for a text")

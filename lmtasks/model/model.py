@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lmtasks.backbone.base import Backbone, Decodes, Projection, State
 from lmtasks.errors import UsageError, unknown
-from lmtasks.head.table import build_head
+from lmtasks.head.module import build_head
 from lmtasks.records import HeadSpec, ModelCard
 
 __all__ = ["Decodes", "Model", "Projection", "State"]

@@ -14,6 +14,7 @@ import numpy as np
 
 from lmtasks.export.layers import Keep, WeightGroup, joined_layers, keep_of
 from lmtasks.export.package import device_of, load_package
+from lmtasks.head import head_of
 from lmtasks.records import Floats, Progress, TokenBatch, softmax_log
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
@@ -25,9 +26,6 @@ LONGEST_TOKENS = 192
 ROWS_AT_ONCE = 16
 MOST_LAYERS = 40
 """Where a model has more, neighbours are judged together."""
-
-PADDED = np.float32(-1e4)
-"""Logit of a padded position."""
 
 Tokens = tuple[int, ...]
 
@@ -125,14 +123,10 @@ def _answered(runtime: Runtime[object], probe: Probe) -> Floats:
 
 
 def _choices(runtime: Runtime[object], head: str, batch: TokenBatch) -> Floats:
-    """Of a head: of labels (B, C), of each token's tags (B, T, C), of a span's ends among the tokens (B, T, 2)."""
-    logits = runtime.predict(head, batch)
-    if logits.ndim == 2:
-        return softmax_log(logits).ravel()
-    kind = next(spec.kind for spec in runtime.model.heads if spec.name == head)
-    if kind == "span":
-        return softmax_log(np.where(batch.mask[:, :, None], logits, PADDED), axis=1)[batch.mask].ravel()
-    return softmax_log(logits)[batch.mask].ravel()
+    """Log-probabilities of all that a head chooses from."""
+    spec = next(spec for spec in runtime.model.heads if spec.name == head)
+    tables = head_of(spec).choices(runtime.predict(head, batch), batch.mask)
+    return np.concatenate([softmax_log(table).ravel() for table in tables])
 
 
 def _batch(rows: Sequence[Tokens], types: Sequence[Tokens], places: Sequence[int], *, longest: int) -> TokenBatch:

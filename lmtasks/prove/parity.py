@@ -15,6 +15,7 @@ import numpy as np
 from lmtasks.export.emit import graph_operators
 from lmtasks.export.emitters.architecture import missing_operators
 from lmtasks.export.package import Operators, device_of, load_package
+from lmtasks.head import head_of
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
 from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
 from lmtasks.prove.greedy import check_greedy
@@ -133,18 +134,9 @@ def check_parity(
 
 
 def _predicted(reference: Runtime[object], exported: Runtime[object], case: Case, head: HeadSpec) -> Logits:
-    wanted, found = (
-        _choices(runtime.predict(head.name, case.batch), case, kind=head.kind) for runtime in (reference, exported)
-    )
+    kind, batch = head_of(head), case.batch
+    wanted, found = (kind.choices(runtime.predict(head.name, batch), batch.mask) for runtime in (reference, exported))
     return Logits(case=case.name, wanted=wanted, found=found)
-
-
-def _choices(logits: Floats32, case: Case, *, kind: str) -> tuple[Floats32, ...]:
-    """Logits of a head as (rows, choices): labels of a text or of each token; tokens, for the ends of a span."""
-    if kind == "classification":
-        return (logits,)
-    real = [row[mask] for row, mask in zip(logits, case.batch.mask, strict=True)]  # (tokens, C or 2) each
-    return tuple(row.T for row in real) if kind == "span" else tuple(real)
 
 
 def _scored(reference: Runtime[object], exported: Runtime[object], case: Case, *, decoder_start: int | None) -> Scores:

@@ -19,8 +19,8 @@ from lmtasks.data.batches import plan_batches
 from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
+from lmtasks.head import head_of
 from lmtasks.model.adapters import Adapted, adapted_of
-from lmtasks.model.head_losses import SCORES
 from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
@@ -158,12 +158,11 @@ def adapt(
         if number in streams:
             batch = streams[number].batch(rows[0])
         else:
-            kind = heads[number].head.kind
             examples = [heads[number].train[row] for row in rows]
             own = examples[part::parts]
-            batch = collate(own or examples[:1], kind=kind, pad_id=pad_id)
+            batch = collate(own or examples[:1], pad_id=pad_id)
             if parts > 1:
-                batch = {**batch, "share": torch.tensor(parts * judged(own, kind) / max(1, judged(examples, kind)))}
+                batch = {**batch, "share": torch.tensor(parts * judged(own) / max(1, judged(examples)))}
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
     work = out.with_name(out.name + ".work")
@@ -238,8 +237,8 @@ def default_learning_rate(method: Method, parameters: int) -> float:
 def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> float:
     """Mean over heads of a 0-1 score on validation rows, answered with the right prefix given (teacher forcing).
 
-    classification: share of right labels; span: share of rows with both ends right; tagging: share of right tags;
-    generation: exp(-loss), the geometric mean of the probabilities of the right tokens.
+    Each kind of head says what is right (`Head.judged`, `Head.score`): the share of right labels, tags or spans; of a
+    generation head the geometric mean of the probabilities of the right tokens.
     """
     scores = []
     device = next(model.parameters()).device
@@ -248,16 +247,15 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
             continue
-        right, total = 0.0, 0
+        kind, right, total = head_of(head.head), 0.0, 0
         rows = head.validation[:VALIDATION_ROWS]
         lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
         for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS):
-            part = collate([rows[place] for place in places], kind=head.head.kind, pad_id=pad_id)
+            part = collate([rows[place] for place in places], pad_id=pad_id)
             batch = {name: tensor.to(device) for name, tensor in part.items()}
-            good, count = SCORES[head.head.kind](_logits(model, batch, head.head.name), batch["targets"])
+            good, count = kind.judged(_logits(model, batch, head.head.name), batch["targets"])
             right, total = right + good, total + count
-        value = right / max(1, total)
-        scores.append(float(torch.tensor(-value).exp()) if not head.head.predicts else value)
+        scores.append(kind.score(right, total))
     return sum(scores) / max(1, len(scores))
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lmtasks.data.batches import plan_batches
-from lmtasks.data.examples import IGNORED, HeadExamples, TrainingExample
+from lmtasks.data.examples import HeadExamples, TrainingExample
+from lmtasks.head.base import IGNORED
 
 NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
 
@@ -49,15 +50,13 @@ def plan_steps(
     return tuple(steps)
 
 
-def collate(examples: Sequence[TrainingExample], *, kind: str, pad_id: int) -> Mapping[str, Tensor]:
+def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Mapping[str, Tensor]:
     """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
     batch = {
         "ids": _padded([example.ids for example in examples], pad_id),
         "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
         "targets": _padded([example.targets for example in examples], IGNORED),
     }
-    if kind in {"classification", "span"}:
-        batch["targets"] = torch.tensor([example.targets for example in examples])
     if examples[0].types:
         batch["types"] = _padded([example.types for example in examples], 0)
     if examples[0].decoder_ids:
@@ -65,10 +64,8 @@ def collate(examples: Sequence[TrainingExample], *, kind: str, pad_id: int) -> M
     return batch
 
 
-def judged(examples: Sequence[TrainingExample], kind: str) -> int:
-    """What the mean loss of these examples is over: rows, or the positions that are asked."""
-    if kind in {"classification", "span"}:
-        return len(examples)
+def judged(examples: Sequence[TrainingExample]) -> int:
+    """How many targets the mean loss of these examples is over."""
     return sum(target >= 0 for example in examples for target in example.targets)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
-from lmtasks.model.head_losses import LOSSES, SCORES, written_loss
+from lmtasks.head import head_of
+from lmtasks.head.generation import GENERATION, projected_loss
 from lmtasks.model.model import Model
 from lmtasks.records import Ints
 
@@ -59,6 +60,18 @@ class Streams:
         }
 
 
+def written_loss(model: Model, hidden: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """The loss of a generation head by the hidden states (B, T, D) of a model with a projection, in nats.
+
+    Raises:
+        UsageError: the model makes its logits itself.
+    """
+    projection = model.projection()
+    if projection is None:
+        raise UsageError(f"{model.card.name} ({model.card.family}) makes its logits itself; take the loss of them.")
+    return projected_loss(hidden, targets, projection.weight, projection.bias, smoothing=smoothing)
+
+
 def streams_of(head: HeadExamples, *, tokens_per_batch: int, window: int) -> Streams | None:
     """The training text of a head that learns from one; None for all others."""
     if not head.text:
@@ -100,7 +113,7 @@ class TbpttModule(nn.Module):
         logits = self.model(
             batch["ids"], batch["mask"], spec.name, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
         )
-        return LOSSES[spec.kind](logits, batch["targets"], self.smoothing)
+        return head_of(spec).loss(logits, batch["targets"], smoothing=self.smoothing)
 
     def _text_loss(self, number: int, batch: Mapping[str, Tensor]) -> Tensor:
         names = [f"carried_{number}_{part}" for part in range(self._parts[number])]
@@ -125,6 +138,6 @@ def score_text(model: Model, text: Sequence[int], *, window: int = 256) -> tuple
         batch = {name: tensor.to(device) for name, tensor in streams.batch(number).items()}
         state = model.carried(batch["ids"]) if state is None else state
         hidden, state = model.carry(state, batch["ids"])
-        more, tokens = SCORES["generation"](model.backbone.project(hidden), batch["targets"])
+        more, tokens = GENERATION.judged(model.backbone.project(hidden), batch["targets"])
         nats, count = nats + more, count + tokens
     return nats, count

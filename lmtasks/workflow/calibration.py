@@ -14,7 +14,7 @@ from lmtasks.errors import UsageError
 from lmtasks.export.ranges import CalibrationRow
 from lmtasks.model.store import card_of, tokenizer_folder
 from lmtasks.records import Row
-from lmtasks.task.kinds import baseline_source
+from lmtasks.task.kinds import baseline_source, head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 from lmtasks.workflow.quality_gate import seed_of
 
@@ -64,10 +64,8 @@ def _rows(task: Task, *, options: DataOptions, seed: int) -> Rows:
 
 
 def _encoded(task: Task, row: Row, *, tokenizer: Tokenizer, number: int, longest: int) -> CalibrationRow:
-    """A text, a pair of texts, or a question with its context, as a head reads it."""
-    from lmtasks.task.kinds import head_input
-
-    if task.kind in ("classification", "span"):
+    """A row as the head of its kind reads it; else the question of its prompt."""
+    if kind_of(task).roles:
         given = head_input(task, row, row_number=number, labelled=False)
         encoded = tokenizer.encode_for_head(given.first, given.second)
     else:

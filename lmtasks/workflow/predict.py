@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.head import HEADS
+from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import OpenOptions
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 from lmtasks.workflow.unlabelled_rows import row_of, task_of_continuation, task_of_head, unlabelled
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1_000_000
 """Of a line that is cut into tokens as a whole, which takes a second or two; what a model takes is far less."""
 CHARACTERS_OF_TOKEN = 32
-WHOLE = frozenset({"tagging", "span"})
-"""Kinds of tasks whose answers are about every part of a text."""
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ class Predictor:
 
         longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
         notes: list[str] = []
-        if self.task.kind not in WHOLE:
+        kind = kind_of(self.task)
+        if not HEADS.line(kind.head).per_token:  # else the answer is about every part of a text
             found = [without_middle(text, longest) for text in texts]
             texts, notes = [text for text, _ in found], [note for _, note in found if note]
         rows = make_rows([row_of(self.task, text) for text in texts], where="standard input")
@@ -94,7 +95,7 @@ class Predictor:
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
         return Answered(
             answers=tuple(example.answer for example in solved.examples),
-            written=generates or self.task.kind in ("translation", "summarization", "generation"),
+            written=generates or (kind.answer == "text" and not kind.roles),
             truncated=solved.truncated,
             notes=tuple(notes),
         )
@@ -157,7 +158,7 @@ def _chosen(request: PredictRequest, card: ModelCard) -> Task:
         if len(found) > 1:
             names = ", ".join(task.name for task in found)
             raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
-        if found[0].kind == "language_modelling":
+        if kind_of(found[0]).answer == "likelihood":
             return task_of_continuation(new_tokens=request.new_tokens)
         return found[0]
     if len(card.heads) == 1:
@@ -174,10 +175,10 @@ def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
     index = request.tasks.index
     known = index.find(head.name, trust_code=request.tasks.trust_code) if head.name in index.names() else ()
     for task in known:
-        if task.kind == "language_modelling" and not head.predicts:
+        kind = kind_of(task)
+        if kind.answer == "likelihood" and not head.predicts:
             return task_of_continuation(new_tokens=request.new_tokens)
-        kind = task.kind if task.kind in ("classification", "span", "tagging") else "generation"
-        if (kind, task.labels if kind == "classification" else head.labels) == (head.kind, head.labels):
+        if (kind.head, task.labels) == (head.kind, head.labels):
             return task
     if head.predicts:
         return task_of_head(head)

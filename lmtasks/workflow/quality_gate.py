@@ -20,7 +20,7 @@ from lmtasks.export.package import device_of, load_package
 from lmtasks.model.store import read_provenance
 from lmtasks.prove.gate import Gate, ScoredTask
 from lmtasks.prove.layer_sensitivity import ROWS, Probe
-from lmtasks.records import HeadSpec, ModelCard, Progress
+from lmtasks.records import HeadSpec, Progress
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import open_engine
 
@@ -120,15 +120,13 @@ class _Asked:
             causal=card.kind == "causal",
             decoder_start=card.decoder_start,
         )
-        return tuple(self._probe(task, heads[task.name], card, reading) for task in self.tasks)
+        return tuple(self._probe(task, heads[task.name], reading) for task in self.tasks)
 
-    def _probe(self, task: Task, head: HeadSpec | None, card: ModelCard, reading: "ReadingSettings") -> Probe:
-        from lmtasks.data.examples import ENCODERS
+    def _probe(self, task: Task, head: HeadSpec | None, reading: "ReadingSettings") -> Probe:
+        from lmtasks.data.examples import row_encoder
 
         predicting = head if head is not None and head.predicts else None
-        writing = "seq2seq" if card.kind == "encoder-decoder" else "generation"
-        by_text = "language_modelling" if task.kind == "language_modelling" and writing == "generation" else writing
-        encode = ENCODERS[predicting.kind if predicting is not None else by_text]
+        encode = row_encoder(task, reading=reading, by_head=predicting is not None)
         each = -(-ROWS // len(self.tasks))
         rows = self._data(task).rows[:each]
         encoded = [encode(task, row, number, reading)[0] for number, row in enumerate(rows)]
@@ -137,7 +135,7 @@ class _Asked:
             head=None if predicting is None else predicting.name,
             rows=tuple(example.ids for example in examples),
             types=tuple(example.types for example in examples) if examples and examples[0].types else (),
-            targets=tuple(example.targets for example in examples) if by_text == "seq2seq" and not predicting else (),
+            targets=tuple(example.targets for example in examples if example.decoder_ids),
         )
 
     def _data(self, task: Task, *, whole: bool = False) -> Rows:

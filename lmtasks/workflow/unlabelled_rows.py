@@ -14,23 +14,15 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.records import HeadSpec, Row
-from lmtasks.task.roles import text_list
+from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.task import Task
 from lmtasks.task.templates import Spec, is_template
 
 if TYPE_CHECKING:
     from jinja2.nodes import Node, Template
 
-LABEL = "lmtasks_no_label"
-ANSWERS = "lmtasks_no_answers"
-TAGS = "lmtasks_no_tags"
-"""Columns that stand where a data set has its answers. What they hold is never shown."""
-INPUTS_OF_HEAD: Mapping[str, Mapping[str, str]] = {
-    "classification": {"text": "text", "label": LABEL},
-    "tagging": {"tokens": "tokens", "tags": TAGS},
-    "span": {"question": "question", "context": "context", "answers": ANSWERS},
-}
-"""What a head reads, by its kind, where nobody says from which columns."""
+BLANK = "lmtasks_no_answer"
+"""The column that stands where a data set has its answers. What it holds is never shown."""
 
 
 def unlabelled(task: Task) -> Task:
@@ -39,14 +31,14 @@ def unlabelled(task: Task) -> Task:
     Raises:
         UsageError: the task asks for no answer (a likelihood of a given text).
     """
-    if task.kind == "language_modelling":
+    kind = kind_of(task)
+    if kind.answer == "likelihood":
         raise UsageError(
             f"task {task.name} ({task.kind}) has no answer to a text; its scores come from `lmtasks eval`."
         )
-    if task.kind == "tagging":
-        return replace(task, inputs={**task.inputs, "tags": TAGS})
     inputs = {role: column for role, column in task.inputs.items() if role not in ("references", "source")}
-    inputs |= {role: column for role, column in (("label", LABEL), ("answers", ANSWERS)) if role in inputs}
+    if kind.answer_role:
+        inputs[kind.answer_role] = BLANK
     nothing: Spec = 0 if task.output_type == "multiple_choice" else ""
     asked = replace(task.templates.asked, target=nothing)
     return replace(task, inputs=inputs, templates=replace(task.templates, asked=asked))
@@ -82,15 +74,20 @@ def row_of(task: Task, line: str) -> Row:
         column: words_of(value, language=task.language) if column in lists and isinstance(value, str) else value
         for column, value in given.items()
     }
-    if task.kind == "tagging":
-        return _tagged(task, given)
-    label = task.labels[0] if task.labels else ""
-    return {**given, LABEL: label, ANSWERS: {"text": [], "answer_start": []}}
+    if kind_of(task).in_words:
+        return _in_words(task, given)
+    return _blank(task, given)
 
 
-def _tagged(task: Task, given: Mapping[str, object]) -> Row:
-    """The row with a tag for each token. Where a template makes the tokens, a typed text may be what it takes, or the
-    words of the text."""
+def _blank(task: Task, row: Row) -> Row:
+    """The row with an answer that nobody reads."""
+    kind = kind_of(task)
+    return {**row, BLANK: kind.blank_answer(task, row)} if kind.answer_role else row
+
+
+def _in_words(task: Task, given: Mapping[str, object]) -> Row:
+    """The row with a list of words. Where a template makes the tokens, a typed text may be what it takes, or the words
+    of the text."""
     spec = task.inputs["tokens"]
     if not is_template(spec) and not isinstance(given[spec], str | list):
         raise UsageError(f"task {task.name} tags words: {spec} must be a text or a list, was {given[spec]!r}.")
@@ -98,11 +95,9 @@ def _tagged(task: Task, given: Mapping[str, object]) -> Row:
     words = {**given, **{column: words_of(given[column], language=task.language) for column in typed}}
     for row in (words, given) if is_template(spec) else (words,):
         try:
-            tokens = text_list(task, row, role="tokens", where=f"task {task.name}")
+            return _blank(task, row)
         except UsageError as error:
             wrong = error
-            continue
-        return {**row, TAGS: [task.labels[0]] * len(tokens)}
     raise wrong
 
 
@@ -123,8 +118,7 @@ def columns_of(task: Task) -> tuple[str, ...]:
 
 def _specs(task: Task) -> tuple[str, ...]:
     """The columns and templates that a question is made of; a role that is no template is always a column."""
-    roles = ("tokens",) if task.kind == "tagging" else ("text", "pair", "question", "context")
-    read = [spec for role, spec in task.inputs.items() if role in roles]
+    read = [spec for role, spec in task.inputs.items() if role in kind_of(task).read_roles]
     asked = task.templates.asked
     prompted = [spec for spec in (asked.question, asked.choices) if isinstance(spec, str)]
     return tuple(read or [spec for spec in prompted if is_template(spec) or spec.isidentifier()])
@@ -140,14 +134,15 @@ def task_of_head(head: HeadSpec) -> Task:
     from lmtasks.task.resolve import resolve
     from lmtasks.task.schema import TaskFile
 
-    if head.kind not in INPUTS_OF_HEAD:
+    kind = next((kind for kind in KINDS.values() if kind.head == head.kind and kind.roles), None)
+    if kind is None:
         raise UsageError(f"how the head {head.name} is asked stands in its task file; give it with --tasks.")
     file = TaskFile(
         task=head.name,
-        kind=head.kind,
+        kind=kind.name,
         dataset_path="text",
         test_split="test",
-        inputs=dict(INPUTS_OF_HEAD[head.kind]),
+        inputs={role: BLANK if role == kind.answer_role else role for role in kind.roles},
         labels=list(head.labels),
     )
     return resolve(file, path=None, base=None)

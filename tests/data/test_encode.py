@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers_for_tests import KINDS, bert, causal, with_bos
 
-from lmtasks.data.encode import SpanWindow, classification_row, span_windows
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.head.classification import classification_row
+from lmtasks.head.span import SpanWindow, span_windows
 from lmtasks.records import HeadInput
 
 CONTEXT = (

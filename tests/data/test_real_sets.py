@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tokenizers_for_tests import causal
 
-from lmtasks.data.encode import span_windows
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows, read_rows
+from lmtasks.head.span import span_windows
 from lmtasks.records import HeadInput
 from lmtasks.task.task import Source
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lmtasks.data.encode import tagging_row
 from lmtasks.data.vocabulary import TOKENIZERS, learn_tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.head.tagging import tagging_row
 from lmtasks.records import HeadInput
 
 WORDS = ("fly", "to", "st.", "louis", "on", "5/3")

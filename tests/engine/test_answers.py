@@ -5,10 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from lmtasks.data.encode import SpanWindow
-from lmtasks.engine.answers import best_span, head_choice, likelihood_choice, spans
 from lmtasks.engine.requests import Scored
-from lmtasks.records import Floats32
+from lmtasks.evaluation.prompt_requests import likelihood_choice
+from lmtasks.head.classification import LabelledText
+from lmtasks.head.span import SpanWindow, best_span, spans
+from lmtasks.records import Floats32, HeadInput
 
 SOURCE = "Abel Fenn lent his customers novels"
 WORDS = [(0, 4), (5, 9), (10, 14), (15, 18), (19, 28), (29, 35)]
@@ -95,8 +96,8 @@ def test_overlapping_windows_count_a_piece_once() -> None:
 
 
 def test_a_head_answers_in_the_tasks_order() -> None:
-    choice = head_choice(
-        np.array([0.0, 2.0, 1.0], dtype=np.float32), order=(1, 2, 0), labels=("negative", "正面", "x"), gold=(2,)
+    choice = LabelledText(HeadInput(first="", label=2), rows=()).outcome(
+        [np.array([0.0, 2.0, 1.0], dtype=np.float32)], order=(1, 2, 0), labels=("negative", "正面", "x")
     )
     total = np.log(np.exp([0.0, 2.0, 1.0]).sum())
     assert choice.scores == pytest.approx((2 - total, 1 - total, -total))

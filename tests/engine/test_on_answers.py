@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fake_runtime import FakeRuntime
 
-from lmtasks.data.encode import EncodedRow
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, OnAnswers, ScoreRequest
+from lmtasks.head.base import EncodedRow
 from lmtasks.records import HeadSpec
 
 TOKENIZER = train_byte_bpe(["a b c"], vocabulary=270)

@@ -7,12 +7,12 @@ import pytest
 from small_tasks import tokenizer
 
 import lmtasks
-from lmtasks.data.encode import EncodedRow
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation import cache_key
 from lmtasks.evaluation.cache_key import Keys, scope_of
+from lmtasks.head.base import EncodedRow
 from lmtasks.records import GenerationSettings, HeadSpec, ModelCard, RuntimeCard
 
 MODEL = ModelCard(

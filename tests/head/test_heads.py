@@ -4,14 +4,19 @@ import pytest
 import torch
 
 from lmtasks.errors import UsageError
-from lmtasks.head.classification import ClassificationHead, classification_loss
-from lmtasks.head.generation import generation_loss, projected_loss
-from lmtasks.head.span import SpanHead, span_loss
-from lmtasks.head.table import HEADS, build_head
-from lmtasks.head.tagging import TaggingHead, tagging_loss
+from lmtasks.head import HEADS
+from lmtasks.head.generation import projected_loss
+from lmtasks.head.module import HeadModule, build_head
 from lmtasks.records import HeadSpec
 
 B, T, D, C = 3, 5, 8, 4
+
+
+def built(kind: str, *, pooling: str = "mean") -> HeadModule:
+    labels = tuple(f"l{number}" for number in range(C))
+    module = build_head(HeadSpec(name="a", kind=kind, labels=labels, pooling=pooling), width=D)  # type: ignore[arg-type]
+    assert module is not None
+    return module
 
 
 def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,20 +31,20 @@ def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "first"])
 def test_classification_does_not_see_padding(pooling: str) -> None:
-    head = ClassificationHead(width=D, classes=C, pooling=pooling).eval()  # type: ignore[arg-type]
+    head = built("classification", pooling=pooling).eval()
     right, left = head(*padded("right")), head(*padded("left"))
     assert right.shape == (B, C)
     assert torch.allclose(right, left, atol=1e-6)
 
 
 def test_last_pooling_reads_the_last_real_state() -> None:
-    head = ClassificationHead(width=D, classes=C, pooling="last").eval()
+    head = built("classification", pooling="last").eval()
     hidden, mask = padded("right")
-    assert torch.allclose(head(hidden, mask)[1], head.output(hidden[1, 2]))
+    assert torch.allclose(head(hidden, mask)[1], head.get_submodule("output")(hidden[1, 2]))
 
 
 def test_span_shuts_padding_out() -> None:
-    head = SpanHead(width=D).eval()
+    head = built("span").eval()
     hidden, mask = padded("left")
     logits = head(hidden, mask)
     assert logits.shape == (B, 7, 2)
@@ -47,21 +52,21 @@ def test_span_shuts_padding_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "loss", "targets"),
+    ("kind", "targets"),
     [
-        (ClassificationHead(width=D, classes=C), classification_loss, (torch.tensor([0, 3, 1]),)),
-        (SpanHead(width=D), span_loss, (torch.tensor([0, 2, 4]), torch.tensor([1, 2, 4]))),
-        (TaggingHead(width=D, classes=C), tagging_loss, (torch.tensor([[0, 1, 2, 3, -100]] * 3),)),
-        (TaggingHead(width=D, classes=C), generation_loss, (torch.tensor([[0, 1, 2, 3, -100]] * 3),)),
+        ("classification", torch.tensor([[0], [3], [1]])),
+        ("span", torch.tensor([[0, 1], [2, 2], [4, 4]])),
+        ("tagging", torch.tensor([[0, 1, 2, 3, -100]] * 3)),
     ],
 )
-def test_every_head_learns(head: torch.nn.Module, loss, targets: tuple[torch.Tensor, ...]) -> None:  # type: ignore[no-untyped-def]
+def test_every_head_learns(kind: str, targets: torch.Tensor) -> None:
+    head, loss = built(kind), HEADS[kind].loss
     torch.manual_seed(0)
     hidden, mask = torch.randn(B, T, D), torch.ones(B, T, dtype=torch.bool)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     first = last = 0.0
     for step in range(60):
-        value = loss(head(hidden, mask), *targets)
+        value = loss(head(hidden, mask), targets)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -76,10 +81,10 @@ def test_a_smoothed_target_gives_every_answer_its_share() -> None:
     nats = -logits.log_softmax(-1)
     asked = [(0, 0, 0), (0, 1, 1), (1, 0, 3), (1, 2, 2)]
     wanted = sum(0.9 * nats[row, place, target] + 0.1 * nats[row, place].mean() for row, place, target in asked) / 4
-    for loss in (generation_loss, tagging_loss):
-        assert torch.allclose(loss(logits, targets, smoothing=0.1), wanted)
+    for kind in ("generation", "tagging"):
+        assert torch.allclose(HEADS[kind].loss(logits, targets, smoothing=0.1), wanted)
     alone = 0.9 * nats[0, 0, 2] + 0.1 * nats[0, 0].mean()
-    assert torch.allclose(classification_loss(logits[:1, 0], torch.tensor([2]), smoothing=0.1), alone)
+    assert torch.allclose(HEADS["classification"].loss(logits[:1, 0], torch.tensor([[2]]), smoothing=0.1), alone)
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -91,7 +96,7 @@ def test_the_loss_of_hidden_states_is_that_of_their_logits(biased: bool, smoothi
     weight, bias = torch.randn(C, D, requires_grad=True), torch.randn(C, requires_grad=biased) if biased else None
     targets = torch.randint(0, C, (3, 400)).masked_fill(torch.rand(3, 400) < 0.3, -100)
     learned = [part for part in (hidden, weight, bias) if part is not None]
-    wanted = generation_loss(torch.nn.functional.linear(hidden, weight, bias), targets, smoothing=smoothing)
+    wanted = HEADS["generation"].loss(torch.nn.functional.linear(hidden, weight, bias), targets, smoothing=smoothing)
     found = projected_loss(hidden, targets, weight, bias, smoothing=smoothing)
     assert torch.allclose(found, wanted, atol=1e-6)
     for ours, theirs in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
@@ -104,8 +109,8 @@ def test_the_loss_of_hidden_states_is_that_of_their_logits(biased: bool, smoothi
 
 def test_the_table_builds_every_kind() -> None:
     for kind in HEADS:
-        spec = HeadSpec(name="a", kind=kind, labels=("x", "y"))  # type: ignore[arg-type]
+        spec = HeadSpec(name="a", kind=kind, labels=("x", "y"))
         module = build_head(spec, width=D)
         assert (module is None) == (kind == "generation")
     with pytest.raises(UsageError, match="did you mean 'span'"):
-        build_head(HeadSpec(name="a", kind="spam"), width=D)  # type: ignore[arg-type]
+        build_head(HeadSpec(name="a", kind="spam"), width=D)

@@ -10,7 +10,7 @@ from tiny import tiny_checkpoint
 
 from lmtasks.data.examples import IGNORED, HeadExamples, TrainingExample
 from lmtasks.errors import UsageError
-from lmtasks.head.generation import generation_loss
+from lmtasks.head.generation import GENERATION
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
@@ -89,7 +89,7 @@ def test_answers_are_learned_by_the_logits_of_the_model_itself(
     logits = model.hf(**{"input_ids": ids, "attention_mask": mask.long(), **own}, use_cache=False).logits
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
         found = TbpttModule(model, {}, smoothing=0.1)({**batch, **pair})
-    wanted = generation_loss(logits, targets, smoothing=0.1)
+    wanted = GENERATION.loss(logits, targets, smoothing=0.1)
     assert torch.allclose(found, wanted, atol=1e-5 if precision == "fp32" else 3e-2)
     assert (model.projection() is None) == (architecture == "gemma2")
 

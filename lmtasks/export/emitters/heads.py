@@ -1,6 +1,9 @@
-"""Heads of ours behind hidden states: what `lmtasks/head` computes, as operators. One named output each."""
+"""Heads of ours behind hidden states: the operators that `lmtasks/head` builds them of. One named output each.
 
-from collections.abc import Callable, Mapping, Sequence
+Axes: B batch, S columns, N = B x S rows, D width, C outputs.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,14 +11,14 @@ import numpy as np
 from lmtasks.export.checkpoint import HeadWeights
 from lmtasks.export.emitters.blocks import Dense, Layout, activation, dense
 from lmtasks.export.graph import FLOAT, INT32, GraphBuilder
+from lmtasks.head import head_of
+from lmtasks.head.base import SHUT_OUT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 LEAST = np.finfo(np.float32).min
 """What a maximum over the tokens of a row sees at padding."""
-SPAN_PADDING = -1e4
-"""Logit of a padded position in a span head's answer, as in `lmtasks/head/span.py`."""
 
 
 def head_outputs(
@@ -28,15 +31,55 @@ def head_outputs(
         mask: bool (B, S), True at tokens.
     """
     for head in heads:
-        value = KINDS[head.spec.kind](graph, hidden, layout, mask, head)
-        name_head(graph, value, head)
+        kind = head_of(head.spec)
+        operators = GraphOperators(
+            graph, head, pool=lambda states, pooling: pooled(graph, states, layout, mask, pooling)
+        )
+        logits = kind.logits(operators, hidden, head.spec)
+        if kind.per_token:
+            logits = layout.apart(graph, logits)
+        if kind.over_tokens:
+            unseen = graph.constant("unseen", np.float32(SHUT_OUT))
+            logits = graph.add("Where", graph.add("Unsqueeze", mask, graph.integers(2)), logits, unseen)
+        name_head(graph, logits, head)
 
 
 def name_head(graph: GraphBuilder, logits: "ir.Value", head: HeadWeights) -> None:
-    """Declare logits as the output of a head."""
+    """Declare logits, (B, C) or (B, S, C), as the output of a head."""
     axes: list[int | str] = ["batch"] if head.per_text else ["batch", "columns"]
-    classes = 2 if head.spec.kind == "span" else len(head.spec.labels)
+    classes = head_of(head.spec).outputs(head.spec)
     graph.output(f"head.{head.spec.name}", logits, dtype=FLOAT, shape=[*axes, classes])
+
+
+class GraphOperators:
+    """`lmtasks.head.base.HeadOperators` over values of a graph: rows (N, D), and (B, D) once they are pooled.
+
+    Args:
+        pool: (hidden states, pooling) -> one state a row.
+    """
+
+    def __init__(
+        self, graph: GraphBuilder, head: HeadWeights, *, pool: Callable[["ir.Value", str], "ir.Value"]
+    ) -> None:
+        self._graph = graph
+        self._head = head
+        self._pool = pool
+
+    def dense(self, layer: str, x: "ir.Value") -> "ir.Value":
+        """See `HeadOperators`."""
+        return dense(self._graph, x, layer_of(self._head, layer))
+
+    def dropout(self, x: "ir.Value") -> "ir.Value":
+        """Nothing: a graph has learned."""
+        return x
+
+    def gelu(self, x: "ir.Value") -> "ir.Value":
+        """See `HeadOperators`."""
+        return activation(self._graph, x, "gelu")
+
+    def pool(self, hidden: "ir.Value", pooling: str) -> "ir.Value":
+        """See `HeadOperators`."""
+        return self._pool(hidden, pooling)
 
 
 def pooled(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", pooling: str) -> "ir.Value":
@@ -62,35 +105,10 @@ def pooled(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Va
     return graph.add("GatherND", layout.apart(graph, hidden), place, attributes={"batch_dims": 1})
 
 
-def _classification(
-    graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights
-) -> "ir.Value":
-    return dense(graph, pooled(graph, hidden, layout, mask, head.spec.pooling), _part(head, "output"))
-
-
-def _span(graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights) -> "ir.Value":
-    inner = activation(graph, dense(graph, hidden, _part(head, "inner")), "gelu")
-    logits = layout.apart(graph, dense(graph, inner, _part(head, "output")))
-    unseen = graph.constant("unseen", np.float32(SPAN_PADDING))
-    return graph.add("Where", graph.add("Unsqueeze", mask, graph.integers(2)), logits, unseen)
-
-
-def _tagging(
-    graph: GraphBuilder, hidden: "ir.Value", layout: Layout, mask: "ir.Value", head: HeadWeights
-) -> "ir.Value":
-    return layout.apart(graph, dense(graph, hidden, _part(head, "output")))
-
-
-KINDS: Mapping[str, Callable[[GraphBuilder, "ir.Value", Layout, "ir.Value", HeadWeights], "ir.Value"]] = {
-    "classification": _classification,
-    "span": _span,
-    "tagging": _tagging,
-}
-
-
-def _part(head: HeadWeights, name: str) -> Dense:
+def layer_of(head: HeadWeights, layer: str) -> Dense:
+    """One of the linear layers of a head."""
     return Dense(
-        name=f"head.{head.spec.name}.{name}",
-        weight=head.weights[f"{name}.weight"],
-        bias=head.weights[f"{name}.bias"],
+        name=f"head.{head.spec.name}.{layer}",
+        weight=head.weights[f"{layer}.weight"],
+        bias=head.weights[f"{layer}.bias"],
     )

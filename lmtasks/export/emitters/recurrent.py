@@ -32,9 +32,10 @@ from lmtasks.export.emitters.architecture import Architecture, Graphs, counted_l
 from lmtasks.export.emitters.blocks import Dense, dense, ids_input, layout_of, projection
 from lmtasks.export.emitters.decoder import check_causal, score_outputs
 from lmtasks.export.emitters.encoder import check_encoder
-from lmtasks.export.emitters.heads import LEAST, head_outputs, name_head
+from lmtasks.export.emitters.heads import LEAST, GraphOperators, head_outputs, name_head
 from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, Attribute, GraphBuilder
 from lmtasks.export.package import Operators
+from lmtasks.head import head_of
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
@@ -152,12 +153,8 @@ def _emit_bidirectional(checkpoint: Checkpoint) -> Graphs:
     if highest:
         pooled = _maximum(graph, x, mask, width=width)
         for head in highest:
-            output = Dense(
-                name=f"head.{head.spec.name}.output",
-                weight=head.weights["output.weight"],
-                bias=head.weights["output.bias"],
-            )
-            name_head(graph, dense(graph, pooled, output), head)
+            operators = GraphOperators(graph, head, pool=lambda states, pooling: states)
+            name_head(graph, head_of(head.spec).logits(operators, pooled, head.spec), head)
     if others:
         head_outputs(graph, _rows_first(graph, x, width=width), layout_of(graph, ids), mask, others)
     weights.check_all_taken()

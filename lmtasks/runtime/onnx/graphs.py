@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.export.package import GraphName, Package
+from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.memory import OutOfMemory, ran_out
@@ -20,9 +21,6 @@ from lmtasks.runtime.onnx.session import PROVIDERS, assigned_nodes, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
-
-SPAN_PADDING = -1e4
-"""Logit of a padded position in a span head's answer; no softmax sees it."""
 
 
 class Graphs:
@@ -58,7 +56,7 @@ class Graphs:
         )
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
+        """See `Runtime`. Padded positions hold `Head.padding`."""
         spec = self._predicting(head)
         aligned = align(batch, side="right")
         types = aligned.batch.types
@@ -68,9 +66,8 @@ class Graphs:
             "types": types if types is not None else np.zeros_like(aligned.batch.ids),
         }
         (logits,) = self.ask("heads", given, [f"head.{head}"])
-        if spec.kind == "classification":
-            return logits
-        return aligned.restore(logits, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+        kind = head_of(spec)
+        return aligned.restore(logits, padding=kind.padding) if kind.per_token else logits
 
     def session(self, graph: GraphName) -> "InferenceSession":
         """The session of a graph.

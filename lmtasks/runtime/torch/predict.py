@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmtasks.errors import UsageError
+from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, TokenBatch
 from lmtasks.runtime.align import align
 
-SPAN_PADDING = -1e4
-"""Logit of a padded position in a span head's answer; no softmax sees it."""
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -38,7 +37,7 @@ def predicted(
     head: Callable[..., Tensor],
     tensor: Callable[[NDArray[np.generic]], Tensor],
 ) -> Floats32:
-    """Logits of a head. Padded positions of a span head hold -1e4, of a tagging head 0.
+    """Logits of a head; padded positions hold `Head.padding`.
 
     Args:
         name: of the model.
@@ -54,6 +53,5 @@ def predicted(
     given = aligned.batch
     types = None if given.types is None else tensor(given.types)
     values: Floats32 = head(spec.name, tensor(given.ids), tensor(given.mask), types).float().cpu().numpy()
-    if spec.kind == "classification":
-        return values
-    return aligned.restore(values, padding=SPAN_PADDING if spec.kind == "span" else 0.0)
+    kind = head_of(spec)
+    return aligned.restore(values, padding=kind.padding) if kind.per_token else values

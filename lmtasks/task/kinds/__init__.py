@@ -6,7 +6,7 @@ that it means behind one.
 
 from lmtasks.records import HeadInput, Row
 from lmtasks.table import Table
-from lmtasks.task.kinds.base import AnswerForm, HeadKind, TaskKind
+from lmtasks.task.kinds.base import AnswerForm, HeadTaskKind, TaskKind
 from lmtasks.task.kinds.classification import CLASSIFICATION
 from lmtasks.task.kinds.generation import GENERATION, SUMMARIZATION, TRANSLATION
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_text
@@ -18,7 +18,7 @@ from lmtasks.task.task import Task
 __all__ = [
     "KINDS",
     "AnswerForm",
-    "HeadKind",
+    "HeadTaskKind",
     "TaskKind",
     "baseline_source",
     "head_input",

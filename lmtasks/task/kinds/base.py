@@ -118,7 +118,7 @@ class TaskKind(ABC):
         return prompt.context, prompt.references
 
 
-class HeadKind(TaskKind):
+class HeadTaskKind(TaskKind):
     """A kind whose rows are read by their roles, without a prompt."""
 
     def learned_texts(self, task: Task, row: Row, *, row_number: int) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """One label for a text, or for a pair of texts."""
 
 from lmtasks.records import HeadInput, Row
-from lmtasks.task.kinds.base import HeadKind
+from lmtasks.task.kinds.base import HeadTaskKind
 from lmtasks.task.roles import label_number, role_text
 from lmtasks.task.task import Task
 
 
-class Classification(HeadKind):
+class ClassificationKind(HeadTaskKind):
     """Rows with the roles text (and pair) and label."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -27,7 +27,7 @@ class Classification(HeadKind):
         return task.labels[0] if task.labels else ""
 
 
-CLASSIFICATION = Classification(
+CLASSIFICATION = ClassificationKind(
     name="classification",
     about="one label for a text or a pair of texts",
     answer="label",

@@ -7,7 +7,7 @@ from lmtasks.task.task import Task
 from lmtasks.task.templates import question_of
 
 
-class Generation(TaskKind):
+class WritingKind(TaskKind):
     """Rows that are prompted, and answered by a text."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -19,7 +19,7 @@ class Generation(TaskKind):
         )
 
 
-TRANSLATION = Generation(
+TRANSLATION = WritingKind(
     name="translation",
     about="a text in another language",
     answer="text",
@@ -29,7 +29,7 @@ TRANSLATION = Generation(
     written_characters=0,
     reads_source=True,
 )
-SUMMARIZATION = Generation(
+SUMMARIZATION = WritingKind(
     name="summarization",
     about="a shorter text that says the same",
     answer="text",
@@ -40,7 +40,7 @@ SUMMARIZATION = Generation(
     written_characters=0,
     reads_source=True,
 )
-GENERATION = Generation(
+GENERATION = WritingKind(
     name="generation",
     about="any other text",
     answer="text",

@@ -8,7 +8,7 @@ from lmtasks.task.task import Task
 from lmtasks.task.templates import question_of, target_of
 
 
-class LanguageModelling(TaskKind):
+class LanguageModellingKind(TaskKind):
     """Rows with the role text, or with a target behind a prompt."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -42,7 +42,7 @@ def scored_text(task: Task, row: Row) -> str:
     return target
 
 
-LANGUAGE_MODELLING = LanguageModelling(
+LANGUAGE_MODELLING = LanguageModellingKind(
     name="language_modelling",
     about="how likely a given text is",
     answer="likelihood",

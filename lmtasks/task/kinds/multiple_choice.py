@@ -6,7 +6,7 @@ from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
 
-class MultipleChoice(TaskKind):
+class MultipleChoiceKind(TaskKind):
     """Rows that are prompted, and answered by the most likely choice."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -20,7 +20,7 @@ class MultipleChoice(TaskKind):
         )
 
 
-MULTIPLE_CHOICE = MultipleChoice(
+MULTIPLE_CHOICE = MultipleChoiceKind(
     name="multiple_choice",
     about="one of the choices that each row has",
     answer="choice",

@@ -1,12 +1,12 @@
 """A question whose answer stands in a text (extractive question answering)."""
 
 from lmtasks.records import HeadInput, Row
-from lmtasks.task.kinds.base import HeadKind
+from lmtasks.task.kinds.base import HeadTaskKind
 from lmtasks.task.roles import role_text, span_answers
 from lmtasks.task.task import Task
 
 
-class Span(HeadKind):
+class SpanKind(HeadTaskKind):
     """Rows with the roles question, context and answers."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -29,7 +29,7 @@ class Span(HeadKind):
         return {"text": [], "answer_start": []}
 
 
-SPAN = Span(
+SPAN = SpanKind(
     name="span",
     about="the piece of a context that answers a question, or that there is none",
     answer="text",

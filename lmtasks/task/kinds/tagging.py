@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadInput, Row
-from lmtasks.task.kinds.base import HeadKind
+from lmtasks.task.kinds.base import HeadTaskKind
 from lmtasks.task.roles import role_value, text_list
 from lmtasks.task.task import Task
 
 
-class Tagging(HeadKind):
+class TaggingKind(HeadTaskKind):
     """Rows with the roles tokens and tags, lists of the same length."""
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -50,7 +50,7 @@ def _tag(task: Task, tag: object, *, where: str) -> int:
     raise UsageError(f"{where}: the tag {tag!r} is none of the labels of the task ({', '.join(task.labels[:20])}).")
 
 
-TAGGING = Tagging(
+TAGGING = TaggingKind(
     name="tagging",
     about="one label for every word",
     answer="tags",
