@@ -48,7 +48,7 @@ WRITING_OWN: Mapping[str, str] = {
 """Language models of our own families, as `lmtasks pretrain` makes them."""
 HIGHEST = HeadSpec(name="high", kind="classification", labels=("low", "high"), pooling="max")
 """What families of our own take besides."""
-WITH_HEADS = ("llama", "bert", *OWN, *WRITING_OWN)
+WITH_HEADS = ("llama", "bert", "modernbert", *OWN, *WRITING_OWN)
 PAIRS = ("marian", "bart", "t5", "pegasus")
 """Encoder-decoders."""
 TRACED = frozenset({"pegasus"})

@@ -18,6 +18,8 @@ from transformers import (
     LlamaForCausalLM,
     MarianConfig,
     MarianMTModel,
+    ModernBertConfig,
+    ModernBertModel,
     PegasusConfig,
     PegasusForConditionalGeneration,
     PreTrainedModel,
@@ -135,6 +137,26 @@ def _bert_classifier(vocabulary: int, context: int) -> PreTrainedModel:
     return BertForSequenceClassification(_bert_config(vocabulary, context))
 
 
+def _modernbert(vocabulary: int, context: int) -> PreTrainedModel:
+    """Two local layers behind one that sees the whole text; they see 2 tokens to each side."""
+    return ModernBertModel(
+        ModernBertConfig(
+            vocab_size=vocabulary,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            local_attention=4,
+            max_position_embeddings=context,
+            bos_token_id=0,
+            eos_token_id=0,
+            cls_token_id=0,
+            sep_token_id=0,
+            pad_token_id=1,
+        )
+    )
+
+
 def _marian(vocabulary: int, context: int) -> PreTrainedModel:
     return MarianMTModel(
         MarianConfig(
@@ -208,6 +230,7 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "gpt2": _gpt2,
     "bert": _bert,
     "bert-classifier": _bert_classifier,
+    "modernbert": _modernbert,
     "marian": _marian,
     "bart": _bart,
     "t5": _t5,

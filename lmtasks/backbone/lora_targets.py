@@ -47,6 +47,7 @@ ADAPT_POINTS: Mapping[str, AdaptPoints] = {
     "camembert": _BERT,
     "electra": _BERT,
     "distilbert": {"attention": r"attention\.[qkv]_lin|attention\.out_lin", "feed-forward": r"ffn\.lin[12]"},
+    "modernbert": {"attention": r"attn\.W(?:qkv|o)", "feed-forward": r"mlp\.W[io]"},
     "marian": _BART,
     "bart": _BART,
     "mbart": _BART,

@@ -10,6 +10,7 @@ from lmtasks.export.emitters.gpt2 import GPT2
 from lmtasks.export.emitters.gpt_neox import GPT_NEOX
 from lmtasks.export.emitters.llama import LLAMA
 from lmtasks.export.emitters.marian import MARIAN
+from lmtasks.export.emitters.modernbert import MODERNBERT
 from lmtasks.export.emitters.opt import OPT
 from lmtasks.export.emitters.recurrent import BIDIRECTIONAL, RECURRENT
 from lmtasks.export.emitters.shallow import AVERAGE, CNN
@@ -35,6 +36,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "lstm": RECURRENT,
     "marian": MARIAN,
     "mistral": LLAMA,
+    "modernbert": MODERNBERT,
     "mt5": T5,
     "opt": OPT,
     "qwen2": LLAMA,

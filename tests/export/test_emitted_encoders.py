@@ -31,6 +31,12 @@ from transformers import (
     LlamaConfig,
     LlamaForTokenClassification,
     LlamaModel,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForQuestionAnswering,
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
+    ModernBertModel,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
@@ -50,6 +56,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
 from lmtasks.export.emitters.bert import BERT
 from lmtasks.export.emitters.distilbert import DISTILBERT
 from lmtasks.export.emitters.eurobert import EUROBERT
+from lmtasks.export.emitters.modernbert import MODERNBERT
 from lmtasks.export.quantize import quantize_rows
 from lmtasks.records import Bools, Floats32, Ints
 
@@ -100,6 +107,12 @@ def _qwen3(**changed: object) -> Qwen3Config:
     return Qwen3Config(**{**SIZES, "head_dim": 8, "bos_token_id": 0, "eos_token_id": 0, **changed})
 
 
+def _modernbert(**changed: object) -> ModernBertConfig:
+    """Two local layers between two that see the whole text; the window, 3 tokens to each side, is shorter than it."""
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "cls_token_id": 0, "sep_token_id": 0}
+    return ModernBertConfig(**{**SIZES, **ids, "num_hidden_layers": 4, "local_attention": 6, **changed})
+
+
 def _xlm_roberta() -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
 
@@ -124,6 +137,16 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
     "eurobert, tags": (EuroBertForTokenClassification, _eurobert(**THREE)),
     "llama, both ways": (LlamaModel, _llama(is_causal=False, architectures=["LlamaModel"])),
     "qwen2, both ways": (Qwen2Model, _qwen2(num_key_value_heads=2, is_causal=False, architectures=["Qwen2Model"])),
+    "modernbert": (ModernBertModel, _modernbert()),
+    "modernbert, masked": (ModernBertForMaskedLM, _modernbert(tie_word_embeddings=False)),
+    "modernbert, all biases": (ModernBertModel, _modernbert(attention_bias=True, mlp_bias=True, norm_bias=True)),
+    "modernbert, classifies": (ModernBertForSequenceClassification, _modernbert(**THREE)),
+    "modernbert, classifies by the mean": (
+        ModernBertForSequenceClassification,
+        _modernbert(**THREE, classifier_pooling="mean", classifier_bias=True, classifier_activation="relu"),
+    ),
+    "modernbert, tags": (ModernBertForTokenClassification, _modernbert(**THREE)),
+    "modernbert, finds": (ModernBertForQuestionAnswering, _modernbert()),
     "distilbert": (DistilBertModel, _distilbert()),
     "distilbert, classifies": (DistilBertForSequenceClassification, _distilbert(**THREE)),
     "distilbert, tags": (DistilBertForTokenClassification, _distilbert(**THREE)),
@@ -136,6 +159,7 @@ def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
         "distilbert": DISTILBERT.emit,
         "eurobert": EUROBERT.emit,
         "llama": EUROBERT.emit,
+        "modernbert": MODERNBERT.emit,
         "qwen2": EUROBERT.emit,
     }.get(name.split(",")[0], BERT.emit)
 
@@ -192,7 +216,7 @@ def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str
             np.testing.assert_allclose(given, alone(made, head.name, row), atol=CLOSE, rtol=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert", "eurobert"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert", "eurobert", "modernbert"])
 @pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST])
 def test_one_row_of_every_length(name: str, length: int) -> None:
     made = emitted(name)

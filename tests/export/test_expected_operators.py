@@ -17,6 +17,7 @@ LAYERS = {
     "llama": {"score": {"GroupQueryAttention": 1}, "decoder": {"GroupQueryAttention": 1}},
     "gpt2": {"score": {"GroupQueryAttention": 2}, "decoder": {"GroupQueryAttention": 2, "LayerNormalization": 5}},
     "bert": {"heads": {"MultiHeadAttention": 1, "LayerNormalization": 3}},
+    "modernbert": {"heads": {"MultiHeadAttention": 3, "LayerNormalization": 7}},
     "marian": {"encoder": {"MultiHeadAttention": 1}, "decoder": {"GroupQueryAttention": 1, "MultiHeadAttention": 1}},
     "t5": {"encoder": {"MultiHeadAttention": 2}, "decoder": {"GroupQueryAttention": 2, "MultiHeadAttention": 2}},
     "bilstm": {"heads": {"LSTM": 2}},

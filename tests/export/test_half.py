@@ -22,8 +22,8 @@ from lmtasks.runtime.open import open_runtime
 HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
 
-def rewritten(precision: str, folder: Path) -> onnx.ModelProto:
-    graphs = load_graphs(load_package(package("bert")))
+def rewritten(precision: str, folder: Path, name: str = "bert") -> onnx.ModelProto:
+    graphs = load_graphs(load_package(package(name)))
     assert to_half(graphs["heads"], precision=precision) > 10
     save_graphs({folder / "heads.onnx": graphs["heads"]}, weights=folder / "weights.bin")
     return onnx.load(folder / "heads.onnx")
@@ -44,16 +44,17 @@ def test_weights_are_in_16_bits_and_answers_in_fp32(precision: str, tmp_path: Pa
     assert (tmp_path / "weights.bin").stat().st_size < 0.6 * whole
 
 
-def test_answers_are_close(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["bert", "modernbert"])
+def test_answers_are_close(model: str, tmp_path: Path) -> None:
     """On the processor onnxruntime computes fp16 in fp32 between casts: enough to see that the graph is right."""
-    rewritten("fp16", tmp_path)
+    rewritten("fp16", tmp_path, model)
     session = onnxruntime.InferenceSession(str(tmp_path / "heads.onnx"), providers=["CPUExecutionProvider"])
     batch = padded(random_rows(9, 4, 12))
     feeds = {"ids": batch.ids, "mask": batch.mask, "types": np.zeros_like(batch.ids)}
     names = [item.name for item in session.get_outputs()]
     answers = session.run(names, {item.name: feeds[item.name] for item in session.get_inputs()})
     for name, found in zip(names, answers, strict=True):
-        wanted = runtime("onnx", "bert").predict(name.removeprefix("head."), batch)
+        wanted = runtime("onnx", model).predict(name.removeprefix("head."), batch)
         real = batch.mask if wanted.ndim == 3 else np.ones(len(wanted), dtype=np.bool_)
         np.testing.assert_allclose(found[real], wanted[real], atol=0.05, rtol=0.02)
 

@@ -20,7 +20,7 @@ def ignored(progress: Progress) -> None:
     """A report that nobody reads."""
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "marian"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "modernbert", "marian"])
 def test_the_proof_lies_in_the_package(name: str) -> None:
     proof = load_package(package(name)).parity
     checks = proof["checks"]
@@ -31,10 +31,18 @@ def test_the_proof_lies_in_the_package(name: str) -> None:
     assert all(check["max_difference"] < 1e-4 for check in checks)
     cases = {check["case"] for check in checks}
     assert {"one token", "texts padded right", "texts padded left", "texts with holes", "longest"} <= cases
-    assert ("64 greedy tokens" in cases) is (name != "bert")
+    encodes = name in {"bert", "modernbert"}
+    assert ("64 greedy tokens" in cases) is not encodes
     graphs = {check["graph"] for check in checks}
-    heads = {"head.mood", "head.topic", "head.find", "head.tag"} if name in {"llama", "bert"} else set()
-    assert graphs == heads | (set() if name == "bert" else {"score", "decoder"})
+    heads = {"head.mood", "head.topic", "head.find", "head.tag"} if encodes or name == "llama" else set()
+    assert graphs == heads | (set() if encodes else {"score", "decoder"})
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-tensor", "w8", "int4"])
+def test_a_modernbert_is_proved_in_every_precision_of_the_processor(precision: str) -> None:
+    made = load_package(package("modernbert", precision))
+    assert made.emitter == "emitted:modernbert 1"
+    assert made.parity["ok"] is True
 
 
 def test_8_bits_are_recorded_with_their_agreement() -> None:

@@ -79,8 +79,8 @@ def _check_roles(model: Model, family: str) -> None:
         name.rpartition(".")[2] for name in set(shapes) - found["attention"] - found["feed-forward"] - {"pooler.dense"}
     }
     assert left <= {
-        "embed_tokens", "embed_positions", "wte", "wpe", "embed_in", "embed_out", "word_embeddings", "lm_head",
-        "position_embeddings", "token_type_embeddings", "shared", "relative_attention_bias",
+        "embed_tokens", "tok_embeddings", "embed_positions", "wte", "wpe", "embed_in", "embed_out", "lm_head",
+        "word_embeddings", "position_embeddings", "token_type_embeddings", "shared", "relative_attention_bias",
     }  # fmt: skip
 
 

@@ -22,6 +22,10 @@ _BERT: Mapping[str, int] = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
     "max_position_embeddings": 34, "embedding_size": 16,
 }  # fmt: skip
+_MODERN: Mapping[str, int] = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "max_position_embeddings": 32, "cls_token_id": 0, "sep_token_id": 0, "local_attention": 4,
+}  # fmt: skip
 _PAIR: Mapping[str, int] = {
     "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 32, "decoder_start_token_id": 1,
@@ -57,6 +61,7 @@ FAMILIES: Mapping[str, tuple[Mapping[str, int], Maker]] = {
     **{name: (_BERT, _encoder) for name in ("bert", "roberta", "xlm-roberta", "camembert")},
     "electra": (_BERT, _plain),
     "eurobert": ({**_LLAMA, "mask_token_id": 2}, _plain),
+    "modernbert": (_MODERN, _plain),
     "distilbert": ({"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 32}, _plain),
     **{name: (_PAIR, _pair) for name in ("marian", "bart", "mbart", "pegasus")},
     **{name: (_T5, _pair) for name in ("t5", "mt5")},

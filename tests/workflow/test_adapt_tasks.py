@@ -110,6 +110,23 @@ def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None
     assert {check["graph"] for check in proof["checks"]} == {"head.starter_topic_en"}
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_modernbert_is_adapted_and_exported_by_its_own_graph(method: Method, tmp_path: Path) -> None:
+    adapt_to_tasks(
+        start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", "modernbert"))),
+        tasks=default_index().find("starter_topic_en"),
+        settings=AdaptSettings(method=method, epochs=1, evaluations=1),
+        options=DataOptions(offline=True),
+        out=tmp_path / "model",
+        report=lambda _: None,
+    )
+    export_and_prove(tmp_path / "model", out=tmp_path / "package", precision="fp32", texts=TEXTS, report=lambda _: None)
+    made = load_package(tmp_path / "package")
+    assert made.emitter_name == "modernbert"
+    assert made.parity["ok"] is True
+    assert {check["graph"] for check in made.parity["checks"]} == {"head.starter_topic_en"}  # type: ignore[attr-defined]
+
+
 def _seen(folder: Path) -> TrainingRows:
     found = read_training_rows(training_rows_file(folder))
     assert found is not None

@@ -88,7 +88,7 @@ class TextInputs:
     bias: "ir.Value | None" = None
     """(1, heads, S, S)"""
     windowed: "ir.Value | None" = None
-    """The same for layers with a window, (1, 1, S, S)."""
+    """The same for layers with a window, (B, 1, S, S)."""
 
 
 @dataclass(frozen=True, kw_only=True)

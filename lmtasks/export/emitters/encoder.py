@@ -1,8 +1,8 @@
 """Encoders by their parts: the graph of all heads, and the encoder of encoder-decoders.
 
 Padding may stand on either side, or between tokens: positions are counted over tokens inside the graph, keys that are
-padding are masked one by one, and what reads the first token reads the first that is one. Distances between tokens
-alone (T5's numbers, a local window) are counted in columns: there padding may stand on either side, not in between.
+padding are masked one by one, and what reads the first token reads the first that is one. T5's distances are counted in
+columns: there padding may stand on either side, not in between.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,6 +44,18 @@ class Encoder:
     distances: Floats32 | None = None
     """Added to the products of queries and keys, (heads, distances both ways)."""
 
+    @property
+    def window(self) -> int | None:
+        """How far some layers see either way, the token itself counted."""
+        windows = (layer.attention.window for layer in self.layers)
+        return next((window for window in windows if window is not None), None)
+
+    @property
+    def takes_positions(self) -> bool:
+        """Are its positions counted: for a table, to rotate by, or to see only the near ones?"""
+        rotates = any(layer.attention.rotary is not None for layer in self.layers)
+        return self.embeddings.positions is not None or rotates or self.window is not None
+
     def hidden(self, graph: GraphBuilder, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
         """Hidden states behind the last normalization, (N, D).
 
@@ -51,15 +63,15 @@ class Encoder:
             ids: (B, S)
             mask: bool (B, S), True at tokens.
         """
-        counts = self.embeddings.positions is not None or any(layer.attention.rotary for layer in self.layers)
-        positions = counted(graph, mask, first=self.embeddings.first) if counts else None
-        window = next((layer.attention.window for layer in self.layers if layer.attention.window is not None), None)
+        positions = counted(graph, mask, first=self.embeddings.first) if self.takes_positions else None
         at = TextInputs(
             layout=layout,
             real=graph.add("Cast", mask, attributes={"to": INT32}),
             positions=positions,
             bias=None if self.distances is None else bias_both_ways(graph, self.distances, ids),
-            windowed=None if window is None else window_bias(graph, window, ids),
+            windowed=window_bias(graph, self.window, positions)
+            if self.window is not None and positions is not None
+            else None,
         )
 
         def attend(number: int, part: Attention, packed: "ir.Value") -> "ir.Value":

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Config
-from lmtasks.export.graph import INT64, GraphBuilder
+from lmtasks.export.graph import INT32, INT64, GraphBuilder
 from lmtasks.records import Floats, Floats32, Ints
 
 if TYPE_CHECKING:
@@ -106,14 +106,16 @@ def bias_backwards(graph: GraphBuilder, numbers: Floats32, positions: "ir.Value"
     return graph.add("Transpose", picked, attributes={"perm": (1, 0, 2, 3)})
 
 
-def window_bias(graph: GraphBuilder, window: int, ids: "ir.Value") -> "ir.Value":
-    """For rows ids (B, S), `MASKED` at keys that stand `window` columns off or more, either way: (1, 1, S, S).
-
-    One bias serves all rows and heads, so that it costs a local layer one addition to its scores.
-    """
-    near = graph.add("Less", graph.add("Abs", _distances(graph, ids)), graph.constant("window", np.int64(window)))
-    open_, masked = graph.constant("open", np.float32(0)), graph.constant("masked", np.float32(MASKED))
-    return graph.add("Unsqueeze", graph.add("Where", near, open_, masked), graph.integers(0, 1))
+def window_bias(graph: GraphBuilder, window: int, positions: "ir.Value") -> "ir.Value":
+    """For tokens at positions int64 (B, S), `MASKED` at keys that stand `window` positions off or more, either way:
+    (B, 1, S, S). Made once, it costs each local layer one addition to its scores."""
+    places = graph.add("Cast", positions, attributes={"to": INT32})
+    far = graph.add(
+        "Sub", graph.add("Unsqueeze", places, graph.integers(1)), graph.add("Unsqueeze", places, graph.integers(2))
+    )
+    near = graph.add("Less", graph.add("Abs", far), graph.constant("window", np.int32(window)))
+    nothing, masked = graph.constant("nothing", np.float32(0)), graph.constant("masked", np.float32(MASKED))
+    return graph.add("Unsqueeze", graph.add("Where", near, nothing, masked), graph.integers(1))
 
 
 def counting(graph: GraphBuilder, count: "ir.Value") -> "ir.Value":
