@@ -122,3 +122,14 @@ def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == lmtasks.__version__
     assert citation["license"] == "Apache-2.0"
+
+
+def test_the_glossary_has_each_word_once_and_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [word for cell in re.findall(r"^\| (?!word)([^|]+) \|", text, re.MULTILINE) for word in cell.split(", ")]
+    assert sorted({word for word in words if words.count(word) > 1}) == []
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "lmtasks").rglob("*.py"))
+    options = (ROOT / "tests" / "cli_surface.txt").read_text(encoding="utf-8")
+    for name in re.findall(r"`([^`]+)`", text):
+        where = options if name.startswith("--") else code
+        assert all(word in where for word in re.split(r"[ =:]", name)[:1]), f"`{name}` is not there"
