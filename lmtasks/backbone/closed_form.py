@@ -29,7 +29,7 @@ class FittedFamily:
     why_no_steps: str
     """Why no training loop moves it, as the rest of a sentence: "ngram ..."."""
     tokenizer: str
-    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing.suited`)."""
+    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing`)."""
     text_tokenizer: str = ""
     """The same where it predicts text, all of which its tokens must say; empty: it predicts none."""
 

@@ -42,7 +42,7 @@ class Family(Generic[_Shape]):
     build_masked: Callable[[_Shape, Vocabulary], Backbone] | None = None
     """An encoder with a projection to hidden tokens; None: it learns from labels alone."""
     tokenizer: str = "bpe:8000"
-    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing.suited`)."""
+    """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing`)."""
 
 
 def is_family(text: str) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from lmtasks.errors import UsageError
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Hears a sentence."""
 
 log = logging.getLogger(__name__)
@@ -85,24 +85,24 @@ ENOUGH_EVIDENCE = 4.6
 Western review tried, whole or in parts, has more than 3.2; of two Chinese titles one pair in a thousand has less."""
 
 
-def say(sentence: str) -> None:
+def log_notice(sentence: str) -> None:
     """Tell whoever listens to the log."""
     log.info("%s", sentence)
 
 
-def decode(data: bytes, *, name: str, encoding: str | None = None, tell: Tell = say) -> str:
+def decode(data: bytes, *, name: str, encoding: str | None = None, notify: Notify = log_notice) -> str:
     """The text of a file, without its byte order mark.
 
     Args:
         data: the bytes.
         name: the file's name, for messages.
         encoding: as somebody says; None: found by its mark or its content.
-        tell: hears of an encoding that was found and is not UTF-8.
+        notify: called with a sentence about an encoding that was found and is not UTF-8.
 
     Raises:
         UsageError: the bytes are not in that encoding, or in none that can be told; says at which byte.
     """
-    codec = codec_of(data, name=name, tell=tell) if encoding is None else known_codec(encoding)
+    codec = codec_of(data, name=name, notify=notify) if encoding is None else known_codec(encoding)
     try:
         return data.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -130,7 +130,7 @@ def known_codec(encoding: str) -> str:
     return codecs.lookup(encoding).name
 
 
-def codec_of(data: bytes, *, name: str, tell: Tell = say) -> str:
+def codec_of(data: bytes, *, name: str, notify: Notify = log_notice) -> str:
     """The codec that decodes a file, by its mark or its content.
 
     Raises:
@@ -141,7 +141,7 @@ def codec_of(data: bytes, *, name: str, tell: Tell = say) -> str:
         raise UsageError(f"{name} is written in UTF-32; {SAVE}.")
     if marked is not None:
         if marked != "utf-8":
-            tell(f"{name} was read as {marked.upper()}.")
+            notify(f"{name} was read as {marked.upper()}.")
         return marked
     if data.count(b"\0") > MOST_ZEROS * len(data):
         raise UsageError(f"{name} has zero bytes, as UTF-16 without a byte order mark has; {NAME_IT}.")
@@ -167,7 +167,7 @@ def codec_of(data: bytes, *, name: str, tell: Tell = say) -> str:
     if others:
         first = min(others)
         raise UsageError(f"{name} is written in two encodings: line {first} is UTF-8, and others are GB18030; {SAVE}.")
-    tell(f"{name} was read as GB18030.")
+    notify(f"{name} was read as GB18030.")
     return "gb18030"
 
 
@@ -180,7 +180,7 @@ class Encoding:
     """Of the byte order mark, before the text."""
 
 
-def encoding_of(file: Path, *, tell: Tell = say) -> Encoding | None:
+def encoding_of(file: Path, *, notify: Notify = log_notice) -> Encoding | None:
     """The encoding by which `decode` would read a file, found without the whole of it in memory where it is UTF-8; None
     where its lines cannot be decoded one by one.
 
@@ -204,7 +204,7 @@ def encoding_of(file: Path, *, tell: Tell = say) -> Encoding | None:
         pass
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    codec = codec_of(file.read_bytes(), name=str(file), tell=tell)
+    codec = codec_of(file.read_bytes(), name=str(file), notify=notify)
     return Encoding(codec=codec, mark_bytes=mark_bytes) if codec in BY_LINES else None
 
 

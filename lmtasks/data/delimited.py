@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmtasks.data.decoding import Tell, say
+from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.formats import Format
@@ -86,12 +86,12 @@ def dialect_of(lines: Callable[[], Iterable[str]], *, form: Format, reading: Rea
     return Dialect(best) if counts[best] > 1 else usual
 
 
-def tell_dialect(dialect: Dialect, *, file: Path, form: Format, reading: ReaderOptions, tell: Tell) -> None:
+def notify_dialect(dialect: Dialect, *, file: Path, form: Format, reading: ReaderOptions, notify: Notify) -> None:
     """Say that a file's cells are not divided as its suffix says, or are as its first line says."""
     if dialect.lines_before:
-        tell(f"{file}: its first line says that its cells are divided by {dialect.name}, and it was read so.")
+        notify(f"{file}: its first line says that its cells are divided by {dialect.name}, and it was read so.")
     elif reading.delimiter is None and dialect.delimiter != DELIMITERS[form]:
-        tell(f"{file}: its cells are divided by {dialect.name}, and were read so.")
+        notify(f"{file}: its cells are divided by {dialect.name}, and were read so.")
 
 
 def _columns(lines: Iterable[str], dialect: Dialect) -> int:
@@ -183,13 +183,15 @@ class Columns:
         first: the first line's cells.
         file: for messages.
         reading: names that the task gives, in place of the file's own or where it has none.
-        tell: hears of columns that are left out.
+        notify: called with a sentence about columns that are left out.
 
     Raises:
         UsageError: no column has a name, one stands twice, or there are more or fewer names than columns.
     """
 
-    def __init__(self, first: Sequence[str], *, file: Path, reading: ReaderOptions, tell: Tell = say) -> None:
+    def __init__(
+        self, first: Sequence[str], *, file: Path, reading: ReaderOptions, notify: Notify = log_notice
+    ) -> None:
         given = reading.column_names
         if given is not None and len(given) != len(first):
             raise UsageError(
@@ -209,7 +211,7 @@ class Columns:
         unnamed = [place for place, name in enumerate(names, start=1) if not name]
         if unnamed:
             which = f"column {unnamed[0]} of {len(names)} has" if len(unnamed) == 1 else f"{len(unnamed)} columns have"
-            tell(f"{file}: {which} no name and {'is' if len(unnamed) == 1 else 'are'} left out.")
+            notify(f"{file}: {which} no name and {'is' if len(unnamed) == 1 else 'are'} left out.")
         self._filled = [False] * len(names)
         self._integers = [True] * len(names)
         self._numbers = [True] * len(names)

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lmtasks.data.decoding import Tell, decode, say
-from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, tell_dialect
+from lmtasks.data.decoding import Notify, decode, log_notice
+from lmtasks.data.delimited import Columns, Dialect, cells_of, dialect_of, notify_dialect
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.files import parse_json
 from lmtasks.records import Row
@@ -28,7 +28,7 @@ def read_file(
     fallback: Format | None = None,
     limit: int | None = None,
     reading: ReaderOptions | None = None,
-    tell: Tell = say,
+    notify: Notify = log_notice,
 ) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
 
@@ -37,7 +37,7 @@ def read_file(
         fallback: the format of a file with another suffix.
         limit: read no more rows than this.
         reading: what the file does not say of itself.
-        tell: hears of what was found out and is not usual: encoding, delimiter, columns that are left out.
+        notify: called with what is not usual, a sentence each: encoding, delimiter, columns that are left out.
 
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
@@ -51,12 +51,12 @@ def read_file(
     if form == "parquet":
         return _read_parquet(file, limit=limit)
     if form == "xlsx":
-        return read_spreadsheet(file, limit=limit, tell=tell)
+        return read_spreadsheet(file, limit=limit, notify=notify)
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    text = decode(data, name=str(file), encoding=reading.encoding, tell=tell)
+    text = decode(data, name=str(file), encoding=reading.encoding, notify=notify)
     if form == "json":
         rows = _read_json(text, file, reading)
     elif form == "jsonl":
@@ -64,7 +64,7 @@ def read_file(
     elif form == "text":
         rows = _read_text(text)
     else:
-        rows = _read_delimited(text, file, reading, form=form, tell=tell)
+        rows = _read_delimited(text, file, reading, form=form, notify=notify)
     return _rectangular(rows if limit is None else rows[:limit])
 
 
@@ -171,28 +171,28 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _read_delimited(text: str, file: Path, reading: ReaderOptions, *, form: Format, tell: Tell) -> list[Row]:
+def _read_delimited(text: str, file: Path, reading: ReaderOptions, *, form: Format, notify: Notify) -> list[Row]:
     """Tabs: with quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in
     GLUE."""
     dialect = dialect_of(lambda: io.StringIO(text, newline=""), form=form, reading=reading)
-    tell_dialect(dialect, file=file, form=form, reading=reading, tell=tell)
+    notify_dialect(dialect, file=file, form=form, reading=reading, notify=notify)
     try:
-        return _rows_of(text, file, reading, dialect=dialect, tell=tell)
+        return _rows_of(text, file, reading, dialect=dialect, notify=notify)
     except UsageError as error:
         if dialect.delimiter != "\t":
             raise
-        rows = _rows_of(text, file, reading, dialect=replace(dialect, quoted=False), tell=tell)
-        tell(f"{file}: quotes were read as plain characters, since {error}")
+        rows = _rows_of(text, file, reading, dialect=replace(dialect, quoted=False), notify=notify)
+        notify(f"{file}: quotes were read as plain characters, since {error}")
         return rows
 
 
-def _rows_of(text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect, tell: Tell) -> list[Row]:
+def _rows_of(text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect, notify: Notify) -> list[Row]:
     source = io.StringIO(text, newline="")
     dialect.skip(source)
     lines = list(cells_of(source, file=file, dialect=dialect))
     if not lines:
         return []
-    columns = Columns(lines[0], file=file, reading=reading, tell=tell)
+    columns = Columns(lines[0], file=file, reading=reading, notify=notify)
     body = lines if columns.first_is_row else lines[1:]
     for cells in body:
         columns.see(cells)
@@ -220,7 +220,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") + "."
 
 
-def read_spreadsheet(file: Path, *, limit: int | None, tell: Tell) -> list[Row]:
+def read_spreadsheet(file: Path, *, limit: int | None, notify: Notify) -> list[Row]:
     """The rows of the first sheet under its first line, which names the columns; lines of empty cells are left out.
 
     Raises:
@@ -241,11 +241,11 @@ def read_spreadsheet(file: Path, *, limit: int | None, tell: Tell) -> list[Row]:
         raise UsageError(f"{file} is no Excel workbook that can be read: {str(error).rstrip('.')}.") from error
     if len(names) > 1:
         others = ", ".join(map(repr, names[1:]))
-        tell(f"{file}: its first sheet, {names[0]!r}, was read, and not {others}.")
+        notify(f"{file}: its first sheet, {names[0]!r}, was read, and not {others}.")
     filled = [line for line in lines if any(cell != "" for cell in line)]
     if not filled:
         return []
-    columns = Columns([str(cell) for cell in filled[0]], file=file, reading=ReaderOptions(), tell=tell)
+    columns = Columns([str(cell) for cell in filled[0]], file=file, reading=ReaderOptions(), notify=notify)
     body = filled[1:] if limit is None else filled[1 : limit + 1]
     return [{name: _value(line[place]) for place, name in columns.names.items()} for line in body]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.data.decoding import Tell, say
+from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -35,13 +35,15 @@ class Labelled:
     """How many had none."""
 
 
-def labelled_rows(task: Task, rows: Sequence[Row], *, where: str, drop: bool = False, tell: Tell = say) -> Labelled:
+def labelled_rows(
+    task: Task, rows: Sequence[Row], *, where: str, drop: bool = False, notify: Notify = log_notice
+) -> Labelled:
     """The rows of a split that have a label, where a task's labels stand in a column of their own; else all.
 
     Args:
         where: the data, for messages.
         drop: leave out any number of rows.
-        tell: hears how many were left out, how many labels were trimmed, and how many texts are empty.
+        notify: called with how many were left out, how many labels were trimmed, and how many texts are empty.
 
     Raises:
         UsageError: more than 5 % have no label, or none has one; a label or a text is of a wrong type.
@@ -63,28 +65,28 @@ def labelled_rows(task: Task, rows: Sequence[Row], *, where: str, drop: bool = F
         if not all(text.strip() for text in texts):
             empty.append(number)
     if trimmed:
-        tell(f"{where}: blanks around the label were taken off in {told_rows(trimmed)}.")
+        notify(f"{where}: blanks around the label were taken off in {row_list(trimmed)}.")
     if empty:
-        tell(f"{where}: {told_rows(empty)} {_has(empty)} no text, and {_is(empty)} asked as {_it(empty)}.")
+        notify(f"{where}: {row_list(empty)} {_has(empty)} no text, and {_is(empty)} asked as {_it(empty)}.")
     if not missing:
         return Labelled(rows=rows)
     written = ", ".join(f"{value} {count} times" if count > 1 else value for value, count in spelled.most_common(SHOWN))
-    told = f"{where}: {len(missing)} of {len(rows)} rows {_has(missing)} no label ({written})"
+    message = f"{where}: {len(missing)} of {len(rows)} rows {_has(missing)} no label ({written})"
     if len(missing) == len(rows):
-        raise UsageError(f"{told}; a split with hidden labels cannot be scored, and another column may hold them.")
+        raise UsageError(f"{message}; a split with hidden labels cannot be scored, and another column may hold them.")
     if len(missing) > MOST_UNLABELLED * len(rows) and not drop:
         raise UsageError(
-            f"{told}, more than {MOST_UNLABELLED:.0%}: {told_rows(missing)}. Fill them in, or leave them out with "
+            f"{message}, more than {MOST_UNLABELLED:.0%}: {row_list(missing)}. Fill them in, or leave them out with "
             "--drop-unlabelled; a class that is called so must be named in the labels of a task file."
         )
-    tell(f"{told}, and {_is(missing)} left out: {told_rows(missing)}.")
+    notify(f"{message}, and {_is(missing)} left out: {row_list(missing)}.")
     places = np.setdiff1d(np.arange(len(rows)), np.asarray(missing))
     if isinstance(rows, LazyRows):
         return Labelled(rows=LazyRows(PickedRows(rows=rows, places=places)), left_out=len(missing))
     return Labelled(rows=[rows[place] for place in places.tolist()], left_out=len(missing))
 
 
-def read_labels(rows: Sequence[Row], *, column: str, where: str, tell: Tell = say) -> tuple[str, ...]:
+def read_labels(rows: Sequence[Row], *, column: str, where: str, notify: Notify = log_notice) -> tuple[str, ...]:
     """The classes of one's own data: numbers by size, texts by spelling.
 
     Raises:
@@ -95,7 +97,7 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, tell: Tell = sa
     counts: Counter[str] = Counter()
     for number, row in enumerate(rows):
         value = row[column]
-        name = label_name(value, where=f"{where}, {told_rows([number])}, column {column!r}")
+        name = label_name(value, where=f"{where}, {row_list([number])}, column {column!r}")
         if name is not None:
             kinds[name].add("text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number")
             counts[name] += 1
@@ -115,14 +117,14 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, tell: Tell = sa
         raise UsageError(f"{what} holds truth values beside others ({', '.join(sorted(counts)[:5])}); write all alike.")
     both = sorted(name for name, seen in kinds.items() if len(seen) > 1)
     if both:
-        tell(f"{what}: {', '.join(both[:SHOWN])} as a number and as a text were taken as one class.")
+        notify(f"{what}: {', '.join(both[:SHOWN])} as a number and as a text were taken as one class.")
     return tuple(sorted(counts, key=lambda name: (int(name) if found == {"number"} else 0, name)))
 
 
-def told_rows(numbers: Sequence[int]) -> str:
+def row_list(numbers: Sequence[int]) -> str:
     """Rows by their numbers, counted as people count them.
 
-    >>> told_rows([2, 4]), told_rows([0])
+    >>> row_list([2, 4]), row_list([0])
     ('rows 3 and 5 (counted from 1)', 'row 1 (counted from 1)')
     """
     shown = [str(number + 1) for number in numbers[:SHOWN]]
@@ -136,9 +138,9 @@ def _refuse_likeness(counts: Counter[str], what: str) -> None:
         alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     for names in alike.values():
         if len(names) > 1:
-            told = ", ".join(f"{name!r} ({counts[name]} rows)" for name in names)
+            same = ", ".join(f"{name!r} ({counts[name]} rows)" for name in names)
             raise UsageError(
-                f"{what} has labels that differ in case, spacing or form alone: {told}; write them alike, or, if they "
+                f"{what} has labels that differ in case, spacing or form alone: {same}; write them alike, or, if they "
                 "are classes of their own, name them in the labels of a task file."
             )
 

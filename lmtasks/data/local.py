@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from lmtasks.data.decoding import Encoding, Tell, encoding_of, say
-from lmtasks.data.delimited import Columns, Dialect, LineShape, cells_of, dialect_of, tell_dialect
+from lmtasks.data.decoding import Encoding, Notify, encoding_of, log_notice
+from lmtasks.data.delimited import Columns, Dialect, LineShape, cells_of, dialect_of, notify_dialect
 from lmtasks.data.files import json_row, read_file
 from lmtasks.data.mirror import LocalSet
 from lmtasks.data.table import LazyRows, ParquetTable, RowReader, joined
@@ -34,7 +34,9 @@ ENDS = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 """Lines with their ends, as the csv module wants them."""
 
 
-def read_local(local: LocalSet, split: str, *, limit: int | None, tell: Tell = say) -> tuple[Sequence[Row], str]:
+def read_local(
+    local: LocalSet, split: str, *, limit: int | None, notify: Notify = log_notice
+) -> tuple[Sequence[Row], str]:
     """The rows of a split, at most `limit`, and the files that they came from.
 
     Raises:
@@ -42,7 +44,7 @@ def read_local(local: LocalSet, split: str, *, limit: int | None, tell: Tell = s
     """
     parts = split_parts(split)
     whole = not any(cut for _, cut in parts)
-    read = {name: _read_files(local, name, limit=limit if whole else None, tell=tell) for name, _ in parts}
+    read = {name: _read_files(local, name, limit=limit if whole else None, notify=notify) for name, _ in parts}
     where = ", ".join(dict.fromkeys(_where(local, name) for name, _ in parts))
     rows = joined([read[name] for name, _ in parts]) if whole else _cut(split, read, where=where)
     return rows if limit is None else rows[:limit], where
@@ -70,7 +72,7 @@ def split_parts(split: str) -> tuple[tuple[str, str], ...]:
     return tuple(parts)
 
 
-def _read_files(local: LocalSet, split: str, *, limit: int | None, tell: Tell) -> Sequence[Row]:
+def _read_files(local: LocalSet, split: str, *, limit: int | None, notify: Notify) -> Sequence[Row]:
     """Parquet and large text files stay on the disk until a row is asked for; others are read whole."""
     parts: list[Sequence[Row]] = []
     files = local.files(split)
@@ -79,7 +81,7 @@ def _read_files(local: LocalSet, split: str, *, limit: int | None, tell: Tell) -
         return found if limit is None else found[:limit]
     for file in files:
         left = None if limit is None else limit - sum(map(len, parts))
-        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading, tell=tell))
+        parts.append(open_file(file, fallback=local.form, limit=left, reading=local.reading, notify=notify))
         if limit is not None and sum(map(len, parts)) >= limit:
             break
     return joined(parts) if parts else []
@@ -107,7 +109,7 @@ def open_file(
     fallback: Format | None = None,
     limit: int | None = None,
     reading: ReaderOptions | None = None,
-    tell: Tell = say,
+    notify: Notify = log_notice,
 ) -> Sequence[Row]:
     """The rows of one file, as `read_file` has them; those of a large one stay on the disk.
 
@@ -116,20 +118,20 @@ def open_file(
         WorkError: while its rows are read, the file is changed.
     """
     form = SUFFIXES.get(file.suffix.lower(), fallback)
-    table = None if form is None or not file.is_file() else _table(file, form, reading or ReaderOptions(), tell)
+    table = None if form is None or not file.is_file() else _table(file, form, reading or ReaderOptions(), notify)
     if table is None:
-        return read_file(file, fallback=fallback, limit=limit, reading=reading, tell=tell)
+        return read_file(file, fallback=fallback, limit=limit, reading=reading, notify=notify)
     rows = LazyRows(table)
     return rows if limit is None else rows[:limit]
 
 
-def _table(file: Path, form: Format, reading: ReaderOptions, tell: Tell) -> RowReader | None:
+def _table(file: Path, form: Format, reading: ReaderOptions, notify: Notify) -> RowReader | None:
     """None: the file is read whole, as small ones are, and those whose lines cannot be decoded one by one."""
     if form == "parquet":
         return ParquetTable([file])
     if file.stat().st_size < LARGE_BYTES or form not in ("jsonl", "csv", "tsv") or reading.encoding is not None:
         return None
-    encoding = encoding_of(file, tell=tell)
+    encoding = encoding_of(file, notify=notify)
     if encoding is None:
         return None
     places = _Places(file, encoding)
@@ -138,14 +140,16 @@ def _table(file: Path, form: Format, reading: ReaderOptions, tell: Tell) -> RowR
     with ExitStack() as opened:
         begin = encoding.mark_bytes
         dialect = dialect_of(lambda: opened.enter_context(_Lines(places, at=begin)), form=form, reading=reading)
-    tell_dialect(dialect, file=file, form=form, reading=reading, tell=tell)
+    notify_dialect(dialect, file=file, form=form, reading=reading, notify=notify)
     try:
-        return CellsTable(places, reading=reading, dialect=dialect, tell=tell)
+        return CellsTable(places, reading=reading, dialect=dialect, notify=notify)
     except UsageError as error:  # as GLUE's, where a quote is a character like any other
         if dialect.delimiter != "\t":
             raise
-        table = CellsTable(_Places(file, encoding), reading=reading, dialect=replace(dialect, quoted=False), tell=tell)
-        tell(f"{file}: quotes were read as plain characters, since {error}")
+        table = CellsTable(
+            _Places(file, encoding), reading=reading, dialect=replace(dialect, quoted=False), notify=notify
+        )
+        notify(f"{file}: quotes were read as plain characters, since {error}")
         return table
 
 
@@ -214,7 +218,7 @@ class JsonLinesTable:
 class CellsTable:
     """CSV or TSV."""
 
-    def __init__(self, places: _Places, *, reading: ReaderOptions, dialect: Dialect, tell: Tell) -> None:
+    def __init__(self, places: _Places, *, reading: ReaderOptions, dialect: Dialect, notify: Notify) -> None:
         self._places = places
         self._dialect = dialect
         with _Lines(places, at=places.encoding.mark_bytes) as lines:
@@ -223,7 +227,7 @@ class CellsTable:
             at, first = lines.at, next(found, None)
             self._shape = LineShape.of(first or ())
             self._columns = Columns(
-                first or (), file=places.file, reading=reading if first else ReaderOptions(), tell=tell
+                first or (), file=places.file, reading=reading if first else ReaderOptions(), notify=notify
             )
             if first is not None and self._columns.first_is_row:
                 self._columns.see(first)

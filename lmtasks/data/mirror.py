@@ -207,8 +207,10 @@ def with_stand_ins(task: Task, *, options: DataOptions) -> Task:
     shots = None if task.shots is None else _there(task.shots, options)
     if sources == dict(task.sources) and shots == task.shots:
         return task
-    for told in sorted({source.stands_for for source in (*sources.values(), shots) if source and source.stands_for}):
-        log.warning("task %s: %s lacks %s; it is read instead", task.name, options.data_root, told)
+    for missing_set in sorted(
+        {source.stands_for for source in (*sources.values(), shots) if source and source.stands_for}
+    ):
+        log.warning("task %s: %s lacks %s; it is read instead", task.name, options.data_root, missing_set)
     return with_fields(replace(task, sources=sources, shots=shots))
 
 

@@ -87,7 +87,7 @@ def hash_rows(task: Task, rows: Iterable[Row], *, each: Callable[[int], None] = 
     """Hashes of rows, in their order.
 
     Args:
-        each: is told the number of every row.
+        each: called with the number of every row.
 
     Raises:
         UsageError: a row does not fit the task.

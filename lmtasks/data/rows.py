@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lmtasks.data.decoding import Tell, say
+from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.local import read_local
 from lmtasks.data.mirror import find_local
 from lmtasks.data.options import DataOptions
@@ -43,15 +43,15 @@ def open_rows(source: Source, *, options: DataOptions, limit: int | None = None)
 
 
 def read_rows(
-    source: Source, *, options: DataOptions, limit: int | None = None, tell: Tell = say
+    source: Source, *, options: DataOptions, limit: int | None = None, notify: Notify = log_notice
 ) -> tuple[Sequence[Row], str]:
-    """`open_rows` without the fingerprint: the rows, and where they came from. `tell` hears how files were read."""
+    """The rows of `open_rows`, and where they came from; `notify` is called with how files were read."""
     if limit is not None and limit < 1:
         raise UsageError(f"the limit must be 1 row or more, was {limit}.")
     if source.part is not None:
         from lmtasks.data.sampling import part_of
 
-        rows, where = read_rows(replace(source, part=None), options=options, tell=tell)
+        rows, where = read_rows(replace(source, part=None), options=options, notify=notify)
         rows, where = part_of(rows, source.part, where=where)
         rows = rows if limit is None else rows[:limit]
     elif source.held is not None:
@@ -61,7 +61,7 @@ def read_rows(
 
         rows, where = custom_rows(source.made_by, split=source.split)[:limit], source.path
     elif (local := find_local(source, options=options)) is not None:
-        rows, where = read_local(replace(local, reading=source.reading), source.split, limit=limit, tell=tell)
+        rows, where = read_local(replace(local, reading=source.reading), source.split, limit=limit, notify=notify)
     else:
         from lmtasks.data.hub import read_hub
 

@@ -28,9 +28,9 @@ from lmtasks.task.templates import is_template, target_of
 DRAWS = 9999
 """Of prefixes of a shuffled split, against which the real one is held."""
 BY_CHANCE = 0.01
-"""Shares that so few shuffled prefixes differ as far from are told."""
+"""Shares that so few shuffled prefixes differ as far from are reported."""
 TOLD = 3
-"""Labels whose shares are told, the most different first."""
+"""Labels whose shares are reported, the most different first."""
 NO_LABEL = ""
 
 TEST_SHARE = 0.2
@@ -64,7 +64,7 @@ def sampled(task: Task, rows: Sequence[Row], sample: Sample) -> Sequence[Row]:
     return [rows[place] for place in places]
 
 
-def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
+def label_shift(task: Task, rows: Sequence[Row], *, first: int) -> str:
     """Compare the labels of the first rows with those of all: a sentence, empty where they differ by chance.
 
     A prefix of a shuffled split would be as far off, by the sum of squares over expectations, in less than 1 of 100
@@ -84,9 +84,9 @@ def unlike_the_whole(task: Task, rows: Sequence[Row], *, first: int) -> str:
     if (as_far + 1) / (DRAWS + 1) >= BY_CHANCE:
         return ""
     off = sorted(names, key=lambda label: -abs(part[label] / first - whole[label] / len(rows)))[:TOLD]
-    told = ", ".join(f"{part[label] / first:.0%} {label} instead of {whole[label] / len(rows):.0%}" for label in off)
+    message = ", ".join(f"{part[label] / first:.0%} {label} instead of {whole[label] / len(rows):.0%}" for label in off)
     return (
-        f"the first {first:,} of {len(rows):,} rows are unlike the whole by more than chance: {told}; "
+        f"the first {first:,} of {len(rows):,} rows are unlike the whole by more than chance: {message}; "
         f"--sample {first} draws from all"
     )
 
@@ -159,10 +159,10 @@ def part_of(rows: Sequence[Row], part: Part, *, where: str) -> tuple[Sequence[Ro
         group.rows += 1
     test = np.isin(hashes, np.fromiter(_for_testing(groups, where=where), dtype=np.uint64))
     places = np.flatnonzero(test if part.use == "test" else ~test)
-    told = f"{where} ({len(places)} of {len(rows)} rows, for {'testing' if part.use == 'test' else 'training'})"
+    described = f"{where} ({len(places)} of {len(rows)} rows, for {'testing' if part.use == 'test' else 'training'})"
     if isinstance(rows, LazyRows):
-        return LazyRows(PickedRows(rows=rows, places=places)), told
-    return [rows[place] for place in places.tolist()], told
+        return LazyRows(PickedRows(rows=rows, places=places)), described
+    return [rows[place] for place in places.tolist()], described
 
 
 def _for_testing(groups: dict[int, _Texts], *, where: str) -> list[int]:

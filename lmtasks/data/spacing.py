@@ -2,7 +2,7 @@
 
 >>> spaceless_share(["今天 ok"]), spaceless_share(["a good film"])
 (0.5, 0.0)
->>> [suited("words:900,lower", [[text]]) for text in ("今天天气很好", "今天 a film", "a film")]
+>>> [suited_tokenizer("words:900,lower", [[text]]) for text in ("今天天气很好", "今天 a film", "a film")]
 ['characters:900,lower', 'words-or-characters:900,lower', 'words:900,lower']
 >>> runs_words_together(["今天天气很好我们去公园散步"]), runs_words_together(["今天 天气 很 好 我们 去 公园"])
 (True, False)
@@ -37,20 +37,20 @@ _LETTER = re.compile(
 _RUN = re.compile(f"{_LETTER.pattern}+")
 
 
-def suited(wish: str, texts: Iterable[Iterable[str]]) -> str:
+def suited_tokenizer(spec: str, texts: Iterable[Iterable[str]]) -> str:
     """A family's own tokenizer for these texts: words where words stand apart, else characters; both where both stand
     beside each other.
 
     Args:
-        wish: `words:30000,lower`; others are good for any text, and stay.
+        spec: `words:30000,lower`; others are good for any text, and stay.
         texts: of each task.
     """
-    kind, colon, settings = wish.partition(":")
+    kind, colon, settings = spec.partition(":")
     if kind != "words":
-        return wish
+        return spec
     shares = [spaceless_share(islice(each, LOOKED_AT)) for each in texts]
     if not any(shares):
-        return wish
+        return spec
     return f"{'characters' if min(shares) >= MOSTLY else 'words-or-characters'}{colon}{settings}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmtasks.data.decoding import Tell, say
+from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
@@ -116,7 +116,7 @@ def _open_train(
     found = _read(task, task.sources["train"], options=options, split="train")
     rows, where = found.rows, found.where
     if not carves:
-        return found.made(rows, where=where), None
+        return found.rows_with(rows, where=where), None
     if len(rows) < 2:
         raise UsageError(
             f"the training data of task {task.name} ({where}) is one row, and validation data must be taken from it; "
@@ -126,8 +126,8 @@ def _open_train(
     log.info("task %s: %d of %d training rows are set apart for validation", task.name, len(apart), len(rows))
     part = f"{len(apart)} of {len(rows)} rows, seed {seed}"
     return (
-        found.made(kept, where=f"{where} without {part}") if "train" in need else None,
-        found.made(apart, where=f"{where} ({part})") if "validation" in need else None,
+        found.rows_with(kept, where=f"{where} without {part}") if "train" in need else None,
+        found.rows_with(apart, where=f"{where} ({part})") if "validation" in need else None,
     )
 
 
@@ -138,7 +138,7 @@ def read_split(task: Task, split: SplitName, *, options: DataOptions) -> Sequenc
         UsageError: as `load_task_data`.
         WorkError: as there.
     """
-    return _read(task, task.sources[split], options=options, split=split, hear=lambda sentence: None).rows
+    return _read(task, task.sources[split], options=options, split=split, on_notice=lambda sentence: None).rows
 
 
 def _open(
@@ -152,21 +152,21 @@ def _open(
 ) -> Rows:
     found = _read(task, source, options=options, split=split, limit=limit)
     if sample is None:
-        return found.made(found.rows, where=found.where)
+        return found.rows_with(found.rows, where=found.where)
     rows = sampled(task, found.rows, sample)
-    return found.made(rows, where=f"{len(rows)} drawn of the {len(found.rows)} rows of {found.where}")
+    return found.rows_with(rows, where=f"{len(rows)} drawn of the {len(found.rows)} rows of {found.where}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """Rows of a split that have a label each, and what was said about them."""
+    """Rows of a split that have a label each, and the notices about them."""
 
     rows: Sequence[Row]
     where: str
     notes: Sequence[str]
     left_out: int
 
-    def made(self, rows: Sequence[Row], *, where: str) -> Rows:
+    def rows_with(self, rows: Sequence[Row], *, where: str) -> Rows:
         return make_rows(rows, where=where, notes=self.notes, left_out=self.left_out)
 
 
@@ -177,22 +177,22 @@ def _read(
     options: DataOptions,
     split: SplitName,
     limit: int | None = None,
-    hear: Tell = say,
+    on_notice: Notify = log_notice,
 ) -> _Read:
     """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness. A
     single file is divided once rows without a label are left out."""
     notes: list[str] = []
 
-    def tell(sentence: str) -> None:
+    def notify(sentence: str) -> None:
         notes.append(sentence)
-        hear(sentence)
+        on_notice(sentence)
 
     whole = task.process_docs is not None or source.part is not None
-    rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, tell=tell)
+    rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, notify=notify)
     rows = _processed(task, rows)
     _check_columns(task, rows[0], split=split)
     _check_class_names(task, source, options=options)
-    labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, tell=tell)
+    labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, notify=notify)
     rows = labelled.rows
     if source.part is not None:
         rows, where = part_of(rows, source.part, where=where)

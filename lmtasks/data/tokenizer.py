@@ -81,7 +81,7 @@ class Tokenizer:
     def unknown_in(self, text: str, ids: Sequence[int]) -> int:
         """Number of a text's tokens that stand for something that they do not say.
 
-        A text may hold the unknown token itself, as PTB's does: that one is said, and does not count.
+        A text may hold the unknown token itself, as PTB's does: that one stands for itself, and does not count.
 
         Args:
             ids: the text's tokens, with whatever stands around them.
@@ -90,11 +90,11 @@ class Tokenizer:
             return 0
         name = self.raw.id_to_token(self.unknown)
         encoded = self.raw.encode(text, add_special_tokens=False)
-        said = sum(
+        literal = sum(
             index == self.unknown and text[start:end].strip() == name
             for index, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)
         )
-        return max(0, list(ids).count(self.unknown) - said)
+        return max(0, list(ids).count(self.unknown) - literal)
 
     def alters(self, text: str) -> bool:
         """Do its cleaning steps change the text, or leave a part of it out?"""

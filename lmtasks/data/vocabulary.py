@@ -50,7 +50,7 @@ WORDS_OR_CHARACTERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class TokenizerSpec:
     """A tokenizer as a person asked for it."""
 
     kind: str
@@ -67,14 +67,14 @@ class TokenizerKind:
     """One line of the table."""
 
     about: str
-    learn: Callable[[Iterable[str], Wish], RawTokenizer]
+    learn: Callable[[Iterable[str], TokenizerSpec], RawTokenizer]
     size: int
     """Where nobody says another."""
     whole_words: bool = True
     """Are its tokens words, or characters, so that stop words can be left out?"""
 
 
-def parse_tokenizer(text: str) -> Wish:
+def parse_tokenizer(text: str) -> TokenizerSpec:
     """`words:10000,lower,least=2` -> a wish.
 
     Raises:
@@ -83,16 +83,16 @@ def parse_tokenizer(text: str) -> Wish:
     name, _, settings = text.partition(":")
     if name not in TOKENIZERS:
         raise unknown("tokenizer", name, TOKENIZERS, hint="Written as words:10000 or words:10000,lower,least=2.")
-    wish = Wish(kind=name, size=TOKENIZERS[name].size)
+    spec = TokenizerSpec(kind=name, size=TOKENIZERS[name].size)
     steps: list[str] = []
     for item in filter(None, settings.split(",")):
         key, _, value = item.partition("=")
         if is_step(item):
             steps.append(item)
         elif (size := _count(item)) is not None:
-            wish = replace(wish, size=size)
+            spec = replace(spec, size=size)
         elif key == "least" and (least := _count(value)) is not None:
-            wish = replace(wish, least=least)
+            spec = replace(spec, least=least)
         else:
             raise UsageError(
                 f"{text!r}: {item!r} is no setting of a tokenizer; it takes a size, least=2, and the cleaning steps "
@@ -102,7 +102,7 @@ def parse_tokenizer(text: str) -> Wish:
     if stop_words_of(cleaning) and not TOKENIZERS[name].whole_words:
         fitting = ", ".join(key for key, kind in TOKENIZERS.items() if kind.whole_words)
         raise UsageError(f"{text!r}: stop words are words, and tokens of {name} are pieces of words; use {fitting}.")
-    return replace(wish, cleaning=cleaning)
+    return replace(spec, cleaning=cleaning)
 
 
 def _count(text: str) -> int | None:
@@ -121,22 +121,22 @@ def learn_tokenizer(text: str, texts: Iterable[str]) -> Tokenizer:
     Raises:
         UsageError: the wish is malformed, or the texts are empty.
     """
-    wish = parse_tokenizer(text)
+    spec = parse_tokenizer(text)
     seen: list[str] = []
-    raw = _unknown_is_a_word(TOKENIZERS[wish.kind].learn(map(clean(wish.cleaning), _noted(texts, seen)), wish))
-    if wish.kind in RUN_TOGETHER and runs_words_together(seen):
+    raw = _unknown_is_a_word(TOKENIZERS[spec.kind].learn(map(clean(spec.cleaning), _noted(texts, seen)), spec))
+    if spec.kind in RUN_TOGETHER and runs_words_together(seen):
         log.warning(
             "the tokenizer %s makes one word of a whole run of a script without spaces, as this text has it; use "
             "words-or-characters, characters or jieba (Chinese)",
-            wish.kind,
+            spec.kind,
         )
-    normalizer = normalizer_of(wish.cleaning)
+    normalizer = normalizer_of(spec.cleaning)
     if normalizer is not None:
         raw.normalizer = normalizer
     end, pad = raw.token_to_id(END_OF_TEXT), raw.token_to_id(PADDING)
     if end is None:
         raise UsageError(f"the tokenizer {text!r} was to be learned from texts without a single word.")
-    return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=wish.cleaning, stop_words=stop_words_of(wish.cleaning))
+    return Tokenizer(raw, bos=end, eos=end, pad=pad, cleaning=spec.cleaning, stop_words=stop_words_of(spec.cleaning))
 
 
 def _noted(texts: Iterable[str], seen: list[str]) -> Iterator[str]:
@@ -173,15 +173,15 @@ def _pieces(pattern: str, behavior: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior=behavior, invert=behavior == "removed")
 
 
-def _counted(pattern: str) -> Callable[[Iterable[str], Wish], RawTokenizer]:
+def _counted(pattern: str) -> Callable[[Iterable[str], TokenizerSpec], RawTokenizer]:
     """The most frequent pieces by a pattern; all others are unknown."""
 
-    def learn(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+    def learn(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
         raw = RawTokenizer(models.WordLevel(unk_token=UNKNOWN))
         raw.pre_tokenizer = _pieces(pattern, "removed")
         trainer = trainers.WordLevelTrainer(
-            vocab_size=wish.size + len(SPECIAL) + 1,
-            min_frequency=wish.least,
+            vocab_size=spec.size + len(SPECIAL) + 1,
+            min_frequency=spec.least,
             special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
             show_progress=False,
         )
@@ -191,13 +191,13 @@ def _counted(pattern: str) -> Callable[[Iterable[str], Wish], RawTokenizer]:
     return learn
 
 
-def _characters(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+def _characters(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
     """The most frequent characters; all others are written in UTF-8 bytes, so that there is a token for every text."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    kept = sorted((letter for letter in counts if counts[letter] >= wish.least), key=lambda letter: -counts[letter])
-    pieces = [*kept[: wish.size], *(f"<0x{byte:02X}>" for byte in range(BYTES))] if counts else []
+    kept = sorted((letter for letter in counts if counts[letter] >= spec.least), key=lambda letter: -counts[letter])
+    pieces = [*kept[: spec.size], *(f"<0x{byte:02X}>" for byte in range(BYTES))] if counts else []
     vocabulary = {piece: number for number, piece in enumerate([*SPECIAL, *pieces])} if pieces else {}
     raw = RawTokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -206,21 +206,21 @@ def _characters(texts: Iterable[str], wish: Wish) -> RawTokenizer:
     return raw
 
 
-def _bytes(texts: Iterable[str], wish: Wish) -> RawTokenizer:
-    del wish
+def _bytes(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
+    del spec
     return train_byte_bpe(texts, vocabulary=BYTES + len(SPECIAL)).raw
 
 
-def _bpe(texts: Iterable[str], wish: Wish) -> RawTokenizer:
-    return train_byte_bpe(texts, vocabulary=wish.size + len(SPECIAL)).raw
+def _bpe(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
+    return train_byte_bpe(texts, vocabulary=spec.size + len(SPECIAL)).raw
 
 
-def _unigram(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+def _unigram(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
     raw = RawTokenizer(models.Unigram())
     raw.pre_tokenizer = pre_tokenizers.Metaspace()
     raw.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=wish.size + len(SPECIAL) + 1,
+        vocab_size=spec.size + len(SPECIAL) + 1,
         special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
         unk_token=UNKNOWN,
         show_progress=False,
@@ -229,13 +229,13 @@ def _unigram(texts: Iterable[str], wish: Wish) -> RawTokenizer:
     return raw
 
 
-def _wordpiece(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+def _wordpiece(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
     raw = RawTokenizer(models.WordPiece(unk_token=UNKNOWN))
     raw.pre_tokenizer = _pieces(WORDS, "removed")
     raw.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=wish.size + len(SPECIAL) + 1,
-        min_frequency=wish.least,
+        vocab_size=spec.size + len(SPECIAL) + 1,
+        min_frequency=spec.least,
         special_tokens=[*_special(), AddedToken(UNKNOWN, special=False, normalized=False)],
         continuing_subword_prefix="##",
         show_progress=False,
@@ -244,7 +244,7 @@ def _wordpiece(texts: Iterable[str], wish: Wish) -> RawTokenizer:
     return raw
 
 
-def _jieba(texts: Iterable[str], wish: Wish) -> RawTokenizer:
+def _jieba(texts: Iterable[str], spec: TokenizerSpec) -> RawTokenizer:
     """Words as jieba cuts them, counted. A text is then cut the way that makes it most likely by these counts, which
     is how jieba itself chooses among the words that it knows, so that reading needs no jieba."""
     import jieba
@@ -255,7 +255,7 @@ def _jieba(texts: Iterable[str], wish: Wish) -> RawTokenizer:
     for text in texts:
         words.update(jieba.lcut(text))
         letters.update(text)
-    kept = [word for word, count in words.most_common(wish.size) if count >= wish.least]
+    kept = [word for word, count in words.most_common(spec.size) if count >= spec.least]
     counts = {word: words[word] for word in kept} | {letter: 1 for letter in letters if letter not in kept}
     total = math.log(max(1, sum(counts.values())))
     scored = [(word, math.log(count) - total) for word, count in counts.items()]

@@ -13,7 +13,7 @@ import numpy as np
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.linear import fit_classifier, inverse_frequencies, known_terms, term_counts, tfidf, without
 from lmtasks.backbone.sizes import TermSizes
-from lmtasks.data.spacing import longest_terms, suited
+from lmtasks.data.spacing import longest_terms, suited_tokenizer
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
@@ -48,7 +48,7 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     assert isinstance(sizes, TermSizes)  # as the table has it
     try:
         texts = [text for given in inputs for text in _texts(given)]
-        tokenizer = learn_tokenizer(suited(FITTED["tfidf"].tokenizer, [texts]), texts)
+        tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
         rows = [_ids(given, tokenizer) for given, _ in labelled]
         classifier = fit_classifier(
             "tfidf",
@@ -121,7 +121,7 @@ def _question(task: Task, row: Row, number: int) -> str:
 
 def _index(texts: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
     """Texts -> what finds the nearest of them to each of others; of equals the first."""
-    tokenizer = learn_tokenizer(suited(FITTED["tfidf"].tokenizer, [texts]), texts)
+    tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
 
     def encoded(asked: Sequence[str]) -> list[Ints]:
         rows = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode_many(asked)]

@@ -69,12 +69,12 @@ def with_filters(
     left: dict[str, object] = {}
     results: dict[str, Sequence[object]] = {}
     for name, pipeline in zip(filter_names(task), task.filters, strict=True):
-        answers, handed_on = run_filter(pipeline, texts, example.row)
+        answers, aggregation_input = run_filter(pipeline, texts, example.row)
         first = answers[0] if answers else ""
         scored[name] = replace(text, prediction=prediction(task, first, trained=trained))
         kept = [prediction(task, answer, trained=trained) for answer in answers]
         left[pipeline.name] = kept[0] if len(kept) == 1 else kept
-        results[name] = [handed_on]
+        results[name] = [aggregation_input]
     first_outcome = next(iter(scored.values()))
     answer = first_outcome.prediction if isinstance(first_outcome, Text) else answered.answer
     found = replace(answered, answer=answer, scored=scored, filtered=left)

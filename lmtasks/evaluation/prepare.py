@@ -12,7 +12,7 @@ from typing import Literal
 from lmtasks.data.mirror import find_local
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows
-from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
+from lmtasks.data.sampling import Sample, label_reader, label_shift, sampled
 from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.chat import ChatUse
@@ -181,7 +181,7 @@ def _unlike(task: Task, data: TaskData, options: EvalOptions) -> str:
     if options.limit is None or label_reader(task) is None:
         return ""
     if options.split == "validation":
-        return unlike_the_whole(task, data.validation.rows if data.validation else (), first=options.limit)
+        return label_shift(task, data.validation.rows if data.validation else (), first=options.limit)
     source = task.sources["test"]
     try:
         here = source.held is not None or find_local(source, options=options.data) is not None
@@ -190,7 +190,7 @@ def _unlike(task: Task, data: TaskData, options: EvalOptions) -> str:
         rows = read_split(task, "test", options=options.data)
     except LmtasksError:
         return ""  # a row behind the first ones, which nobody scores
-    return unlike_the_whole(task, rows, first=options.limit) if len(rows) <= MOST_LOOKED_AT else ""
+    return label_shift(task, rows, first=options.limit) if len(rows) <= MOST_LOOKED_AT else ""
 
 
 def _part(task: Task, options: EvalOptions) -> Part | None:

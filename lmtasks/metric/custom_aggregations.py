@@ -128,7 +128,7 @@ def label(item: object) -> float:
         return -float((1 << 50) + int.from_bytes(digest, "big"))
 
 
-def made(name: str, aggregation: str | Aggregation | None = None) -> Formula:
+def custom_formula(name: str, aggregation: str | Aggregation | None = None) -> Formula:
     """The formula of the values of that name.
 
     Raises:

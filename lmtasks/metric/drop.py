@@ -166,11 +166,11 @@ def _interval(result: PairedResult, drop: float, ends: Ends | None, clusters: Se
     if result.wins + result.losses == 0 and drop == 0:
         units = result.n if clusters is None else len({repr(each) for each in clusters})
 
-        def alike(n: int) -> Ends:
+        def equal_ends(n: int) -> Ends:
             most = 100 * (1 - TAIL ** (result.n / (n * units)))
             return -most, most
 
-        return alike
+        return equal_ends
 
     def spread(n: int) -> Ends | None:
         shrunk = math.sqrt(result.n / n)

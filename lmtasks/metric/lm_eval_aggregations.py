@@ -18,7 +18,7 @@ from lmtasks.errors import UsageError
 from lmtasks.lm_eval_names import PASSED_ON
 from lmtasks.metric.base import Formula, only, references
 from lmtasks.metric.choice import answers, probabilities
-from lmtasks.metric.custom_aggregations import Aggregation, made
+from lmtasks.metric.custom_aggregations import Aggregation, custom_formula
 from lmtasks.records import Choice, CustomValues, Floats, Likelihood, Outcome, OutcomeKind, Text
 
 Items = Callable[[Sequence[Outcome]], Sequence[object]]
@@ -39,12 +39,12 @@ class AggregationInput:
     """Aggregations by name that can do something with it; a task's own function is handed anything."""
 
 
-def handed_on(name: str, kind: OutcomeKind) -> AggregationInput | None:
+def aggregation_input(name: str, kind: OutcomeKind) -> AggregationInput | None:
     """The input of aggregations for outcomes of that kind; None where that is one number, or there is none."""
-    return HANDED.get(kind, {}).get(name)
+    return AGGREGATION_INPUTS.get(kind, {}).get(name)
 
 
-def aggregated(name: str, handed: AggregationInput, aggregation: str | Aggregation) -> Formula:
+def handed_formula(name: str, handed: AggregationInput, aggregation: str | Aggregation) -> Formula:
     """The formula of an aggregation of what is handed over.
 
     Raises:
@@ -55,7 +55,7 @@ def aggregated(name: str, handed: AggregationInput, aggregation: str | Aggregati
             f"{name} cannot be aggregated by {aggregation}; a function of the task's own can, or one of: "
             f"{', '.join(sorted(handed.fits))}."
         )
-    formula = made(name, aggregation)
+    formula = custom_formula(name, aggregation)
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         return formula.statistics([CustomValues(values={name: item}) for item in handed.items(outcomes)])
@@ -67,13 +67,13 @@ def aggregated(name: str, handed: AggregationInput, aggregation: str | Aggregati
     return replace(found, per_example=lambda rows: np.array([value(item) for item in rows[:, 0].tolist()]))
 
 
-def again(name: str, formula: Formula, aggregation: str | Aggregation) -> Formula:
+def reaggregated_formula(name: str, formula: Formula, aggregation: str | Aggregation) -> Formula:
     """A metric that is a mean, its values aggregated otherwise.
 
     Raises:
         UsageError: there is no aggregation of that name.
     """
-    other = made(name, aggregation)
+    other = custom_formula(name, aggregation)
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         values = formula.per_example(formula.statistics(outcomes)).tolist()
@@ -138,7 +138,7 @@ LENGTHS = frozenset({"weighted_perplexity", "bits_per_byte", "bypass"})
 TEXTS = frozenset({"matthews_corrcoef", "bleu", "chrf", "chrf++", "ter", "bypass"})
 """F1 is about the number 1, which no text is."""
 
-HANDED: Mapping[OutcomeKind, Mapping[str, AggregationInput]] = {
+AGGREGATION_INPUTS: Mapping[OutcomeKind, Mapping[str, AggregationInput]] = {
     "choice": {
         "f1": AggregationInput(items=_choices, value=_is_right, fits=LABELS),
         "mcc": AggregationInput(items=_choices, value=_is_right, fits=LABELS),

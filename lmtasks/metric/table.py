@@ -12,8 +12,8 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tags, translation
 from lmtasks.metric.base import Formula, Metric, Scale, Settings
-from lmtasks.metric.custom_aggregations import Aggregation, made
-from lmtasks.metric.lm_eval_aggregations import again, aggregated, handed_on
+from lmtasks.metric.custom_aggregations import Aggregation, custom_formula
+from lmtasks.metric.lm_eval_aggregations import aggregation_input, handed_formula, reaggregated_formula
 from lmtasks.records import OutcomeKind
 
 Builder = Callable[[Settings], Formula]
@@ -54,7 +54,7 @@ def make_metric(
 
     Args:
         takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
-            `exact_match` texts. With `made` the name may be any: it is the one that the task gave its values.
+            `exact_match` texts. With `custom_formula` the name may be any: it is the one that the task gave its values.
         language: of the texts, `en`, `zh` or another code, with or without a region (`en-GB`); only `squad_*` and
             `rouge*` look at it.
         labels: class names of the task, for `f1`, `macro_f1` and the like; its tags, for `entity_f1`.
@@ -69,16 +69,18 @@ def make_metric(
     """
     if takes == "made":
         spec = METRICS.get(name) if aggregation in (None, IMPLIED_AGGREGATION.get(name, "mean")) else None
-        return _metric(name, made(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better)
+        return _metric(
+            name, custom_formula(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better
+        )
     known = METRICS.get(name)
     kind = takes or (known.takes[0] if known is not None else "text")
-    handed = handed_on(name, kind)
+    handed = aggregation_input(name, kind)
     chosen = aggregation or IMPLIED_AGGREGATION.get(name, "mean")
     its_own = known is not None and kind in known.build
     if handed is not None and (
         chosen != IMPLIED_AGGREGATION.get(name) if its_own else callable(chosen) or chosen in handed.fits
     ):
-        formula = aggregated(name, handed, chosen)
+        formula = handed_formula(name, handed, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)
     formula = spec.build[kind](Settings(language=_primary(language), labels=labels, options=options))
@@ -86,7 +88,7 @@ def make_metric(
         if formula.kind != "mean":
             own = formula.original or "its own formula"
             raise UsageError(f"{name} is aggregated by {own}; only means take another aggregation.")
-        formula = again(name, formula, aggregation)
+        formula = reaggregated_formula(name, formula, aggregation)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     return _metric(name, formula, takes=kind, spec=spec, higher_is_better=higher_is_better)
 

@@ -92,7 +92,7 @@ def own_data_task(own: TaskRequest, *, data: Path | HeldRows, use: Use = "score"
     Raises:
         UsageError: no such data or column, or a label column that holds no labels.
     """
-    from lmtasks.data.decoding import say
+    from lmtasks.data.decoding import log_notice
     from lmtasks.data.labelled import read_labels
     from lmtasks.task.load import own_task
 
@@ -105,7 +105,7 @@ def own_data_task(own: TaskRequest, *, data: Path | HeldRows, use: Use = "score"
             hint = "" if own.text != "text" or column != "text" else "Name the column of the texts by --text."
             raise unknown(f"column of {data}", column, rows[0], hint=hint)
     if own.label is None and len(rows[0]) > 1:
-        say(
+        log_notice(
             f"{data}: without --label the likelihood of the texts in column {own.text!r} is asked, nothing is "
             f"classified; its columns: {', '.join(rows[0])}."
         )
@@ -147,7 +147,7 @@ def _rows(files: Sequence[Path], *, encoding: str | None) -> Sequence[Row]:
     from lmtasks.data.table import joined
     from lmtasks.task.task import ReaderOptions
 
-    return joined([open_file(file, reading=ReaderOptions(encoding=encoding), tell=_later) for file in files])
+    return joined([open_file(file, reading=ReaderOptions(encoding=encoding), notify=_later) for file in files])
 
 
 def _stored_names(files: Sequence[Path], label: str) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def started_backbone(
 
 
 def started_tokenizer(
-    wish: str | None,
+    spec: str | None,
     *,
     default: str,
     tasks: Sequence[Task],
@@ -132,27 +132,27 @@ def started_tokenizer(
     """The tokenizer of a new family, learned from the training rows of the tasks and saved in `folder`.
 
     Args:
-        wish: `words:10000`, or the folder of a tokenizer that is there; None: the default, as it suits the texts.
+        spec: `words:10000`, or the folder of a tokenizer that is there; None: the default, as it suits the texts.
         default: the family's own.
 
     Raises:
         UsageError: no such kind or setting, or the rows have no words.
     """
-    from lmtasks.data.spacing import suited
+    from lmtasks.data.spacing import suited_tokenizer
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.data.vocabulary import learn_tokenizer, parse_tokenizer
     from lmtasks.model.files import copy_tokenizer
 
-    there = None if wish is None or not Path(wish).is_dir() else Path(wish)
-    if wish is not None and there is None:
-        parse_tokenizer(wish)  # a slip is found before the data is read
+    there = None if spec is None or not Path(spec).is_dir() else Path(spec)
+    if spec is not None and there is None:
+        parse_tokenizer(spec)  # a slip is found before the data is read
     folder.mkdir(parents=True, exist_ok=True)
     report(Progress(stage="learn the vocabulary", done=0, total=1, unit="tokenizer"))
     if there is not None:
         tokenizer = load_tokenizer(there)
         copy_tokenizer(there, folder)
     else:
-        chosen = wish or suited(default, (_texts([task], options, seed) for task in tasks))
+        chosen = spec or suited_tokenizer(default, (_texts([task], options, seed) for task in tasks))
         tokenizer = learn_tokenizer(chosen, _texts(tasks, options, seed))
         tokenizer.save(folder)
     report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows
-from lmtasks.data.sampling import unlike_the_whole
+from lmtasks.data.sampling import label_shift
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -78,7 +78,7 @@ class _Asked:
         """Find out before the export whether there are rows."""
         for task in self.tasks:
             rows = self._data(task, whole=True)
-            unlike = unlike_the_whole(task, rows.rows, first=self.options.limit) if self.options.limit else ""
+            unlike = label_shift(task, rows.rows, first=self.options.limit) if self.options.limit else ""
             if unlike:
                 log.warning("task %s, validation rows: %s", task.name, unlike.partition("; --sample")[0])
 

@@ -94,5 +94,5 @@ def test_an_encoding_that_is_named_is_held_to_it() -> None:
 def test_what_is_not_utf8_is_told() -> None:
     told: list[str] = []
     for encoding in ("gb18030", "utf-16", "utf-8"):
-        decode(CHINESE.encode(encoding), name="reviews.csv", tell=told.append)
+        decode(CHINESE.encode(encoding), name="reviews.csv", notify=told.append)
     assert told == ["reviews.csv was read as GB18030.", "reviews.csv was read as UTF-16."]

@@ -158,9 +158,9 @@ def test_what_divides_cells_is_found_and_told(read: Read, tmp_path: Path, case: 
         told: list[str] = []
         if not rows:
             with pytest.raises(UsageError, match=says):
-                read(file, tell=told.append)
+                read(file, notify=told.append)
             continue
-        assert read(file, tell=told.append) == rows
+        assert read(file, notify=told.append) == rows
         assert bool(told) == bool(says)
         assert says in " ".join(told)
 

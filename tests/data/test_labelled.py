@@ -44,7 +44,7 @@ def rows_with(label: object, *, of: int = 20) -> list[Row]:
 def test_a_row_without_a_label_is_left_out_and_said(tmp_path: Path, label: object) -> None:
     told: list[str] = []
     rows = rows_with(label)
-    found = labelled_rows(task_of(tmp_path), rows, where="rows.csv", tell=told.append)
+    found = labelled_rows(task_of(tmp_path), rows, where="rows.csv", notify=told.append)
     assert (found.rows, found.left_out) == (rows[:3] + rows[4:], 1)
     assert told == [f"rows.csv: 1 of 20 rows has no label ({label!r}), and is left out: row 4 (counted from 1)."]
 
@@ -74,7 +74,7 @@ def test_a_class_that_a_task_file_names_is_no_missing_label(tmp_path: Path) -> N
 def test_a_label_is_read_without_blanks_around_it(tmp_path: Path, label: object, number: int) -> None:
     told: list[str] = []
     task = task_of(tmp_path)
-    labelled_rows(task, rows_with(label), where="rows.csv", tell=told.append)
+    labelled_rows(task, rows_with(label), where="rows.csv", notify=told.append)
     assert label_number(task, {"text": "x", "label": label}, where="row") == number
     assert bool(told) == (str(label).strip("\ufeff").strip() != str(label))
 
@@ -90,7 +90,7 @@ def test_what_is_no_class_is_refused_with_its_row(tmp_path: Path, label: object)
 def test_an_empty_text_is_said_and_asked_and_a_missing_one_refused(tmp_path: Path) -> None:
     told: list[str] = []
     rows: list[Row] = [*rows_with("pos"), {"text": " ", "label": "pos"}]
-    assert labelled_rows(task_of(tmp_path), rows, where="rows.csv", tell=told.append).rows is rows
+    assert labelled_rows(task_of(tmp_path), rows, where="rows.csv", notify=told.append).rows is rows
     assert told == ["rows.csv: row 21 (counted from 1) has no text, and is asked as it is."]
     for text in (None, math.nan, ["a"]):
         with pytest.raises(UsageError, match="row 1: 'text'"):
@@ -134,7 +134,7 @@ def test_columns_that_hold_no_classes(labels: Sequence[object], says: str) -> No
 def test_a_number_and_a_text_of_one_name_are_one_class_and_said() -> None:
     told: list[str] = []
     rows: Sequence[Row] = [{"label": label} for label in (1, "1", 2)]
-    assert read_labels(rows, column="label", where="rows.csv", tell=told.append) == ("1", "2")
+    assert read_labels(rows, column="label", where="rows.csv", notify=told.append) == ("1", "2")
     assert told == ["column 'label' of rows.csv: 1 as a number and as a text were taken as one class."]
 
 

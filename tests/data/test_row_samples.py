@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmtasks.data.options import DataOptions
-from lmtasks.data.sampling import Sample, label_reader, sampled, unlike_the_whole
+from lmtasks.data.sampling import Sample, label_reader, label_shift, sampled
 from lmtasks.data.splits import load_task_data
 from lmtasks.records import Row
 from lmtasks.task import Task, load_task
@@ -36,7 +36,7 @@ SORTED = [0] * 500 + [1] * 500
 
 @pytest.mark.parametrize("lines", [LABELS, FIXED])
 def test_the_first_rows_of_a_sorted_split_are_told(lines: str, tmp_path: Path) -> None:
-    said = unlike_the_whole(_task(tmp_path, lines), _rows(SORTED), first=50)
+    said = label_shift(_task(tmp_path, lines), _rows(SORTED), first=50)
     assert said == (
         "the first 50 of 1,000 rows are unlike the whole by more than chance: 100% bad instead of 50%, 0% good instead "
         "of 50%; --sample 50 draws from all"
@@ -56,20 +56,20 @@ def test_the_first_rows_of_a_sorted_split_are_told(lines: str, tmp_path: Path) -
     ],
 )
 def test_what_chance_does_is_not_told(labels: Sequence[int], first: int, tmp_path: Path) -> None:
-    assert unlike_the_whole(_task(tmp_path), _rows(labels), first=first) == ""
+    assert label_shift(_task(tmp_path), _rows(labels), first=first) == ""
 
 
 def test_false_alarms_are_rare(tmp_path: Path) -> None:
     task, alarms = _task(tmp_path), 0
     for seed in range(200):
-        alarms += bool(unlike_the_whole(task, _rows(random.Random(seed).sample(SORTED[400:600], 200)), first=20))
+        alarms += bool(label_shift(task, _rows(random.Random(seed).sample(SORTED[400:600], 200)), first=20))
     assert alarms <= 6
 
 
 def test_without_labels_that_rows_share_nothing_is_told(tmp_path: Path) -> None:
     task = _task(tmp_path, OWN)
     assert label_reader(task) is None
-    assert unlike_the_whole(task, _rows(SORTED), first=50) == ""
+    assert label_shift(task, _rows(SORTED), first=50) == ""
     assert len(sampled(task, _rows(SORTED), Sample(rows=50))) == 50
 
 
@@ -81,7 +81,7 @@ def test_every_label_has_its_share_of_a_sample(wanted: int, shares: dict[int, in
     assert [row for row in rows if row in found] == list(found)
     assert found == sampled(_task(tmp_path), rows, Sample(rows=wanted, seed=5))
     assert wanted == 1 or found != sampled(_task(tmp_path), rows, Sample(rows=wanted, seed=6))
-    assert unlike_the_whole(_task(tmp_path), [*found, *rows], first=wanted) == ""
+    assert label_shift(_task(tmp_path), [*found, *rows], first=wanted) == ""
 
 
 def test_a_sample_of_more_rows_than_there_are_is_all_of_them(tmp_path: Path) -> None:

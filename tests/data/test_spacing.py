@@ -11,7 +11,7 @@ import pytest
 
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.backbone.family import FAMILIES
-from lmtasks.data.spacing import longest_terms, spaceless_share, suited
+from lmtasks.data.spacing import longest_terms, spaceless_share, suited_tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 
 WITHOUT = {
@@ -38,7 +38,7 @@ WITH = [
 @pytest.mark.parametrize("script", WITHOUT)
 def test_what_has_no_spaces_is_read_by_characters(script: str) -> None:
     text = WITHOUT[script]
-    assert suited("words:900,lower", [[text]]) == "characters:900,lower"
+    assert suited_tokenizer("words:900,lower", [[text]]) == "characters:900,lower"
     tokens = learn_tokenizer("words-or-characters", [text]).raw.encode(f"an {text} end").tokens
     assert len(tokens) >= len(text) / 3
     assert len(learn_tokenizer("words", [text]).encode(text)) == 1
@@ -47,18 +47,18 @@ def test_what_has_no_spaces_is_read_by_characters(script: str) -> None:
 @pytest.mark.parametrize("text", WITH)
 def test_what_has_spaces_is_read_by_words(text: str) -> None:
     assert spaceless_share([text]) == 0
-    assert suited("words:900", [[text]]) == "words:900"
+    assert suited_tokenizer("words:900", [[text]]) == "words:900"
     both = [learn_tokenizer(kind, [text]).encode(text) for kind in ("words", "words-or-characters")]
     assert both[0] == both[1]
 
 
 def test_words_and_characters_beside_each_other() -> None:
     mixed = ["BERT模型 is a good start", "the 词表 of a model"]
-    assert suited("words", [mixed]) == "words-or-characters"
+    assert suited_tokenizer("words", [mixed]) == "words-or-characters"
     tokenizer = learn_tokenizer("words-or-characters", mixed)
     assert tokenizer.raw.encode(mixed[0]).tokens == ["BERT", "模", "型", "is", "a", "good", "start"]
-    assert suited("words:90", [["一部好电影"], ["a good film"]]) == "words-or-characters:90"
-    assert suited("bpe:8000", [["一部好电影"]]) == "bpe:8000"
+    assert suited_tokenizer("words:90", [["一部好电影"], ["a good film"]]) == "words-or-characters:90"
+    assert suited_tokenizer("bpe:8000", [["一部好电影"]]) == "bpe:8000"
 
 
 def test_a_mark_stays_on_its_letter() -> None:
@@ -95,5 +95,5 @@ def test_no_default_makes_a_word_of_a_run() -> None:
     defaults -= {"bpe:8000"}
     assert len(defaults) == 3
     for default in defaults:
-        tokenizer = learn_tokenizer(suited(default, [WITHOUT.values()]), [*WITHOUT.values()] * 3)
+        tokenizer = learn_tokenizer(suited_tokenizer(default, [WITHOUT.values()]), [*WITHOUT.values()] * 3)
         assert len(tokenizer.encode(WITHOUT["Chinese"])) > 3, default

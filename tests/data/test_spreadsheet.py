@@ -19,7 +19,7 @@ def test_the_first_sheet_is_read_and_said(tmp_path: Path) -> None:
     ]
     write_workbook(file, {"answers": lines, "notes": [["x"]]})
     told: list[str] = []
-    assert open_file(file, tell=told.append) == [
+    assert open_file(file, notify=told.append) == [
         {"text": "gut; aber teuer", "label": "good", "score": 1.5},
         {"text": "两行\n和逗号，", "label": True, "score": 2},
         {"text": " 007", "label": "", "score": ""},
