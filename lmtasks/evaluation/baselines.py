@@ -22,8 +22,8 @@ from lmtasks.evaluation import (
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Report, Solved
+from lmtasks.named_table import NamedTable
 from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
-from lmtasks.table import Table
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
 from lmtasks.task.task import SplitName, Task
 
@@ -53,7 +53,7 @@ class Baseline:
         return tuple(name for name, kind in KINDS.items() if self.name in kind.baselines)
 
 
-BASELINES: Table[Baseline] = Table(
+BASELINES: NamedTable[Baseline] = NamedTable(
     "baseline",
     Baseline(
         name="majority",

@@ -5,12 +5,12 @@ from lmtasks.head.classification import CLASSIFICATION
 from lmtasks.head.generation import GENERATION
 from lmtasks.head.span import SPAN
 from lmtasks.head.tagging import TAGGING
+from lmtasks.named_table import NamedTable
 from lmtasks.records import HeadSpec
-from lmtasks.table import Table
 
 __all__ = ["HEADS", "Head", "head_of"]
 
-HEADS: Table[Head] = Table("head", CLASSIFICATION, SPAN, TAGGING, GENERATION)
+HEADS: NamedTable[Head] = NamedTable("head", CLASSIFICATION, SPAN, TAGGING, GENERATION)
 
 
 def head_of(spec: HeadSpec) -> Head:

@@ -4,8 +4,8 @@ A kind has two files: the one here says everything that it means before a model 
 that it means behind one.
 """
 
+from lmtasks.named_table import NamedTable
 from lmtasks.records import HeadInput, Row
-from lmtasks.table import Table
 from lmtasks.task.kinds.base import AnswerForm, HeadTaskKind, TaskKind
 from lmtasks.task.kinds.classification import CLASSIFICATION
 from lmtasks.task.kinds.generation import GENERATION, SUMMARIZATION, TRANSLATION
@@ -27,7 +27,7 @@ __all__ = [
     "scored_text",
 ]
 
-KINDS: Table[TaskKind] = Table(
+KINDS: NamedTable[TaskKind] = NamedTable(
     "kind of task",
     CLASSIFICATION,
     SPAN,

@@ -92,9 +92,10 @@ class TaskKind(ABC):
         return None
 
     def blank_answer(self, task: Task, row: Row) -> object:
-        """A value of the column of `answer_role` for a row whose right answer nobody knows; it is never shown."""
-        del task, row
-        return ""
+        """A value of the column of `answer_role` for a row whose right answer nobody knows; it is never shown. The
+        first label, where there are labels."""
+        del row
+        return task.labels[0] if task.labels else ""
 
     def source(self, task: Task, row: Row) -> str:
         """The text that the baselines `copy` and `lead-3` answer with.

@@ -22,10 +22,6 @@ class ClassificationKind(HeadTaskKind):
         """The label's name."""
         return task.labels[label_number(task, row, where=f"task {task.name}")]
 
-    def blank_answer(self, task: Task, row: Row) -> object:
-        """The first label."""
-        return task.labels[0] if task.labels else ""
-
 
 CLASSIFICATION = ClassificationKind(
     name="classification",

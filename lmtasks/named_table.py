@@ -26,7 +26,7 @@ class Named(Protocol):
 Line = TypeVar("Line", bound=Named)
 
 
-class Table(Mapping[str, Line]):
+class NamedTable(Mapping[str, Line]):
     """A mapping from names to lines that only `extended` can add to.
 
     Args:
