@@ -22,8 +22,8 @@ from lmtasks.model.create import Vocabulary, write_backbone
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import HeadSpec
+from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.loop import train
-from lmtasks.training.settings import TrainingSettings
 from lmtasks.training.tbptt import Streams, TbpttModule
 
 WORDS, WIDTH, LAYERS, ROWS, WINDOW, STEPS, TURNS = 10_000, 200, 2, 20, 35, 40, 5

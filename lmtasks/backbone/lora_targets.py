@@ -6,10 +6,9 @@ feed-forward layer, so that a list of names would not do.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
 
-Role = Literal["attention", "feed-forward"]
-ROLES: tuple[Role, ...] = get_args(Role)
+from lmtasks.settings.training import Role
+
 AdaptPoints = Mapping[Role, str]
 
 _LLAMA: AdaptPoints = {

@@ -16,7 +16,7 @@ from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 
 if TYPE_CHECKING:
-    from lmtasks.model.lora import LoraSettings
+    from lmtasks.settings.training import LoraSettings
 
 METHODS = ("prompt", "probe", "full", "lora")
 
@@ -153,7 +153,7 @@ def command(
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
-    from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.settings.training import AdaptSettings
     from lmtasks.workflow.adapt import AdaptRequest, adapt_model, rows_set_aside
     from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
     from lmtasks.workflow.new_backbone import Start
@@ -244,7 +244,7 @@ def _lora(
     method: str, *, rank: int | None, alpha: float | None, dropout: float | None, points: str | None
 ) -> LoraSettings | None:
     """The settings of the adapters; None where nobody asked for any."""
-    from lmtasks.model.lora import LoraSettings
+    from lmtasks.settings.training import LoraSettings
 
     given = {"--lora-rank": rank, "--lora-alpha": alpha, "--lora-dropout": dropout, "--lora-points": points}
     asked = [option for option, value in given.items() if value is not None]

@@ -11,13 +11,13 @@ from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.values import data_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
-from lmtasks.settings.bounds import POSITIVE, check_all
+from lmtasks.settings.bounds import COUNT, POSITIVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmtasks.settings.training import Decay, OptimizerName
     from lmtasks.training.heldout import HeldOut
-    from lmtasks.training.settings import Decay, OptimizerName
 
 STEPS = 100_000
 
@@ -96,10 +96,11 @@ def command(
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
-    from lmtasks.training.settings import BOUNDS, TrainingSettings
+    from lmtasks.settings.training import VOCABULARY, TrainingSettings
     from lmtasks.workflow.pretrain import CountRequest, PretrainRequest, count_backbone, counts_text, pretrain_backbone
 
-    check_all({"vocabulary": vocabulary, "window": window}, BOUNDS)
+    VOCABULARY.check("vocabulary", vocabulary)
+    COUNT.check("window", window)
     sources = data_options(data_root=data_root, offline=offline, token=token)
     if counts_text(backbone):
         idle = {

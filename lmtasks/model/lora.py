@@ -3,50 +3,18 @@
 Beside a matrix W a product alpha / rank * B A of two narrow ones learns, and W stays as it is. peft puts them in.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lmtasks.backbone.lora_targets import ROLES, Role, matching, points_pattern
-from lmtasks.errors import UsageError, unknown
+from lmtasks.backbone.lora_targets import matching, points_pattern
+from lmtasks.errors import UsageError
 from lmtasks.model.adapters import Adapter
-from lmtasks.settings.bounds import COUNT, POSITIVE, SHARE_BELOW_ONE, Bound, check_all
+from lmtasks.settings.training import LoraSettings
 
 if TYPE_CHECKING:
     from lmtasks.model.model import Model
 
-LORA_BOUNDS: Mapping[str, Bound] = {
-    "rank of adapters": COUNT,
-    "alpha of adapters": POSITIVE,
-    "dropout of adapters": SHARE_BELOW_ONE,
-}
 NAME = "default"
 """What peft calls an adapter that has no name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """How adapters are made.
-
-    The defaults are those that Biderman et al. 2024 ("LoRA learns less and forgets less",
-    https://arxiv.org/abs/2405.09673, section 6) end with: all matrices of attention and feed-forward layers, rank 16,
-    alpha twice the rank; the dropout is that of Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, appendix A).
-    """
-
-    rank: int = 16
-    alpha: float | None = None
-    """Strength of the adapters, divided by the rank; None: twice the rank."""
-    dropout: float = 0.05
-    points: tuple[Role, ...] = ROLES
-    """Roles of the matrices that get an adapter."""
-
-    def __post_init__(self) -> None:
-        check_all({f"{name} of adapters": value for name, value in vars(self).items()}, LORA_BOUNDS)
-        if not self.points:
-            raise UsageError(f"adapters need a point to stand at; give one or both of {', '.join(ROLES)}.")
-        for role in self.points:
-            if role not in ROLES:
-                raise unknown("adapt point", role, ROLES)
 
 
 def check_lora(model: "Model", settings: LoraSettings) -> None:

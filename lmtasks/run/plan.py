@@ -16,31 +16,24 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from lmtasks.backbone.lora_targets import ROLES, Role
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import slug
 from lmtasks.installation import shipped
-from lmtasks.model.lora import LORA_BOUNDS
-from lmtasks.settings.bounds import COUNT, MOST, POSITIVE, SEED, Bound
+from lmtasks.settings.base import Place, Settings, explain, place_of, refusal
+from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound
+from lmtasks.settings.runs_on import RunsOn
 from lmtasks.settings.runtimes import Precision, RuntimeName
-from lmtasks.task.bounded_yaml import read_yaml
+from lmtasks.settings.training import Adaptation, AdaptTraining, BackboneChoice, LoraSettings
+from lmtasks.task.bounded_yaml import read_yaml, yaml_text
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
-from lmtasks.training.settings import BOUNDS
 
 
 def _several(value: object) -> object:
@@ -49,89 +42,21 @@ def _several(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Count = Annotated[int, COUNT]
+Seed = Annotated[int, SEED]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _bounded(value: object, bound: Bound | None, name: str) -> object:
-    """The value, if the bound of its name holds.
-
-    Raises:
-        ValueError: which pydantic tells with the key's place.
-    """
-    if bound is not None and isinstance(value, int | float):
-        try:
-            bound.check(name, value)
-        except UsageError as error:
-            raise ValueError(str(error).rstrip(".")) from None
-    return value
-
-
-Count = Annotated[int, AfterValidator(lambda value: _bounded(value, COUNT, "it"))]
-Seed = Annotated[int, AfterValidator(lambda value: _bounded(value, SEED, "a seed"))]
-Positive = Annotated[float, AfterValidator(lambda value: _bounded(value, POSITIVE, "it"))]
-
-
-class TrainingPlan(_Strict):
-    """How a model is adapted; what is not set keeps the defaults of `AdaptSettings`, and the bounds are its own."""
-
-    epochs: float = 4.0
-    minutes: float | None = None
-    learning_rate: float | None = None
-    tokens_per_batch: int = 2048
-    window: int = 35
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    evaluations: int = 8
-    patience: int = 3
-    precision: Literal["fp32", "bf16"] = "fp32"
-    rows: int | None = None
-    """Training rows of each task at most, drawn by seed."""
-
-    @field_validator("*")
-    @classmethod
-    def _bounds(cls, value: object, info: ValidationInfo) -> object:
-        return _bounded(value, BOUNDS.get(str(info.field_name)), str(info.field_name))
-
-
-class LoraPlan(_Strict):
-    """The adapters of `adaptation: lora`; what is not set keeps the defaults of `LoraSettings`."""
-
-    rank: int = 16
-    alpha: float | None = None
-    dropout: float = 0.05
-    points: Annotated[tuple[Role, ...], BeforeValidator(_several)] = Field(default=ROLES, min_length=1)
-
-    @field_validator("*")
-    @classmethod
-    def _bounds(cls, value: object, info: ValidationInfo) -> object:
-        name = f"{info.field_name} of adapters"
-        return _bounded(value, LORA_BOUNDS.get(name), name)
-
-
-class ModelPlan(_Strict):
+class ModelPlan(BackboneChoice):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
-    backbone: str
-    """A folder, a shipped name, a Hub id; or a family that is made new, `lstm:width=200,layers=2`."""
-    tokenizer: str | None = None
-    """Of a new family, `words:10000`; None: what suits the family."""
-    vectors: Path | None = None
-    """Word vectors that a new family's embeddings start from."""
-    from_scratch: bool = False
-    """Shape and tokenizer of the backbone, with random weights."""
-    bidirectional: bool = False
-    """The causal backbone attends both ways: an encoder, which writes no text."""
-    adaptation: Literal["prompt", "probe", "full", "lora"] = "full"
-    lora: LoraPlan | None = None
+    adaptation: Adaptation = "full"
+    lora: LoraSettings | None = None
     tasks: Names = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
-    training: TrainingPlan = TrainingPlan()
+    training: AdaptTraining = AdaptTraining()
 
 
-class VariantPlan(_Strict):
+class VariantPlan(RunsOn):
     """One row of the report: a model on a runtime, or one or several baselines."""
 
     name: str = Field(min_length=1)
@@ -140,18 +65,16 @@ class VariantPlan(_Strict):
     baseline: Names = ()
     """Baselines, or `trivial` or `classical` for all of a kind; each task gets the one that is best on its validation
     rows."""
-    rows: int | None = Field(default=None, ge=1)
+    rows: Annotated[int | None, COUNT] = None
     """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
     runtime: RuntimeName = "torch"
     """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
-    device: str = "cpu"
     precision: Precision = "fp32"
-    max_drop: float | None = Field(default=None, ge=0)
+    max_drop: Annotated[float | None, NOT_NEGATIVE] = None
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
-    threads: Count | None = None
     tasks: Names = ()
     """Task names that this variant answers; empty: all."""
-    num_fewshot: int = Field(default=0, ge=0, le=MOST)
+    num_fewshot: Annotated[int, COUNT_OR_NONE] = 0
     generation_kwargs: Mapping[str, object] = {}
     """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
@@ -159,14 +82,14 @@ class VariantPlan(_Strict):
     """Instead of the plan's: fewer where a training takes long."""
 
 
-class BenchPlan(_Strict):
+class BenchPlan(Settings):
     """What is timed."""
 
-    rows: int = Field(default=64, ge=8, le=MOST)
+    rows: Annotated[int, Bound(least=8, most=MOST, whole=True)] = 64
     """Rows of each task that the requests are drawn from."""
-    seconds: float = Field(default=3.0, gt=0)
+    seconds: Seconds = 3.0
     """Time for each task and batch size, all rounds together."""
-    rounds: Count = 3
+    rounds: Rounds = 3
     """Every variant is measured so often, in alternation with the others."""
     batch_size: Count = 16
     """Rows at once in the measurement of throughput; latency is measured one by one."""
@@ -174,10 +97,10 @@ class BenchPlan(_Strict):
     """Instead of 1 and `batch_size`."""
     lengths: tuple[Count, ...] = ()
     """Also with so many tokens in every request."""
-    rate: tuple[Positive, ...] = ()
+    rate: Rates = ()
     """Also with so many requests coming a second."""
-    arrival: Literal["poisson", "even"] = "poisson"
-    require: str = ""
+    arrival: ArrivalName = "poisson"
+    require: Require = ""
     """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
     tasks: Names = ()
     """Tasks that are timed; empty: all."""
@@ -185,27 +108,29 @@ class BenchPlan(_Strict):
     @field_validator("require")
     @classmethod
     def _requirements(cls, value: str) -> str:
-        if value:
-            parse_requirements(value)
+        try:
+            parse_requirements(value) if value else ()
+        except UsageError as error:
+            raise refusal(str(error)) from None
         return value
 
 
-class PublishedPlan(_Strict):
+class PublishedPlan(Settings):
     """A figure that somebody published, to stand beside a variant's."""
 
     task: str
     variant: str
-    value: float
+    value: Annotated[float, Bound()]
     """As it was printed: fractions in points, 0-100."""
     by: str = Field(min_length=1)
     """Who, when, and what was different there."""
     metric: str = ""
     """Empty: the task's main metric."""
-    wanted: float | None = None
+    wanted: Annotated[float | None, Bound()] = None
     """What the plan's author would be content with here; None: that very figure."""
 
 
-class Plan(_Strict):
+class Plan(Settings):
     """A checked plan."""
 
     plan: str = Field(min_length=1, pattern=r"^[\w.-]+$")
@@ -220,7 +145,7 @@ class Plan(_Strict):
     sample: Count | None = None
     """Scored rows of each task at most, drawn by the first seed, each label with its share; not with `limit`."""
     bench: BenchPlan | None = BenchPlan()
-    margin: float = Field(default=1.0, gt=0, le=100)
+    margin: Annotated[float, Bound(least=0, above=True, most=100)] = 1.0
     """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
     percent): the report names who does, by paired comparison."""
     published: tuple[PublishedPlan, ...] = ()
@@ -283,7 +208,8 @@ def load_plan(file: Path) -> Plan:
     try:
         plan = Plan.model_validate({**content, "tasks": _listed(content.get("tasks", ()))})
     except ValidationError as error:
-        raise UsageError(f"{file}: {_explain(error)}") from error
+        told = explain(error, schema=Plan, name=_key, what="key", with_place=True)
+        raise UsageError(f"{file}:{_line(file, place_of(error))}: {told}") from None
     plan = plan.model_copy(update={"variants": tuple(_placed(variant, plan, file) for variant in plan.variants)})
     _check(plan, file)
     return plan
@@ -353,32 +279,22 @@ def _listed(value: object) -> Sequence[object]:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value  # type: ignore[return-value]
 
 
-KEYS: Mapping[str, type[BaseModel]] = {
-    "models": ModelPlan,
-    "training": TrainingPlan,
-    "lora": LoraPlan,
-    "variants": VariantPlan,
-    "bench": BenchPlan,
-    "published": PublishedPlan,
-}
+def _key(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
-def _explain(error: ValidationError) -> str:
-    """The first complaint in one sentence, with near names for an unknown key."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        parents = [part for part in first["loc"][:-1] if part in KEYS]
-        schema = KEYS[str(parents[-1])] if parents else Plan
-        return str(unknown(f"key at {place}:", str(first["loc"][-1]), schema.model_fields))
-    told = str(first["msg"]).removeprefix("Value error, ")
-    return f"{place}: {told}." if ", was " in told else f"{place}: {told} (was {_shortened(first.get('input'))})."
-
-
-def _shortened(value: object) -> str:
-    """What was given, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "a very long number"
-    return text if len(text) <= 100 else f"{text[:80]} [...]"
+def _line(file: Path, place: Place) -> int:
+    """The line of a file on which a key stands, or the last one above it that is there; counted from 1."""
+    node = yaml.compose(yaml_text(file), Loader=yaml.SafeLoader)
+    line = 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line

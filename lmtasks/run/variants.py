@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
@@ -13,7 +13,9 @@ from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
 from lmtasks.records import Json, ModelCard, Progress
 from lmtasks.run.folder import RunFolder
-from lmtasks.run.plan import Plan, TrainingPlan, VariantPlan
+from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.settings.runtimes import TorchPrecision
+from lmtasks.settings.training import AdaptSettings, AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
@@ -82,33 +84,16 @@ class Artefacts:
             if not start.is_new:  # a new family depends on its lines in the plan alone, see plan_changes
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
-        from lmtasks.model.lora import LoraSettings
-        from lmtasks.training.adapt import AdaptSettings
-
-        training = wanted.training
+        training = {**dict(wanted.training), "precision": _computed_in(wanted.training, name)}
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
             start=start,
             tasks=self._trained_on(wanted.tasks, name),
-            settings=AdaptSettings(
-                method=wanted.adaptation,
-                epochs=training.epochs,
-                minutes=training.minutes,
-                learning_rate=training.learning_rate,
-                tokens_per_batch=training.tokens_per_batch,
-                window=training.window,
-                weight_decay=training.weight_decay,
-                label_smoothing=training.label_smoothing,
-                evaluations=training.evaluations,
-                patience=training.patience,
-                precision=_computed_in(training, name),
-                seed=seed,
-                lora=None if wanted.lora is None else LoraSettings(**wanted.lora.model_dump()),
-            ),
+            settings=AdaptSettings(method=wanted.adaptation, seed=seed, lora=wanted.lora).but(training),
             options=self.options,
             out=out,
             report=self.report,
-            rows=training.rows,
+            rows=wanted.training.rows,
         )
         return out
 
@@ -184,9 +169,9 @@ class Artefacts:
         return tuple(longest_first[::step][:PROOF_TEXTS])
 
 
-def _computed_in(training: TrainingPlan, model: str) -> Literal["fp32", "bf16"]:
+def _computed_in(training: AdaptTraining, model: str) -> TorchPrecision:
     """The plan's precision, or fp32 where this machine has no bf16: a plan is made for other machines than its own."""
-    from lmtasks.training.settings import computes_bf16
+    from lmtasks.training.schedule import computes_bf16
 
     if training.precision == "bf16" and not computes_bf16("cpu"):
         log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)

@@ -31,6 +31,7 @@ WORDS: Mapping[str, str] = {
     "missing": "is missing",
     "string_type": "must be a text",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "path_type": "must be a path",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
@@ -110,22 +111,33 @@ def spoken(place: Place) -> str:
     return ".".join(map(str, place)).replace("_", " ")
 
 
+def place_of(error: ValidationError) -> Place:
+    """The place of the first complaint."""
+    return tuple(error.errors(include_url=False)[0]["loc"])
+
+
 def explain(
-    error: ValidationError, *, schema: type[BaseModel], name: Callable[[Place], str] = spoken, told: bool = False
+    error: ValidationError,
+    *,
+    schema: type[BaseModel],
+    name: Callable[[Place], str] = spoken,
+    what: str = "setting",
+    with_place: bool = False,
 ) -> str:
     """The first complaint in one sentence: the setting, what it may be, and what was given.
 
     Args:
         name: how whoever gave the value knows a setting: an option, a plan's key, an argument.
-        told: also say where, if the complaint is a sentence of its own.
+        what: an unknown one is called.
+        with_place: name the setting also where the complaint is a sentence of its own.
     """
     first = error.errors(include_url=False)[0]
-    place: Place = tuple(first["loc"])
+    place = place_of(error)
     if first["type"] == "extra_forbidden":
         inner = _schema_at(schema, place[:-1])
-        return str(unknown(f"setting of {name(place[:-1])}:" if place[1:] else "setting", str(place[-1]), inner))
+        return str(unknown(f"{what} of {name(place[:-1])}" if place[1:] else what, str(place[-1]), inner))
     if first["type"] == SENTENCE:
-        return f"{name(place)}: {first['msg']}" if told and place else str(first["msg"])
+        return f"{name(place)}: {first['msg']}" if with_place and place else str(first["msg"])
     if first["type"] == "literal_error":
         return str(unknown(name(place), str(first["input"]), re.findall("'([^']*)'", str(first["ctx"]["expected"]))))
     return f"{name(place)} {_complaint(first)}."

@@ -96,6 +96,7 @@ class Bound:
 COUNT = Bound(least=1, most=MOST, whole=True)
 COUNT_OR_NONE = Bound(least=0, most=MOST, whole=True)
 POSITIVE = Bound(least=0, above=True)
+NOT_NEGATIVE = Bound(least=0)
 SHARE = Bound(least=0, most=1)
 SHARE_BELOW_ONE = Bound(least=0, most=1, below=True)
 SEED = Bound(least=0, most=MOST_SEED, whole=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from lmtasks.settings.base import Setting, Settings, Several, refusal
-from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound
 from lmtasks.settings.data import Encoding
 from lmtasks.settings.runtimes import TorchPrecision
 
@@ -23,7 +23,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 VOCABULARY = Bound(least=2, most=10**7, whole=True)
 EPOCHS = Bound(least=0, above=True, most=10_000)
 TOKENS_PER_BATCH = Bound(least=16, most=10**7, whole=True)
-NOT_NEGATIVE = Bound(least=0)
 HIDDEN = Bound(least=0, most=1, above=True, below=True)
 
 Seed = Annotated[int, SEED, Setting("Of everything drawn.", metavar="NUMBER")]
@@ -162,6 +161,10 @@ class AdaptSettings(AdaptTraining):
             raise refusal(f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}.")
         return self
 
+    def stored(self) -> dict[str, object]:
+        """As a model's folder has held it since its first schema, in that order; `rows` stand beside it."""
+        return {"method": self.method, **self.model_dump(exclude={"method", "rows"})}
+
 
 Steps = Annotated[int, COUNT, Setting("Optimizer steps at most.", metavar="NUMBER", unit="steps")]
 BatchRows = Annotated[int, COUNT, Setting("Rows per optimizer step.", metavar="NUMBER", unit="rows")]
@@ -215,7 +218,7 @@ class TrainingSettings(Settings):
     """`wsd`: steps before `steps` in which the learning rate falls; 0: it stays up."""
     optimizer: Annotated[OptimizerName, Setting("adamw or muon.", metavar="NAME")] = "adamw"
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, SHARE_BELOW_ONE], Annotated[float, SHARE_BELOW_ONE]] = (0.9, 0.95)
     clip: Annotated[float, POSITIVE] = 1.0
     precision: Precision = "fp32"
     compile: Annotated[bool, Setting("Compile the model and its loss first.")] = False
@@ -237,6 +240,11 @@ class TrainingSettings(Settings):
         if self.cooldown_steps and self.decay != "wsd":
             raise refusal(f"a cool-down belongs to the schedule wsd, was {self.decay}.")
         return self
+
+    def stored(self) -> dict[str, object]:
+        """As a backbone's folder has held it since its first schema, in that order, which a hash goes by."""
+        first = ("steps", "learning_rate", "batch_rows", "accumulate", "minutes")
+        return {**{name: getattr(self, name) for name in first}, **self.model_dump()}
 
 
 class PretrainSettings(TrainingSettings):

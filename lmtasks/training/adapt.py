@@ -7,9 +7,8 @@ Several tasks train together: the backbone or its adapters move for all of them,
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import PartialState
@@ -21,20 +20,17 @@ from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_trai
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
 from lmtasks.model.adapters import Adapted, adapted_of
-from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
+from lmtasks.model.lora import add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
-from lmtasks.settings.bounds import check_all
+from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, TrainingSettings
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.examples import collate, judged, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.settings import BOUNDS, TrainingSettings
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
-
-Method = Literal["prompt", "probe", "full", "lora"]
 
 REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
@@ -43,38 +39,6 @@ VALIDATION_ROWS = 1000
 """Validation rows of each head that early stopping looks at, a prefix: as many as are set apart from training rows."""
 VALIDATION_TOKENS = 4096
 """Of a batch of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptSettings:
-    """How a model is adapted."""
-
-    method: Method = "full"
-    epochs: float = 4.0
-    minutes: float | None = None
-    learning_rate: float | None = None
-    """None: chosen by the size of what moves, see `default_learning_rate`."""
-    tokens_per_batch: int = 2048
-    window: int = 35
-    """Tokens that a model which carries its state through a running text learns from at once."""
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    """Share of a right answer that all answers divide among themselves while they are learned; not of spans."""
-    evaluations: int = 8
-    """How often the validation rows are looked at during the training."""
-    patience: int = 3
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "cpu"
-    seed: int = 1234
-    lora: LoraSettings | None = None
-    """None: its defaults, where the method is `lora`."""
-
-    def __post_init__(self) -> None:
-        check_all(vars(self), BOUNDS)
-        if self.lora is not None and self.method != "lora":
-            raise UsageError(
-                f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}."
-            )
 
 
 def adapt(
@@ -110,7 +74,7 @@ def adapt(
     model.card = replace(model.card, name=out.name, adaptation=settings.method)
     record: dict[str, object] = {
         "backbone": {"name": backbone.name, "weights_hash": model.card.weights_hash},
-        "settings": asdict(settings),
+        "settings": settings.stored(),
         **(provenance or {}),
     }
     seen = read_training_rows(training_rows_file(backbone)) or TrainingRows()
@@ -190,7 +154,7 @@ def adapt(
             seed=settings.seed,
         ),
         folder=work,
-        data_key=f"{model.card.weights_hash} {asdict(settings)} {[head.fingerprint for head in heads]}",
+        data_key=f"{model.card.weights_hash} {settings.stored()} {[head.fingerprint for head in heads]}",
         validate=lambda: Validation(value=judge(model)),
         higher_is_better=True,
         report=report,
@@ -211,12 +175,12 @@ def adapt(
     return trained
 
 
-def _suited(model: Model, method: Method) -> float | None:
+def _suited(model: Model, method: Adaptation) -> float | None:
     """What a family of our own learns with, all of it."""
     return model.backbone.traits.learning_rate if method == "full" else None
 
 
-def default_learning_rate(method: Method, parameters: int) -> float:
+def default_learning_rate(method: Adaptation, parameters: int) -> float:
     """A peak learning rate that suits the size of what moves.
 
     A new head alone bears 1e-3. So does a whole model of 11M parameters, and it gets less as it grows: 5e-5 at 110M,
@@ -276,7 +240,7 @@ def _check(model: Model, head: HeadExamples) -> None:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
 
 
-def _freeze(model: Model, method: Method) -> int:
+def _freeze(model: Model, method: Adaptation) -> int:
     """Fix what the method does not move; the number of parameters that are left to move.
 
     A probe moves heads only, so that a generation head, which has no weights of its own, has nothing to learn.

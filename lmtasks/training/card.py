@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lmtasks.data.documents import SourceFacts
+from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.curve import Record
 from lmtasks.training.heldout import Beside, HeldOut, overall
-from lmtasks.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class PretrainingRecord:
 
     def json(self) -> Mapping[str, object]:
         """Ready for JSON."""
-        return asdict(self)
+        return {**asdict(self), "settings": self.settings.stored()}
 
 
 OPTIMIZERS: Mapping[str, str] = {"adamw": "AdamW", "muon": "Muon for matrices between layers, AdamW for the rest"}

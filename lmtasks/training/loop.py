@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +20,7 @@ from lmtasks.errors import UsageError
 from lmtasks.files import aside
 from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
+from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import (
     Position,
     load_checkpoint,
@@ -30,7 +31,7 @@ from lmtasks.training.checkpoint import (
 from lmtasks.training.curve import LOG, cut_log, read_log
 from lmtasks.training.optimizing import make_optimizers, set_learning_rate
 from lmtasks.training.rate import Work
-from lmtasks.training.settings import TrainingSettings, computes_bf16, is_cooling, learning_rate_share
+from lmtasks.training.schedule import computes_bf16, is_cooling, learning_rate_share
 from lmtasks.training.stepping import Batch, Stepping
 
 
@@ -256,7 +257,7 @@ def _conditions(settings: TrainingSettings, data_key: str) -> str:
     free: dict[str, object] = {"checkpoint_every": 0, "evaluate_every": 0, "minutes": None, "patience": 0}
     if settings.decay == "wsd":  # its stable phase is the same however long it lasts
         free |= {"steps": 0, "cooldown_steps": 0}
-    kept = {**asdict(settings), **free}
+    kept = {**settings.stored(), **free}
     return hashlib.sha256((json.dumps(kept) + data_key).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lmtasks.training.settings import TrainingSettings
+from lmtasks.settings.training import TrainingSettings
 
 EMBEDDING_PARTS = frozenset({"lm_head", "classifier", "decoder_predictions"})
 """Modules by the last part of their name that project to a vocabulary or to labels, tied or not."""

@@ -5,7 +5,6 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from lmtasks.files import parse_json
 from lmtasks.model.create import Backbone, Vocabulary, check_window, kind_of_family, new_language_model
 from lmtasks.model.verify import write_checksums
 from lmtasks.records import Progress
+from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
@@ -29,7 +29,6 @@ from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.objectives import ObjectiveModule, learner_loss, make_batch, marks_of, objective_for, share_hidden
 from lmtasks.training.rate import measured_work
 from lmtasks.training.samples import sample_text
-from lmtasks.training.settings import TrainingSettings
 from lmtasks.training.stepping import Batch
 from lmtasks.training.warm_start import CURVE, RECORD, begun_from, copy_start, load_start
 
@@ -89,7 +88,7 @@ def pretrain(
         with state.main_process_first():
             begun = copy_start(start, work)
         if cool_now:
-            settings = replace(settings, steps=begun + settings.cooldown_steps)
+            settings = settings.but({"steps": begun + settings.cooldown_steps})
     facts = tuple(survey(corpus, corpus=number) for number, corpus in enumerate(corpora))
     weights = weights or [float(fact.bytes) for fact in facts]
     with state.main_process_first():  # the others then find it all made
@@ -244,7 +243,7 @@ def is_pretrained(out: Path, *, family: str, window: int, settings: TrainingSett
         record = parse_json((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    asked = {"family": family, "window": window, "settings": asdict(settings)}
+    asked = {"family": family, "window": window, "settings": settings.stored()}
     return isinstance(record, dict) and json.loads(json.dumps(asked)) == {name: record.get(name) for name in asked}
 
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lmtasks.errors import WorkError
-from lmtasks.training.settings import TrainingSettings
+from lmtasks.settings.training import TrainingSettings
 
 Batch = Mapping[str, Tensor]
 

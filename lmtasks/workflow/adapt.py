@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from lmtasks.training.curve import LOG
 from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone
 
 if TYPE_CHECKING:
-    from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.settings.training import AdaptSettings
     from lmtasks.training.loop import Trained
 
 
@@ -213,7 +213,7 @@ def is_adapted(
         return False
     learned = trainable([with_stand_ins(task, options=options) for task in tasks])
     asked: dict[str, object] = {**_asked(start, learned, rows)}
-    asked |= {"seed": settings.seed} if start.is_fitted else {"settings": asdict(settings)}
+    asked |= {"seed": settings.seed} if start.is_fitted else {"settings": settings.stored()}
     return bool(json.loads(json.dumps(asked)) == {name: made.get(name) for name in asked})
 
 

@@ -14,7 +14,7 @@ from lmtasks.task.task import Task
 from lmtasks.workflow.new_backbone import Start, started_tokenizer
 
 if TYPE_CHECKING:
-    from lmtasks.training.adapt import AdaptSettings
+    from lmtasks.settings.training import AdaptSettings
 
 
 def fit_to_tasks(

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lmtasks.data.documents import Document
     from lmtasks.data.options import DataOptions
     from lmtasks.records import Progress
+    from lmtasks.settings.training import TrainingSettings
     from lmtasks.training.heldout import HeldOut
     from lmtasks.training.loop import Trained
-    from lmtasks.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

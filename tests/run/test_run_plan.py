@@ -294,7 +294,7 @@ def test_a_variant_has_seeds_of_its_own_and_its_training_is_told(tmp_path: Path)
 def test_a_plan_for_bf16_runs_where_there_is_none_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lmtasks.training.settings.computes_bf16", lambda device: False)
+    monkeypatch.setattr("lmtasks.training.schedule.computes_bf16", lambda device: False)
     (tmp_path / "plan.yaml").write_text(SEEDED.replace("epochs: 0.3", "epochs: 0.3, precision: bf16"))
     assert carry_out(tmp_path, only=["average"]).failed == ()
     assert "model small is trained in fp32, not in bf16: this processor has no AVX-512 BF16" in caplog.text

@@ -8,8 +8,8 @@ from small_tasks import scored
 from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.settings.training import AdaptSettings
 from lmtasks.task.index import default_index
-from lmtasks.training.adapt import AdaptSettings
 from lmtasks.workflow.adapt import adapt_to_tasks
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_model import open_engine

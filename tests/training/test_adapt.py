@@ -1,7 +1,6 @@
 """Adaptation: what moves, what is kept, and that each head learns from its rows."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from lmtasks.head.generation import GENERATION
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
-from lmtasks.training.adapt import AdaptSettings, adapt, default_learning_rate, score_heads
+from lmtasks.settings.training import AdaptSettings
+from lmtasks.training.adapt import adapt, default_learning_rate, score_heads
 from lmtasks.training.examples import plan_steps
 from lmtasks.training.tbptt import TbpttModule
 
@@ -98,7 +98,7 @@ def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
     """The best that a model can say of two classes is 1 - s / 2."""
     sure = []
     for name, share in (("plain", 0.0), ("smoothed", 0.4)):
-        model = run(tmp_path / name, heads=[moods()], settings=replace(SETTINGS, label_smoothing=share))
+        model = run(tmp_path / name, heads=[moods()], settings=SETTINGS.but(dict(label_smoothing=share)))
         ids = torch.tensor([row.ids for row in moods().train])
         with torch.no_grad():
             sure.append(float(model(ids, torch.ones_like(ids) > 0, "mood").softmax(-1).amax(-1).mean()))
@@ -109,7 +109,7 @@ def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
 
 
 def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
-    model = run(tmp_path, settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
+    model = run(tmp_path, settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2)))
     before = load_model(tmp_path / "backbone").backbone.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
     assert score_heads(model, [moods()], pad_id=1) > 0.8
@@ -117,11 +117,11 @@ def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
 
 def test_a_probe_of_generation_alone_has_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no weights; use full"):
-        run(tmp_path, heads=[says()], settings=replace(SETTINGS, method="probe", learning_rate=2e-2))
+        run(tmp_path, heads=[says()], settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2)))
 
 
 def test_prompt_moves_nothing(tmp_path: Path) -> None:
-    model = run(tmp_path, settings=replace(SETTINGS, method="prompt"))
+    model = run(tmp_path, settings=SETTINGS.but(dict(method="prompt")))
     assert model.card.heads == ()
     assert model.card.adaptation == "prompt"
 
@@ -143,7 +143,7 @@ def test_an_interrupted_adaptation_ends_with_the_same_weights(tmp_path: Path) ->
         if progress.done == progress.total // 2:
             raise Killed
 
-    short = replace(SETTINGS, epochs=4)
+    short = SETTINGS.but(dict(epochs=4))
     whole = run(tmp_path / "whole", settings=short)
     with pytest.raises(Killed):
         run(tmp_path / "parts", settings=short, report=kill)

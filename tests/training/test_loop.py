@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
+from lmtasks.settings.training import OptimizerName, TrainingSettings
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import LOG, read_log
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.optimizing import make_optimizers
-from lmtasks.training.settings import OptimizerName, TrainingSettings, learning_rate_share
+from lmtasks.training.schedule import learning_rate_share
 from lmtasks.training.stepping import Batch
 
 pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
@@ -217,7 +218,7 @@ def rate(settings: TrainingSettings, step: int) -> float:
 def test_the_stable_phase_does_not_move_with_the_length_of_the_training() -> None:
     assert [rate(WSD, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     for steps in (50, 1000, 10**6):
-        cooled = replace(WSD, steps=steps, cooldown_steps=16)
+        cooled = WSD.but(dict(steps=steps, cooldown_steps=16))
         assert [rate(cooled, step) for step in range(steps - 16)][:30] == [rate(WSD, step) for step in range(30)]
         assert rate(cooled, steps - 16) == 1.0
         assert rate(cooled, steps - 12) == 0.5  # 1 - sqrt(4 / 16)
@@ -225,28 +226,28 @@ def test_the_stable_phase_does_not_move_with_the_length_of_the_training() -> Non
 
 
 def test_a_stable_training_goes_on_with_any_length_and_ends_as_one_piece(tmp_path: Path) -> None:
-    settings = replace(WSD, learning_rate=0.01)
+    settings = WSD.but(dict(learning_rate=0.01))
     whole, parts = network(), network()
-    run(whole, tmp_path / "whole", settings=replace(settings, steps=20, cooldown_steps=6))
+    run(whole, tmp_path / "whole", settings=settings.but(dict(steps=20, cooldown_steps=6)))
     for steps in (7, 12):
-        run(parts, tmp_path / "parts", settings=replace(settings, steps=steps))
-    run(parts, tmp_path / "parts", settings=replace(settings, steps=20, cooldown_steps=6, minutes=60.0))
+        run(parts, tmp_path / "parts", settings=settings.but(dict(steps=steps)))
+    run(parts, tmp_path / "parts", settings=settings.but(dict(steps=20, cooldown_steps=6, minutes=60.0)))
     assert torch.equal(weights(whole), weights(parts))
 
 
 def test_a_cooldown_that_has_begun_keeps_its_end(tmp_path: Path) -> None:
-    settings = replace(WSD, learning_rate=0.01, steps=20, cooldown_steps=6, checkpoint_every=1)
+    settings = WSD.but(dict(learning_rate=0.01, steps=20, cooldown_steps=6, checkpoint_every=1))
     with pytest.raises(Killed):
         run(network(), tmp_path, settings=settings, report=killed_at(17))
     with pytest.raises(UsageError, match="has begun and ends at step 20"):
-        run(network(), tmp_path, settings=replace(settings, steps=30))
+        run(network(), tmp_path, settings=settings.but(dict(steps=30)))
     assert run(network(), tmp_path, settings=settings).steps == 20
 
 
 def test_a_cooldown_cannot_begin_in_the_past(tmp_path: Path) -> None:
-    run(network(), tmp_path, settings=replace(WSD, steps=10))
+    run(network(), tmp_path, settings=WSD.but(dict(steps=10)))
     with pytest.raises(UsageError, match="give --steps 16 or more"):
-        run(network(), tmp_path, settings=replace(WSD, steps=12, cooldown_steps=6))
+        run(network(), tmp_path, settings=WSD.but(dict(steps=12, cooldown_steps=6)))
 
 
 def test_muon_moves_hidden_matrices_and_adamw_the_rest() -> None:

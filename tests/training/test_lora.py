@@ -12,19 +12,20 @@ from test_adapt import ALL, SETTINGS, moods, run
 from tiny import TEXTS, tiny_checkpoint
 from tiny_families import FAMILIES, tiny_family
 
-from lmtasks.backbone.lora_targets import ADAPT_POINTS, ROLES, matching, points_pattern
+from lmtasks.backbone.lora_targets import ADAPT_POINTS, matching, points_pattern
 from lmtasks.errors import UsageError
 from lmtasks.model.adapters import adapted_of, merge_adapter
 from lmtasks.model.create import Vocabulary, write_backbone
-from lmtasks.model.lora import LoraSettings, add_lora, check_lora, take_lora
+from lmtasks.model.lora import add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import card_of, load_model, read_provenance
 from lmtasks.model.weights import weight_facts
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Progress
+from lmtasks.settings.training import ROLES, LoraSettings
 from lmtasks.training.adapt import default_learning_rate, score_heads
 
-LORA = replace(SETTINGS, method="lora", learning_rate=3e-2, tokens_per_batch=128, lora=LoraSettings(rank=8))
+LORA = SETTINGS.but(dict(method="lora", learning_rate=3e-2, tokens_per_batch=128, lora=LoraSettings(rank=8)))
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 1, 1]])
 MASK = torch.tensor([[True] * 4, [True, True, False, False]])
 
@@ -166,7 +167,7 @@ def test_a_model_with_adapters_is_adapted_again(trained: Path, tmp_path: Path) -
 
     for method in ("lora", "probe"):
         out = tmp_path / method
-        settings = replace(LORA, method=method, epochs=2, lora=None, learning_rate=3e-2)  # type: ignore[arg-type]
+        settings = LORA.but(dict(method=method, epochs=2, lora=None, learning_rate=3e-2))  # type: ignore[arg-type]
         head = replace(moods(), head=replace(moods().head, name="second"))
         adapt(backbone=trained / "model", prepare=lambda _, head=head: [head], settings=settings, out=out,
               report=lambda _: None)  # fmt: skip
@@ -190,7 +191,7 @@ def test_an_interrupted_training_ends_with_the_same_adapters(tmp_path: Path) -> 
         if progress.done == progress.total // 2:
             raise Killed
 
-    short = replace(LORA, epochs=2)
+    short = LORA.but(dict(epochs=2))
     whole = run(tmp_path / "whole", settings=short)
     with pytest.raises(Killed):
         run(tmp_path / "parts", settings=short, report=kill)
@@ -216,7 +217,7 @@ def test_an_export_answers_as_the_merged_model(trained: Path, tmp_path: Path) ->
         ({"rank": 0}, "a whole number of at least 1, was 0"),
         ({"alpha": 0.0}, "a number above 0, was 0.0"),
         ({"dropout": 1.0}, "below 1, was 1.0"),
-        ({"points": ()}, "attention, feed-forward"),
+        ({"points": ()}, "points must not be empty"),
         ({"points": ("attenton",)}, "did you mean 'attention'"),
     ],
 )
@@ -227,7 +228,7 @@ def test_bad_settings_are_explained(settings: dict[str, object], message: str) -
 
 def test_settings_belong_to_their_method() -> None:
     with pytest.raises(UsageError, match="belong to the method lora, was full"):
-        replace(SETTINGS, lora=LoraSettings())
+        SETTINGS.but(dict(lora=LoraSettings()))
 
 
 def test_a_rank_above_the_matrices_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +209,7 @@ def test_one_set_of_weights_learns_to_go_on_and_to_fill_in(tmp_path: Path) -> No
 
 def test_turns_that_do_not_come_out_even_and_families_that_cannot_look_back_are_refused(tmp_path: Path) -> None:
     for family, settings, message in (
-        ("llama:width=32,layers=1,heads=2,inner=48,context=32", replace(SETTINGS, batch_rows=9, accumulate=3),
+        ("llama:width=32,layers=1,heads=2,inner=48,context=32", SETTINGS.but(dict(batch_rows=9, accumulate=3)),
          "--accumulate must be a multiple of that, was 3"),
         ("lstm:width=16", SETTINGS, "fills in no hidden tokens"),
     ):  # fmt: skip

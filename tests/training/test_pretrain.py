@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,11 @@ from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
+from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import cut_log, read_log, thinned
 from lmtasks.training.ngram_pretrain import count_text
 from lmtasks.training.pretrain import pretrain
-from lmtasks.training.settings import TrainingSettings
 
 WORDS = ["river", "mill", "sea", "bird", "stone", "wind", "house", "light", "road", "song"]
 SETTINGS = TrainingSettings(steps=12, learning_rate=5e-3, batch_rows=8, accumulate=2, evaluate_every=6)
@@ -167,14 +166,14 @@ def test_a_vocabulary_that_the_text_does_not_support_is_refused(tmp_path: Path) 
 
 
 def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path) -> None:
-    stable = replace(SETTINGS, decay="wsd", floor=0.0, warmup_steps=2, checkpoint_every=3, evaluate_every=0)
+    stable = SETTINGS.but(dict(decay="wsd", floor=0.0, warmup_steps=2, checkpoint_every=3, evaluate_every=0))
     arguments = {
         "corpora": [corpus()], "weights": [1], "vocabulary": 300, "window": 16, "report": lambda _: None,
         "family": "llama:width=32,layers=1,heads=2,inner=48,context=32",
     }  # fmt: skip
-    pretrain(**arguments, settings=replace(stable, steps=6), out=tmp_path / "stable")
+    pretrain(**arguments, settings=stable.but(dict(steps=6)), out=tmp_path / "stable")
     before = position_of(tmp_path / "stable.work" / "checkpoint")
-    cooled = {"settings": replace(stable, steps=100, cooldown_steps=4), "cool_now": True}
+    cooled = {"settings": stable.but(dict(steps=100, cooldown_steps=4)), "cool_now": True}
     start = tmp_path / "stable.work"
     trained, _ = pretrain(**arguments, **cooled, start=start, out=tmp_path / "cooled")
     assert trained.steps == 10
@@ -184,7 +183,7 @@ def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path)
         [5e-3 * (1 - math.sqrt(step / 4)) for step in range(4)]
     )
     assert position_of(start / "checkpoint") == before
-    pretrain(**arguments, settings=replace(stable, steps=10, cooldown_steps=4), out=tmp_path / "whole")
+    pretrain(**arguments, settings=stable.but(dict(steps=10, cooldown_steps=4)), out=tmp_path / "whole")
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "cooled")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -192,7 +191,7 @@ def test_a_cooldown_starts_from_a_checkpoint_and_leaves_it_alone(tmp_path: Path)
 def test_a_training_starts_warm_from_a_backbone(tmp_path: Path, first: Path) -> None:
     arguments = {"corpora": [corpus()], "weights": [1], "vocabulary": 999, "window": 16, "report": lambda _: None}
     family = "llama:width=32,layers=1,heads=2,inner=48,context=32"
-    still = replace(SETTINGS, steps=1, learning_rate=1e-9)
+    still = SETTINGS.but(dict(steps=1, learning_rate=1e-9))
     pretrain(**arguments, family=family, settings=still, start=first, out=tmp_path / "second")
     files = [folder / "model.safetensors" for folder in (first, tmp_path / "second")]
     assert files[0].read_bytes() == files[1].read_bytes()  # in bf16 nothing moved
@@ -207,7 +206,7 @@ def test_an_encoder_begins_with_the_weights_of_a_causal_model(tmp_path: Path, fi
     """One shape read both ways; the mask, which the causal vocabulary lacks, begins at the mean of its embeddings."""
     pretrain(
         corpora=[corpus()], weights=[1], family="eurobert:width=32,layers=1,heads=2,inner=48,context=32",
-        vocabulary=999, window=16, settings=replace(SETTINGS, steps=1, learning_rate=1e-9), hidden=0.3,
+        vocabulary=999, window=16, settings=SETTINGS.but(dict(steps=1, learning_rate=1e-9)), hidden=0.3,
         start=first, out=tmp_path / "second", report=lambda _: None,
     )  # fmt: skip
     old, new = (load_file(folder / "model.safetensors") for folder in (first, tmp_path / "second"))
@@ -246,9 +245,9 @@ def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path, fi
         "corpora": [corpus()], "weights": [1], "vocabulary": 300, "window": 16, "report": lambda _: None,
         "family": "llama:width=32,layers=1,heads=2,inner=48,context=32",
     }  # fmt: skip
-    stable = replace(SETTINGS, steps=4, decay="wsd", warmup_steps=1, checkpoint_every=2)
+    stable = SETTINGS.but(dict(steps=4, decay="wsd", warmup_steps=1, checkpoint_every=2))
     pretrain(**arguments, settings=stable, start=first, out=tmp_path / "second")
-    cooled = replace(stable, cooldown_steps=2)
+    cooled = stable.but(dict(cooldown_steps=2))
     pretrain(**arguments, settings=cooled, start=tmp_path / "second.work", cool_now=True, out=tmp_path / "third")
     record = json.loads((tmp_path / "third" / "pretraining.json").read_text())
     assert record["begun_from"] == "first"
@@ -258,7 +257,7 @@ def test_a_cooldown_of_a_warm_training_tells_where_that_began(tmp_path: Path, fi
 def test_the_card_tells_of_every_stage_with_its_own_window(tmp_path: Path, first: Path) -> None:
     pretrain(
         corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2,inner=48,context=32", vocabulary=300,
-        window=32, settings=replace(SETTINGS, steps=6, seed=1), start=first, out=tmp_path / "second",
+        window=32, settings=SETTINGS.but(dict(steps=6, seed=1)), start=first, out=tmp_path / "second",
         report=lambda _: None,
     )  # fmt: skip
     record = json.loads((tmp_path / "second" / "pretraining.json").read_text())
@@ -379,7 +378,7 @@ def test_a_loss_that_is_not_finite_names_the_batch(tmp_path: Path) -> None:
         pretrain(
             corpora=[corpus()], weights=[1], family="llama:width=32,layers=1,heads=2,inner=48,context=32",
             vocabulary=300, window=16, out=tmp_path / "new", report=lambda _: None,
-            settings=replace(SETTINGS, steps=40, learning_rate=1e30, clip=1e30, evaluate_every=0),
+            settings=SETTINGS.but(dict(steps=40, learning_rate=1e30, clip=1e30, evaluate_every=0)),
         )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from lmtasks.model.create import Vocabulary, write_backbone
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import HeadSpec, Progress
-from lmtasks.training.adapt import AdaptSettings, adapt
+from lmtasks.settings.training import AdaptSettings
+from lmtasks.training.adapt import adapt
 from lmtasks.training.tbptt import Streams, TbpttModule, score_text
 
 TEXT = tuple([5, 6, 7, 8, 9, 10, 11] * 40)

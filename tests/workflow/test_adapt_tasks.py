@@ -17,8 +17,8 @@ from lmtasks.model.base import read_base
 from lmtasks.model.store import load_model, read_provenance, training_rows_file
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import TRAINING_ROWS
+from lmtasks.settings.training import Adaptation, AdaptSettings
 from lmtasks.task.index import default_index
-from lmtasks.training.adapt import AdaptSettings, Method
 from lmtasks.workflow.adapt import adapt_to_tasks
 from lmtasks.workflow.new_backbone import Start
 
@@ -71,7 +71,7 @@ def test_options_of_a_backbone_that_is_there_are_refused_for_a_new_one(backbone:
 
 
 @pytest.mark.parametrize("method", ["full", "probe", "lora"])
-def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Method, tmp_path: Path) -> None:
+def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Adaptation, tmp_path: Path) -> None:
     there, out = tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "model"
     adapt_to_tasks(
         start=Start(backbone=str(there), bidirectional=True),
@@ -111,7 +111,7 @@ def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_a_modernbert_is_adapted_and_exported_by_its_own_graph(method: Method, tmp_path: Path) -> None:
+def test_a_modernbert_is_adapted_and_exported_by_its_own_graph(method: Adaptation, tmp_path: Path) -> None:
     adapt_to_tasks(
         start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", "modernbert"))),
         tasks=default_index().find("starter_topic_en"),
@@ -134,7 +134,7 @@ def _seen(folder: Path) -> TrainingRows:
 
 
 @pytest.mark.parametrize("method", ["full", "probe", "lora"])
-def test_a_model_keeps_fingerprints_of_all_that_it_learned(method: Method, tmp_path: Path) -> None:
+def test_a_model_keeps_fingerprints_of_all_that_it_learned(method: Adaptation, tmp_path: Path) -> None:
     """Adapted twice, it has learned from both; its package says the same."""
     first, second = default_index().find("starter_topic_en,starter_sentiment_en")
     data = [

@@ -11,8 +11,8 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, load_model
+from lmtasks.settings.training import AdaptSettings
 from lmtasks.task.index import default_index
-from lmtasks.training.adapt import AdaptSettings
 from lmtasks.workflow.adapt import adapt_to_tasks
 from lmtasks.workflow.new_backbone import Start, started_backbone
 
