@@ -19,7 +19,6 @@ import numpy as np
 
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import (
     SCHEMA,
     RowHashes,
@@ -35,6 +34,7 @@ from lmtasks.evaluation.collector import Tallied
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source, Task
 
 MOST_TRAINING_ROWS = 1_000_000
@@ -78,7 +78,7 @@ def known_rows(
 
 
 def training_hashes(
-    task: Task, *, options: DataOptions, kept: Path | None, report: Callable[[Progress], None]
+    task: Task, *, options: DataAccess, kept: Path | None, report: Callable[[Progress], None]
 ) -> RowHashes | None:
     """Hashes of the task's training rows, where they lie on this machine; None where they do not, or are too many.
 
@@ -167,7 +167,7 @@ def _clean(
     return {"n": int(clean.sum()), "metrics": metrics}
 
 
-def _files(source: Source, *, options: DataOptions) -> Sequence[Path] | None:
+def _files(source: Source, *, options: DataAccess) -> Sequence[Path] | None:
     """The files of a split, where all lie on this machine."""
     if source.made_by is not None:
         return None

@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Literal
 
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows
 from lmtasks.data.sampling import Sample, label_reader, label_shift, sampled
 from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
@@ -23,6 +22,7 @@ from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved, Solver
 from lmtasks.metric import Draws
 from lmtasks.records import Json, Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.task import Part, SplitName, Task
@@ -39,7 +39,7 @@ NOT_ASKED = frozenset(
 class EvalOptions:
     """Settings of an evaluation."""
 
-    data: DataOptions = field(default_factory=DataOptions)
+    data: DataAccess = field(default_factory=DataAccess)
     limit: int | None = None
     """Score only the first rows."""
     sample: Sample | None = None

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmtasks.data.labelled import labelled_rows
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.data.sampling import part_of
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import ChatTemplate
 from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.fewshot import pick_shots
 from lmtasks.task.hooks import shot_pool
 from lmtasks.task.prompt import Message, Prompt, build_prompt
@@ -95,7 +95,7 @@ class Pool:
     fingerprint: str
 
 
-def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
+def open_pool(task: Task, *, count: int, options: DataAccess) -> Pool | None:
     """The pool of a task; None where no worked example is asked for, or they stand in the task file.
 
     Raises:
@@ -114,7 +114,7 @@ def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
     return Pool(rows=rows, fingerprint=fingerprint(raw or rows))
 
 
-def _pool_rows(task: Task, source: Source, *, options: DataOptions) -> Sequence[Row]:
+def _pool_rows(task: Task, source: Source, *, options: DataAccess) -> Sequence[Row]:
     """Those that have a label, of the rows before the task's own code looks at them."""
     rows, where = read_rows(replace(source, part=None), options=options)
     if task.shot_docs is None:

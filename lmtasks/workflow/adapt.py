@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
 from lmtasks.records import Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.training.curve import LOG
 from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone
@@ -29,7 +29,7 @@ class AdaptRequest:
     start: Start
     tasks: tuple[Task, ...]
     settings: "AdaptSettings"
-    data: DataOptions
+    data: DataAccess
     rows: int | None = None
     """Training rows of each task at most, drawn by the settings' seed; None: all."""
     out: Path
@@ -99,7 +99,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
     )
 
 
-def rows_set_aside(task: Task, data: DataOptions) -> str:
+def rows_set_aside(task: Task, data: DataAccess) -> str:
     """The rows of a single file that are not learned from, for people; empty where there are none.
 
     Raises:
@@ -127,7 +127,7 @@ def adapt_to_tasks(
     start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
-    options: DataOptions,
+    options: DataAccess,
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,
@@ -202,7 +202,7 @@ def adapt_to_tasks(
 
 
 def is_adapted(
-    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataOptions, rows: int | None
+    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataAccess, rows: int | None
 ) -> bool:
     """Does `out` hold the model that was adapted so?"""
     from lmtasks.model.store import read_provenance

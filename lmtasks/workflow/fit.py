@@ -6,9 +6,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.workflow.new_backbone import Start, started_tokenizer
@@ -22,7 +22,7 @@ def fit_to_tasks(
     start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
-    options: DataOptions,
+    options: DataAccess,
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from lmtasks.data.examples import HeadExamples, ReadingSettings, head_examples
-from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.records import Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
 
@@ -13,7 +13,7 @@ def task_examples(
     tasks: Sequence[Task],
     *,
     reading: ReadingSettings,
-    options: DataOptions,
+    options: DataAccess,
     seed: int,
     rows: int | None,
     report: Callable[[Progress], None],

@@ -10,7 +10,6 @@ from fake_runtime import FakeRuntime
 from small_tasks import TASKS, TEXTS, model, small_task, tokenizer
 
 from lmtasks.data.continuation import rolling_windows
-from lmtasks.data.options import DataOptions
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Generated, GenerateRequest, Scored, ScoreRequest
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
@@ -21,9 +20,10 @@ from lmtasks.evaluation.prepare import EvalOptions, scored_examples
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
 from lmtasks.evaluation.stream import asked_apart
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
-OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=20)
+OPTIONS = EvalOptions(data=DataAccess(offline=True), resamples=20)
 
 
 def together(solver: EngineSolver, tasks: Sequence[Task], *, chunk: int = 10_000) -> dict[str, TaskResult]:

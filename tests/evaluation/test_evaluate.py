@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions, shots_of
 from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
+from lmtasks.settings.data import DataAccess
 
 MOOD = HeadSpec(name="classification", kind="classification", labels=("bad", "good"))
 ANSWER = HeadSpec(name="span", kind="span")
@@ -159,7 +159,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     evaluate(
         solver=model(MOOD),
         tasks=[small_task(tmp_path, "classification")],
-        options=EvalOptions(data=DataOptions(offline=True)),
+        options=EvalOptions(data=DataAccess(offline=True)),
         on_progress=told.append,
         keep_samples=False,
     )
