@@ -14,8 +14,12 @@ from torch import Tensor, nn
 
 from lmtasks.backbone.base import Projection, State, Traits
 from lmtasks.backbone.bidirectional import BothWays
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.family import BidirectionalSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     run,
@@ -23,8 +27,6 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.family import BidirectionalSizes
-from lmtasks.backbone.own import OwnBackbone, TokenEmbedding, even_scale
 from lmtasks.backbone.sizes import Vocabulary
 
 

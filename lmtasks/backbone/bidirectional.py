@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.backbone.base import Traits
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.family import BidirectionalSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     reversal,
@@ -20,8 +24,6 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.family import BidirectionalSizes
-from lmtasks.backbone.own import OwnBackbone, TokenEmbedding, even_scale
 from lmtasks.backbone.sizes import Vocabulary
 
 

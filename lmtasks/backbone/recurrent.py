@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.backbone.base import Projection, State, Traits
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.family import RecurrentSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     run,
@@ -19,8 +23,6 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.family import RecurrentSizes
-from lmtasks.backbone.own import OwnBackbone, TokenEmbedding, even_scale
 from lmtasks.backbone.sizes import Vocabulary
 
 

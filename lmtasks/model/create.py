@@ -97,7 +97,7 @@ def write_config_both_ways(source: Path, *, folder: Path) -> None:
         UsageError: `source` holds no causal backbone, one that cannot be read so, or heads that learned to read one
             way.
     """
-    from lmtasks.backbone.both_ways import check_both_ways, config_both_ways
+    from lmtasks.backbone.transformer import check_both_ways, config_both_ways
 
     home = tokenizer_folder(source)
     config = config_both_ways(home)
