@@ -42,22 +42,14 @@ LOADERS: Mapping[str, type] = {
     "causal": AutoModelForCausalLM,
     "encoder-decoder": AutoModelForSeq2SeqLM,
 }
-
-
 OWN_HEADS: Mapping[str, str] = {
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "tagging",
     "ForQuestionAnswering": "span",
 }
-
-
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-
-
 FILLING: Mapping[str, str] = {"bert": "cls", "eurobert": "lm_head"}
 """What makes logits of hidden states where tokens are hidden, by model_type."""
-
-
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
 """Families that count positions from padding_idx + 1."""
 
