@@ -48,7 +48,7 @@ def with_made_of_outcome(finished: Finished, task: Task) -> Finished:
 
 
 def handed_over(task: Task, outcome: Outcome) -> Sequence[object]:
-    """What lm-evaluation-harness hands over of an outcome."""
+    """The values of an outcome that lm-evaluation-harness hands to a task's code."""
     if isinstance(outcome, Choice):
         greedy = outcome.greedy or (False,) * len(outcome.scores)
         return [*zip(outcome.scores, greedy, strict=True), *((score, False) for score in outcome.unconditional)]

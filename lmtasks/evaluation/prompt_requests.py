@@ -29,7 +29,7 @@ NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class Prompted:
-    """What all ways of asking by prompt share."""
+    """The model, the task and its prompts, which all ways of asking by prompt share."""
 
     engine: InferenceEngine
     task: Task
@@ -202,7 +202,7 @@ class TextAsker:
         return told if self._thinks is None else self._thinks.told(told)
 
     def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
-        """Of several requests about one example, each has a stream of draws of its own."""
+        """One request a repeat, each with a stream of draws of its own."""
         prompts = [self._asked.prompts.of(example) for example in examples]
         encoded = self._encoded([prompt.context for prompt in prompts])
         return [

@@ -13,9 +13,8 @@ from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
-from lmtasks.task.labels import MISSING
 from lmtasks.task.load import load_task, own_task
-from lmtasks.task.roles import label_number
+from lmtasks.task.roles import MISSING, label_number
 from lmtasks.task.task import Task
 
 TASK = """task: mine

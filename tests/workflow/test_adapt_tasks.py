@@ -12,8 +12,8 @@ from lmtasks.data.row_hashes import TrainingRows, hash_rows, read_training_rows
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
-from lmtasks.model.base import read_base
 from lmtasks.model.store import load_model, read_provenance, training_rows_file
+from lmtasks.model.weights import read_base
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import TRAINING_ROWS
 from lmtasks.settings.data import DataAccess
