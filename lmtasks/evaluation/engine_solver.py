@@ -8,13 +8,13 @@ from types import MappingProxyType
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.custom_results import with_made
+from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_text
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
-from lmtasks.evaluation.prompt_requests import asker_by_prompt
+from lmtasks.evaluation.prompt_requests import prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, said_of
+from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, decoding_notes
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
 from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, RuntimeCard, Text
@@ -77,7 +77,7 @@ def _answered(task: Task, outcome: Choice | Text, *, given: HeadInput, example: 
     answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
     best = max(outcome.scores)
     results = {"": [(score, score == best) for score in outcome.scores]}
-    return with_made(answered, task, example=example, results=results)
+    return with_custom_values(answered, task, example=example, results=results)
 
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -147,23 +147,23 @@ class EngineSolver:
         """The engine that is asked."""
         return self._engine
 
-    def asker(self, task: Task, *, asking: PromptContext) -> RequestBuilder:
+    def request_builder(self, task: Task, *, prompt_context: PromptContext) -> RequestBuilder:
         """How the task is asked of the engine.
 
         Raises:
             UsageError: the model cannot answer the task.
         """
-        plan = self._plan(task, asking.way)
+        plan = self._plan(task, prompt_context.way)
         if plan.why_not:
             raise UsageError(plan.why_not)
         if plan.head is not None and plan.head.spec.predicts:
             return HeadRequests(self._engine, task, plan.head)
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
-        prompts = Prompts(task=task, asking=_bare(asking) if trained else asking)
+        prompts = Prompts(task=task, prompt_context=_bare(prompt_context) if trained else prompt_context)
         if task.output_type == "generate_until":
             self._say(task)
-        return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
+        return prompt_request_builder(self._engine, task, prompts=prompts, trained=trained)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
         """Fingerprints that the model brings along, whatever the task."""
@@ -171,12 +171,12 @@ class EngineSolver:
 
     def _say(self, task: Task) -> None:
         """What is unexpected of how texts are written, before any is; nothing twice."""
-        for sentence in said_of(self.model, task.name, task.generation):
+        for sentence in decoding_notes(self.model, task.name, task.generation):
             if sentence not in self._said:
                 self._said.add(sentence)
                 log.warning("%s", sentence)
 
-    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.
 
         Raises:
@@ -189,7 +189,7 @@ class EngineSolver:
         finished: list[Finished] = []
         job = Job(
             name=task.name,
-            asker=self.asker(task, asking=asking),
+            request_builder=self.request_builder(task, prompt_context=prompt_context),
             examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(rows)),
             take=finished.extend,
         )
@@ -202,7 +202,7 @@ class EngineSolver:
             truncated=sum(each.truncated for each in finished),
             seconds=job.seconds,
             cached=job.cached,
-            decoding=job.asker.decoding,
+            decoding=job.request_builder.decoding,
         )
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
@@ -276,9 +276,11 @@ def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
 
 
-def _bare(asking: PromptContext) -> PromptContext:
+def _bare(prompt_context: PromptContext) -> PromptContext:
     """Without worked examples and without a chat."""
-    return PromptContext(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
+    return PromptContext(
+        way=prompt_context.way, seed=prompt_context.seed, think_end_token=prompt_context.think_end_token
+    )
 
 
 def _heads_of(model: ModelCard) -> str:

@@ -30,7 +30,7 @@ from lmtasks.data.row_hashes import (
 )
 from lmtasks.data.splits import read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.collector import Tallied
+from lmtasks.evaluation.collector import CollectedStatistics
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
@@ -118,19 +118,19 @@ def training_hashes(
 
 
 def overlap_record(
-    known: KnownRows, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    known: KnownRows, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
 ) -> Json | None:
     """The record of results; None where the scored rows could not be told apart."""
-    if tallied.hashes is None:
+    if collected.hashes is None:
         return None
     parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}
-    seen = np.isin(tallied.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
+    seen = np.isin(collected.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
     record: dict[str, object] = {}
     for name, others in parts.items():
         if others is None:
             record[name] = None
             continue
-        found = shared(tallied.hashes, others)
+        found = shared(collected.hashes, others)
         seen |= found.any
         record[name] = {
             "seen": int(found.any.sum()),
@@ -140,23 +140,23 @@ def overlap_record(
         }
     record["own_answers"] = len(known.own_answers)
     record["seen"] = int(seen.sum())
-    record["clean"] = _clean(~seen, tallied, scorings, resamples=resamples, seed=seed) if seen.any() else None
+    record["clean"] = _clean(~seen, collected, scorings, resamples=resamples, seed=seed) if seen.any() else None
     return record
 
 
 def _clean(
-    clean: Bools, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    clean: Bools, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
 ) -> Mapping[str, object]:
     """The scores on the rows that nobody can have known, from the statistics that are there."""
     clusters = None
-    if tallied.clusters is not None:
-        clusters = tuple(cluster for cluster, kept in zip(tallied.clusters, clean.tolist(), strict=True) if kept)
+    if collected.clusters is not None:
+        clusters = tuple(cluster for cluster, kept in zip(collected.clusters, clean.tolist(), strict=True) if kept)
     metrics: dict[str, object] = {}
     for scoring in scorings if clean.any() else ():
         try:
             found = estimate(
                 scoring.metric,
-                tallied.statistics[scoring.name][clean],
+                collected.statistics[scoring.name][clean],
                 resamples=resamples,
                 seed=seed,
                 clusters=clusters,

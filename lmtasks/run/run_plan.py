@@ -33,7 +33,7 @@ from lmtasks.run.variants import Artefacts, tasks_of, variant_json
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
-from lmtasks.workflow.answer_cache import hashes_folder, remembering, settings_hash
+from lmtasks.workflow.answer_cache import hashes_folder, settings_hash, with_cache
 from lmtasks.workflow.open_model import card_in, open_engine
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class _Runner:
                 precision=variant.precision,
                 threads=self._threads(variant),
             ) as engine,
-            remembering(engine, folder=ref, cache=self.options.cache) as answers,
+            with_cache(engine, folder=ref, cache=self.options.cache) as answers,
         ):
             solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
             for cell in cells:

@@ -83,9 +83,9 @@ DAY = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}
 
 
 def test_the_day_does_not_move_and_can_be_given() -> None:
-    asking = template(DAY)
-    assert (asking.today, template(PLAIN).today) == (TODAY, None)
-    assert asking([USER], True).startswith("26 Jul 2024<user>")
+    prompt_context = template(DAY)
+    assert (prompt_context.today, template(PLAIN).today) == (TODAY, None)
+    assert prompt_context([USER], True).startswith("26 Jul 2024<user>")
     given = template(DAY, strftime_now="2025-02-03")
     assert given.today == date(2025, 2, 3)
     assert given([USER], True).startswith("03 Feb 2025<user>")

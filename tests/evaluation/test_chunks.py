@@ -19,7 +19,7 @@ from lmtasks.evaluation.pending import Replies
 from lmtasks.evaluation.prepare import EvalOptions, scored_examples
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
-from lmtasks.evaluation.stream import asked_apart
+from lmtasks.evaluation.stream import ask_apart
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
@@ -116,7 +116,7 @@ def test_a_model_without_numbers_is_not_asked_about_every_row() -> None:
         asked.extend(places)
         return [wrong for _ in places]
 
-    assert asked_apart([wrong] * 1000, owners=["a"] * 1000, ask=ask) == [wrong] * 1000
+    assert ask_apart([wrong] * 1000, owners=["a"] * 1000, ask=ask) == [wrong] * 1000
     assert asked == [0]
 
 

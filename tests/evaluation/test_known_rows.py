@@ -11,7 +11,7 @@ from small_tasks import REVIEWS, model, small_task
 
 from lmtasks.data.row_hashes import RowHashes, TrainingRows, hash_rows
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tallied, merge
+from lmtasks.evaluation.collector import CollectedStatistics, merge
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.overlap import training_hashes
@@ -117,9 +117,9 @@ def test_hashes_of_training_rows_are_kept_for_the_next_time(tmp_path: Path, monk
 
 
 def test_parts_of_several_processes_keep_their_rows() -> None:
-    def part(*numbers: int) -> Tallied:
+    def part(*numbers: int) -> CollectedStatistics:
         hashes = np.array(numbers, dtype=np.uint64)
-        return Tallied(
+        return CollectedStatistics(
             doc_ids=np.array(numbers),
             statistics={},
             clusters=None,

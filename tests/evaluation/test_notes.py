@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tally, merge, notes_of
+from lmtasks.evaluation.collector import StatisticsCollector, merge, notes_of
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -57,7 +57,7 @@ def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
     scorings = scorings_for(task)
     tallies = []
     for rank in range(2):
-        tally = Tally(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())
+        tally = StatisticsCollector(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())
         tally.take(
             [
                 Finished(

@@ -10,7 +10,7 @@ from small_tasks import model, small_task, tokenizer
 from lmtasks.engine.requests import Generated, GenerateRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
-from lmtasks.evaluation.filtering import behind, check_thinking
+from lmtasks.evaluation.filtering import answer_after, check_thinking
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
@@ -33,7 +33,7 @@ STOP = 'generation_kwargs: {max_gen_toks: 50, until: ["\\n\\n"]}'
     ],
 )
 def test_behind(text: str, answer: str) -> None:
-    assert behind(text, token=END, stops=("\n\n",)) == answer
+    assert answer_after(text, token=END, stops=("\n\n",)) == answer
 
 
 def answered(

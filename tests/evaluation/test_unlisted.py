@@ -10,7 +10,7 @@ from test_filters_and_code import score, stored
 
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tally, Unlisted, merge
+from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, merge
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -102,12 +102,12 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
 
     tallies = []
     for numbers in ((0, 2), (1, 3)):
-        tally = Tally(
+        tally = StatisticsCollector(
             task=task.name,
             scorings=list(scorings_for(task)),
             cluster=None,
             samples=NoSamples(),
-            unlisted=Unlisted(task=task),
+            unlisted=UnlistedValues(task=task),
         )
         tally.take([finished(number, {"even" if number % 2 == 0 else "odd": number}) for number in numbers])
         tallies.append(tally)
