@@ -1,13 +1,17 @@
 """What every test gets: no network, no caches of the person who runs it, real data only where named."""
 
+import io
+import logging
 import os
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from said import Said, Say
 
 DATA_ROOT = "LMTASKS_DATA_ROOT"
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
@@ -38,14 +42,9 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
 )
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that waits for others leaves its core to them
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
-    # Workers share the cores: each computes with its part of them, and so do the processes that it starts.
-    _cores = sorted(os.sched_getaffinity(0))
-    _part = _cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
-    if _part:
-        os.sched_setaffinity(0, _part)
-        os.environ["OMP_NUM_THREADS"] = str(len(_part))
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # workers share the cores: each computes with its part of them
+    _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
 
@@ -95,3 +94,28 @@ def signals_of_a_terminal() -> Iterator[None]:
     yield
     for each, handler in before.items():
         signal.signal(each, handler)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Say]:
+    """Carries out a command line; `stdin` is what it may read."""
+    from lmtasks.cli.main import run
+
+    logger, before = logging.getLogger("lmtasks"), dict(os.environ)
+    kept = logger.handlers, logger.propagate, logger.level
+
+    monkeypatch.setenv("LMTASKS_CACHE", str(tmp_path / "answers"))  # no test is answered by another
+
+    def carry_out(*arguments: object, stdin: str = "") -> Said:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            code = run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Said(code=code, out=out, err=err)
+
+    yield carry_out
+    logger.handlers, logger.propagate = kept[0], kept[1]
+    logger.setLevel(kept[2])
+    os.environ.clear()
+    os.environ.update(before)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
-import lmtasks
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Json, Progress
@@ -156,7 +155,7 @@ def _tell(line: str, name: str, on_progress: Callable[[Progress], None] | None) 
 
 def _environment(threads: int) -> dict[str, str]:
     """The parent's, with the same number of threads for every library, and the package where this one was found."""
-    home = str(Path(lmtasks.__file__).parent.parent)
+    home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     return {
         **os.environ,

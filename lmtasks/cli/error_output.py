@@ -3,19 +3,24 @@
 2  the command, a file or an option is wrong        130  interrupted (Ctrl-C)
 1  the work failed                                  143  ended by SIGTERM; 129 by SIGHUP
 3  a gate said no                                   141  whoever read the output has closed it (SIGPIPE's number)
+
+SIGTERM and SIGHUP end a command as Ctrl-C does: what is done is kept, locks and half-written files are gone.
 """
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 
 import typer
 
-from lmtasks.cli.signals import handled
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
+from lmtasks.interruption import ENDING
 from lmtasks.visible import told
 
 GO_ON: Mapping[str, str] = {
@@ -29,7 +34,6 @@ GO_ON: Mapping[str, str] = {
 STARTS_AGAIN = "nothing half-written is left; the same command again starts anew"
 NOT_READ = 128 + 13
 """The code of SIGPIPE: `lmtasks ... | head -1` ends so, and quietly, as other programs do."""
-
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -97,6 +101,54 @@ def failure_of(error: Exception) -> Failure:
     return Failure(
         sentence=f"unexpected {type(error).__name__}: {said[:400]} (a fault of lmtasks; --debug shows where).", code=1
     )
+
+
+class Ending:
+    """Which signal asked the process to end; none at first."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler: unwinds the work as Ctrl-C does.
+
+        Raises:
+            KeyboardInterrupt: always.
+        """
+        self.signal = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    @property
+    def code(self) -> int:
+        """The exit code that shells know a signal by: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    @property
+    def how(self) -> str:
+        """For people."""
+        return "interrupted" if self.signal in (None, signal.SIGINT) else f"ended by {self.signal.name}"
+
+
+@contextmanager
+def handled() -> Iterator[Ending]:
+    """Every ending signal is raised as `KeyboardInterrupt`, but for those that the process was started to ignore
+    (`nohup`); handlers are as before afterwards."""
+    ending = Ending()
+    if threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    before = {
+        number: handler
+        for number in ENDING
+        if (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    try:
+        for number in before:
+            signal.signal(number, ending)
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _of_system(error: OSError) -> str:

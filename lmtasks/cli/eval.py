@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.eval_table import print_scores
 from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.table import print_table
 from lmtasks.cli.values import data_options, label_names
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 
 if TYPE_CHECKING:
+    from lmtasks.evaluation.evaluate import TaskResult
+    from lmtasks.records import Json
     from lmtasks.workflow.evaluate import Evaluated
 
 NO_MODELS: list[str] = []
@@ -35,6 +38,7 @@ RESCORING = frozenset(
     }
 )
 """Parameters that --rescore looks at."""
+MISSING = "–"
 
 
 def command(
@@ -207,3 +211,155 @@ def _print(evaluated: Evaluated) -> None:
         groups={each.label: each.groups for each in evaluated.models},
         reasons=evaluated.reasons,
     )
+
+
+def print_scores(
+    scores: Mapping[str, Sequence[TaskResult]],
+    *,
+    tasks: Sequence[str],
+    groups: Mapping[str, Mapping[str, Json]],
+    reasons: Mapping[tuple[str, str], str],
+) -> None:
+    """One line for each metric of each task, then of each group; one column for each model.
+
+    Args:
+        scores: model to its results.
+        tasks: in the order of the table.
+        groups: model to group to its record, as `evaluation/groups.py` makes it.
+        reasons: (model, task) to why it has no scores.
+    """
+    from lmtasks.report import format as form
+
+    found = {(model, result.task): result for model, results in scores.items() for result in results}
+    rows: list[list[str]] = []
+    for task in tasks:
+        if all((model, task) in reasons for model in scores):
+            continue  # the notes say why
+        having = [found[model, task] for model in scores if (model, task) in found]
+        sizes = {str(result.n) for result in having}
+        names = dict.fromkeys(name for result in having for name in result.metrics)
+        for number, name in enumerate(names or [MISSING]):
+            head = (_shown(task, having), "/".join(sorted(sizes))) if number == 0 else ("", "")
+            rows.append([*head, name, *(_value(found.get((model, task)), name) for model in scores)])
+    rows += _group_rows(groups, models=tuple(scores))
+    print_table(("task", "n", "metric", *scores), rows, right=(1, *range(3, 3 + len(scores))))
+    notes = [
+        reason if reason.startswith(f"{model} ") else f"{model}: {reason}" for (model, _), reason in reasons.items()
+    ]
+    if any(result.conditions.get("split") == "validation" for result in found.values()):
+        notes.append("These are validation rows: to choose by, not to publish.")
+    notes += [
+        f"{task}: the {result.n} rows of the file that adapt sets aside; the others are for training (--split all "
+        "scores every row)."
+        for (_, task), result in found.items()
+        if result.conditions.get("part") == "test"
+    ]
+    notes += _overlaps(found)
+    notes += [
+        f"{model}, {task}: of {result.n} texts {result.truncated} are longer than the model takes, and were cut."
+        for (model, task), result in found.items()
+        if result.truncated
+    ]
+    notes += [
+        f"{model}, {task}: {said}"
+        for (model, task), result in found.items()
+        if (said := form.choice(result.rival or {}))
+    ]
+    notes += [
+        f"{model}, {task}: {reason}" for (model, task), result in found.items() for reason in result.refused.values()
+    ]
+    notes += [
+        f"{model}, {task}: {100 * result.unknown_share:.2g} % of the scored tokens are unknown ones, which count as "
+        "any other token."
+        for (model, task), result in found.items()
+        if result.unknown_share and not result.refused
+    ]
+    notes += [
+        f"{model}, {task}: {result.cached} answers were known from before (--cache off asks anew), so its seconds say "
+        "nothing about speed."
+        for (model, task), result in found.items()
+        if result.cached
+    ]
+    notes += _remarks(found)
+    if notes:
+        print("\n" + "\n".join(dict.fromkeys(notes)))
+
+
+def _group_rows(groups: Mapping[str, Mapping[str, Json]], *, models: Sequence[str]) -> list[list[str]]:
+    from lmtasks.report import format as form
+
+    rows: list[list[str]] = []
+    for group in dict.fromkeys(name for records in groups.values() for name in records):
+        records = [groups.get(model, {}).get(group, {}) for model in models]
+        metrics = [_mapping(record.get("metrics")) for record in records]
+        sizes = {str(record["n"]) for record in records if record}
+        alias = next((str(record["alias"]) for record in records if record), group)
+        shown = f"{group} (group)" if alias == group else f"{group} (group): {alias}"
+        for number, name in enumerate(dict.fromkeys(name for each in metrics for name in each)):
+            head = (shown, "/".join(sorted(sizes))) if number == 0 else ("", "")
+            cells = []
+            for each in metrics:
+                value = _mapping(each.get(name))
+                if not value:
+                    cells.append(MISSING)
+                    continue
+                ci95 = value["ci95"]
+                ends = (float(str(ci95[0])), float(str(ci95[1]))) if isinstance(ci95, list) else None
+                centre, scale = float(str(value["value"])), str(value["scale"])
+                shown = form.value(centre, scale)  # type: ignore[arg-type]  # one of the three
+                half = form.uncertainty(centre, ends, scale)  # type: ignore[arg-type]
+                cells.append(f"{shown} {half}".strip())
+            rows.append([*head, name, *cells])
+    return rows
+
+
+def _shown(task: str, results: Sequence[TaskResult]) -> str:
+    """A task with its alias behind; the name comes first, since files and other commands know it by that."""
+    alias = next((result.alias for result in results), task)
+    return task if alias == task else f"{task}: {alias}"
+
+
+def _value(result: TaskResult | None, metric: str) -> str:
+    from lmtasks.report import format as form
+    from lmtasks.report.overlap import MARK, is_marked
+
+    if result is None or metric not in result.metrics:
+        return MISSING
+    estimate = result.metrics[metric]
+    shown = form.value(estimate.value, estimate.scale)
+    half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
+    return f"{shown} {half}{' ' + MARK if is_marked(result.overlap) else ''}".strip()
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
+    """What is known, and not known, of rows that models may have seen before."""
+    from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
+
+    notes = [
+        f"{MARK} {model}, {task}: {seen_rows(result.overlap, n=result.n)}; {on_the_others(result.overlap)}."
+        for (model, task), result in found.items()
+        if result.overlap is not None and is_marked(result.overlap)
+    ]
+    unknown = dict.fromkeys(
+        model for (model, _), result in found.items() if result.overlap is None or result.overlap["learned"] is None
+    )
+    if unknown:
+        notes.append(f"Not known: which rows {', '.join(unknown)} learned from.")
+    return notes
+
+
+def _remarks(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
+    """What results say of their values; what all models of a task say is said of the task."""
+    models = {task: [model for model, name in found if name == task] for _, task in found}
+    said: dict[tuple[str, str], list[str]] = {}
+    for (model, task), result in found.items():
+        for note in result.notes:
+            said.setdefault((task, note), []).append(model)
+    return [
+        f"{task}: {note}" if len(models[task]) > 1 and mine == models[task] else f"{', '.join(mine)}, {task}: {note}"
+        for (task, note), mine in said.items()
+    ]

@@ -10,9 +10,8 @@ import typer
 from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pretrain, report, validate
 from lmtasks.cli import run as run_
 from lmtasks.cli.error_output import guarded
-from lmtasks.cli.logging_setup import quiet_libraries
 from lmtasks.cli.options import shortened
-from lmtasks.cli.streams import prepare_streams
+from lmtasks.cli.streams import prepare_streams, quiet_libraries
 from lmtasks.errors import UsageError
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
@@ -68,7 +67,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in ours
     ours = [argument for argument in ours if argument != "--debug"]
     if "--version" in ours:
-        from lmtasks import __version__
+        from lmtasks.version import __version__
 
         print(f"lmtasks {__version__}")
         return 0

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmtasks.cli import options
-from lmtasks.cli.lines import waiting_lines
+from lmtasks.cli.streams import waiting_lines
 from lmtasks.cli.values import label_names
 
 if TYPE_CHECKING:
     from lmtasks.engine.requests import TokenEvent
-    from lmtasks.workflow.predict import Answered
+    from lmtasks.workflow.predict import PredictedTexts
 
 LINES = 64
 """Lines that are answered together, where so many wait."""
@@ -77,7 +77,7 @@ def command(
             _print(predictor.answer(lines), streamed=watched)
 
 
-def _print(answered: Answered, *, streamed: bool) -> None:
+def _print(answered: PredictedTexts, *, streamed: bool) -> None:
     """One line of output for each line of input."""
     for note in answered.notes:
         print(f"lmtasks: {note}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.settings.data import DataAccess
+    from lmtasks.data.options import DataOptions
 
 
 def asked_again(
@@ -52,16 +52,15 @@ def asked_again(
 
 def data_options(
     *, data_root: Path | None, offline: bool, token: str | None, drop_unlabelled: bool = False
-) -> DataAccess:
+) -> DataOptions:
     """The options as `data/` takes them. `--offline` is also told to the libraries, before they are imported."""
-    from lmtasks.settings.data import DataAccess
+    from lmtasks.data.options import DataOptions
+    from lmtasks.workflow.choose_tasks import checked_root
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
-    if data_root is not None and not data_root.is_dir():
-        raise UsageError(f"--data-root {data_root} is no folder; give the folder of a local mirror of the Hub.")
-    return DataAccess(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
+    return DataOptions(data_root=checked_root(data_root), offline=offline, token=token, drop_unlabelled=drop_unlabelled)
 
 
 def label_names(text: str) -> Mapping[str, str]:

@@ -9,7 +9,6 @@ from hashlib import sha256
 from time import perf_counter
 from typing import Literal
 
-import lmtasks
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
@@ -26,6 +25,7 @@ from lmtasks.named_table import NamedTable
 from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
 from lmtasks.task.task import SplitName, Task
+from lmtasks.version import __version__
 
 Fit = Callable[[Task, Sequence[Row], int], AnswerRows]
 """(task, rows that it learns from, seed) -> answers to the rows of the scored split, in their order."""
@@ -147,7 +147,7 @@ class BaselineSolver:
         )
         self.card = RuntimeCard(
             runtime="native",
-            version=lmtasks.__version__,
+            version=__version__,
             device="cpu",
             precision="none",
             threads=1,
@@ -185,29 +185,23 @@ class BaselineSolver:
         """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
         return rows_seen(task, data, splits=self.needs(task))
 
-    def learned(self, task: Task, data: TaskData, *, prompt_context: PromptContext) -> AnswerRows:
+    def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> AnswerRows:
         """Learn from the task's data.
 
         Raises:
             UsageError: it does not answer such tasks, the split it needs was not opened, or teaches it nothing.
         """
-        why_not = self.why_not(task, way=prompt_context.way)
+        why_not = self.why_not(task, way=asking.way)
         split = self._baseline.learns
         known = None if split is None else data.train if split == "train" else data.validation
         if not why_not and split is not None and known is None:
             why_not = f"task {task.name}: a split that {self.name} needs was not opened."
         if why_not:
             raise UsageError(why_not)
-        return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), prompt_context.seed)
+        return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), asking.seed)
 
     def solve(
-        self,
-        task: Task,
-        data: TaskData,
-        *,
-        prompt_context: PromptContext,
-        report: Report,
-        learned: AnswerRows | None = None,
+        self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: AnswerRows | None = None
     ) -> Solved:
         """Learn, then answer every row of the scored split; `seconds` is the answering.
 
@@ -221,7 +215,7 @@ class BaselineSolver:
             raise UsageError(f"task {task.name}: the scored split was not opened.")
         rows = data.test.rows
         report(Progress(stage=task.name, done=0, total=len(rows), unit="texts"))
-        answer = learned or self.learned(task, data, prompt_context=prompt_context)
+        answer = learned or self.learned(task, data, asking=asking)
         started = perf_counter()
         examples = tuple(answer(rows))
         seconds = perf_counter() - started

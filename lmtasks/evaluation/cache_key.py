@@ -13,13 +13,13 @@ from dataclasses import asdict
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 
-import lmtasks
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.settings.runtimes import RUNTIMES, is_cached
+from lmtasks.version import __version__
 
 KEY_BYTES = 16
 
@@ -45,7 +45,7 @@ def scope_of(*, model: ModelCard, runtime: RuntimeCard, tokenizer: Tokenizer, ar
         )
     card = asdict(model)
     facts = {
-        "meaning": [MEANING, lmtasks.__version__, sys.byteorder],
+        "meaning": [MEANING, __version__, sys.byteorder],
         "model": {name: value for name, value in card.items() if name not in NO_MATTER},
         "artefact": artefact,
         "tokenizer": [tokenizer.hash, tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.takes_types],

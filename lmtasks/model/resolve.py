@@ -1,4 +1,4 @@
-"""The folder of a model, by what a person calls it."""
+"""What a person calls a model -> the folder that holds it."""
 
 import re
 from collections.abc import Iterable, Mapping

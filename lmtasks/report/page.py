@@ -10,17 +10,33 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lmtasks.report.charts import Chart, inline
-from lmtasks.report.table import Line
+from lmtasks.report.table import Line, Table
 from lmtasks.report.view import Report
 
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
+TABLE = "table.html.j2"
 SCRIPT = "page.js"
 """The only script that the page may run: its content policy names the hash."""
 
 
 def render_page(report: Report) -> str:
     """The page. Every name and text from records is escaped."""
+    script = (HERE / SCRIPT).read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(report=report, script=Markup(script), script_hash=_content_hash(script))
+    )
+
+
+def render_table(table: Table) -> str:
+    """One table as HTML, as the page has it; every text is escaped."""
+    macros = _environment().get_template(TABLE).make_module()
+    return str(macros.table(table))  # type: ignore[attr-defined]  # a macro is an attribute of its template
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -30,10 +46,7 @@ def render_page(report: Report) -> str:
     )
     environment.filters["groups"] = _groups
     environment.filters["inline"] = _inline
-    script = (HERE / SCRIPT).read_text(encoding="utf-8")
-    return environment.get_template(TEMPLATE).render(
-        report=report, script=Markup(script), script_hash=_content_hash(script)
-    )
+    return environment
 
 
 def _content_hash(text: str) -> str:

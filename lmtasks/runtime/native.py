@@ -7,7 +7,6 @@ Axes: B batch, T time, S wanted tokens, K lengths of context, V vocabulary, C cl
 
 import numpy as np
 
-import lmtasks
 from lmtasks.errors import UsageError, unknown
 from lmtasks.model.closed_form import FittedModel, Ngram
 from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, TokenTargets
@@ -15,6 +14,7 @@ from lmtasks.runtime.align import align
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
 from lmtasks.runtime.memory import free_host_bytes
 from lmtasks.runtime.state_slots import StateSlots
+from lmtasks.version import __version__
 
 AS_LIKELY = 1e-5
 """Log-probabilities nearer than this are equal: sums of back-off weights differ in their last bits."""
@@ -32,7 +32,7 @@ class NativeRuntime:
         self.model = model.card
         self.card = RuntimeCard(
             runtime="native",
-            version=lmtasks.__version__,
+            version=__version__,
             device="cpu",
             precision="fp32",
             threads=1,

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import lmtasks
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import is_of_this_version
 from lmtasks.export.package import Package, is_package, load_package
@@ -22,6 +21,7 @@ from lmtasks.settings.runtimes import (
     package_precisions,
     torch_precisions,
 )
+from lmtasks.version import __version__
 
 if TYPE_CHECKING:
     from lmtasks.runtime.onnx.graphs import Graphs
@@ -300,7 +300,7 @@ def _native_info() -> RuntimeInfo:
     return RuntimeInfo(
         name="native",
         about=RUNTIMES["native"].about,
-        version=lmtasks.__version__,
+        version=__version__,
         devices=RUNTIMES["native"].devices,
         precisions=("fp32",),
     )

@@ -1,4 +1,5 @@
-"""Tasks and a backbone to a model: hands data, heads and settings to the training."""
+"""Tasks and a backbone to a model: hands rows, heads and settings to the training, or to the fit of a family that needs
+no steps."""
 
 import json
 import shutil
@@ -6,16 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
+from lmtasks.data.examples import HeadExamples, ReadingSettings, head_examples
 from lmtasks.data.mirror import with_stand_ins
+from lmtasks.data.options import DataOptions
+from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
-from lmtasks.records import Progress
-from lmtasks.settings.data import DataAccess
+from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.training.curve import LOG
-from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone
+from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone, started_tokenizer
 
 if TYPE_CHECKING:
     from lmtasks.settings.training import AdaptSettings
@@ -29,7 +34,7 @@ class AdaptRequest:
     start: Start
     tasks: tuple[Task, ...]
     settings: "AdaptSettings"
-    data: DataAccess
+    data: DataOptions
     rows: int | None = None
     """Training rows of each task at most, drawn by the settings' seed; None: all."""
     out: Path
@@ -99,7 +104,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
     )
 
 
-def rows_set_aside(task: Task, data: DataAccess) -> str:
+def rows_set_aside(task: Task, data: DataOptions) -> str:
     """The rows of a single file that are not learned from, for people; empty where there are none.
 
     Raises:
@@ -116,18 +121,12 @@ def rows_set_aside(task: Task, data: DataAccess) -> str:
     )
 
 
-def _truncated_rows(provenance: Mapping[str, object]) -> int:
-    """Training texts that were cut, over all tasks of a model's record."""
-    tasks = provenance.get("tasks")
-    return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
-
-
 def adapt_to_tasks(
     *,
     start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
-    options: DataAccess,
+    options: DataOptions,
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,
@@ -149,7 +148,6 @@ def adapt_to_tasks(
     if start.is_fitted:
         if not is_first():  # there are no steps to share
             return None
-        from lmtasks.workflow.fit import fit_to_tasks
 
         fit_to_tasks(start=start, tasks=learned, settings=settings, options=options, out=out, report=report, rows=rows)
         return None
@@ -161,7 +159,6 @@ def adapt_to_tasks(
     from lmtasks.model.store import tokenizer_folder
     from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.training.adapt import adapt
-    from lmtasks.workflow.task_examples import task_examples
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
         reading = ReadingSettings(
@@ -202,7 +199,7 @@ def adapt_to_tasks(
 
 
 def is_adapted(
-    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataAccess, rows: int | None
+    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataOptions, rows: int | None
 ) -> bool:
     """Does `out` hold the model that was adapted so?"""
     from lmtasks.model.store import read_provenance
@@ -224,6 +221,111 @@ def clear_work(out: Path) -> None:
             shutil.rmtree(place)
 
 
+def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks that have a train split."""
+    return tuple(task for task in tasks if "train" in task.sources)
+
+
+def fit_to_tasks(
+    *,
+    start: Start,
+    tasks: Sequence[Task],
+    settings: "AdaptSettings",
+    options: DataOptions,
+    out: Path,
+    report: Callable[[Progress], None],
+    rows: int | None = None,
+) -> None:
+    """Fit a new model to the training rows of tasks, and write the model folder `out`.
+
+    Args:
+        settings: the seed counts; a fit has no steps, so nothing else does.
+        rows: training rows of each task at most, drawn by the seed; None: all.
+
+    Raises:
+        UsageError: what was asked does not go with the family, or the rows teach it nothing.
+    """
+    from lmtasks.data.examples import ReadingSettings
+    from lmtasks.data.row_hashes import TrainingRows, write_training_rows
+    from lmtasks.model.closed_form import FITTED, NO_LIMIT, parse_fitted, save_fitted
+    from lmtasks.training.closed_form import fit_model, fitting_record
+
+    family, _ = parse_fitted(start.backbone)
+    if settings.method != "full":
+        raise UsageError(f"{family} {FITTED[family].why_no_steps}: use --method full, was {settings.method}.")
+    if start.vectors is not None:
+        raise UsageError(f"{family} has no embeddings that could start from word vectors; leave --vectors out.")
+    aside = out.with_name(out.name + ".new")
+    shutil.rmtree(aside, ignore_errors=True)  # a fit has nothing that it could go on from
+    tokenizer = started_tokenizer(
+        start.tokenizer,
+        default=_default_tokenizer(family, tasks),
+        tasks=tasks,
+        options=options,
+        seed=settings.seed,
+        folder=aside,
+        report=report,
+    )
+    reading = ReadingSettings(tokenizer=tokenizer, max_length=NO_LIMIT, causal=True, carries=True)
+    heads = task_examples(tasks, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
+    began = perf_counter()
+    model = fit_model(
+        start.backbone,
+        heads,
+        tokenizer=tokenizer,
+        name=out.name,
+        text_heads=frozenset(task.name for task in tasks if kind_of(task).answer == "likelihood"),
+        report=report,
+    )
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    provenance = {
+        "task_hashes": {task.name: task.hash for task in tasks},
+        "start": start.told(),
+        "rows_at_most": rows,
+        "cleaning": list(tokenizer.cleaning),
+        "seed": settings.seed,
+        "tasks": fitting_record(heads),
+        "trained": {"steps": 0, "seconds": round(perf_counter() - began, 3), "stopped": "steps"},
+    }
+    save_fitted(model, part, tokenizer=aside, provenance=provenance)
+    seen = TrainingRows()
+    for head in heads:
+        seen = seen.united(TrainingRows(learned=head.seen.learned))  # a fit chooses nothing
+    write_training_rows(part / TRAINING_ROWS, seen)
+    part.rename(out)
+    shutil.rmtree(aside)
+
+
+def task_examples(
+    tasks: Sequence[Task],
+    *,
+    reading: ReadingSettings,
+    options: DataOptions,
+    seed: int,
+    rows: int | None,
+    report: Callable[[Progress], None],
+) -> tuple[HeadExamples, ...]:
+    """Training and validation examples of each task.
+
+    Args:
+        rows: training rows of each task at most, drawn by the seed; None: all.
+    """
+    prepared = []
+    for number, task in enumerate(tasks):
+        report(Progress(stage="read the tasks", done=number, total=len(tasks), unit="tasks", note=task.name))
+        data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
+        prepared.append(head_examples(task, drawn(data, rows=rows, seed=seed), reading=reading))
+    report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
+    return tuple(prepared)
+
+
+def _truncated_rows(provenance: Mapping[str, object]) -> int:
+    """Training texts that were cut, over all tasks of a model's record."""
+    tasks = provenance.get("tasks")
+    return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
+
+
 def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str, object]:
     return {
         "task_hashes": {task.name: task.hash for task in tasks},
@@ -232,6 +334,9 @@ def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str
     }
 
 
-def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """The tasks that have a train split."""
-    return tuple(task for task in tasks if "train" in task.sources)
+def _default_tokenizer(family: str, tasks: Sequence[Task]) -> str:
+    """The family's own tokenizer for these tasks."""
+    from lmtasks.model.closed_form import FITTED
+
+    predicts = any(kind_of(task).head == WRITING_HEAD for task in tasks)
+    return (FITTED[family].text_tokenizer if predicts else "") or FITTED[family].tokenizer

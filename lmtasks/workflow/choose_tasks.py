@@ -56,6 +56,17 @@ class TaskRequest:
         return default_index(include=self.include)
 
 
+def checked_root(data_root: Path | None) -> Path | None:
+    """The folder of a local mirror of the Hub.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if data_root is not None and not data_root.is_dir():
+        raise UsageError(f"--data-root {data_root} is no folder; give the folder of a local mirror of the Hub.")
+    return data_root
+
+
 def chosen_tasks(choice: TaskRequest, *, use: Use = "score") -> tuple[Task, ...]:
     """The tasks that were chosen.
 

@@ -48,7 +48,7 @@ class PredictRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class PredictedTexts:
     """Answers to some texts, in their order."""
 
     answers: tuple[str, ...]
@@ -68,7 +68,7 @@ class Predictor:
         self._solver = solver
         self._seed = seed
 
-    def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> Answered:
+    def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> PredictedTexts:
         """Answer each text; a task that reads several columns takes texts of JSON.
 
         Raises:
@@ -89,11 +89,11 @@ class Predictor:
         solved = self._solver.solve(
             self.task,
             TaskData(test=rows),
-            prompt_context=PromptContext(seed=self._seed),
+            asking=PromptContext(seed=self._seed),
             report=report or (lambda progress: None),
         )
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
-        return Answered(
+        return PredictedTexts(
             answers=tuple(example.answer for example in solved.examples),
             written=generates or (kind.answer == "text" and not kind.roles),
             truncated=solved.truncated,

@@ -1,22 +1,29 @@
-"""One split held against its task, row by row."""
+"""One split held against its task, row by row; and the documents that it shares with other splits.
 
+Two documents are one where their inputs are the same text, white space aside. Of each only 8 bytes are kept, so a set
+of a million rows takes 8 MB.
+"""
+
+import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
+from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
-from lmtasks.settings.data import DataAccess
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.hooks import process_rows, shot_pool
-from lmtasks.task.identity import texts_of
+from lmtasks.task.identity import folded, texts_of
 from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Source, Task
-from lmtasks.workflow.document_overlap import DocumentHashes
 
 PEEK_ROWS = 20
 """Rows that are fetched from the Hub to look at; of local data every row is checked."""
@@ -28,7 +35,6 @@ SCORED = "scored"
 POOL = "few-shot pool"
 ONLY_SCORED = ("references", "source")
 """Roles that training does not read: training rows may lack them."""
-
 Report = Callable[[Progress], None]
 
 
@@ -36,7 +42,7 @@ Report = Callable[[Progress], None]
 class CheckOptions:
     """What is looked at, and how."""
 
-    data: DataAccess
+    data: DataOptions
     limit: int | None = None
     """Scored rows at most."""
     num_fewshot: int | None = None
@@ -63,6 +69,44 @@ class SplitCheck:
     first_wrong: str
     lacking: str = ""
     """Why the local mirror has not got it, where nothing that is asked needs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What a split shares with the scored one."""
+
+    split: str
+    rows: int
+    """Scored rows whose document stands in the other split too."""
+    first: int
+    """The first of them; -1 where there is none."""
+    targets: int = 0
+    """Scored rows whose right text is one there, where right answers are texts of their own."""
+
+
+class DocumentHashes:
+    """Hashes of the documents of one split, in their order."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+        self._targets = array("Q")
+
+    def add(self, text: str, *, target: str = "") -> None:
+        """The next document, and its right answer where that is a text; runs of white space count as one blank."""
+        self._hashes.append(_hash(text))
+        if target:
+            self._targets.append(_hash(target))
+
+    def shared_with(self, others: Sequence["tuple[str, DocumentHashes]"]) -> tuple[Overlap, ...]:
+        """What these, the scored ones, share with each other split."""
+        mine, targets = np.array(self._hashes, dtype=np.uint64), np.array(self._targets, dtype=np.uint64)
+        found = []
+        for split, other in others:
+            shared = np.flatnonzero(np.isin(mine, np.array(other._hashes, dtype=np.uint64)))
+            first = int(shared[0]) if len(shared) else -1
+            texts = int(np.isin(targets, np.array(other._targets, dtype=np.uint64)).sum())
+            found.append(Overlap(split=split, rows=len(shared), first=first, targets=texts))
+        return tuple(found)
 
 
 def check_split(
@@ -134,7 +178,7 @@ def check_split(
     )
 
 
-def _lacking(source: Source, found: LocalSet | None, *, options: DataAccess) -> str:
+def _lacking(source: Source, found: LocalSet | None, *, options: DataOptions) -> str:
     """Why a mirror that has the data set lacks the split; empty where it does not. A task's own files may lack none."""
     if found is None or options.data_root is None or source.path in BUILDERS:
         return ""
@@ -168,3 +212,8 @@ def _check_row(task: Task, row: Row, number: int) -> None:
     if task.templates.asked.question is not None or task.output_type == "loglikelihood_rolling":
         build_prompt(task, row, row_number=number)
     head_input(task, row, row_number=number)
+
+
+def _hash(text: str) -> int:
+    plain = folded(text).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")

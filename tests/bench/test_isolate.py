@@ -115,7 +115,9 @@ def test_no_child_outlives_its_parent(number: signal.Signals, tmp_path: Path) ->
     folder = str(Path(__file__).parent)
     path = os.pathsep.join([folder, str(Path(folder).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": path}
-    code = f"from lmtasks.cli.signals import handled\nwith handled():{MEASURING.replace(chr(10), chr(10) + '    ')}"
+    code = (
+        f"from lmtasks.cli.error_output import handled\nwith handled():{MEASURING.replace(chr(10), chr(10) + '    ')}"
+    )
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as parent:
         (child,) = _eventually(lambda: psutil.Process(parent.pid).children())
         _eventually(lambda: child.num_threads() > 1)  # it listens by now

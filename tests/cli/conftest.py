@@ -1,40 +1,9 @@
 """The command line in this process: what it prints and how it ends, without what it sets for a whole process."""
 
-import io
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from said import Said, Say
 from tiny import tiny_checkpoint
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Say]:
-    """Carries out a command line; `stdin` is what it may read."""
-    from lmtasks.cli.main import run
-
-    logger, before = logging.getLogger("lmtasks"), dict(os.environ)
-    kept = logger.handlers, logger.propagate, logger.level
-
-    monkeypatch.setenv("LMTASKS_CACHE", str(tmp_path / "answers"))  # no test is answered by another
-
-    def carry_out(*arguments: object, stdin: str = "") -> Said:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        with warnings.catch_warnings():
-            code = run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Said(code=code, out=out, err=err)
-
-    yield carry_out
-    logger.handlers, logger.propagate = kept[0], kept[1]
-    logger.setLevel(kept[2])
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.cli.lines import waiting_lines
-from lmtasks.cli.streams import VisibleStream
+from lmtasks.cli.streams import VisibleStream, waiting_lines
 from lmtasks.errors import UsageError
 from lmtasks.visible import visible
 
@@ -99,7 +98,7 @@ def _read(number: int) -> bytes:
 def test_a_closed_stream_is_said_or_done_without(closed: str, code: int, said: str, tmp_path: Path) -> None:
     command = f"{sys.executable} -m lmtasks predict --model no-such-model 'x' {closed}"
     if closed == "<&-":
-        command = f"{sys.executable} -c 'from lmtasks.cli.lines import *; print(next(waiting_lines(1)))' {closed}"
+        command = f"{sys.executable} -c 'from lmtasks.cli.streams import *; print(next(waiting_lines(1)))' {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert said in done.stderr
     assert done.returncode == (1 if closed == "<&-" else code)

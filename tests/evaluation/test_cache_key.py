@@ -6,7 +6,6 @@ from dataclasses import asdict, fields, replace
 import pytest
 from small_tasks import tokenizer
 
-import lmtasks
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
@@ -109,7 +108,7 @@ def test_versions_of_the_code_make_another_key(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cache_key, "_version", lambda name: "next")
     assert _scope() == before
     assert _scope(runtime=replace(RUNTIME, runtime="torch")) != torch  # transformers holds the model's code
-    monkeypatch.setattr(lmtasks, "__version__", "next")
+    monkeypatch.setattr("lmtasks.evaluation.cache_key.__version__", "next")
     assert _scope() != before
 
 

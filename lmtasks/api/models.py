@@ -1,0 +1,378 @@
+"""Models of the front door: loaded and asked, adapted, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from lmtasks.api.arguments import ModelLike, PathLike, access_of, drawn, opening_of, ref_of, tasks_of
+from lmtasks.api.results import Predictions, ProvedPackage, TrainedModel
+from lmtasks.errors import UsageError, unknown
+from lmtasks.progress_bars import Report
+
+if TYPE_CHECKING:
+    from lmtasks.api.rows import GivenRows
+    from lmtasks.data.options import DataOptions
+    from lmtasks.records import ModelCard
+    from lmtasks.settings.training import Adaptation, LoraSettings
+    from lmtasks.task.task import Task
+    from lmtasks.workflow.choose_models import OpenOptions
+    from lmtasks.workflow.predict import Predictor
+
+
+def load_model(
+    ref: ModelLike,
+    *,
+    runtime: str | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    label_map: Mapping[str, str] | None = None,
+    offline: bool = False,
+    token: str | None = None,
+) -> LoadedModel:
+    """Find a model or package: a folder, a shipped name, or a Hub id with @revision.
+
+    with lmtasks.load_model("runs/mine") as model:
+        model.predict(["very good", "rather poor"]).answers
+
+    Raises:
+        UsageError: there is no such model, or a part of it is missing or damaged.
+        WorkError: the Hub cannot be reached.
+    """
+    from lmtasks.model.resolve import resolve
+    from lmtasks.workflow.open_model import card_in
+
+    data = access_of(None, offline=offline, token=token)
+    opening = opening_of(runtime, device, precision, threads, batch_size, label_map)
+    folder = resolve(ref_of(ref), offline=data.offline, token=data.token)
+    return LoadedModel(ref_of(ref), folder, card_in(folder), opening=opening, data=data)
+
+
+def adapt(
+    backbone: ModelLike,
+    tasks: PathLike | Task | Sequence[PathLike | Task] = (),
+    *,
+    out: PathLike,
+    rows: GivenRows | None = None,
+    data: PathLike | None = None,
+    text: str = "text",
+    label: str | None = None,
+    pair: str | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    encoding: str | None = None,
+    drop_unlabelled: bool = False,
+    method: Adaptation = "full",
+    lora: LoraSettings | None = None,
+    epochs: float = 4.0,
+    minutes: float | None = None,
+    train_rows: int | None = None,
+    learning_rate: float | None = None,
+    tokens_per_batch: int = 2048,
+    window: int = 35,
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.0,
+    evaluations: int = 8,
+    patience: int = 3,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    tokenizer: str | None = None,
+    vectors: PathLike | None = None,
+    from_scratch: bool = False,
+    bidirectional: bool = False,
+    device: str = "cpu",
+    seed: int = 1234,
+    data_root: PathLike | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+    progress: bool | Report = True,
+) -> TrainedModel:
+    """Train heads on a backbone, for named tasks or for rows of your own, as `lmtasks adapt` does.
+
+    model = lmtasks.adapt("tfidf", rows=frame, text="comment", label="stars", out="runs/stars")
+
+    Of undivided rows a fifth of each label is set aside to be scored (`evaluate(..., split="test")`). The same call
+    again finds the model; after a kill it goes on where it stopped.
+
+    Args:
+        backbone: a folder, a shipped name, a Hub id; or a family that is made new, `lstm:width=200`.
+        tasks: names, files or tasks; or give `rows` or `data`.
+        out: folder of the new model.
+        rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
+        train_rows: training rows of each task at most, drawn by the seed.
+
+    Raises:
+        UsageError: an argument is wrong, or `out` holds something else.
+        WorkError: training failed.
+    """
+    from lmtasks.settings.training import AdaptSettings
+    from lmtasks.workflow.adapt import AdaptRequest, adapt_model
+    from lmtasks.workflow.choose_tasks import chosen_tasks
+    from lmtasks.workflow.new_backbone import Start
+
+    settings = AdaptSettings(
+        method=method,
+        lora=lora,
+        epochs=epochs,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        tokens_per_batch=tokens_per_batch,
+        window=window,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        evaluations=evaluations,
+        patience=patience,
+        precision=precision,
+        device=device,
+        seed=seed,
+        rows=train_rows,
+    )
+    choice = tasks_of(
+        tasks,
+        rows=rows,
+        data=data,
+        text=text,
+        label=label,
+        pair=pair,
+        name=name,
+        language=language,
+        encoding=encoding,
+        include_path=include_path,
+        trust_code=trust_code,
+    )
+    request = AdaptRequest(
+        start=Start(
+            backbone=ref_of(backbone),
+            tokenizer=tokenizer,
+            vectors=None if vectors is None else Path(vectors),
+            from_scratch=from_scratch,
+            bidirectional=bidirectional,
+        ),
+        tasks=chosen_tasks(choice, use="both" if choice.is_single else "train"),
+        settings=settings.but({"rows": None}),
+        data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+        rows=settings.rows,
+        out=Path(out),
+    )
+    with drawn(progress) as report:
+        return TrainedModel(adapted=adapt_model(request, report=report))
+
+
+def predict(
+    model: ModelLike,
+    texts: str | Iterable[str],
+    task: PathLike | Task | None = None,
+    *,
+    new_tokens: int = 64,
+    generation: Mapping[str, object] | None = None,
+    runtime: str | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    label_map: Mapping[str, str] | None = None,
+    seed: int = 1234,
+    offline: bool = False,
+    token: str | None = None,
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+    progress: bool | Report = True,
+) -> Predictions:
+    """Answer texts, as `lmtasks predict` does.
+
+    lmtasks.predict("runs/stars", ["arrived broken", "works well"]).answers
+
+    Args:
+        model: a model or package; one that `load_model` gave stays open, and runs as it was loaded.
+        texts: one or several; texts of JSON where a task reads several columns.
+        task: what is asked; None: the task of the model's one head, or to go on with the text.
+
+    Raises:
+        UsageError: an argument is wrong, or model, task and texts do not fit.
+        WorkError: the model cannot be loaded, or failed.
+    """
+    if isinstance(model, LoadedModel):
+        return model.predict(
+            texts,
+            task,
+            new_tokens=new_tokens,
+            generation=generation,
+            seed=seed,
+            include_path=include_path,
+            trust_code=trust_code,
+            progress=progress,
+        )
+    with load_model(
+        model,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        label_map=label_map,
+        offline=offline,
+        token=token,
+    ) as loaded:
+        return predict(
+            loaded,
+            texts,
+            task,
+            new_tokens=new_tokens,
+            generation=generation,
+            seed=seed,
+            include_path=include_path,
+            trust_code=trust_code,
+            progress=progress,
+        )
+
+
+def export(
+    model: ModelLike,
+    tasks: PathLike | Task | Sequence[PathLike | Task] = (),
+    *,
+    out: PathLike,
+    precision: str = "fp32",
+    rows: GivenRows | None = None,
+    data: PathLike | None = None,
+    text: str = "text",
+    label: str | None = None,
+    pair: str | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    encoding: str | None = None,
+    drop_unlabelled: bool = False,
+    max_drop: float | None = None,
+    label_map: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    data_root: PathLike | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+    progress: bool | Report = True,
+) -> ProvedPackage:
+    """Export a model to an ONNX package, kept only if it is proved equal, as `lmtasks export` does.
+
+    package = lmtasks.export("runs/stars", out="runs/stars-int8", precision="int8")
+
+    Args:
+        tasks: on whose texts it is proved, or give `rows` or `data`; nothing: embedded texts.
+        max_drop: points of the main metric that rounding may cost on validation rows.
+
+    Raises:
+        UsageError: an argument is wrong, or the model is a package already.
+        WorkError: the package does not answer as the model does.
+        GateError: rounding costs more than `max_drop`.
+    """
+    from lmtasks.settings.runtimes import PRECISIONS
+    from lmtasks.workflow.export import ExportRequest, export_model
+
+    if precision not in PRECISIONS:
+        raise unknown("precision", str(precision), PRECISIONS)
+    request = ExportRequest(
+        model=ref_of(model),
+        out=Path(out),
+        precision=precision,
+        tasks=tasks_of(
+            tasks,
+            rows=rows,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            encoding=encoding,
+            include_path=include_path,
+            trust_code=trust_code,
+        ),
+        data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+        max_drop=max_drop,
+        label_names=dict(label_map or {}),
+        limit=limit,
+        threads=threads,
+    )
+    with drawn(progress) as report:
+        return ProvedPackage(exported=export_model(request, report=report))
+
+
+class LoadedModel:
+    """A model that was found, opened with the first text that it answers; see `load_model`.
+
+    `with lmtasks.load_model(ref) as model:` gives its memory back at the end; `close` does so at any time.
+    """
+
+    def __init__(self, ref: str, folder: Path, card: ModelCard, *, opening: OpenOptions, data: DataOptions) -> None:
+        self.ref = ref
+        self.folder = folder
+        self.card = card
+        self._opening = opening
+        self._data = data
+        self._opened = ExitStack()
+        self._predictors: dict[object, Predictor] = {}
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"LoadedModel({self.ref!r}, {self.card.kind}, heads: {', '.join(h.name for h in self.card.heads) or '-'})"
+        )
+
+    def close(self) -> None:
+        """Give the memory back; the next prediction opens the model again."""
+        self._predictors.clear()
+        self._opened.close()
+
+    def predict(
+        self,
+        texts: str | Iterable[str],
+        task: PathLike | Task | None = None,
+        *,
+        new_tokens: int = 64,
+        generation: Mapping[str, object] | None = None,
+        seed: int = 1234,
+        include_path: Sequence[PathLike] = (),
+        trust_code: bool = False,
+        progress: bool | Report = True,
+    ) -> Predictions:
+        """Answer texts as `lmtasks.predict` does; the model stays open between calls."""
+        from lmtasks.task.task import Task
+        from lmtasks.workflow.predict import PredictRequest, open_predictor
+
+        request = PredictRequest(
+            model=str(self.folder),
+            tasks=tasks_of(() if task is None else task, include_path=include_path, trust_code=trust_code),
+            opening=self._opening,
+            new_tokens=new_tokens,
+            generation=dict(generation or {}),
+            seed=seed,
+            offline=self._data.offline,
+            token=self._data.token,
+        )
+        asked = task.hash if isinstance(task, Task) else str(task)
+        key = (asked, new_tokens, repr(request.generation), seed, *map(str, include_path))
+        if key not in self._predictors:
+            self.close()  # one at a time: two tasks of a model share no memory
+            self._predictors[key] = self._opened.enter_context(open_predictor(request))
+        given = (texts,) if isinstance(texts, str) else tuple(texts)
+        for number, text in enumerate(given, start=1):
+            if not isinstance(text, str):
+                raise UsageError(f"text {number} (counted from 1) must be a text, was {str(text)[:80]!r}.")
+        if not given:
+            return Predictions(texts=(), answers=())
+        with drawn(progress) as report:
+            answered = self._predictors[key].answer(given, report=report)
+        return Predictions(texts=given, answers=answered.answers, truncated=answered.truncated)

@@ -1,0 +1,313 @@
+"""Scores of the front door: tasks, evaluation, speed, comparison, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lmtasks.api.arguments import ModelLike, PathLike, access_of, drawn, opening_of, refs_of, tasks_of
+from lmtasks.api.results import ComparedResults, ReportPage, Results, Timings
+from lmtasks.errors import UsageError
+from lmtasks.progress_bars import Report
+
+if TYPE_CHECKING:
+    from lmtasks.api.rows import GivenRows
+    from lmtasks.settings.evaluation import PromptFormat, SplitName, Uncertainty
+    from lmtasks.task.task import Task
+
+
+def load_task(ref: PathLike, *, include_path: Sequence[PathLike] = (), trust_code: bool = False) -> Task:
+    """The task of a name or a file, checked.
+
+    >>> load_task("starter_sentiment_en").labels
+    ('negative', 'positive')
+
+    Raises:
+        UsageError: there is no such task, several are meant, or its file is wrong.
+    """
+    from lmtasks.workflow.choose_tasks import chosen_tasks
+
+    found = chosen_tasks(tasks_of(ref, include_path=include_path, trust_code=trust_code))
+    if len(found) > 1:
+        raise UsageError(f"{ref} means {len(found)} tasks; name one of: {', '.join(task.name for task in found)}.")
+    return found[0]
+
+
+def evaluate(
+    models: ModelLike | Sequence[ModelLike],
+    tasks: PathLike | Task | Sequence[PathLike | Task] = (),
+    *,
+    rows: GivenRows | None = None,
+    data: PathLike | None = None,
+    text: str = "text",
+    label: str | None = None,
+    pair: str | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    encoding: str | None = None,
+    drop_unlabelled: bool = False,
+    label_map: Mapping[str, str] | None = None,
+    runtime: str | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    num_fewshot: int | None = None,
+    generation: Mapping[str, object] | None = None,
+    split: SplitName | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    baseline_rows: int | None = None,
+    seed: int = 1234,
+    prompts: PromptFormat | None = None,
+    uncertainty: Uncertainty | None = None,
+    out: PathLike | None = None,
+    overwrite: bool = False,
+    no_samples: bool = False,
+    cache: PathLike | None = None,
+    data_root: PathLike | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+    progress: bool | Report = True,
+) -> Results:
+    """Score models and baselines on tasks or on rows of your own, as `lmtasks eval` does.
+
+    scores = lmtasks.evaluate([model, "tfidf"], rows=frame, text="comment", label="stars")
+    scores.to_frame()
+
+    Of undivided rows every one is scored; where a baseline that learns is among the models, or with `split="test"`, a
+    fifth of each label, which `adapt` sets aside too.
+
+    Args:
+        models: folders, shipped names, Hub ids, baselines (`majority`, `tfidf`, ...), or what `adapt`, `export` and
+            `load_model` gave; one or several.
+        tasks: names, globs, files or tasks; or give `rows` or `data`.
+        rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
+        label_map: a checkpoint's own label to a label of the task.
+        generation: settings of generation in place of the tasks' own, as `{"num_beams": 4}`.
+        baseline_rows: training rows that baselines learn from at most.
+        out: folder of the results; None: `runs/eval-N`.
+        cache: file in which answers are kept; None: one in your cache folder; "off": none.
+
+    Raises:
+        UsageError: an argument is wrong, or a model answers none of the tasks.
+        WorkError: nothing could be scored. What failed beside scores that are kept stands in `Results.failed`.
+    """
+    from lmtasks.data.sampling import Sample
+    from lmtasks.evaluation.chat import template_settings
+    from lmtasks.evaluation.prepare import EvalOptions
+    from lmtasks.evaluation.write import read_results
+    from lmtasks.settings.evaluation import PromptFormat, Scoring, Uncertainty
+    from lmtasks.workflow.answer_cache import cache_file
+    from lmtasks.workflow.evaluate import ChatOptions, EvalRequest, evaluate_models
+
+    scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
+    prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()
+    opening = opening_of(
+        runtime,
+        device,
+        precision,
+        threads,
+        batch_size,
+        label_map,
+        cache=cache_file(None if cache is None else str(cache)),
+    )
+    request = EvalRequest(
+        models=refs_of(models),
+        tasks=tasks_of(
+            tasks,
+            rows=rows,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            name=name,
+            language=language,
+            encoding=encoding,
+            include_path=include_path,
+            trust_code=trust_code,
+        ),
+        opening=opening,
+        options=EvalOptions(
+            data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+            limit=scoring.limit,
+            sample=None if scoring.sample is None else Sample(rows=scoring.sample, seed=scoring.seed),
+            rows=scoring.rows,
+            num_fewshot=scoring.num_fewshot,
+            shot_stream=prompts.fewshot_stream,
+            seed=scoring.seed,
+            resamples=uncertainty.resamples,
+            draws=uncertainty.draws,
+            think_end_token=prompts.think_end_token,
+        ),
+        split=scoring.split,
+        chat=ChatOptions(
+            template=prompts.apply_chat_template,
+            system=prompts.system_instruction,
+            multiturn=prompts.fewshot_as_multiturn,
+            settings=template_settings(prompts.chat_template_args),
+        ),
+        generation=dict(generation or {}),
+        out=None if out is None else Path(out),
+        overwrite=overwrite,
+        samples=not no_samples,
+        given={
+            **dict.fromkeys(("gen_kwargs", "label_map", "metrics"), ""),
+            **dict(scoring),
+            **dict(prompts),
+            **dict(uncertainty),
+            **{"text": text, "label": label, "pair": pair, "name": name, "language": language, "encoding": encoding},
+            **{"runtime": runtime, "device": device, "precision": precision, "no_samples": no_samples},
+            **{"drop_unlabelled": drop_unlabelled, "rescore": None},
+            **({"gen_kwargs": dict(generation)} if generation else {}),
+            **({"label_map": dict(label_map)} if label_map else {}),
+        },
+    )
+    with drawn(progress) as report:
+        evaluated = evaluate_models(request, report=report)
+    failure = evaluated.failure()
+    if failure is not None and not evaluated.kept:
+        raise failure
+    failed = {(each.label, task): str(error) for each in evaluated.models for task, error in each.failed.items()}
+    return Results(
+        folder=evaluated.folder,
+        models={each.label: read_results(each.folder) for each in evaluated.models if each.results},
+        failed={**evaluated.reasons, **failed},
+    )
+
+
+def bench(
+    models: ModelLike | Sequence[ModelLike],
+    tasks: PathLike | Task | Sequence[PathLike | Task] = "starter_*",
+    *,
+    rows: GivenRows | None = None,
+    data: PathLike | None = None,
+    text: str = "text",
+    label: str | None = None,
+    runtimes: Sequence[str] = (),
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    limit: int | None = None,
+    rounds: int = 5,
+    seconds: float = 1.0,
+    sweep: Sequence[str] = (),
+    rate: Sequence[float] = (),
+    arrival: Literal["poisson", "even"] = "poisson",
+    require: str = "",
+    seed: int = 1234,
+    out: PathLike | None = None,
+    data_root: PathLike | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+    progress: bool | Report = True,
+) -> Timings:
+    """Measure speed and memory of models on runtimes, side by side, as `lmtasks bench` does.
+
+    speeds = lmtasks.bench(["runs/stars", "runs/stars-int8"], require="p95_ms<=50")
+    speeds.best
+
+    Args:
+        models: the first is what others are held to.
+        runtimes: empty: what each model is made for.
+        sweep: `batch=1,8,32`, `length=32,128`, `threads=1,2`.
+        rate: also let so many requests come a second.
+        require: what production needs; `Timings.best` is the variant that fulfils it, None where none does.
+
+    Raises:
+        UsageError: an argument is wrong, a baseline is among the models, or a runtime suits no model.
+        WorkError: measuring failed.
+    """
+    from lmtasks.bench.require import parse_requirements
+    from lmtasks.bench.sweep import parse_sweeps
+    from lmtasks.settings.bench import BenchSettings
+    from lmtasks.workflow.bench import BenchRequest, bench_models
+
+    settings = BenchSettings(
+        rounds=rounds, seconds=seconds, sweep=tuple(sweep), rate=tuple(rate), arrival=arrival, require=require
+    )
+    own = rows is not None or data is not None
+    opening = opening_of(None, device, precision, threads, batch_size, None)
+    request = BenchRequest(
+        models=refs_of(models),
+        tasks=tasks_of(
+            () if own and tasks == "starter_*" else tasks,
+            rows=rows,
+            data=data,
+            text=text,
+            label=label,
+            include_path=include_path,
+            trust_code=trust_code,
+        ),
+        data=access_of(data_root, offline=offline, token=token),
+        runtimes=tuple(runtimes),
+        device=device,
+        precision=opening.precision,
+        threads=opening.threads,
+        rows_at_once=opening.rows_per_batch,
+        limit=limit,
+        rounds=settings.rounds,
+        seconds=settings.seconds,
+        seed=seed,
+        sweep=parse_sweeps(settings.sweep),
+        rates=settings.rate,
+        arrival=settings.arrival,
+        requirements=parse_requirements(require) if require else (),
+        require=require,
+        out=None if out is None else Path(out),
+    )
+    with drawn(progress) as report:
+        return Timings(benched=bench_models(request, report=report))
+
+
+def compare(
+    base: Results | PathLike, *others: Results | PathLike, only: Sequence[str] = (), seed: int = 1234
+) -> ComparedResults:
+    """Compare results, paired by example; all are held to the first, as `lmtasks compare` does.
+
+    lmtasks.compare(scores)                     # the models of one evaluation, held to its first
+    lmtasks.compare("runs/eval-1", "runs/eval-2", only=["sst2/acc"])
+
+    Raises:
+        UsageError: fewer than two results, or results that cannot be compared.
+    """
+    from lmtasks.workflow.compare import compare_folders
+
+    places = [
+        place
+        for each in (base, *others)
+        for place in (
+            [stored.folder for stored in each.models.values()] if isinstance(each, Results) else [_folder(each)]
+        )
+    ]
+    return ComparedResults(compared=compare_folders(places, only=tuple(only), seed=seed))
+
+
+def report(run: PathLike) -> ReportPage:
+    """Rebuild the pages of a run from its records, as `lmtasks report` does.
+
+    Raises:
+        UsageError: the folder is no run, or a file in it is damaged.
+        WorkError: the folder cannot be written.
+    """
+    from lmtasks.files import locked
+    from lmtasks.report.read import read_run
+    from lmtasks.report.view import view
+    from lmtasks.report.write import write_report
+
+    folder = _folder(run)
+    with locked(folder):
+        page = write_report(folder)
+    return ReportPage(page=page, report=view(read_run(folder)))
+
+
+def _folder(given: object) -> Path:
+    if not isinstance(given, str | Path):
+        raise UsageError(f"results are given as Results or as a folder, was {str(given)[:80]!r}.")
+    return Path(given)
