@@ -42,9 +42,14 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
 )
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # workers share the cores: each computes with its part of them
-    _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = str(max(1, _cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that waits for others leaves its core to them
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    # Workers share the cores: each computes with its part of them, and so do the processes that it starts.
+    _cores = sorted(os.sched_getaffinity(0))
+    _part = _cores[int(os.environ["PYTEST_XDIST_WORKER"][2:]) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+    if _part:
+        os.sched_setaffinity(0, _part)
+        os.environ["OMP_NUM_THREADS"] = str(len(_part))
 for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(_name, None)
 

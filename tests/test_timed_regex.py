@@ -7,8 +7,8 @@ import pytest
 from lmtasks.errors import UsageError
 from lmtasks.metric import make_metric
 from lmtasks.records import Text
-from lmtasks.task.filter_regex import multi_choice_regex
-from lmtasks.task.filter_regex import regex as regex_filter
+from lmtasks.task.filters import multi_choice_regex
+from lmtasks.task.filters import regex as regex_filter
 from lmtasks.timed_regex import timed
 
 SLOW = r"(a|aa)+$"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.head import HEADS
 from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value
@@ -23,6 +22,7 @@ from lmtasks.records import Choice, Floats32, HeadInput, HeadSpec, Row
 from lmtasks.report.write import write_report
 from lmtasks.run.plan import load_plan
 from lmtasks.run.run_plan import RunOptions, run_plan
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.task.kinds import KINDS, head_input
 from lmtasks.task.kinds.base import HeadTaskKind
@@ -162,7 +162,7 @@ def test_a_kind_from_outside_is_adapted_exported_proved_scored_and_reported(fold
             plan_file=folder / "plan.yaml",
             index=default_index(),
             out=folder / "run",
-            options=RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run toy"),
+            options=RunOptions(data=DataAccess(offline=True), threads=1, command="lmtasks run toy"),
             report=lambda _: None,
         )
         assert ran.failed == ()

@@ -111,14 +111,14 @@ def _results(
     checkpoint: Path,
     data_root: Path | None,
 ) -> "Sequence[TaskResult]":
-    from lmtasks.data.options import DataOptions
     from lmtasks.evaluation.chat import DEFAULT, chat_use
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.evaluate import evaluate
     from lmtasks.evaluation.prepare import EvalOptions
+    from lmtasks.settings.data import DataAccess
 
     options = EvalOptions(
-        data=DataOptions(data_root=data_root),
+        data=DataAccess(data_root=data_root),
         limit=job["limit"],
         num_fewshot=job["num_fewshot"],
         shot_stream="lm-eval",

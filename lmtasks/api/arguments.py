@@ -12,7 +12,7 @@ from lmtasks.progress_bars import Report, bars_on, is_watched, quiet
 
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
-    from lmtasks.data.options import DataOptions
+    from lmtasks.settings.data import DataAccess
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.choose_tasks import TaskRequest
@@ -85,12 +85,12 @@ def tasks_of(
 
 def access_of(
     data_root: PathLike | None, *, offline: bool, token: str | None, drop_unlabelled: bool = False
-) -> DataOptions:
-    from lmtasks.data.options import DataOptions
+) -> DataAccess:
+    from lmtasks.settings.data import DataAccess
     from lmtasks.workflow.choose_tasks import checked_root
 
     root = checked_root(None if data_root is None else Path(data_root))
-    return DataOptions(data_root=root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
+    return DataAccess(data_root=root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
 
 
 def opening_of(

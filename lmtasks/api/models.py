@@ -15,8 +15,8 @@ from lmtasks.progress_bars import Report
 
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
-    from lmtasks.data.options import DataOptions
     from lmtasks.records import ModelCard
+    from lmtasks.settings.data import DataAccess
     from lmtasks.settings.training import Adaptation, LoraSettings
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
@@ -309,7 +309,7 @@ class LoadedModel:
     `with lmtasks.load_model(ref) as model:` gives its memory back at the end; `close` does so at any time.
     """
 
-    def __init__(self, ref: str, folder: Path, card: ModelCard, *, opening: OpenOptions, data: DataOptions) -> None:
+    def __init__(self, ref: str, folder: Path, card: ModelCard, *, opening: OpenOptions, data: DataAccess) -> None:
         self.ref = ref
         self.folder = folder
         self.card = card

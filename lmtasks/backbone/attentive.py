@@ -7,15 +7,19 @@ target is read layer by layer, not token by token. One embedding reads the sourc
 State of a row: the decoder's vectors (B, layers, D), the encoded source (B, T, D), and which of it are tokens (B, T).
 """
 
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.base import Backbone, Projection, State, Traits
+from lmtasks.backbone.base import Projection, State, Traits
 from lmtasks.backbone.bidirectional import BothWays
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.family import BidirectionalSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     run,
@@ -23,12 +27,10 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.embedding import TokenEmbedding, even_scale
-from lmtasks.backbone.folder import save_own
-from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
+from lmtasks.backbone.sizes import Vocabulary
 
 
-class Attentive(Backbone):
+class Attentive(OwnBackbone):
     """Reads a source both ways, and writes a target.
 
     Args:
@@ -36,18 +38,15 @@ class Attentive(Backbone):
     """
 
     def __init__(self, cell: str, sizes: BidirectionalSizes, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.cell, self.sizes, self.vocabulary = cell, sizes, vocabulary
+        super().__init__(sizes, vocabulary)
+        self.cell, self.sizes = cell, sizes
         width = sizes.width
         self.traits = Traits(
             kind="encoder-decoder",
             family=f"{cell}-attention",
-            own_head="",
-            own_labels=(),
             width=width,
             vocabulary=vocabulary.size,
             max_length_tokens=sizes.context,
-            takes_types=False,
             pad=vocabulary.pad,
             learning_rate=1e-3,
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
@@ -94,14 +93,6 @@ class Attentive(Backbone):
         """See `Backbone`: the embeddings again."""
         return Projection(weight=self.tokens.weight, bias=self.bias)
 
-    def embeddings(self) -> nn.Embedding:
-        """See `Backbone`."""
-        return self.tokens
-
-    def save(self, folder: Path) -> None:
-        """See `Backbone`."""
-        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
-
     def _write(self, state: State, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, State]:
         *own, encoded, seen = state
         hidden, found = self._dropped(self.tokens(ids)), None
@@ -126,3 +117,7 @@ class Attentive(Backbone):
 
     def _dropped(self, values: Tensor) -> Tensor:
         return same_for_all_times(values, self.sizes.dropout, self.training)
+
+
+lstm_attention, gru_attention = (partial(Attentive, cell) for cell in ("lstm", "gru"))
+"""The families, each made of sizes and a vocabulary."""

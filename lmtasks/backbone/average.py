@@ -5,35 +5,30 @@ A pair has no entry of its own in a vocabulary: its hash names one of a fixed nu
 mean over the text.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.base import Backbone, Traits
-from lmtasks.backbone.embedding import TokenEmbedding
-from lmtasks.backbone.folder import save_own
-from lmtasks.backbone.sizes import AverageSizes, Vocabulary
+from lmtasks.backbone.base import Traits
+from lmtasks.backbone.family import AverageSizes
+from lmtasks.backbone.own import OwnBackbone, TokenEmbedding
+from lmtasks.backbone.sizes import Vocabulary
 
 MULTIPLIER = 116_049_371
 """fastText's, for the hashes of its n-grams."""
 
 
-class Average(Backbone):
+class Average(OwnBackbone):
     """Each token's own vector, and that of the pair which it ends."""
 
     def __init__(self, sizes: AverageSizes, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.sizes, self.vocabulary = sizes, vocabulary
+        super().__init__(sizes, vocabulary)
+        self.sizes = sizes
         self.traits = Traits(
             kind="encoder",
             family="average",
-            own_head="",
-            own_labels=(),
             width=sizes.width,
             vocabulary=vocabulary.size,
             max_length_tokens=sizes.context,
-            takes_types=False,
             pad=vocabulary.pad,
             learning_rate=5e-3,
             why_no_points="it has embeddings and no layers above them",
@@ -55,14 +50,6 @@ class Average(Backbone):
             vectors = vectors + self.pairs(places) * both.unsqueeze(-1).to(vectors.dtype)
         hidden: Tensor = self.dropout(vectors)
         return hidden
-
-    def embeddings(self) -> nn.Embedding:
-        """See `Backbone`."""
-        return self.tokens
-
-    def save(self, folder: Path) -> None:
-        """See `Backbone`."""
-        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
 
 
 def pair_buckets(ids: Tensor, *, buckets: int) -> Tensor:

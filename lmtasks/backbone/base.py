@@ -1,4 +1,4 @@
-"""What every backbone offers, whether transformers computes it or a family of this folder.
+"""The interface of backbones, whether transformers computes them or a family of this folder.
 
 Axes: B batch, T time, S new tokens, D width, V vocabulary.
 """
@@ -25,17 +25,18 @@ dropped without knowing what they mean."""
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What the rest of the line must know of a backbone."""
+    """Facts of a backbone that the rest of the line goes by."""
 
     kind: Kind
     family: str
-    own_head: str
+    own_head: str = ""
     """The kind of the task head that a checkpoint brings along; empty: none."""
-    own_labels: tuple[str, ...]
+    own_labels: tuple[str, ...] = ()
     width: int
     vocabulary: int
     max_length_tokens: int
-    takes_types: bool
+    takes_types: bool = False
+    """Does it take segment ids?"""
     pad: int = 0
     """The token id at padded positions."""
     pooling: Pooling = "mean"
@@ -79,11 +80,11 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors."""
+        """Write config.json and model.safetensors into a folder, which need not be there yet."""
 
     @abstractmethod
     def embeddings(self) -> nn.Embedding:
-        """Of the tokens that are read."""
+        """Embeddings of the tokens that are read."""
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Next-token logits of a causal model, (B, T) -> (B, T, V); without a mask nothing is padding."""
@@ -100,8 +101,8 @@ class Backbone(nn.Module, ABC):
         raise UsageError(f"{self._named()} fills in no hidden tokens; use an encoder that was pretrained masked.")
 
     def projection(self) -> Projection | None:
-        """What makes logits of hidden states. None: it is no language model, or its logits are more than one product
-        (scaled, capped), so that only `forward` and `decode` say them."""
+        """Hidden states -> logits. None: it is no language model, or its logits are more than one product (scaled,
+        capped), so that only `forward` and `decode` yield them."""
         return None
 
     def project(self, hidden: Tensor) -> Tensor:

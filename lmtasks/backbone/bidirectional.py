@@ -4,14 +4,18 @@ Rows have their real lengths: the way back begins at a row's own last token, so 
 packing is needed.
 """
 
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.base import Backbone, Traits
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.base import Traits
+from lmtasks.backbone.family import BidirectionalSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     reversal,
@@ -20,9 +24,7 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.embedding import TokenEmbedding, even_scale
-from lmtasks.backbone.folder import save_own
-from lmtasks.backbone.sizes import BidirectionalSizes, Vocabulary
+from lmtasks.backbone.sizes import Vocabulary
 
 
 class BothWays(nn.Module):
@@ -53,7 +55,7 @@ class BothWays(nn.Module):
         return hidden
 
 
-class Bidirectional(Backbone):
+class Bidirectional(OwnBackbone):
     """An encoder of two readings.
 
     Args:
@@ -61,17 +63,14 @@ class Bidirectional(Backbone):
     """
 
     def __init__(self, cell: str, sizes: BidirectionalSizes, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.sizes, self.vocabulary = sizes, vocabulary
+        super().__init__(sizes, vocabulary)
+        self.sizes = sizes
         self.traits = Traits(
             kind="encoder",
             family=f"bi{cell}",
-            own_head="",
-            own_labels=(),
             width=sizes.width,
             vocabulary=vocabulary.size,
             max_length_tokens=sizes.context,
-            takes_types=False,
             pad=vocabulary.pad,
             pooling="max",
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
@@ -89,10 +88,6 @@ class Bidirectional(Backbone):
             return hidden
         return moved(self.reader(self.tokens(ids.gather(1, order[0])), mask.gather(1, order[0])), order[1])
 
-    def embeddings(self) -> nn.Embedding:
-        """See `Backbone`."""
-        return self.tokens
 
-    def save(self, folder: Path) -> None:
-        """See `Backbone`."""
-        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
+bilstm, bigru = (partial(Bidirectional, cell) for cell in ("lstm", "gru"))
+"""The families, each made of sizes and a vocabulary."""

@@ -7,12 +7,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lmtasks.backbone.linear import TFIDF_STRENGTH
-from lmtasks.backbone.sizes import FittedSizes, NgramSizes, TermSizes, read_sizes
+from lmtasks.backbone.sizes import FittedSizes, read_sizes
 from lmtasks.errors import unknown
 
 LINEAR = "is fitted by scikit-learn, without steps"
 NO_PLACES = "it gives a whole text one score for each class, and no place in it"
 WORDS = "words:200000,lower"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramSizes(FittedSizes):
+    """Settings of n-gram language models."""
+
+    order: int = 5
+    """Tokens of the longest n-grams."""
+    cutoffs: tuple[int, ...] = (0,)
+    """n-grams that stand in the text so often or less are left out, order by order, the last number for all further
+    ones; single tokens always stay."""
+    lines: int = 1
+    """1: the end of a line is looked back to, and not over, where it is a token of its own; 0: only that of a text."""
+    fallback: int = 0
+    """1: an order whose counts define no discounts gets 0.5, 1 and 1.5; 0: it is an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSizes(FittedSizes):
+    """Settings of linear classifiers over terms: tokens, and runs of neighbours."""
+
+    ngrams: int = 0
+    """Tokens of the longest terms; 0: two, or three where the tokens are mostly characters."""
+    least: int = 1
+    """Training rows that a term stands in, at least."""
+    strength: float = 1.0
+    """C of scikit-learn's classifiers, the inverse of the penalty on weights; what naive Bayes adds to every count."""
 
 
 @dataclass(frozen=True, kw_only=True)

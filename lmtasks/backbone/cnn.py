@@ -4,34 +4,30 @@ The head takes the maximum over time. A filter of width 3 at a token sees the to
 zeros stand around a text, wherever its padding is.
 """
 
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmtasks.backbone.base import Backbone, Traits
-from lmtasks.backbone.embedding import TokenEmbedding
-from lmtasks.backbone.folder import save_own
-from lmtasks.backbone.sizes import CnnSizes, Vocabulary
+from lmtasks.backbone.base import Traits
+from lmtasks.backbone.family import CnnSizes
+from lmtasks.backbone.own import OwnBackbone, TokenEmbedding
+from lmtasks.backbone.sizes import Vocabulary
 
 
-class Cnn(Backbone):
+class Cnn(OwnBackbone):
     """Embeddings, and one layer of filters."""
 
     def __init__(self, sizes: CnnSizes, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.sizes, self.vocabulary = sizes, vocabulary
+        super().__init__(sizes, vocabulary)
+        self.sizes = sizes
         self.traits = Traits(
             kind="encoder",
             family="cnn",
-            own_head="",
-            own_labels=(),
             width=sizes.filters * len(sizes.widths),
             vocabulary=vocabulary.size,
             max_length_tokens=sizes.context,
-            takes_types=False,
             pad=vocabulary.pad,
             learning_rate=1e-3,
             why_no_points="its filters are convolutions, small enough to move whole",
@@ -60,14 +56,6 @@ class Cnn(Backbone):
             # One mask for all times: what is dropped of the maximum is a filter, as where the maximum is dropped.
             hidden = hidden * functional.dropout(torch.ones_like(hidden[:, :1]), self.dropout)
         return hidden
-
-    def embeddings(self) -> nn.Embedding:
-        """See `Backbone`."""
-        return self.tokens
-
-    def save(self, folder: Path) -> None:
-        """See `Backbone`."""
-        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
 
 
 def _summed(products: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The families that can be made new. One line of the table each.
+"""The families that can be made new, with their sizes. One line of the table each.
 
 A family with settings is written `llama:width=256,layers=6`; what is not set keeps the default of the table.
 Nothing heavy is loaded before a backbone is made.
@@ -8,39 +8,100 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from lmtasks.backbone.closed_form import FITTED, is_fitted
-from lmtasks.backbone.sizes import (
-    AverageSizes,
-    BidirectionalSizes,
-    CnnSizes,
-    RecurrentSizes,
-    Sizes,
-    TransformerSizes,
-    Vocabulary,
-    read_sizes,
-)
+from lmtasks.backbone.sizes import NO_LIMIT, Sizes, Vocabulary, read_sizes
 from lmtasks.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from lmtasks.backbone.base import Backbone, Kind
 
-_Shape = TypeVar("_Shape", bound=Sizes)
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSizes(Sizes):
+    """Settings of all transformers families."""
+
+    layers: int = 6
+    heads: int = 4
+    inner: int = 640
+    """Width of the feed-forward layer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise UsageError(f"width must be a multiple of heads, was {self.width} with {self.heads} heads.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(Generic[_Shape]):
+class OwnSizes(Sizes):
+    """Settings of the families of this folder."""
+
+    word_dropout: float = 0.0
+    """Share of the vocabulary that a training step does not see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageSizes(OwnSizes):
+    """Settings of averaged embeddings."""
+
+    width: int = 50
+    context: int = NO_LIMIT
+    buckets: int = 200_000
+    """Vectors that all pairs of neighbours share, by a hash; 0: single tokens only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnSizes(OwnSizes):
+    """Settings of a convolution over embeddings."""
+
+    width: int = 128
+    """Width of the embeddings."""
+    filters: int = 100
+    """Number of each width."""
+    widths: tuple[int, ...] = (3, 4, 5)
+    """Tokens that a filter looks at."""
+    dropout: float = 0.5
+    context: int = NO_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentSizes(OwnSizes):
+    """Settings of recurrent families; dropout is variational, one mask for all times."""
+
+    width: int = 200
+    layers: int = 2
+    dropout: float = 0.3
+    context: int = NO_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidirectionalSizes(RecurrentSizes):
+    """Settings of those that read both ways, half of the width for each."""
+
+    width: int = 256
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % 2:
+            raise UsageError(f"width must be even, half of it for each way, was {self.width}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
     """One kind of backbone that can be trained from nothing."""
 
     kind: Kind
     about: str
-    sizes: _Shape
+    sizes: Sizes
     """The defaults."""
-    build: Callable[[_Shape, Vocabulary], Backbone]
-    """With random weights."""
-    build_masked: Callable[[_Shape, Vocabulary], Backbone] | None = None
-    """An encoder with a projection to hidden tokens; None: it learns from labels alone."""
+    made_by: str
+    """`module:name` of this folder: what makes one with random weights, of sizes and a vocabulary. It is imported when
+    it is called, so that the table loads nothing heavy."""
+    made_masked_by: str = ""
+    """The same for an encoder with a projection to hidden tokens; empty: it learns from labels alone."""
     tokenizer: str = "bpe:8000"
     """The tokenizer that suits it, where nobody asks for another and words stand apart (`data.spacing`)."""
 
@@ -81,204 +142,122 @@ def new_masked_backbone(text: str, vocabulary: Vocabulary) -> Backbone:
         UsageError: as `parse_family`, or the family predicts no tokens.
     """
     name, sizes = parse_family(text)
-    family: Family[Sizes] = FAMILIES[name]
-    if family.build_masked is None:
-        fitting = ", ".join(key for key, item in FAMILIES.items() if item.kind != "encoder" or item.build_masked)
+    if not FAMILIES[name].made_masked_by:
+        fitting = ", ".join(key for key, item in FAMILIES.items() if item.kind != "encoder" or item.made_masked_by)
         raise UsageError(
             f"a backbone of family {name} predicts no tokens, so text alone teaches it nothing; use {fitting}."
         )
-    return family.build_masked(sizes, vocabulary)
+    return _made(FAMILIES[name].made_masked_by, sizes, vocabulary)
 
 
 def build(name: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
     """A backbone of a known family and of its sizes."""
-    family: Family[Sizes] = FAMILIES[name]
-    return family.build(sizes, vocabulary)
+    return _made(FAMILIES[name].made_by, sizes, vocabulary)
 
 
-def _llama(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import llama
-
-    return llama(sizes, vocabulary)
-
-
-def _gpt2(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import gpt2
-
-    return gpt2(sizes, vocabulary)
-
-
-def _bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import bert
-
-    return bert(sizes, vocabulary)
-
-
-def _masked_bert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import masked_bert
-
-    return masked_bert(sizes, vocabulary)
-
-
-def _eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import eurobert
-
-    return eurobert(sizes, vocabulary)
-
-
-def _masked_eurobert(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import masked_eurobert
-
-    return masked_eurobert(sizes, vocabulary)
-
-
-def _t5(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import t5
-
-    return t5(sizes, vocabulary)
-
-
-def _transformer(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import transformer
-
-    return transformer(sizes, vocabulary)
-
-
-def _bart(sizes: TransformerSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.hf_configs import bart
-
-    return bart(sizes, vocabulary)
-
-
-def _average(sizes: AverageSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.average import Average
-
-    return Average(sizes, vocabulary)
-
-
-def _cnn(sizes: CnnSizes, vocabulary: Vocabulary) -> Backbone:
-    from lmtasks.backbone.cnn import Cnn
-
-    return Cnn(sizes, vocabulary)
-
-
-def _recurrent(cell: str) -> Callable[[RecurrentSizes, Vocabulary], Backbone]:
-    def make(sizes: RecurrentSizes, vocabulary: Vocabulary) -> Backbone:
-        from lmtasks.backbone.recurrent import Recurrent
-
-        return Recurrent(cell, sizes, vocabulary)
-
-    return make
-
-
-def _bidirectional(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone]:
-    def make(sizes: BidirectionalSizes, vocabulary: Vocabulary) -> Backbone:
-        from lmtasks.backbone.bidirectional import Bidirectional
-
-        return Bidirectional(cell, sizes, vocabulary)
-
-    return make
-
-
-def _attentive(cell: str) -> Callable[[BidirectionalSizes, Vocabulary], Backbone]:
-    def make(sizes: BidirectionalSizes, vocabulary: Vocabulary) -> Backbone:
-        from lmtasks.backbone.attentive import Attentive
-
-        return Attentive(cell, sizes, vocabulary)
-
-    return make
+def _made(maker: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
+    module, _, name = maker.partition(":")
+    make: Callable[[Sizes, Vocabulary], Backbone] = getattr(import_module(f"lmtasks.backbone.{module}"), name)
+    return make(sizes, vocabulary)
 
 
 WORDS = "words:30000,lower"
 
-FAMILIES: Mapping[str, Family] = {  # type: ignore[type-arg]  # each line has sizes of its own
+FAMILIES: Mapping[str, Family] = {
     "average": Family(
         kind="encoder",
         about="averaged embeddings of tokens and of hashed pairs (fastText)",
         sizes=AverageSizes(),
-        build=_average,
+        made_by="average:Average",
         tokenizer=WORDS,
     ),
     "cnn": Family(
-        kind="encoder", about="convolution over embeddings (Kim 2014)", sizes=CnnSizes(), build=_cnn, tokenizer=WORDS
+        kind="encoder",
+        about="convolution over embeddings (Kim 2014)",
+        sizes=CnnSizes(),
+        made_by="cnn:Cnn",
+        tokenizer=WORDS,
     ),
     "rnn": Family(
         kind="causal",
         about="recurrent language model (Elman), embeddings tied",
         sizes=RecurrentSizes(),
-        build=_recurrent("rnn"),
+        made_by="recurrent:rnn",
     ),
     "lstm": Family(
-        kind="causal", about="LSTM language model, embeddings tied", sizes=RecurrentSizes(), build=_recurrent("lstm")
+        kind="causal", about="LSTM language model, embeddings tied", sizes=RecurrentSizes(), made_by="recurrent:lstm"
     ),
     "gru": Family(
-        kind="causal", about="GRU language model, embeddings tied", sizes=RecurrentSizes(), build=_recurrent("gru")
+        kind="causal", about="GRU language model, embeddings tied", sizes=RecurrentSizes(), made_by="recurrent:gru"
     ),
     "bilstm": Family(
         kind="encoder",
         about="LSTM in both directions",
         sizes=BidirectionalSizes(),
-        build=_bidirectional("lstm"),
+        made_by="bidirectional:bilstm",
         tokenizer=WORDS,
     ),
     "bigru": Family(
         kind="encoder",
         about="GRU in both directions",
         sizes=BidirectionalSizes(),
-        build=_bidirectional("gru"),
+        made_by="bidirectional:bigru",
         tokenizer=WORDS,
     ),
     "lstm-attention": Family(
         kind="encoder-decoder",
         about="LSTM encoder and decoder with attention (Luong 2015)",
         sizes=BidirectionalSizes(layers=2),
-        build=_attentive("lstm"),
+        made_by="attentive:lstm_attention",
     ),
     "gru-attention": Family(
         kind="encoder-decoder",
         about="GRU encoder and decoder with attention (Luong 2015)",
         sizes=BidirectionalSizes(layers=2),
-        build=_attentive("gru"),
+        made_by="attentive:gru_attention",
     ),
     "llama": Family(
         kind="causal",
         about="decoder with RMSNorm, rotary positions and a gated MLP",
         sizes=TransformerSizes(),
-        build=_llama,
+        made_by="hf_configs:llama",
     ),
     "gpt2": Family(
-        kind="causal", about="decoder with LayerNorm and learned positions", sizes=TransformerSizes(), build=_gpt2
+        kind="causal",
+        about="decoder with LayerNorm and learned positions",
+        sizes=TransformerSizes(),
+        made_by="hf_configs:gpt2",
     ),
     "bert": Family(
         kind="encoder",
         about="encoder with LayerNorm and learned positions",
         sizes=TransformerSizes(),
-        build=_bert,
-        build_masked=_masked_bert,
+        made_by="hf_configs:bert",
+        made_masked_by="hf_configs:masked_bert",
     ),
     "eurobert": Family(
         kind="encoder",
         about="llama with attention both ways (EuroBERT); begins from a llama's weights, too",
         sizes=TransformerSizes(),
-        build=_eurobert,
-        build_masked=_masked_eurobert,
+        made_by="hf_configs:eurobert",
+        made_masked_by="hf_configs:masked_eurobert",
     ),
     "transformer": Family(
         kind="encoder-decoder",
         about="the original encoder-decoder (Vaswani 2017): sinusoidal positions, LayerNorm behind, shared embeddings",
         sizes=TransformerSizes(layers=3),
-        build=_transformer,
+        made_by="hf_configs:transformer",
     ),
     "bart": Family(
         kind="encoder-decoder",
         about="encoder-decoder with learned positions and GELU",
         sizes=TransformerSizes(layers=3),
-        build=_bart,
+        made_by="hf_configs:bart",
     ),
     "t5": Family(
         kind="encoder-decoder",
         about="encoder-decoder with relative positions and RMSNorm",
         sizes=TransformerSizes(layers=3),
-        build=_t5,
+        made_by="hf_configs:t5",
     ),
 }

@@ -21,7 +21,8 @@ from transformers import (
     T5Config,
 )
 
-from lmtasks.backbone.sizes import TransformerSizes, Vocabulary
+from lmtasks.backbone.family import TransformerSizes
+from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.backbone.transformer import TransformerBackbone, traits_of
 
 

@@ -58,7 +58,7 @@ ADAPT_POINTS: Mapping[str, AdaptPoints] = {
 
 
 def points_pattern(points: AdaptPoints, roles: Sequence[Role]) -> str:
-    r"""What the whole name of a module must match to play one of these roles.
+    r"""A pattern that the whole name of a module matches if it plays one of these roles.
 
     >>> points_pattern({"attention": r"attn\.q"}, ["attention"])
     '(?:.*\\.)?(?:attn\\.q)'

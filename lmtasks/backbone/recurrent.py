@@ -4,14 +4,18 @@ One matrix reads and writes the tokens (Press and Wolf 2017, https://arxiv.org/a
 variational. The state of a row has a fixed size: each layer's vectors, (B, layers, D).
 """
 
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lmtasks.backbone.base import Backbone, Projection, State, Traits
-from lmtasks.backbone.cells import (
+from lmtasks.backbone.base import Projection, State, Traits
+from lmtasks.backbone.family import RecurrentSizes
+from lmtasks.backbone.own import (
     CELLS,
+    OwnBackbone,
+    TokenEmbedding,
+    even_scale,
     moved,
     parts_of,
     run,
@@ -19,12 +23,10 @@ from lmtasks.backbone.cells import (
     start_small,
     to_the_right,
 )
-from lmtasks.backbone.embedding import TokenEmbedding, even_scale
-from lmtasks.backbone.folder import save_own
-from lmtasks.backbone.sizes import RecurrentSizes, Vocabulary
+from lmtasks.backbone.sizes import Vocabulary
 
 
-class Recurrent(Backbone):
+class Recurrent(OwnBackbone):
     """A language model that reads from left to right.
 
     Args:
@@ -32,17 +34,14 @@ class Recurrent(Backbone):
     """
 
     def __init__(self, cell: str, sizes: RecurrentSizes, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self.cell, self.sizes, self.vocabulary = cell, sizes, vocabulary
+        super().__init__(sizes, vocabulary)
+        self.cell, self.sizes = cell, sizes
         self.traits = Traits(
             kind="causal",
             family=cell,
-            own_head="",
-            own_labels=(),
             width=sizes.width,
             vocabulary=vocabulary.size,
             max_length_tokens=sizes.context,
-            takes_types=False,
             pad=vocabulary.pad,
             learning_rate=2e-3,
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
@@ -76,14 +75,6 @@ class Recurrent(Backbone):
         """See `Backbone`: the embeddings again."""
         return Projection(weight=self.tokens.weight, bias=self.bias)
 
-    def embeddings(self) -> nn.Embedding:
-        """See `Backbone`."""
-        return self.tokens
-
-    def save(self, folder: Path) -> None:
-        """See `Backbone`."""
-        save_own(self, folder, sizes=self.sizes, vocabulary=self.vocabulary)
-
     def _through(self, state: State, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, State]:
         hidden = self._dropped(self.tokens(ids))
         states = []
@@ -95,3 +86,7 @@ class Recurrent(Backbone):
 
     def _dropped(self, values: Tensor) -> Tensor:
         return same_for_all_times(values, self.sizes.dropout, self.training)
+
+
+rnn, lstm, gru = (partial(Recurrent, cell) for cell in ("rnn", "lstm", "gru"))
+"""The families, each made of sizes and a vocabulary."""

@@ -1,4 +1,4 @@
-"""The shapes of new backbones, family by family, and how they are written: `lstm:width=200,layers=2`."""
+"""Settings of new backbones: bounds that all share, and how they are written, `lstm:width=200,layers=2`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -17,19 +17,19 @@ SHARES = frozenset({"dropout", "word_dropout"})
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What a new backbone must know of its tokenizer."""
+    """Facts of a tokenizer that a new backbone is built by."""
 
     size: int
     bos: int | None
     eos: int | None
     pad: int
     mask: int | None = None
-    """What hides a token from an encoder."""
+    """The token that hides others from an encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What all families share."""
+    """Settings that all families share."""
 
     width: int = 256
     dropout: float = 0.0
@@ -48,78 +48,8 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerSizes(Sizes):
-    """Of all transformers families."""
-
-    layers: int = 6
-    heads: int = 4
-    inner: int = 640
-    """Width of the feed-forward layer."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % self.heads:
-            raise UsageError(f"width must be a multiple of heads, was {self.width} with {self.heads} heads.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnSizes(Sizes):
-    """Of the families of this folder."""
-
-    word_dropout: float = 0.0
-    """Share of the vocabulary that a training step does not see."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AverageSizes(OwnSizes):
-    """Of averaged embeddings."""
-
-    width: int = 50
-    context: int = NO_LIMIT
-    buckets: int = 200_000
-    """Vectors that all pairs of neighbours share, by a hash; 0: single tokens only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CnnSizes(OwnSizes):
-    """Of a convolution over embeddings."""
-
-    width: int = 128
-    """Of the embeddings."""
-    filters: int = 100
-    """Of each width."""
-    widths: tuple[int, ...] = (3, 4, 5)
-    """Tokens that a filter looks at."""
-    dropout: float = 0.5
-    context: int = NO_LIMIT
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecurrentSizes(OwnSizes):
-    """Of recurrent families; dropout is variational, one mask for all times."""
-
-    width: int = 200
-    layers: int = 2
-    dropout: float = 0.3
-    context: int = NO_LIMIT
-
-
-@dataclass(frozen=True, kw_only=True)
-class BidirectionalSizes(RecurrentSizes):
-    """Of those that read both ways, half of the width for each."""
-
-    width: int = 256
-    layers: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.width % 2:
-            raise UsageError(f"width must be even, half of it for each way, was {self.width}.")
-
-
-@dataclass(frozen=True, kw_only=True)
 class FittedSizes:
-    """Of families that are fitted to their rows at once, with no steps and no gradients (`fitted`)."""
+    """Settings of families that are fitted to their rows at once, with no steps and no gradients (`closed_form`)."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -129,33 +59,6 @@ class FittedSizes:
 
 LEAST: Mapping[str, float] = {"ngrams": 0, "cutoffs": 0, "lines": 0, "fallback": 0, "strength": 1e-9}
 """Least values of settings that may be less than 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NgramSizes(FittedSizes):
-    """Of n-gram language models."""
-
-    order: int = 5
-    """Tokens of the longest n-grams."""
-    cutoffs: tuple[int, ...] = (0,)
-    """n-grams that stand in the text so often or less are left out, order by order, the last number for all further
-    ones; single tokens always stay."""
-    lines: int = 1
-    """1: the end of a line is looked back to, and not over, where it is a token of its own; 0: only that of a text."""
-    fallback: int = 0
-    """1: an order whose counts define no discounts gets 0.5, 1 and 1.5; 0: it is an error."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TermSizes(FittedSizes):
-    """Of linear classifiers over terms: tokens, and runs of neighbours."""
-
-    ngrams: int = 0
-    """Tokens of the longest terms; 0: two, or three where the tokens are mostly characters."""
-    least: int = 1
-    """Training rows that a term stands in, at least."""
-    strength: float = 1.0
-    """C of scikit-learn's classifiers, the inverse of the penalty on weights; what naive Bayes adds to every count."""
 
 
 def _check(name: str, value: object, *, least: float, whole: bool) -> None:

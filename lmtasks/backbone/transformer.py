@@ -2,16 +2,21 @@
 
 The backbone owns the language-model projection, often tied to its embeddings. Positions are counted over real
 tokens only, so that padding may stand on either side wherever the architecture takes explicit positions.
+
+A causal one may be read both ways, as an encoder of the same weights: what a pretrained decoder knows serves better to
+label texts and words once each token sees those behind it, too (BehnamGhader et al. 2024, arXiv:2404.05961).
 """
 
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -68,7 +73,7 @@ class TransformerBackbone(Backbone):
         )
 
     def inputs(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> dict[str, Tensor]:
-        """What the transformers module is called with, for ids and mask (B, T)."""
+        """Arguments of the transformers module, for ids and mask (B, T)."""
         called = {"input_ids": ids, "attention_mask": mask.long()}
         if self.takes_positions:
             called["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0) + self.first_position
@@ -238,7 +243,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def traits_of(config: PreTrainedConfig) -> Traits:
-    """What kind of backbone a configuration describes."""
+    """Facts of the backbone that a configuration describes."""
     architecture = (config.architectures or [""])[0]
     ending = next((name for name in OWN_HEADS if architecture.endswith(name)), "")
     own = OWN_HEADS.get(ending, "")
@@ -259,6 +264,39 @@ def traits_of(config: PreTrainedConfig) -> Traits:
         adapt_points=ADAPT_POINTS.get(config.model_type, {}),
         why_no_points=f"no roles are named for its layers, as they are for {', '.join(ADAPT_POINTS)}",
     )
+
+
+def config_both_ways(folder: Path) -> PreTrainedConfig:
+    """The configuration that reads the weights in a causal backbone's folder both ways.
+
+    Raises:
+        UsageError: there is no causal language model.
+    """
+    config = read_config(folder)
+    kind = traits_of(config).kind
+    if kind != "causal":
+        raise UsageError(
+            f"{folder} is no causal language model but an {kind}; attention both ways is something to give to those "
+            "that read one way."
+        )
+    config.is_causal = False
+    config.architectures = [cast(type, MODEL_MAPPING[type(config)]).__name__]
+    return config
+
+
+@torch.no_grad()
+def check_both_ways(backbone: Backbone) -> None:
+    """Raises: UsageError: the backbone's early tokens do not see the late ones: its architecture asks nobody how to
+    attend."""
+    ids = torch.arange(3)[None] % backbone.traits.vocabulary
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % backbone.traits.vocabulary
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    if torch.equal(backbone.encode(ids, mask)[0, 0], backbone.encode(other, mask)[0, 0]):
+        raise UsageError(
+            f"{backbone.traits.family} attends to earlier tokens alone, whatever its configuration says; "
+            "take a causal model of another family (Llama, Qwen, Mistral, Gemma, GPT-2 and others do what it says)."
+        )
 
 
 def _longest(config: PreTrainedConfig) -> int:

@@ -170,9 +170,9 @@ def _asks(task: Task, check: TaskCheck) -> str:
 def _decoding(task: Task, check: TaskCheck, engine: InferenceEngine | None) -> str:
     if task.output_type != "generate_until" or check.way == "head":
         return ""
-    from lmtasks.evaluation.protocols import asked_of, decoding_of
+    from lmtasks.evaluation.protocols import decoding_for, decoding_of
 
-    asked = decoding_of(task.generation) if engine is None else asked_of(engine.model, task.generation)
+    asked = decoding_of(task.generation) if engine is None else decoding_for(engine.model, task.generation)
     stops = ", ".join(repr(stop) for stop in task.generation.stop) or "nothing"
     return f", each at most {asked.max_new_tokens} new tokens, ended by {stops}"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 
 if TYPE_CHECKING:
-    from lmtasks.data.options import DataOptions
+    from lmtasks.settings.data import DataAccess
 
 
 def asked_again(
@@ -52,15 +52,15 @@ def asked_again(
 
 def data_options(
     *, data_root: Path | None, offline: bool, token: str | None, drop_unlabelled: bool = False
-) -> DataOptions:
+) -> DataAccess:
     """The options as `data/` takes them. `--offline` is also told to the libraries, before they are imported."""
-    from lmtasks.data.options import DataOptions
+    from lmtasks.settings.data import DataAccess
     from lmtasks.workflow.choose_tasks import checked_root
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
-    return DataOptions(data_root=checked_root(data_root), offline=offline, token=token, drop_unlabelled=drop_unlabelled)
+    return DataAccess(data_root=checked_root(data_root), offline=offline, token=token, drop_unlabelled=drop_unlabelled)
 
 
 def label_names(text: str) -> Mapping[str, str]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmtasks.data.local import open_file
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import ReaderOptions, Source
 
 HELD_OUT_PER_MILLE = 5
@@ -81,7 +81,7 @@ def held_out(text: str) -> bool:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
 
 
-def read_documents(data: str, *, column: str, options: DataOptions, encoding: str | None = None) -> Documents:
+def read_documents(data: str, *, column: str, options: DataAccess, encoding: str | None = None) -> Documents:
     """The texts of a file, or of the train split of a folder or a Hub data set.
 
     A column `source`, where there is one, names where each text is from.

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.local import read_local, split_parts
 from lmtasks.data.mirror import SHARD, LocalSet, names_of
-from lmtasks.data.options import DataOptions
 from lmtasks.data.table import HubTable, LazyRows
 from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.formats import BUILDERS, SUFFIXES
 from lmtasks.task.task import ReaderOptions, Source
 
@@ -40,7 +40,7 @@ PARTIAL = "partial-"
 log = logging.getLogger(__name__)
 
 
-def read_hub(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+def read_hub(source: Source, *, options: DataAccess, limit: int | None) -> tuple[Sequence[Row], str]:
     """The rows of a split, at most `limit`, and where they came from.
 
     With a limit the rows are streamed, so that a large data set is not fetched for a few of them; without one the data
@@ -60,7 +60,7 @@ def read_hub(source: Source, *, options: DataOptions, limit: int | None) -> tupl
         raise
 
 
-def _read(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+def _read(source: Source, *, options: DataAccess, limit: int | None) -> tuple[Sequence[Row], str]:
     with _explained(source):
         if source.path in BUILDERS:
             return _read_addresses(source, options=options, limit=limit)
@@ -72,7 +72,7 @@ def _read(source: Source, *, options: DataOptions, limit: int | None) -> tuple[S
         return _read_builder(builder, source, limit=limit)
 
 
-def _builder(source: Source, *, options: DataOptions) -> "DatasetBuilder | None":
+def _builder(source: Source, *, options: DataAccess) -> "DatasetBuilder | None":
     """What reads the data set; None when it is a loading script, which `datasets` no longer runs, nor do we."""
     from datasets import load_dataset_builder
 
@@ -153,7 +153,7 @@ def _read_cached(source: Source, *, limit: int | None) -> tuple[Sequence[Row], s
     return _prepared(builder, source, limit=limit), f"{_where(builder, source)}, cached"
 
 
-def _read_converted(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+def _read_converted(source: Source, *, options: DataAccess, limit: int | None) -> tuple[Sequence[Row], str]:
     """Rows from the branch in which the Hub keeps a copy in parquet: `<configuration>/<split>/0000.parquet`."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
@@ -206,7 +206,7 @@ def _converted_set(source: Source, files: Mapping[str, Path]) -> LocalSet:
     )
 
 
-def _read_addresses(source: Source, *, options: DataOptions, limit: int | None) -> tuple[Sequence[Row], str]:
+def _read_addresses(source: Source, *, options: DataAccess, limit: int | None) -> tuple[Sequence[Row], str]:
     """Files whose addresses (https://, hf://) a task gives under a format's name."""
     from datasets import DownloadConfig, DownloadManager
 

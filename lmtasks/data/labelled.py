@@ -16,8 +16,7 @@ from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.kinds import kind_of
-from lmtasks.task.labels import label_name
-from lmtasks.task.roles import is_unlabelled, role_text, role_value
+from lmtasks.task.roles import is_unlabelled, label_name, role_text, role_value
 from lmtasks.task.task import Task
 
 MOST_UNLABELLED = 0.05

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, missing, unknown
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.aliases import stand_in
 from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
 from lmtasks.task.resolve import with_fields
@@ -69,7 +69,7 @@ class LocalSet:
         raise unknown(f"split of {self.where}", split, self.splits)
 
 
-def find_local(source: Source, *, options: DataOptions) -> LocalSet | None:
+def find_local(source: Source, *, options: DataAccess) -> LocalSet | None:
     """The local files of a source; None when it can only come from the Hub, or is in memory.
 
     Searched in this order: files that the task names (`data_files` under a format's name), the mirror, a file or
@@ -194,7 +194,7 @@ def _data_files(folder: Path) -> list[Path]:
     ]
 
 
-def with_stand_ins(task: Task, *, options: DataOptions) -> Task:
+def with_stand_ins(task: Task, *, options: DataAccess) -> Task:
     """The task, reading what the mirror has instead where it lacks what the task names.
 
     Without a mirror, and where the mirror has the data set itself, it is the same task. Otherwise its fields say what
@@ -214,7 +214,7 @@ def with_stand_ins(task: Task, *, options: DataOptions) -> Task:
     return with_fields(replace(task, sources=sources, shots=shots))
 
 
-def _there(source: Source, options: DataOptions) -> Source:
+def _there(source: Source, options: DataAccess) -> Source:
     instead = stand_in(source)
     if instead is None or options.data_root is None or find_local(source, options=options) is not None:
         return source

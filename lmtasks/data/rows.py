@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.local import read_local
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source
 
 
@@ -29,7 +29,7 @@ class Rows:
     """Rows that had no label."""
 
 
-def open_rows(source: Source, *, options: DataOptions, limit: int | None = None) -> Rows:
+def open_rows(source: Source, *, options: DataAccess, limit: int | None = None) -> Rows:
     """Read one split, or its first `limit` rows.
 
     No network is touched when the data is local, and never with `options.offline`.
@@ -43,7 +43,7 @@ def open_rows(source: Source, *, options: DataOptions, limit: int | None = None)
 
 
 def read_rows(
-    source: Source, *, options: DataOptions, limit: int | None = None, notify: Notify = log_notice
+    source: Source, *, options: DataAccess, limit: int | None = None, notify: Notify = log_notice
 ) -> tuple[Sequence[Row], str]:
     """The rows of `open_rows`, and where they came from; `notify` is called with how files were read."""
     if limit is not None and limit < 1:

@@ -15,12 +15,12 @@ from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.data.sampling import Sample, part_of, sampled
 from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
@@ -46,7 +46,7 @@ class TaskData:
 def load_task_data(
     task: Task,
     *,
-    options: DataOptions,
+    options: DataAccess,
     need: frozenset[SplitName],
     limit: int | None = None,
     sample: Sample | None = None,
@@ -105,7 +105,7 @@ def drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
 
 
 def _open_train(
-    task: Task, *, options: DataOptions, carves: bool, need: frozenset[SplitName], seed: int
+    task: Task, *, options: DataAccess, carves: bool, need: frozenset[SplitName], seed: int
 ) -> tuple[Rows | None, Rows | None]:
     if "train" not in task.sources:
         wants = "training" if "train" in need else "validation"
@@ -131,7 +131,7 @@ def _open_train(
     )
 
 
-def read_split(task: Task, split: SplitName, *, options: DataOptions) -> Sequence[Row]:
+def read_split(task: Task, split: SplitName, *, options: DataAccess) -> Sequence[Row]:
     """The rows of a split that can be learned from or scored, without a word about what was found out about them.
 
     Raises:
@@ -145,7 +145,7 @@ def _open(
     task: Task,
     source: Source,
     *,
-    options: DataOptions,
+    options: DataAccess,
     split: SplitName,
     limit: int | None = None,
     sample: Sample | None = None,
@@ -174,7 +174,7 @@ def _read(
     task: Task,
     source: Source,
     *,
-    options: DataOptions,
+    options: DataAccess,
     split: SplitName,
     limit: int | None = None,
     on_notice: Notify = log_notice,
@@ -240,7 +240,7 @@ def _check_columns(task: Task, row: Row, *, split: SplitName) -> None:
         column_value(column, row=row, place=Place(task=task.name, field=f"inputs.{role}, {split} data"))
 
 
-def _check_class_names(task: Task, source: Source, *, options: DataOptions) -> None:
+def _check_class_names(task: Task, source: Source, *, options: DataAccess) -> None:
     """Refuse parquet files that name the task's own labels in another order: their numbers mean other classes."""
     column = task.inputs.get("label")
     if kind_of(task).answer != "label" or column is None or source.made_by is not None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.backbone.closed_form import FITTED
+from lmtasks.backbone.closed_form import FITTED, NgramSizes
 from lmtasks.backbone.kneser_ney import count_ngrams, kneser_ney
 from lmtasks.backbone.ngram import Ngram
-from lmtasks.backbone.sizes import NgramSizes
 from lmtasks.data.context_target import encode_pairs, encode_texts, end_tokens, prefix_token
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer

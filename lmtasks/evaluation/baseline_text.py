@@ -6,7 +6,7 @@ from functools import cache
 import regex
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.custom_results import with_made_of_outcome
+from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
 from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.scoring import Scoring, scorings_for
@@ -131,7 +131,7 @@ def main_value(task: Task, rows: Sequence[Row], answers: Sequence[Answered]) -> 
     """That metric of the answers to these rows, with what the task's own code makes of them."""
     scoring = main_scoring(task)
     finished = [
-        with_made_of_outcome(
+        with_custom_values_of_outcome(
             Finished(example=ScoredExample(doc_id=number, row=row), answered=answer, truncated=False), task
         )
         for number, (row, answer) in enumerate(zip(rows, answers, strict=True))

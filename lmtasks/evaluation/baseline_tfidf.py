@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtasks.backbone.closed_form import FITTED
+from lmtasks.backbone.closed_form import FITTED, TermSizes
 from lmtasks.backbone.linear import fit_classifier, inverse_frequencies, known_terms, term_counts, tfidf, without
-from lmtasks.backbone.sizes import TermSizes
 from lmtasks.data.spacing import longest_terms, suited_tokenizer
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer

@@ -185,23 +185,29 @@ class BaselineSolver:
         """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
         return rows_seen(task, data, splits=self.needs(task))
 
-    def learned(self, task: Task, data: TaskData, *, asking: PromptContext) -> AnswerRows:
+    def learned(self, task: Task, data: TaskData, *, prompt_context: PromptContext) -> AnswerRows:
         """Learn from the task's data.
 
         Raises:
             UsageError: it does not answer such tasks, the split it needs was not opened, or teaches it nothing.
         """
-        why_not = self.why_not(task, way=asking.way)
+        why_not = self.why_not(task, way=prompt_context.way)
         split = self._baseline.learns
         known = None if split is None else data.train if split == "train" else data.validation
         if not why_not and split is not None and known is None:
             why_not = f"task {task.name}: a split that {self.name} needs was not opened."
         if why_not:
             raise UsageError(why_not)
-        return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), asking.seed)
+        return self._baseline.answers[kind_of(task).answer](task, known.rows if known else (), prompt_context.seed)
 
     def solve(
-        self, task: Task, data: TaskData, *, asking: PromptContext, report: Report, learned: AnswerRows | None = None
+        self,
+        task: Task,
+        data: TaskData,
+        *,
+        prompt_context: PromptContext,
+        report: Report,
+        learned: AnswerRows | None = None,
     ) -> Solved:
         """Learn, then answer every row of the scored split; `seconds` is the answering.
 
@@ -215,7 +221,7 @@ class BaselineSolver:
             raise UsageError(f"task {task.name}: the scored split was not opened.")
         rows = data.test.rows
         report(Progress(stage=task.name, done=0, total=len(rows), unit="texts"))
-        answer = learned or self.learned(task, data, asking=asking)
+        answer = learned or self.learned(task, data, prompt_context=prompt_context)
         started = perf_counter()
         examples = tuple(answer(rows))
         seconds = perf_counter() - started

@@ -123,7 +123,7 @@ LOGITS = Codec[Floats32](pack=pack_logits, unpack=unpack_logits)
 GENERATED = Codec[Generated](pack=pack_generated, unpack=unpack_generated)
 
 
-class Telling(Protocol):
+class ObservableEngine(Protocol):
     """An engine that tells of its answers while it works."""
 
     tokenizer: Tokenizer
@@ -178,7 +178,7 @@ class CachedAnswers:
         UsageError: answers of the engine's precision depend on more than their requests.
     """
 
-    def __init__(self, engine: Telling, *, store: AnswerStore, artefact: str) -> None:
+    def __init__(self, engine: ObservableEngine, *, store: AnswerStore, artefact: str) -> None:
         self.tokenizer = engine.tokenizer
         self._cached: Sequence[bool] = ()
         self._engine = engine

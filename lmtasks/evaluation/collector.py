@@ -20,7 +20,7 @@ from lmtasks.data.row_hashes import RowHashes
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
-from lmtasks.evaluation.scoring import Coding, Scoring, coding_of, counts_text, scoring_of
+from lmtasks.evaluation.scoring import Coding, Scoring, count_coding, is_of_text, scoring_of
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
 from lmtasks.metric.custom_aggregations import is_number, present
@@ -43,7 +43,7 @@ class ValueName:
 
 
 @dataclass(kw_only=True)
-class Unlisted:
+class UnlistedValues:
     """The values of one task that no metric names, as they come up."""
 
     task: Task
@@ -114,7 +114,7 @@ def _values(finished: Sequence[Finished]) -> Iterator[tuple[ValueName, object]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tallied:
+class CollectedStatistics:
     """A task's answers, reduced; in the order of `doc_ids`."""
 
     doc_ids: Ints
@@ -136,7 +136,7 @@ class Tallied:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class StatisticsCollector:
     """Collects the answers of one task.
 
     Args:
@@ -151,7 +151,7 @@ class Tally:
     cluster: str | None
     samples: Samples
     identify: Callable[[Row], tuple[int, int]] | None = None
-    unlisted: Unlisted | None = None
+    unlisted: UnlistedValues | None = None
     _doc_ids: list[Ints] = field(default_factory=list)
     _statistics: dict[str, list[Floats]] = field(default_factory=dict)
     _clusters: list[str] = field(default_factory=list)
@@ -177,7 +177,7 @@ class Tally:
         if self.cluster is not None:
             self._clusters += [_cluster(each.example.row, self.cluster, task=self.task) for each in finished]
         self._truncated += sum(each.truncated for each in finished)
-        self._coding += coding_of(finished)
+        self._coding += count_coding(finished)
         self._remarks.update(remark for each in finished for remark in each.remarks)
         remarks: Counter[str] = Counter()
         for scoring in self.scorings:  # several may say the same
@@ -217,15 +217,15 @@ class Tally:
         """The metrics that this example has a value of."""
         outcome = finished.answered.outcome
         whole = not isinstance(outcome, Likelihood) or outcome.is_coded
-        return [scoring.name for scoring in self.scorings if whole or not counts_text(scoring)]
+        return [scoring.name for scoring in self.scorings if whole or not is_of_text(scoring)]
 
-    def result(self) -> Tallied:
+    def result(self) -> CollectedStatistics:
         """Everything so far.
 
         Raises:
             WorkError: a metric's statistics changed their width on the way.
         """
-        return Tallied(
+        return CollectedStatistics(
             doc_ids=np.concatenate([np.zeros(0, dtype=np.int64), *self._doc_ids]),
             statistics={
                 scoring.name: _joined(scoring.metric, self._statistics.get(scoring.name, []))
@@ -240,14 +240,14 @@ class Tally:
         )
 
 
-def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
+def merge(parts: Sequence[CollectedStatistics], *, scorings: Sequence[Scoring]) -> CollectedStatistics:
     """The tallies of several processes as that of one would be: in the order of the examples."""
     doc_ids = np.concatenate([part.doc_ids for part in parts])
     order = np.argsort(doc_ids, kind="stable")
     clusters = list(chain.from_iterable(part.clusters or () for part in parts))
     filled = [part for part in parts if len(part.doc_ids)]
     hashes = [part.hashes for part in parts if part.hashes is not None]
-    return Tallied(
+    return CollectedStatistics(
         doc_ids=doc_ids[order],
         statistics={
             scoring.name: _joined(scoring.metric, [_of_part(part, scoring) for part in filled])[order]
@@ -266,19 +266,19 @@ def merge(parts: Sequence[Tallied], *, scorings: Sequence[Scoring]) -> Tallied:
     )
 
 
-def notes_of(tallied: Tallied, conditions: Json) -> tuple[str, ...]:
+def notes_of(collected: CollectedStatistics, conditions: Json) -> tuple[str, ...]:
     """The remarks as sentences, with the number of examples where it is not all of them; those of the chat first."""
-    n = len(tallied.doc_ids)
+    n = len(collected.doc_ids)
     chat = conditions.get("chat")
     dropped = chat.get("system_dropped") if isinstance(chat, Mapping) else None
-    remarks = {**({SYSTEM_DROPPED: int(str(dropped))} if dropped else {}), **tallied.remarks}
+    remarks = {**({SYSTEM_DROPPED: int(str(dropped))} if dropped else {}), **collected.remarks}
     return tuple(
         f"{remark}." if count == n else f"{remark} (true of {count} of {n} examples)."
         for remark, count in remarks.items()
     )
 
 
-def _of_part(part: Tallied, scoring: Scoring) -> Floats:
+def _of_part(part: CollectedStatistics, scoring: Scoring) -> Floats:
     found = part.statistics.get(scoring.name)
     return without_value(scoring.metric, len(part.doc_ids)) if found is None else found
 

@@ -12,7 +12,7 @@ from lmtasks.task.hooks import call_metric, call_process_results
 from lmtasks.task.task import Task
 
 
-def with_made(
+def with_custom_values(
     answered: Answered, task: Task, *, example: ScoredExample, results: Mapping[str, Sequence[object]]
 ) -> Answered:
     """The answer with the values that the task's own code makes of it; as it is, where there is no such code.
@@ -40,15 +40,17 @@ def with_made(
     return replace(answered, made=made)
 
 
-def with_made_of_outcome(finished: Finished, task: Task) -> Finished:
+def with_custom_values_of_outcome(finished: Finished, task: Task) -> Finished:
     """The same for an answer of which nothing but its outcome is known: a baseline's, or a stored one."""
     outcome = finished.answered.outcome
-    results = dict.fromkeys(filter_names(task), handed_over(task, outcome))
-    return replace(finished, answered=with_made(finished.answered, task, example=finished.example, results=results))
+    results = dict.fromkeys(filter_names(task), lm_eval_result(task, outcome))
+    return replace(
+        finished, answered=with_custom_values(finished.answered, task, example=finished.example, results=results)
+    )
 
 
-def handed_over(task: Task, outcome: Outcome) -> Sequence[object]:
-    """What lm-evaluation-harness hands over of an outcome."""
+def lm_eval_result(task: Task, outcome: Outcome) -> Sequence[object]:
+    """The values of an outcome that lm-evaluation-harness hands to a task's code."""
     if isinstance(outcome, Choice):
         greedy = outcome.greedy or (False,) * len(outcome.scores)
         return [*zip(outcome.scores, greedy, strict=True), *((score, False) for score in outcome.unconditional)]

@@ -1,24 +1,84 @@
 """A model answers tasks: by a head where it has a fitting one, else by prompts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.head_requests import FittingHead, HeadRequests
-from lmtasks.evaluation.outcome import Way
-from lmtasks.evaluation.pending import Finished, RequestBuilder, ScoredExample
-from lmtasks.evaluation.prompt_requests import asker_by_prompt
+from lmtasks.evaluation.custom_results import with_custom_values
+from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_text
+from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
+from lmtasks.evaluation.prompt_requests import prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, said_of
+from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, decoding_notes
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
-from lmtasks.records import HeadSpec, ModelCard, Progress, RuntimeCard
-from lmtasks.task.kinds import kind_of
+from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, RuntimeCard, Text
+from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.task import SplitName, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingHead:
+    """A head that can answer a task."""
+
+    spec: HeadSpec
+    order: tuple[int, ...] = ()
+    """For each label of the task, its place among the head's logits; empty where there are no labels."""
+
+
+class HeadRequests:
+    """Builds the requests of a task that a head answers."""
+
+    decoding: Json | None = None
+
+    def __init__(self, engine: InferenceEngine, task: Task, head: FittingHead) -> None:
+        self._engine = engine
+        self._task = task
+        self._head = head
+
+    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+        """One row of tokens for each, or several windows."""
+        return [self._pending(example) for example in examples]
+
+    def end(self) -> Sequence[Pending]:
+        """Nothing waits."""
+        return ()
+
+    def _pending(self, example: ScoredExample) -> Pending:
+        given = head_input(self._task, example.row, row_number=example.doc_id)
+        encoded = head_of(self._head.spec).encode(
+            given,
+            tokenizer=self._engine.tokenizer,
+            max_length=self._engine.max_length_tokens,
+            causal=self._engine.model.kind == "causal",
+        )
+        cut = sum(row.truncated for row in encoded.rows)
+
+        def finish(replies: Replies) -> Sequence[Finished]:
+            outcome = encoded.outcome(replies.logits, labels=self._task.labels, order=self._head.order)
+            answered = _answered(self._task, outcome, given=given, example=example)
+            return [Finished(example=example, answered=answered, truncated=cut > 0)]
+
+        return Pending(doc_id=example.doc_id, predict=encoded.rows, head=self._head.spec.name, cut=cut, finish=finish)
+
+
+def _answered(task: Task, outcome: Choice | Text, *, given: HeadInput, example: ScoredExample) -> Answered:
+    if isinstance(outcome, Text):
+        text = outcome.prediction
+        answered = answered_text(
+            text, prediction=text, prompt=given.shown, references=outcome.references, source=outcome.source
+        )
+        return with_filters(task, answered, example=example, texts=[text], trained=True)
+    answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
+    best = max(outcome.scores)
+    results = {"": [(score, score == best) for score in outcome.scores]}
+    return with_custom_values(answered, task, example=example, results=results)
+
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -57,12 +117,12 @@ class EngineSolver:
 
     @property
     def model(self) -> ModelCard:
-        """What answers."""
+        """The model that answers."""
         return self._engine.model
 
     @property
     def card(self) -> RuntimeCard:
-        """What computes."""
+        """The runtime that computes."""
         return self._engine.card
 
     def why_not(self, task: Task, *, way: AskedWay) -> str:
@@ -84,39 +144,39 @@ class EngineSolver:
 
     @property
     def engine(self) -> InferenceEngine:
-        """What is asked."""
+        """The engine that is asked."""
         return self._engine
 
-    def asker(self, task: Task, *, asking: PromptContext) -> RequestBuilder:
+    def request_builder(self, task: Task, *, prompt_context: PromptContext) -> RequestBuilder:
         """How the task is asked of the engine.
 
         Raises:
             UsageError: the model cannot answer the task.
         """
-        plan = self._plan(task, asking.way)
+        plan = self._plan(task, prompt_context.way)
         if plan.why_not:
             raise UsageError(plan.why_not)
         if plan.head is not None and plan.head.spec.predicts:
             return HeadRequests(self._engine, task, plan.head)
         trained = plan.head is not None
         # A head was trained on prompts without worked examples and without a chat around them.
-        prompts = Prompts(task=task, asking=_bare(asking) if trained else asking)
+        prompts = Prompts(task=task, prompt_context=_bare(prompt_context) if trained else prompt_context)
         if task.output_type == "generate_until":
             self._say(task)
-        return asker_by_prompt(self._engine, task, prompts=prompts, trained=trained)
+        return prompt_request_builder(self._engine, task, prompts=prompts, trained=trained)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
-        """What the model brings of them, whatever the task."""
+        """Fingerprints that the model brings along, whatever the task."""
         return self._training
 
     def _say(self, task: Task) -> None:
         """What is unexpected of how texts are written, before any is; nothing twice."""
-        for sentence in said_of(self.model, task.name, task.generation):
+        for sentence in decoding_notes(self.model, task.name, task.generation):
             if sentence not in self._said:
                 self._said.add(sentence)
                 log.warning("%s", sentence)
 
-    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split, and keep all the answers; `evaluate` does not keep them.
 
         Raises:
@@ -129,7 +189,7 @@ class EngineSolver:
         finished: list[Finished] = []
         job = Job(
             name=task.name,
-            asker=self.asker(task, asking=asking),
+            request_builder=self.request_builder(task, prompt_context=prompt_context),
             examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(rows)),
             take=finished.extend,
         )
@@ -142,7 +202,7 @@ class EngineSolver:
             truncated=sum(each.truncated for each in finished),
             seconds=job.seconds,
             cached=job.cached,
-            decoding=job.asker.decoding,
+            decoding=job.request_builder.decoding,
         )
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
@@ -216,9 +276,11 @@ def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
 
 
-def _bare(asking: PromptContext) -> PromptContext:
+def _bare(prompt_context: PromptContext) -> PromptContext:
     """Without worked examples and without a chat."""
-    return PromptContext(way=asking.way, seed=asking.seed, think_end_token=asking.think_end_token)
+    return PromptContext(
+        way=prompt_context.way, seed=prompt_context.seed, think_end_token=prompt_context.think_end_token
+    )
 
 
 def _heads_of(model: ModelCard) -> str:

@@ -13,15 +13,22 @@ from time import perf_counter
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.row_hashes import hash_row
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.collector import Tallied, Tally, Unlisted, merge, notes_of, with_values
-from lmtasks.evaluation.custom_results import with_made_of_outcome
+from lmtasks.evaluation.collector import (
+    CollectedStatistics,
+    StatisticsCollector,
+    UnlistedValues,
+    merge,
+    notes_of,
+    with_values,
+)
+from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
-from lmtasks.evaluation.prepare import EvalOptions, Opened, open_task, scored_examples
+from lmtasks.evaluation.prepare import EvalOptions, PreparedTask, prepare_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.protocols import Report, Solver
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
-from lmtasks.evaluation.scoring import scorings_for, valued
+from lmtasks.evaluation.scoring import meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress
@@ -120,8 +127,8 @@ class _Scored:
     """A task whose rows are open, on its way."""
 
     task: Task
-    opened: Opened
-    tally: Tally
+    prepared: PreparedTask
+    collector: StatisticsCollector
     known: KnownRows = field(default_factory=KnownRows)
     seconds: float = 0.0
     cached: int = 0
@@ -165,21 +172,21 @@ class _Run:
 
     def _open(self, task: Task, *, samples: Samples) -> _Scored:
         way = self.solver.way(task, way=self.options.way)
-        tally = Tally(
+        collector = StatisticsCollector(
             task=task.name,
             scorings=list(scorings_for(task)),
-            unlisted=Unlisted(task=task),
+            unlisted=UnlistedValues(task=task),
             cluster=task.cluster,
             samples=samples,
             identify=partial(hash_row, task) if self.options.overlap else None,
         )
         try:
-            opened = open_task(task, solver=self.solver, options=self.options, way=way)
+            prepared = prepare_task(task, solver=self.solver, options=self.options, way=way)
         except WorkError as error:  # the network, say: a mistake in the command ends it before anything is answered
-            return _Scored(task=task, opened=Opened(), tally=tally, failure=error)
-        return _Scored(task=task, opened=opened, tally=tally, known=self._known(task, opened))
+            return _Scored(task=task, prepared=PreparedTask(), collector=collector, failure=error)
+        return _Scored(task=task, prepared=prepared, collector=collector, known=self._known(task, prepared))
 
-    def _known(self, task: Task, opened: Opened) -> KnownRows:
+    def _known(self, task: Task, prepared: PreparedTask) -> KnownRows:
         """The rows that scored ones may be among; only the first process counts."""
         if not (self.options.overlap and self.processes.first):
             return KnownRows()
@@ -188,9 +195,9 @@ class _Run:
         if not choosing:
             train = training_hashes(task, options=self.options.data, kept=self.options.hashes, report=self.report)
         return known_rows(
-            self.solver.training_rows(task, opened.data),
+            self.solver.training_rows(task, prepared.data),
             train,
-            own_answers=opened.own_answers,
+            own_answers=prepared.own_answers,
             choosing=choosing,
         )
 
@@ -199,13 +206,13 @@ class _Run:
         jobs = [
             Job(
                 name=each.task.name,
-                asker=solver.asker(each.task, asking=each.opened.asking),
-                examples=scored_examples(each.task, each.opened.rows, processes=self.processes),
-                take=each.tally.take,
+                request_builder=solver.request_builder(each.task, prompt_context=each.prepared.prompt_context),
+                examples=scored_examples(each.task, each.prepared.rows, processes=self.processes),
+                take=each.collector.take,
             )
             for each in scored
         ]
-        mine = sum(each.opened.n for each in scored) // self.processes.count
+        mine = sum(each.prepared.n for each in scored) // self.processes.count
         told = Progress(stage=_stage(scored), done=0, total=mine, unit="examples")
         self.report(told)
         Stream(
@@ -216,7 +223,7 @@ class _Run:
             ),
         ).run(jobs)
         for each, job in zip(scored, jobs, strict=True):
-            each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.asker.decoding
+            each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.request_builder.decoding
             each.cached = job.cached
         self.report(replace(told, done=mine))
 
@@ -224,17 +231,21 @@ class _Run:
         """Baselines: each task whole."""
         for each in scored:
             try:
-                solved = self.solver.solve(each.task, each.opened.data, asking=each.opened.asking, report=self.report)
-                each.tally.take([with_made_of_outcome(found, each.task) for found in each.opened.finished(solved)])
+                solved = self.solver.solve(
+                    each.task, each.prepared.data, prompt_context=each.prepared.prompt_context, report=self.report
+                )
+                each.collector.take(
+                    [with_custom_values_of_outcome(found, each.task) for found in each.prepared.finished(solved)]
+                )
                 each.seconds, each.decoding, each.rival = solved.seconds, solved.decoding, solved.rival
             except LmtasksError as error:
                 each.failure = named(each.task.name, error)
 
     def _gathered(self, each: _Scored, spooled: Spooled, found: list[TaskResult]) -> None:
         """The result of all processes together, in the first."""
-        part = _Part(tallied=None, seconds=each.seconds, cached=each.cached, failure=each.failure)
+        part = _Part(collected=None, seconds=each.seconds, cached=each.cached, failure=each.failure)
         try:
-            part = replace(part, tallied=each.tally.result() if each.failure is None else None)
+            part = replace(part, collected=each.collector.result() if each.failure is None else None)
         except LmtasksError as error:
             part = replace(part, failure=named(each.task.name, error))
         parts = self.processes.gather(part)
@@ -246,13 +257,13 @@ class _Run:
         if self.processes.first:
             each.failure, each.seconds = failure, max(other.seconds for other in parts)
             each.cached = sum(other.cached for other in parts)
-            tallied = [other.tallied for other in parts if other.tallied is not None]
-            for part_of in tallied:
-                each.tally.add_unlisted(part_of.unlisted)
-            self._finish(each, lambda: self._result(each, merge(tallied, scorings=each.tally.scorings)), found)
+            collected = [other.collected for other in parts if other.collected is not None]
+            for part_of in collected:
+                each.collector.add_unlisted(part_of.unlisted)
+            self._finish(each, lambda: self._result(each, merge(collected, scorings=each.collector.scorings)), found)
 
     def _alone(self, each: _Scored) -> TaskResult:
-        return self._result(each, each.tally.result())
+        return self._result(each, each.collector.result())
 
     def _finish(self, each: _Scored, make: Callable[[], TaskResult], found: list[TaskResult]) -> None:
         if each.failure is None:
@@ -264,43 +275,46 @@ class _Run:
             self.samples.drop(each.task.name)
             self.fail(each.task.name, each.failure)
 
-    def _result(self, each: _Scored, tallied: Tallied) -> TaskResult:
+    def _result(self, each: _Scored, collected: CollectedStatistics) -> TaskResult:
         started = perf_counter()
-        task, opened = each.task, each.opened
-        scorings, valueless = with_values(each.tally.scorings, tallied.statistics, unlisted=tallied.unlisted)
-        scorings, refused = valued(scorings, tallied.coding)
+        task, prepared = each.task, each.prepared
+        scorings, valueless = with_values(each.collector.scorings, collected.statistics, unlisted=collected.unlisted)
+        scorings, refused = meaningful(scorings, collected.coding)
         return TaskResult(
             task=task.name,
             alias=task.alias,
             task_hash=task.hash,
-            data_fingerprint=opened.fingerprint,
-            n=len(tallied.doc_ids),
-            truncated=tallied.truncated,
+            data_fingerprint=prepared.fingerprint,
+            n=len(collected.doc_ids),
+            truncated=collected.truncated,
             cached=each.cached,
-            notes=(*((f"{opened.sorted_by}.",) if opened.sorted_by else ()), *notes_of(tallied, opened.conditions)),
+            notes=(
+                *((f"{prepared.sorted_by}.",) if prepared.sorted_by else ()),
+                *notes_of(collected, prepared.conditions),
+            ),
             metrics={
                 scoring.name: estimate(
                     scoring.metric,
-                    tallied.statistics[scoring.name],
+                    collected.statistics[scoring.name],
                     resamples=self.options.resamples,
                     seed=self.options.seed,
-                    clusters=tallied.clusters,
+                    clusters=collected.clusters,
                     draws=self.options.draws,
                 )
                 for scoring in scorings
             },
-            unknown_share=tallied.coding.unknown_share,
+            unknown_share=collected.coding.unknown_share,
             refused={**valueless, **refused},
             rival=each.rival,
-            conditions={**opened.conditions, "decoding": each.decoding},
+            conditions={**prepared.conditions, "decoding": each.decoding},
             overlap=overlap_record(
-                each.known, tallied, scorings, resamples=self.options.resamples, seed=self.options.seed
+                each.known, collected, scorings, resamples=self.options.resamples, seed=self.options.seed
             ),
             recipes={scoring.name: scoring.recipe for scoring in scorings},
-            statistics={scoring.name: tallied.statistics[scoring.name] for scoring in scorings},
-            clusters=tallied.clusters,
+            statistics={scoring.name: collected.statistics[scoring.name] for scoring in scorings},
+            clusters=collected.clusters,
             seconds=each.seconds,
-            seconds_total=opened.seconds + each.seconds + perf_counter() - started,
+            seconds_total=prepared.seconds + each.seconds + perf_counter() - started,
         )
 
 
@@ -308,7 +322,7 @@ class _Run:
 class _Part:
     """What one process has of a task."""
 
-    tallied: Tallied | None
+    collected: CollectedStatistics | None
     seconds: float
     cached: int
     failure: LmtasksError | None

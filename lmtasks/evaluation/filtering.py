@@ -5,7 +5,7 @@ lm-evaluation-harness 0.4.13 (`postprocess_generated_text`, and its vLLM backend
 without the white space there, and stop strings count from there on, since a thought may hold them. A text without the
 token is the answer whole.
 
->>> behind("Is it 3? No.\\n\\n</think>\\n\\n4\\n\\nNext", token="</think>", stops=("\\n\\n",))
+>>> answer_after("Is it 3? No.\\n\\n</think>\\n\\n4\\n\\nNext", token="</think>", stops=("\\n\\n",))
 '4'
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.requests import Generated
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.custom_results import with_made
+from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.outcome import Answered, answered_text
 from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.evaluation.scoring import filter_names
@@ -64,7 +64,7 @@ def with_filters(
     """An answer with what the task's filters make of the texts; as it is, where there are none."""
     text = answered.outcome
     if not isinstance(text, Text) or not task.filters:
-        return with_made(answered, task, example=example, results={"": [texts[0]]})
+        return with_custom_values(answered, task, example=example, results={"": [texts[0]]})
     scored: dict[str, Outcome] = {}
     left: dict[str, object] = {}
     results: dict[str, Sequence[object]] = {}
@@ -78,7 +78,7 @@ def with_filters(
     first_outcome = next(iter(scored.values()))
     answer = first_outcome.prediction if isinstance(first_outcome, Text) else answered.answer
     found = replace(answered, answer=answer, scored=scored, filtered=left)
-    return with_made(found, task, example=example, results=results)
+    return with_custom_values(found, task, example=example, results=results)
 
 
 def run_filter(pipeline: FilterPipeline, texts: Sequence[str], row: Row) -> tuple[list[str], object]:
@@ -99,7 +99,7 @@ def prediction(task: Task, text: str, *, trained: bool) -> str:
     return "" if "answers" in task.inputs and answer == task.no_answer else answer
 
 
-def behind(text: str, *, token: str, stops: Sequence[str]) -> str:
+def answer_after(text: str, *, token: str, stops: Sequence[str]) -> str:
     """The answer in a text: behind the last token, before the first stop string there."""
     answer = text.split(token)[-1].lstrip()
     for stop in stops:
@@ -124,7 +124,7 @@ def check_thinking(tasks: Sequence[Task], *, token: str, settings: Mapping[str, 
         )
 
 
-def not_there(token: str) -> str:
+def missing_token_remark(token: str) -> str:
     """The remark on a text without the token."""
     return f"no {token!r} (--think-end-token) stands in what was written, so that all of it is the answer"
 
@@ -151,14 +151,14 @@ class ThinkEnd:
 
     def answer(self, written: str) -> str:
         """The part of the text that counts."""
-        return behind(written, token=self.token, stops=self.stops)
+        return answer_after(written, token=self.token, stops=self.stops)
 
     def told(self, decoding: Json) -> Json:
         """Settings of generation as they are recorded: the engine itself is told of no stop strings."""
         return {**decoding, "stop": self.stops, "think_end_token": self.token}
 
 
-def think_end(given: str, *, stops: tuple[str, ...], tokenizer: Tokenizer) -> ThinkEnd | None:
+def read_think_end(given: str, *, stops: tuple[str, ...], tokenizer: Tokenizer) -> ThinkEnd | None:
     """Read `--think-end-token` for a model; None where nothing is given.
 
     Args:

@@ -19,7 +19,6 @@ import numpy as np
 
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import (
     SCHEMA,
     RowHashes,
@@ -31,10 +30,11 @@ from lmtasks.data.row_hashes import (
 )
 from lmtasks.data.splits import read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.collector import Tallied
+from lmtasks.evaluation.collector import CollectedStatistics
 from lmtasks.evaluation.scoring import Scoring
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source, Task
 
 MOST_TRAINING_ROWS = 1_000_000
@@ -78,7 +78,7 @@ def known_rows(
 
 
 def training_hashes(
-    task: Task, *, options: DataOptions, kept: Path | None, report: Callable[[Progress], None]
+    task: Task, *, options: DataAccess, kept: Path | None, report: Callable[[Progress], None]
 ) -> RowHashes | None:
     """Hashes of the task's training rows, where they lie on this machine; None where they do not, or are too many.
 
@@ -118,19 +118,19 @@ def training_hashes(
 
 
 def overlap_record(
-    known: KnownRows, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    known: KnownRows, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
 ) -> Json | None:
     """The record of results; None where the scored rows could not be told apart."""
-    if tallied.hashes is None:
+    if collected.hashes is None:
         return None
     parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}
-    seen = np.isin(tallied.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
+    seen = np.isin(collected.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
     record: dict[str, object] = {}
     for name, others in parts.items():
         if others is None:
             record[name] = None
             continue
-        found = shared(tallied.hashes, others)
+        found = shared(collected.hashes, others)
         seen |= found.any
         record[name] = {
             "seen": int(found.any.sum()),
@@ -140,23 +140,23 @@ def overlap_record(
         }
     record["own_answers"] = len(known.own_answers)
     record["seen"] = int(seen.sum())
-    record["clean"] = _clean(~seen, tallied, scorings, resamples=resamples, seed=seed) if seen.any() else None
+    record["clean"] = _clean(~seen, collected, scorings, resamples=resamples, seed=seed) if seen.any() else None
     return record
 
 
 def _clean(
-    clean: Bools, tallied: Tallied, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    clean: Bools, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
 ) -> Mapping[str, object]:
     """The scores on the rows that nobody can have known, from the statistics that are there."""
     clusters = None
-    if tallied.clusters is not None:
-        clusters = tuple(cluster for cluster, kept in zip(tallied.clusters, clean.tolist(), strict=True) if kept)
+    if collected.clusters is not None:
+        clusters = tuple(cluster for cluster, kept in zip(collected.clusters, clean.tolist(), strict=True) if kept)
     metrics: dict[str, object] = {}
     for scoring in scorings if clean.any() else ():
         try:
             found = estimate(
                 scoring.metric,
-                tallied.statistics[scoring.name][clean],
+                collected.statistics[scoring.name][clean],
                 resamples=resamples,
                 seed=seed,
                 clusters=clusters,
@@ -167,7 +167,7 @@ def _clean(
     return {"n": int(clean.sum()), "metrics": metrics}
 
 
-def _files(source: Source, *, options: DataOptions) -> Sequence[Path] | None:
+def _files(source: Source, *, options: DataAccess) -> Sequence[Path] | None:
     """The files of a split, where all lie on this machine."""
     if source.made_by is not None:
         return None

@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Literal
 
 from lmtasks.data.mirror import find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows, make_rows
 from lmtasks.data.sampling import Sample, label_reader, label_shift, sampled
 from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
@@ -23,13 +22,14 @@ from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved, Solver
 from lmtasks.metric import Draws
 from lmtasks.records import Json, Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
 from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.task import Part, SplitName, Task
 
 MOST_LOOKED_AT = 200_000
 """Rows of a split whose labels are held against those of its first rows."""
-NOT_ASKED = frozenset(
+SCORING_FIELDS = frozenset(
     ("task_alias", "about", "tags", "version", "metrics", "filters", "filter_list", "process_results", "cluster")
 )
 """Fields of a task that say how answers are scored or shown. All others say what is asked."""
@@ -39,7 +39,7 @@ NOT_ASKED = frozenset(
 class EvalOptions:
     """Settings of an evaluation."""
 
-    data: DataOptions = field(default_factory=DataOptions)
+    data: DataAccess = field(default_factory=DataAccess)
     limit: int | None = None
     """Score only the first rows."""
     sample: Sample | None = None
@@ -70,11 +70,11 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class PreparedTask:
     """A task ready to be asked."""
 
     data: TaskData = field(default_factory=TaskData)
-    asking: PromptContext = field(default_factory=PromptContext)
+    prompt_context: PromptContext = field(default_factory=PromptContext)
     conditions: Json = field(default_factory=dict)
     own_answers: frozenset[int] = field(default_factory=frozenset)
     """Numbers of the rows whose worked examples hold the answer to their own question."""
@@ -106,7 +106,7 @@ class Opened:
         ]
 
 
-def open_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> Opened:
+def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> PreparedTask:
     """Open what a task needs.
 
     Raises:
@@ -123,12 +123,12 @@ def open_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> 
         data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
     if data.test is None:
         raise UsageError(f"task {task.name} has no split to score.")
-    shots = shots_of(task, way, asked=options.num_fewshot)
+    shots = shot_count(task, way, asked=options.num_fewshot)
     pool = open_pool(task, count=shots, options=options.data)
     prompted = way == "prompt"
     chat = options.chat if prompted else None
     shown = _shown(task, data.test.rows, pool.rows if pool else (), shots, options)
-    asking = PromptContext(
+    prompt_context = PromptContext(
         way=options.way,
         num_fewshot=shots,
         shot_pool=pool.rows if pool else (),
@@ -140,12 +140,12 @@ def open_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> 
     )
     dropped = 0
     if chat is not None and chat.template is not None:
-        prompts = Prompts(task=task, asking=asking)
+        prompts = Prompts(task=task, prompt_context=prompt_context)
         dropped = dropped_system_turns(prompts, data.test.rows, template=chat.template)
     conditions: Json = {
         "task_hash": task.hash,
-        "asked_hash": asked_hash(task),
-        "asked_fields": asked_fields(task),
+        "asked_hash": question_hash(task),
+        "asked_fields": question_fields(task),
         "data_fingerprint": data.test.fingerprint,
         "train_fingerprint": data.train.fingerprint if data.train else None,
         "shots_fingerprint": pool.fingerprint if pool else None,
@@ -162,9 +162,9 @@ def open_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) -> 
         **({"sample": options.sample.rows, "sample_seed": options.sample.seed} if options.sample else {}),
         **({"part": part.use} if (part := _part(task, options)) is not None else {}),
     }
-    return Opened(
+    return PreparedTask(
         data=data,
-        asking=asking,
+        prompt_context=prompt_context,
         conditions=conditions,
         own_answers=frozenset(
             number
@@ -214,7 +214,7 @@ def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:
     return make_rows(rows.rows[:limit], where=f"the first {limit} of {rows.where}")
 
 
-def shots_of(task: Task, way: Way, *, asked: int | None) -> int:
+def shot_count(task: Task, way: Way, *, asked: int | None) -> int:
     """Worked examples before each prompt. A task file that says 0 itself is never overridden, as in the harness."""
     if way != "prompt" or task.zero_shot_only:
         return 0
@@ -231,14 +231,14 @@ def scored_examples(task: Task, rows: Sequence[Row], *, processes: Processes) ->
     return _examples(rows, start=processes.rank, step=processes.count)
 
 
-def asked_hash(task: Task) -> str:
+def question_hash(task: Task) -> str:
     """sha256 over what a task asks, 16 hex digits: equal for two task files whose answers can be scored by either."""
-    return _hash({key: value for key, value in task.fields.items() if key not in NOT_ASKED})[:16]
+    return _hash({key: value for key, value in task.fields.items() if key not in SCORING_FIELDS})[:16]
 
 
-def asked_fields(task: Task) -> Json:
+def question_fields(task: Task) -> Json:
     """sha256 of each of those fields, 8 hex digits: of two results that differ, which field it is."""
-    return {key: _hash(value)[:8] for key, value in sorted(task.fields.items()) if key not in NOT_ASKED}
+    return {key: _hash(value)[:8] for key, value in sorted(task.fields.items()) if key not in SCORING_FIELDS}
 
 
 def _hash(value: object) -> str:

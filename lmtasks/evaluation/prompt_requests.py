@@ -11,12 +11,12 @@ from lmtasks.data.context_target import Pair, encode_pairs, encode_texts, prefix
 from lmtasks.data.continuation import prompt_ids, seq2seq_row
 from lmtasks.engine.requests import GenerateRequest, Scored, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.custom_results import with_made
-from lmtasks.evaluation.filtering import filtered_text, not_there, think_end
+from lmtasks.evaluation.custom_results import with_custom_values
+from lmtasks.evaluation.filtering import filtered_text, missing_token_remark, read_think_end
 from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, asks_without_context
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import InferenceEngine, asked_of, told_decoding
+from lmtasks.evaluation.protocols import InferenceEngine, decoding_for, decoding_record
 from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
 from lmtasks.records import Choice, Json
 from lmtasks.task.kinds import baseline_source
@@ -29,7 +29,7 @@ NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class Prompted:
-    """What all ways of asking by prompt share."""
+    """The model, the task and its prompts, which all ways of asking by prompt share."""
 
     engine: InferenceEngine
     task: Task
@@ -60,7 +60,7 @@ class Prompted:
         return ScoreRequest(context_ids=pair.context_ids, target_ids=pair.target_ids)
 
 
-def asker_by_prompt(engine: InferenceEngine, task: Task, *, prompts: Prompts, trained: bool) -> RequestBuilder:
+def prompt_request_builder(engine: InferenceEngine, task: Task, *, prompts: Prompts, trained: bool) -> RequestBuilder:
     """How a task is asked by prompts."""
     return ASKERS[task.output_type](Prompted(engine=engine, task=task, prompts=prompts, trained=trained))
 
@@ -89,8 +89,8 @@ class ChoiceAsker:
         return ()
 
     def _texts(self, prompt: Prompt) -> list[tuple[str, str]]:
-        behind = [(context, prompt.delimiter + prompt.target) for context in prompt.contexts]
-        asked = behind or [(prompt.context, prompt.delimiter + choice) for choice in prompt.choices]
+        answer_after = [(context, prompt.delimiter + prompt.target) for context in prompt.contexts]
+        asked = answer_after or [(prompt.context, prompt.delimiter + choice) for choice in prompt.choices]
         return asked + [("", prompt.delimiter + choice) for choice in prompt.choices if self._unconditional]
 
     def _pending(
@@ -115,7 +115,7 @@ class ChoiceAsker:
             return [
                 Finished(
                     example=example,
-                    answered=with_made(answered, self._asked.task, example=example, results={"": results}),
+                    answered=with_custom_values(answered, self._asked.task, example=example, results={"": results}),
                     truncated=any(each.truncated for each in replies.scored),
                 )
             ]
@@ -177,7 +177,7 @@ class LikelihoodAsker:
             )
             answered = answered_likelihood(outcome, prompt=prompt.context, text=prompt.target)
             results = [(each.logprob, each.greedy)]
-            made = with_made(answered, self._asked.task, example=example, results={"": results})
+            made = with_custom_values(answered, self._asked.task, example=example, results={"": results})
             return [Finished(example=example, answered=made, truncated=each.truncated)]
 
         request = self._asked.request(pair, example=example, what="the target")
@@ -189,20 +189,20 @@ class TextAsker:
 
     def __init__(self, asked: Prompted) -> None:
         self._asked = asked
-        self._settings = asked_of(asked.engine.model, asked.task.generation)
-        given, stops = asked.prompts.asking.think_end_token, self._settings.stop
-        self._thinks = think_end(given, stops=stops, tokenizer=asked.engine.tokenizer)
+        self._settings = decoding_for(asked.engine.model, asked.task.generation)
+        given, stops = asked.prompts.prompt_context.think_end_token, self._settings.stop
+        self._thinks = read_think_end(given, stops=stops, tokenizer=asked.engine.tokenizer)
         if self._thinks is not None:  # a thought may hold what an answer ends at
             self._settings = replace(self._settings, stop=())
 
     @property
     def decoding(self) -> Json | None:
         """As texts are written: all settings that hold, the model's own with them."""
-        told = told_decoding(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
+        told = decoding_record(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
         return told if self._thinks is None else self._thinks.told(told)
 
     def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
-        """Of several requests about one example, each has a stream of draws of its own."""
+        """One request a repeat, each with a stream of draws of its own."""
         prompts = [self._asked.prompts.of(example) for example in examples]
         encoded = self._encoded([prompt.context for prompt in prompts])
         return [
@@ -233,7 +233,7 @@ class TextAsker:
     def _pending(self, example: ScoredExample, prompt: Prompt, ids: tuple[int, ...], cut: bool) -> Pending:
         task = self._asked.task
         repeats = task.repeats
-        seed = self._asked.prompts.asking.seed if task.generation.seed is None else task.generation.seed
+        seed = self._asked.prompts.prompt_context.seed if task.generation.seed is None else task.generation.seed
         requests = [
             GenerateRequest(
                 prompt_ids=ids,
@@ -260,7 +260,7 @@ class TextAsker:
                 return [Finished(example=example, answered=answered, truncated=truncated)]
             answered = replace(answered, raw=written[0] if len(written) == 1 else written)
             missing = any(thinks.token not in text for text in written)
-            remarks = (not_there(thinks.token),) if missing else ()
+            remarks = (missing_token_remark(thinks.token),) if missing else ()
             return [Finished(example=example, answered=answered, truncated=truncated, remarks=remarks)]
 
         return Pending(doc_id=example.doc_id, generate=requests, cut=cut * repeats, finish=finish)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmtasks.data.labelled import labelled_rows
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.data.sampling import part_of
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import ChatTemplate
 from lmtasks.evaluation.pending import ScoredExample
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.fewshot import pick_shots
 from lmtasks.task.hooks import shot_pool
 from lmtasks.task.prompt import Message, Prompt, build_prompt
@@ -29,7 +29,7 @@ class Prompts:
     """Makes prompts from the rows of one task."""
 
     task: Task
-    asking: "PromptContext"
+    prompt_context: "PromptContext"
 
     def of(self, example: ScoredExample) -> Prompt:
         """The prompt of one example.
@@ -42,20 +42,20 @@ class Prompts:
             example.row,
             shots=self._shots(example),
             row_number=example.doc_id,
-            chat=self.asking.chat,
-            system=self.asking.system,
+            chat=self.prompt_context.chat,
+            system=self.prompt_context.system,
         )
 
     def _shots(self, example: ScoredExample) -> tuple[Row, ...]:
-        if self.asking.drawn:
-            return self.asking.drawn[example.doc_id]
+        if self.prompt_context.drawn:
+            return self.prompt_context.drawn[example.doc_id]
         return pick_shots(
             self.task,
-            pool=self.asking.shot_pool,
+            pool=self.prompt_context.shot_pool,
             row=example.row,
             row_number=example.doc_id,
-            count=self.asking.num_fewshot,
-            seed=self.asking.seed,
+            count=self.prompt_context.num_fewshot,
+            seed=self.prompt_context.seed,
         )
 
 
@@ -65,7 +65,7 @@ def dropped_system_turns(prompts: Prompts, rows: Sequence[Row], *, template: Cha
     Raises:
         WorkError: the template fails on a row.
     """
-    chat = prompts.asking.chat
+    chat = prompts.prompt_context.chat
     if chat is None:
         return 0
     dropped: set[int] = set()
@@ -76,7 +76,7 @@ def dropped_system_turns(prompts: Prompts, rows: Sequence[Row], *, template: Cha
             dropped.add(number)
         return template(messages, begins)
 
-    tried = replace(prompts, asking=replace(prompts.asking, chat=replace(chat, apply=apply)))
+    tried = replace(prompts, prompt_context=replace(prompts.prompt_context, chat=replace(chat, apply=apply)))
     for number, row in enumerate(rows):
         try:
             tried.of(ScoredExample(doc_id=number, row=row))
@@ -95,7 +95,7 @@ class Pool:
     fingerprint: str
 
 
-def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
+def open_pool(task: Task, *, count: int, options: DataAccess) -> Pool | None:
     """The pool of a task; None where no worked example is asked for, or they stand in the task file.
 
     Raises:
@@ -114,7 +114,7 @@ def open_pool(task: Task, *, count: int, options: DataOptions) -> Pool | None:
     return Pool(rows=rows, fingerprint=fingerprint(raw or rows))
 
 
-def _pool_rows(task: Task, source: Source, *, options: DataOptions) -> Sequence[Row]:
+def _pool_rows(task: Task, source: Source, *, options: DataAccess) -> Sequence[Row]:
     """Those that have a label, of the rows before the task's own code looks at them."""
     rows, where = read_rows(replace(source, part=None), options=options)
     if task.shot_docs is None:

@@ -59,7 +59,7 @@ def decoding_of(settings: Generation) -> Decoding:
     return Decoding(stop=settings.stop, **asked)
 
 
-def asked_of(model: ModelCard, settings: Generation) -> Decoding:
+def decoding_for(model: ModelCard, settings: Generation) -> Decoding:
     """A task's settings of generation, with the model's own length where that counts before them.
 
     lm-evaluation-harness 0.4.13 tells `generate` the task's length as `max_length`, and there a `max_new_tokens` of
@@ -72,18 +72,18 @@ def asked_of(model: ModelCard, settings: Generation) -> Decoding:
     return replace(asked, max_new_tokens=own, room_tokens=settings.max_new_tokens)
 
 
-def told_decoding(model: ModelCard, settings: Generation) -> dict[str, object]:
+def decoding_record(model: ModelCard, settings: Generation) -> dict[str, object]:
     """Record of how a model writes a task's texts: all settings that hold, and what its generation_config.json sets and
     is not obeyed.
     """
-    asked = asked_of(model, settings)
+    asked = decoding_for(model, settings)
     return {**asdict(settled(asked, model)), "not_obeyed": dict(not_obeyed(asked, model))}
 
 
-def said_of(model: ModelCard, task: str, settings: Generation) -> list[str]:
+def decoding_notes(model: ModelCard, task: str, settings: Generation) -> list[str]:
     """Sentences on what a person would not expect of a model's own settings; mostly none."""
     said = []
-    missing = not_obeyed(asked_of(model, settings), model)
+    missing = not_obeyed(decoding_for(model, settings), model)
     if NOT_KEPT in missing:
         said.append(
             f"{model.name} was exported by a version that kept little of {NOT_KEPT}: texts are written as if it named "
@@ -171,6 +171,6 @@ class Solver(Protocol):
         """Fingerprints of the rows that it learned from or was chosen on; None: not known."""
         ...
 
-    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split."""
         ...

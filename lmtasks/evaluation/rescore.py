@@ -6,15 +6,15 @@ from time import perf_counter
 from typing import cast
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.evaluation.collector import Tally, Unlisted, notes_of, with_values
-from lmtasks.evaluation.custom_results import handed_over, with_made
+from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, notes_of, with_values
+from lmtasks.evaluation.custom_results import lm_eval_result, with_custom_values
 from lmtasks.evaluation.evaluate import TaskResult
-from lmtasks.evaluation.filtering import behind, not_there, with_filters
+from lmtasks.evaluation.filtering import answer_after, missing_token_remark, with_filters
 from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.pending import Finished, ScoredExample
-from lmtasks.evaluation.prepare import asked_hash
+from lmtasks.evaluation.prepare import question_hash
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
-from lmtasks.evaluation.scoring import Scoring, scorings_for, valued
+from lmtasks.evaluation.scoring import Scoring, meaningful, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.files import reading
@@ -69,23 +69,23 @@ def _rescored(
     else:
         scorings = _stored_scorings(record, rescoring.metrics)
     cluster = task.cluster if task is not None else conditions.get("cluster")
-    tally = Tally(
+    collector = StatisticsCollector(
         task=record.task,
         scorings=list(scorings),
-        unlisted=None if task is None or rescoring.metrics else Unlisted(task=task),
+        unlisted=None if task is None or rescoring.metrics else UnlistedValues(task=task),
         cluster=None if cluster is None else str(cluster),
         samples=samples,
     )
     trained = conditions.get("prompt_way") == "head"
     for part in pieces(_finished(stored, record, task, trained=trained), AT_ONCE):
-        tally.take(part)
-    tallied = tally.result()
-    kept, valueless = with_values(tally.scorings, tallied.statistics, unlisted=tallied.unlisted)
-    kept, refused = valued(kept, tallied.coding)
+        collector.take(part)
+    collected = collector.result()
+    kept, valueless = with_values(collector.scorings, collected.statistics, unlisted=collected.unlisted)
+    kept, refused = meaningful(kept, collected.coding)
     n = int(str(record.record["n"]))
-    if len(tallied.doc_ids) != n:
+    if len(collected.doc_ids) != n:
         raise UsageError(
-            f"{stored.folder} holds {len(tallied.doc_ids)} samples of {record.task}, but {n} rows were scored; "
+            f"{stored.folder} holds {len(collected.doc_ids)} samples of {record.task}, but {n} rows were scored; "
             "run the evaluation again."
         )
     return TaskResult(
@@ -98,14 +98,14 @@ def _rescored(
         seconds_total=float(str(record.record["seconds"])) + perf_counter() - started,
         truncated=int(str(record.record["truncated"])),
         cached=int(str(record.record.get("cached", 0))),
-        notes=notes_of(tallied, conditions),
+        notes=notes_of(collected, conditions),
         metrics={
             scoring.name: estimate(
                 scoring.metric,
-                tallied.statistics[scoring.name],
+                collected.statistics[scoring.name],
                 resamples=rescoring.resamples,
                 seed=rescoring.seed,
-                clusters=tallied.clusters,
+                clusters=collected.clusters,
                 draws=rescoring.draws,
             )
             for scoring in kept
@@ -113,10 +113,10 @@ def _rescored(
         conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
         overlap=_overlap(record),
         recipes={scoring.name: scoring.recipe for scoring in kept},
-        statistics={scoring.name: tallied.statistics[scoring.name] for scoring in kept},
-        unknown_share=tallied.coding.unknown_share,
+        statistics={scoring.name: collected.statistics[scoring.name] for scoring in kept},
+        unknown_share=collected.coding.unknown_share,
         refused={**valueless, **refused},
-        clusters=tallied.clusters,
+        clusters=collected.clusters,
     )
 
 
@@ -130,7 +130,7 @@ def _overlap(record: StoredTask) -> Json | None:
 
 def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Sequence[str]) -> Task:
     """The task, with other metrics if they are asked for, if it asks what the samples were asked."""
-    if conditions.get("asked_hash") != asked_hash(task):
+    if conditions.get("asked_hash") != question_hash(task):
         raise UsageError(
             f"the task file of {task.name} asks something else than the samples in {stored.folder} were asked (another "
             "prompt, target, data set or generation); only metrics, filters and process_results may differ. Run the "
@@ -183,10 +183,13 @@ def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, t
         texts = raw_texts(sample)
         without = bool(thought.token) and any(thought.token not in text for text in texts)
         if thought.token:
-            texts = [behind(text, token=thought.token, stops=thought.stops) for text in texts]
+            texts = [answer_after(text, token=thought.token, stops=thought.stops) for text in texts]
         scored = _as_stored(answered, sample) if task is None else _anew(answered, texts, task, example, trained)
         yield Finished(
-            example=example, answered=scored, truncated=False, remarks=(not_there(thought.token),) if without else ()
+            example=example,
+            answered=scored,
+            truncated=False,
+            remarks=(missing_token_remark(thought.token),) if without else (),
         )
 
 
@@ -228,7 +231,7 @@ def _anew(answered: Answered, texts: Sequence[str], task: Task, example: ScoredE
     outcome = answered.outcome
     if isinstance(outcome, Text):
         return with_filters(task, answered, example=example, texts=texts, trained=trained)
-    return with_made(answered, task, example=example, results={"": handed_over(task, outcome)})
+    return with_custom_values(answered, task, example=example, results={"": lm_eval_result(task, outcome)})
 
 
 def _check_way(conditions: Json) -> None:

@@ -102,21 +102,25 @@ class RivalSolver:
         """The card of what a record says was chosen: named for it, and found again as the choice among all of them."""
         return replace(self.model, family=str(rival["chosen"]))
 
-    def solve(self, task: Task, data: TaskData, *, asking: PromptContext, report: Report) -> Solved:
+    def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Choose, then answer every row of the scored split.
 
         Raises:
             UsageError: none of them answers the task, or teaches itself anything.
         """
-        why_not = self.why_not(task, way=asking.way)
+        why_not = self.why_not(task, way=prompt_context.way)
         if why_not or data.test is None:
             raise UsageError(why_not or f"task {task.name}: the scored split was not opened.")
-        fitting = self._fitting(task, asking.way)
+        fitting = self._fitting(task, prompt_context.way)
         chosen, rival = fitting[0], self._record(fitting[0], task)
         learned: dict[str, AnswerRows] = {}
         if len(fitting) > 1:
-            chosen, rival = self._choose(fitting, task, data, asking=asking, report=report, learned=learned)
-        solved = chosen.solve(task, data, asking=asking, report=report, learned=learned.get(chosen.name))
+            chosen, rival = self._choose(
+                fitting, task, data, prompt_context=prompt_context, report=report, learned=learned
+            )
+        solved = chosen.solve(
+            task, data, prompt_context=prompt_context, report=report, learned=learned.get(chosen.name)
+        )
         return replace(solved, rival=rival if len(self._names) > 1 else None)
 
     def _fitting(self, task: Task, way: AskedWay) -> list[BaselineSolver]:
@@ -128,7 +132,7 @@ class RivalSolver:
         task: Task,
         data: TaskData,
         *,
-        asking: PromptContext,
+        prompt_context: PromptContext,
         report: Report,
         learned: dict[str, AnswerRows],
     ) -> tuple[BaselineSolver, Json]:
@@ -143,7 +147,7 @@ class RivalSolver:
             told = Progress(stage=task.name, done=number, total=len(fitting), unit="rivals", note=solver.name)
             report(told)
             try:
-                answer = solver.learned(task, data, asking=asking)
+                answer = solver.learned(task, data, prompt_context=prompt_context)
                 scores[solver.name] = main_value(task, known.rows, answer(known.rows))
             except LmtasksError as error:
                 failed[solver.name] = str(error)

@@ -9,7 +9,7 @@ from lmtasks.data.continuation import ContinuationRow, rolling_windows
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.custom_results import with_made
+from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.outcome import answered_likelihood
 from lmtasks.evaluation.pending import Finished, Pending, Replies, ScoredExample
 from lmtasks.evaluation.protocols import InferenceEngine
@@ -229,5 +229,5 @@ def _request(window: ContinuationRow) -> ScoreRequest:
 
 def _finished(task: Task, example: ScoredExample, outcome: Likelihood, text: str) -> Finished:
     answered = answered_likelihood(outcome, prompt="", text=text)
-    made = with_made(answered, task, example=example, results={"": [outcome.logprob]})
+    made = with_custom_values(answered, task, example=example, results={"": [outcome.logprob]})
     return Finished(example=example, answered=made, truncated=False)

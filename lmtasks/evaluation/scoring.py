@@ -108,7 +108,7 @@ class Coding:
         return ""
 
 
-def coding_of(finished: Sequence[Finished]) -> Coding:
+def count_coding(finished: Sequence[Finished]) -> Coding:
     """Count tokens of answers that are log-probabilities of given texts; others count nothing."""
     texts = [each.answered.outcome for each in finished if isinstance(each.answered.outcome, Likelihood)]
     return Coding(
@@ -119,7 +119,7 @@ def coding_of(finished: Sequence[Finished]) -> Coding:
     )
 
 
-def counts_text(scoring: Scoring) -> bool:
+def is_of_text(scoring: Scoring) -> bool:
     """True where a metric holds log-probabilities against the texts, and not against tokens."""
     metric = scoring.metric
     if metric.takes == "likelihood" and metric.name in METRICS_OF_TEXT:
@@ -127,13 +127,13 @@ def counts_text(scoring: Scoring) -> bool:
     return metric.takes in {"likelihood", "made"} and metric.original in OF_TEXT
 
 
-def valued(scorings: Sequence[Scoring], coding: Coding) -> tuple[list[Scoring], dict[str, str]]:
+def meaningful(scorings: Sequence[Scoring], coding: Coding) -> tuple[list[Scoring], dict[str, str]]:
     """The scorings that these texts have a value of; and the other ones' names, each with the reason as a sentence.
 
     Raises:
         UsageError: there is none of the first kind.
     """
-    names = [scoring.name for scoring in scorings if counts_text(scoring)] if coding.why_not else []
+    names = [scoring.name for scoring in scorings if is_of_text(scoring)] if coding.why_not else []
     if not names:
         return list(scorings), {}
     sentence = (

@@ -39,7 +39,7 @@ class Job:
     """One task on its way through the engine."""
 
     name: str
-    asker: RequestBuilder
+    request_builder: RequestBuilder
     examples: Iterable[ScoredExample]
     take: Callable[[Sequence[Finished]], None]
     """Is handed the answers, in the order of the examples."""
@@ -86,10 +86,10 @@ class Stream:
     def _asked(self, job: Job) -> Iterator[Pending]:
         for examples in pieces(job.examples, ASKED_AT_ONCE):
             started = perf_counter()
-            pendings = job.asker.ask(examples)
+            pendings = job.request_builder.ask(examples)
             job.seconds += perf_counter() - started
             yield from pendings
-        yield from job.asker.end()
+        yield from job.request_builder.end()
 
     def _fail(self, job: Job, error: LmtasksError) -> None:
         job.failure = named(job.name, error)
@@ -123,7 +123,7 @@ class Stream:
 
     def _answer(self, waiting: Sequence[tuple[Job, Pending]]) -> None:
         """Ask the engine, then finish every example. Nothing is finished if the engine fails."""
-        replies = asked_apart(
+        replies = ask_apart(
             self._replies(waiting),
             owners=[id(job) for job, _ in waiting],
             ask=lambda places: self._replies([waiting[place] for place in places]),
@@ -246,7 +246,7 @@ def _together(
 
 
 def _refuse_no_numbers(pending: Pending, replies: Replies) -> None:
-    wrong = no_number(replies)
+    wrong = nonfinite_value(replies)
     if wrong is not None:
         raise WorkError(
             f"row {pending.doc_id}: the model's answer is {wrong}, which is no probability. Did it overflow in this "
@@ -262,7 +262,7 @@ def named(job: str, error: LmtasksError) -> LmtasksError:
     return same(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")
 
 
-def no_number(replies: Replies) -> float | None:
+def nonfinite_value(replies: Replies) -> float | None:
     """The first NaN or infinity among the answers about an example; None where all are numbers."""
     for each in replies.scored:
         if not math.isfinite(each.logprob):
@@ -274,7 +274,7 @@ def no_number(replies: Replies) -> float | None:
     return None
 
 
-def asked_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: Ask) -> list[Replies]:
+def ask_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: Ask) -> list[Replies]:
     """The replies (N,), those that are no numbers asked again: what stays without one is at fault itself.
 
     By halves, so that a few faults cost a few questions, but of each owner the first one alone: a model that is broken
@@ -294,16 +294,16 @@ def asked_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: As
                 continue
             for place, reply in zip(asked, ask(asked), strict=True):
                 found[place] = reply
-            left = [place for place in asked if no_number(found[place]) is not None]
+            left = [place for place in asked if nonfinite_value(found[place]) is not None]
             if len(asked) == 1:
                 blamed.extend(owners[place] for place in left)
             elif left:
                 again(left)
 
-    unfit = [place for place, reply in enumerate(replies) if no_number(reply) is not None]
+    unfit = [place for place, reply in enumerate(replies) if nonfinite_value(reply) is not None]
     for place in {owners[place]: place for place in reversed(unfit)}.values():
         again([place])
-    again([place for place in unfit if no_number(found[place]) is not None])
+    again([place for place in unfit if nonfinite_value(found[place]) is not None])
     return found
 
 

@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 class HeadOperators(Protocol[Value]):
-    """What heads are built of."""
+    """The operators that heads are built of."""
 
     def dense(self, layer: str, x: Value) -> Value:
         """One of the head's linear layers: (..., in) -> (..., out)."""
@@ -51,7 +51,7 @@ class HeadOperators(Protocol[Value]):
 
 
 class HeadTokenizer(Protocol):
-    """What heads need of a tokenizer; `lmtasks.data.tokenizer.Tokenizer` has it."""
+    """The part of `lmtasks.data.tokenizer.Tokenizer` that heads need."""
 
     @property
     def eos(self) -> int | None:

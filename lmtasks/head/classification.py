@@ -29,7 +29,7 @@ class ClassificationHead(Head):
         return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
 
     def loss(self, logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """Of logits (B, C) and labels (B, 1)."""
+        """Mean cross-entropy of labels (B, 1) by logits (B, C)."""
         from torch.nn import functional
 
         return functional.cross_entropy(logits.float(), targets[:, 0], label_smoothing=smoothing)

@@ -1,6 +1,6 @@
 """Adapters on disk, in the format of peft, and how they are merged into a backbone.
 
-adapters/base.json        see `model.base`
+adapters/base.json        which backbone they stand over; see `model.weights`
 adapters/1/adapter_config.json, adapter_model.safetensors
 adapters/2/...            of a model that was adapted again; merged in this order
 
@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
-from lmtasks.model.base import ADAPTERS, weights_home, write_base
 from lmtasks.model.files import settings_files
-from lmtasks.model.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_folders, base_facts
+from lmtasks.model.weights import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    ADAPTERS,
+    adapter_folders,
+    base_facts,
+    weights_home,
+    write_base,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +58,7 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """What a backbone is made of that is not saved whole."""
+    """A backbone that is not saved whole: its base, and the adapters over it."""
 
     base: Path
     """The folder that holds the weights under all adapters."""

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.backbone.closed_form import FITTED, is_fitted, parse_fitted
+from lmtasks.backbone.closed_form import FITTED, NgramSizes, TermSizes, is_fitted, parse_fitted
 from lmtasks.backbone.kneser_ney import count_ngrams, kneser_ney
 from lmtasks.backbone.linear import Classifier, Linear, fit_classifier
 from lmtasks.backbone.ngram import Ngram, NgramOrder
-from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes, NgramSizes, TermSizes
+from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.model.files import copy_tokenizer

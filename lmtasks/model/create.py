@@ -10,9 +10,8 @@ from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_maske
 from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
-from lmtasks.model.base import ADAPTERS, weights_home, write_base
 from lmtasks.model.store import tokenizer_folder
-from lmtasks.model.weights import base_facts
+from lmtasks.model.weights import ADAPTERS, base_facts, weights_home, write_base
 
 __all__ = [
     "Backbone",
@@ -30,7 +29,7 @@ __all__ = [
 
 
 def kind_of_family(family: str) -> Kind:
-    """What kind of backbone `llama:width=256,layers=6` is.
+    """The kind of backbone that `llama:width=256,layers=6` names.
 
     Raises:
         UsageError: no such family or setting.
@@ -97,7 +96,7 @@ def write_config_both_ways(source: Path, *, folder: Path) -> None:
         UsageError: `source` holds no causal backbone, one that cannot be read so, or heads that learned to read one
             way.
     """
-    from lmtasks.backbone.both_ways import check_both_ways, config_both_ways
+    from lmtasks.backbone.transformer import check_both_ways, config_both_ways
 
     home = tokenizer_folder(source)
     config = config_both_ways(home)

@@ -1,4 +1,4 @@
-"""What a file of a model holds, in one hash; of weights also tensor by tensor.
+"""The content of a file of a model in one hash; of weights also tensor by tensor.
 
 A large file is read once: what was found is kept in the cache folder, under the file's path, size, times of change,
 inode and device, and believed for as long as these are the same. Both times count, since programs set one of them back.

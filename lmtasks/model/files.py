@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from lmtasks.backbone.sizes import FAMILY
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
-from lmtasks.model.rules import read_settings
+from lmtasks.model.generation_settings import read_settings
 
 OWN_WEIGHTS = "model.safetensors"
 WEIGHTS = (OWN_WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

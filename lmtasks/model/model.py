@@ -97,11 +97,11 @@ class Model(nn.Module):
         return self.backbone.decoded(ids, mask, decoder_ids)
 
     def projection(self) -> Projection | None:
-        """What makes next-token logits of hidden states; None where only the model itself does."""
+        """The matrix that makes next-token logits of hidden states; None where only the model itself does."""
         return self.backbone.projection()
 
     def carried(self, ids: Tensor) -> State:
-        """What a causal model with a state of its own begins with, before rows like these (B, T)."""
+        """The first state of a causal model with a state of its own, before rows like these (B, T)."""
         return self._carrier().start(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def carry(self, state: State, ids: Tensor) -> tuple[Tensor, State]:
@@ -111,7 +111,7 @@ class Model(nn.Module):
     def forward(
         self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None
     ) -> Tensor:
-        """What training calls: the logits of a head; of the language model for a generation head."""
+        """Logits for a training: of a head; of the language model for a generation head."""
         if self.spec(head).predicts:
             return self.head_logits(head, ids, mask, types)
         if decoder_ids is None:

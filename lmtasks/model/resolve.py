@@ -1,4 +1,4 @@
-"""What a person calls a model -> the folder that holds it."""
+"""The folder of a model, by what a person calls it."""
 
 import re
 from collections.abc import Iterable, Mapping

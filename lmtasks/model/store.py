@@ -20,8 +20,7 @@ from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.files import first_line, parse_json, read_object, reading
 from lmtasks.model.files import copy_tokenizer
-from lmtasks.model.generation_settings import read_generation
-from lmtasks.model.rules import read_rules, read_settings, settings_file
+from lmtasks.model.generation_settings import read_generation, read_rules, read_settings, settings_file
 from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
@@ -46,7 +45,7 @@ def training_rows_file(folder: Path) -> Path:
 
 
 def card_of(folder: Path) -> ModelCard:
-    """What identifies the model in a folder, from its files alone.
+    """The card that identifies the model in a folder, from its files alone.
 
     Raises:
         UsageError: the folder holds no model, or one of its files is not what was written.

@@ -8,7 +8,7 @@ from typing import Literal
 from lmtasks.bench.machine import machine, versions
 from lmtasks.checksums import file_checksum
 from lmtasks.evaluation.evaluate import TaskResult
-from lmtasks.evaluation.protocols import told_decoding
+from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.evaluation.write import storable
 from lmtasks.files import write_record
 from lmtasks.records import GenerationSettings, Json, ModelCard, RuntimeCard
@@ -77,7 +77,7 @@ def _writes_the_same(record: Json, task: Task, model: ModelCard) -> bool:
     stored = conditions.get("decoding") if isinstance(conditions, dict) else None
     if task.output_type != "generate_until" or not isinstance(stored, dict) or not isinstance(scored, dict):
         return True
-    now = told_decoding(model, task.generation) | {"rules": asdict(model.rules), "ends": model.ends}
+    now = decoding_record(model, task.generation) | {"rules": asdict(model.rules), "ends": model.ends}
     names = [field.name for field in fields(GenerationSettings) if field.name in stored]
     then = {name: stored[name] for name in names} | {name: scored[name] for name in ("rules", "ends") if name in scored}
     told = json.loads(json.dumps(now))

@@ -31,9 +31,9 @@ from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SE
 from lmtasks.settings.runs_on import RunsOn
 from lmtasks.settings.runtimes import Precision, RuntimeName
 from lmtasks.settings.training import Adaptation, AdaptTraining, BackboneChoice, LoraSettings
-from lmtasks.task.bounded_yaml import read_yaml, yaml_text
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
+from lmtasks.task.yaml_file import read_yaml, yaml_text
 
 
 def _several(value: object) -> object:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from lmtasks.bench.machine import machine, versions
 from lmtasks.cores import usable_cores
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.data.sampling import Sample
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
@@ -31,9 +30,10 @@ from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
 from lmtasks.run.slo import required_record
 from lmtasks.run.variants import Artefacts, tasks_of, variant_json
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
-from lmtasks.workflow.answer_cache import hashes_folder, remembering, settings_hash
+from lmtasks.workflow.answer_cache import hashes_folder, settings_hash, with_cache
 from lmtasks.workflow.open_model import card_in, open_engine
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 class RunOptions:
     """What a person sets for a run, and a plan does not."""
 
-    data: DataOptions
+    data: DataAccess
     threads: int | None = None
     """For variants that set none; None: all cores that this process may use."""
     samples: bool = True
@@ -231,7 +231,7 @@ class _Runner:
                 precision=variant.precision,
                 threads=self._threads(variant),
             ) as engine,
-            remembering(engine, folder=ref, cache=self.options.cache) as answers,
+            with_cache(engine, folder=ref, cache=self.options.cache) as answers,
         ):
             solver = EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
             for cell in cells:

@@ -6,9 +6,9 @@ from pathlib import Path
 from lmtasks.bench.require import parse_requirements
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
-from lmtasks.data.options import DataOptions
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.run.variants import variant_json
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
@@ -22,7 +22,7 @@ def speed_spec(
     ref: Path,
     tasks: Sequence[Task],
     threads: int,
-    data: DataOptions,
+    data: DataAccess,
 ) -> SpeedSpec:
     """One variant of a plan, to be timed on these tasks.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.files import slug
 from lmtasks.model.resolve import resolve
@@ -14,6 +13,7 @@ from lmtasks.model.store import read_provenance
 from lmtasks.records import Json, ModelCard, Progress
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import TorchPrecision
 from lmtasks.settings.training import AdaptSettings, AdaptTraining
 from lmtasks.task.generation import with_generation
@@ -39,7 +39,7 @@ class Artefacts:
     plan: Plan
     tasks: Sequence[Task]
     folder: RunFolder
-    options: DataOptions
+    options: DataAccess
     report: Callable[[Progress], None]
 
     def of(self, variant: VariantPlan, *, seed: int) -> Path:

@@ -125,7 +125,7 @@ def _element_bytes(kind: int) -> int:
 
 def _of_checkpoint(folder: Path, *, precision: str) -> OpCosts | None:
     home = folder / "backbone" if (folder / "backbone").is_dir() else folder
-    from lmtasks.model.base import weights_home
+    from lmtasks.model.weights import weights_home
 
     shapes = dict(_shapes(weights_home(folder)))
     if not shapes or precision not in BYTES or not (home / "config.json").is_file():

@@ -25,7 +25,7 @@ MOVED: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class StandIn:
-    """What a mirror may have in place of a data set, or of a configuration of it."""
+    """A data set that a mirror may have in place of another, or of a configuration of it."""
 
     path: str
     name: str | None = None
@@ -56,7 +56,7 @@ def current(path: str) -> str:
 
 
 def stand_in(source: Source) -> Source | None:
-    """What may be read in place of a source, with what is different said in `stands_for`; None where nothing may."""
+    """The source that may be read in place of another, the difference told in `stands_for`; None where nothing may."""
     found = STAND_INS.get((source.path, source.name))
     if found is None:
         return None

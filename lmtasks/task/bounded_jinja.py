@@ -76,7 +76,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             raise TooMuchError(f"it takes longer than {MOST_SECONDS:g} seconds")
 
     def counted(self, items: Iterable[object]) -> object:
-        """What a loop goes over, each turn counted."""
+        """The items that a loop goes over, each turn counted."""
         if isinstance(items, list | tuple | dict | range) and len(items) <= SHORT:
             self.turn(len(items))
             return items

@@ -65,7 +65,7 @@ def answered(question: str, answer: str | None, *, wording: Wording, prefix: str
 
 
 def asked(question: str, *, prefix: str, delimiter: str) -> list[Turn]:
-    """What is asked, and how its answer begins where that is given."""
+    """The question, and how its answer begins where that is given."""
     if not prefix:
         return [Turn(role="user", text=question)]
     between = between_texts(question, prefix, delimiter)

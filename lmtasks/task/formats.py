@@ -32,7 +32,7 @@ BUILDER_OF: Mapping[Format, str] = {"jsonl": "json", "tsv": "csv"}
 
 
 def builder_of(suffix: str) -> str:
-    """What a task's `dataset_path` is for a file of that suffix.
+    """The `dataset_path` of a task for a file of that suffix.
 
     >>> builder_of(".ndjson"), builder_of(".parquet")
     ('json', 'parquet')

@@ -63,7 +63,7 @@ class FunctionRef:
             raise self.failed(error) from error
 
     def failed(self, error: BaseException) -> LmtasksError:
-        """What to say when the function raised something."""
+        """The error for what the function raised."""
         return code_failed(f"!function {self.qualified} of {self.module}", error)
 
 

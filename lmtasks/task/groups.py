@@ -105,7 +105,7 @@ def is_group(keys: Mapping[str, object]) -> bool:
 
 
 def settings_of(keys: Mapping[str, object]) -> dict[str, object]:
-    """What a group gives to its members."""
+    """The settings that a group gives to its members."""
     return {key: value for key, value in keys.items() if key not in GROUP_KEYS}
 
 

@@ -1,4 +1,4 @@
-"""What a row asks and what is right, as texts by which rows are told apart.
+"""Questions and right answers of rows, as texts by which rows are told apart.
 
 An id, a note or another column that nobody reads makes no other row, nor does white space: two rows are one where what
 is read of them is the same text.
@@ -18,7 +18,7 @@ from lmtasks.task.templates import Wording, choices_of, question_of, target_of
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a prompt asks, without the answer."""
+    """The question of a prompt, without the answer."""
 
     text: str
     choices: frozenset[str] = frozenset()
@@ -40,8 +40,8 @@ def folded(text: str) -> str:
 
 
 def document_of(task: Task, row: Row) -> str:
-    """What a row asks, without its answer: what a head reads, else the text that is translated or summarized, else the
-    question as it is prompted, with its choices in any order.
+    """The question of a row, without its answer: what a head reads, else the text that is translated or summarized,
+    else the question as it is prompted, with its choices in any order.
 
     Raises:
         UsageError: the row does not fit the task.
@@ -64,7 +64,7 @@ class RowTexts:
 
 
 def texts_of(task: Task, row: Row) -> RowTexts:
-    """What a row asks and what is right.
+    """The question and the right answer of a row.
 
     Raises:
         UsageError: the row does not fit the task.

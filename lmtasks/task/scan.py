@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmtasks.errors import UsageError
-from lmtasks.task.bounded_yaml import load_yaml
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.kinds import infer_kind
-from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
+from lmtasks.task.yaml_file import TaskYaml, load_yaml, read_task_yaml
 
 SUFFIXES = (".yaml", ".yml")
 KEYS = re.compile(rb"""^["']?(task|group|tag|include)["']?[ \t]*:(.*(?:\n[ \t]*-.*|\n[ \t]+\S.*)*)""", re.MULTILINE)
@@ -23,7 +22,7 @@ Keys = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """What is known of a task before its file is checked."""
+    """A task as its file names it, before that is checked."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""What a task asks and what it expects, as templates over the columns of a row; and what they yield for one row.
+"""Questions and right answers of a task, as templates over the columns of a row; and their values for one row.
 
 A template is a column's name, or Jinja text in which the columns are variables. The rules are those of
 lm-evaluation-harness 0.4.13 (`ConfigurableTask.doc_to_text`, `doc_to_target`, `doc_to_choice`), whose task files mean
@@ -186,7 +186,7 @@ def check_syntax(template: str, *, place: Place) -> None:
 
 
 def column_value(spec: str, *, row: Row, place: Place) -> object:
-    """What a role of `inputs` reads: a column's value, or the rendered template.
+    """The value of a role of `inputs` for a row: a column's, or the rendered template.
 
     Unlike a prompt, a role cannot be a constant text: what is neither a column nor a template is a mistake.
 

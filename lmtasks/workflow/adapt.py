@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.examples import HeadExamples, ReadingSettings, head_examples
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
 from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.training.curve import LOG
@@ -34,7 +34,7 @@ class AdaptRequest:
     start: Start
     tasks: tuple[Task, ...]
     settings: "AdaptSettings"
-    data: DataOptions
+    data: DataAccess
     rows: int | None = None
     """Training rows of each task at most, drawn by the settings' seed; None: all."""
     out: Path
@@ -104,7 +104,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
     )
 
 
-def rows_set_aside(task: Task, data: DataOptions) -> str:
+def rows_set_aside(task: Task, data: DataAccess) -> str:
     """The rows of a single file that are not learned from, for people; empty where there are none.
 
     Raises:
@@ -126,7 +126,7 @@ def adapt_to_tasks(
     start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
-    options: DataOptions,
+    options: DataAccess,
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,
@@ -199,7 +199,7 @@ def adapt_to_tasks(
 
 
 def is_adapted(
-    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataOptions, rows: int | None
+    out: Path, *, start: Start, tasks: Sequence[Task], settings: "AdaptSettings", options: DataAccess, rows: int | None
 ) -> bool:
     """Does `out` hold the model that was adapted so?"""
     from lmtasks.model.store import read_provenance
@@ -231,7 +231,7 @@ def fit_to_tasks(
     start: Start,
     tasks: Sequence[Task],
     settings: "AdaptSettings",
-    options: DataOptions,
+    options: DataAccess,
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,
@@ -301,7 +301,7 @@ def task_examples(
     tasks: Sequence[Task],
     *,
     reading: ReadingSettings,
-    options: DataOptions,
+    options: DataAccess,
     seed: int,
     rows: int | None,
     report: Callable[[Progress], None],

@@ -14,7 +14,7 @@ from lmtasks.installation import cache_folder
 from lmtasks.settings.runtimes import is_cached
 
 if TYPE_CHECKING:
-    from lmtasks.evaluation.cache import Telling
+    from lmtasks.evaluation.cache import ObservableEngine
     from lmtasks.evaluation.protocols import InferenceEngine
 
 OFF = "off"
@@ -55,7 +55,7 @@ def _is_own_place(file: Path) -> bool:
 
 
 @contextmanager
-def remembering(engine: "Telling", *, folder: Path, cache: Path | None) -> "Iterator[InferenceEngine]":
+def with_cache(engine: "ObservableEngine", *, folder: Path, cache: Path | None) -> "Iterator[InferenceEngine]":
     """The engine over the model or package in `folder`, which asks only for what `cache` lacks.
 
     None, or a precision whose answers depend on their neighbours in the batch: the engine as it is.

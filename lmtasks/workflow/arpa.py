@@ -7,13 +7,13 @@ from pathlib import Path
 from lmtasks.backbone.arpa import END, read_arpa, write_arpa
 from lmtasks.backbone.ngram import NEVER
 from lmtasks.data.context_target import end_tokens
-from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, load_tokenizer
 from lmtasks.data.vocabulary import UNKNOWN, tokenizer_of_words
 from lmtasks.errors import UsageError
 from lmtasks.model.closed_form import FittedModel, Ngram, NgramSizes, fitted_family, load_fitted, save_fitted
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import tokenizer_folder
+from lmtasks.settings.data import DataAccess
 from lmtasks.training.closed_form import fitted_card
 
 LINE = "%0A"
@@ -25,7 +25,7 @@ def is_arpa(file: Path) -> bool:
     return file.name.endswith((".arpa", ".arpa.gz"))
 
 
-def model_to_arpa(ref: str, out: Path, *, data: DataOptions) -> Ngram:
+def model_to_arpa(ref: str, out: Path, *, data: DataAccess) -> Ngram:
     """Write the n-grams of a model to the file `out`.
 
     Args:

@@ -16,10 +16,10 @@ from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.sweep import Sweep
 from lmtasks.bench.workload import REQUESTS
 from lmtasks.cores import usable_cores
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import GateError, UsageError
 from lmtasks.files import locked, write_record
 from lmtasks.records import Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task
 from lmtasks.workflow.choose_models import ChosenModel, chosen_models
@@ -46,7 +46,7 @@ class BenchRequest:
 
     models: Sequence[str]
     tasks: TaskRequest
-    data: DataOptions
+    data: DataAccess
     runtimes: Sequence[str] = ()
     """Empty: what each model is made for."""
     device: str = "cpu"

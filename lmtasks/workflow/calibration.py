@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows
 from lmtasks.data.splits import load_task_data
 from lmtasks.data.tokenizer import Tokenizer, load_tokenizer
@@ -14,6 +13,7 @@ from lmtasks.errors import UsageError
 from lmtasks.export.ranges import CalibrationRow
 from lmtasks.model.store import card_of, tokenizer_folder
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import baseline_source, head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 from lmtasks.workflow.quality_gate import seed_of
@@ -24,7 +24,7 @@ LONGEST_TOKENS = 512
 
 
 def calibration_rows(
-    tasks: Sequence[Task], *, model: Path, options: DataOptions, own: bool = False
+    tasks: Sequence[Task], *, model: Path, options: DataAccess, own: bool = False
 ) -> tuple[CalibrationRow, ...]:
     """Training rows of the tasks, drawn by seed, with segment ids where the model takes them.
 
@@ -55,7 +55,7 @@ def calibration_rows(
     return tuple(found)
 
 
-def _rows(task: Task, *, options: DataOptions, seed: int) -> Rows:
+def _rows(task: Task, *, options: DataAccess, seed: int) -> Rows:
     split: SplitName = "train" if "train" in task.sources else "test"
     data = load_task_data(task, options=options, need=frozenset({split}), seed=seed)
     rows = data.train if split == "train" else data.test

@@ -89,7 +89,7 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
-    from lmtasks.workflow.answer_cache import remembering
+    from lmtasks.workflow.answer_cache import with_cache
     from lmtasks.workflow.open_model import open_engine
 
     if chosen.folder is None:
@@ -104,7 +104,7 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
             threads=opening.threads,
             rows_per_batch=opening.rows_per_batch,
         ) as engine,
-        remembering(engine, folder=chosen.folder, cache=opening.cache) as answers,
+        with_cache(engine, folder=chosen.folder, cache=opening.cache) as answers,
     ):
         training = read_training_rows(training_rows_file(chosen.folder))
         yield EngineSolver(answers, label_names=opening.label_names, training=training)

@@ -12,12 +12,12 @@ from lmtasks.files import locked
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 
 if TYPE_CHECKING:
-    from lmtasks.data.options import DataOptions
     from lmtasks.export.package import Package
     from lmtasks.export.ranges import CalibrationRow
     from lmtasks.prove.gate import Gated
     from lmtasks.prove.parity import Parity
     from lmtasks.records import Progress
+    from lmtasks.settings.data import DataAccess
     from lmtasks.task.task import Task
 
 CALIBRATED = "int8-static"
@@ -35,7 +35,7 @@ class ExportRequest:
     precision: str = "fp32"
     tasks: TaskRequest = field(default_factory=TaskRequest)
     """Nothing chosen: the proof is on embedded texts."""
-    data: DataOptions
+    data: DataAccess
     max_drop: float | None = None
     """Points of the main metric that rounding may cost on validation rows; None: it is not measured."""
     label_names: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ def export_model(request: ExportRequest, *, report: Callable[[Progress], None]) 
     return ExportedModel(package=load_package(request.out), parity=proved.parity, gated=proved.gated)
 
 
-def _texts(tasks: Sequence[Task], data: DataOptions) -> tuple[str, ...]:
+def _texts(tasks: Sequence[Task], data: DataAccess) -> tuple[str, ...]:
     """Texts of several lengths from the tasks' scored rows.
 
     Raises:

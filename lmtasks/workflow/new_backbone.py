@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.records import TRAINING_ROWS, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def started_backbone(
     start: Start,
     *,
     tasks: Sequence[Task],
-    options: DataOptions,
+    options: DataAccess,
     seed: int,
     folder: Path,
     report: Callable[[Progress], None],
@@ -124,7 +124,7 @@ def started_tokenizer(
     *,
     default: str,
     tasks: Sequence[Task],
-    options: DataOptions,
+    options: DataAccess,
     seed: int,
     folder: Path,
     report: Callable[[Progress], None],
@@ -163,7 +163,7 @@ def _make(
     start: Start,
     *,
     tasks: Sequence[Task],
-    options: DataOptions,
+    options: DataAccess,
     seed: int,
     folder: Path,
     report: Callable[[Progress], None],
@@ -214,7 +214,7 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
             shutil.copyfile(training_rows_file(there), folder / TRAINING_ROWS)
 
 
-def _texts(tasks: Sequence[Task], options: DataOptions, seed: int) -> Iterator[str]:
+def _texts(tasks: Sequence[Task], options: DataAccess, seed: int) -> Iterator[str]:
     from lmtasks.data.splits import load_task_data
     from lmtasks.task.kinds import kind_of
 

@@ -89,7 +89,7 @@ class Predictor:
         solved = self._solver.solve(
             self.task,
             TaskData(test=rows),
-            asking=PromptContext(seed=self._seed),
+            prompt_context=PromptContext(seed=self._seed),
             report=report or (lambda progress: None),
         )
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"

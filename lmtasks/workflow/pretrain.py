@@ -13,8 +13,8 @@ from lmtasks.files import locked
 
 if TYPE_CHECKING:
     from lmtasks.data.documents import Document
-    from lmtasks.data.options import DataOptions
     from lmtasks.records import Progress
+    from lmtasks.settings.data import DataAccess
     from lmtasks.settings.training import TrainingSettings
     from lmtasks.training.heldout import HeldOut
     from lmtasks.training.loop import Trained
@@ -33,7 +33,7 @@ class CountRequest:
     vocabulary: int
     tokenizer: Path | None = None
     seed: int
-    data: DataOptions
+    data: DataAccess
     idle: Sequence[str] = ()
     """Options that were given and say how a training goes on step by step."""
 
@@ -61,7 +61,7 @@ class PretrainRequest:
     objective: str | None = None
     hidden: float | None = None
     device: str = "cpu"
-    data: DataOptions
+    data: DataAccess
 
 
 @dataclass(frozen=True, kw_only=True)

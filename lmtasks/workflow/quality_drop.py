@@ -5,7 +5,6 @@ from pathlib import Path
 
 from lmtasks.bench.judge import QualityDrop
 from lmtasks.bench.spec import SpeedSpec
-from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import remake_metric
@@ -13,6 +12,7 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.metric import compare
 from lmtasks.metric.drop import Loss, loss_of
 from lmtasks.records import Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import open_engine
 
@@ -24,7 +24,7 @@ def drops_of(
     specs: Sequence[SpeedSpec],
     *,
     tasks: Sequence[Task],
-    options: DataOptions,
+    options: DataAccess,
     limit: int | None,
     seed: int,
     report: Callable[[Progress], None] | None = None,

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import Rows
 from lmtasks.data.sampling import label_shift
 from lmtasks.data.splits import load_task_data
@@ -21,6 +20,7 @@ from lmtasks.model.store import read_provenance
 from lmtasks.prove.gate import Gate, ScoredTask
 from lmtasks.prove.layer_sensitivity import ROWS, Probe
 from lmtasks.records import HeadSpec, Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import open_engine
 
@@ -37,7 +37,7 @@ def gate_of(
     *,
     model: Path,
     most: float,
-    options: DataOptions,
+    options: DataAccess,
     report: Callable[[Progress], None],
     limit: int | None = None,
     threads: int | None = None,

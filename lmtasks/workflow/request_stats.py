@@ -51,7 +51,7 @@ class OwnAnswers:
     """Prompts whose worked examples hold the answer to their own question, by both ways to draw them."""
 
     task: Task
-    asking: PromptContext
+    prompt_context: PromptContext
     ours: int = 0
     """Other than none only with a sampler of the task's own."""
     lm_eval: int = 0
@@ -66,7 +66,7 @@ class OwnAnswers:
         Raises:
             UsageError: the task does not fit the row, or too few worked examples are there.
         """
-        count, pool, seed = self.asking.num_fewshot, self.asking.shot_pool, self.asking.seed
+        count, pool, seed = self.prompt_context.num_fewshot, self.prompt_context.shot_pool, self.prompt_context.seed
         mine = pick_shots(self.task, pool=pool, row=row, row_number=number, count=count, seed=seed)
         self.ours += holds_own_answer(self.task, row, mine)
         if self.too_few:
@@ -88,14 +88,14 @@ class AskedRows:
     """Turns scored rows into what is asked of a model, and remembers of it what people want to know.
 
     Args:
-        asking: how prompts are made.
+        prompt_context: how prompts are made.
         show: prompts that are kept to be shown.
         prompts: is the task asked by prompts?
         solver: the model that is asked; None: none, and lengths are characters of prompts.
     """
 
     def __init__(
-        self, task: Task, *, asking: PromptContext, show: int, prompts: bool, solver: EngineSolver | None
+        self, task: Task, *, prompt_context: PromptContext, show: int, prompts: bool, solver: EngineSolver | None
     ) -> None:
         self.shown: list[Prompt] = []
         self.requests = 0
@@ -103,13 +103,15 @@ class AskedRows:
         """Requests that are longer than the model takes."""
         self.own_answers: OwnAnswers | None = None
         """None where there are no worked examples."""
-        if asking.num_fewshot and (prompts or solver is not None):
-            self.own_answers = OwnAnswers(task=task, asking=asking)
+        if prompt_context.num_fewshot and (prompts or solver is not None):
+            self.own_answers = OwnAnswers(task=task, prompt_context=prompt_context)
         self._task = task
-        self._prompts = Prompts(task=task, asking=asking) if prompts else None
+        self._prompts = Prompts(task=task, prompt_context=prompt_context) if prompts else None
         self._show = show
         self._engine = solver.engine if solver else None
-        self._asker: RequestBuilder | None = solver.asker(task, asking=asking) if solver else None
+        self._asker: RequestBuilder | None = (
+            solver.request_builder(task, prompt_context=prompt_context) if solver else None
+        )
         self._lengths = array("I")
         self._rows = 0
         self._to_time: frozenset[int] = frozenset()

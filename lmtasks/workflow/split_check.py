@@ -14,10 +14,10 @@ import numpy as np
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import read_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.hooks import process_rows, shot_pool
 from lmtasks.task.identity import folded, texts_of
@@ -42,7 +42,7 @@ Report = Callable[[Progress], None]
 class CheckOptions:
     """What is looked at, and how."""
 
-    data: DataOptions
+    data: DataAccess
     limit: int | None = None
     """Scored rows at most."""
     num_fewshot: int | None = None
@@ -178,7 +178,7 @@ def check_split(
     )
 
 
-def _lacking(source: Source, found: LocalSet | None, *, options: DataOptions) -> str:
+def _lacking(source: Source, found: LocalSet | None, *, options: DataAccess) -> str:
     """Why a mirror that has the data set lacks the split; empty where it does not. A task's own files may lack none."""
     if found is None or options.data_root is None or source.path in BUILDERS:
         return ""

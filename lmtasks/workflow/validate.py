@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.prepare import shots_of
+from lmtasks.evaluation.prepare import shot_count
 from lmtasks.evaluation.prompts import open_pool
 from lmtasks.evaluation.protocols import PromptContext
 from lmtasks.records import Row
@@ -76,7 +76,7 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
     reason = solver.why_not(task, way="auto") if solver is not None else ""
     way = "" if reason else _way(task, solver)
     takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
-    shots = shots_of(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
+    shots = shot_count(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
     splits: list[SplitCheck] = []
     others: list[tuple[str, DocumentHashes]] = []
     for role, source in _other_sources(task).items():
@@ -88,9 +88,13 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
     if task.sources.get("test") is None:
         raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
     pool = open_pool(task, count=shots, options=options.data)
-    asking = PromptContext(num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
-    asker = AskedRows(
-        task, asking=asking, show=options.show if way else 0, prompts=_is_prompted(task), solver=solver if way else None
+    prompt_context = PromptContext(num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
+    request_builder = AskedRows(
+        task,
+        prompt_context=prompt_context,
+        show=options.show if way else 0,
+        prompts=_is_prompted(task),
+        solver=solver if way else None,
     )
     documents = DocumentHashes()
     scored = check_split(
@@ -100,10 +104,10 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
         options=options,
         report=report,
         documents=documents,
-        each=asker.take if way else _pass_over,
-        count=asker.begin,
+        each=request_builder.take if way else _pass_over,
+        count=request_builder.begin,
     )
-    asker.end()
+    request_builder.end()
     splits.append(scored)
     whole = all(split.whole for split in splits if split.role != "validation")
     return TaskCheck(
@@ -113,14 +117,14 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
         reason=reason,
         shots=shots,
         rows=scored.rows,
-        requests=asker.requests,
-        lengths=asker.lengths(),
-        cut=asker.cut,
-        shown=tuple(asker.shown),
+        requests=request_builder.requests,
+        lengths=request_builder.lengths(),
+        cut=request_builder.cut,
+        shown=tuple(request_builder.shown),
         overlaps=documents.shared_with(others) if scored.whole else (),
         compared=whole,
-        estimated=asker.estimate() if scored.rows and not scored.wrong else None,
-        own_answers=asker.own_answers,
+        estimated=request_builder.estimate() if scored.rows and not scored.wrong else None,
+        own_answers=request_builder.own_answers,
     )
 
 

@@ -9,7 +9,6 @@ from lmtasks.bench.recorder import Recorder
 from lmtasks.bench.require import Requirement
 from lmtasks.bench.schedule import Arrival, Load
 from lmtasks.bench.workload import Workload, at_length
-from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -17,6 +16,7 @@ from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.model.store import tokenizer_folder
 from lmtasks.records import ModelCard, RuntimeCard
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
 USUAL_PERCENTILE = 95
@@ -26,7 +26,7 @@ NO_RUNTIME = RuntimeCard(runtime="native", version="", device="cpu", precision="
 
 
 def workloads_of(
-    tasks: Sequence[Task], *, ref: Path, model: ModelCard, options: DataOptions, rows: int, seed: int
+    tasks: Sequence[Task], *, ref: Path, model: ModelCard, options: DataAccess, rows: int, seed: int
 ) -> tuple[Workload, ...]:
     """The workloads of all tasks that the model in `ref` can answer.
 

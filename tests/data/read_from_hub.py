@@ -9,9 +9,9 @@ import logging
 import sys
 import time
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows
 from lmtasks.errors import LmtasksError
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     # `huggingface_hub` tries a Hub that is down five times, in half a minute.
     time.sleep = lambda seconds: None
     for case in json.load(sys.stdin):
-        options = DataOptions(offline=case.get("offline", False), token=case.get("token"))
+        options = DataAccess(offline=case.get("offline", False), token=case.get("token"))
         try:
             found = open_rows(Source(**case["source"]), options=options, limit=case.get("limit"))
             answer = {"rows": list(found.rows), "fingerprint": found.fingerprint, "where": found.where}

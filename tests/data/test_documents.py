@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from lmtasks.data.documents import Document, Documents, read_documents, survey
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
+from lmtasks.settings.data import DataAccess
 
 
 def read(file: Path, column: str = "text") -> list[Document]:
-    return list(read_documents(str(file), column=column, options=DataOptions()))
+    return list(read_documents(str(file), column=column, options=DataAccess()))
 
 
 @pytest.mark.parametrize(

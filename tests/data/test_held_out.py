@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.sampling import part_of
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import own_task
 from lmtasks.task.task import Part, Task
 
@@ -94,7 +94,7 @@ def test_train_validation_and_test_of_one_file_share_no_row(tmp_path: Path, seed
     rows = _rows({"a": 60, "b": 40})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     need = frozenset({"train", "validation", "test"})
-    data = load_task_data(_task(file), options=DataOptions(), need=need, seed=seed)
+    data = load_task_data(_task(file), options=DataAccess(), need=need, seed=seed)
     assert data.train is not None
     assert data.validation is not None
     assert data.test is not None
@@ -102,7 +102,7 @@ def test_train_validation_and_test_of_one_file_share_no_row(tmp_path: Path, seed
     assert sizes == [72, 8, 20]
     assert len({str(row) for part in (data.train, data.validation, data.test) for row in part.rows}) == 100
     assert "20 of 100 rows, for testing" in data.test.where
-    first = load_task_data(_task(file), options=DataOptions(), need=frozenset({"test"}), limit=3, seed=seed)
+    first = load_task_data(_task(file), options=DataAccess(), need=frozenset({"test"}), limit=3, seed=seed)
     assert first.test is not None
     assert list(first.test.rows) == list(data.test.rows)[:3]
     assert _task(file).hash != own_task(data=file, text="t", label="l", labels=("a", "b")).hash
@@ -122,7 +122,7 @@ def test_rows_that_stay_on_the_disk_are_divided_as_others(tmp_path: Path) -> Non
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for use in ("train", "test"):
         read = [
-            load_task_data(_task(file), options=DataOptions(), need=frozenset({use}), seed=1)  # type: ignore[arg-type]
+            load_task_data(_task(file), options=DataAccess(), need=frozenset({use}), seed=1)  # type: ignore[arg-type]
             for file in (table, lines)
         ]
         lazy, plain = (getattr(data, use).rows for data in read)

@@ -9,13 +9,12 @@ import pytest
 import lmtasks.data.local
 from lmtasks.data.labelled import labelled_rows, read_labels
 from lmtasks.data.local import open_file
-from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
-from lmtasks.task.labels import MISSING
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task, own_task
-from lmtasks.task.roles import label_number
+from lmtasks.task.roles import MISSING, label_number
 from lmtasks.task.task import Task
 
 TASK = """task: mine
@@ -148,7 +147,7 @@ def test_rows_that_are_left_out_are_counted_in_every_split(
     lines = [f"number {n};{'' if n in (7, 30) else 'ab'[n % 2]}" for n in range(50)]
     file.write_text("\n".join(["text;label", *lines]) + "\n")
     task = own_task(data=file, text="text", label="label", labels=["a", "b"], use="both")
-    data = load_task_data(task, options=DataOptions(), need=frozenset({"train", "validation", "test"}))
+    data = load_task_data(task, options=DataAccess(), need=frozenset({"train", "validation", "test"}))
     parts = [part for part in (data.train, data.validation, data.test) if part is not None]
     texts = [row["text"] for part in parts for row in part.rows]
     assert sorted(texts) == sorted(row["text"] for n, row in enumerate(open_file(file)) if n not in (7, 30))
@@ -188,6 +187,6 @@ def test_a_parquet_file_that_numbers_the_classes_otherwise_is_refused(tmp_path: 
         task = load_task(tmp_path / "mine.yaml")
         if labels == "[neg, pos]":
             with pytest.raises(UsageError, match="numbers the same ones otherwise: pos, neg"):
-                load_task_data(task, options=DataOptions(), need=frozenset({"test"}))
+                load_task_data(task, options=DataAccess(), need=frozenset({"test"}))
         else:
-            assert load_task_data(task, options=DataOptions(), need=frozenset({"test"})).test is not None
+            assert load_task_data(task, options=DataAccess(), need=frozenset({"test"})).test is not None

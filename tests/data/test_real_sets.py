@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tokenizers_for_tests import causal
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows, read_rows
 from lmtasks.head.span import span_windows
 from lmtasks.records import HeadInput
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source
 
 pytestmark = pytest.mark.real_data
@@ -33,7 +33,7 @@ def source_of(name: str, split: str) -> Source:
 
 @pytest.mark.parametrize("entry", index(), ids=lambda entry: f"{entry['id']}:{entry['split']}")
 def test_every_set_opens(data_root: Path, entry: Mapping[str, str]) -> None:
-    options = DataOptions(data_root=data_root, offline=True)
+    options = DataAccess(data_root=data_root, offline=True)
     rows, where = read_rows(source_of(entry["id"], entry["split"]), options=options)
     assert len(rows) == int(entry["rows"])
     assert list(rows[0]) == entry["columns"].split(", ")
@@ -47,7 +47,7 @@ def test_fingerprint_of_a_real_set(data_root: Path) -> None:
     import json
     import tempfile
 
-    options = DataOptions(data_root=data_root, offline=True)
+    options = DataAccess(data_root=data_root, offline=True)
     found = open_rows(source_of("rajpurkar/squad_v2", "validation"), options=options)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "copy.jsonl"
@@ -58,7 +58,7 @@ def test_fingerprint_of_a_real_set(data_root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rajpurkar/squad_v2", "hfl/cmrc2018"])
 def test_real_answers_are_found_in_windows(data_root: Path, name: str) -> None:
-    options = DataOptions(data_root=data_root, offline=True)
+    options = DataAccess(data_root=data_root, offline=True)
     rows, _ = read_rows(source_of(name, "validation"), options=options, limit=200)
     for row in rows:
         answers = row["answers"]

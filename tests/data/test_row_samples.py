@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.sampling import Sample, label_reader, label_shift, sampled
 from lmtasks.data.splits import load_task_data
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import Task, load_task
 
 HEAD = "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: t.jsonl}}\ntest_split: test\n"
@@ -97,7 +97,7 @@ def test_rows_that_stay_on_the_disk_are_drawn_as_others(tmp_path: Path) -> None:
     drawn = []
     for lines in (LABELS, LABELS.replace("path: json", "path: parquet").replace("t.jsonl", "t.parquet")):
         task = _task(tmp_path, lines)
-        data = load_task_data(task, options=DataOptions(), need=frozenset({"test"}), sample=Sample(rows=90))
+        data = load_task_data(task, options=DataAccess(), need=frozenset({"test"}), sample=Sample(rows=90))
         assert data.test is not None
         assert data.test.where.startswith("90 drawn of the 1000 rows of ")
         drawn.append(list(data.test.rows))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import fingerprint, open_rows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source
 
 ROWS = [{"text": f"text {number}", "label": number % 2} for number in range(25)]
@@ -59,7 +59,7 @@ def source(path: str, **more: object) -> Source:
 )
 def test_mirror_layouts(tmp_path: Path, files: str, wanted: Source) -> None:
     write(tmp_path / files, ROWS)
-    rows = open_rows(wanted, options=DataOptions(data_root=tmp_path))
+    rows = open_rows(wanted, options=DataAccess(data_root=tmp_path))
     assert rows.rows == ROWS
     assert str(tmp_path) in rows.where
 
@@ -67,7 +67,7 @@ def test_mirror_layouts(tmp_path: Path, files: str, wanted: Source) -> None:
 def test_shards_stand_in_order(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"set/train-0000{number}-of-00003.parquet", ROWS[number * 9 : number * 9 + 9])
-    options = DataOptions(data_root=tmp_path)
+    options = DataAccess(data_root=tmp_path)
     assert open_rows(source("set"), options=options).rows == ROWS
     assert open_rows(source("set"), options=options, limit=11).rows == ROWS[:11]
 
@@ -75,7 +75,7 @@ def test_shards_stand_in_order(tmp_path: Path) -> None:
 def test_parquet_goes_before_other_formats(tmp_path: Path) -> None:
     write(tmp_path / "set/train.jsonl", ROWS[:3])
     write(tmp_path / "set/train.parquet", ROWS)
-    assert len(open_rows(source("set"), options=DataOptions(data_root=tmp_path)).rows) == len(ROWS)
+    assert len(open_rows(source("set"), options=DataAccess(data_root=tmp_path)).rows) == len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_parquet_goes_before_other_formats(tmp_path: Path) -> None:
 def test_slices(tmp_path: Path, split: str, expected: list[Row], limit: int | None) -> None:
     write(tmp_path / "set/train.parquet", ROWS)
     write(tmp_path / "set/test.parquet", ROWS[:4])
-    rows = open_rows(source("set", split=split), options=DataOptions(data_root=tmp_path), limit=limit)
+    rows = open_rows(source("set", split=split), options=DataAccess(data_root=tmp_path), limit=limit)
     assert rows.rows == expected[:limit]
 
 
@@ -103,24 +103,24 @@ def test_files_beside_a_task_file(tmp_path: Path) -> None:
     write(tmp_path / "train-2.jsonl", ROWS[5:])
     for files in (["train-1.jsonl", "train-2.jsonl"], "train-*.jsonl"):
         embedded = source("json", base=tmp_path, data_files={"train": files})
-        assert open_rows(embedded, options=DataOptions(offline=True)).rows == ROWS
+        assert open_rows(embedded, options=DataAccess(offline=True)).rows == ROWS
 
 
 def test_one_file_stands_for_any_split(tmp_path: Path) -> None:
     file = write(tmp_path / "reviews.jsonl", ROWS)
     for split in ("train", "test"):
-        assert open_rows(source(str(file), split=split), options=DataOptions()).rows == ROWS
+        assert open_rows(source(str(file), split=split), options=DataAccess()).rows == ROWS
 
 
 def test_a_folder_beside_the_task_file(tmp_path: Path) -> None:
     write(tmp_path / "mine/train.jsonl", ROWS)
-    assert open_rows(source("mine", base=tmp_path), options=DataOptions()).rows == ROWS
+    assert open_rows(source("mine", base=tmp_path), options=DataAccess()).rows == ROWS
 
 
 def test_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
     write(tmp_path / "set/train.parquet", ROWS)
     lines = write(tmp_path / "other.jsonl", [dict(reversed(row.items())) for row in ROWS])
-    options = DataOptions(data_root=tmp_path)
+    options = DataAccess(data_root=tmp_path)
     prints = {open_rows(which, options=options).fingerprint for which in (source("set"), source(str(lines)))}
     assert prints == {fingerprint(ROWS)}
     assert fingerprint(ROWS[:-1]) not in prints
@@ -166,17 +166,17 @@ def test_what_is_not_there(tmp_path: Path, wanted: Source, says: str) -> None:
     write(tmp_path / "org/two/a/train.parquet", ROWS)
     write(tmp_path / "org/two/b/train.parquet", ROWS)
     with pytest.raises(UsageError) as error:
-        open_rows(wanted, options=DataOptions(data_root=tmp_path, offline=True))
+        open_rows(wanted, options=DataAccess(data_root=tmp_path, offline=True))
     assert says in str(error.value)
 
 
 def test_a_folder_without_data(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no data files"):
-        open_rows(source(str(tmp_path)), options=DataOptions())
+        open_rows(source(str(tmp_path)), options=DataAccess())
 
 
 def test_bad_options(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a folder"):
-        open_rows(source("org/set"), options=DataOptions(data_root=tmp_path / "nowhere"))
+        open_rows(source("org/set"), options=DataAccess(data_root=tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="1 row or more, was 0"):
-        open_rows(source("org/set"), options=DataOptions(), limit=0)
+        open_rows(source("org/set"), options=DataAccess(), limit=0)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.splits import carve, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
 from lmtasks.task.task import SplitName, Task
 
 ALL: frozenset[SplitName] = frozenset({"train", "validation", "test"})
-NO_NETWORK = DataOptions(offline=True)
+NO_NETWORK = DataAccess(offline=True)
 
 
 def rows(name: str, count: int) -> list[Row]:

@@ -42,7 +42,7 @@ def engine(kind: str, architecture: str) -> Engine[object]:
     if kind == "onnx":
         folder = Path(mkdtemp())
         export_model(checkpoint(architecture), out=folder, precision="fp32", report=lambda progress: None)
-    return Engine(open_runtime(folder, runtime=kind, threads=2), load_tokenizer(folder))
+    return Engine(open_runtime(folder, runtime=kind, threads=1), load_tokenizer(folder))
 
 
 # Not marian with a penalty: transformers penalizes the decoder's start token as well.

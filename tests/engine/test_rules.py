@@ -18,7 +18,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import export_model
-from lmtasks.model.rules import read_rules
+from lmtasks.model.generation_settings import read_rules
 from lmtasks.model.store import card_of
 from lmtasks.records import TokenRules, card_from_json
 from lmtasks.runtime.open import open_runtime

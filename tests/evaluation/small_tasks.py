@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fake_runtime import FakeRuntime
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import Tokenizer, train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -16,6 +15,7 @@ from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.protocols import AskedWay, Solver
 from lmtasks.records import HeadSpec, Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
 
@@ -139,7 +139,7 @@ def scored(
     shots: int | None = None,
 ) -> TaskResult:
     """The result of one task, without network."""
-    options = EvalOptions(data=DataOptions(offline=True), way=way, limit=limit, num_fewshot=shots, resamples=50)
+    options = EvalOptions(data=DataAccess(offline=True), way=way, limit=limit, num_fewshot=shots, resamples=50)
     (result,) = evaluate(solver=solver, tasks=[task], options=options)
     return result
 

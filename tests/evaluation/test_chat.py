@@ -7,11 +7,11 @@ import pytest
 from small_tasks import model, small_task
 from tiny import tiny_tokenizer
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import chat_use, find_template, renderer
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
+from lmtasks.settings.data import DataAccess
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}\n"
@@ -122,7 +122,7 @@ def test_prompts_are_put_by_the_template_and_conditions_say_so(tmp_path: Path) -
     for multiturn in (False, True):
         chat = chat_use(folder, template="default", system="Be brief.", multiturn=multiturn)
         assert chat is not None
-        options = EvalOptions(data=DataOptions(offline=True), resamples=10, chat=chat)
+        options = EvalOptions(data=DataAccess(offline=True), resamples=10, chat=chat)
         (result,) = evaluate(solver=model(max_length=400), tasks=[task], options=options)
         assert result.conditions["chat"] == chat.conditions
         shown[multiturn] = str(result.samples[0]["prompt"])
@@ -130,6 +130,6 @@ def test_prompts_are_put_by_the_template_and_conditions_say_so(tmp_path: Path) -
     assert shown[False].count("<assistant>") == 1
     assert all("<system>Be brief.</s>" in text and text.endswith("<assistant>") for text in shown.values())
     plain = chat_use(folder, template=None, system="Be brief.", multiturn=False)
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10, chat=plain)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10, chat=plain)
     (result,) = evaluate(solver=model(max_length=400), tasks=[task], options=options)
     assert str(result.samples[0]["prompt"]).startswith("Be brief.What did")  # the harness joins them so

@@ -11,11 +11,11 @@ from small_tasks import model, small_task
 from tiny import tiny_tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import TODAY, ChatTemplate, ChatUse, chat_use, template_settings
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.chat_messages import Message
 
 TURN = "<{{ m['role'] }}>{{ m['content'] }}</e>\n"
@@ -83,9 +83,9 @@ DAY = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}
 
 
 def test_the_day_does_not_move_and_can_be_given() -> None:
-    asking = template(DAY)
-    assert (asking.today, template(PLAIN).today) == (TODAY, None)
-    assert asking([USER], True).startswith("26 Jul 2024<user>")
+    prompt_context = template(DAY)
+    assert (prompt_context.today, template(PLAIN).today) == (TODAY, None)
+    assert prompt_context([USER], True).startswith("26 Jul 2024<user>")
     given = template(DAY, strftime_now="2025-02-03")
     assert given.today == date(2025, 2, 3)
     assert given([USER], True).startswith("03 Feb 2025<user>")
@@ -155,7 +155,7 @@ def used(folder: Path, text: str, *, system: str | None = None, settings: Mappin
 
 def result_of(folder: Path, chat: ChatUse, *, more: str = "") -> TaskResult:
     task = small_task(folder, "multiple_choice", more=more)
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10, chat=chat)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10, chat=chat)
     (result,) = evaluate(solver=model(max_length=400), tasks=[task], options=options)
     return result
 
@@ -184,7 +184,7 @@ def test_a_template_fails_before_the_first_answer(tmp_path: Path, monkeypatch: p
     solver = model(max_length=400)
     monkeypatch.setattr(type(solver.engine), "score", lambda self, requests, **_: asked.append(len(requests)))
     task = small_task(tmp_path, "multiple_choice")
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10, chat=used(tmp_path / "m", text))
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10, chat=used(tmp_path / "m", text))
     with pytest.raises(WorkError, match=r"task multiple_choice, row 6: the chat template of .* fails: no and\."):
         evaluate(solver=solver, tasks=[task], options=options)
     assert asked == []

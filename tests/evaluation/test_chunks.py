@@ -10,7 +10,6 @@ from fake_runtime import FakeRuntime
 from small_tasks import TASKS, TEXTS, model, small_task, tokenizer
 
 from lmtasks.data.continuation import rolling_windows
-from lmtasks.data.options import DataOptions
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Generated, GenerateRequest, Scored, ScoreRequest
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
@@ -20,10 +19,11 @@ from lmtasks.evaluation.pending import Replies
 from lmtasks.evaluation.prepare import EvalOptions, scored_examples
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.rolling import _Windows
-from lmtasks.evaluation.stream import asked_apart
+from lmtasks.evaluation.stream import ask_apart
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
-OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=20)
+OPTIONS = EvalOptions(data=DataAccess(offline=True), resamples=20)
 
 
 def together(solver: EngineSolver, tasks: Sequence[Task], *, chunk: int = 10_000) -> dict[str, TaskResult]:
@@ -116,7 +116,7 @@ def test_a_model_without_numbers_is_not_asked_about_every_row() -> None:
         asked.extend(places)
         return [wrong for _ in places]
 
-    assert asked_apart([wrong] * 1000, owners=["a"] * 1000, ask=ask) == [wrong] * 1000
+    assert ask_apart([wrong] * 1000, owners=["a"] * 1000, ask=ask) == [wrong] * 1000
     assert asked == [0]
 
 

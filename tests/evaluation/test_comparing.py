@@ -11,7 +11,7 @@ from small_tasks import small_task
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.comparing import compare_results, examples_that_differ
-from lmtasks.evaluation.prepare import asked_fields, asked_hash
+from lmtasks.evaluation.prepare import question_fields, question_hash
 from lmtasks.evaluation.write import StoredResults, StoredTask
 from lmtasks.metric import compare, estimate, holm, make_metric
 from lmtasks.records import Floats, Json
@@ -138,7 +138,7 @@ def test_the_field_of_the_task_file_that_differs_is_named(tmp_path: Path) -> Non
 
 
 def _asked(task: Task) -> Json:
-    return {"asked_hash": asked_hash(task), "asked_fields": asked_fields(task)}
+    return {"asked_hash": question_hash(task), "asked_fields": question_fields(task)}
 
 
 def test_another_system_instruction_is_named() -> None:

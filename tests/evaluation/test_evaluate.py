@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
-from lmtasks.evaluation.prepare import EvalOptions, shots_of
+from lmtasks.evaluation.prepare import EvalOptions, shot_count
 from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
+from lmtasks.settings.data import DataAccess
 
 MOOD = HeadSpec(name="classification", kind="classification", labels=("bad", "good"))
 ANSWER = HeadSpec(name="span", kind="span")
@@ -119,9 +119,9 @@ def test_worked_examples_stand_before_the_question(tmp_path: Path) -> None:
     assert result.conditions["shots_fingerprint"] is not None
     for sample in result.samples:
         assert str(sample["prompt"]).count("What did") == 3
-    assert shots_of(task, "head", asked=3) == 0
+    assert shot_count(task, "head", asked=3) == 0
     zero = small_task(tmp_path, "multiple_choice", more="num_fewshot: 0")
-    assert shots_of(zero, "prompt", asked=3) == 0
+    assert shot_count(zero, "prompt", asked=3) == 0
 
 
 @pytest.mark.parametrize("name", ["classification", "generation", "multiple_choice"])
@@ -159,7 +159,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     evaluate(
         solver=model(MOOD),
         tasks=[small_task(tmp_path, "classification")],
-        options=EvalOptions(data=DataOptions(offline=True)),
+        options=EvalOptions(data=DataAccess(offline=True)),
         on_progress=told.append,
         keep_samples=False,
     )

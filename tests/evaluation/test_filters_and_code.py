@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from small_tasks import SENTENCES, model, small_task
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.groups import group_results
@@ -18,6 +17,7 @@ from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, sample_files
 from lmtasks.evaluation.write import read_results, samples_file, write_results
 from lmtasks.records import Json
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.groups import Group, GroupMetric
 from lmtasks.task.load import load_task
 from lmtasks.task.task import MetricUse, Task
@@ -41,7 +41,7 @@ def choices(doc, results):
 
 
 def score(tasks: Sequence[Task]) -> tuple[TaskResult, ...]:
-    return evaluate(solver=model(), tasks=tasks, options=EvalOptions(data=DataOptions(offline=True), resamples=20))
+    return evaluate(solver=model(), tasks=tasks, options=EvalOptions(data=DataAccess(offline=True), resamples=20))
 
 
 def stored(folder: Path, results: Sequence[TaskResult]) -> Path:
@@ -194,7 +194,7 @@ def test_streamed_samples_are_the_kept_ones(tmp_path: Path) -> None:
     task = small_task(tmp_path, "multiple_choice")
     (kept,) = score([task])
     out = tmp_path / "out"
-    options = EvalOptions(data=DataOptions(offline=True), resamples=20)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=20)
     with sample_files(out, name=samples_file) as files:
         results = evaluate(solver=model(), tasks=[task], options=options, samples=files)
         assert (out / "samples-multiple_choice.jsonl.part").is_file()

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from small_tasks import REVIEWS, model, small_task
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import RowHashes, TrainingRows, hash_rows
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tallied, merge
+from lmtasks.evaluation.collector import CollectedStatistics, merge
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.overlap import training_hashes
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.protocols import Solver
 from lmtasks.records import Json, Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.task.task import Task
 
-OPTIONS = EvalOptions(data=DataOptions(offline=True), resamples=50)
+OPTIONS = EvalOptions(data=DataAccess(offline=True), resamples=50)
 
 
 def _scored(solver: Solver, task: Task, options: EvalOptions = OPTIONS) -> TaskResult:
@@ -101,7 +101,7 @@ def test_hashes_of_training_rows_are_kept_for_the_next_time(tmp_path: Path, monk
     task, kept, told = small_task(tmp_path, "classification"), tmp_path / "kept", []
 
     def hashes() -> RowHashes:
-        found = training_hashes(task, options=DataOptions(offline=True), kept=kept, report=told.append)
+        found = training_hashes(task, options=DataAccess(offline=True), kept=kept, report=told.append)
         assert found is not None
         return found
 
@@ -117,9 +117,9 @@ def test_hashes_of_training_rows_are_kept_for_the_next_time(tmp_path: Path, monk
 
 
 def test_parts_of_several_processes_keep_their_rows() -> None:
-    def part(*numbers: int) -> Tallied:
+    def part(*numbers: int) -> CollectedStatistics:
         hashes = np.array(numbers, dtype=np.uint64)
-        return Tallied(
+        return CollectedStatistics(
             doc_ids=np.array(numbers),
             statistics={},
             clusters=None,
@@ -141,7 +141,7 @@ def test_known_overlaps_of_public_sets_stand_beside_the_score(
 ) -> None:
     """Counted by hand in the issue that asked for this."""
     (task,) = default_index().find(name)
-    options = replace(OPTIONS, data=DataOptions(data_root=data_root, offline=True))
+    options = replace(OPTIONS, data=DataAccess(data_root=data_root, offline=True))
     result = _scored(BaselineSolver(model), task, options)
     found = _overlap(result)
     assert found["seen"] == seen

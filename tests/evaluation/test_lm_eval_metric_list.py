@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.evaluation.collector import Tallied, Tally, Unlisted, with_values
+from lmtasks.evaluation.collector import CollectedStatistics, StatisticsCollector, UnlistedValues, with_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -61,13 +61,13 @@ def _finished(task: Task, case: Mapping[str, Sequence[object]]) -> list[Finished
     return made
 
 
-def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[Scoring], Tallied]:
-    tally = Tally(
+def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[Scoring], CollectedStatistics]:
+    tally = StatisticsCollector(
         task=task.name,
         scorings=list(scorings_for(task)),
         cluster=None,
         samples=NoSamples(),
-        unlisted=Unlisted(task=task),
+        unlisted=UnlistedValues(task=task),
     )
     for start in range(0, len(finished), 3):
         tally.take(finished[start : start + 3])

@@ -14,11 +14,11 @@ from small_tasks import TASKS, small_task
 from tiny import tiny_checkpoint, tiny_tokenizer
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
-from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.records import Json
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import MetricUse, Task
 from lmtasks.workflow.open_model import open_engine
@@ -132,7 +132,7 @@ def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def samples(plain: Plain, task: Task) -> list[Json]:
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10)
     (result,) = evaluate(solver=plain.solver, tasks=[task], options=options)
     return list(result.samples)
 

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tally, merge, notes_of
+from lmtasks.evaluation.collector import StatisticsCollector, merge, notes_of
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -14,6 +13,7 @@ from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.write import read_results, write_results
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
 
 ROWS = [{"text": "กา", "ref": "กิน"}, {"text": "ฝนตก", "ref": "ฝนตก"}, {"text": "a", "ref": "a b"}]
@@ -29,7 +29,7 @@ def copied(folder: Path, metrics: str) -> TaskResult:
         f'inputs: {{source: text, references: ref}}\ndoc_to_text: "{{{{text}}}}"\nmetrics: {metrics}\n',
         encoding="utf-8",
     )
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10)
     (result,) = evaluate(solver=BaselineSolver("copy"), tasks=[load_task(folder / "th.yaml")], options=options)
     return result
 
@@ -57,7 +57,7 @@ def test_the_remarks_of_several_processes_are_added_up(tmp_path: Path) -> None:
     scorings = scorings_for(task)
     tallies = []
     for rank in range(2):
-        tally = Tally(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())
+        tally = StatisticsCollector(task="th", scorings=list(scorings), cluster=None, samples=NoSamples())
         tally.take(
             [
                 Finished(

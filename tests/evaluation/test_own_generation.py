@@ -20,7 +20,7 @@ from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import GenerateRequest
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.protocols import asked_of, told_decoding
+from lmtasks.evaluation.protocols import decoding_for, decoding_record
 from lmtasks.installation import shipped_backbones
 from lmtasks.runtime.open import open_runtime
 from lmtasks.task.generation import generation_of, with_generation
@@ -109,7 +109,7 @@ def opened(folder: Path, own: Mapping[str, object]) -> Engine[object]:
 def test_texts_are_those_of_lm_evaluation_harness(folder: Path, name: str) -> None:
     own, kwargs, texts = GOLDEN[name]
     engine = opened(folder, own)
-    settings = asked_of(engine.model, generation_of({**LENGTH, **kwargs}, delimiter="\n\n"))
+    settings = decoding_for(engine.model, generation_of({**LENGTH, **kwargs}, delimiter="\n\n"))
     encoded = encode_texts(PROMPTS, tokenizer=engine.tokenizer)
     answers = engine.generate([GenerateRequest(prompt_ids=tuple(ids), settings=settings) for ids in encoded])
     assert tuple(answer.text for answer in answers) == tuple(texts)
@@ -118,12 +118,12 @@ def test_texts_are_those_of_lm_evaluation_harness(folder: Path, name: str) -> No
 def test_what_a_person_says_counts_before_both(folder: Path, tmp_path: Path) -> None:
     engine = opened(folder, {"max_new_tokens": 6, "num_beams": 3, "repetition_penalty": 1.3})
     task = small_task(tmp_path, "summarization")
-    assert told_decoding(engine.model, task.generation)["max_new_tokens"] == 6
+    assert decoding_record(engine.model, task.generation)["max_new_tokens"] == 6
     (said,) = with_generation([task], {"max_new_tokens": 7, "num_beams": 1})
-    told = told_decoding(engine.model, said.generation)
+    told = decoding_record(engine.model, said.generation)
     assert (told["max_new_tokens"], told["num_beams"], told["repetition_penalty"]) == (7, 1, 1.3)
     (other,) = with_generation([task], {"num_beams": 2})
-    assert told_decoding(engine.model, other.generation)["max_new_tokens"] == 6
+    assert decoding_record(engine.model, other.generation)["max_new_tokens"] == 6
 
 
 def test_what_is_not_obeyed_is_said_once_and_stored(
@@ -149,16 +149,16 @@ def test_what_is_not_obeyed_is_said_once_and_stored(
 
 def test_beams_of_a_model_are_not_drawn_from_and_that_is_said(folder: Path) -> None:
     model = opened(folder, {"num_beams": 3, "do_sample": True, "temperature": 0.7, "top_p": 0.9}).model
-    drawn = told_decoding(model, generation_of({"do_sample": True}, delimiter=""))
+    drawn = decoding_record(model, generation_of({"do_sample": True}, delimiter=""))
     assert (drawn["temperature"], drawn["top_p"], drawn["top_k"], drawn["num_beams"]) == (0.7, 0.9, 50, 1)
     assert drawn["not_obeyed"] == {"num_beams": "3"}
-    stated = told_decoding(model, generation_of({"temperature": 1.5, "top_k": 0, "top_p": 1}, delimiter=""))
+    stated = decoding_record(model, generation_of({"temperature": 1.5, "top_k": 0, "top_p": 1}, delimiter=""))
     assert (stated["temperature"], stated["top_p"], stated["top_k"]) == (1.5, 1.0, 0)
 
 
 def test_an_own_length_leaves_prompts_as_long_as_the_task_does(folder: Path) -> None:
     engine = opened(folder, {"max_new_tokens": 5000})
-    settings = asked_of(engine.model, generation_of(LENGTH, delimiter=""))
+    settings = decoding_for(engine.model, generation_of(LENGTH, delimiter=""))
     longest = engine.max_length_tokens
     (answer,) = engine.generate([GenerateRequest(prompt_ids=(5,) * (longest - 3), settings=replace(settings, stop=()))])
     assert answer.truncated

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import started
 from lmtasks.evaluation.write import write_results
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.training.curve import LOG, read_log
 from lmtasks.workflow.open_model import open_engine
@@ -35,7 +35,7 @@ def launch(arguments: list[str], *, count: int, folder: Path) -> subprocess.Comp
 
 def score_alone(model: Path, out: Path) -> None:
     """The same in this process."""
-    options = EvalOptions(data=DataOptions(offline=True), limit=5)
+    options = EvalOptions(data=DataAccess(offline=True), limit=5)
     with open_engine(model, threads=1) as engine:
         results = evaluate(solver=EngineSolver(engine), tasks=default_index().find(TASKS), options=options)
         write_results(out, results=results, model=engine.model, runtime=engine.card, machine={}, versions={})

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from small_tasks import scored, small_task
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_tags import fit_tagger, majority_tags
 from lmtasks.evaluation.baseline_text import lead_chars
@@ -23,6 +22,7 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rivals import RivalSolver, baseline_names
 from lmtasks.records import CLASSICAL_BASELINES, Json, Row
 from lmtasks.report.format import choice
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import KINDS
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
@@ -218,7 +218,7 @@ def test_rivals_learn_from_as_many_rows_as_they_are_given(tmp_path: Path) -> Non
     task = written(tmp_path, {"train": rows, "test": rows}, lines)
 
     def accuracy(count: int | None) -> float:
-        options = EvalOptions(data=DataOptions(offline=True), rows=count, resamples=20)
+        options = EvalOptions(data=DataAccess(offline=True), rows=count, resamples=20)
         (result,) = evaluate(solver=RivalSolver(["nearest"]), tasks=[task], options=options)
         assert (f"/{count}/1234" in str(result.conditions["train_fingerprint"])) == (count is not None)
         return result.metrics["acc"].value

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from small_tasks import model, small_task, tokenizer
 
-from lmtasks.data.options import DataOptions
 from lmtasks.engine.requests import Generated, GenerateRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
-from lmtasks.evaluation.filtering import behind, check_thinking
+from lmtasks.evaluation.filtering import answer_after, check_thinking
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
 from lmtasks.evaluation.write import read_results, write_results
+from lmtasks.settings.data import DataAccess
 
 END = "</think>"
 STOP = 'generation_kwargs: {max_gen_toks: 50, until: ["\\n\\n"]}'
@@ -33,7 +33,7 @@ STOP = 'generation_kwargs: {max_gen_toks: 50, until: ["\\n\\n"]}'
     ],
 )
 def test_behind(text: str, answer: str) -> None:
-    assert behind(text, token=END, stops=("\n\n",)) == answer
+    assert answer_after(text, token=END, stops=("\n\n",)) == answer
 
 
 def answered(
@@ -49,7 +49,7 @@ def answered(
 
     monkeypatch.setattr(type(solver.engine), "generate", generate)
     task = small_task(folder, "generation", more=f"{STOP}\n{more}")
-    options = EvalOptions(data=DataOptions(offline=True), resamples=10, limit=len(texts), think_end_token=token)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=10, limit=len(texts), think_end_token=token)
     (result,) = evaluate(solver=solver, tasks=[task], options=options)
     write_results(folder / "out", results=[result], model=solver.model, runtime=solver.card, machine={}, versions={})
     return result, asked

@@ -8,10 +8,9 @@ import pytest
 from small_tasks import model, small_task
 from test_filters_and_code import score, stored
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.baselines import BaselineSolver
-from lmtasks.evaluation.collector import Tally, Unlisted, merge
+from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, merge
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished, ScoredExample
@@ -21,6 +20,7 @@ from lmtasks.evaluation.samples import KeptSamples, NoSamples
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.write import read_results
 from lmtasks.records import CustomValues, Text
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
 
@@ -102,12 +102,12 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
 
     tallies = []
     for numbers in ((0, 2), (1, 3)):
-        tally = Tally(
+        tally = StatisticsCollector(
             task=task.name,
             scorings=list(scorings_for(task)),
             cluster=None,
             samples=NoSamples(),
-            unlisted=Unlisted(task=task),
+            unlisted=UnlistedValues(task=task),
         )
         tally.take([finished(number, {"even" if number % 2 == 0 else "odd": number}) for number in numbers])
         tallies.append(tally)
@@ -121,7 +121,7 @@ def test_processes_that_came_upon_other_values_agree(tmp_path: Path) -> None:
 
 
 def _in_chunks(task: Task) -> tuple[TaskResult, ...]:
-    options = EvalOptions(data=DataOptions(offline=True), resamples=20)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=20)
     return evaluate(solver=model(), tasks=[task], options=options, chunk=1)
 
 
@@ -181,7 +181,7 @@ def test_a_metrics_own_function_gets_the_list_that_a_filter_leaves(tmp_path: Pat
 )
 def test_baselines_are_scored_by_a_tasks_own_code(tmp_path: Path, more: str) -> None:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
-    options = EvalOptions(data=DataOptions(offline=True), resamples=20)
+    options = EvalOptions(data=DataAccess(offline=True), resamples=20)
     (result,) = evaluate(solver=BaselineSolver("empty"), tasks=[_task(tmp_path, more)], options=options)
     found = {name: metric.value for name, metric in result.metrics.items()}
     assert found in (

@@ -11,8 +11,7 @@ from transformers import GenerationConfig
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
-from lmtasks.model.generation_settings import NO_MATTER, OBEYED, UNSET, read_generation
-from lmtasks.model.rules import read_rules
+from lmtasks.model.generation_settings import NO_MATTER, OBEYED, UNSET, read_generation, read_rules
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import GenerationSettings, TokenRules, card_from_json
 from lmtasks.workflow.answer_cache import settings_hash

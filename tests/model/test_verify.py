@@ -107,8 +107,7 @@ def test_a_large_file_is_read_once_and_again_when_it_changed(tmp_path: Path, mon
 
 def test_a_backbone_beside_the_model_is_no_file_of_it(tmp_path: Path) -> None:
     """Adapters stand over it by a hash of their own; it may move, or be copied into the model."""
-    from lmtasks.model.base import ADAPTERS, write_base
-    from lmtasks.model.weights import base_facts
+    from lmtasks.model.weights import ADAPTERS, base_facts, write_base
 
     base = tiny_checkpoint(tmp_path / "base", "llama")
     folder = tmp_path / "over"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmtasks.evaluation.evaluate import TaskResult
-from lmtasks.evaluation.protocols import told_decoding
+from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.records import GenerationSettings, ModelCard, TokenRules
 from lmtasks.run.cells import Cell, Ended, is_finished, write_cell
 from lmtasks.run.folder import RunFolder
@@ -40,7 +40,7 @@ def test_texts_are_scored_again_where_they_would_be_written_otherwise(tmp_path: 
         seconds_total=0.0,
         truncated=0,
         metrics={},
-        conditions={"decoding": told_decoding(MODEL, task.generation)},
+        conditions={"decoding": decoding_record(MODEL, task.generation)},
         recipes={},
         statistics={},
     )

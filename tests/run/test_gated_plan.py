@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.report.write import write_report
 from lmtasks.run.plan import VariantPlan, load_plan
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
 from lmtasks.run.variants import gate_name
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 
 PLAN = """
@@ -33,7 +33,7 @@ def carry_out(folder: Path, variant: str) -> Ran:
     file.write_text(PLAN.format(variant=variant), encoding="utf-8")
     return run_plan(
         load_plan(file), plan_file=file, index=default_index(), out=folder / "run",
-        options=RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run gated"),
+        options=RunOptions(data=DataAccess(offline=True), threads=1, command="lmtasks run gated"),
         report=lambda progress: None,
     )  # fmt: skip
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.report.read import read_run
 from lmtasks.run.plan import load_plan
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 
 PLAN = """
@@ -32,7 +32,7 @@ MODEL = "models/small-s1/model.json"
 def carry_out(folder: Path, plan: str) -> Ran:
     file = folder / "plan.yaml"
     file.write_text(plan)
-    options = RunOptions(data=DataOptions(offline=True), threads=1)
+    options = RunOptions(data=DataAccess(offline=True), threads=1)
     return run_plan(
         load_plan(file), plan_file=file, index=default_index(), out=folder / "run", options=options,
         report=lambda _: None,

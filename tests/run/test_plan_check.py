@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint
 
-from lmtasks.data.options import DataOptions
 from lmtasks.run.plan import load_plan
 from lmtasks.run.plan_check import PlanCheck, check_plan
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.workflow.split_check import CheckOptions
 
@@ -50,7 +50,7 @@ def checked(old: str = "", new: str = "") -> PlanCheck:
     Path("plan.yaml").write_text(PLAN.replace(old, new).replace("BACKBONE", "backbone"))
     plan = load_plan(Path("plan.yaml"))
     tasks = default_index().find(",".join(plan.tasks))
-    return check_plan(plan, tasks, options=CheckOptions(data=DataOptions(offline=True)), report=lambda _: None)
+    return check_plan(plan, tasks, options=CheckOptions(data=DataAccess(offline=True)), report=lambda _: None)
 
 
 def test_a_plan_is_opened_without_loading_a_model() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.records import Json
@@ -14,6 +13,7 @@ from lmtasks.report.quality import quality_table
 from lmtasks.report.read import read_run
 from lmtasks.run.plan import load_plan, rival_rows
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 
 PLAN = """
@@ -36,7 +36,7 @@ def carried_out(folder: Path, plan: str = PLAN) -> Ran:
         plan_file=file,
         index=default_index(),
         out=folder / "run",
-        options=RunOptions(data=DataOptions(offline=True)),
+        options=RunOptions(data=DataAccess(offline=True)),
         report=lambda progress: None,
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.store import read_provenance
 from lmtasks.records import Progress
@@ -19,6 +18,7 @@ from lmtasks.run.folder import RunFolder
 from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import load_plan
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 
 PLAN = """
@@ -81,7 +81,7 @@ class Killed(Exception):
 
 def carry_out(folder: Path, report: Callable[[Progress], None] = lambda _: None, *, only: Sequence[str] = ()) -> Ran:
     file = folder / "plan.yaml"
-    options = RunOptions(data=DataOptions(offline=True), threads=1, command="lmtasks run tiny", only=only)
+    options = RunOptions(data=DataAccess(offline=True), threads=1, command="lmtasks run tiny", only=only)
     return run_plan(
         load_plan(file), plan_file=file, index=default_index(), out=folder / "run", options=options, report=report
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from small_tasks import scored
 
-from lmtasks.data.options import DataOptions
 from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import AdaptSettings
 from lmtasks.task.index import default_index
 from lmtasks.workflow.adapt import adapt_to_tasks
@@ -25,7 +25,7 @@ def test_tfidf_is_the_family_tfidf(task: str, tmp_path: Path) -> None:
         start=Start(backbone="tfidf"),
         tasks=[found],
         settings=AdaptSettings(seed=SEED),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         out=tmp_path / "model",
         report=lambda progress: None,
     )

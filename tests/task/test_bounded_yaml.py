@@ -6,8 +6,7 @@ import pytest
 
 from lmtasks.errors import UsageError
 from lmtasks.run.plan import load_plan
-from lmtasks.task.bounded_yaml import load_yaml
-from lmtasks.task.yaml_file import read_task_yaml
+from lmtasks.task.yaml_file import load_yaml, read_task_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import (
     Chat,
     Message,
@@ -164,7 +164,7 @@ FIELDS_OF_REAL["arc_challenge"] = {**FIELDS_OF_REAL["arc_easy"], "dataset_name":
 @pytest.mark.parametrize("which", GOLDEN["real"])
 def test_requests_over_real_rows_equal_those_of_the_harness(tmp_path: Path, data_root: Path, which: str) -> None:
     name, _, count = which.removesuffix(" shots").partition(", ")
-    options = DataOptions(data_root=data_root, offline=True)
+    options = DataAccess(data_root=data_root, offline=True)
     task = with_stand_ins(_task(tmp_path, name, FIELDS_OF_REAL[name]), options=options)
     rows = open_rows(task.sources["test"], options=options).rows
     pool = open_rows(task.shots, options=options).rows if int(count) and task.shots is not None else ()
@@ -180,7 +180,7 @@ def test_requests_over_real_rows_equal_those_of_the_harness(tmp_path: Path, data
 
 @pytest.mark.real_data
 def test_what_stands_in_is_said_and_changes_the_hash(tmp_path: Path, data_root: Path) -> None:
-    options = DataOptions(data_root=data_root, offline=True)
+    options = DataAccess(data_root=data_root, offline=True)
     named = _task(tmp_path, "wikitext", FIELDS_OF_REAL["wikitext"])
     read = with_stand_ins(named, options=options)
     assert read.hash != named.hash

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lmtasks.data.files import read_file
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows
 from lmtasks.errors import UsageError
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import Task, apply_filters, build_prompt, lm_eval_shots, load_task, pick_shots
 from lmtasks.task.aliases import MOVED, STAND_INS
 from lmtasks.task.filters import FILTERS, REFUSED
@@ -211,10 +211,10 @@ def test_data_in_a_folder_of_the_data_set(tmp_path: Path) -> None:
     for path in ("json", "set"):
         folder = "set/inner" if path == "json" else "inner"
         task = _task(tmp_path, SMALL.replace("a/b", path) + f"dataset_kwargs: {{data_dir: {folder}}}\n")
-        assert open_rows(task.sources["test"], options=DataOptions(offline=True)).rows[0]["q"] == "inner"
+        assert open_rows(task.sources["test"], options=DataAccess(offline=True)).rows[0]["q"] == "inner"
     task = _task(tmp_path, SMALL.replace("a/b", "json") + "dataset_kwargs: {data_dir: none}\n")
     with pytest.raises(UsageError, match=r"none \(dataset_kwargs\.data_dir\) holds no data files"):
-        open_rows(task.sources["test"], options=DataOptions(offline=True))
+        open_rows(task.sources["test"], options=DataAccess(offline=True))
 
 
 def test_data_sets_that_moved(tmp_path: Path) -> None:

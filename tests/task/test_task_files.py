@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.options import DataOptions
 from lmtasks.metric import METRICS
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import (
     Source,
     Task,
@@ -117,7 +117,7 @@ def test_templates_fit_the_embedded_rows(name: str) -> None:
 @pytest.mark.skipif(not MIRROR, reason="LMTASKS_DATA_ROOT names no mirror of the Hub")
 @pytest.mark.parametrize("name", HUB)
 def test_templates_fit_the_rows_of_the_mirror(name: str) -> None:
-    task = with_stand_ins(load_task(FILES[name]), options=DataOptions(data_root=Path(str(MIRROR))))
+    task = with_stand_ins(load_task(FILES[name]), options=DataAccess(data_root=Path(str(MIRROR))))
     for split, source in task.sources.items():
         rows = _mirror_rows(source)
         if not rows:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
 from lmtasks.data.rows import open_rows
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.records import Row
+from lmtasks.settings.data import DataAccess
 from lmtasks.task import (
     Task,
     call_metric,
@@ -201,9 +201,9 @@ def test_a_custom_data_set(tmp_path: Path) -> None:
         "custom_dataset: !function utils.data\ndataset_kwargs: {rows: 3, lang: eng}\nmetadata: {version: 7}\n"
         "training_split: train\n",
     )
-    made = open_rows(task.sources["test"], options=DataOptions(offline=True), limit=2)
+    made = open_rows(task.sources["test"], options=DataAccess(offline=True), limit=2)
     assert [row["q"] for row in made.rows] == ["made 0 of 7", "made 1 of 7"]
-    assert len(open_rows(task.sources["train"], options=DataOptions()).rows) == 3
+    assert len(open_rows(task.sources["train"], options=DataAccess()).rows) == 3
     other = _task(tmp_path, "custom_dataset: !function utils.data\n")
     assert other.hash != task.hash, "what it is called with is part of the task"
 
@@ -279,7 +279,7 @@ def test_faults_of_other_hooks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown split of !function utils\.data 'dev'.*Known: test, train"):
         open_rows(
             type(task.sources["test"])(path="x", split="dev", made_by=task.sources["test"].made_by),
-            options=DataOptions(),
+            options=DataAccess(),
         )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import lmtasks.task.expand
 import lmtasks.task.index
 import lmtasks.task.scan
 import lmtasks.task.yaml_file
@@ -219,7 +218,7 @@ def test_files_that_nobody_asks_for_are_not_parsed(tmp_path: Path, monkeypatch: 
     folder = _tree(tmp_path)
     read: list[str] = []
     real = lmtasks.task.yaml_file.read_task_yaml
-    for module in (lmtasks.task.scan, lmtasks.task.expand, lmtasks.task.index):
+    for module in (lmtasks.task.scan, lmtasks.task.index, lmtasks.task.index):
         monkeypatch.setattr(module, "read_task_yaml", lambda file: (read.append(file.name), real(file))[1])
     assert TaskIndex([], include=[folder]).find("mine_c")[0].name == "mine_c"
     assert read == ["c.yaml"]

@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import Document, Documents, by_source, held_out, read_documents, survey
-from lmtasks.data.options import DataOptions
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import cut_log, read_log, thinned
@@ -118,10 +118,10 @@ def test_windows_are_mixed_by_weight_and_each_is_seen_once_an_epoch() -> None:
 def test_text_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "text.jsonl"
     file.write_text('{"text": "one", "source": "a (CC0)"}\n{"text": " "}\n', encoding="utf-8")
-    found = read_documents(str(file), column="text", options=DataOptions())
+    found = read_documents(str(file), column="text", options=DataAccess())
     assert list(found) == list(found) == [Document(text="one", source="a (CC0)")]
     with pytest.raises(UsageError, match="did you mean 'text'"):
-        read_documents(str(file), column="texts", options=DataOptions())
+        read_documents(str(file), column="texts", options=DataAccess())
 
 
 def test_too_little_text_is_explained(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ import torch
 from tiny import TEXTS, tiny_checkpoint
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.options import DataOptions
 from lmtasks.data.row_hashes import TrainingRows, hash_rows, read_training_rows
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
-from lmtasks.model.base import read_base
 from lmtasks.model.store import load_model, read_provenance, training_rows_file
+from lmtasks.model.weights import read_base
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import TRAINING_ROWS
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import Adaptation, AdaptSettings
 from lmtasks.task.index import default_index
 from lmtasks.workflow.adapt import adapt_to_tasks
@@ -31,7 +31,7 @@ def test_training_reads_what_stands_in_as_scoring_does(tmp_path: Path) -> None:
         rows = [{"sentence": f"a {word} film", "label": label} for label, word in enumerate(("bad", "good"))]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows * 4)))
     (named,) = default_index().find("sst2_sentences")
-    options = DataOptions(data_root=tmp_path / "mirror", offline=True)
+    options = DataAccess(data_root=tmp_path / "mirror", offline=True)
     adapt_to_tasks(
         start=Start(backbone="average:width=4,buckets=10", tokenizer="words:10"),
         tasks=[named],
@@ -55,7 +55,7 @@ def test_a_finished_adaptation_leaves_its_model_alone(tmp_path: Path) -> None:
             start=Start(backbone=backbone),
             tasks=default_index().find("starter_topic_en"),
             settings=AdaptSettings(epochs=0.2, evaluations=1),
-            options=DataOptions(offline=True),
+            options=DataAccess(offline=True),
             out=tmp_path / out,
             report=lambda _: None,
         )
@@ -77,7 +77,7 @@ def test_a_model_that_learned_both_ways_is_read_so_ever_after(method: Adaptation
         start=Start(backbone=str(there), bidirectional=True),
         tasks=default_index().find("starter_topic_en"),
         settings=AdaptSettings(method=method, epochs=1, evaluations=1),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         out=out,
         report=lambda _: None,
     )
@@ -100,7 +100,7 @@ def test_an_export_of_it_answers_as_it_does(family: str, tmp_path: Path) -> None
         start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", family)), bidirectional=True),
         tasks=default_index().find("starter_topic_en"),
         settings=AdaptSettings(epochs=1, evaluations=1),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         out=tmp_path / "model",
         report=lambda _: None,
     )
@@ -116,7 +116,7 @@ def test_a_modernbert_is_adapted_and_exported_by_its_own_graph(method: Adaptatio
         start=Start(backbone=str(tiny_checkpoint(tmp_path / "there", "modernbert"))),
         tasks=default_index().find("starter_topic_en"),
         settings=AdaptSettings(method=method, epochs=1, evaluations=1),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         out=tmp_path / "model",
         report=lambda _: None,
     )
@@ -138,7 +138,7 @@ def test_a_model_keeps_fingerprints_of_all_that_it_learned(method: Adaptation, t
     """Adapted twice, it has learned from both; its package says the same."""
     first, second = default_index().find("starter_topic_en,starter_sentiment_en")
     data = [
-        load_task_data(task, options=DataOptions(), need=frozenset({"train", "validation"})) for task in (first, second)
+        load_task_data(task, options=DataAccess(), need=frozenset({"train", "validation"})) for task in (first, second)
     ]
     folders = [tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "one", tmp_path / "two"]
     for number, task in enumerate((first, second)):
@@ -146,7 +146,7 @@ def test_a_model_keeps_fingerprints_of_all_that_it_learned(method: Adaptation, t
             start=Start(backbone=str(folders[number])),
             tasks=[task],
             settings=AdaptSettings(method=method, epochs=0.2, evaluations=1),
-            options=DataOptions(offline=True),
+            options=DataAccess(offline=True),
             out=folders[number + 1],
             report=lambda _: None,
             rows=10 if number else None,
@@ -178,7 +178,7 @@ def test_random_weights_remember_no_rows(tmp_path: Path) -> None:
             start=begun,
             tasks=[task] if name == "one" else default_index().find("starter_sentiment_en"),
             settings=AdaptSettings(epochs=0.1, evaluations=1),
-            options=DataOptions(offline=True),
+            options=DataAccess(offline=True),
             out=tmp_path / name,
             report=lambda _: None,
             rows=10,

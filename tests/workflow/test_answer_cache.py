@@ -10,7 +10,7 @@ from tiny import tiny_checkpoint
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache_store import count_answers
-from lmtasks.workflow.answer_cache import cache_file, default_file, remembering, settings_hash
+from lmtasks.workflow.answer_cache import cache_file, default_file, settings_hash, with_cache
 from lmtasks.workflow.open_model import open_engine
 
 
@@ -59,7 +59,7 @@ def test_answers_that_depend_on_their_neighbours_never_enter(
     with open_engine(model, threads=1) as engine:
         engine.runtime.card = replace(engine.card, precision=precision)  # type: ignore[arg-type]
         for cache in (file, None):
-            with remembering(engine, folder=model, cache=cache) as answers:
+            with with_cache(engine, folder=model, cache=cache) as answers:
                 assert (answers is engine) is (cache is None or not kept)
                 answers.score([ScoreRequest(context_ids=(5, 6), target_ids=(7,))], on_progress=None)
     assert (count_answers(file) if file.exists() else 0) == kept
@@ -68,6 +68,6 @@ def test_answers_that_depend_on_their_neighbours_never_enter(
 def test_without_a_usable_file_the_engine_is_as_it_is(model: Path) -> None:
     with (
         open_engine(model, threads=1) as engine,
-        remembering(engine, folder=model, cache=Path("/proc/no/answers")) as answers,
+        with_cache(engine, folder=model, cache=Path("/proc/no/answers")) as answers,
     ):
         assert answers is engine

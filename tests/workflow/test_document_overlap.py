@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.options import DataOptions
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.identity import document_of
 from lmtasks.task.index import default_index
 from lmtasks.workflow.split_check import CheckOptions, DocumentHashes, Overlap
@@ -56,7 +56,7 @@ def test_right_texts_are_counted_beside_documents() -> None:
 @pytest.mark.real_data
 def test_known_right_texts_of_a_public_set(data_root: Path) -> None:
     (task,) = default_index().find("tatoeba_en_zh")
-    options = CheckOptions(data=DataOptions(data_root=data_root, offline=True))
+    options = CheckOptions(data=DataAccess(data_root=data_root, offline=True))
     check = check_task(task, options=options, report=lambda progress: None)
     assert [(overlap.rows, overlap.targets) for overlap in check.overlaps] == [(0, 192)]
 
@@ -65,7 +65,7 @@ def test_known_right_texts_of_a_public_set(data_root: Path) -> None:
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_overlaps_of_public_sets(name: str, data_root: Path) -> None:
     (task,) = default_index().find(name)
-    options = CheckOptions(data=DataOptions(data_root=data_root, offline=True))
+    options = CheckOptions(data=DataAccess(data_root=data_root, offline=True))
     check = check_task(task, options=options, report=lambda progress: None)
     assert [(overlap.split, overlap.rows) for overlap in check.overlaps] == [("train", KNOWN[name])]
     assert check.problems == ()

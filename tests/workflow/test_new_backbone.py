@@ -8,9 +8,9 @@ from safetensors.numpy import load_file
 from tiny import tiny_checkpoint, tiny_tokenizer
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
-from lmtasks.data.options import DataOptions
 from lmtasks.errors import UsageError
 from lmtasks.model.store import card_of, load_model
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import AdaptSettings
 from lmtasks.task.index import default_index
 from lmtasks.workflow.adapt import adapt_to_tasks
@@ -21,7 +21,7 @@ def started(start: Start, folder: Path, *, seed: int = 1) -> Path:
     return started_backbone(
         start,
         tasks=default_index().find("starter_topic_en"),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         seed=seed,
         folder=folder,
         report=lambda _: None,
@@ -119,7 +119,7 @@ def test_an_adapted_model_is_not_turned_round(bidirectional: bool, says: str, tm
         start=Start(backbone=str(there), bidirectional=bidirectional),
         tasks=default_index().find("starter_topic_en"),
         settings=AdaptSettings(method="probe", epochs=0.1, evaluations=1),
-        options=DataOptions(offline=True),
+        options=DataAccess(offline=True),
         out=tmp_path / "model",
         report=lambda _: None,
     )

@@ -33,11 +33,11 @@ def test_a_task_reads_these_columns(name: str, columns: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("name", ["starter_sentiment_zh", "starter_translation_en_zh", "starter_summarization_en"])
 def test_a_typed_line_is_asked_as_a_scored_row(name: str) -> None:
-    from lmtasks.data.options import DataOptions
     from lmtasks.data.splits import load_task_data
+    from lmtasks.settings.data import DataAccess
 
     (task,) = default_index().find(name)
-    data = load_task_data(task, options=DataOptions(offline=True), need=frozenset({"test"}), limit=3)
+    data = load_task_data(task, options=DataAccess(offline=True), need=frozenset({"test"}), limit=3)
     assert data.test is not None
     open_task = unlabelled(task)
     (column,) = columns_of(open_task)

@@ -8,11 +8,11 @@ import pytest
 from fake_runtime import FakeRuntime
 from small_tasks import TASKS, scored, small_task, tokenizer
 
-from lmtasks.data.options import DataOptions
 from lmtasks.engine.engine import Engine, HeadRow
 from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.records import Floats32, HeadSpec
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import MetricUse, Task
 from lmtasks.workflow.split_check import CheckOptions
 from lmtasks.workflow.validate import TaskCheck, check_task
@@ -64,7 +64,7 @@ class Heard(Engine[object]):
 
 def _counted(engine: Heard, task: Task) -> TaskCheck:
     """What `validate` says of the task; of the engine only a few rows are asked, to take their time."""
-    options = CheckOptions(data=DataOptions(offline=True), num_fewshot=0)
+    options = CheckOptions(data=DataAccess(offline=True), num_fewshot=0)
     check = check_task(task, options=options, report=lambda progress: None, solver=EngineSolver(engine))
     assert check.estimated is not None
     assert check.estimated.timed_rows > 0

@@ -66,7 +66,7 @@ class TaskKind(ABC):
 
     @property
     def outcome(self) -> OutcomeKind:
-        """What answering a row yields, by a head, a prompt or a baseline."""
+        """The outcome of answering a row, by a head, a prompt or a baseline."""
         return OUTCOME_OF_FORM[self.answer]
 
     @property

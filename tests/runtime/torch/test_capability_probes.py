@@ -94,7 +94,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def opened(folder: Path) -> Runtime[object]:
-    return open_runtime(folder, runtime="onnx" if is_package(folder) else "torch", threads=2)
+    return open_runtime(folder, runtime="onnx" if is_package(folder) else "torch", threads=1)
 
 
 def test_what_may_be_shared_is_measured(folder: Path) -> None:
