@@ -14,7 +14,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest
 from lmtasks.installation import shipped_backbones
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
-from lmtasks.runtime.base import NOTHING_SHARED, Slots
+from lmtasks.runtime.base import DecodingState, Runtime, Slots
 
 VOCABULARY, NEW_TOKENS = 10_240, 128
 TOKENIZER = load_tokenizer(shipped_backbones() / "lmtasks-mini")
@@ -51,14 +51,12 @@ class Places:
         self.rows -= 1
 
 
-class Instant:
+class Instant(Runtime):
     """A runtime in which nothing is computed.
 
     Args:
         keeps_slots: without them, batch after batch is written through `prefill`, `step`, `reorder`.
     """
-
-    sharing = NOTHING_SHARED
 
     def __init__(self, *, keeps_slots: bool) -> None:
         self.model = MODEL
@@ -71,22 +69,22 @@ class Instant:
     def score(
         self,
         batch: TokenBatch,
-        wanted: TokenTargets,
+        targets: TokenTargets,
         *,
-        reach: Ints | None = None,
-        behind: int | None = None,
+        subtree_end: Ints | None = None,
+        prefix_state: DecodingState | None = None,
         source: TokenBatch | None = None,
         source_rows: Ints | None = None,
     ) -> TokenScores:
         raise NotImplementedError
 
-    def prefill(self, batch: TokenBatch) -> tuple[int, Floats32]:
-        return 0, LOGITS[: len(batch.ids)]
+    def prefill(self, batch: TokenBatch) -> tuple[DecodingState, Floats32]:
+        return DecodingState(), LOGITS[: len(batch.ids)]
 
-    def step(self, state: int, ids: Ints) -> tuple[int, Floats32]:
+    def step(self, state: DecodingState, ids: Ints) -> tuple[DecodingState, Floats32]:
         return state, LOGITS[: len(ids)]
 
-    def reorder(self, state: int, rows: Ints) -> int:
+    def reorder(self, state: DecodingState, rows: Ints) -> DecodingState:
         return state
 
     def slots(self, *, rows: int, length: int) -> Slots | None:
@@ -94,9 +92,6 @@ class Instant:
 
     def free_bytes(self) -> int | None:
         return None
-
-    def close(self) -> None:
-        pass
 
 
 SETTINGS = {

@@ -19,8 +19,8 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, Ints, TokenBatch, TokenScores, TokenTargets
-from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.torch.transformer import TorchRuntime, TorchState
+from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Runtime, Sharing, Slots
+from lmtasks.runtime.torch.transformer import TorchRuntime
 
 KERNEL = "product"
 """Nearly all of its time is spent in the model."""
@@ -40,50 +40,58 @@ class Counts:
 
 
 @dataclass
-class Counting:
+class Counting(Runtime):
     """A runtime that counts, and may be forbidden to share or to refill."""
 
     inner: TorchRuntime
-    sharing: Sharing
+    shared: Sharing
     keeps_slots: bool = True
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
         self.model, self.card = self.inner.model, self.inner.card
 
+    @property
+    def sharing(self) -> Sharing:
+        return self.shared
+
     def score(
         self,
         batch: TokenBatch,
-        wanted: TokenTargets,
+        targets: TokenTargets,
         *,
-        reach: Ints | None = None,
-        behind: TorchState | None = None,
+        subtree_end: Ints | None = None,
+        prefix_state: DecodingState | None = None,
         source: TokenBatch | None = None,
         source_rows: Ints | None = None,
     ) -> TokenScores:
-        self._count(batch.ids.size, len(set(zip(wanted.rows.tolist(), wanted.columns.tolist(), strict=True))))
-        return self.inner.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
+        self._count(batch.ids.size, len(set(zip(targets.rows.tolist(), targets.columns.tolist(), strict=True))))
+        return self.inner.score(
+            batch,
+            targets,
+            subtree_end=subtree_end,
+            prefix_state=prefix_state,
+            source=source,
+            source_rows=source_rows,
+        )
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         return self.inner.predict(head, batch)
 
-    def prefill(self, batch: TokenBatch) -> tuple[TorchState, Floats32]:
+    def prefill(self, batch: TokenBatch) -> tuple[DecodingState, Floats32]:
         self._count(batch.ids.size, len(batch.ids))
         return self.inner.prefill(batch)
 
-    def step(self, state: TorchState, ids: Ints) -> tuple[TorchState, Floats32]:
+    def step(self, state: DecodingState, ids: Ints) -> tuple[DecodingState, Floats32]:
         self._count(len(ids), len(ids))
         return self.inner.step(state, ids)
 
-    def reorder(self, state: TorchState, rows: Ints) -> TorchState:
+    def reorder(self, state: DecodingState, rows: Ints) -> DecodingState:
         return self.inner.reorder(state, rows)
 
     def slots(self, *, rows: int, length: int) -> Slots | None:
         slots = self.inner.slots(rows=rows, length=length) if self.keeps_slots else None
         return None if slots is None else CountingSlots(slots, self._count)
-
-    def beside(self) -> "Counting":
-        return self
 
     def free_bytes(self) -> int:
         return self.inner.free_bytes()

@@ -3,8 +3,7 @@
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from lmtasks.engine.prefix import common_prefixes
-from lmtasks.engine.tree import TreeLimits, build_unit, group_rows, shared_lengths
+from lmtasks.engine.shared_rows import TreeLimits, build_unit, common_prefixes, group_rows, shared_lengths
 from lmtasks.records import Ints
 
 QUESTIONS, CHOICES, SHOTS = 2000, 4, 200

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
-from lmtasks.settings.runtimes import Precision, RuntimeName
+from lmtasks.settings.runtimes import Precision
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -406,7 +406,8 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
 class RuntimeCard:
     """Runtime of an answer: recorded with every score and every timing."""
 
-    runtime: RuntimeName
+    runtime: str
+    """A line of `RUNTIMES` in `settings/runtimes.py`, or the name of one that another package brings."""
     version: str
     device: str
     precision: Precision | Literal["none"]

@@ -123,7 +123,7 @@ def package(name: str, precision: str = "fp32") -> Path:
 
 
 @cache
-def runtime(kind: str, name: str, precision: str = "fp32") -> Runtime[object]:
+def runtime(kind: str, name: str, precision: str = "fp32") -> Runtime:
     """`torch` or `onnx` over a tiny model, open until the tests end."""
     folder = package(name, precision) if kind == "onnx" else model_folder(name)
     return open_runtime(folder, runtime=kind, precision=precision, threads=1)
@@ -153,7 +153,7 @@ class NextScores:
     greedy: Bools
 
 
-def score_all(runtime: Runtime[object], batch: TokenBatch, source: TokenBatch | None = None) -> NextScores:
+def score_all(runtime: Runtime, batch: TokenBatch, source: TokenBatch | None = None) -> NextScores:
     """Score whole rows."""
     read, wanted = every_next(batch)
     scores = runtime.score(read, wanted, source=source)

@@ -78,6 +78,12 @@ def test_a_folder_imports_only_what_the_table_allows(folder: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_torch_and_onnx_do_not_see_each_other() -> None:
+    for one, other in (("torch", "onnx"), ("onnx", "torch")):
+        for file in sorted((PACKAGE / "runtime" / one).glob("*.py")):
+            assert f"lmtasks.runtime.{other}" not in file.read_text(encoding="utf-8"), file
+
+
 def test_the_table_names_every_folder() -> None:
     assert {folder for folder, _ in _files()} - {"shipped"} <= set(MAY_IMPORT)
 

@@ -37,7 +37,7 @@ def main(request_file: Path, answer_file: Path) -> None:
 
 
 @contextmanager
-def opened_engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
+def opened_engine(request: Mapping[str, Any]) -> "Iterator[Engine]":
     """What a request is asked of."""
     from lmtasks.workflow.open_model import open_engine
 
@@ -51,7 +51,7 @@ def opened_engine(request: Mapping[str, Any]) -> "Iterator[Engine[object]]":
         yield engine
 
 
-def evaluated(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: Path) -> dict[str, Any]:
+def evaluated(engine: "Engine", job: Mapping[str, Any], *, checkpoint: Path) -> dict[str, Any]:
     """Carry out one job, with lm-evaluation-harness' draws of worked examples and of resamples.
 
     Args:
@@ -65,7 +65,7 @@ def evaluated(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: P
     return evaluated_tasks(engine, tasks, job, checkpoint=checkpoint)
 
 
-def grouped(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: Path) -> dict[str, Any]:
+def grouped(engine: "Engine", job: Mapping[str, Any], *, checkpoint: Path) -> dict[str, Any]:
     """The metrics of a job's groups, `{"name": {"acc,none": {"value", "stderr"}}}`, and of groups inside of them."""
     from lmtasks.evaluation.groups import group_results
     from lmtasks.task.index import TaskIndex
@@ -84,7 +84,7 @@ def grouped(engine: "Engine[object]", job: Mapping[str, Any], *, checkpoint: Pat
 
 
 def evaluated_tasks(
-    engine: "Engine[object]",
+    engine: "Engine",
     tasks: "Sequence[Task]",
     job: Mapping[str, Any],
     *,
@@ -104,7 +104,7 @@ def evaluated_tasks(
 
 
 def _results(
-    engine: "Engine[object]",
+    engine: "Engine",
     tasks: "Sequence[Task]",
     job: Mapping[str, Any],
     *,

@@ -6,7 +6,7 @@ Axes: B batch, T time, S new tokens, D width, V vocabulary.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,7 @@ class Backbone(nn.Module, ABC):
 WRITERS = "a causal or an encoder-decoder model"
 
 
+@runtime_checkable
 class Decodes(Protocol):
     """A language model with a state of its own, of any size that it likes. Rows are padded on the right."""
 

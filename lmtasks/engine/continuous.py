@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.decode import EncodedPrompt, OnStep, Row, next_tokens
+from lmtasks.engine.decode import Decode, EncodedPrompt, OnStep, Row, next_tokens
 from lmtasks.engine.schedule import Budget, too_long
-from lmtasks.engine.stream import Decode
 from lmtasks.records import Floats32
 from lmtasks.runtime.base import Slots
 from lmtasks.runtime.memory import OutOfMemory
@@ -46,8 +45,8 @@ def write_queue(
         budget: how many prompt tokens are read at once; made smaller where memory runs out.
         decode: token ids to text.
         ends: tokens that end a text.
-        streaming: give the text of every step; without it only finished rows are told.
-        on_step: is told of each step.
+        streaming: give the text of every step; without it only finished rows are reported.
+        on_step: is called with each step.
         stopped: is the work to be given up?
 
     Raises:
@@ -83,7 +82,7 @@ def write_arriving(
 
     Args:
         arriving: asked before every step.
-        on_step: is told of each step; `Step.row` counts the rows in the order in which they came.
+        on_step: is called with each step; `Step.row` counts the rows in the order in which they came.
 
     The other arguments are those of `write_queue`.
     """
@@ -201,10 +200,10 @@ class _Writer:
             stopped = row.append(token)
             if stopped is not None:
                 finished.append(place)
-            if step >= row.told and (self._streaming or stopped is not None):
+            if step >= row.reported and (self._streaming or stopped is not None):
                 self._on_step(row.step(step=step, stopped=stopped))
             elif self._streaming:
-                row.stream.take()  # was told before the row was begun again
+                row.stream.take()  # was reported before the row was begun again
         for place in reversed(finished):
             self._leave(place)
 

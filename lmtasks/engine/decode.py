@@ -1,12 +1,18 @@
 """Continuations token by token: greedy, or drawn. Rows that are finished leave the batch at once; where a runtime has
 slots, those that wait take their places (`continuous.py`).
 
+A growing answer's text is read in pieces as they come, up to the first stop string, which may cross token borders. A
+character may take several tokens (byte-level BPE), and a token's text may depend on the one before it (a leading
+space), so tokens are decoded together with the few before them, and a piece is held back while it ends in the middle
+of a character.
+
 Axes: B rows that are still written, V vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -14,11 +20,12 @@ from lmtasks.data.batches import pad
 from lmtasks.engine.processors import Processor, ProcessorContext
 from lmtasks.engine.requests import Decoding, Stopped
 from lmtasks.engine.sampling import draw, greedy, sample
-from lmtasks.engine.stream import Decode, TextStream
 from lmtasks.records import NO_RULES, Floats32, Ints, TokenRules
 from lmtasks.runtime.base import Runtime
 
-State = TypeVar("State")
+Decode = Callable[[Sequence[int]], str]
+_UNFINISHED = "�"
+OnStep = Callable[["TokenStep"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +73,8 @@ class TokenStep:
     """Set with the last token."""
 
 
-OnStep = Callable[[TokenStep], None]
-
-
 def continue_rows(
-    runtime: Runtime[State],
+    runtime: Runtime,
     prompts: Sequence[EncodedPrompt],
     *,
     pad_id: int,
@@ -85,8 +89,8 @@ def continue_rows(
         prompts: what is to be continued; `TokenStep.row` is the place in this list.
         decode: token ids to text.
         ends: tokens that end a text.
-        streaming: give the text of every step; without it only finished rows are told.
-        on_step: is told of each step.
+        streaming: give the text of every step; without it only finished rows are reported.
+        on_step: is called with each step.
     """
     alive = [
         Row(number, prompt, decode=decode, ends=ends, watched=streaming or bool(prompt.settings.stop))
@@ -119,15 +123,22 @@ class Row:
         number: names it in `TokenStep`.
         ends: tokens that end it.
         watched: look for stop strings, and for text to give, after each token.
-        told: steps before this one have been told already.
+        reported: steps before this one have been reported already.
     """
 
     def __init__(
-        self, number: int, prompt: EncodedPrompt, *, decode: Decode, ends: frozenset[int], watched: bool, told: int = 0
+        self,
+        number: int,
+        prompt: EncodedPrompt,
+        *,
+        decode: Decode,
+        ends: frozenset[int],
+        watched: bool,
+        reported: int = 0,
     ) -> None:
         self.prompt = prompt
         self.stream = TextStream(decode, stops=prompt.settings.stop)
-        self.told = told
+        self.reported = reported
         self.processor = prompt.processor(ends)
         self.plain = prompt.settings.temperature == 0 and self.processor.plain
         """Is each token simply the most likely one?"""
@@ -150,16 +161,18 @@ class Row:
         return "length" if len(self.stream.ids) >= length else None
 
     def step(self, *, step: int, stopped: Stopped | None) -> TokenStep:
-        """What is told of a step."""
+        """The report of a step."""
         if stopped is None:
             return TokenStep(row=self._number, step=step, text=self.stream.take(), answer=None)
         answer = Answer(ids=tuple(self.stream.ids), text=self.stream.text(), stopped=stopped)
         return TokenStep(row=self._number, step=step, text=self.stream.rest(), answer=answer)
 
-    def again(self) -> "Row":
-        """The same row, to be written from its start; it comes out the same, and is not told twice."""
-        told = max(self.told, len(self.stream.ids))
-        return Row(self._number, self.prompt, decode=self._decode, ends=self._ends, watched=self._watched, told=told)
+    def again(self) -> Row:
+        """The same row, to be written from its start; it comes out the same, and is not reported twice."""
+        reported = max(self.reported, len(self.stream.ids))
+        return Row(
+            self._number, self.prompt, decode=self._decode, ends=self._ends, watched=self._watched, reported=reported
+        )
 
 
 def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
@@ -184,3 +197,69 @@ def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
         elif not row.processor.moves and not row.processor.allows(int(tokens[place]), written):
             tokens[place] = greedy(row.processor.process(scores[place].copy(), written)[None])[0]
     return tokens
+
+
+class TextStream:
+    """One answer's tokens and text.
+
+    Args:
+        decode: token ids to text.
+        stops: strings before which the text ends.
+    """
+
+    def __init__(self, decode: Decode, *, stops: tuple[str, ...] = ()) -> None:
+        self.ids: list[int] = []
+        self._decode = decode
+        self._stops = stops
+        self._text = ""
+        self._from = 0  # tokens before this one are not looked at any more
+        self._read = 0  # tokens before this one are in the text
+        self._before = ""  # text of the tokens from `_from` to `_read`
+        self._given = 0
+
+    def copy(self) -> TextStream:
+        """The same state, to go on from it twice (beams)."""
+        other = TextStream(self._decode, stops=self._stops)
+        other.ids = list(self.ids)
+        other._text, other._from, other._read = self._text, self._from, self._read
+        other._before, other._given = self._before, self._given
+        return other
+
+    def push(self, token: int) -> bool:
+        """Append a token; True where the answer now holds a stop string."""
+        self.ids.append(token)
+        now = self._decode(self.ids[self._from :])
+        if len(now) <= len(self._before) or now.endswith(_UNFINISHED):
+            return False
+        searched = len(self._text)
+        self._text += now[len(self._before) :]
+        self._before = self._decode(self.ids[self._read :])
+        self._from, self._read = self._read, len(self.ids)
+        longest = max(map(len, self._stops), default=0)
+        tail = self._text[max(0, searched - longest + 1) :]
+        # Decoded all at once the text may differ (white space at its start): that text decides.
+        return any(stop in tail for stop in self._stops) and self._first_stop(self._decode(self.ids)) is not None
+
+    def text(self) -> str:
+        """All of the answer, up to its first stop string."""
+        whole = self._decode(self.ids)
+        return whole[: self._first_stop(whole)]
+
+    def take(self) -> str:
+        """What can be read since the last call, without what may become a stop string."""
+        safe = len(self._text)
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, len(self._text)), 0, -1):
+                if self._text.endswith(stop[:length]):
+                    safe = min(safe, len(self._text) - length)
+                    break
+        piece = self._text[self._given : safe]
+        self._given = max(self._given, safe)
+        return piece
+
+    def rest(self) -> str:
+        """What `take` has not given yet, once the answer is complete."""
+        return self.text()[self._given :]
+
+    def _first_stop(self, text: str) -> int | None:
+        return min((text.index(stop) for stop in self._stops if stop in text), default=None)

@@ -6,11 +6,10 @@ An answer depends on its request alone, not on what else is asked, in which orde
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.engine.budget import auto_tokens, enough_tokens
 from lmtasks.engine.decode import Answer, EncodedPrompt
 from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
@@ -22,7 +21,7 @@ from lmtasks.engine.requests import (
     Scored,
     ScoreRequest,
 )
-from lmtasks.engine.schedule import AnswerRouter, Budget, distinct, run_batches
+from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.engine.settings import settled
 from lmtasks.errors import UsageError, unknown
@@ -31,8 +30,6 @@ from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
 
 NO_TOKEN_LIMIT = 1 << 30
-
-State = TypeVar("State")
 
 
 class HeadRow(Protocol):
@@ -45,7 +42,7 @@ class HeadRow(Protocol):
     def types(self) -> Sequence[int]: ...
 
 
-class Engine(Generic[State]):
+class Engine:
     """One loaded model, ready to answer.
 
     Args:
@@ -55,12 +52,12 @@ class Engine(Generic[State]):
             and are of use. Where memory runs out, batches become smaller.
         rows_per_batch: at most so many rows; None: as many as the tokens allow.
         ends: tokens that end a text; None: the model's, or the tokenizer's EOS where the model names none.
-        warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
+        warn: is called once when memory ran out and batches become smaller; None: a warning is logged.
     """
 
     def __init__(
         self,
-        runtime: Runtime[State],
+        runtime: Runtime,
         tokenizer: Tokenizer,
         *,
         tokens_per_batch: int | None = None,
@@ -137,10 +134,10 @@ class Engine(Generic[State]):
             on_answers=on_answers,
         )
 
-        def run(batch: list[int], beside: bool) -> list[tuple[int, Floats32]]:
+        def run(batch: list[int], concurrent: bool) -> list[tuple[int, Floats32]]:
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
-            runtime = self.runtime.beside() if beside else self.runtime
+            runtime = self.runtime.for_concurrent_calls() if concurrent else self.runtime
             logits = runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
             return [
                 (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
@@ -203,8 +200,8 @@ class Engine(Generic[State]):
     ) -> list[Generated]:
         """A continuation of each prompt.
 
-        A prompt longer than the model takes beside its new tokens is cut on the left. With beams, `on_token` is told
-        of finished texts only.
+        A prompt longer than the model takes beside its new tokens is cut on the left. With beams, `on_token` is called
+        with finished texts only.
 
         Raises:
             UsageError: no room is left for a prompt, or a prompt has no tokens.
@@ -251,7 +248,7 @@ class Engine(Generic[State]):
                 and it may wait for one; None: no more will come. Without beams.
             rows: written at a time, at most.
             length: tokens of a prompt and its answer, at most.
-            on_token: is told of every step; `request` counts the requests in the order in which they came.
+            on_token: is called with every step; `request` counts the requests in the order in which they came.
 
         Raises:
             UsageError: the runtime has no room that rows may join; a request has beams, or does not fit.

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import TypeVar
 
 from lmtasks.engine.beam import beam_rows
-from lmtasks.engine.budget import KEPT_TOKENS
 from lmtasks.engine.continuous import Arriving, write_arriving, write_queue
-from lmtasks.engine.decode import Answer, EncodedPrompt, OnStep, TokenStep, continue_rows
+from lmtasks.engine.decode import Answer, Decode, EncodedPrompt, OnStep, TokenStep, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
-from lmtasks.engine.schedule import AnswerRouter, Budget, Distinct, run_batches
-from lmtasks.engine.stream import Decode
-from lmtasks.engine.workers import Work, hear_all
+from lmtasks.engine.schedule import KEPT_TOKENS, AnswerRouter, Budget, Distinct, run_batches
 from lmtasks.runtime.base import Runtime, Slots
 
-State = TypeVar("State")
-
+_Message = TypeVar("_Message")
+Worker = Callable[[Callable[[_Message], None], Callable[[], bool]], None]
+"""Given: how it sends a message, and how it asks whether it is to stop."""
 LEAST_ROWS = 8
 """So many rows for each caller, and it pays to have several."""
 SHORTER = 2
@@ -32,7 +32,7 @@ class TextSettings:
 
 
 def generate_all(
-    runtime: Runtime[State],
+    runtime: Runtime,
     prompts: Sequence[EncodedPrompt],
     *,
     plan: Distinct,
@@ -45,30 +45,30 @@ def generate_all(
 
     Args:
         prompts: all of them; `plan` says which are different.
-        on_token: is told of every step; with beams, of finished texts only.
+        on_token: is called with every step; with beams, with finished texts only.
     """
     writer = _Writing(prompts, plan=plan, answers=answers, on_token=on_token)
     longest_first = sorted(plan.firsts, key=lambda index: -_cost(prompts[index]))
     beams = [index for index in longest_first if prompts[index].num_beams > 1]
     single = [index for index in longest_first if prompts[index].num_beams == 1]
 
-    def run_beams(batch: list[int], beside: bool) -> list[TokenStep]:
-        told: list[TokenStep] = []  # of finished texts only
+    def run_beams(batch: list[int], concurrent: bool) -> list[TokenStep]:
+        steps: list[TokenStep] = []  # of finished texts only
         beam_rows(
-            runtime.beside() if beside else runtime,
+            runtime.for_concurrent_calls() if concurrent else runtime,
             [prompts[index] for index in batch],
             pad_id=decoding.pad_id,
             decode=decoding.decode,
             ends=decoding.ends,
-            on_step=told.append,
+            on_step=steps.append,
         )
-        return told
+        return steps
 
-    def give_beams(batch: list[int], told: list[TokenStep]) -> None:
-        for step in told:
-            writer.told(batch)(step)
+    def give_beams(batch: list[int], steps: list[TokenStep]) -> None:
+        for step in steps:
+            writer.on_step_of(batch)(step)
 
-    def run_single(batch: list[int], beside: bool) -> None:
+    def run_single(batch: list[int], concurrent: bool) -> None:
         left = writer.unanswered(batch)
         if left:
             continue_rows(
@@ -78,7 +78,7 @@ def generate_all(
                 decode=decoding.decode,
                 ends=decoding.ends,
                 streaming=on_token is not None,
-                on_step=writer.told(left),
+                on_step=writer.on_step_of(left),
             )
 
     run_batches(
@@ -113,7 +113,7 @@ def generate_all(
 
 
 def _write_cohort(
-    runtime: Runtime[State],
+    runtime: Runtime,
     prompts: Sequence[EncodedPrompt],
     cohort: Sequence[int],
     *,
@@ -130,7 +130,7 @@ def _write_cohort(
     most = max(1, KEPT_TOKENS * budget.tokens // _cost(mine[0]))
     rows = most if budget.rows is None else min(most, budget.rows)
     callers = runtime.card.callers if len(mine) > rows or len(mine) >= LEAST_ROWS * runtime.card.callers else 1
-    laid_out = runtime if callers == 1 else runtime.beside()
+    laid_out = runtime if callers == 1 else runtime.for_concurrent_calls()
 
     def write(dealt: Sequence[int], on_step: OnStep, stopped: Callable[[], bool]) -> None:
         write_queue(
@@ -147,22 +147,23 @@ def _write_cohort(
         )
 
     if callers == 1:
-        write(cohort, writer.told(cohort), lambda: False)
+        write(cohort, writer.on_step_of(cohort), lambda: False)
         return
 
-    def work(dealt: Sequence[int]) -> Work[tuple[Sequence[int], TokenStep]]:
-        return lambda tell, stopped: write(dealt, lambda step: tell((dealt, step)), stopped)
+    def worker(dealt: Sequence[int]) -> Worker[tuple[Sequence[int], TokenStep]]:
+        return lambda send, stopped: write(dealt, lambda step: send((dealt, step)), stopped)
 
-    def hear(said: tuple[Sequence[int], TokenStep]) -> None:
-        dealt, step = said
-        writer.told(dealt)(step)
+    def on_message(message: tuple[Sequence[int], TokenStep]) -> None:
+        dealt, step = message
+        writer.on_step_of(dealt)(step)
 
     # Dealt in turn, and not taken as places become free: what stands together does not depend on who is faster.
-    hear_all([work(cohort[number::callers]) for number in range(callers) if cohort[number::callers]], hear=hear)
+    hands = [cohort[number::callers] for number in range(callers) if cohort[number::callers]]
+    run_workers([worker(hand) for hand in hands], on_message=on_message)
 
 
 def serve_all(
-    runtime: Runtime[State],
+    runtime: Runtime,
     arriving: Arriving,
     *,
     rows: int,
@@ -175,7 +176,7 @@ def serve_all(
 
     Args:
         length: tokens of a prompt and its answer, at most.
-        on_token: is told of every step.
+        on_token: is called with every step.
     """
 
     def on_step(step: TokenStep) -> None:
@@ -209,14 +210,14 @@ class _Writing:
         self._answers = answers
         self._on_token = on_token
         self._steps: dict[int, int] = {}
-        """How many steps of a request were told: a batch that did not fit is begun again."""
+        """How many steps of a request were reported: a batch that did not fit is begun again."""
         self._finished: set[int] = set()
 
     def unanswered(self, batch: Sequence[int]) -> list[int]:
         return [index for index in batch if index not in self._finished]
 
-    def told(self, batch: Sequence[int]) -> OnStep:
-        """What is to be told of the steps of these requests."""
+    def on_step_of(self, batch: Sequence[int]) -> OnStep:
+        """The callback for the steps of these requests."""
 
         def on_step(step: TokenStep) -> None:
             index = batch[step.row]
@@ -251,10 +252,56 @@ def _cohorts(prompts: Sequence[EncodedPrompt], longest_first: Sequence[int], *, 
     return cohorts
 
 
-def _slots_of(runtime: Runtime[State], length: int) -> Callable[[int], Slots]:
+def _slots_of(runtime: Runtime, length: int) -> Callable[[int], Slots]:
     def make(rows: int) -> Slots:
         slots = runtime.slots(rows=rows, length=length)
         assert slots is not None  # it was asked before
         return slots
 
     return make
+
+
+def run_workers(workers: Sequence[Worker[_Message]], *, on_message: Callable[[_Message], None]) -> None:
+    """Run all workers at once, in threads of their own. Messages are taken in the caller's thread, as they come.
+
+    >>> messages = []
+    >>> def work(send, stopped):
+    ...     send("done")
+    >>> run_workers([work, work], on_message=messages.append)
+    >>> messages
+    ['done', 'done']
+
+    Raises:
+        What a worker raises, or `on_message`, once the others have stopped.
+    """
+    queue: SimpleQueue[tuple[list[_Message], BaseException | None, bool]] = SimpleQueue()
+    stop = Event()
+
+    def run(worker: Worker[_Message]) -> None:
+        failure: BaseException | None = None
+        try:
+            worker(lambda message: queue.put(([message], None, False)), stop.is_set)
+        except BaseException as error:  # noqa: BLE001  # it is raised again in the caller's thread
+            failure = error
+        queue.put(([], failure, True))
+
+    threads = [Thread(target=run, args=(worker,), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    failures: list[BaseException] = []
+    left = len(threads)
+    try:
+        while left:
+            messages, failure, ended = queue.get()
+            left -= ended
+            if failure is not None:
+                failures.append(failure)
+                stop.set()
+            for message in messages:
+                on_message(message)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]

@@ -114,12 +114,12 @@ class TokenEvent:
 
 
 OnProgress = Callable[[int], None]
-"""Is told how many requests are finished so far."""
+"""Called with the number of requests that are finished so far."""
 
 OnToken = Callable[[TokenEvent], None]
 
 _Answer = TypeVar("_Answer")
 
 OnAnswers = Callable[[Sequence[tuple[int, _Answer]]], None]
-"""Is told of answers as soon as a batch is finished: each request's place in the list, and its answer, the very one
-that the call returns in the end. Every place is told of once."""
+"""Called with answers as soon as a batch is finished: each request's place in the list, and its answer, the very one
+that the call returns in the end. Every place comes once."""

@@ -2,7 +2,8 @@
 the memory has room for.
 
 Longest first because a batch that is too large for the memory is then the first one, not the last. Where memory runs
-out all the same, the budget is halved and the same requests run again; no answer is lost.
+out all the same, the budget is halved and the same requests run again; no answer is lost. Where nobody says how many
+tokens a batch holds, they are as many as are of use, and as the memory has room for.
 
 >>> distinct([(1, 2, 3), (7,), (1, 2, 3), (5, 6)]).copies[0]
 (0, 2)
@@ -11,7 +12,7 @@ out all the same, the budget is halved and the same requests run again; no answe
 ...     [3, 9, 2, 8],
 ...     size=lambda length: length,
 ...     budget=Budget(tokens=18),
-...     run=lambda batch, beside: sum(batch),
+...     run=lambda batch, concurrent: sum(batch),
 ...     give=lambda batch, found: ran.append(batch),
 ... )
 >>> ran
@@ -28,8 +29,24 @@ from typing import Generic, TypeVar
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.interruption import uninterrupted
+from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.memory import OutOfMemory
 
+MOST_TOKENS = {"cpu": 768}
+"""A processor is busy with so many; more mostly take memory (4 choices, 30M parameters, two cores: 3.2 s with these,
+3.1 with 1,024, 3.3 with 512; each 256 tokens take 15 MB)."""
+MOST_TOKENS_ELSEWHERE = 32_768
+LEAST_TOKENS = 128
+ENOUGH_TOKENS = {"cpu": 256}
+"""With so many a processor's products are as fast a token as with more. 16 rows of 10 to 69 tokens through a package of
+10M parameters, two cores: 104 ms in one batch, 50 in several of rows that are about as long."""
+ENOUGH_TOKENS_ELSEWHERE = 1024
+ACTIVATIONS = 96
+"""Bytes a token takes for each unit of the model's width: about two dozen vectors in fp32 live at a time."""
+SHARE = 0.5
+"""Of the free memory, for one batch."""
+KEPT_TOKENS = 4
+"""While texts are written, so many times the tokens of a batch are kept as keys and values."""
 _Ran = TypeVar("_Ran")
 _Found = TypeVar("_Found")
 _Answer = TypeVar("_Answer")
@@ -44,7 +61,7 @@ class Budget:
         tokens: rows times the longest row, padding counted.
         rows: so many, and no more tokens than so many unshared rows would have; None: as many as the tokens allow.
         enough: a batch of so many is not filled up with rows that are much shorter than its longest.
-        warn: is told once when memory ran out and batches become smaller; None: a warning is logged.
+        warn: is called once when memory ran out and batches become smaller; None: a warning is logged.
     """
 
     def __init__(
@@ -117,9 +134,9 @@ def run_batches(
 
     Args:
         size: tokens of an item's row.
-        run: answers a batch, or raises `OutOfMemory`; is also told whether other batches run beside it, in threads of
+        run: answers a batch, or raises `OutOfMemory`; is also given whether other batches run beside it, in threads of
             their own.
-        give: is told of each batch and its answer, in the caller's own thread, in the order of the batches.
+        give: is called with each batch and its answer, in the caller's own thread, in the order of the batches.
         callers: so many batches may run beside each other. Once memory ran out, one behind another.
         unshared: tokens of the longest row that an item would be without sharing; None: its size.
         split: an item that does not fit alone, in parts; None: there are none.
@@ -138,7 +155,7 @@ def run_batches(
         first = take(share)
         if waiting:
             waiting.extendleft(reversed(first))
-            left = _run_beside(
+            left = _run_concurrently(
                 waiting, take=lambda: take(share), run=lambda batch: run(batch, True), give=give, callers=callers
             )
             waiting.extendleft(reversed(sorted(left, key=size, reverse=True)))
@@ -162,7 +179,7 @@ def run_batches(
         raise error
 
 
-def _run_beside(
+def _run_concurrently(
     waiting: deque[_Item],
     *,
     take: Callable[[], list[_Item]],
@@ -206,8 +223,8 @@ class AnswerRouter(Generic[_Ran, _Answer]):
         plan: what runs.
         count: number of requests.
         finish: makes a request's own answer of what ran: of two requests that ran as one, one may have been cut.
-        on_progress: is told how many requests are answered so far.
-        on_answers: is told of the answers themselves, batch by batch.
+        on_progress: is called with how many requests are answered so far.
+        on_answers: is called with the answers themselves, batch by batch.
     """
 
     def __init__(
@@ -223,8 +240,8 @@ class AnswerRouter(Generic[_Ran, _Answer]):
         self._answers: list[_Answer | None] = [None] * count
         self._done = 0
         self._finish = finish
-        self._tell: Callable[[int], None] = on_progress or (lambda done: None)
-        self._hear: Callable[[Sequence[tuple[int, _Answer]]], None] = on_answers or (lambda answers: None)
+        self._on_progress: Callable[[int], None] = on_progress or (lambda done: None)
+        self._on_answers: Callable[[Sequence[tuple[int, _Answer]]], None] = on_answers or (lambda answers: None)
 
     def give(self, ran: Sequence[tuple[int, _Ran]]) -> None:
         """The answers of requests that ran, a batch, or the rows of one that are finished."""
@@ -232,8 +249,8 @@ class AnswerRouter(Generic[_Ran, _Answer]):
         for copy, answer in fresh:
             self._answers[copy] = answer
         self._done += len(fresh)
-        self._tell(self._done)
-        self._hear(fresh)
+        self._on_progress(self._done)
+        self._on_answers(fresh)
 
     def all(self) -> list[_Answer]:
         """In the order of the requests, once every scheduled one is answered."""
@@ -260,3 +277,22 @@ def _take(
             break
         batch.append(waiting.popleft())
     return batch
+
+
+def auto_tokens(runtime: Runtime) -> int:
+    """Tokens of a batch, from the memory that is free now and the size of the model.
+
+    The width is taken for that of a model with one layer, so this errs on the careful side; what is wrong all the same
+    is put right by halving.
+    """
+    most = MOST_TOKENS.get(runtime.card.device.split(":")[0], MOST_TOKENS_ELSEWHERE)
+    free = runtime.free_bytes()
+    if free is None:
+        return most
+    width = max(64.0, (runtime.model.parameters / 12) ** 0.5)
+    return max(LEAST_TOKENS, min(most, int(free * SHARE / (ACTIVATIONS * width))))
+
+
+def enough_tokens(runtime: Runtime) -> int:
+    """Tokens of a batch that is not filled up with padding; see `Budget`."""
+    return ENOUGH_TOKENS.get(runtime.card.device.split(":")[0], ENOUGH_TOKENS_ELSEWHERE)

@@ -4,31 +4,27 @@ Causal models read context and target as one row; encoder-decoders read the cont
 behind their start token with the decoder. What is too long loses its left end, and says so. A row's last token is
 scored, and never read.
 
-What rows share is read once: beginnings of rows (`tree.py`, `prefix.py`), sources of an encoder-decoder.
+What rows share is read once: beginnings of rows (`shared_rows.py`), sources of an encoder-decoder.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.prefix import Run, common_prefixes
 from lmtasks.engine.requests import OnAnswers, OnProgress, Scored, ScoreRequest
 from lmtasks.engine.schedule import AnswerRouter, Budget, Distinct, distinct, run_batches, too_long
-from lmtasks.engine.tree import TreeLimits, Unit, build_unit, group_rows, shared_lengths
+from lmtasks.engine.shared_rows import Run, TreeLimits, Unit, build_unit, common_prefixes, group_rows, shared_lengths
 from lmtasks.errors import WorkError
 from lmtasks.records import Floats, Ints, TokenBatch, TokenScores, TokenTargets
-from lmtasks.runtime.base import NOTHING_SHARED, Runtime
+from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Runtime
 from lmtasks.runtime.memory import OutOfMemory
-
-State = TypeVar("State")
 
 
 def score_rows(
-    runtime: Runtime[State],
+    runtime: Runtime,
     requests: Sequence[ScoreRequest],
     *,
     budget: Budget,
@@ -63,16 +59,16 @@ def score_rows(
         pairs_per_token=sharing.pairs_per_token,
     )
     scorer = _Scorer(runtime, asked, budget=budget, pad_id=pad_id, answers=answers)
-    scorer.run([unit for run in runs if not run.before for unit in _units(asked, run, shape)], behind=None)
+    scorer.run([unit for run in runs if not run.before for unit in _units(asked, run, shape)], prefix_state=None)
     for run in runs:
         if run.before:
             prefix = _read_prefix(runtime, asked.rows[run.start][: run.before], pad_id=pad_id)
-            scorer.run(_units(asked, run, shape), behind=prefix, before=run.before)
+            scorer.run(_units(asked, run, shape), prefix_state=prefix, before=run.before)
     return answers.all()
 
 
 def score_pairs(
-    runtime: Runtime[State],
+    runtime: Runtime,
     requests: Sequence[ScoreRequest],
     *,
     budget: Budget,
@@ -115,7 +111,7 @@ def score_pairs(
         for unit in _units(asked, Run(start=one, stop=two, before=0), shape)
     ]
     scorer = _Scorer(runtime, asked, budget=budget, pad_id=pad_id, answers=answers)
-    scorer.run(units, behind=None)
+    scorer.run(units, prefix_state=None)
     return answers.all()
 
 
@@ -134,12 +130,12 @@ class _Asked:
     sources: Sequence[tuple[int, ...]] | None = None
 
 
-class _Scorer(Generic[State]):
+class _Scorer:
     """Runs units in batches, and gives the answers."""
 
     def __init__(
         self,
-        runtime: Runtime[State],
+        runtime: Runtime,
         asked: _Asked,
         *,
         budget: Budget,
@@ -152,7 +148,7 @@ class _Scorer(Generic[State]):
         self._pad_id = pad_id
         self._answers = answers
 
-    def run(self, units: Sequence[Unit], *, behind: State | None, before: int = 0) -> None:
+    def run(self, units: Sequence[Unit], *, prefix_state: DecodingState | None, before: int = 0) -> None:
         """Score units of rows, all behind a state of `before` tokens where there is one."""
 
         def split(unit: Unit) -> Sequence[Unit]:
@@ -167,7 +163,7 @@ class _Scorer(Generic[State]):
             unshared=lambda unit: max(unit.unshared, self._source_length(unit)),
             split=split,
             budget=self._budget,
-            run=lambda batch, beside: self._score(batch, behind=behind, beside=beside),
+            run=lambda batch, concurrent: self._score(batch, prefix_state=prefix_state, concurrent=concurrent),
             give=lambda batch, found: self._answers.give(found),
             callers=self._runtime.card.callers,
         )
@@ -178,7 +174,9 @@ class _Scorer(Generic[State]):
     def _source_length(self, unit: Unit) -> int:
         return 0 if self._asked.sources is None else len(self._asked.sources[unit.members[0][0]])
 
-    def _score(self, units: Sequence[Unit], *, behind: State | None, beside: bool) -> list[tuple[int, Scored]]:
+    def _score(
+        self, units: Sequence[Unit], *, prefix_state: DecodingState | None, concurrent: bool
+    ) -> list[tuple[int, Scored]]:
         members = [(row, *member) for row, unit in enumerate(units) for member in unit.members]
         targets = [self._asked.targets[number] for _, number, _ in members]
         wanted = TokenTargets(
@@ -190,13 +188,15 @@ class _Scorer(Generic[State]):
         )
         batch = pad([unit.ids for unit in units], pad_id=self._pad_id)
         source, source_rows = self._source_of(units)
-        reach = None
+        subtree_end = None
         if any(unit.branches for unit in units):
-            reach = np.zeros_like(batch.ids)
+            subtree_end = np.zeros_like(batch.ids)
             for row, unit in enumerate(units):
-                reach[row, : len(unit.ids)] = unit.reach
-        runtime = self._runtime.beside() if beside else self._runtime
-        scores = runtime.score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
+                subtree_end[row, : len(unit.ids)] = unit.subtree_end
+        runtime = self._runtime.for_concurrent_calls() if concurrent else self._runtime
+        scores = runtime.score(
+            batch, wanted, subtree_end=subtree_end, prefix_state=prefix_state, source=source, source_rows=source_rows
+        )
         ends = accumulate(len(target) for target in targets)
         return [
             (self._asked.indices[number], _scored(scores, slice(end - len(target), end)))
@@ -233,7 +233,7 @@ def _units(asked: _Asked, run: Run, shape: TreeLimits) -> list[Unit]:
     return [build_unit(asked.rows, group, shared=asked.shared, before=run.before) for group in groups]
 
 
-def _read_prefix(runtime: Runtime[State], prefix: Ints, *, pad_id: int) -> State:
+def _read_prefix(runtime: Runtime, prefix: Ints, *, pad_id: int) -> DecodingState:
     try:
         return runtime.prefill(pad([prefix.tolist()], pad_id=pad_id))[0]
     except OutOfMemory:

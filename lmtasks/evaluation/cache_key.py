@@ -18,7 +18,7 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.records import ModelCard, RuntimeCard
-from lmtasks.settings.runtimes import RUNTIMES, is_cached
+from lmtasks.settings.runtimes import is_cached, libraries_of
 from lmtasks.version import __version__
 
 KEY_BYTES = 16
@@ -50,7 +50,7 @@ def scope_of(*, model: ModelCard, runtime: RuntimeCard, tokenizer: Tokenizer, ar
         "artefact": artefact,
         "tokenizer": [tokenizer.hash, tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.takes_types],
         "runtime": [runtime.runtime, runtime.version, runtime.device, runtime.precision, dict(runtime.options)],
-        "libraries": {name: _version(name) for name in RUNTIMES[runtime.runtime].versions_in_cache_key},
+        "libraries": {name: _version(name) for name in libraries_of(runtime.runtime)},
     }
     return blake2b(_bytes(facts), digest_size=32).digest()
 

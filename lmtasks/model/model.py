@@ -100,6 +100,11 @@ class Model(nn.Module):
         """The matrix that makes next-token logits of hidden states; None where only the model itself does."""
         return self.backbone.projection()
 
+    @property
+    def decoder(self) -> Decodes | None:
+        """The backbone, where it decodes with a state of its own."""
+        return self.backbone if self.backbone.traits.carries and isinstance(self.backbone, Decodes) else None
+
     def carried(self, ids: Tensor) -> State:
         """The first state of a causal model with a state of its own, before rows like these (B, T)."""
         return self._carrier().start(ids, torch.ones_like(ids, dtype=torch.bool))
@@ -119,9 +124,9 @@ class Model(nn.Module):
         return self.backbone.decode(ids, mask, decoder_ids)
 
     def _carrier(self) -> Decodes:
-        if not self.backbone.traits.carries:
+        if self.decoder is None:
             raise UsageError(f"{self.card.name} ({self.card.family}) has no state of its own that could be carried.")
-        return cast(Decodes, self.backbone)
+        return self.decoder
 
     def _add(self, spec: HeadSpec) -> None:
         module = None if spec.pooling == "own" else build_head(spec, width=self.backbone.traits.width)

@@ -10,7 +10,7 @@ UNDECIDED = 1e-4
 """Where torch's two best logits lie within this, either is right, and what follows is not compared."""
 
 
-def check_greedy(reference: Runtime[object], exported: Runtime[object], *, prompt: int, steps: int) -> Check:
+def check_greedy(reference: Runtime, exported: Runtime, *, prompt: int, steps: int) -> Check:
     """Greedy continuations of a prompt of one token, each by its own tokens, up to the first that differ.
 
     Args:

@@ -102,7 +102,7 @@ def _answers(package: Path, probes: Sequence[Probe], *, threads: int | None) -> 
         runtime.close()
 
 
-def _answered(runtime: Runtime[object], probe: Probe) -> Floats:
+def _answered(runtime: Runtime, probe: Probe) -> Floats:
     longest = min(LONGEST_TOKENS, runtime.model.max_length_tokens)
     order = sorted(range(len(probe.rows)), key=lambda place: len(probe.rows[place]))
     parts: list[Floats] = []
@@ -122,7 +122,7 @@ def _answered(runtime: Runtime[object], probe: Probe) -> Floats:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _choices(runtime: Runtime[object], head: str, batch: TokenBatch) -> Floats:
+def _choices(runtime: Runtime, head: str, batch: TokenBatch) -> Floats:
     """Log-probabilities of all that a head chooses from."""
     spec = next(spec for spec in runtime.model.heads if spec.name == head)
     tables = head_of(spec).choices(runtime.predict(head, batch), batch.mask)

@@ -133,13 +133,13 @@ def check_parity(
     )
 
 
-def _predicted(reference: Runtime[object], exported: Runtime[object], case: Case, head: HeadSpec) -> Logits:
+def _predicted(reference: Runtime, exported: Runtime, case: Case, head: HeadSpec) -> Logits:
     kind, batch = head_of(head), case.batch
     wanted, found = (kind.choices(runtime.predict(head.name, batch), batch.mask) for runtime in (reference, exported))
     return Logits(case=case.name, wanted=wanted, found=found)
 
 
-def _scored(reference: Runtime[object], exported: Runtime[object], case: Case, *, decoder_start: int | None) -> Scores:
+def _scored(reference: Runtime, exported: Runtime, case: Case, *, decoder_start: int | None) -> Scores:
     batch, source = case.batch, None
     if decoder_start is not None:
         targets = [(decoder_start, *endless(case.rows, min(len(row), TARGET_TOKENS))) for row in case.rows]
@@ -152,9 +152,7 @@ def _scored(reference: Runtime[object], exported: Runtime[object], case: Case, *
     )
 
 
-def _continued(
-    reference: Runtime[object], exported: Runtime[object], rows: tuple[tuple[int, ...], ...], *, steps: int
-) -> list[Logits]:
+def _continued(reference: Runtime, exported: Runtime, rows: tuple[tuple[int, ...], ...], *, steps: int) -> list[Logits]:
     right = Case(name="prompts padded right", rows=rows, side="right")
     left = Case(name="prompts padded left", rows=rows, side="left")
     wanted, tokens = _continue(reference, right.batch, None, steps=steps)
@@ -165,7 +163,7 @@ def _continued(
 
 
 def _continue(
-    runtime: Runtime[object], batch: TokenBatch, tokens: Sequence[Ints] | None, *, steps: int
+    runtime: Runtime, batch: TokenBatch, tokens: Sequence[Ints] | None, *, steps: int
 ) -> tuple[tuple[Floats32, ...], list[Ints]]:
     """Logits (B, V) of each step, and the tokens that were appended: those given, or the most likely ones."""
     state, logits = runtime.prefill(batch)

@@ -93,7 +93,7 @@ def _described(model: ModelPlan) -> str:
 
 
 def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
-    from lmtasks.runtime.open import check_package
+    from lmtasks.runtime.onnx.open import check_package
 
     ref = str(variant.model)
     try:

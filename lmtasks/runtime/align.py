@@ -24,6 +24,8 @@ class Aligned:
     """(B, A): which column of the given batch stands here."""
     columns: int
     """T"""
+    lengths: Ints
+    """(B,): tokens of each row."""
 
     def restore(self, values: Floats32, *, padding: float = 0.0) -> Floats32:
         """(B, A, ...) -> (B, T, ...) in the given layout; padded positions hold `padding`."""
@@ -52,9 +54,11 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
             batch=TokenBatch(ids=np.ascontiguousarray(batch.ids), mask=batch.mask, types=batch.types),
             places=np.arange(batch.ids.shape[1])[None].repeat(len(batch.ids), axis=0),
             columns=batch.ids.shape[1],
+            lengths=np.full(len(batch.ids), batch.ids.shape[1]),
         )
+    lengths: Ints = batch.mask.sum(axis=1)
     order: Ints = np.argsort(batch.mask if side == "left" else ~batch.mask, axis=1, kind="stable")
-    longest = max(1, int(batch.mask.sum(axis=1).max(initial=1)))
+    longest = max(1, int(lengths.max(initial=1)))
     places = order[:, -longest:] if side == "left" else order[:, :longest]
     return Aligned(
         batch=TokenBatch(
@@ -64,6 +68,7 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
         ),
         places=places,
         columns=batch.ids.shape[1],
+        lengths=lengths,
     )
 
 

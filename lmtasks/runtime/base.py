@@ -1,18 +1,23 @@
 """The primitives that every runtime offers, and nothing else. Scheduling and decoding stand above, in `engine/`.
 
-A decoding state is opaque to everybody but the runtime that made it. Rows of a state stand for sequences;
-`reorder` picks, drops or repeats them, which is all that beam search needs. Slots are the faster way where rows come
-and go: one allocation, written in place.
+A new runtime derives from `Driver` (`driver.py`), which checks and aligns what comes in, and writes only what it
+computes; `Runtime` is what the engine sees of it.
 
-Axes: B batch, T time, S wanted tokens, V vocabulary.
+Axes: B batch, T time, S target tokens, V vocabulary.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 
-State = TypeVar("State")
+
+class DecodingState:
+    """Where rows stand while they are decoded: opaque to everybody but the runtime that made it.
+
+    A state is not changed by what is done with it, so it may be continued more than once.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +25,17 @@ class Sharing:
     """What several rows may share in one pass. It is measured on the loaded model, not listed by family."""
 
     longest_row: int = 0
-    """Longest row that may branch (`reach` of `Runtime.score`), with the state it stands behind; 0: none may."""
+    """Longest row that may branch (`subtree_end` of `Runtime.score`), with its prefix state; 0: none may."""
     prefix: bool = False
-    """May rows stand `behind` a state?"""
+    """May rows continue a `prefix_state`?"""
     pairs_per_token: int = 2048
     """So many pairs of tokens, one looking at the other, cost as much as the rest of a layer costs for one token. With
     width D a layer multiplies 12 D^2 numbers a token, and 2 D a pair: 6 D, 3,072 for a width of 512."""
 
 
 NOTHING_SHARED = Sharing()
+PREFIX_SHARED = Sharing(prefix=True)
+"""Of a model whose state stands for everything before it: rows continue one, and do not branch."""
 
 
 class Slots(Protocol):
@@ -51,7 +58,7 @@ class Slots(Protocol):
         ...
 
 
-class Runtime(Protocol[State]):
+class Runtime(ABC):
     """A loaded model that computes.
 
     Any primitive may raise `runtime.memory.OutOfMemory`; what was asked may then be asked again, in smaller parts.
@@ -62,67 +69,80 @@ class Runtime(Protocol[State]):
 
     @property
     def sharing(self) -> Sharing:
-        """What rows may share when they are scored."""
-        ...
+        """What rows may share when they are scored; by default nothing."""
+        return NOTHING_SHARED
 
+    @abstractmethod
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """Logits of a head: (B, C) for classification, (B, T, C) for tagging, (B, T, 2) for span (start, end)."""
-        ...
+        """Logits of a head: (B, C) for an answer a text, (B, T, C) for one a token; padded positions hold
+        `Head.padding`.
 
+        Raises:
+            UsageError: the model has no such head, or it writes text.
+        """
+
+    @abstractmethod
     def score(
         self,
         batch: TokenBatch,
-        wanted: TokenTargets,
+        targets: TokenTargets,
         *,
-        reach: Ints | None = None,
-        behind: State | None = None,
+        subtree_end: Ints | None = None,
+        prefix_state: DecodingState | None = None,
         source: TokenBatch | None = None,
         source_rows: Ints | None = None,
     ) -> TokenScores:
-        """How likely tokens are behind columns of the rows. Logits are made where they are wanted, nowhere else.
+        """Log-probability of target tokens behind columns of the rows. Logits are made where there are targets, nowhere
+        else.
 
         Args:
             batch: what is read: for a causal model the rows, for an encoder-decoder what the decoder reads.
-            wanted: the tokens; a row's last column may be asked for any.
-            reach: (B, T), for rows padded on the right that hold a tree of tokens, parents before children: column j
-                is seen by columns j to reach[j] - 1 of its row, and a token's position is the number of others that
-                it sees. None: every column sees all before it.
-            behind: a state of one row, which all rows of the batch continue.
+            targets: the tokens; any may follow a row's last column.
+            subtree_end: (B, T), for rows padded on the right that hold a tree of tokens, parents before children:
+                column j is seen by columns j to subtree_end[j] - 1 of its row, and a token's position is the number of
+                others that it sees. None: every column sees all before it.
+            prefix_state: a state of one row, which all rows of the batch continue.
             source: what the encoder reads, each different source once; None for a causal model.
             source_rows: (B,): which source each row of the batch belongs to; None: the row of the same number.
-        """
-        ...
 
-    def prefill(self, batch: TokenBatch) -> tuple[State, Floats32]:
+        Raises:
+            UsageError: the model predicts no tokens, shares nothing of that kind (`sharing`), or a target follows
+                padding.
+        """
+
+    @abstractmethod
+    def prefill(self, batch: TokenBatch) -> tuple[DecodingState, Floats32]:
         """Read the prompts (for an encoder-decoder: encode the sources, and feed the decoder's start token).
 
         Returns:
             The state, and the next-token logits (B, V) behind each row's last real token.
+
+        Raises:
+            UsageError: the model predicts no tokens; or there is no row, or one without tokens.
         """
-        ...
 
-    def step(self, state: State, ids: Ints) -> tuple[State, Floats32]:
-        """Append one token to each row, ids (B,), and return the next-token logits (B, V)."""
-        ...
+    @abstractmethod
+    def step(self, state: DecodingState, ids: Ints) -> tuple[DecodingState, Floats32]:
+        """Append one token to each row, ids (B,): the state behind them, and the next-token logits (B, V)."""
 
-    def reorder(self, state: State, rows: Ints) -> State:
+    @abstractmethod
+    def reorder(self, state: DecodingState, rows: Ints) -> DecodingState:
         """The state of these rows (B',), in this order; a row may be left out or stand several times."""
-        ...
 
     def slots(self, *, rows: int, length: int) -> Slots | None:
-        """Places for `rows` rows of at most `length` tokens, prompt and answer; None: this model, or this runtime, has
-        no such thing, and `prefill`, `step`, `reorder` are the way."""
-        ...
+        """Places for `rows` rows of at most `length` tokens, prompt and answer; None, the default: this model, or this
+        runtime, has no such thing, and `prefill`, `step`, `reorder` are the way."""
+        del rows, length
+        return None
 
-    def beside(self) -> "Runtime[State]":
+    def for_concurrent_calls(self) -> "Runtime":
         """This runtime, laid out for `card.callers` calls at a time from threads of their own; itself where that is 1.
         Each understands the states of the other; slots and states are still used by one thread at a time."""
-        ...
+        return self
 
+    @abstractmethod
     def free_bytes(self) -> int | None:
         """Memory that can still be taken where this runtime computes; None: nobody knows."""
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # a runtime that holds nothing but Python objects has nothing to do
         """Give memory back. The runtime is not used afterwards."""
-        ...

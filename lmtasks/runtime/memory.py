@@ -94,7 +94,8 @@ def ran_out(error: BaseException) -> bool:
 def memory_errors(doing: str) -> Iterator[None]:
     """Turn every kind of running out of memory into `OutOfMemory`; other errors pass.
 
-    The old error is not kept: its traceback holds the very tensors that are to be given back.
+    The old error is not kept: its traceback holds the very tensors that are to be given back. What an inner one of
+    these contexts was doing is nearer to the cause, and stays.
 
     Args:
         doing: completes "memory ran out while ...".
@@ -106,7 +107,8 @@ def memory_errors(doing: str) -> Iterator[None]:
         if not ran_out(error):
             raise
         error.__traceback__ = None
-    raise OutOfMemory(f"memory ran out while {doing}.")
+        message = str(error) if isinstance(error, OutOfMemory) else f"memory ran out while {doing}."
+    raise OutOfMemory(message)
 
 
 def free_host_bytes() -> int:

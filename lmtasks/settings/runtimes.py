@@ -23,6 +23,8 @@ class RuntimeSpec:
     """A runtime."""
 
     about: str
+    opener: str
+    """Its `RuntimeOpener`, as `module:class`: imported when the runtime is asked for."""
     folders: FolderKind
     """What it loads."""
     devices: tuple[str, ...]
@@ -52,6 +54,7 @@ _TORCH_IMPORTS = ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch
 RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
     "torch": RuntimeSpec(
         about="PyTorch",
+        opener="lmtasks.runtime.torch.open:TorchOpener",
         folders="torch",
         devices=("cpu", "cuda"),
         imports=_TORCH_IMPORTS,
@@ -59,6 +62,7 @@ RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
     ),
     "torch-compile": RuntimeSpec(
         about="PyTorch, compiled by torch.compile for the shapes that it meets",
+        opener="lmtasks.runtime.torch.open:TorchCompileOpener",
         folders="torch",
         devices=("cpu", "cuda"),
         imports=_TORCH_IMPORTS,
@@ -66,12 +70,14 @@ RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
     ),
     "onnx": RuntimeSpec(
         about="ONNX Runtime, over packages made by `lmtasks export`",
+        opener="lmtasks.runtime.onnx.open:OnnxOpener",
         folders="onnx",
         devices=("cpu", "cuda"),
         imports=("onnxruntime", "lmtasks.runtime.onnx.traced"),
     ),
     "native": RuntimeSpec(
         about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
+        opener="lmtasks.runtime.native:NativeOpener",
         folders="native",
         devices=("cpu",),
         imports=("scipy.sparse", "lmtasks.runtime.native"),
@@ -143,3 +149,8 @@ def product_of(precision: str) -> str:
 def torch_precisions() -> tuple[Precision, ...]:
     """Precisions in which torch runs and trains models."""
     return tuple(name for name, spec in PRECISIONS.items() if spec.in_torch)
+
+
+def libraries_of(runtime: str) -> tuple[str, ...]:
+    """Distributions that compute in a runtime besides the one whose version stands on its card."""
+    return next((spec.versions_in_cache_key for name, spec in RUNTIMES.items() if name == runtime), ())

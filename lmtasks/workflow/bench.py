@@ -188,7 +188,8 @@ def _checked_precision(folder: Path, runtime: str, request: BenchRequest) -> str
     Raises:
         UsageError: it cannot run so on this machine, which is better said before minutes of measuring than after.
     """
-    from lmtasks.runtime.open import check_package, check_runs
+    from lmtasks.runtime.onnx.open import check_package
+    from lmtasks.runtime.open import check_runs
 
     if runtime == "onnx":
         return check_package(folder, device=request.device, precision=request.precision).precision

@@ -31,7 +31,7 @@ def open_engine(
     precision: str | None = None,
     threads: int | None = None,
     rows_per_batch: int | None = None,
-) -> "Iterator[Engine[object]]":
+) -> "Iterator[Engine]":
     """The model or package in a folder, loaded; its memory is given back at the end.
 
     Args:

@@ -193,7 +193,7 @@ def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
 class _Watched:
     """An engine whose texts are seen while they are written."""
 
-    engine: Engine[object]
+    engine: Engine
     on_token: Callable[[TokenEvent], None]
 
     @property

@@ -21,7 +21,7 @@ from lmtasks.records import (
     TokenTargets,
     softmax_log,
 )
-from lmtasks.runtime.base import NOTHING_SHARED, Sharing
+from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Runtime, Sharing
 from lmtasks.runtime.memory import OutOfMemory
 
 WIDTH = 16
@@ -47,7 +47,7 @@ class Calls:
     """Calls that did not fit."""
 
 
-class FakeRuntime:
+class FakeRuntime(Runtime):
     """See above. `banned` tokens are never the next one."""
 
     def __init__(
@@ -90,9 +90,13 @@ class FakeRuntime:
         self._start = start
         self._banned = list(banned)
         everything = Sharing(longest_row=max_length, prefix=True) if kind == "causal" else NOTHING_SHARED
-        self.sharing = everything if sharing is None else sharing
+        self._sharing = everything if sharing is None else sharing
         self.most_tokens = most_tokens
         self._keeps_slots = keeps_slots
+
+    @property
+    def sharing(self) -> Sharing:
+        return self._sharing
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         hidden = self._read(batch, np.zeros((len(batch.ids), WIDTH)))
@@ -107,10 +111,10 @@ class FakeRuntime:
     def score(
         self,
         batch: TokenBatch,
-        wanted: TokenTargets,
+        targets: TokenTargets,
         *,
-        reach: Ints | None = None,
-        behind: Floats | None = None,
+        subtree_end: Ints | None = None,
+        prefix_state: DecodingState | None = None,
         source: TokenBatch | None = None,
         source_rows: Ints | None = None,
     ) -> TokenScores:
@@ -119,47 +123,42 @@ class FakeRuntime:
         if source is not None:
             assert source_rows is not None
             first = self._last(source)[source_rows]
-        if behind is not None:
+        if prefix_state is not None:
             assert self.sharing.prefix
-            first = np.repeat(behind, len(batch.ids), axis=0)
-        hidden = self._read(batch, first) if reach is None else self._read_trees(batch, first, reach)
-        cells = set(zip(wanted.rows.tolist(), wanted.columns.tolist(), strict=True))
+            first = np.repeat(hidden_of(prefix_state), len(batch.ids), axis=0)
+        hidden = self._read(batch, first) if subtree_end is None else self._read_trees(batch, first, subtree_end)
+        cells = set(zip(targets.rows.tolist(), targets.columns.tolist(), strict=True))
         assert all(batch.mask[cell] for cell in cells)
         self.calls.cells += len(cells)
-        logits = self._logits(hidden[wanted.rows, wanted.columns])
+        logits = self._logits(hidden[targets.rows, targets.columns])
         return TokenScores(
-            logprobs=np.take_along_axis(softmax_log(logits), wanted.tokens[:, None], axis=1)[:, 0].astype(np.float32),
-            greedy=logits.argmax(axis=1) == wanted.tokens,
+            logprobs=np.take_along_axis(softmax_log(logits), targets.tokens[:, None], axis=1)[:, 0].astype(np.float32),
+            greedy=logits.argmax(axis=1) == targets.tokens,
         )
 
-    def prefill(self, batch: TokenBatch) -> tuple[Floats, Floats32]:
+    def prefill(self, batch: TokenBatch) -> "tuple[FakeState, Floats32]":
         self.fit(*batch.ids.shape)
-        state = self._last(batch)
+        hidden = self._last(batch)
         if self.model.kind == "encoder-decoder":
-            return self._feed(state, np.full(len(state), self._start))
-        return state, self._logits(state)
+            return self._feed(hidden, np.full(len(hidden), self._start))
+        return FakeState(hidden), self._logits(hidden)
 
-    def step(self, state: Floats, ids: Ints) -> tuple[Floats, Floats32]:
-        assert len(ids) == len(state)
+    def step(self, state: DecodingState, ids: Ints) -> "tuple[FakeState, Floats32]":
+        hidden = hidden_of(state)
+        assert len(ids) == len(hidden)
         self.fit(len(ids), 1)
         self.calls.steps.append(len(ids))
-        return self._feed(state, ids)
+        return self._feed(hidden, ids)
 
-    def reorder(self, state: Floats, rows: Ints) -> Floats:
+    def reorder(self, state: DecodingState, rows: Ints) -> "FakeState":
         self.calls.reorders += 1
-        return state[rows]
+        return FakeState(hidden_of(state)[rows])
 
     def slots(self, *, rows: int, length: int) -> "FakeSlots | None":
         return FakeSlots(self, rows=rows, length=length) if self._keeps_slots else None
 
-    def beside(self) -> "FakeRuntime":
-        return self
-
     def free_bytes(self) -> int | None:
         return None
-
-    def close(self) -> None:
-        pass
 
     def fit(self, rows: int, columns: int) -> None:
         """Memory ends at `most_tokens`."""
@@ -167,9 +166,9 @@ class FakeRuntime:
             self.calls.refused += 1
             raise OutOfMemory(f"memory ran out on {rows} rows of {columns} tokens.")
 
-    def _feed(self, state: Floats, ids: Ints) -> tuple[Floats, Floats32]:
-        after: Floats = np.tanh(state @ self._again + self._embed[ids])
-        return after, self._logits(after)
+    def _feed(self, hidden: Floats, ids: Ints) -> "tuple[FakeState, Floats32]":
+        after: Floats = np.tanh(hidden @ self._again + self._embed[ids])
+        return FakeState(after), self._logits(after)
 
     def _logits(self, hidden: Floats) -> Floats32:
         logits: Floats32 = (hidden @ self._out).astype(np.float32)
@@ -192,7 +191,7 @@ class FakeRuntime:
             hidden.append(state)
         return np.stack(hidden, axis=1)
 
-    def _read_trees(self, batch: TokenBatch, state: Floats, reach: Ints) -> Floats:
+    def _read_trees(self, batch: TokenBatch, state: Floats, subtree_end: Ints) -> Floats:
         """(B, T, D): each token continues the last one that it sees."""
         self.calls.batches.append((int(batch.ids.shape[0]), int(batch.ids.shape[1])))
         self.calls.rows += [tuple(ids[mask].tolist()) for ids, mask in zip(batch.ids, batch.mask, strict=True)]
@@ -200,10 +199,22 @@ class FakeRuntime:
         for row, length in enumerate(batch.mask.sum(axis=1).tolist()):
             assert length <= self.sharing.longest_row
             for column in range(length):
-                seen = np.flatnonzero(reach[row, :column] > column)
+                seen = np.flatnonzero(subtree_end[row, :column] > column)
                 before = hidden[row, seen[-1]] if len(seen) else state[row]
                 hidden[row, column] = np.tanh(before @ self._again + self._embed[batch.ids[row, column]])
         return hidden
+
+
+@dataclass(frozen=True)
+class FakeState(DecodingState):
+    """The hidden state of each row, (B, D)."""
+
+    hidden: Floats
+
+
+def hidden_of(state: DecodingState) -> Floats:
+    assert isinstance(state, FakeState)
+    return state.hidden
 
 
 class FakeSlots:
@@ -213,28 +224,29 @@ class FakeSlots:
         self.joins = runtime.model.kind == "causal"
         self._runtime = runtime
         self._rows, self._length = rows, length
-        self._state: Floats = np.zeros((0, WIDTH))
+        self._hidden: Floats = np.zeros((0, WIDTH))
         self._lengths: list[int] = []
 
     def fill(self, batch: TokenBatch) -> Floats32:
-        assert self.joins or not len(self._state)
-        assert len(self._state) + len(batch.ids) <= self._rows
-        self._runtime.calls.joined += len(batch.ids) if len(self._state) else 0
+        assert self.joins or not len(self._hidden)
+        assert len(self._hidden) + len(batch.ids) <= self._rows
+        self._runtime.calls.joined += len(batch.ids) if len(self._hidden) else 0
         state, logits = self._runtime.prefill(batch)
-        self._state = np.concatenate([self._state, state])
-        self._lengths += batch.mask.sum(axis=1).tolist() if self.joins else [1] * len(state)
+        self._hidden = np.concatenate([self._hidden, state.hidden])
+        self._lengths += batch.mask.sum(axis=1).tolist() if self.joins else [1] * len(state.hidden)
         assert max(self._lengths) <= self._length
         return logits
 
     def step(self, ids: Ints) -> Floats32:
         self._runtime.fit(len(ids), 8)
-        self._state, logits = self._runtime.step(self._state, ids)
+        state, logits = self._runtime.step(FakeState(self._hidden), ids)
+        self._hidden = state.hidden
         self._lengths = [length + 1 for length in self._lengths]
         assert max(self._lengths) <= self._length
         return logits
 
     def leave(self, place: int) -> None:
-        self._state[place] = self._state[-1]
-        self._state = self._state[:-1].copy()
+        self._hidden[place] = self._hidden[-1]
+        self._hidden = self._hidden[:-1].copy()
         self._lengths[place] = self._lengths[-1]
         self._lengths.pop()

@@ -37,7 +37,7 @@ def checkpoint(architecture: str) -> Path:
 
 
 @cache
-def engine(kind: str, architecture: str) -> Engine[object]:
+def engine(kind: str, architecture: str) -> Engine:
     folder = checkpoint(architecture)
     if kind == "onnx":
         folder = Path(mkdtemp())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fake_runtime import FakeRuntime
 
-from lmtasks.engine.budget import LEAST_TOKENS, auto_tokens
+from lmtasks.engine.schedule import LEAST_TOKENS, auto_tokens
 
 
 class Room(FakeRuntime):

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from fake_runtime import FakeRuntime
+from fake_runtime import FakeRuntime, FakeState
 
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.records import Floats, HeadSpec
+from lmtasks.records import HeadSpec
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
 HEADS = (
@@ -30,7 +30,7 @@ def fake(**settings: object) -> FakeRuntime:
     return FakeRuntime(vocabulary=TOKENIZER.vocabulary, heads=HEADS, **settings)  # type: ignore[arg-type]
 
 
-def engine(runtime: FakeRuntime, *, tokens: int = 4096, rows: int | None = None) -> Engine[Floats]:
+def engine(runtime: FakeRuntime, *, tokens: int = 4096, rows: int | None = None) -> Engine:
     return Engine(runtime, TOKENIZER, tokens_per_batch=tokens, rows_per_batch=rows)
 
 
@@ -73,10 +73,10 @@ def test_a_score_is_the_sum_over_the_target() -> None:
 
 def test_greedy_targets_are_known() -> None:
     runtime = fake()
-    state = np.zeros((1, 16))
+    state = FakeState(np.zeros((1, 16)))
     ids = [5]
     for _ in range(4):
-        state, logits = runtime._feed(state, np.array(ids[-1:]))
+        state, logits = runtime.step(state, np.array(ids[-1:]))
         ids.append(int(logits.argmax()))
     right = ScoreRequest(context_ids=(5,), target_ids=tuple(ids[1:]))
     wrong = replace(right, target_ids=(*ids[1:-1], (ids[-1] + 1) % 200))

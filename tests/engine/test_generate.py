@@ -14,7 +14,6 @@ from lmtasks.engine.decode import EncodedPrompt, TokenStep
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, ScoreRequest, TokenEvent
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Floats
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
 SPECIAL = (0, 1, 2)
@@ -29,7 +28,7 @@ def fake(**settings: object) -> FakeRuntime:
     return FakeRuntime(vocabulary=TOKENIZER.vocabulary, **given)  # type: ignore[arg-type]
 
 
-def engine(runtime: FakeRuntime, **limits: int) -> Engine[Floats]:
+def engine(runtime: FakeRuntime, **limits: int) -> Engine:
     return Engine(runtime, TOKENIZER, **limits)  # type: ignore[arg-type]
 
 

@@ -117,7 +117,7 @@ def configured(architecture: str, settings: Mapping[str, object]) -> Path:
     return folder
 
 
-def engine(architecture: str, settings: Mapping[str, object], runtime: str) -> Engine[object]:
+def engine(architecture: str, settings: Mapping[str, object], runtime: str) -> Engine:
     folder = configured(architecture, settings)
     if runtime == "onnx":
         card, folder = card_of(folder), package(architecture)

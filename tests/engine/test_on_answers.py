@@ -17,7 +17,7 @@ LONG = tuple(range(1, 40))
 CONTEXTS = [(1, 2), (3,), (1, 2), LONG, LONG[-16:], (4, 5, 6)]
 """Two are equal; two others differ only in what is cut off."""
 
-Ask = Callable[[Engine[object], OnAnswers[object]], Sequence[object]]
+Ask = Callable[[Engine, OnAnswers[object]], Sequence[object]]
 ASK: dict[str, Ask] = {
     "score": lambda engine, hear: engine.score(
         [ScoreRequest(context_ids=ids, target_ids=(7,)) for ids in CONTEXTS], on_answers=hear
@@ -37,7 +37,7 @@ ASK: dict[str, Ask] = {
 }
 
 
-def _engine(kind: str) -> Engine[object]:
+def _engine(kind: str) -> Engine:
     head = HeadSpec(name="mood", kind="classification", labels=("bad", "good"))
     runtime = FakeRuntime(vocabulary=TOKENIZER.vocabulary, kind=kind, heads=[head], max_length=16)
     return Engine(runtime, TOKENIZER, rows_per_batch=2)  # type: ignore[arg-type,return-value]

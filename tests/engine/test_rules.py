@@ -46,7 +46,7 @@ def folder_with(architecture: str, settings: Mapping[str, object]) -> Path:
     return folder
 
 
-def made(architecture: str, settings: Mapping[str, object], kind: str) -> Engine[object]:
+def made(architecture: str, settings: Mapping[str, object], kind: str) -> Engine:
     folder = folder_with(architecture, settings)
     if kind == "onnx":
         out = Path(mkdtemp())

@@ -21,7 +21,7 @@ def batches_of(keys: Sequence[Key], budget: Budget) -> list[list[Key]]:
     return ran
 
 
-def itself(batch: list[Item], beside: bool) -> list[Item]:
+def itself(batch: list[Item], concurrent: bool) -> list[Item]:
     """A batch's answer is the batch."""
     return batch
 
@@ -99,7 +99,7 @@ def test_what_does_not_fit_runs_again_in_halves_and_is_said_once(room: int, call
     answered: list[list[Key]] = []
     refused = 0
 
-    def run(batch: list[Key], beside: bool) -> list[Key]:
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
         nonlocal refused
         if len(batch) * max(map(len, batch)) > room:
             refused += 1
@@ -123,7 +123,7 @@ def test_what_does_not_fit_runs_again_in_halves_and_is_said_once(room: int, call
 
 
 def test_a_row_that_does_not_fit_alone_is_named_by_its_length() -> None:
-    def run(batch: list[Key], beside: bool) -> list[Key]:
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
         if max(map(len, batch)) > 5:
             raise OutOfMemory("memory ran out")
         return batch
@@ -137,7 +137,7 @@ def test_a_row_that_does_not_fit_alone_is_named_by_its_length() -> None:
 def test_what_can_be_split_is_split_before_it_is_given_up() -> None:
     ran: list[list[str]] = []
 
-    def run(batch: list[str], beside: bool) -> list[str]:
+    def run(batch: list[str], concurrent: bool) -> list[str]:
         if len(batch[0]) > 2:
             raise OutOfMemory("memory ran out")
         return batch
@@ -153,13 +153,13 @@ def test_what_can_be_split_is_split_before_it_is_given_up() -> None:
     assert ran == [["ab"], ["cd"]]
 
 
-def test_batches_run_beside_each_other_and_are_given_in_order() -> None:
+def test_batches_run_concurrently_each_other_and_are_given_in_order() -> None:
     """Two calls meet: each waits until the other one has begun."""
     meeting, here, ran = Barrier(2, timeout=30), get_ident(), list[list[Key]]()
     threads: set[int] = set()
 
-    def run(batch: list[Key], beside: bool) -> list[Key]:
-        assert beside
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
+        assert concurrent
         threads.add(get_ident())
         meeting.wait()
         return batch
@@ -178,8 +178,8 @@ def test_batches_run_beside_each_other_and_are_given_in_order() -> None:
 def test_a_single_batch_has_all_threads_for_itself() -> None:
     told: list[bool] = []
 
-    def run(batch: list[Key], beside: bool) -> list[Key]:
-        told.append(beside)
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
+        told.append(concurrent)
         return batch
 
     run_batches([(1,), (2,)], size=len, budget=Budget(tokens=9), run=run, give=noted([]), callers=4)
@@ -194,7 +194,7 @@ def test_callers_are_given_equal_shares() -> None:
         keys,
         size=len,
         budget=Budget(tokens=900, enough=100),
-        run=lambda batch, beside: batch,
+        run=lambda batch, concurrent: batch,
         give=noted(ran),
         callers=2,
     )
@@ -204,7 +204,7 @@ def test_callers_are_given_equal_shares() -> None:
 def test_an_error_of_one_batch_ends_all() -> None:
     ran: list[list[Key]] = []
 
-    def run(batch: list[Key], beside: bool) -> list[Key]:
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
         if len(batch[0]) == 5:
             raise UsageError("no")
         return batch

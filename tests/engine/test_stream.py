@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtasks.data.tokenizer import train_byte_bpe
-from lmtasks.engine.stream import TextStream
+from lmtasks.engine.decode import TextStream
 
 TOKENIZER = train_byte_bpe(["the cat sat on the mat", "北京的天气很好"], vocabulary=300)
 

@@ -16,6 +16,7 @@ from lmtasks.engine.requests import ScoreRequest
 from lmtasks.evaluation.cache import CachedAnswers
 from lmtasks.evaluation.cache_store import AnswerStore
 from lmtasks.records import Ints, TokenBatch, TokenScores, TokenTargets
+from lmtasks.runtime.base import DecodingState
 
 ROWS_A_BATCH = 4
 REQUESTS = [
@@ -30,22 +31,29 @@ class SlowRuntime(FakeRuntime):
     def score(
         self,
         batch: TokenBatch,
-        wanted: TokenTargets,
+        targets: TokenTargets,
         *,
-        reach: Ints | None = None,
-        behind: object | None = None,
+        subtree_end: Ints | None = None,
+        prefix_state: DecodingState | None = None,
         source: TokenBatch | None = None,
         source_rows: Ints | None = None,
     ) -> TokenScores:
         print("batch", flush=True)
         time.sleep(0.02)
-        return super().score(batch, wanted, reach=reach, behind=behind, source=source, source_rows=source_rows)
+        return super().score(
+            batch,
+            targets,
+            subtree_end=subtree_end,
+            prefix_state=prefix_state,
+            source=source,
+            source_rows=source_rows,
+        )
 
 
-def engine(*, slow: bool = False) -> Engine[object]:
+def engine(*, slow: bool = False) -> Engine:
     """The same model, told of or not."""
     runtime = (SlowRuntime if slow else FakeRuntime)(vocabulary=tokenizer().vocabulary)
-    return Engine(runtime, tokenizer(), rows_per_batch=ROWS_A_BATCH)  # type: ignore[arg-type,return-value]
+    return Engine(runtime, tokenizer(), rows_per_batch=ROWS_A_BATCH)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ GREEDY, DRAWN, BEAMS = (
     Decoding(max_new_tokens=5, temperature=0.9),
     Decoding(max_new_tokens=4, num_beams=2),
 )
-Ask = Callable[[CachedAnswers | Engine[object]], Sequence[object]]
+Ask = Callable[[CachedAnswers | Engine], Sequence[object]]
 ASKED: Mapping[str, Ask] = {
     "score": lambda engine: engine.score(
         [ScoreRequest(context_ids=ids, target_ids=(6, 7)) for ids in (*PROMPTS, tuple(range(1, 90)))], on_progress=None
@@ -53,19 +53,19 @@ def _prompts(settings: Decoding) -> list[GenerateRequest]:
     return [GenerateRequest(prompt_ids=ids, settings=settings) for ids in (*PROMPTS, tuple(range(1, 90)))]
 
 
-def _logits(engine: CachedAnswers | Engine[object], head: str) -> list[object]:
+def _logits(engine: CachedAnswers | Engine, head: str) -> list[object]:
     rows = [EncodedRow(ids=ids, types=(0,) * len(ids), truncated=False) for ids in PROMPTS]
     return [(logits.shape, logits.tobytes()) for logits in engine.predict(head, rows, on_progress=None)]
 
 
-def _engine(kind: str = "causal") -> Engine[object]:
+def _engine(kind: str = "causal") -> Engine:
     runtime = FakeRuntime(
         vocabulary=tokenizer().vocabulary, kind=kind, heads=HEADS, start=tokenizer().pad, max_length=64
     )
     return Engine(runtime, tokenizer(), rows_per_batch=2)  # type: ignore[arg-type,return-value]
 
 
-def _rows_read(engine: Engine[object]) -> int:
+def _rows_read(engine: Engine) -> int:
     return len(engine.runtime.calls.rows)  # type: ignore[attr-defined]
 
 
@@ -122,7 +122,7 @@ def test_equal_requests_are_asked_once_and_told_of_together(tmp_path: Path) -> N
         lambda engine: setattr(engine.runtime, "card", replace(engine.card, options={"emitter": "2"})),
     ],
 )
-def test_another_model_asks_for_itself(other: Callable[[Engine[object]], None], tmp_path: Path) -> None:
+def test_another_model_asks_for_itself(other: Callable[[Engine], None], tmp_path: Path) -> None:
     with closing(AnswerStore(tmp_path / "a")) as store:
         ASKED["score"](CachedAnswers(_engine(), store=store, artefact=""))
         for engine, artefact in ((_engine(), "other settings"), (_engine(), "")):

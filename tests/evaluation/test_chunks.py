@@ -45,7 +45,7 @@ def test_the_chunk_changes_nothing(kind: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(cut[name].statistics[metric], table, atol=1e-4, err_msg=f"{name} {metric}")
 
 
-class Broken(Engine[object]):
+class Broken(Engine):
     """Says that one request is not a number."""
 
     def score(self, requests: Sequence[ScoreRequest], **options: object) -> list[Scored]:  # type: ignore[override]
@@ -71,7 +71,7 @@ def test_a_task_whose_numbers_are_none_fails_alone_and_names_the_row(tmp_path: P
         evaluate(solver=EngineSolver(Broken(runtime, tokenizer())), tasks=tasks, options=OPTIONS)
 
 
-class Spoilt(Engine[object]):
+class Spoilt(Engine):
     """No row of a batch has numbers where one reads "the mat do" or "The on": NaN passes through shared products."""
 
     def score(self, requests: Sequence[ScoreRequest], **options: object) -> list[Scored]:  # type: ignore[override]

@@ -98,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def opened(folder: Path, own: Mapping[str, object]) -> Engine[object]:
+def opened(folder: Path, own: Mapping[str, object]) -> Engine:
     file = folder / "generation_config.json"
     mini = json.loads((shipped_backbones() / "lmtasks-mini" / file.name).read_text(encoding="utf-8"))
     file.write_text(json.dumps({**mini, **own}), encoding="utf-8")

@@ -214,10 +214,10 @@ def test_rows_without_tokens_and_trees_and_sources_are_refused() -> None:
         with pytest.raises(UsageError, match="each needs at least one token"):
             call()
     read, wanted = every_next(padded(ROWS[:1]))
-    with pytest.raises(UsageError, match="behind a column that is padding"):
+    with pytest.raises(UsageError, match="follows a column that is padding"):
         ours.score(empty, TokenTargets(rows=np.array([0, 1]), columns=np.array([1, 1]), tokens=np.array([4, 4])))
-    with pytest.raises(UsageError, match="rows cannot branch"):
-        ours.score(read, wanted, reach=np.full(read.ids.shape, 9))
+    with pytest.raises(UsageError, match="cannot branch in onnx"):
+        ours.score(read, wanted, subtree_end=np.full(read.ids.shape, 9))
     with pytest.raises(UsageError, match="reads no source"):
         ours.score(read, wanted, source=read)
 

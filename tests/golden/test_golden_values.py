@@ -26,7 +26,7 @@ from lmtasks.workflow.open_model import open_engine
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ROWS = ("choices", "likelihoods", "texts", "chats")
-Opened = tuple[Engine[object], Path]
+Opened = tuple[Engine, Path]
 
 
 def _read(name: str) -> Mapping[str, Any]:

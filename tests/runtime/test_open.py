@@ -2,16 +2,21 @@
 
 import json
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
-from packed import model_folder, package
+from packed import model_folder, package, padded
 
 from lmtasks.checksums import sealed
 from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError
 from lmtasks.export.package import MANIFEST
-from lmtasks.runtime.open import list_runtimes, open_runtime
+from lmtasks.runtime.align import every_next
+from lmtasks.runtime.open import GROUP, list_runtimes, open_runtime, opener_of
+from lmtasks.runtime.opener import RuntimeOpener
+from lmtasks.settings.runtimes import RUNTIMES
 
 
 def test_a_package_is_not_opened_by_torch() -> None:
@@ -70,7 +75,7 @@ def test_every_runtime_is_listed_with_what_it_can_do_here() -> None:
 
 
 def test_without_a_compiler_torch_compile_is_listed_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmtasks.runtime.open.shutil.which", lambda name: None)
+    monkeypatch.setattr("lmtasks.runtime.torch.open.shutil.which", lambda name: None)
     info = next(info for info in list_runtimes() if info.name == "torch-compile")
     assert "cpu" not in info.devices
     assert "install g++" in info.note
@@ -81,3 +86,31 @@ def test_without_a_compiler_torch_compile_is_listed_as_missing(monkeypatch: pyte
 def test_threads_default_to_what_the_process_may_use() -> None:
     assert checked_threads(None) >= 1
     assert checked_threads(3) == 3
+
+
+def test_a_runtime_of_another_package_is_opened_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = (
+        EntryPoint(name="toy", value="toy_runtime:ToyOpener", group=GROUP),
+        EntryPoint(name="broken", value="no_such_module:Opener", group=GROUP),
+        EntryPoint(name="wrong", value="toy_runtime:ToyState", group=GROUP),
+    )
+    monkeypatch.setattr("lmtasks.runtime.open.entry_points", lambda group: brought)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    toy = open_runtime(model_folder("gpt2"), runtime="toy")
+    scores = toy.score(*every_next(padded([[5, 6, 7]])))
+    np.testing.assert_allclose(scores.logprobs, -np.log(toy.model.vocabulary))
+    assert toy.slots(rows=1, length=4) is None
+    assert toy.for_concurrent_calls() is toy
+    with pytest.raises(UsageError, match=r"toy cannot compute on 'cuda' here; it can on: cpu"):
+        open_runtime(model_folder("gpt2"), runtime="toy", device="cuda")
+    with pytest.raises(UsageError, match=r"unknown runtime 'tory'; did you mean 'toy' or 'torch'\?"):
+        open_runtime(model_folder("gpt2"), runtime="tory")
+    notes = {info.name: info.note for info in list_runtimes()}
+    assert list(notes)[-3:] == ["toy", "broken", "wrong"]
+    assert notes["toy"] == ""
+    assert "cannot be imported: No module named 'no_such_module'" in notes["broken"]
+    assert "is no `RuntimeOpener`" in notes["wrong"]
+
+
+def test_every_line_of_the_table_opens() -> None:
+    assert all(isinstance(opener_of(name), RuntimeOpener) for name in RUNTIMES)

@@ -23,7 +23,7 @@ HEADS = {
 }
 
 
-class Heard(Engine[object]):
+class Heard(Engine):
     """Remembers the lengths of what it is asked, cut to what its model takes."""
 
     def __init__(self, *, kind: str = "causal", heads: Sequence[HeadSpec] = (), max_length: int = 64) -> None:

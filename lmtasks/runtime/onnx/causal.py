@@ -1,28 +1,27 @@
-"""The primitives over the emitted graphs of a causal model. Neither torch nor transformers is imported.
+"""The driver of the emitted graphs of a causal model. Neither torch nor transformers is imported.
 
 A state names rows of a cache, and how many of their tokens are its own. A step writes behind them, in place, where
 nobody else does: states that were continued once share one cache. A state that is continued a second time gets rows of
 its own; rows that beam search repeats are copied into the places of those that it dropped, all others lie still.
 
-Axes: B batch, T time, R rows of a cache, P tokens before, S wanted tokens, V vocabulary.
+Slots have a cache of their own. Rows stand left-aligned, each with its own length. A row that leaves is replaced by the
+last one, so that the rows in use are always the first ones.
+
+Axes: B batch, T time, R rows of a cache, P tokens before, S target tokens, V vocabulary.
 """
 
 from weakref import WeakSet
 
 import numpy as np
 
-from lmtasks.errors import UsageError
-from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, TokenTargets
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
-from lmtasks.runtime.base import Sharing
-from lmtasks.runtime.batch_limits import check_batch, too_long
-from lmtasks.runtime.memory import free_host_bytes, memory_errors
-from lmtasks.runtime.onnx.binding import BoundGraph
-from lmtasks.runtime.onnx.caches import Caches, blocks, cache_shapes
-from lmtasks.runtime.onnx.decoder import DecoderStepper, read_prompts
-from lmtasks.runtime.onnx.graphs import Graphs
+from lmtasks.runtime.base import DecodingState, Sharing
+from lmtasks.runtime.driver import ScoreInput
+from lmtasks.runtime.memory import memory_errors
+from lmtasks.runtime.onnx.decoder import Caches, DecoderStepper, blocks, cache_shapes, read_prompts
+from lmtasks.runtime.onnx.graphs import BoundGraph, GraphDriver, Graphs
 from lmtasks.runtime.onnx.packed_rows import Packed, one_row, plain_rows, row_groups
-from lmtasks.runtime.onnx.slots import OnnxSlots
 
 INTEGER = frozenset({"int8", "int8-tensor"})
 INTEGER_PAIRS = 700
@@ -34,8 +33,8 @@ PACKED_TOKENS = 512
 """So many tokens stand in one row behind a state: each looks at all of them, if only to see that it must not."""
 
 
-class CausalState:
-    """Where each row stands. What it names is not changed by later steps.
+class CausalState(DecodingState):
+    """Which row of a shared cache each row is, and how many of its tokens are its own.
 
     Args:
         shared: the cache.
@@ -72,7 +71,7 @@ class SharedRows:
         )
 
 
-class OnnxCausalRuntime:
+class OnnxCausalRuntime(GraphDriver[CausalState]):
     """A package of an emitted causal model in ONNX Runtime.
 
     Args:
@@ -80,84 +79,57 @@ class OnnxCausalRuntime:
     """
 
     def __init__(self, graphs: Graphs) -> None:
-        self._graphs = graphs
-        self.model = graphs.model
-        self.card = graphs.card
+        super().__init__(graphs, state_type=CausalState, longest_prompt_tokens=graphs.model.max_length_tokens)
 
     @property
     def sharing(self) -> Sharing:
-        """See `Runtime`: the score graph is told what each column sees, and where it stands."""
+        """See `Runtime`: what each column sees, and where it stands, are inputs of the score graph."""
         pairs = INTEGER_PAIRS if self.card.precision in INTEGER else Sharing.pairs_per_token
         return Sharing(longest_row=self.model.max_length_tokens, prefix=True, pairs_per_token=pairs)
 
-    def predict(self, head: str, batch: TokenBatch) -> Floats32:
+    def slots(self, *, rows: int, length: int) -> "OnnxCausalSlots":
         """See `Runtime`."""
-        check_batch(batch, self.model, most=self.model.max_length_tokens)
-        return self._graphs.predict(head, batch)
+        return OnnxCausalSlots(self._graphs, rows=rows, length=length)
 
-    def score(
-        self,
-        batch: TokenBatch,
-        wanted: TokenTargets,
-        *,
-        reach: Ints | None = None,
-        behind: CausalState | None = None,
-        source: TokenBatch | None = None,
-        source_rows: Ints | None = None,
-    ) -> TokenScores:
-        """See `Runtime`. Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
-        if source is not None or source_rows is not None:
-            raise UsageError(f"{self.model.name} is a causal model; it reads no source.")
-        logprobs = np.zeros(len(wanted.rows), dtype=np.float32)
-        greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
-        if not len(logprobs):
-            return TokenScores(logprobs=logprobs, greedy=greedy)
-        aligned = align(batch, side="right")
-        columns = aligned.columns_of(wanted)
-        lengths = aligned.batch.mask.sum(axis=1)
-        before = 0 if behind is None else int(behind.lengths[0])
-        check_batch(batch, self.model)
-        places = np.zeros(aligned.batch.ids.shape, dtype=np.bool_)
-        places[wanted.rows, columns] = True
+    def _score(self, given: ScoreInput[CausalState]) -> tuple[Floats32, Bools]:
+        """Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
+        self._check_lengths(given.lengths)
+        targets, prefix, lengths = given.targets, given.prefix_state, given.lengths
+        logprobs = np.zeros(len(targets.rows), dtype=np.float32)
+        greedy = np.zeros(len(targets.rows), dtype=np.bool_)
+        before = 0 if prefix is None else int(prefix.lengths[0])
+        places = np.zeros(given.rows.ids.shape, dtype=np.bool_)
+        places[targets.rows, targets.columns] = True
         shares = places.sum(axis=1) * (4 * self.model.vocabulary / LOGITS_BYTES)
-        if behind is not None:
+        if prefix is not None:
             # A row of the graph may not be longer than a row of the model, wherever its tokens stand.
             shares = np.maximum(shares, lengths / min(PACKED_TOKENS, self.model.max_length_tokens))
         for part in row_groups(shares):
-            (mine,) = np.nonzero((wanted.rows >= part.start) & (wanted.rows < part.stop))
+            (mine,) = np.nonzero((targets.rows >= part.start) & (targets.rows < part.stop))
             if not len(mine):
                 continue
-            ids = aligned.batch.ids[part]
-            trees = None if reach is None else reach[part, : ids.shape[1]]
-            with memory_errors(f"scoring {len(ids)} rows of {ids.shape[1]} tokens"):
-                if behind is None:
-                    packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * ids.shape[1]
-                else:
-                    packed, starts = one_row(ids, lengths[part], trees, before=before)
-                cells = starts[wanted.rows[mine] - part.start] + columns[mine]
-                logprobs[mine], greedy[mine] = self._score(packed, cells, wanted.tokens[mine], behind)
-        return TokenScores(logprobs=logprobs, greedy=greedy)
+            ids = given.rows.ids[part]
+            trees = None if given.subtree_end is None else given.subtree_end[part]
+            if prefix is None:
+                packed, starts = plain_rows(ids, lengths[part], trees), np.arange(len(ids)) * ids.shape[1]
+            else:
+                packed, starts = one_row(ids, lengths[part], trees, before=before)
+            cells = starts[targets.rows[mine] - part.start] + targets.columns[mine]
+            logprobs[mine], greedy[mine] = self._score_packed(packed, cells, targets.tokens[mine], prefix)
+        return logprobs, greedy
 
-    def prefill(self, batch: TokenBatch) -> tuple[CausalState, Floats32]:
-        """See `Runtime`."""
-        check_batch(batch, self.model, most=self.model.max_length_tokens)
-        right = align(batch, side="right").batch
-        lengths = right.mask.sum(axis=1)
+    def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[CausalState, Floats32]:
         room = min(blocks(int(lengths.max()) + 1), self.model.max_length_tokens)
-        with memory_errors(f"reading {len(lengths)} prompts of {lengths.max()} tokens"):
-            caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
-            logits = read_prompts(self._graphs, caches, right, first=0)
-        shared = SharedRows(caches, lengths)
-        return CausalState(shared, places=np.arange(len(lengths)), lengths=lengths), logits
+        caches = Caches(cache_shapes(self._graphs), rows=len(lengths), columns=room)
+        logits = read_prompts(self._graphs, caches, prompts, first=0)
+        return CausalState(SharedRows(caches, lengths), places=np.arange(len(lengths)), lengths=lengths), logits
 
-    def step(self, state: CausalState, ids: Ints) -> tuple[CausalState, Floats32]:
-        """See `Runtime`."""
+    def _step(self, state: CausalState, ids: Ints) -> tuple[CausalState, Floats32]:
         longest = int(state.lengths.max())
         if longest >= self.model.max_length_tokens:
-            raise too_long(longest + 1, self.model)
-        with memory_errors(f"continuing {len(ids)} rows"):
-            state = self._own(state)
-            stepper = self._stepper(state.shared, count=len(ids), longest=longest)
+            raise self._too_long(longest + 1)
+        state = self._in_own_rows(state)
+        stepper = self._stepper(state.shared, count=len(ids), longest=longest)
         order = np.argsort(state.places)
         stepper.place(state.places, lengths=state.lengths[order])
         logits = stepper.step(ids[order])
@@ -165,25 +137,9 @@ class OnnxCausalRuntime:
         state.shared.lengths[state.places] = lengths
         return CausalState(state.shared, places=state.places, lengths=lengths), logits
 
-    def reorder(self, state: CausalState, rows: Ints) -> CausalState:
-        """See `Runtime`. Nothing is moved before the next step."""
+    def _reorder(self, state: CausalState, rows: Ints) -> CausalState:
+        """Nothing is moved before the next step."""
         return CausalState(state.shared, places=state.places[rows], lengths=state.lengths[rows])
-
-    def slots(self, *, rows: int, length: int) -> OnnxSlots:
-        """See `Runtime`."""
-        return OnnxSlots(self._graphs, rows=rows, length=length)
-
-    def beside(self) -> "OnnxCausalRuntime":
-        """See `Runtime`."""
-        return OnnxCausalRuntime(self._graphs.beside())
-
-    def free_bytes(self) -> int:
-        """See `Runtime`."""
-        return free_host_bytes()
-
-    def close(self) -> None:
-        """See `Runtime`."""
-        self._graphs.close()
 
     def _stepper(self, shared: SharedRows, *, count: int, longest: int) -> DecoderStepper:
         """For a token behind each of the first `count` rows of a cache, the longest of `longest` tokens."""
@@ -197,7 +153,7 @@ class OnnxCausalRuntime:
             shared.stepper.renew()
         return shared.stepper
 
-    def _own(self, state: CausalState) -> CausalState:
+    def _in_own_rows(self, state: CausalState) -> CausalState:
         """The same state over the first rows of a cache in which nobody else writes behind them."""
         shared, count = state.shared, len(state.places)
         if shared.is_last(state):
@@ -210,11 +166,13 @@ class OnnxCausalRuntime:
         caches = shared.caches.picked(state.places, columns=longest, room=max(shared.caches.columns, longest))
         return CausalState(SharedRows(caches, state.lengths), places=np.arange(count), lengths=state.lengths)
 
-    def _score(self, packed: Packed, cells: Ints, tokens: Ints, behind: CausalState | None) -> tuple[Floats32, Bools]:
+    def _score_packed(
+        self, packed: Packed, cells: Ints, tokens: Ints, prefix: CausalState | None
+    ) -> tuple[Floats32, Bools]:
         rows, columns = packed.ids.shape
         if int(packed.positions.max()) >= self.model.max_length_tokens:
-            raise too_long(int(packed.positions.max()) + 1, self.model)
-        before = 0 if behind is None else int(behind.lengths[0])
+            raise self._too_long(int(packed.positions.max()) + 1)
+        before = 0 if prefix is None else int(prefix.lengths[0])
         wanted, index = np.unique(cells, return_inverse=True)
         logprobs, greedy = np.empty(len(tokens), dtype=np.float32), np.empty(len(tokens), dtype=np.bool_)
         bound = BoundGraph(self._graphs, "score")
@@ -233,14 +191,88 @@ class OnnxCausalRuntime:
                 "targets": tokens,
             }
         )
-        if behind is None:
+        if prefix is None:
             past = Caches(cache_shapes(self._graphs), rows=rows, columns=0).arrays
         else:
-            place = int(behind.places[0])
-            past = {name: array[place : place + 1] for name, array in behind.shared.caches.arrays.items()}
+            place = int(prefix.places[0])
+            past = {name: array[place : place + 1] for name, array in prefix.shared.caches.arrays.items()}
         bound.give({f"past_{name}": array for name, array in past.items()})
         bound.run()
         return logprobs, greedy
+
+
+class OnnxCausalSlots:
+    """Places for rows that come and go at any time; see `Slots`.
+
+    Args:
+        rows: there is room for so many.
+        length: of the longest row, prompt and answer.
+
+    Raises:
+        OutOfMemory: there is no room for them.
+    """
+
+    joins = True
+
+    def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
+        self._graphs = graphs
+        self._most = length
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
+        self._lengths: list[int] = []
+        """Of the rows in use, as they were when `_stepper` was made."""
+        self._stepper: DecoderStepper | None = None
+        """For the rows in use."""
+
+    def fill(self, batch: TokenBatch) -> Floats32:
+        """See `Slots`."""
+        right = align(batch, side="right").batch
+        lengths: list[int] = right.mask.sum(axis=1).tolist()
+        self._take_over_lengths()
+        first = len(self._lengths)
+        after, longest = first + len(lengths), max(lengths)
+        if after > self._rows or longest > self._most:
+            raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
+        with memory_errors(f"reading {len(lengths)} prompts of {longest} tokens"):
+            self._reserve(after, min(self._most, blocks(longest + 1)))
+            logits = read_prompts(self._graphs, self._caches, right, first=first)
+        self._lengths += lengths
+        return logits
+
+    def step(self, ids: Ints) -> Floats32:
+        """See `Slots`."""
+        stepper = self._stepper
+        if stepper is None or stepper.longest >= self._caches.columns:
+            stepper = self._next_stepper()
+        return stepper.step(ids)
+
+    def leave(self, place: int) -> None:
+        """See `Slots`."""
+        self._take_over_lengths()
+        last = self._lengths.pop()
+        if place != len(self._lengths):
+            self._caches.move(len(self._lengths), place, columns=last)
+            self._lengths[place] = last
+
+    def _next_stepper(self) -> DecoderStepper:
+        self._take_over_lengths()
+        longest = max(self._lengths)
+        if longest == self._most:
+            raise ValueError(f"a place holds {self._most} tokens")
+        with memory_errors(f"continuing {len(self._lengths)} rows"):
+            self._reserve(len(self._lengths), longest + 1)
+            self._stepper = DecoderStepper(self._graphs, self._caches, lengths=np.array(self._lengths))
+        return self._stepper
+
+    def _take_over_lengths(self) -> None:
+        """Rows will change: take over what was appended to them."""
+        if self._stepper is not None:
+            self._lengths = self._stepper.lengths.tolist()
+            self._stepper = None
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        if not self._caches.fits(rows=rows, columns=columns):
+            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))
 
 
 def _rearranged(state: CausalState) -> Ints:

@@ -1,30 +1,33 @@
-"""The graphs of a package in ONNX Runtime: a session each, opened when it is first needed, and heads asked for answers.
+"""The graphs of a package in ONNX Runtime: a session each, opened when it is first needed; arrays bound to their inputs
+and outputs, which are written in place and read when a graph runs; and what all drivers over them do alike.
 
 Axes: B batch, T time, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.cores import checked_threads
-from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.package import GraphName, Package
-from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
-from lmtasks.runtime.align import align
+from lmtasks.runtime.driver import Driver, S
 from lmtasks.runtime.memory import OutOfMemory, ran_out
 from lmtasks.runtime.onnx.session import PROVIDERS, assigned_nodes, open_session, session_options, shares
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
+Array = NDArray[np.generic]
+
 
 class Graphs:
-    """What every runtime over a package stands on.
+    """The graphs of one package, a session each.
 
     Args:
         package: what to run.
@@ -42,7 +45,7 @@ class Graphs:
         self._sessions: dict[GraphName, InferenceSession] = {}
         self._inputs: dict[GraphName, Mapping[str, tuple[int | str, ...]]] = {}
         self._opening = Lock()
-        self._beside: Graphs | None = None
+        self._concurrent: Graphs | None = None
         self.value: Callable[[NDArray[np.generic]], OrtValue] = onnxruntime.OrtValue.ortvalue_from_numpy
         self.card = RuntimeCard(
             runtime="onnx",
@@ -54,20 +57,6 @@ class Graphs:
             options={**session_options(device), "emitter": package.emitter, "nodes": self._nodes()},
             callers=self._threads if device == "cpu" else 1,
         )
-
-    def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """See `Runtime`. Padded positions hold `Head.padding`."""
-        spec = self._predicting(head)
-        aligned = align(batch, side="right")
-        types = aligned.batch.types
-        given = {
-            "ids": aligned.batch.ids,
-            "mask": aligned.batch.mask,
-            "types": types if types is not None else np.zeros_like(aligned.batch.ids),
-        }
-        (logits,) = self.ask("heads", given, [f"head.{head}"])
-        kind = head_of(spec)
-        return aligned.restore(logits, padding=kind.padding) if kind.per_token else logits
 
     def session(self, graph: GraphName) -> "InferenceSession":
         """The session of a graph.
@@ -133,21 +122,21 @@ class Graphs:
         reason = str(error).strip().splitlines()[0]
         return WorkError(f"onnxruntime failed on the {graph} graph of {self.model.name} ({shapes}): {reason}")
 
-    def beside(self) -> "Graphs":
+    def for_concurrent_calls(self) -> "Graphs":
         """The same graphs in sessions of one thread each, which are called from several threads at a time. Opened when
         they are first asked for: their weights are further copies."""
         if self.card.callers == 1:
             return self
         with self._opening:
-            if self._beside is None:
-                self._beside = Graphs(self.package, threads=1)
-            return self._beside
+            if self._concurrent is None:
+                self._concurrent = Graphs(self.package, threads=1)
+            return self._concurrent
 
     def close(self) -> None:
         """Give memory back."""
         self._sessions.clear()
-        if self._beside is not None:
-            self._beside.close()
+        if self._concurrent is not None:
+            self._concurrent.close()
 
     def _nodes(self) -> str:
         """The share of nodes that each provider computes. Where there is the processor alone it has all of them."""
@@ -160,13 +149,96 @@ class Graphs:
                 counts.update({kind: counts.get(kind, 0) + count for kind, count in kinds.items()})
         return shares(found)
 
-    def _predicting(self, head: str) -> HeadSpec:
-        specs = {spec.name: spec for spec in self.model.heads}
-        if head not in specs:
-            raise unknown("head", head, specs)
-        if not specs[head].predicts:
-            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
-        return specs[head]
+
+class BoundGraph:
+    """A graph with its own bindings; several may stand over one session, and run beside each other.
+
+    Args:
+        graphs: whose graph.
+        graph: its name.
+    """
+
+    def __init__(self, graphs: Graphs, graph: GraphName) -> None:
+        self._graphs, self._graph = graphs, graph
+        self._takes = graphs.inputs(graph)
+        self._session = graphs.session(graph)
+        self._binding = self._session.io_binding()
+        self._given: dict[str, Array] = {}
+
+    def give(self, arrays: Mapping[str, Array]) -> None:
+        """Bind inputs, contiguous arrays, by name. What the graph does not take is left out."""
+        for name, array in arrays.items():
+            if name in self._takes:
+                self._binding.bind_ortvalue_input(name, self._value(array))
+                self._given[name] = array
+
+    def take(self, name: str, array: Array) -> None:
+        """Bind an output to a contiguous array, which every run writes anew."""
+        self._binding.bind_ortvalue_output(name, self._value(array))
+
+    def hold(self, name: str, array: Array) -> None:
+        """Bind one array to `past_<name>` and `present_<name>`: the graph writes where it reads."""
+        value = self._value(array)
+        self._binding.bind_ortvalue_input(f"past_{name}", value)
+        self._binding.bind_ortvalue_output(f"present_{name}", value)
+
+    def run(self) -> None:
+        """Run the graph over what the arrays hold now.
+
+        Raises:
+            OutOfMemory: what was asked may be asked again, in smaller parts.
+            WorkError: onnxruntime failed.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+            return
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no other common base
+            failure = self._graphs.failure(self._graph, error, self._given)
+        raise failure
+
+    def _value(self, array: Array) -> "OrtValue":
+        assert array.flags.c_contiguous  # onnxruntime would read other places
+        return self._graphs.value(array)
+
+
+class GraphDriver(Driver[S]):
+    """A driver over the graphs of a package, which it keeps, and nothing else besides."""
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        *,
+        state_type: type[S],
+        prompt_side: Literal["left", "right"] = "right",
+        longest_prompt_tokens: int | None = None,
+    ) -> None:
+        super().__init__(
+            graphs.model,
+            graphs.card,
+            state_type=state_type,
+            prompt_side=prompt_side,
+            longest_prompt_tokens=longest_prompt_tokens,
+        )
+        self._graphs = graphs
+
+    def for_concurrent_calls(self) -> Self:
+        """See `Runtime`."""
+        if self.card.callers == 1:
+            return self
+        laid_out = copy(self)
+        laid_out._graphs = self._graphs.for_concurrent_calls()
+        laid_out.card = laid_out._graphs.card
+        return laid_out
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        self._graphs.close()
+
+    def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
+        types = batch.types if batch.types is not None else np.zeros_like(batch.ids)
+        given = {"ids": batch.ids, "mask": batch.mask, "types": types}
+        (logits,) = self._graphs.ask("heads", given, [f"head.{spec.name}"])
+        return logits
 
 
 def copied(value: "OrtValue") -> Floats32:

@@ -34,28 +34,28 @@ class Packed:
     """(B,): how many columns of each row are tokens."""
 
 
-def tree_mask(reach: Ints) -> Bools:
-    """(B, T) -> (B, T, T): does the token of the first column see that of the second? Each sees itself. `reach` is that
-    of `Runtime.score`."""
-    columns = np.arange(reach.shape[1])
+def tree_mask(subtree_end: Ints) -> Bools:
+    """(B, T) -> (B, T, T): does the token of the first column see that of the second? Each sees itself.
+    `subtree_end` is that of `Runtime.score`."""
+    columns = np.arange(subtree_end.shape[1])
     own = columns[:, None] == columns  # padding sees itself at least: a softmax over nothing is no number
-    found: Bools = ((columns[:, None] >= columns) & (columns[:, None] < reach[:, None, :])) | own
+    found: Bools = ((columns[:, None] >= columns) & (columns[:, None] < subtree_end[:, None, :])) | own
     return found
 
 
-def plain_rows(ids: Ints, lengths: Ints, reach: Ints | None) -> Packed:
+def plain_rows(ids: Ints, lengths: Ints, subtree_end: Ints | None) -> Packed:
     """Rows padded on the right, one beside the other."""
     rows, columns = ids.shape
-    if reach is None:  # attention is causal by itself
+    if subtree_end is None:  # attention is causal by itself
         positions = np.tile(np.arange(columns), (rows, 1))
         bias = np.zeros((1, 1, columns, columns), dtype=np.float32)
     else:
-        sees = tree_mask(reach)
+        sees = tree_mask(subtree_end)
         positions, bias = sees.sum(axis=-1) - 1, _bias(sees)[:, None]
     return Packed(ids=np.ascontiguousarray(ids), positions=positions, bias=bias, new=lengths)
 
 
-def one_row(ids: Ints, lengths: Ints, reach: Ints | None, *, before: int) -> tuple[Packed, Ints]:
+def one_row(ids: Ints, lengths: Ints, subtree_end: Ints | None, *, before: int) -> tuple[Packed, Ints]:
     """Rows padded on the right, one behind the other in a single row behind `before` others: that row's keys and values
     are then read once, and not copied for every row.
 
@@ -68,7 +68,7 @@ def one_row(ids: Ints, lengths: Ints, reach: Ints | None, *, before: int) -> tup
     sees = np.zeros((1, total, total), dtype=np.bool_)
     for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         place = slice(start, start + length)
-        inside = np.full((1, length), length) if reach is None else reach[[row], :length]
+        inside = np.full((1, length), length) if subtree_end is None else subtree_end[[row], :length]
         sees[0, place, place] = tree_mask(inside)[0]
         positions[0, place] = before + sees[0, place, place].sum(axis=-1) - 1
     bias = np.zeros((1, 1, total, before + total), dtype=np.float32)

@@ -1,6 +1,8 @@
-"""The primitives over the emitted graphs of an encoder-decoder. Neither torch nor transformers is imported.
+"""The driver of the emitted graphs of an encoder-decoder. Neither torch nor transformers is imported.
 
-A source is encoded once, and its keys and values stay where they are while its texts are written or scored.
+A source is encoded once, and its keys and values stay where they are while its texts are written or scored. In slots
+each row reads a source of its own; a row that leaves is replaced by the last one, so that the rows in use are always
+the first ones.
 
 Axes: B rows, T columns of the decoder, N sources, S their columns, V vocabulary.
 """
@@ -9,24 +11,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lmtasks.errors import UsageError
-from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, TokenTargets
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
-from lmtasks.runtime.base import NOTHING_SHARED, Sharing
-from lmtasks.runtime.batch_limits import check_batch, too_long
-from lmtasks.runtime.memory import free_host_bytes
-from lmtasks.runtime.onnx.binding import BoundGraph
-from lmtasks.runtime.onnx.caches import Caches, cache_shapes
-from lmtasks.runtime.onnx.graphs import Graphs
-from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqState, started
-from lmtasks.runtime.onnx.seq2seq_slots import OnnxSeq2SeqSlots
-from lmtasks.runtime.onnx.sources import Sources, read_sources
+from lmtasks.runtime.driver import ScoreInput
+from lmtasks.runtime.onnx.decoder import Caches, DecoderStepper, cache_shapes
+from lmtasks.runtime.onnx.graphs import BoundGraph, GraphDriver, Graphs
+from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqState, Sources, first_state, read_sources
 
 LOGITS_BYTES = 128 * 2**20
 """So much memory may the logits of one call take inside the graph while scoring; further sources are another call."""
 
 
-class OnnxSeq2SeqRuntime:
+class OnnxSeq2SeqRuntime(GraphDriver[Seq2SeqState]):
     """A package of an emitted encoder-decoder in ONNX Runtime.
 
     Args:
@@ -34,96 +30,53 @@ class OnnxSeq2SeqRuntime:
     """
 
     def __init__(self, graphs: Graphs) -> None:
-        self._graphs = graphs
-        self.model = graphs.model
-        self.card = graphs.card
+        super().__init__(graphs, state_type=Seq2SeqState, longest_prompt_tokens=graphs.model.max_length_tokens)
 
-    def predict(self, head: str, batch: TokenBatch) -> Floats32:
+    def slots(self, *, rows: int, length: int) -> "OnnxSeq2SeqSlots":
         """See `Runtime`."""
-        check_batch(batch, self.model, most=self.model.max_length_tokens)
-        return self._graphs.predict(head, batch)
+        return OnnxSeq2SeqSlots(self._graphs, rows=rows, length=length)
 
-    @property
-    def sharing(self) -> Sharing:
-        """See `Runtime`: targets are read as plain rows; their sources are shared."""
-        return NOTHING_SHARED
-
-    def score(
-        self,
-        batch: TokenBatch,
-        wanted: TokenTargets,
-        *,
-        reach: Ints | None = None,
-        behind: Seq2SeqState | None = None,
-        source: TokenBatch | None = None,
-        source_rows: Ints | None = None,
-    ) -> TokenScores:
-        """See `Runtime`. Sources with equally many targets go through the graph together."""
-        if reach is not None or behind is not None:
-            raise UsageError(f"{self.model.name} scores plain rows; see `sharing`.")
-        if source is None:
-            raise UsageError(
-                f"{self.model.name} is an encoder-decoder; it scores targets behind a source, none was given."
-            )
-        logprobs = np.zeros(len(wanted.rows), dtype=np.float32)
-        greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
-        if not len(logprobs):
-            return TokenScores(logprobs=logprobs, greedy=greedy)
-        check_batch(source, self.model, most=self.model.max_length_tokens)
-        longest = int(batch.mask.sum(axis=1).max())
+    def _score(self, given: ScoreInput[Seq2SeqState]) -> tuple[Floats32, Bools]:
+        """Sources with equally many targets go through the graph together."""
+        targets, ids = given.targets, given.rows.ids
+        longest = int(given.lengths.max())
         if longest > self.model.max_length_tokens:
-            raise too_long(longest, self.model)
-        aligned = align(batch, side="right")
-        columns = aligned.columns_of(wanted)
-        places: Bools = np.zeros(aligned.batch.ids.shape, dtype=np.bool_)
-        places[wanted.rows, columns] = True
-        sources = read_sources(self._graphs, source)
-        of_row = np.arange(len(batch.ids)) if source_rows is None else source_rows
+            raise self._too_long(longest)
+        logprobs = np.zeros(len(targets.rows), dtype=np.float32)
+        greedy = np.zeros(len(targets.rows), dtype=np.bool_)
+        places: Bools = np.zeros(ids.shape, dtype=np.bool_)
+        places[targets.rows, targets.columns] = True
+        assert given.source is not None  # an encoder-decoder's requests have one
+        sources = read_sources(self._graphs, given.source)
+        of_row = np.arange(len(ids)) if given.source_rows is None else given.source_rows
         at_once = max(1, LOGITS_BYTES // (4 * self.model.vocabulary))
         for rows in _groups(of_row, places.sum(axis=1), most=at_once):
-            place_of = np.full(len(batch.ids), -1, dtype=np.int64)
+            place_of = np.full(len(ids), -1, dtype=np.int64)
             place_of[rows] = np.arange(len(rows))
-            (mine,) = np.nonzero(place_of[wanted.rows] >= 0)
+            (mine,) = np.nonzero(place_of[targets.rows] >= 0)
             if len(mine):
-                cells = (place_of[wanted.rows[mine]], columns[mine])
+                cells = (place_of[targets.rows[mine]], targets.columns[mine])
                 read = sources.picked(np.unique(of_row[rows]))
-                logprobs[mine], greedy[mine] = self._score(aligned.batch.ids[rows], cells, wanted.tokens[mine], read)
-        return TokenScores(logprobs=logprobs, greedy=greedy)
+                logprobs[mine], greedy[mine] = self._score_rows(ids[rows], cells, targets.tokens[mine], read)
+        return logprobs, greedy
 
-    def prefill(self, batch: TokenBatch) -> tuple[Seq2SeqState, Floats32]:
-        """See `Runtime`."""
-        check_batch(batch, self.model, most=self.model.max_length_tokens)
-        return started(self._graphs, read_sources(self._graphs, batch))
+    def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[Seq2SeqState, Floats32]:
+        return first_state(self._graphs, read_sources(self._graphs, prompts))
 
-    def step(self, state: Seq2SeqState, ids: Ints) -> tuple[Seq2SeqState, Floats32]:
-        """See `Runtime`."""
+    def _step(self, state: Seq2SeqState, ids: Ints) -> tuple[Seq2SeqState, Floats32]:
         if state.length >= self.model.max_length_tokens:
-            raise too_long(state.length + 1, self.model)
+            raise self._too_long(state.length + 1)
         owned = state.shared.own(state)
         logits = owned.shared.append(self._graphs, owned, ids)
         return Seq2SeqState(shared=owned.shared, places=owned.places, length=owned.length + 1), logits
 
-    def reorder(self, state: Seq2SeqState, rows: Ints) -> Seq2SeqState:
-        """See `Runtime`. Nothing is moved before the next step."""
+    def _reorder(self, state: Seq2SeqState, rows: Ints) -> Seq2SeqState:
+        """Nothing is moved before the next step."""
         return Seq2SeqState(shared=state.shared, places=state.places[rows], length=state.length)
 
-    def slots(self, *, rows: int, length: int) -> OnnxSeq2SeqSlots:
-        """See `Runtime`."""
-        return OnnxSeq2SeqSlots(self._graphs, rows=rows, length=length)
-
-    def beside(self) -> "OnnxSeq2SeqRuntime":
-        """See `Runtime`."""
-        return OnnxSeq2SeqRuntime(self._graphs.beside())
-
-    def free_bytes(self) -> int:
-        """See `Runtime`."""
-        return free_host_bytes()
-
-    def close(self) -> None:
-        """See `Runtime`."""
-        self._graphs.close()
-
-    def _score(self, ids: Ints, cells: tuple[Ints, Ints], tokens: Ints, sources: Sources) -> tuple[Floats32, Bools]:
+    def _score_rows(
+        self, ids: Ints, cells: tuple[Ints, Ints], tokens: Ints, sources: Sources
+    ) -> tuple[Floats32, Bools]:
         """Rows ids (B, T) that stand source by source; tokens (W,) behind cells."""
         rows, columns = ids.shape
         wanted, index = np.unique(cells[0] * columns + cells[1], return_inverse=True)
@@ -143,16 +96,96 @@ class OnnxSeq2SeqRuntime:
                 "index": index.reshape(-1),
                 "targets": np.ascontiguousarray(tokens),
                 **{f"past_{name}": array for name, array in past.items()},
-                **sources.given(first=0, count=sources.count),
+                **sources.inputs(first=0, count=sources.count),
             }
         )
         bound.run()
         return logprobs, greedy
 
 
+class OnnxSeq2SeqSlots:
+    """Places for rows that come and go at any time: each row's length is an input of the graph. See `Slots`.
+
+    Args:
+        rows: there is room for so many.
+        length: of the longest answer, the decoder's start token counted.
+
+    Raises:
+        OutOfMemory: there is no room for them.
+    """
+
+    joins = True
+
+    def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
+        self._graphs = graphs
+        self._most = length
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
+        self._sources: Sources | None = None
+        self._lengths: list[int] = []
+        """Of the rows in use, as they were when `_stepper` was made."""
+        self._stepper: DecoderStepper | None = None
+        """For the rows in use."""
+
+    def fill(self, batch: TokenBatch) -> Floats32:
+        """See `Slots`."""
+        self._take_over_lengths()
+        new, first = len(batch.ids), len(self._lengths)
+        if first + new > self._rows:
+            raise ValueError(f"{self._rows} places, of which {first} are in use, cannot take {new} more")
+        read = read_sources(self._graphs, align(batch, side="right").batch)
+        self._reserve(first + new, 1)
+        self._sources = read if self._sources is None or first == 0 else self._sources.joined(read, count=first)
+        stepper = self._stepper_of(np.zeros(new, dtype=np.int64), first=first)
+        logits = stepper.step(np.full(new, self._graphs.model.decoder_start))
+        self._lengths += [1] * new
+        return logits
+
+    def step(self, ids: Ints) -> Floats32:
+        """See `Slots`."""
+        stepper = self._stepper
+        if stepper is None or stepper.longest >= self._caches.columns:
+            stepper = self._next_stepper()
+        return stepper.step(ids)
+
+    def leave(self, place: int) -> None:
+        """See `Slots`."""
+        self._take_over_lengths()
+        last, length = len(self._lengths) - 1, self._lengths.pop()
+        if place != last:
+            assert self._sources is not None
+            self._caches.move(last, place, columns=length)
+            self._sources.move(last, place)
+            self._lengths[place] = length
+
+    def _next_stepper(self) -> DecoderStepper:
+        self._take_over_lengths()
+        longest = max(self._lengths)
+        if longest == self._most:
+            raise ValueError(f"a place holds {self._most} tokens")
+        self._reserve(len(self._lengths), longest + 1)
+        self._stepper = self._stepper_of(np.array(self._lengths), first=0)
+        return self._stepper
+
+    def _stepper_of(self, lengths: Ints, *, first: int) -> DecoderStepper:
+        assert self._sources is not None
+        inputs = self._sources.inputs(first=first, count=len(lengths))
+        return DecoderStepper(self._graphs, self._caches, lengths=lengths, first=first, further=inputs)
+
+    def _take_over_lengths(self) -> None:
+        """Rows will change: take over what was appended to them."""
+        if self._stepper is not None:
+            self._lengths = self._stepper.lengths.tolist()
+            self._stepper = None
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        if not self._caches.fits(rows=rows, columns=columns):
+            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))
+
+
 def _groups(of_row: Ints, places: Ints, *, most: int) -> Iterator[Ints]:
     """Rows that are scored together, source by source: those of sources with equally many rows, and of at most `most`
-    wanted places where more than one source is left.
+    target places where more than one source is left.
 
     >>> [group.tolist() for group in _groups(np.array([0, 1, 0, 2]), np.array([1, 1, 1, 1]), most=9)]
     [[1, 3], [0, 2]]
@@ -162,12 +195,12 @@ def _groups(of_row: Ints, places: Ints, *, most: int) -> Iterator[Ints]:
     for count in np.unique(counts[counts > 0]).tolist():
         rows = order[counts[of_row[order]] == count].reshape(-1, count)
         group: list[Ints] = []
-        asked = 0
+        wanted = 0
         for mine in rows:
             new = int(places[mine].sum())
-            if group and asked + new > most:
+            if group and wanted + new > most:
                 yield np.concatenate(group)
-                group, asked = [], 0
+                group, wanted = [], 0
             group.append(mine)
-            asked += new
+            wanted += new
         yield np.concatenate(group)

@@ -1,30 +1,114 @@
-"""Rows of a decoder that read sources: what states share, and how beams are kept in place.
+"""Rows of a decoder that read sources: keys and values of the sources, what states share, and how beams are kept in
+place.
 
 A source's rows stand beside each other, as many for every source, so that the graph reads its keys and values once for
 all of them. When rows are picked anew (beam search) the first child of a row stays in its place, and a further one is
 copied into a place that no child keeps. Two rows of a source began alike, so only the columns behind their common
 beginning are copied: which columns are equal is known from the places where they were computed.
 
-Axes: B sources, N rows of each, R = B x N rows, CAP columns of the cache.
+Axes: B sources, S their columns, N rows of each, R = B x N rows, CAP columns of the cache, H heads, W width of a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakSet
 
 import numpy as np
 
-from lmtasks.records import Floats32, Ints
-from lmtasks.runtime.onnx.caches import Caches, blocks, cache_shapes
-from lmtasks.runtime.onnx.decoder import DecoderStepper
-from lmtasks.runtime.onnx.graphs import Graphs
-from lmtasks.runtime.onnx.sources import Sources
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch
+from lmtasks.runtime.base import DecodingState
+from lmtasks.runtime.memory import memory_errors
+from lmtasks.runtime.onnx.decoder import Caches, DecoderStepper, blocks, cache_shapes
+from lmtasks.runtime.onnx.graphs import Array, BoundGraph, Graphs
+
+MASK = "source_mask"
+
+
+class Sources:
+    """Keys and values of sources side by side, computed once by the encoder for each layer of the decoder.
+
+    Args:
+        arrays: (B, H, S, W), by the name of the decoder's input.
+        mask: (B, S): which columns are tokens. What stands in the others are numbers.
+    """
+
+    def __init__(self, arrays: Mapping[str, Floats32], mask: Bools) -> None:
+        self.arrays = dict(arrays)
+        self.mask = mask
+        self.users: WeakSet[object] = WeakSet()
+        """Who reads them. Only a single one may move them."""
+
+    @property
+    def count(self) -> int:
+        """B"""
+        return len(self.mask)
+
+    def inputs(self, *, first: int, count: int) -> Mapping[str, Array]:
+        """Inputs of the decoder for those that stand beside each other."""
+        part = slice(first, first + count)
+        return {MASK: self.mask[part], **{name: array[part] for name, array in self.arrays.items()}}
+
+    def picked(self, places: Ints) -> Sources:
+        """These sources, in this order.
+
+        Raises:
+            OutOfMemory: there is no room for them.
+        """
+        if np.array_equal(places, np.arange(self.count)):
+            return self
+        with memory_errors(f"copying what was read of {len(places)} sources"):
+            return Sources({name: array[places] for name, array in self.arrays.items()}, self.mask[places])
+
+    def move(self, source: int, target: int) -> None:
+        """One takes another's place."""
+        self.mask[target] = self.mask[source]
+        for array in self.arrays.values():
+            array[target] = array[source]
+
+    def cut(self, count: int) -> None:
+        """Only the first ones are left."""
+        self.mask = self.mask[:count]
+        self.arrays = {name: array[:count] for name, array in self.arrays.items()}
+
+    def joined(self, others: Sources, *, count: int) -> Sources:
+        """The first `count` of these and the others behind them, as wide as the widest.
+
+        Raises:
+            OutOfMemory: there is no room for them.
+        """
+        wide, room = max(self.mask.shape[1], others.mask.shape[1]), count + others.count
+        fits = room <= self.count and self.mask.shape[1] == wide
+        made = self if fits else self._widened(count=count, room=room, wide=wide)
+        behind = slice(count, count + others.count)
+        made.mask[behind] = False
+        made.mask[behind, : others.mask.shape[1]] = others.mask
+        for name, array in others.arrays.items():
+            made.arrays[name][behind, :, : array.shape[2]] = array
+            made.arrays[name][behind, :, array.shape[2] :] = 0.0  # a mask hides numbers, but not NaN
+        return made
+
+    def _widened(self, *, count: int, room: int, wide: int) -> Sources:
+        with memory_errors(f"making room for {room} sources of {wide} tokens"):
+            made = Sources(
+                {
+                    name: np.empty((room, array.shape[1], wide, array.shape[3]), dtype=np.float32)
+                    for name, array in self.arrays.items()
+                },
+                np.zeros((room, wide), dtype=np.bool_),
+            )
+        columns = self.mask.shape[1]
+        made.mask[:count, :columns] = self.mask[:count]
+        for name, array in self.arrays.items():
+            made.arrays[name][:count, :, :columns] = array[:count]
+            made.arrays[name][:count, :, columns:] = 0.0
+        return made
 
 
 @dataclass(kw_only=True, eq=False)
-class Seq2SeqState:
-    """Where each row stands. What it holds is not changed by later steps, though it may be moved."""
+class Seq2SeqState(DecodingState):
+    """Which row of a shared cache each row is, and how many of its columns are its own. Rows may be moved."""
 
     shared: Seq2SeqRows
     places: Ints
@@ -70,8 +154,8 @@ class Seq2SeqRows:
             self.origins = np.concatenate([self.origins, np.zeros_like(self.origins)], axis=1)
         lengths = np.full(rows, column)
         if self.stepper is None:
-            beside = self.sources.given(first=0, count=self.sources.count)
-            self.stepper = DecoderStepper(graphs, self.caches, lengths=lengths, beside=beside)
+            inputs = self.sources.inputs(first=0, count=self.sources.count)
+            self.stepper = DecoderStepper(graphs, self.caches, lengths=lengths, further=inputs)
         else:
             self.stepper.renew()
         at_places = np.empty(rows, dtype=np.int64)
@@ -159,7 +243,23 @@ class Seq2SeqRows:
         return Seq2SeqState(shared=shared, places=np.argsort(order), length=state.length)
 
 
-def started(graphs: Graphs, sources: Sources) -> tuple[Seq2SeqState, Floats32]:
+def read_sources(graphs: Graphs, batch: TokenBatch) -> Sources:
+    """Run the encoder over sources, padded on the right."""
+    ids, mask = np.ascontiguousarray(batch.ids), np.ascontiguousarray(batch.mask)
+    batch_size, columns = ids.shape
+    bound = BoundGraph(graphs, "encoder")
+    bound.give({"source_ids": ids, MASK: mask})
+    arrays: dict[str, Floats32] = {}
+    with memory_errors(f"making room for {batch_size} sources of {columns} tokens"):
+        for item in graphs.session("encoder").get_outputs():
+            shape = (batch_size, int(item.shape[1]), columns, int(item.shape[3]))
+            arrays[item.name] = np.empty(shape, dtype=np.float32)
+            bound.take(item.name, arrays[item.name])
+    bound.run()
+    return Sources(arrays, mask)
+
+
+def first_state(graphs: Graphs, sources: Sources) -> tuple[Seq2SeqState, Floats32]:
     """A row for each source, which has read the decoder's start token: a state, and next-token logits (B, V)."""
     rows = sources.count
     room = min(blocks(1), graphs.model.max_length_tokens)

@@ -1,27 +1,26 @@
-"""The primitives over the graphs that were traced, of any kind of model, and over those of encoders.
+"""The driver of graphs that were traced, of any kind of model, and of those of encoders.
 
 Neither torch nor transformers is imported.
 
 Caches stay onnxruntime's own values from step to step; nothing of them passes through NumPy until rows are reordered.
+The score graph scores each next token of a row and no other, so target tokens become rows in which each stands behind
+what it is to follow.
 
-Axes: B batch, T time, P cached positions, S source positions, V vocabulary.
+Axes: B batch, T time, P cached positions, S source positions or target tokens, G dense rows, V vocabulary.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.errors import UsageError
 from lmtasks.export.package import GraphName
-from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenScores, TokenTargets
-from lmtasks.runtime.align import align
-from lmtasks.runtime.base import NOTHING_SHARED, Sharing
-from lmtasks.runtime.memory import free_host_bytes
-from lmtasks.runtime.onnx.dense_targets import grid_of
-from lmtasks.runtime.onnx.graphs import Graphs, copied
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenTargets
+from lmtasks.runtime.base import DecodingState
+from lmtasks.runtime.driver import ScoreInput
+from lmtasks.runtime.onnx.graphs import GraphDriver, Graphs, copied
 
 if TYPE_CHECKING:
     from onnxruntime import OrtValue
@@ -31,8 +30,8 @@ LOGITS_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxState:
-    """Where each row stands. Nothing in it is changed by later steps, so a state may be continued more than once."""
+class TracedState(DecodingState):
+    """Keys and values of each row, and which columns of them are tokens."""
 
     past: "Mapping[str, OrtValue]"
     """By input name: keys and values (B, heads, P, width of a head)."""
@@ -42,107 +41,61 @@ class OnnxState:
     """By input name: keys and values of the source, of an encoder-decoder."""
 
 
-class OnnxTracedRuntime:
-    """A package in ONNX Runtime. A graph's session is opened when it is first needed.
+class OnnxTracedRuntime(GraphDriver[TracedState]):
+    """A package of traced graphs, or of an encoder, in ONNX Runtime.
 
     Args:
         graphs: of the package.
     """
 
     def __init__(self, graphs: Graphs) -> None:
-        self._graphs = graphs
-        self.model = graphs.model
-        self.card = graphs.card
+        side: Literal["left", "right"] = "right" if graphs.model.kind == "encoder-decoder" else "left"
+        super().__init__(graphs, state_type=TracedState, prompt_side=side)
 
-    def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """See `Runtime`."""
-        return self._graphs.predict(head, batch)
-
-    @property
-    def sharing(self) -> Sharing:
-        """See `Runtime`: the score graph reads plain rows."""
-        return NOTHING_SHARED
-
-    def score(
-        self,
-        batch: TokenBatch,
-        wanted: TokenTargets,
-        *,
-        reach: Ints | None = None,
-        behind: OnnxState | None = None,
-        source: TokenBatch | None = None,
-        source_rows: Ints | None = None,
-    ) -> TokenScores:
-        """See `Runtime`. The graph scores each next token of plain rows, from which the wanted ones are picked. Rows go
-        through it as many at a time as `LOGITS_BYTES` allow."""
-        if reach is not None or behind is not None:
-            raise UsageError(f"the score graph of {self.model.name} reads plain rows; see `sharing`.")
-        if not len(wanted.rows):
-            return TokenScores(logprobs=np.zeros(0, dtype=np.float32), greedy=np.zeros(0, dtype=np.bool_))
-        grid = grid_of(batch, wanted)
-        given: dict[str, NDArray[np.generic]] = {"ids": grid.batch.ids, "mask": grid.batch.mask}
-        if source is not None:
-            encoder = align(source, side="right").batch
-            picked = grid.origin if source_rows is None else source_rows[grid.origin]
-            given |= {"source_ids": encoder.ids[picked], "source_mask": encoder.mask[picked]}
-        rows, columns = grid.batch.ids.shape
+    def _score(self, given: ScoreInput[TracedState]) -> tuple[Floats32, Bools]:
+        """Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
+        dense = dense_targets(given.rows, given.targets)
+        arrays: dict[str, NDArray[np.generic]] = {"ids": dense.batch.ids, "mask": dense.batch.mask}
+        if given.source is not None:
+            picked = dense.origin if given.source_rows is None else given.source_rows[dense.origin]
+            arrays |= {"source_ids": given.source.ids[picked], "source_mask": given.source.mask[picked]}
+        rows, columns = dense.batch.ids.shape
         every = max(1, LOGITS_BYTES // (4 * columns * self.model.vocabulary))
         parts = []
         for start in range(0, rows, every):
-            part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in given.items()}
+            part = {name: np.ascontiguousarray(array[start : start + every]) for name, array in arrays.items()}
             parts.append(self._graphs.ask("score", part, ["logprobs", "greedy"]))
-        cells = (grid.rows, grid.columns)
-        return TokenScores(
-            logprobs=np.concatenate([part[0] for part in parts])[cells],
-            greedy=np.concatenate([part[1] for part in parts])[cells],
-        )
+        cells = (dense.rows, dense.columns)
+        greedy: Bools = np.concatenate([part[1] for part in parts])[cells].astype(np.bool_, copy=False)
+        return np.concatenate([part[0] for part in parts])[cells], greedy
 
-    def prefill(self, batch: TokenBatch) -> tuple[OnnxState, Floats32]:
-        """See `Runtime`."""
+    def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[TracedState, Floats32]:
         if self.model.kind == "encoder-decoder":
-            return self._prefill_pairs(align(batch, side="right").batch)
-        aligned = align(batch, side="left").batch
-        return self._append(self._empty_past(aligned.ids.shape[0]), aligned.ids, aligned.mask)
+            return self._prefill_seq2seq(prompts)
+        return self._append(self._empty_past(len(lengths)), prompts.ids, prompts.mask)
 
-    def step(self, state: OnnxState, ids: Ints) -> tuple[OnnxState, Floats32]:
-        """See `Runtime`."""
+    def _step(self, state: TracedState, ids: Ints) -> tuple[TracedState, Floats32]:
         new = np.ascontiguousarray(ids[:, None])
         if state.cross is None:
             mask = np.concatenate([state.mask, np.ones((new.shape[0], 1), dtype=np.bool_)], axis=1)
             return self._append(state.past, new, mask)
         given = {"ids": new, "source_mask": state.mask}
         logits, past = self._decode("decoder", given, {**state.past, **state.cross})
-        return OnnxState(past=past, mask=state.mask, cross=state.cross), logits
+        return TracedState(past=past, mask=state.mask, cross=state.cross), logits
 
-    def reorder(self, state: OnnxState, rows: Ints) -> OnnxState:
-        """See `Runtime`. Columns of the cache that are padding in all rows kept are dropped."""
+    def _reorder(self, state: TracedState, rows: Ints) -> TracedState:
+        """Columns of the cache that are padding in all rows kept are dropped."""
         if np.array_equal(rows, np.arange(state.mask.shape[0])):
             return state
         mask = state.mask[rows]
         if state.cross is not None:
-            return OnnxState(past=self._pick(state.past, rows), mask=mask, cross=self._pick(state.cross, rows))
+            return TracedState(past=self._pick(state.past, rows), mask=mask, cross=self._pick(state.cross, rows))
         first = int(mask.any(axis=0).argmax())
-        return OnnxState(past=self._pick(state.past, rows, first=first), mask=np.ascontiguousarray(mask[:, first:]))
+        return TracedState(past=self._pick(state.past, rows, first=first), mask=np.ascontiguousarray(mask[:, first:]))
 
-    def slots(self, *, rows: int, length: int) -> None:
-        """See `Runtime`: the caches of these graphs grow from step to step."""
-        return
-
-    def beside(self) -> "OnnxTracedRuntime":
-        """See `Runtime`."""
-        return OnnxTracedRuntime(self._graphs.beside())
-
-    def free_bytes(self) -> int:
-        """See `Runtime`."""
-        return free_host_bytes()
-
-    def close(self) -> None:
-        """See `Runtime`."""
-        self._graphs.close()
-
-    def _append(self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools) -> tuple[OnnxState, Floats32]:
+    def _append(self, past: "Mapping[str, OrtValue]", ids: Ints, mask: Bools) -> tuple[TracedState, Floats32]:
         logits, present = self._decode("decoder", {"ids": ids, "mask": mask}, past)
-        return OnnxState(past=present, mask=mask), logits
+        return TracedState(past=present, mask=mask), logits
 
     def _decode(
         self, graph: GraphName, given: Mapping[str, NDArray[np.generic]], held: "Mapping[str, OrtValue]"
@@ -154,7 +107,7 @@ class OnnxTracedRuntime:
             name.replace("present_", "past_", 1): value for name, value in zip(names, present, strict=True)
         }
 
-    def _prefill_pairs(self, source: TokenBatch) -> tuple[OnnxState, Floats32]:
+    def _prefill_seq2seq(self, source: TokenBatch) -> tuple[TracedState, Floats32]:
         """Read the source, and feed the decoder its start token."""
         start = np.full((source.ids.shape[0], 1), self.model.decoder_start, dtype=np.int64)
         names = [item.name for item in self._graphs.session("encoder").get_outputs()]
@@ -168,7 +121,7 @@ class OnnxTracedRuntime:
             if name.startswith("present_")
         }
         cross = {name: value for name, value in by_name.items() if name.startswith("cross_")}
-        return OnnxState(past=past, mask=source.mask, cross=cross), copied(by_name["logits"])
+        return TracedState(past=past, mask=source.mask, cross=cross), copied(by_name["logits"])
 
     def _empty_past(self, rows: int) -> "dict[str, OrtValue]":
         shapes = {
@@ -186,3 +139,58 @@ class OnnxTracedRuntime:
             name: self._graphs.value(np.ascontiguousarray(value.numpy()[rows, :, first:]))
             for name, value in past.items()
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseTargets:
+    """Rows in which every target token stands behind what it is to follow."""
+
+    batch: TokenBatch
+    """(G, T), padded on the right."""
+    origin: Ints
+    """(G,): the given row that each one was made from."""
+    rows: Ints
+    """(S,): where each target's score stands among the dense (G, T - 1): row, ..."""
+    columns: Ints
+    """... and column."""
+
+
+def dense_targets(batch: TokenBatch, targets: TokenTargets) -> DenseTargets:
+    """The fewest rows that hold all targets. A given row, padded on the right, serves those that it holds itself, and
+    one more behind its end; each other one gets a row of its own.
+
+    >>> rows = TokenBatch(ids=np.array([[5, 6]]), mask=np.ones((1, 2), dtype=np.bool_))
+    >>> asked = TokenTargets(rows=np.array([0, 0, 0]), columns=np.array([0, 1, 1]), tokens=np.array([6, 7, 8]))
+    >>> dense = dense_targets(rows, asked)
+    >>> dense.batch.ids.tolist(), dense.rows.tolist(), dense.columns.tolist()
+    ([[5, 6, 7], [5, 6, 8]], [0, 0, 1], [0, 1, 1])
+    """
+    read = [row[mask].tolist() for row, mask in zip(batch.ids, batch.mask, strict=True)]
+    asked = list(zip(targets.rows.tolist(), targets.columns.tolist(), targets.tokens.tolist(), strict=True))
+    held = [read[row][column + 1 : column + 2] == [token] for row, column, token in asked]
+    made: list[list[int]] = []
+    origin: list[int] = []
+    alone: dict[tuple[int, int, int], int] = {}
+    whole: dict[int, int] = {}
+    for (row, column, token), inside in zip(asked, held, strict=True):
+        if not inside and (row, column, token) not in alone:
+            if column + 1 == len(read[row]):
+                whole.setdefault(row, len(made))
+            alone[row, column, token] = len(made)
+            made.append([*read[row][: column + 1], token])
+            origin.append(row)
+    for (row, _, _), inside in zip(asked, held, strict=True):
+        if inside and row not in whole:
+            whole[row] = len(made)
+            made.append(read[row])
+            origin.append(row)
+    places = [whole[cell[0]] if inside else alone[cell] for cell, inside in zip(asked, held, strict=True)]
+    return DenseTargets(batch=_padded(made), origin=np.array(origin), rows=np.array(places), columns=targets.columns)
+
+
+def _padded(rows: list[list[int]]) -> TokenBatch:
+    shape = (len(rows), max(map(len, rows)))
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, True
+    return TokenBatch(ids=ids, mask=mask)

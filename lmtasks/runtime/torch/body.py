@@ -9,16 +9,15 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from lmtasks.errors import UsageError
 from lmtasks.model.model import Model, Projection
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch
-from lmtasks.runtime.align import align
-from lmtasks.runtime.torch.cache import DecodingCache
+from lmtasks.runtime.torch.device import TorchDevice
 from lmtasks.runtime.torch.packed_linear import pack, packed_product
 
 LOGITS_BYTES = 4 * 2**20
@@ -26,21 +25,22 @@ LOGITS_BYTES = 4 * 2**20
 WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
 """Settings by which a model looks back over a part of a long row only."""
 
+DecodingCache = DynamicCache | EncoderDecoderCache
 
-class TorchBody:
+
+class TorchBody(TorchDevice):
     """The part of a model that reads tokens, and the projection behind it.
 
     Args:
         model: in fp32, on the CPU; `move` casts it.
-        threads: of torch, set before each computation since they are a setting of the process.
+        threads: of torch.
     """
 
     def __init__(self, model: Model, *, threads: int) -> None:
+        super().__init__("cpu", threads=threads)
         self.model = model
         self.card = model.card
-        self.device = "cpu"
         self.dtype = torch.float32
-        self._threads = threads
         self._project = _projection(model)  # before any cast: next-token logits are made in fp32 always
         self._module: nn.Module = model.hf if self._project is None else model.hf.base_model  # type: ignore[assignment]
         self._call: Callable[..., object] = self._module
@@ -57,20 +57,11 @@ class TorchBody:
     def pack(self) -> bool:
         """Pack the products, where this computes in fp32 on the CPU. Returns whether it was done."""
         layer = self.model.hf.get_output_embeddings() if self._project is not None else None  # type: ignore[operator]
-        if not pack(self.model.hf, answer=lambda: _said(self.model), kept=layer):
+        if not pack(self.model.hf, answer=lambda: _probe_answer(self.model), kept=layer):
             return False
         if layer is not None and self._project is not None:
             self._project = packed_product(layer.weight.detach(), layer.bias, otherwise=self._project)
         return True
-
-    def computing(self) -> torch.inference_mode:
-        """Everything is computed inside of this."""
-        torch.set_num_threads(self._threads)
-        return torch.inference_mode()
-
-    def tensor(self, values: NDArray[np.generic]) -> Tensor:
-        """On the model's device."""
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def looks_back(self) -> int:
         """Over so many tokens every layer sees everything."""
@@ -86,17 +77,17 @@ class TorchBody:
         return {"position_ids": positions + backbone.first_position} if backbone.takes_positions else {}
 
     def encode(self, source: TokenBatch, rows: Ints | None = None) -> tuple[Tensor, Tensor]:
-        """Each source once; then (B, S, D) and (B, S), which of it are tokens, for each of `rows`; None: as given."""
-        right = align(source, side="right").batch
-        mask = self.tensor(right.mask)
-        encoded = self.model.encode(self.tensor(right.ids), mask)
+        """Each source, padded on the right, once; then (B, S, D) and (B, S), which of it are tokens, for each
+        of `rows`; None: as given."""
+        mask = self.tensor(source.mask)
+        encoded = self.model.encode(self.tensor(source.ids), mask)
         if rows is None:
             return encoded, mask
         index = self.tensor(rows)
         return encoded[index], mask[index]
 
     def starts(self, rows: int) -> Tensor:
-        """What a decoder reads first, (B, 1)."""
+        """The token that a decoder reads first, (B, 1)."""
         return torch.full((rows, 1), self._start, device=self.device)
 
     def read_last(
@@ -170,20 +161,20 @@ def _projection(model: Model) -> Callable[[Tensor], Tensor] | None:
     return Projection(weight=found.weight.detach(), bias=None if found.bias is None else found.bias.detach())
 
 
-def _said(model: Model) -> Tensor:
-    """What a model makes of a few tokens."""
+def _probe_answer(model: Model) -> Tensor:
+    """A model's answer to a few tokens."""
     ids = (torch.arange(6).reshape(2, 3) * 7 + 1) % model.card.vocabulary
     mask = torch.ones_like(ids, dtype=torch.bool)
     if model.card.kind == "encoder":
         return model.encode(ids, mask)
     if model.card.kind == "encoder-decoder":
-        called = pair_inputs(model.encode(ids, mask), mask, ids)
+        called = seq2seq_inputs(model.encode(ids, mask), mask, ids)
         return cast(Tensor, model.hf(**called, use_cache=False).logits)
     return cast(Tensor, model.hf(**model.transformer.inputs(ids, mask), use_cache=False)[0])
 
 
-def pair_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:
-    """What an encoder-decoder is called with, once its source is encoded."""
+def seq2seq_inputs(encoded: Tensor, mask: Tensor, ids: Tensor) -> dict[str, object]:
+    """Inputs of an encoder-decoder whose source is encoded."""
     return {
         "encoder_outputs": BaseModelOutput(last_hidden_state=encoded),
         "attention_mask": mask.long(),

@@ -5,7 +5,6 @@ masks answer differently when rows branch, or fail; then they get plain rows, an
 """
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime, Slots
 from lmtasks.runtime.memory import OutOfMemory
 
-State = TypeVar("State")
-
 CLOSE = 1e-4
 """So far may shared and plain log-probabilities lie apart."""
 UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, UsageError, WorkError)
@@ -25,14 +22,14 @@ UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, Usage
 TRUNK, BRANCHES = 5, (4, 3, 5)
 
 
-def branches_agree(runtime: Runtime[State]) -> bool:
+def branches_agree(runtime: Runtime) -> bool:
     """Does a row with branches say what plain rows say?"""
     trunk, branches = _tokens(runtime, TRUNK), [_tokens(runtime, length, salt=length) for length in BRANCHES]
-    packed, reach, columns = list(trunk), [TRUNK + sum(BRANCHES)] * TRUNK, []
+    packed, subtree_end, columns = list(trunk), [TRUNK + sum(BRANCHES)] * TRUNK, []
     for branch in branches:
         first = len(packed)
         packed += branch
-        reach += [len(packed)] * len(branch)
+        subtree_end += [len(packed)] * len(branch)
         columns += [TRUNK - 1, *range(first, len(packed) - 1)]
     tokens = [token for branch in branches for token in branch]
     wanted = TokenTargets(
@@ -40,12 +37,12 @@ def branches_agree(runtime: Runtime[State]) -> bool:
     )
 
     def shared() -> Floats32:
-        return runtime.score(_batch([packed]), wanted, reach=np.array([reach])).logprobs
+        return runtime.score(_batch([packed]), wanted, subtree_end=np.array([subtree_end])).logprobs
 
     return _agree(shared, lambda: _plain(runtime, trunk, branches))
 
 
-def prefix_agrees(runtime: Runtime[State]) -> bool:
+def prefix_agrees(runtime: Runtime) -> bool:
     """Do rows behind a state say what whole rows say?"""
     trunk, branches = _tokens(runtime, TRUNK), [_tokens(runtime, length, salt=length) for length in BRANCHES]
     # Each row begins with the trunk's last token: behind the state itself no token is ever wanted.
@@ -54,12 +51,12 @@ def prefix_agrees(runtime: Runtime[State]) -> bool:
 
     def shared() -> Floats32:
         state, _ = runtime.prefill(_batch([trunk[:-1]]))
-        return runtime.score(read, wanted, behind=state).logprobs
+        return runtime.score(read, wanted, prefix_state=state).logprobs
 
     return _agree(shared, lambda: _plain(runtime, trunk, branches))
 
 
-def slots_agree(runtime: Runtime[State], slots: Callable[[], Slots], *, joins: bool) -> bool:
+def slots_agree(runtime: Runtime, slots: Callable[[], Slots], *, joins: bool) -> bool:
     """Do rows in slots get the logits that rows get alone, while rows come (where they may) and go?"""
     prompts = [_tokens(runtime, length, salt=length) for length in (5, 2, 7)]
     new = np.array(_tokens(runtime, 3, salt=1))
@@ -91,7 +88,7 @@ def slots_agree(runtime: Runtime[State], slots: Callable[[], Slots], *, joins: b
     return _agree(in_slots, apart)
 
 
-def _plain(runtime: Runtime[State], trunk: list[int], branches: list[list[int]]) -> Floats32:
+def _plain(runtime: Runtime, trunk: list[int], branches: list[list[int]]) -> Floats32:
     parts = []
     for branch in branches:
         read, wanted = every_next(_batch([trunk + branch]))
@@ -109,7 +106,7 @@ def _agree(shared: Callable[[], Floats32], plain: Callable[[], Floats32]) -> boo
     return found.shape == wanted.shape and bool(np.abs(found - wanted).max() < CLOSE)
 
 
-def _tokens(runtime: Runtime[State], count: int, *, salt: int = 0) -> list[int]:
+def _tokens(runtime: Runtime, count: int, *, salt: int = 0) -> list[int]:
     """Tokens that differ from each other, wherever the vocabulary allows it."""
     return [(3 + 7 * place + 31 * salt) % runtime.model.vocabulary for place in range(count)]
 

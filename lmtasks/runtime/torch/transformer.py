@@ -1,35 +1,41 @@
-"""The primitives over PyTorch: `torch`, and `torch-compile`.
+"""The driver over PyTorch for models of transformers: `torch`, and `torch-compile`.
 
-Axes: B batch, T time, P tokens before, V vocabulary, S wanted tokens.
+A row may hold a tree of tokens; masks say which token sees which, and positions where each one stands:
+
+>>> sees = tree_mask(torch.zeros((1, 4)), torch.tensor([[4, 4, 3, 4]]))  # tokens a b, then c and d behind b
+>>> sees[0].int().tolist()
+[[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+>>> positions_of(sees).tolist()
+[[0, 1, 2, 2]]
+
+Axes: B batch, T time, P tokens before, V vocabulary, S target tokens or source tokens, H heads, D width of a head.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, EncoderDecoderCache
 
-from lmtasks.cores import checked_threads
 from lmtasks.model.model import Model
-from lmtasks.records import Floats32, Ints, RuntimeCard, TokenBatch, TokenScores, TokenTargets
-from lmtasks.runtime.align import align
-from lmtasks.runtime.base import NOTHING_SHARED, Sharing, Slots
-from lmtasks.runtime.memory import free_host_bytes, give_back_freed_memory, keep_freed_memory, memory_errors
-from lmtasks.runtime.torch.body import TorchBody, pair_inputs
-from lmtasks.runtime.torch.cache import DecodingCache, fork, prefix_cache
+from lmtasks.records import Bools, Floats32, HeadSpec, Ints, TokenBatch
+from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Sharing, Slots
+from lmtasks.runtime.driver import Driver, ScoreInput
+from lmtasks.runtime.memory import give_back_freed_memory
+from lmtasks.runtime.torch.body import DecodingCache, TorchBody, seq2seq_inputs
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
-from lmtasks.runtime.torch.predict import DTYPES, checked_precision, predicted
+from lmtasks.runtime.torch.device import DTYPES, to_numpy, torch_card, torch_precision
 from lmtasks.runtime.torch.slots import TorchCausalSlots, TorchSeq2SeqSlots
-from lmtasks.runtime.torch.token_tree import positions_of, shut_mask, tree_mask
-from lmtasks.settings.runtimes import TorchPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchState:
-    """Where each row stands. Nothing in it is changed by later steps, so a state may be continued more than once."""
+class TorchState(DecodingState):
+    """Keys and values of each row, and which columns of them are tokens."""
 
     cache: DecodingCache
     mask: Tensor
@@ -38,12 +44,13 @@ class TorchState:
     """(B, S, D): the encoder's answer, of an encoder-decoder."""
 
 
-class TorchRuntime:
-    """A model in PyTorch.
+class TorchRuntime(Driver[TorchState]):
+    """A model of transformers in PyTorch.
 
     Args:
         model: taken over: it is moved, and cast to the precision.
         size_bytes: of its files, for the card.
+        threads: None: as many as the process may use.
         compiled: run it through torch.compile.
 
     Raises:
@@ -56,32 +63,23 @@ class TorchRuntime:
         *,
         size_bytes: int = 0,
         device: str = "cpu",
-        precision: TorchPrecision = "fp32",
+        precision: str = "fp32",
         threads: int | None = None,
         compiled: bool = False,
     ) -> None:
-        dtype = DTYPES[checked_precision(precision)]
-        if device == "cpu":
-            keep_freed_memory()
-        self.model = model.card
-        self.card = RuntimeCard(
-            runtime="torch-compile" if compiled else "torch",
-            version=torch.__version__,
-            device=device,
-            precision=precision,
-            threads=checked_threads(threads),
-            size_bytes=size_bytes,
-        )
+        card = torch_card(device=device, precision=precision, threads=threads, compiled=compiled, size_bytes=size_bytes)
+        side: Literal["left", "right"] = "left" if model.card.kind == "causal" else "right"
+        super().__init__(model.card, card, state_type=TorchState, prompt_side=side)
         self._model = model.eval()
-        self._body = TorchBody(model, threads=self.card.threads)
+        self._body = TorchBody(model, threads=card.threads)
         self._sharing: Sharing | None = None
         self._keeps_slots: bool | None = None
         if precision != "fp32" or compiled:  # measured in exact numbers, and before anything is compiled for it
             self._sharing, self._keeps_slots = self._measure_sharing(), self._measure_slots()
         packed = device == "cpu" and precision == "fp32" and not compiled and self._body.pack()
         if packed:
-            self.card = replace(self.card, options={**self.card.options, "products": "onednn-packed"})
-        self._body.move(device=device, dtype=dtype, compiled=compiled)
+            self.card = replace(card, options={**card.options, "products": "onednn-packed"})
+        self._body.move(device=device, dtype=DTYPES[torch_precision(precision)], compiled=compiled)
         if device == "cpu":
             give_back_freed_memory()
         self._head: Callable[..., Tensor] = (
@@ -95,145 +93,218 @@ class TorchRuntime:
             self._sharing = self._measure_sharing()
         return self._sharing
 
-    def predict(self, head: str, batch: TokenBatch) -> Floats32:
-        """See `Runtime`. Padded positions of a span head hold -1e4, of a tagging head 0."""
-        spec = self._model.spec(head)
-        with memory_errors(_doing("a head reads", batch)), self._body.computing():
-            return predicted(spec, batch, name=self.model.name, head=self._head, tensor=self._body.tensor)
-
-    def score(
-        self,
-        batch: TokenBatch,
-        wanted: TokenTargets,
-        *,
-        reach: Ints | None = None,
-        behind: TorchState | None = None,
-        source: TokenBatch | None = None,
-        source_rows: Ints | None = None,
-    ) -> TokenScores:
-        """See `Runtime`. A piece of the logits stands in memory at a time."""
-        logprobs = np.zeros(len(wanted.rows), dtype=np.float32)
-        greedy = np.zeros(len(wanted.rows), dtype=np.bool_)
-        if not len(logprobs):
-            return TokenScores(logprobs=logprobs, greedy=greedy)
-        aligned = align(batch, side="right")
-        columns = aligned.columns_of(wanted)
-        with memory_errors(_doing("scoring", aligned.batch)), self._body.computing():
-            encoded = None if source is None else self._body.encode(source, source_rows)
-            every = self._body.rows_at_once(columns)
-            for first in range(0, len(aligned.batch.ids), every):
-                part = slice(first, first + every)
-                (mine,) = np.nonzero((wanted.rows >= first) & (wanted.rows < first + every))
-                if len(mine):
-                    called = self._scoring_inputs(
-                        self._body.tensor(aligned.batch.ids[part]),
-                        reach=None if reach is None else self._body.tensor(reach[part]),
-                        behind=behind,
-                        encoded=None if encoded is None else (encoded[0][part], encoded[1][part]),
-                    )
-                    cells = (wanted.rows[mine] - first, columns[mine])
-                    logprobs[mine], greedy[mine] = self._body.score_at(called, *cells, wanted.tokens[mine])
-        if self._body.device == "cpu":
-            give_back_freed_memory()  # 5 ms; a batch takes some hundred
-        return TokenScores(logprobs=logprobs, greedy=greedy)
-
-    def prefill(self, batch: TokenBatch) -> tuple[TorchState, Floats32]:
-        """See `Runtime`."""
-        with memory_errors(_doing("reading", batch)), self._body.computing():
-            if self.model.kind == "encoder-decoder":
-                encoded, mask = self._body.encode(batch)
-                logits, cache = self._body.read_last(pair_inputs(encoded, mask, self._body.starts(len(mask))))
-                return TorchState(cache=cache, mask=mask, encoded=encoded), _numpy(logits)
-            aligned = align(batch, side="left").batch
-            ids, mask = self._body.tensor(aligned.ids), self._body.tensor(aligned.mask)
-            logits, cache = self._body.read_last(self._model.transformer.inputs(ids, mask))
-            return TorchState(cache=cache, mask=mask), _numpy(logits)
-
-    def step(self, state: TorchState, ids: Ints) -> tuple[TorchState, Floats32]:
-        """See `Runtime`."""
-        with memory_errors(f"continuing {len(ids)} rows"), self._body.computing():
-            new = self._body.tensor(ids)[:, None]
-            cache = fork(state.cache)
-            if state.encoded is not None:
-                logits, cache = self._body.read_last(pair_inputs(state.encoded, state.mask, new), cache)
-                return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), _numpy(logits)
-            mask = functional.pad(state.mask, (0, 1), value=True)
-            inputs = self._model.transformer.inputs(new, mask)
-            if "position_ids" in inputs:
-                inputs["position_ids"] = inputs["position_ids"][:, -1:]
-            logits, cache = self._body.read_last(inputs, cache)
-            return TorchState(cache=cache, mask=mask), _numpy(logits)
-
-    def reorder(self, state: TorchState, rows: Ints) -> TorchState:
-        """See `Runtime`."""
-        if np.array_equal(rows, np.arange(state.mask.shape[0])):
-            return state
-        with memory_errors(f"moving {len(rows)} rows"), self._body.computing():
-            index = self._body.tensor(rows)
-            cache = fork(state.cache)
-            cache.batch_select_indices(index)
-            encoded = None if state.encoded is None else state.encoded[index]
-            return TorchState(cache=cache, mask=state.mask[index], encoded=encoded)
-
     def slots(self, *, rows: int, length: int) -> Slots | None:
         """See `Runtime`. Measured when it is first asked for."""
         if self._keeps_slots is None:
             self._keeps_slots = self._measure_slots()
         return self._make_slots(rows=rows, length=length) if self._keeps_slots else None
 
-    def beside(self) -> "TorchRuntime":
-        """See `Runtime`: torch's threads work on one call at a time."""
-        return self
-
     def free_bytes(self) -> int:
         """See `Runtime`."""
-        if torch.device(self.card.device).type == "cuda":
-            return int(torch.cuda.mem_get_info(self.card.device)[0])
-        return free_host_bytes()
+        return self._body.free_bytes()
 
     def close(self) -> None:
         """See `Runtime`."""
         del self._model, self._body, self._head
 
+    def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
+        return self._body.head_logits(self._head, spec.name, batch)
+
+    def _score(self, given: ScoreInput[TorchState]) -> tuple[Floats32, Bools]:
+        """A piece of the logits stands in memory at a time."""
+        targets, ids = given.targets, given.rows.ids
+        logprobs = np.zeros(len(targets.rows), dtype=np.float32)
+        greedy = np.zeros(len(targets.rows), dtype=np.bool_)
+        with self._body.computing():
+            encoded = None if given.source is None else self._body.encode(given.source, given.source_rows)
+            every = self._body.rows_at_once(targets.columns)
+            for first in range(0, len(ids), every):
+                part = slice(first, first + every)
+                (mine,) = np.nonzero((targets.rows >= first) & (targets.rows < first + every))
+                if len(mine):
+                    called = self._scoring_inputs(
+                        self._body.tensor(ids[part]),
+                        subtree_end=None if given.subtree_end is None else self._body.tensor(given.subtree_end[part]),
+                        prefix=given.prefix_state,
+                        encoded=None if encoded is None else (encoded[0][part], encoded[1][part]),
+                    )
+                    cells = (targets.rows[mine] - first, targets.columns[mine])
+                    logprobs[mine], greedy[mine] = self._body.score_at(called, *cells, targets.tokens[mine])
+        if self._body.device == "cpu":
+            give_back_freed_memory()  # 5 ms; a batch takes some hundred
+        return logprobs, greedy
+
+    def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[TorchState, Floats32]:
+        with self._body.computing():
+            if self.model.kind == "encoder-decoder":
+                encoded, mask = self._body.encode(prompts)
+                logits, cache = self._body.read_last(seq2seq_inputs(encoded, mask, self._body.starts(len(mask))))
+                return TorchState(cache=cache, mask=mask, encoded=encoded), to_numpy(logits)
+            ids, mask = self._body.tensor(prompts.ids), self._body.tensor(prompts.mask)
+            logits, cache = self._body.read_last(self._model.transformer.inputs(ids, mask))
+            return TorchState(cache=cache, mask=mask), to_numpy(logits)
+
+    def _step(self, state: TorchState, ids: Ints) -> tuple[TorchState, Floats32]:
+        with self._body.computing():
+            new = self._body.tensor(ids)[:, None]
+            cache = fork(state.cache)
+            if state.encoded is not None:
+                logits, cache = self._body.read_last(seq2seq_inputs(state.encoded, state.mask, new), cache)
+                return TorchState(cache=cache, mask=state.mask, encoded=state.encoded), to_numpy(logits)
+            mask = functional.pad(state.mask, (0, 1), value=True)
+            inputs = self._model.transformer.inputs(new, mask)
+            if "position_ids" in inputs:
+                inputs["position_ids"] = inputs["position_ids"][:, -1:]
+            logits, cache = self._body.read_last(inputs, cache)
+            return TorchState(cache=cache, mask=mask), to_numpy(logits)
+
+    def _reorder(self, state: TorchState, rows: Ints) -> TorchState:
+        if np.array_equal(rows, np.arange(state.mask.shape[0])):
+            return state
+        with self._body.computing():
+            index = self._body.tensor(rows)
+            cache = fork(state.cache)
+            cache.batch_select_indices(index)
+            encoded = None if state.encoded is None else state.encoded[index]
+            return TorchState(cache=cache, mask=state.mask[index], encoded=encoded)
+
     def _scoring_inputs(
-        self, ids: Tensor, *, reach: Tensor | None, behind: TorchState | None, encoded: tuple[Tensor, Tensor] | None
+        self,
+        ids: Tensor,
+        *,
+        subtree_end: Tensor | None,
+        prefix: TorchState | None,
+        encoded: tuple[Tensor, Tensor] | None,
     ) -> dict[str, object]:
-        """What the body is called with. Rows are padded on the right, where no token sees the padding."""
+        """Inputs of the body. Rows are padded on the right, where no token sees the padding."""
         if encoded is not None:
-            return {**pair_inputs(*encoded, ids), "decoder_attention_mask": torch.ones_like(ids), "use_cache": False}
+            return {**seq2seq_inputs(*encoded, ids), "decoder_attention_mask": torch.ones_like(ids), "use_cache": False}
         called: dict[str, object] = {"input_ids": ids, "use_cache": False}
-        if reach is None and behind is None:
+        if subtree_end is None and prefix is None:
             positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
             return {**called, "attention_mask": torch.ones_like(ids), **self._body.positioned(positions)}
-        sees = tree_mask(ids, reach)
-        before = 0 if behind is None else int(behind.mask.shape[1])
+        sees = tree_mask(ids, subtree_end)
+        before = 0 if prefix is None else int(prefix.mask.shape[1])
         called["attention_mask"] = shut_mask(sees, before=before, dtype=self._body.dtype)
         called |= self._body.positioned(positions_of(sees) + before)
-        if behind is None:
+        if prefix is None:
             return called
-        assert isinstance(behind.cache, DynamicCache)  # only causal models stand behind a state
-        return {**called, "past_key_values": prefix_cache(behind.cache), "use_cache": True}
+        assert isinstance(prefix.cache, DynamicCache)  # only causal models continue a prefix
+        return {**called, "past_key_values": prefix_cache(prefix.cache), "use_cache": True}
 
     def _make_slots(self, *, rows: int, length: int) -> Slots:
         made = TorchSeq2SeqSlots if self.model.kind == "encoder-decoder" else TorchCausalSlots
         return made(self._body, rows=rows, length=length)
 
     def _measure_sharing(self) -> Sharing:
-        if self.model.kind != "causal" or not branches_agree(self):
+        if self.model.kind != "causal":
             return NOTHING_SHARED
-        return Sharing(longest_row=self._body.looks_back(), prefix=prefix_agrees(self))
+        longest = self._body.looks_back()
+        self._sharing = Sharing(longest_row=longest, prefix=True)  # while it is measured everything may be asked
+        try:
+            if not branches_agree(self):
+                return NOTHING_SHARED
+            return Sharing(longest_row=longest, prefix=prefix_agrees(self))
+        finally:
+            self._sharing = None
 
     def _measure_slots(self) -> bool:
-        if self.model.kind == "encoder" or self._body.looks_back() < self.model.max_length_tokens:
+        if not self.predicts_tokens or self._body.looks_back() < self.model.max_length_tokens:
             return False
         return slots_agree(self, lambda: self._make_slots(rows=3, length=12), joins=self.model.kind == "causal")
 
 
-def _doing(what: str, batch: TokenBatch) -> str:
-    rows, columns = batch.ids.shape
-    return f"{what} {rows} {'row' if rows == 1 else 'rows'} of {columns} tokens"
+def tree_mask(ids: Tensor, subtree_end: Tensor | None) -> Tensor:
+    """(B, T) -> (B, T, T): does the token of the first column see that of the second? Each sees itself.
+
+    Args:
+        ids: for their shape.
+        subtree_end: (B, T), see `Runtime.score`; None: every token sees all before it.
+    """
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    before = columns[:, None] >= columns
+    if subtree_end is None:
+        return before.expand(ids.shape[0], -1, -1)
+    own = columns[:, None] == columns  # padding sees itself at least: a softmax over nothing is no number
+    return (before & (columns[:, None] < subtree_end[:, None, :])) | own
 
 
-def _numpy(values: Tensor) -> Floats32:
-    array: Floats32 = values.float().cpu().numpy()
-    return array
+def positions_of(sees: Tensor) -> Tensor:
+    """(B, T, T) -> (B, T): how many others each token sees."""
+    return sees.sum(-1) - 1
+
+
+def shut_mask(sees: Tensor, *, before: int, dtype: torch.dtype) -> Tensor:
+    """(B, T, T) -> what attention adds to its scores, (B, 1, T, P + T): nothing, or so little that it is shut.
+
+    Args:
+        before: P columns before the row, which every token sees.
+    """
+    shut = torch.zeros((*sees.shape[:2], before + sees.shape[2]), dtype=dtype, device=sees.device)
+    shut[:, :, before:].masked_fill_(~sees, torch.finfo(dtype).min)
+    return shut[:, None]
+
+
+class PrefixLayer(CacheLayerMixin):
+    """One row's keys and values, which every row of a batch continues. Nothing is kept of what comes behind."""
+
+    is_sliding = False
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self._keys, self._values = keys, values
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """It is initialized from the start."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """(B, H, T, D) -> (B, H, P + T, D)"""
+        rows = key_states.shape[0]
+        return (
+            torch.cat([self._keys.expand(rows, -1, -1, -1), key_states], dim=2),
+            torch.cat([self._values.expand(rows, -1, -1, -1), value_states], dim=2),
+        )
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Columns of keys, and where they begin."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """P"""
+        return int(self._keys.shape[2])
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+
+def prefix_cache(cache: DynamicCache) -> Cache:
+    """The cache of one row as one that many rows continue.
+
+    Raises:
+        TypeError: its layers hold something else than keys and values of the whole row.
+    """
+    layers: list[CacheLayerMixin] = []
+    for layer in cache.layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if keys is None or values is None or getattr(layer, "is_sliding", False):
+            raise TypeError("a layer keeps something else than keys and values of the whole prefix")
+        layers.append(PrefixLayer(keys, values))
+    return Cache(layers=list(layers))
+
+
+def fork(cache: DecodingCache) -> DecodingCache:
+    """The same cache, to be continued apart. Layers replace their tensors when they grow, so nothing is copied."""
+    if isinstance(cache, EncoderDecoderCache):
+        return EncoderDecoderCache(_fork_layers(cache.self_attention_cache), _fork_layers(cache.cross_attention_cache))
+    return _fork_layers(cache)
+
+
+def _fork_layers(cache: DynamicCache) -> DynamicCache:
+    forked = copy.copy(cache)
+    forked.layers = [copy.copy(layer) for layer in cache.layers]
+    return forked

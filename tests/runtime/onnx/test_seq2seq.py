@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from packed import model_folder, package, padded, random_rows, runtime
 from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
 
-import lmtasks.runtime.onnx.caches
+import lmtasks.runtime.onnx.decoder
 import lmtasks.runtime.onnx.seq2seq
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
@@ -22,11 +22,10 @@ from lmtasks.prove.export import export_and_prove
 from lmtasks.prove.parity import check_parity
 from lmtasks.records import Floats32, TokenBatch, TokenTargets
 from lmtasks.runtime.memory import OutOfMemory
-from lmtasks.runtime.onnx.caches import Caches
+from lmtasks.runtime.onnx.decoder import Caches
 from lmtasks.runtime.onnx.graphs import Graphs
 from lmtasks.runtime.onnx.seq2seq import OnnxSeq2SeqRuntime
-from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqRows
-from lmtasks.runtime.onnx.sources import Sources
+from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqRows, Sources
 from lmtasks.runtime.torch.capability_probes import slots_agree
 
 NAMES = ("marian", "bart", "t5")
@@ -61,8 +60,8 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> None:
         return array
 
     monkeypatch.setattr(Caches, "_empty", filled)
-    monkeypatch.setattr(lmtasks.runtime.onnx.caches, "BLOCK", 2)
-    monkeypatch.setattr(lmtasks.runtime.onnx.caches, "GROWTH", 1.0)
+    monkeypatch.setattr(lmtasks.runtime.onnx.decoder, "BLOCK", 2)
+    monkeypatch.setattr(lmtasks.runtime.onnx.decoder, "GROWTH", 1.0)
 
 
 def moves(random: np.random.Generator, sources: list[int], width: int) -> Iterator[NDArray[np.int64]]:
@@ -200,6 +199,7 @@ def test_slots_begin_anew_when_all_have_left() -> None:
 @pytest.mark.parametrize("most", [128 * 2**20, 1])
 def test_targets_of_a_source_are_scored_with_one_reading(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sources with one, two and three targets, in no order; and the encoder sees each once."""
+    package(name)  # its proof reads sources, too
     monkeypatch.setattr(lmtasks.runtime.onnx.seq2seq, "LOGITS_BYTES", most)
     read: list[int] = []
     count = lmtasks.runtime.onnx.seq2seq.read_sources
@@ -274,18 +274,18 @@ def test_rounded_packages_pass_their_proof(name: str, precision: str, tmp_path: 
 
 def test_a_proof_finds_a_damaged_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows whose sources were exchanged are noticed."""
-    given = Sources.given
+    inputs = Sources.inputs
 
     def exchanged(self: Sources, *, first: int, count: int) -> object:
-        return given(self.picked(np.roll(np.arange(self.count), 1)), first=first, count=count)
+        return inputs(self.picked(np.roll(np.arange(self.count), 1)), first=first, count=count)
 
     assert check_parity(package("marian"), model_folder("marian"), texts=TEXTS, threads=1).ok
-    monkeypatch.setattr(Sources, "given", exchanged)
+    monkeypatch.setattr(Sources, "inputs", exchanged)
     assert not check_parity(package("marian"), model_folder("marian"), texts=TEXTS, threads=1).ok
 
 
 def test_memory_that_runs_out_leaves_the_state_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmtasks.runtime.onnx.caches, "BLOCK", 2)
+    monkeypatch.setattr(lmtasks.runtime.onnx.decoder, "BLOCK", 2)
     ours = pairs("marian")
     state, _ = ours.prefill(padded(SOURCES))
     state, _ = ours.step(state, np.arange(4) + 2)
@@ -312,8 +312,8 @@ def test_what_is_refused() -> None:
         ours.prefill(padded(random_rows(65)))
     with pytest.raises(UsageError, match="scores targets behind a source, none was given"):
         ours.score(padded(SOURCES), wanted)
-    with pytest.raises(UsageError, match="scores plain rows"):
-        ours.score(padded(SOURCES), wanted, source=padded(SOURCES), reach=np.zeros((4, 11), dtype=np.int64))
+    with pytest.raises(UsageError, match="cannot branch in onnx"):
+        ours.score(padded(SOURCES), wanted, source=padded(SOURCES), subtree_end=np.zeros((4, 11), dtype=np.int64))
     state, _ = ours.prefill(padded(SOURCES[:1]))
     for token in range(63):
         state, _ = ours.step(state, np.array([token + 2]))

@@ -93,7 +93,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return package
 
 
-def opened(folder: Path) -> Runtime[object]:
+def opened(folder: Path) -> Runtime:
     return open_runtime(folder, runtime="onnx" if is_package(folder) else "torch", threads=1)
 
 
@@ -125,10 +125,10 @@ def requests_of(kind: str) -> list[ScoreRequest]:
 
 
 def test_shared_and_plain_rows_are_scored_alike(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lmtasks.engine.prefix
+    import lmtasks.engine.shared_rows
 
-    monkeypatch.setattr(lmtasks.engine.prefix, "LEAST_PREFIX", 8)
-    monkeypatch.setattr(lmtasks.engine.prefix, "LEAST_BEHIND", 64)
+    monkeypatch.setattr(lmtasks.engine.shared_rows, "LEAST_PREFIX", 8)
+    monkeypatch.setattr(lmtasks.engine.shared_rows, "LEAST_BEHIND", 64)
     ours = opened(folder)
     requests = requests_of(ours.model.kind)
     longest = ours.model.max_length_tokens
@@ -178,9 +178,9 @@ def test_branches_see_their_trunk_and_themselves() -> None:
     for other in (two, three):
         ids = np.array([[*trunk, *other, *one]])
         end = 7 + len(other)
-        reach = np.array([[ids.shape[1]] * 7 + [end] * len(other) + [ids.shape[1]] * 4])
+        subtree_end = np.array([[ids.shape[1]] * 7 + [end] * len(other) + [ids.shape[1]] * 4])
         batch = TokenBatch(ids=ids, mask=np.ones_like(ids, dtype=np.bool_))
         _, wanted = every_next(padded([trunk + one]))
         columns = [6, end, end + 1, end + 2]
         asked = type(wanted)(rows=np.zeros(4, dtype=np.int64), columns=np.array(columns), tokens=np.array(one))
-        np.testing.assert_allclose(ours.score(batch, asked, reach=reach).logprobs, alone, atol=1e-5)
+        np.testing.assert_allclose(ours.score(batch, asked, subtree_end=subtree_end).logprobs, alone, atol=1e-5)

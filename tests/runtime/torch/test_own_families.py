@@ -15,7 +15,7 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, HeadSpec, TokenBatch, TokenTargets
 from lmtasks.runtime.open import open_runtime
-from lmtasks.runtime.torch.own_families import StateRuntime
+from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
 
 CAUSAL = ("rnn", "lstm", "gru")
 PAIRS = ("lstm-attention", "gru-attention")
@@ -40,10 +40,10 @@ def folder_of(name: str, folder: Path, *, width: int = 16) -> Path:
     return folder
 
 
-def opened(name: str, folder: Path) -> tuple[StateRuntime, Model]:
+def opened(name: str, folder: Path) -> tuple[OwnFamilyRuntime, Model]:
     path = folder_of(name, folder)
     runtime = open_runtime(path, runtime="torch", threads=1)
-    assert isinstance(runtime, StateRuntime)
+    assert isinstance(runtime, OwnFamilyRuntime)
     return runtime, load_model(path)
 
 
@@ -155,7 +155,7 @@ def test_heads_answer_whatever_the_padding(name: str, tmp_path: Path) -> None:
         HeadSpec(name="tags", kind="tagging", labels=("O", "B-x")),
         HeadSpec(name="find", kind="span"),
     ])  # fmt: skip
-    runtime = StateRuntime(model, threads=1)
+    runtime = OwnFamilyRuntime(model, threads=1)
     for head in ("mood", "tags", "find"):
         together = runtime.predict(head, batch_of(ROWS, left=True))
         for number, row in enumerate(ROWS):

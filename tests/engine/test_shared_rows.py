@@ -9,11 +9,10 @@ from fake_runtime import FakeRuntime
 
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.prefix import common_prefixes
 from lmtasks.engine.requests import Scored, ScoreRequest
-from lmtasks.engine.tree import TreeLimits, build_unit, group_rows, shared_lengths
+from lmtasks.engine.shared_rows import TreeLimits, build_unit, common_prefixes, group_rows, shared_lengths
 from lmtasks.errors import WorkError
-from lmtasks.records import Floats, Ints
+from lmtasks.records import Ints
 from lmtasks.runtime.base import NOTHING_SHARED, Sharing
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
@@ -28,7 +27,7 @@ def fake(**settings: object) -> FakeRuntime:
     return FakeRuntime(vocabulary=TOKENIZER.vocabulary, max_length=4000, **settings)  # type: ignore[arg-type]
 
 
-def engine(runtime: FakeRuntime, **limits: int) -> Engine[Floats]:
+def engine(runtime: FakeRuntime, **limits: int) -> Engine:
     return Engine(runtime, TOKENIZER, **limits)  # type: ignore[arg-type]
 
 
@@ -153,8 +152,8 @@ def test_sources_are_read_once_for_all_their_targets(kind: str) -> None:
 # --- the parts ------------------------------------------------------------------------------------------------------
 
 
-def ancestors(reach: Ints, column: int) -> list[int]:
-    return [before for before in range(column + 1) if reach[before] > column]
+def ancestors(subtree_end: Ints, column: int) -> list[int]:
+    return [before for before in range(column + 1) if subtree_end[before] > column]
 
 
 def test_a_unit_holds_every_row_and_no_token_twice() -> None:
@@ -169,7 +168,7 @@ def test_a_unit_holds_every_row_and_no_token_twice() -> None:
         for number, columns in unit.members:
             assert unit.ids[columns].tolist() == rows[number][before:].tolist()
             if len(columns):
-                assert ancestors(unit.reach, int(columns[-1])) == columns.tolist()
+                assert ancestors(unit.subtree_end, int(columns[-1])) == columns.tolist()
         assert len(unit.ids) == len({tuple(row[:end]) for row in rows for end in range(before + 1, len(row) + 1)})
 
 

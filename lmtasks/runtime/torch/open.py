@@ -1,0 +1,72 @@
+"""Opens model folders in PyTorch, plain or through torch.compile."""
+
+import os
+import shutil
+from typing import Literal
+
+from lmtasks.errors import UsageError
+from lmtasks.export.package import is_package
+from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
+from lmtasks.settings.runtimes import RUNTIMES, torch_precisions
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+class TorchOpener(RuntimeOpener):
+    """The runtime `torch`."""
+
+    name: Literal["torch", "torch-compile"] = "torch"
+    compiled = False
+
+    def info(self) -> RuntimeInfo:
+        """See `RuntimeOpener`."""
+        import torch
+
+        devices, notes = ["cpu"], []
+        if torch.cuda.is_available():
+            devices.append("cuda")
+        fast_bf16 = torch.cpu._is_avx512_bf16_supported() or "cuda" in devices
+        if not fast_bf16:
+            notes.append("bf16 needs a processor with AVX-512 BF16.")
+        if self.compiled and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
+            devices.remove("cpu")
+            notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
+        return RuntimeInfo(
+            name=self.name,
+            about=RUNTIMES[self.name].about,
+            version=torch.__version__,
+            devices=tuple(devices),
+            precisions=torch_precisions() if fast_bf16 else ("fp32",),
+            note=" ".join(notes),
+        )
+
+    def open(self, request: RuntimeRequest) -> Runtime:
+        """See `RuntimeOpener`."""
+        if is_package(request.ref):
+            raise UsageError(
+                f"{request.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {self.name} "
+                "the model folder that `lmtasks export` was given."
+            )
+        self.check(device=request.device, precision=request.precision)
+        from lmtasks.model.store import load_model
+        from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
+        from lmtasks.runtime.torch.transformer import TorchRuntime
+
+        model = load_model(request.ref)
+        driver = TorchRuntime if model.backbone.traits.by_transformers else OwnFamilyRuntime
+        return driver(
+            model,
+            size_bytes=weight_bytes(request.ref),
+            device=request.device,
+            precision=request.precision or "fp32",
+            threads=request.threads,
+            compiled=self.compiled,
+        )
+
+
+class TorchCompileOpener(TorchOpener):
+    """The runtime `torch-compile`."""
+
+    name = "torch-compile"
+    compiled = True
