@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
 
 from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
+from lmtasks.data.context_target import end_tokens
+from lmtasks.data.vocabulary import learn_tokenizer
+from lmtasks.model.closed_form import FittedModel, NgramClasses, NgramSizes, save_fitted
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Bools, Floats32, HeadSpec, TokenBatch
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
+from lmtasks.training.closed_form import fit_text, fitted_card
 
 HEADS = (
     HeadSpec(name="mood", kind="classification", labels=("bad", "fair", "good"), pooling="last"),
@@ -55,6 +59,12 @@ TRACED = frozenset({"pegasus"})
 """No graphs are built for them: torch's exporter traces them, which takes ten times as long."""
 LANGUAGE_MODELS = ("llama", "gpt2", *PAIRS)
 VOCABULARY = 290
+CATS_AND_DOGS = [
+    "the cat sat on the mat",
+    "the dog sat on the cat",
+    "a dog saw a cat on the mat",
+    "a cat saw the dog sat",
+] * 3
 ONE_LAYER: Mapping[str, Mapping[str, int]] = {
     "llama": {"num_hidden_layers": 1},
     "bert": {"num_hidden_layers": 1},
@@ -129,6 +139,14 @@ def runtime(kind: str, name: str, precision: str = "fp32") -> Runtime:
     return open_runtime(folder, runtime=kind, precision=precision, threads=1)
 
 
+def native_folder() -> Path:
+    """An n-gram model with a head of two classes: texts of cats, and of dogs."""
+    with made_once("native") as place_:
+        if not place_.exists():
+            _save_fitted(place_)
+    return place_ / "model"
+
+
 def random_rows(*lengths: int, seed: int = 0) -> list[list[int]]:
     """Rows of random tokens."""
     random = np.random.default_rng(seed)
@@ -187,3 +205,22 @@ def _save_checkpoint(name: str, seed: int, folder: Path) -> None:
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     tokenizer.save(folder)
+
+
+def _save_fitted(folder: Path) -> None:
+    folder.mkdir()
+    tokenizer = learn_tokenizer("words:50", CATS_AND_DOGS)
+    tokenizer.save(folder)
+    ends, sizes = end_tokens(tokenizer, lines=True), NgramSizes(order=3, fallback=1)
+    rows = [np.array([*tokenizer.encode(text), tokenizer.eos]) for text in CATS_AND_DOGS]
+    models = [fit_text(part, sizes, vocabulary=tokenizer.vocabulary, ends=ends) for part in (rows[::4], rows[2::4])]
+    card = fitted_card("ngram", name="small", tokenizer=tokenizer, predicts=True)
+    head = HeadSpec(name="which", kind="classification", labels=("sat", "saw"))
+    model = FittedModel(
+        card=replace(card, heads=(head, HeadSpec(name="say", kind="generation"))),
+        sizes=sizes,
+        ends=ends,
+        text=fit_text(rows, sizes, vocabulary=tokenizer.vocabulary, ends=ends),
+        heads={"which": NgramClasses(models=tuple(models), prior=np.log([0.25, 0.75]).astype(np.float32))},
+    )
+    save_fitted(model, folder / "model", tokenizer=folder, provenance={"made": "here"})

@@ -30,7 +30,7 @@ OnStep = Callable[["TokenStep"], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPrompt:
-    """What is to be continued."""
+    """A prompt as token ids, with the settings of its continuation."""
 
     ids: tuple[int, ...]
     """For an encoder-decoder: the source."""
@@ -49,13 +49,13 @@ class EncodedPrompt:
         return self.settings.num_beams or 1
 
     def processor(self, ends: frozenset[int]) -> Processor:
-        """What is done to its scores; `ends` end it."""
+        """The changes of its scores; `ends` end it."""
         return Processor(self.settings, self.rules, ProcessorContext(start=self.seen, source=self.ids, ends=ends))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What became of a row."""
+    """The continuation of a row, and why it stopped."""
 
     ids: tuple[int, ...]
     text: str
@@ -246,7 +246,7 @@ class TextStream:
         return whole[: self._first_stop(whole)]
 
     def take(self) -> str:
-        """What can be read since the last call, without what may become a stop string."""
+        """Text that is readable since the last call, without a beginning of a stop string."""
         safe = len(self._text)
         for stop in self._stops:
             for length in range(min(len(stop) - 1, len(self._text)), 0, -1):
@@ -258,7 +258,7 @@ class TextStream:
         return piece
 
     def rest(self) -> str:
-        """What `take` has not given yet, once the answer is complete."""
+        """The text that `take` has not given yet, once the answer is complete."""
         return self.text()[self._given :]
 
     def _first_stop(self, text: str) -> int | None:

@@ -33,7 +33,7 @@ NO_TOKEN_LIMIT = 1 << 30
 
 
 class HeadRow(Protocol):
-    """What a head reads: one encoded text, or one window."""
+    """One encoded text, or one window of it, as a head reads it."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -84,12 +84,12 @@ class Engine:
 
     @property
     def model(self) -> ModelCard:
-        """What answers."""
+        """The card of the model that answers."""
         return self.runtime.model
 
     @property
     def card(self) -> RuntimeCard:
-        """What computes."""
+        """The card of the runtime that computes."""
         return self.runtime.card
 
     @property

@@ -1,4 +1,5 @@
-"""Which way each text is written: in slots, where rows come and go, batch after batch, or with beams."""
+"""Texts in batches, each written in the way that suits it: in slots, where rows come and go, batch after batch, or with
+beams."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ SHORTER = 2
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """What is the same for all texts of a model."""
+    """Settings that all texts of a model share."""
 
     pad_id: int
     decode: Decode

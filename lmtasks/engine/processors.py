@@ -26,7 +26,7 @@ Scores = TypeVar("Scores", Floats, Floats32)
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorContext:
-    """What stands before a text."""
+    """Tokens before a text."""
 
     start: tuple[int, ...]
     """What its decoder reads first: the prompt, or an encoder-decoder's start token."""

@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what it answers.
+"""Requests to the engine, and its answers.
 
 >>> Decoding(temperature=0.7, num_beams=4)
 Traceback (most recent call last):

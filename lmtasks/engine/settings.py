@@ -1,4 +1,4 @@
-"""What holds for a text: what was asked, over what the model says of itself, over what transformers does unasked.
+"""The settings of a text: the request's own, over those of the model, over transformers' defaults.
 
 So lm-evaluation-harness writes: it gives a task's settings to `generate`, where they lie over generation_config.json.
 Whether anything is drawn is the task's to say, there as here.
@@ -64,7 +64,7 @@ def settled(asked: Decoding, model: ModelCard) -> Decoding:
 
 
 def not_obeyed(asked: Decoding, model: ModelCard) -> Mapping[str, str]:
-    """What the model's generation_config.json sets and a text that is asked for so does not obey: names and values."""
+    """Settings of the model's generation_config.json that a text asked for so does not obey: names and values."""
     unheeded = dict(model.unheeded)
     own = model.generation
     if asked.temperature == 0:

@@ -1,1 +1,1 @@
-"""What computes: a few primitives, written once for torch and once for ONNX Runtime."""
+"""A few primitives that compute, under one ABC: a driver each for torch, ONNX Runtime and models without either."""

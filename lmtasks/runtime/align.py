@@ -73,7 +73,7 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
 
 
 def every_next(batch: TokenBatch) -> tuple[TokenBatch, TokenTargets]:
-    """What has to be read and asked to score every token of whole rows behind those before it.
+    """Rows to read, and targets, that score every token of whole rows behind those before it.
 
     A row's last token is wanted, and need not be read; so a row may be one token longer than the model's input.
 

@@ -22,7 +22,7 @@ class DecodingState:
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """What several rows may share in one pass. It is measured on the loaded model, not listed by family."""
+    """Parts that several rows may share in one pass. They are measured on the loaded model, not listed by family."""
 
     longest_row: int = 0
     """Longest row that may branch (`subtree_end` of `Runtime.score`), with its prefix state; 0: none may."""
@@ -69,7 +69,7 @@ class Runtime(ABC):
 
     @property
     def sharing(self) -> Sharing:
-        """What rows may share when they are scored; by default nothing."""
+        """Parts that rows may share when they are scored; by default none."""
         return NOTHING_SHARED
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What all runtimes do alike before and behind what they compute: a driver writes the rest.
+"""Everything that runtimes do alike before and behind what they compute: a driver writes the rest.
 
 A request is checked, its padding brought to one side, and running out of memory becomes `OutOfMemory`. The hooks
 (`_predict`, `_score`, `_prefill`, `_step`, `_reorder`) may trust what they are given.

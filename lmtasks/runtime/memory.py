@@ -79,7 +79,7 @@ def let_go_of_pages(address: int, size_bytes: int) -> None:
 
 
 class OutOfMemory(WorkError):
-    """What was asked did not fit into memory; a smaller part of it may."""
+    """A request did not fit into memory; a smaller part of it may."""
 
 
 def ran_out(error: BaseException) -> bool:

@@ -1,4 +1,5 @@
-"""What one pass of a model must at least read and multiply, found in its files: for the distance from the limits.
+"""Bytes that one pass of a model must at least read, and products that it must take, found in its files: for the
+roofline.
 
 Weights that are only looked up (embeddings of tokens and positions) are not read as a whole, and are left out; a tied
 embedding is the projection onto the vocabulary too, and counts. A graph names its weights; of a torch model the tensors
@@ -31,7 +32,7 @@ OWN_TABLES = frozenset({"tokens.weight", "pairs.weight"})
 
 @dataclass(frozen=True, kw_only=True)
 class OpCosts:
-    """Of one pass over one graph, or over a torch model."""
+    """The least work of one pass over one graph, or over a torch model."""
 
     weight_bytes: int
     """Read in every pass, however many rows it has."""

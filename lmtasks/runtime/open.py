@@ -53,7 +53,7 @@ def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
 
 
 def list_runtimes() -> tuple[RuntimeInfo, ...]:
-    """What is installed here, and what it can run on this machine."""
+    """All runtimes, with what each can run on this machine."""
     return (*(opener_of(name).info() for name in RUNTIMES), *_external_infos())
 
 
@@ -82,7 +82,7 @@ def _external(entry: EntryPoint) -> RuntimeOpener:
 
 
 def _external_infos() -> Iterator[RuntimeInfo]:
-    """What other packages bring; one that cannot be imported says so, and the rest goes on."""
+    """Runtimes of other packages; one that cannot be imported says so, and the rest goes on."""
     for entry in entry_points(group=GROUP):
         try:
             yield _external(entry).info()

@@ -1,48 +1,26 @@
-"""The native runtime keeps the contract of runtimes: scores, steps, states, slots and batches say the same."""
+"""What only the native runtime does: classes weighed by n-grams, every way of sampling, and what its folders refuse."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from packed import padded, random_rows, score_all
+from packed import native_folder, padded, random_rows
 
-from lmtasks.data.context_target import end_tokens
-from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.model.closed_form import FittedModel, NgramClasses, NgramSizes, load_fitted, save_fitted
+from lmtasks.model.closed_form import FittedModel, NgramClasses, load_fitted
 from lmtasks.model.store import card_of, load_model
-from lmtasks.records import HeadSpec, TokenBatch
+from lmtasks.records import TokenBatch
 from lmtasks.runtime.native import NativeRuntime
 from lmtasks.runtime.open import list_runtimes, open_runtime
-from lmtasks.runtime.torch.capability_probes import prefix_agrees, slots_agree
-from lmtasks.training.closed_form import fit_text, fitted_card
 from lmtasks.workflow.open_model import runtime_for
-
-TEXT = ["the cat sat on the mat", "the dog sat on the cat", "a dog saw a cat on the mat", "a cat saw the dog sat"] * 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Path:
     """An n-gram model with a head of two classes: texts of cats, and of dogs."""
-    place = tmp_path_factory.mktemp("native")
-    tokenizer = learn_tokenizer("words:50", TEXT)
-    tokenizer.save(place)
-    ends, sizes = end_tokens(tokenizer, lines=True), NgramSizes(order=3, fallback=1)
-    rows = [np.array([*tokenizer.encode(text), tokenizer.eos]) for text in TEXT]
-    models = [fit_text(part, sizes, vocabulary=tokenizer.vocabulary, ends=ends) for part in (rows[::4], rows[2::4])]
-    card = fitted_card("ngram", name="small", tokenizer=tokenizer, predicts=True)
-    head = HeadSpec(name="which", kind="classification", labels=("sat", "saw"))
-    model = FittedModel(
-        card=type(card)(**{**vars(card), "heads": (head, HeadSpec(name="say", kind="generation"))}),
-        sizes=sizes,
-        ends=ends,
-        text=fit_text(rows, sizes, vocabulary=tokenizer.vocabulary, ends=ends),
-        heads={"which": NgramClasses(models=tuple(models), prior=np.log([0.25, 0.75]).astype(np.float32))},
-    )
-    save_fitted(model, place / "model", tokenizer=place, provenance={"made": "here"})
-    return place / "model"
+    return native_folder()
 
 
 @pytest.fixture(scope="module")
@@ -51,41 +29,6 @@ def runtime(folder: Path) -> NativeRuntime:
 
 
 ROWS = [[number % 12 for number in row] for row in random_rows(6, 2, 9, 4)]
-
-
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_a_batch_says_what_rows_say_alone(runtime: NativeRuntime, side: str) -> None:
-    together = score_all(runtime, padded(ROWS, side))
-    for number, row in enumerate(ROWS):
-        alone = score_all(runtime, padded([row]))
-        first = 0 if side == "right" else 9 - len(row)
-        place = slice(first, first + len(row) - 1)
-        np.testing.assert_allclose(together.logprobs[number, place], alone.logprobs[0], atol=1e-6)
-        np.testing.assert_array_equal(together.greedy[number, place], alone.greedy[0])
-
-
-def test_steps_say_what_the_score_says(runtime: NativeRuntime) -> None:
-    scores = score_all(runtime, padded(ROWS))
-    for number, row in enumerate(ROWS):
-        state, logits = runtime.prefill(padded([row[:1]]))
-        for place, token in enumerate(row[1:]):
-            assert logits[0, token] == pytest.approx(scores.logprobs[number, place], abs=1e-6)
-            assert (logits[0, token] >= logits[0].max() - 1e-5) == scores.greedy[number, place]
-            np.testing.assert_allclose(np.exp(logits[0].astype(np.float64)).sum(), 1, atol=1e-6)
-            state, logits = runtime.step(state, np.array([token]))
-
-
-def test_states_are_shared_moved_and_joined(runtime: NativeRuntime) -> None:
-    assert runtime.sharing.prefix
-    assert prefix_agrees(runtime)
-    made = [runtime.slots(rows=3, length=20)]
-    assert made[0] is not None
-    assert slots_agree(runtime, lambda: runtime.slots(rows=3, length=20), joins=True)  # type: ignore[arg-type, return-value]
-    state, _ = runtime.prefill(padded(ROWS))
-    moved, logits = runtime.step(runtime.reorder(state, np.array([2, 0, 0])), np.array([5, 6, 7]))
-    alone, wanted = runtime.step(runtime.prefill(padded([ROWS[2]]))[0], np.array([5]))
-    np.testing.assert_array_equal(logits[0], wanted[0])
-    np.testing.assert_array_equal(moved.contexts[0], alone.contexts[0])
 
 
 def test_a_head_weighs_its_classes_by_their_models(runtime: NativeRuntime, folder: Path) -> None:

@@ -114,7 +114,7 @@ class Graphs:
         raise failure
 
     def failure(self, graph: GraphName, error: Exception, given: Mapping[str, NDArray[np.generic]]) -> WorkError:
-        """What is said when onnxruntime failed; `OutOfMemory` where memory ran out, without the old error, whose
+        """The error for a failure of onnxruntime; `OutOfMemory` where memory ran out, without the old error, whose
         traceback holds the very tensors that are to be given back."""
         shapes = ", ".join(f"{name} {array.shape}" for name, array in given.items())
         if ran_out(error):
@@ -242,6 +242,6 @@ class GraphDriver(Driver[S]):
 
 
 def copied(value: "OrtValue") -> Floats32:
-    """What a graph answered, as an array of its own: onnxruntime hands out views of its memory."""
+    """A graph's answer as an array of its own: onnxruntime hands out views of its memory."""
     array: Floats32 = np.array(value.numpy(), dtype=np.float32)
     return array

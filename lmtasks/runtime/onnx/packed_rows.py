@@ -22,7 +22,7 @@ SHUT = -1e30
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What the score graph is given."""
+    """Inputs of the score graph."""
 
     ids: Ints
     """(B, T)"""

@@ -140,7 +140,7 @@ def shares(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def session_options(device: str = "cpu") -> dict[str, str]:
-    """What is recorded of the options with every answer."""
+    """Options that are recorded with every answer."""
     return {"provider": PROVIDERS[device], "optimization": "all", "disabled": ",".join(DISABLED), **config()}
 
 

@@ -1,4 +1,4 @@
-"""What a loaded model may share between rows, found out by asking it: shared and plain answers are compared.
+"""Probes of what a loaded model may share between rows: shared and plain answers are compared.
 
 No list of families is kept. Models with relative positions (T5, ALiBi), recurrent ones, and those that make their own
 masks answer differently when rows branch, or fail; then they get plain rows, and nothing else changes.

@@ -231,7 +231,7 @@ class SlotLayer(CacheLayerMixin):
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Of the longest row; while prompts are read nothing stands before them."""
+        """Tokens of the longest row; while prompts are read nothing stands before them."""
         return 0 if self._table.filling else max(self._table.lengths, default=0)
 
     def get_max_length(self) -> int:
