@@ -10,13 +10,13 @@ from pathlib import Path
 import lmtasks
 
 PACKAGE = Path(lmtasks.__file__).parent
-KIND_FILES = 13
+KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 440
-ONE_NEIGHBOUR = 150
+FILES = 420
+ONE_NEIGHBOUR = 142
 """Files that one other file alone imports."""
-DOCSTRINGS, CIRCLES, DOUBLE_NAMES = 240, 1, 10
-"""How many are left to mend; these only fall."""
+DOCSTRINGS = 137
+"""Docstrings that are left to mend; it only falls."""
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -89,12 +89,11 @@ def test_public_class_names_are_unique() -> None:
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(module)
-    double = {name: modules for name, modules in places.items() if len(modules) > 1}
-    assert len(double) <= DOUBLE_NAMES, double
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
 
 
 def test_no_files_import_each_other() -> None:
-    assert len(_circles()) <= CIRCLES, _circles()
+    assert not _circles()
 
 
 def test_docstrings_begin_with_a_verb_or_the_noun_that_they_are_about() -> None:

@@ -9,7 +9,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
 from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
-from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.scoring import TaskMetric, scorings_for
 from lmtasks.metric.base import value_of
 from lmtasks.records import Row
 from lmtasks.task.kinds import baseline_source, kind_of
@@ -115,7 +115,7 @@ def _texts(task: Task, write: Callable[[str], str]) -> AnswerRows:
     return lambda rows: text_answers(task, rows, [write(baseline_source(task, row)) for row in rows])
 
 
-def main_scoring(task: Task) -> Scoring:
+def main_scoring(task: Task) -> TaskMetric:
     """The first metric of the task, of a baseline's answers.
 
     Raises:

@@ -20,7 +20,7 @@ from lmtasks.data.row_hashes import RowHashes
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.pending import Finished
 from lmtasks.evaluation.samples import Samples, plain, sample_of
-from lmtasks.evaluation.scoring import Coding, Scoring, count_coding, is_of_text, scoring_of
+from lmtasks.evaluation.scoring import Coding, TaskMetric, count_coding, is_of_text, scoring_of
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
 from lmtasks.metric.custom_aggregations import is_number, present
@@ -50,7 +50,7 @@ class UnlistedValues:
     scored: list[ValueName] = field(default_factory=list)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
-    def new_scorings(self, finished: Sequence[Finished], *, listed: Sequence[Scoring]) -> list[Scoring]:
+    def new_scorings(self, finished: Sequence[Finished], *, listed: Sequence[TaskMetric]) -> list[TaskMetric]:
         """Scorings of the numbers that come up for the first time."""
         self._seen |= {(each.metric.name, each.filter_name) for each in listed}
         numbers: list[ValueName] = []
@@ -65,7 +65,7 @@ class UnlistedValues:
         self._tell(others, " and which are no numbers; they are left out")
         return [self.scoring(place) for place in numbers]
 
-    def scoring(self, place: ValueName) -> Scoring:
+    def scoring(self, place: ValueName) -> TaskMetric:
         """The mean of a value; of one that a metric's own function made, what aggregates that metric."""
         self._seen.add((place.name, place.filter_name))
         self.scored.append(place)
@@ -85,8 +85,8 @@ def without_value(metric: Metric, count: int) -> Floats:
 
 
 def with_values(
-    scorings: Sequence[Scoring], statistics: Mapping[str, Floats], *, unlisted: Sequence[ValueName]
-) -> tuple[list[Scoring], dict[str, str]]:
+    scorings: Sequence[TaskMetric], statistics: Mapping[str, Floats], *, unlisted: Sequence[ValueName]
+) -> tuple[list[TaskMetric], dict[str, str]]:
     """The scorings of which some example has a value; and the other ones' names, each with the reason as a sentence.
 
     Raises:
@@ -147,7 +147,7 @@ class StatisticsCollector:
     """
 
     task: str
-    scorings: list[Scoring]
+    scorings: list[TaskMetric]
     cluster: str | None
     samples: Samples
     identify: Callable[[Row], tuple[int, int]] | None = None
@@ -207,7 +207,7 @@ class StatisticsCollector:
             if self.unlisted is not None and place not in self.unlisted.scored:
                 self._add(self.unlisted.scoring(place))
 
-    def _add(self, scoring: Scoring) -> None:
+    def _add(self, scoring: TaskMetric) -> None:
         """Examples before have no value of it."""
         self.scorings.append(scoring)
         before = sum(map(len, self._doc_ids))
@@ -240,7 +240,7 @@ class StatisticsCollector:
         )
 
 
-def merge(parts: Sequence[CollectedStatistics], *, scorings: Sequence[Scoring]) -> CollectedStatistics:
+def merge(parts: Sequence[CollectedStatistics], *, scorings: Sequence[TaskMetric]) -> CollectedStatistics:
     """The tallies of several processes as that of one would be: in the order of the examples."""
     doc_ids = np.concatenate([part.doc_ids for part in parts])
     order = np.argsort(doc_ids, kind="stable")
@@ -278,7 +278,7 @@ def notes_of(collected: CollectedStatistics, conditions: Json) -> tuple[str, ...
     )
 
 
-def _of_part(part: CollectedStatistics, scoring: Scoring) -> Floats:
+def _of_part(part: CollectedStatistics, scoring: TaskMetric) -> Floats:
     found = part.statistics.get(scoring.name)
     return without_value(scoring.metric, len(part.doc_ids)) if found is None else found
 

@@ -31,7 +31,7 @@ from lmtasks.data.row_hashes import (
 from lmtasks.data.splits import read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.collector import CollectedStatistics
-from lmtasks.evaluation.scoring import Scoring
+from lmtasks.evaluation.scoring import TaskMetric
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Json, Progress
 from lmtasks.settings.data import DataAccess
@@ -118,7 +118,12 @@ def training_hashes(
 
 
 def overlap_record(
-    known: KnownRows, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    known: KnownRows,
+    collected: CollectedStatistics,
+    scorings: Sequence[TaskMetric],
+    *,
+    resamples: int | None,
+    seed: int,
 ) -> Json | None:
     """The record of results; None where the scored rows could not be told apart."""
     if collected.hashes is None:
@@ -145,7 +150,7 @@ def overlap_record(
 
 
 def _clean(
-    clean: Bools, collected: CollectedStatistics, scorings: Sequence[Scoring], *, resamples: int | None, seed: int
+    clean: Bools, collected: CollectedStatistics, scorings: Sequence[TaskMetric], *, resamples: int | None, seed: int
 ) -> Mapping[str, object]:
     """The scores on the rows that nobody can have known, from the statistics that are there."""
     clusters = None

@@ -14,7 +14,7 @@ from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import question_hash
 from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
-from lmtasks.evaluation.scoring import Scoring, meaningful, scorings_for
+from lmtasks.evaluation.scoring import TaskMetric, meaningful, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.files import reading
@@ -139,7 +139,7 @@ def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Se
     return replace(task, metrics=tuple(MetricUse(name=name) for name in metrics)) if metrics else task
 
 
-def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scoring, ...]:
+def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[TaskMetric, ...]:
     """The metrics of the results, or others in their place; under every filter that there was."""
     recipes = dict(record.recipes)
     if metrics:
@@ -161,7 +161,7 @@ def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[Scorin
         }
     with reading(f"what the metrics of {record.task} were computed by"):
         return tuple(
-            Scoring(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
+            TaskMetric(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
             for name, recipe in recipes.items()
         )
 

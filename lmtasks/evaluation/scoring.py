@@ -28,7 +28,7 @@ METRICS_OF_TEXT = frozenset({"perplexity", "word_perplexity", "byte_perplexity",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scoring:
+class TaskMetric:
     """One metric of a task."""
 
     name: str
@@ -45,7 +45,7 @@ class Scoring:
         return scored.get(self.filter_name, answered.outcome)
 
 
-def scorings_for(task: Task) -> tuple[Scoring, ...]:
+def scorings_for(task: Task) -> tuple[TaskMetric, ...]:
     """Every metric that a task asks for, for every filter.
 
     Raises:
@@ -54,13 +54,13 @@ def scorings_for(task: Task) -> tuple[Scoring, ...]:
     return tuple(scoring_of(task, use, name) for name in filter_names(task) for use in task.metrics)
 
 
-def scoring_of(task: Task, use: MetricUse, filter_name: str) -> Scoring:
+def scoring_of(task: Task, use: MetricUse, filter_name: str) -> TaskMetric:
     """One metric of the answers that one filter leaves.
 
     Raises:
         UsageError: as `scorings_for`.
     """
-    return Scoring(
+    return TaskMetric(
         name=f"{use.name},{filter_name}" if filter_name not in ("", DEFAULT_FILTER) else use.name,
         filter_name=filter_name,
         metric=metric_for(task, use),
@@ -119,7 +119,7 @@ def count_coding(finished: Sequence[Finished]) -> Coding:
     )
 
 
-def is_of_text(scoring: Scoring) -> bool:
+def is_of_text(scoring: TaskMetric) -> bool:
     """True where a metric holds log-probabilities against the texts, and not against tokens."""
     metric = scoring.metric
     if metric.takes == "likelihood" and metric.name in METRICS_OF_TEXT:
@@ -127,7 +127,7 @@ def is_of_text(scoring: Scoring) -> bool:
     return metric.takes in {"likelihood", "made"} and metric.original in OF_TEXT
 
 
-def meaningful(scorings: Sequence[Scoring], coding: Coding) -> tuple[list[Scoring], dict[str, str]]:
+def meaningful(scorings: Sequence[TaskMetric], coding: Coding) -> tuple[list[TaskMetric], dict[str, str]]:
     """The scorings that these texts have a value of; and the other ones' names, each with the reason as a sentence.
 
     Raises:

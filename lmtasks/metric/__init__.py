@@ -7,7 +7,7 @@
 1.6487
 """
 
-from lmtasks.metric.base import Formula, Metric, Settings, concatenate, value_of
+from lmtasks.metric.base import Formula, Metric, MetricSettings, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation
 from lmtasks.metric.interval import Draws, estimate
 from lmtasks.metric.paired import PairedResult, Verdict, compare, holm, verdict
@@ -20,9 +20,9 @@ __all__ = [
     "Draws",
     "Formula",
     "Metric",
+    "MetricSettings",
     "MetricSpec",
     "PairedResult",
-    "Settings",
     "Verdict",
     "compare",
     "concatenate",

@@ -40,7 +40,7 @@ _O = TypeVar("_O", Choice, Text, Likelihood, CustomValues)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class MetricSettings:
     """All that a builder may look at; `table.make_metric` checks it first."""
 
     language: str = "en"

@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.metric.base import Formula, Settings, mean, of_rows, only
+from lmtasks.metric.base import Formula, MetricSettings, mean, of_rows, only
 from lmtasks.records import Choice, Floats, Ints, Outcome
 
 Lengths = Callable[[Choice], Sequence[int]]
@@ -28,22 +28,22 @@ BINS = 15
 """The paper's."""
 
 
-def accuracy(settings: Settings) -> Formula:
+def accuracy(settings: MetricSettings) -> Formula:
     """`acc`: the most likely choice is right."""
     return mean(_right, signature="answer:argmax")
 
 
-def accuracy_per_character(settings: Settings) -> Formula:
+def accuracy_per_character(settings: MetricSettings) -> Formula:
     """`acc_norm`: the choice with the highest log-probability per character is right."""
     return mean(partial(_right, lengths=lambda choice: choice.chars), signature="answer:argmax|norm:chars")
 
 
-def accuracy_per_byte(settings: Settings) -> Formula:
+def accuracy_per_byte(settings: MetricSettings) -> Formula:
     """`acc_bytes`: the choice with the highest log-probability per UTF-8 byte is right."""
     return mean(partial(_right, lengths=lambda choice: choice.bytes), signature="answer:argmax|norm:utf8-bytes")
 
 
-def accuracy_of_information(settings: Settings) -> Formula:
+def accuracy_of_information(settings: MetricSettings) -> Formula:
     """`acc_mutual_info`: the choice that the context makes more likely than any other is right.
 
     That is the highest log-probability behind the context minus the one behind no context.
@@ -51,7 +51,7 @@ def accuracy_of_information(settings: Settings) -> Formula:
     return mean(_informatively_right, signature="answer:argmax|norm:unconditional")
 
 
-def exact_match(settings: Settings) -> Formula:
+def exact_match(settings: MetricSettings) -> Formula:
     """`exact_match`: greedy decoding yields a right choice. A head decodes nothing: its greedy answer is its argmax.
 
     The options of the metric on texts have no effect here, as in lm-evaluation-harness.
@@ -59,7 +59,7 @@ def exact_match(settings: Settings) -> Formula:
     return mean(_greedily_right, signature="answer:greedy")
 
 
-def brier_score(settings: Settings) -> Formula:
+def brier_score(settings: MetricSettings) -> Formula:
     """`brier_score`: squared distance between the probabilities (softmax of the scores) and the truth, 0-2.
 
     Where several choices are right, the truth is spread evenly over them.
@@ -158,7 +158,7 @@ def _padded(rows: Sequence[Sequence[float]], *, fill: float) -> Floats:
     return matrix
 
 
-def expected_calibration_error(settings: Settings) -> Formula:
+def expected_calibration_error(settings: MetricSettings) -> Formula:
     """`ece`, with the option `bins`.
 
     Raises:

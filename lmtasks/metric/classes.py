@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.metric.base import Formula, Settings, of_rows, only
+from lmtasks.metric.base import Formula, MetricSettings, of_rows, only
 from lmtasks.metric.choice import answers
 from lmtasks.records import Choice, Floats, Outcome
 
@@ -35,7 +35,7 @@ F1_SIGNATURE = f"average:binary|positive:{POSITIVE}|zero_division:0"
 MCC_SIGNATURE = "mcc:gorodkin|undefined:0"
 
 
-def binary_f1(settings: Settings) -> Formula:
+def binary_f1(settings: MetricSettings) -> Formula:
     """`f1`: F1 of label 1 where two are seen.
 
     With the option `average` (macro, micro, weighted) it is that average over all classes; with `multiclass` F1 of
@@ -64,22 +64,22 @@ def binary_f1(settings: Settings) -> Formula:
     return of_rows(weighted, statistics=statistics, per_example=right, signature=signature, original="f1")
 
 
-def macro_f1(settings: Settings) -> Formula:
+def macro_f1(settings: MetricSettings) -> Formula:
     """`macro_f1`: the mean of the F1 of every class that is true or answered somewhere."""
     return _formula(settings, _averaged(_macro), signature="average:macro|classes:seen|zero_division:0")
 
 
-def micro_f1(settings: Settings) -> Formula:
+def micro_f1(settings: MetricSettings) -> Formula:
     """`micro_f1`: F1 of the sums over all classes. With one answer to each example it equals the accuracy."""
     return _formula(settings, _averaged(_micro), signature="average:micro|zero_division:0")
 
 
-def weighted_f1(settings: Settings) -> Formula:
+def weighted_f1(settings: MetricSettings) -> Formula:
     """`weighted_f1`: the mean of the F1 of every class, weighted by how often it is true."""
     return _formula(settings, _averaged(_weighted), signature="average:weighted|zero_division:0")
 
 
-def matthews(settings: Settings) -> Formula:
+def matthews(settings: MetricSettings) -> Formula:
     """`mcc`: Matthews' correlation coefficient of answers and truth, -1 to 1; 0 where it is not defined."""
     return _formula(settings, correlation, signature=MCC_SIGNATURE, original="matthews_corrcoef")
 
@@ -108,7 +108,7 @@ def right(statistics: Floats) -> Floats:
 
 
 def _formula(
-    settings: Settings, weighted: Callable[[Floats, Floats], Floats], *, signature: str, original: str = ""
+    settings: MetricSettings, weighted: Callable[[Floats, Floats], Floats], *, signature: str, original: str = ""
 ) -> Formula:
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         return _pairs(settings, only(Choice, outcomes))
@@ -116,7 +116,7 @@ def _formula(
     return of_rows(weighted, statistics=statistics, per_example=right, signature=signature, original=original)
 
 
-def _pairs(settings: Settings, choices: Sequence[Choice]) -> Floats:
+def _pairs(settings: MetricSettings, choices: Sequence[Choice]) -> Floats:
     """(N, 2): the true class and the answered one.
 
     Where several classes are right, the truth is the answer if it is among them, else the first.
@@ -187,7 +187,7 @@ def _binary_or(average: Callable[[Floats, Floats], Floats]) -> Callable[[Floats,
     return weighted
 
 
-def _average_of(settings: Settings, option: str) -> str:
+def _average_of(settings: MetricSettings, option: str) -> str:
     given = settings.options.get(option)
     if given is None:
         return ""
@@ -216,5 +216,9 @@ def _refuse_more_than_two(classes: int) -> None:
 
 AVERAGES: Mapping[str, Average] = {"macro": _macro, "micro": _micro, "weighted": _weighted}
 """Averages of `f1`, by scikit-learn's names."""
-AVERAGED: Mapping[str, Callable[[Settings], Formula]] = {"macro": macro_f1, "micro": micro_f1, "weighted": weighted_f1}
+AVERAGED: Mapping[str, Callable[[MetricSettings], Formula]] = {
+    "macro": macro_f1,
+    "micro": micro_f1,
+    "weighted": weighted_f1,
+}
 F1_OPTIONS = ("average", "multiclass")

@@ -19,7 +19,7 @@ import numpy as np
 from lmtasks.errors import WorkError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import classes, translation
-from lmtasks.metric.base import IDENTITY, Formula, Rate, Settings, first_column, of_rows, only, ratio
+from lmtasks.metric.base import IDENTITY, Formula, MetricSettings, Rate, first_column, of_rows, only, ratio
 from lmtasks.metric.likelihood import BITS, PERPLEXITY, likelihood_formula, likelihood_row
 from lmtasks.records import Bools, CustomValues, Floats, Outcome, Text
 
@@ -229,8 +229,8 @@ def _brier(name: str) -> Formula:
     return _means(statistics)
 
 
-def _translation(name: str, *, build: Callable[[Settings], Formula]) -> Formula:
-    formula = build(Settings(options={}))
+def _translation(name: str, *, build: Callable[[MetricSettings], Formula]) -> Formula:
+    formula = build(MetricSettings(options={}))
 
     def read(item: object) -> Text:
         golds, given = pair(item)

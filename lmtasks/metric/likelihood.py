@@ -12,7 +12,7 @@ from math import isnan
 import numpy as np
 
 from lmtasks.errors import WorkError
-from lmtasks.metric.base import Formula, Rate, Settings, mean, only
+from lmtasks.metric.base import Formula, MetricSettings, Rate, mean, only
 from lmtasks.records import Floats, Likelihood, Outcome
 
 Unit = Callable[[Likelihood], int]
@@ -32,36 +32,36 @@ _HOPELESS = -1e299
 """A sum below this holds an impossible text, whatever was rounded."""
 
 
-def token_perplexity(settings: Settings) -> Formula:
+def token_perplexity(settings: MetricSettings) -> Formula:
     """`token_perplexity`: per token of the model's own tokenizer."""
     return _formula(lambda text: text.tokens, PERPLEXITY, signature="unit:token|weight:length")
 
 
-def word_perplexity(settings: Settings) -> Formula:
+def word_perplexity(settings: MetricSettings) -> Formula:
     """`word_perplexity`: per piece of a split on whitespace."""
     signature = "unit:word|weight:length"
     formula = _formula(lambda text: text.words, PERPLEXITY, signature=signature, original="weighted_perplexity")
     return replace(formula, remarks=_without_blanks)
 
 
-def byte_perplexity(settings: Settings) -> Formula:
+def byte_perplexity(settings: MetricSettings) -> Formula:
     """`byte_perplexity`: per UTF-8 byte."""
     signature = "unit:utf8-byte|weight:length"
     return _formula(lambda text: text.bytes, PERPLEXITY, signature=signature, original="weighted_perplexity")
 
 
-def bits_per_byte(settings: Settings) -> Formula:
+def bits_per_byte(settings: MetricSettings) -> Formula:
     """`bits_per_byte`: the base-2 logarithm of `byte_perplexity`."""
     signature = "unit:utf8-byte|weight:length|log:2"
     return _formula(lambda text: text.bytes, BITS, signature=signature, original="bits_per_byte")
 
 
-def document_perplexity(settings: Settings) -> Formula:
+def document_perplexity(settings: MetricSettings) -> Formula:
     """`perplexity`: per document, whatever its length."""
     return _formula(lambda text: 1, PERPLEXITY, signature="unit:document", original="perplexity")
 
 
-def greedy_accuracy(settings: Settings) -> Formula:
+def greedy_accuracy(settings: MetricSettings) -> Formula:
     """`acc` of a given text: is it what greedy decoding yields?"""
     return mean(
         lambda outcomes: np.array([float(text.greedy) for text in only(Likelihood, outcomes)]),

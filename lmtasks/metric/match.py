@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.metric.base import Formula, Settings, mean, only, references
+from lmtasks.metric.base import Formula, MetricSettings, mean, only, references
 from lmtasks.metric.words import pieces
 from lmtasks.records import Floats, Outcome, Text
 from lmtasks.timed_regex import TimedPattern, timed
@@ -41,7 +41,7 @@ OPTIONS = ("regexes_to_ignore", *SWITCHES)
 REPETITION_ORDER = 4
 
 
-def exact_match(settings: Settings) -> Formula:
+def exact_match(settings: MetricSettings) -> Formula:
     """`exact_match`: the prediction equals a reference.
 
     Raises:
@@ -96,17 +96,17 @@ def _switch(options: Mapping[str, object], name: str) -> bool:
     return given
 
 
-def distinct_1(settings: Settings) -> Formula:
+def distinct_1(settings: MetricSettings) -> Formula:
     """`distinct_1`: distinct words over words; 0 for an empty answer."""
     return mean(partial(_distinct, order=1), signature="order:1|tok:words-or-han-or-clusters|case:lower")
 
 
-def distinct_2(settings: Settings) -> Formula:
+def distinct_2(settings: MetricSettings) -> Formula:
     """`distinct_2`: distinct pairs of words over pairs; 0 for an answer without a pair."""
     return mean(partial(_distinct, order=2), signature="order:2|tok:words-or-han-or-clusters|case:lower")
 
 
-def repetition(settings: Settings) -> Formula:
+def repetition(settings: MetricSettings) -> Formula:
     """`repetition`: the share of 4-grams that stood earlier in the same answer; 0 for an answer without one."""
     return mean(_repeated, signature=f"order:{REPETITION_ORDER}|tok:words-or-han-or-clusters|case:lower")
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import regex
 
-from lmtasks.metric.base import Formula, Settings, mean, only, references
+from lmtasks.metric.base import Formula, MetricSettings, mean, only, references
 from lmtasks.metric.words import reads_ascii_only, words
 from lmtasks.records import Floats, Outcome, Text
 
@@ -35,7 +35,7 @@ class _Tokenizer(Protocol):
     def tokenize(self, text: str) -> list[str]: ...
 
 
-def rouge(settings: Settings, *, name: str) -> Formula:
+def rouge(settings: MetricSettings, *, name: str) -> Formula:
     """One of rouge-score's types, by its name there."""
     from rouge_score.rouge_scorer import RougeScorer
 

@@ -36,7 +36,7 @@ from unicodedata import category, normalize
 import numpy as np
 
 from lmtasks.errors import unknown
-from lmtasks.metric.base import Formula, Remarks, Settings, mean, only
+from lmtasks.metric.base import Formula, MetricSettings, Remarks, mean, only
 from lmtasks.metric.words import needs_blanks
 from lmtasks.records import Floats, Outcome, Text
 
@@ -126,13 +126,13 @@ class Rules:
     """Of F1."""
 
 
-def squad_em(settings: Settings) -> Formula:
+def squad_em(settings: MetricSettings) -> Formula:
     """`squad_em`: the normalized prediction equals a normalized reference."""
     rules = _rules(settings.language)
     return _best(lambda gold, given: float(rules.normalize(gold) == rules.normalize(given)), rules)
 
 
-def squad_f1(settings: Settings) -> Formula:
+def squad_f1(settings: MetricSettings) -> Formula:
     """`squad_f1`: overlap of the prediction with the nearest reference."""
     rules = _rules(settings.language)
     return replace(_best(rules.f1, rules), remarks=rules.remarks)

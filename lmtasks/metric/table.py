@@ -11,12 +11,12 @@ from types import MappingProxyType
 from lmtasks.errors import UsageError, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tags, translation
-from lmtasks.metric.base import Formula, Metric, Scale, Settings
+from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale
 from lmtasks.metric.custom_aggregations import Aggregation, custom_formula
 from lmtasks.metric.lm_eval_aggregations import aggregation_input, handed_formula, reaggregated_formula
 from lmtasks.records import OutcomeKind
 
-Builder = Callable[[Settings], Formula]
+Builder = Callable[[MetricSettings], Formula]
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
@@ -83,7 +83,7 @@ def make_metric(
         formula = handed_formula(name, handed, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)
-    formula = spec.build[kind](Settings(language=_primary(language), labels=labels, options=options))
+    formula = spec.build[kind](MetricSettings(language=_primary(language), labels=labels, options=options))
     if aggregation is not None and aggregation != formula.original:
         if formula.kind != "mean":
             own = formula.original or "its own formula"

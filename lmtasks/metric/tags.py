@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.metric.base import Formula, Rate, Settings, first_column, only, ratio, references
+from lmtasks.metric.base import Formula, MetricSettings, Rate, first_column, only, ratio, references
 from lmtasks.records import Floats, Outcome, Text
 
 OUTSIDE = "O"
@@ -47,7 +47,7 @@ Entity = tuple[int, int, str]
 """First tag, the one behind the last, type."""
 
 
-def entity_f1(settings: Settings) -> Formula:
+def entity_f1(settings: MetricSettings) -> Formula:
     """`entity_f1`: F1 of entities over all sentences (micro-averaged): 2 right / (answered + true).
 
     Raises:
@@ -75,7 +75,7 @@ def entity_f1(settings: Settings) -> Formula:
     )
 
 
-def tag_accuracy(settings: Settings) -> Formula:
+def tag_accuracy(settings: MetricSettings) -> Formula:
     """`tag_acc`: share of tags that are right, over all sentences."""
     del settings
 

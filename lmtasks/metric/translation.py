@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from lmtasks.metric.base import Formula, Settings, only, references
+from lmtasks.metric.base import Formula, MetricSettings, only, references
 from lmtasks.metric.words import needs_blanks
 from lmtasks.records import Floats, Outcome, Text
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as Scorer
 
 
-def bleu(settings: Settings) -> Formula:
+def bleu(settings: MetricSettings) -> Formula:
     """`bleu`: corpus BLEU, tokenizer 13a, whatever the language (lm-evaluation-harness' meaning)."""
     return replace(_bleu("13a", original="bleu"), remarks=needs_blanks("bleu (13a)", use="chrf", of_chinese="bleu_zh"))
 
 
-def bleu_zh(settings: Settings) -> Formula:
+def bleu_zh(settings: MetricSettings) -> Formula:
     """`bleu_zh`: corpus BLEU over Chinese characters."""
     return replace(_bleu("zh"), remarks=needs_blanks("bleu_zh", use="chrf"))
 
 
-def chrf(settings: Settings) -> Formula:
+def chrf(settings: MetricSettings) -> Formula:
     """`chrf`: character 6-grams, beta 2."""
     from sacrebleu.metrics.chrf import CHRF
 
     return _formula(CHRF(), original="chrf")
 
 
-def chrf_plus_plus(settings: Settings) -> Formula:
+def chrf_plus_plus(settings: MetricSettings) -> Formula:
     """`chrf++`: chrF with word 2-grams."""
     from sacrebleu.metrics.chrf import CHRF
 
@@ -46,7 +46,7 @@ def chrf_plus_plus(settings: Settings) -> Formula:
     return replace(formula, remarks=needs_blanks("chrf++", use="chrf", of_chinese="chrf"))
 
 
-def ter(settings: Settings) -> Formula:
+def ter(settings: MetricSettings) -> Formula:
     """`ter`: translation edit rate; lower is better."""
     from sacrebleu.metrics.ter import TER
 

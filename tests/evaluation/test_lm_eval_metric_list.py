@@ -14,7 +14,7 @@ from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.samples import NoSamples
-from lmtasks.evaluation.scoring import Scoring, scorings_for
+from lmtasks.evaluation.scoring import TaskMetric, scorings_for
 from lmtasks.metric import compare, estimate
 from lmtasks.records import Choice, Likelihood, Row
 from lmtasks.task import Task, build_prompt, load_task
@@ -61,7 +61,7 @@ def _finished(task: Task, case: Mapping[str, Sequence[object]]) -> list[Finished
     return made
 
 
-def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[Scoring], CollectedStatistics]:
+def _tallied(task: Task, finished: Sequence[Finished]) -> tuple[list[TaskMetric], CollectedStatistics]:
     tally = StatisticsCollector(
         task=task.name,
         scorings=list(scorings_for(task)),

@@ -7,7 +7,7 @@ Devlin et al. 2019, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692; Clark e
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, encoder_operators
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Table, check_activation, dense_of, layer_norm_of, side_by_side
+from lmtasks.export.emitters.blocks import EmbeddingTable, check_activation, dense_of, layer_norm_of, side_by_side
 from lmtasks.export.emitters.encoder import (
     Encoder,
     OwnHead,
@@ -42,9 +42,9 @@ def _embeddings(config: Config, weights: Weights, name: str) -> Embeddings:
     types = weights.take(f"{name}.token_type_embeddings.weight")
     narrow = f"{name}_project"
     return Embeddings(
-        tokens=Table(name="embedding.weight", rows=weights.take(f"{name}.word_embeddings.weight")),
-        types=Table(name="type.weight", rows=types) if len(types) > 1 else None,
-        positions=Table(name="position.weight", rows=positions if len(types) > 1 else positions + types),
+        tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{name}.word_embeddings.weight")),
+        types=EmbeddingTable(name="type.weight", rows=types) if len(types) > 1 else None,
+        positions=EmbeddingTable(name="position.weight", rows=positions if len(types) > 1 else positions + types),
         first=config.integer("pad_token_id") + 1 if config.text("model_type") in AFTER_PADDING else 0,
         norm=layer_norm_of(weights, f"{name}.LayerNorm", config.number("layer_norm_eps")),
         project=dense_of(weights, narrow) if f"{narrow}.weight" in weights else None,

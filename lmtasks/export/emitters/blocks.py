@@ -56,7 +56,7 @@ class Norm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class EmbeddingTable:
     """Rows that are looked up."""
 
     name: str
@@ -155,7 +155,7 @@ def flat(graph: GraphBuilder, ids: "ir.Value") -> "ir.Value":
     return graph.add("Reshape", ids, graph.integers(-1))
 
 
-def looked_up(graph: GraphBuilder, table: Table, places: "ir.Value") -> "ir.Value":
+def looked_up(graph: GraphBuilder, table: EmbeddingTable, places: "ir.Value") -> "ir.Value":
     """Rows of a table at places (N,): (N, D)."""
     return graph.add("Gather", graph.constant(table.name, table.rows), places)
 

@@ -3,7 +3,7 @@
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, encoder_operators
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Table, check_activation, dense_of, layer_norm_of, side_by_side
+from lmtasks.export.emitters.blocks import EmbeddingTable, check_activation, dense_of, layer_norm_of, side_by_side
 from lmtasks.export.emitters.encoder import (
     Encoder,
     OwnHead,
@@ -25,8 +25,8 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     name = f"{prefix}embeddings"
     model = Encoder(
         embeddings=Embeddings(
-            tokens=Table(name="embedding.weight", rows=weights.take(f"{name}.word_embeddings.weight")),
-            positions=Table(name="position.weight", rows=weights.take(f"{name}.position_embeddings.weight")),
+            tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{name}.word_embeddings.weight")),
+            positions=EmbeddingTable(name="position.weight", rows=weights.take(f"{name}.position_embeddings.weight")),
             norm=layer_norm_of(weights, f"{name}.LayerNorm", EPSILON),
         ),
         layers=tuple(

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, encoder_operators
-from lmtasks.export.emitters.blocks import Table, rms_norm_of
+from lmtasks.export.emitters.blocks import EmbeddingTable, rms_norm_of
 from lmtasks.export.emitters.encoder import (
     Encoder,
     OwnHead,
@@ -31,7 +31,9 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
         raise CannotEmit("its attention is causal; one that looks both ways is built")
     prefix = backbone_prefix(weights, "embed_tokens.weight", ("model.",))
     model = Encoder(
-        embeddings=Embeddings(tokens=Table(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))),
+        embeddings=Embeddings(
+            tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))
+        ),
         layers=tuple(map(_with_own_keys, llama_layers(checkpoint, prefix))),
         last=rms_norm_of(weights, f"{prefix}norm", config.number("rms_norm_eps")),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, decoder_operators
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Dense, Table, check_activation, layer_norm_of, projection
+from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, check_activation, layer_norm_of, projection
 from lmtasks.export.emitters.decoder import Decoder, check_causal, decoder_graphs
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
 
@@ -28,8 +28,8 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     table = weights.take("transformer.wte.weight")
     model = Decoder(
         embeddings=Embeddings(
-            tokens=Table(name="embedding.weight", rows=table),
-            positions=Table(name="position.weight", rows=weights.take("transformer.wpe.weight")),
+            tokens=EmbeddingTable(name="embedding.weight", rows=table),
+            positions=EmbeddingTable(name="position.weight", rows=weights.take("transformer.wpe.weight")),
         ),
         layers=tuple(_layer(config, weights, number) for number in range(config.integer("n_layer"))),
         last=layer_norm_of(weights, "transformer.ln_f", config.number("layer_norm_epsilon")),

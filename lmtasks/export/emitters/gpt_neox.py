@@ -16,7 +16,7 @@ import numpy as np
 from lmtasks.export.checkpoint import Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, decoder_operators
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Dense, Table, check_activation, dense_of, layer_norm_of, projection
+from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, check_activation, dense_of, layer_norm_of, projection
 from lmtasks.export.emitters.decoder import Decoder, check_causal, decoder_graphs
 from lmtasks.export.emitters.positions import Rotary, rotary_tables
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
@@ -32,7 +32,7 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     rotary = Rotary(cosines=_widened(cosines, width, 1.0), sines=_widened(sines, width, 0.0))
     table = weights.take("gpt_neox.embed_in.weight")
     model = Decoder(
-        embeddings=Embeddings(tokens=Table(name="embedding.weight", rows=table)),
+        embeddings=Embeddings(tokens=EmbeddingTable(name="embedding.weight", rows=table)),
         layers=tuple(
             _layer(config, weights, f"gpt_neox.layers.{number}", rotary=rotary, order=order)
             for number in range(config.integer("num_hidden_layers"))

@@ -12,7 +12,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
-    Table,
+    EmbeddingTable,
     check_activation,
     dense_of,
     projection,
@@ -30,7 +30,7 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     config, weights = checkpoint.config, checkpoint.weights
     table = weights.take("model.embed_tokens.weight")
     model = Decoder(
-        embeddings=Embeddings(tokens=Table(name="embedding.weight", rows=table)),
+        embeddings=Embeddings(tokens=EmbeddingTable(name="embedding.weight", rows=table)),
         layers=llama_layers(checkpoint, "model."),
         last=rms_norm_of(weights, "model.norm", config.number("rms_norm_eps")),
         head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),

@@ -13,7 +13,7 @@ from lmtasks.export.checkpoint import Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, seq2seq_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
-    Table,
+    EmbeddingTable,
     check_activation,
     dense_of,
     layer_norm_of,
@@ -57,9 +57,11 @@ def _embeddings(config: Config, weights: Weights, side: str, *, name: str) -> Em
     tokens, positions = (weights.take(f"model.{side}.embed_{part}.weight") for part in ("tokens", "positions"))
     normed = f"model.{side}.layernorm_embedding"
     return Embeddings(
-        tokens=Table(name=f"{name}.weight", rows=tokens),
+        tokens=EmbeddingTable(name=f"{name}.weight", rows=tokens),
         scale=math.sqrt(config.integer("d_model")) if config.flag("scale_embedding") else 1.0,
-        positions=Table(name=f"{name}.positions", rows=positions[EARLY_ROWS.get(config.text("model_type"), 0) :]),
+        positions=EmbeddingTable(
+            name=f"{name}.positions", rows=positions[EARLY_ROWS.get(config.text("model_type"), 0) :]
+        ),
         norm=layer_norm_of(weights, normed, EPSILON) if f"{normed}.weight" in weights else None,
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, encoder_operators
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Table, check_activation, dense_of, layer_norm_of
+from lmtasks.export.emitters.blocks import EmbeddingTable, check_activation, dense_of, layer_norm_of
 from lmtasks.export.emitters.encoder import Encoder, OwnHead, backbone_prefix, check_encoder, encoder_graphs
 from lmtasks.export.emitters.positions import Rotary, rotary_tables
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
@@ -33,7 +33,9 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     rotary = {kind: _rotary(config, kind, positions=checkpoint.card.max_length_tokens) for kind in (WHOLE_TEXT, NEAR)}
     model = Encoder(
         embeddings=Embeddings(
-            tokens=Table(name="embedding.weight", rows=weights.take(f"{prefix}embeddings.tok_embeddings.weight")),
+            tokens=EmbeddingTable(
+                name="embedding.weight", rows=weights.take(f"{prefix}embeddings.tok_embeddings.weight")
+            ),
             norm=layer_norm_of(weights, f"{prefix}embeddings.norm", epsilon),
         ),
         layers=tuple(

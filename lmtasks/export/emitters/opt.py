@@ -7,7 +7,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, decoder_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
-    Table,
+    EmbeddingTable,
     check_activation,
     dense_of,
     layer_norm_of,
@@ -32,8 +32,8 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     table, positions = (weights.take(f"{BODY}.embed_{name}.weight") for name in ("tokens", "positions"))
     model = Decoder(
         embeddings=Embeddings(
-            tokens=Table(name="embedding.weight", rows=table),
-            positions=Table(name="position.weight", rows=positions[FIRST_POSITION:]),
+            tokens=EmbeddingTable(name="embedding.weight", rows=table),
+            positions=EmbeddingTable(name="position.weight", rows=positions[FIRST_POSITION:]),
         ),
         layers=tuple(_layer(config, weights, number) for number in range(config.integer("num_hidden_layers"))),
         last=layer_norm_of(weights, f"{BODY}.final_layer_norm", EPSILON),

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmtasks.export.checkpoint import Checkpoint, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, no_operators
-from lmtasks.export.emitters.blocks import Dense, Layout, Table, dense, flat, ids_input, layout_of, looked_up
+from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, Layout, dense, flat, ids_input, layout_of, looked_up
 from lmtasks.export.emitters.encoder import check_encoder
 from lmtasks.export.emitters.heads import head_outputs
 from lmtasks.export.graph import BOOL, GraphBuilder
@@ -65,7 +65,7 @@ def _pairs(graph: GraphBuilder, ids: "ir.Value", table: Floats32) -> "ir.Value":
 
 def _convolved(graph: GraphBuilder, weights: Weights, ids: "ir.Value", mask: "ir.Value", layout: Layout) -> "ir.Value":
     filters, before, after = _filters(weights)
-    table = Table(name="embedding.weight", rows=weights.take("tokens.weight"))
+    table = EmbeddingTable(name="embedding.weight", rows=weights.take("tokens.weight"))
     x = layout.apart(graph, looked_up(graph, table, flat(graph, ids)))
     nothing = graph.constant("nothing", np.float32(0))
     x = graph.add("Where", graph.add("Unsqueeze", mask, graph.integers(2)), x, nothing)

@@ -15,8 +15,8 @@ from lmtasks.export.checkpoint import Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, seq2seq_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
+    EmbeddingTable,
     Norm,
-    Table,
     check_activation,
     dense_of,
     projection,
@@ -39,7 +39,7 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     check_seq2seq(checkpoint)
     config, weights = checkpoint.config, checkpoint.weights
     table = weights.take("shared.weight")
-    embeddings = Embeddings(tokens=Table(name="embedding.weight", rows=table))
+    embeddings = Embeddings(tokens=EmbeddingTable(name="embedding.weight", rows=table))
     last = _norm(config, weights, "decoder.final_layer_norm")
     if config.flag("scale_decoder_outputs"):
         last = replace(last, weight=last.weight * np.float32(config.integer("d_model") ** -0.5))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Dense, Norm, Table, activation, dense, flat, looked_up, norm
+from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, Norm, activation, dense, flat, looked_up, norm
 from lmtasks.export.graph import INT64, GraphBuilder
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class Embeddings:
     """What stands before the layers."""
 
-    tokens: Table
+    tokens: EmbeddingTable
     scale: float = 1.0
-    types: Table | None = None
+    types: EmbeddingTable | None = None
     """Of segments; None: there are none, or one that is part of `positions`."""
-    positions: Table | None = None
+    positions: EmbeddingTable | None = None
     first: int = 0
     """The position of a text's first token."""
     norm: Norm | None = None
