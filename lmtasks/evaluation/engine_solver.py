@@ -41,7 +41,7 @@ class HeadRequests:
         self._task = task
         self._head = head
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One row of tokens for each, or several windows."""
         return [self._pending(example) for example in examples]
 

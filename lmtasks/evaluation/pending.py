@@ -1,7 +1,7 @@
 """Examples that wait for replies, between a task and an engine.
 
-An asker turns examples into requests, many at a time; once the replies are there, each `finish` makes answers of them.
-`stream.py` carries requests of all tasks to the engine together.
+A request builder turns examples into requests, many at a time; once the replies are there, each `finish` makes answers
+of them. `stream.py` carries requests of all tasks to the engine together.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class RequestBuilder(Protocol):
         """Settings of generation, where texts are generated."""
         ...
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """The requests of these examples, in their order.
 
         Raises:

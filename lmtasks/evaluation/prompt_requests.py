@@ -17,7 +17,7 @@ from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, ask
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import InferenceEngine, decoding_for, decoding_record
-from lmtasks.evaluation.rolling import JoinedAsker, RollingAsker, likelihood_of
+from lmtasks.evaluation.rolling import JoinedRequests, RollingRequests, likelihood_of
 from lmtasks.records import Choice, Json
 from lmtasks.task.kinds import baseline_source
 from lmtasks.task.prompt import Prompt
@@ -62,10 +62,10 @@ class Prompted:
 
 def prompt_request_builder(engine: InferenceEngine, task: Task, *, prompts: Prompts, trained: bool) -> RequestBuilder:
     """How a task is asked by prompts."""
-    return ASKERS[task.output_type](Prompted(engine=engine, task=task, prompts=prompts, trained=trained))
+    return REQUESTS_OF_OUTPUT[task.output_type](Prompted(engine=engine, task=task, prompts=prompts, trained=trained))
 
 
-class ChoiceAsker:
+class ChoiceRequests:
     """Every choice behind the context; or the same text behind a context for each choice."""
 
     decoding: Json | None = None
@@ -74,7 +74,7 @@ class ChoiceAsker:
         self._asked = asked
         self._unconditional = asks_without_context(asked.task)
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request a choice; as many again where choices are also scored behind nothing."""
         prompts = [self._asked.prompts.of(example) for example in examples]
         texts = [self._texts(prompt) for prompt in prompts]
@@ -144,7 +144,7 @@ def likelihood_choice(
     )
 
 
-class LikelihoodAsker:
+class LikelihoodRequests:
     """The target behind its context."""
 
     decoding: Json | None = None
@@ -152,7 +152,7 @@ class LikelihoodAsker:
     def __init__(self, asked: Prompted) -> None:
         self._asked = asked
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request each."""
         prompts = [self._asked.prompts.of(example) for example in examples]
         pairs = self._asked.pairs([(prompt.context, prompt.delimiter + prompt.target) for prompt in prompts])
@@ -184,7 +184,7 @@ class LikelihoodAsker:
         return Pending(doc_id=example.doc_id, score=[request], finish=finish)
 
 
-class TextAsker:
+class TextRequests:
     """A text written behind the prompt, as often as the task repeats its requests."""
 
     def __init__(self, asked: Prompted) -> None:
@@ -201,7 +201,7 @@ class TextAsker:
         told = decoding_record(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
         return told if self._thinks is None else self._thinks.told(told)
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request a repeat, each with a stream of draws of its own."""
         prompts = [self._asked.prompts.of(example) for example in examples]
         encoded = self._encoded([prompt.context for prompt in prompts])
@@ -268,14 +268,14 @@ class TextAsker:
 
 def _rolling(asked: Prompted) -> RequestBuilder:
     if asked.task.windows.concatenate:
-        return JoinedAsker(asked.engine, asked.task)
-    return RollingAsker(asked.engine, asked.task)
+        return JoinedRequests(asked.engine, asked.task)
+    return RollingRequests(asked.engine, asked.task)
 
 
-ASKERS: Mapping[OutputType, Callable[[Prompted], RequestBuilder]] = {
-    "multiple_choice": ChoiceAsker,
-    "generate_until": TextAsker,
-    "loglikelihood": LikelihoodAsker,
+REQUESTS_OF_OUTPUT: Mapping[OutputType, Callable[[Prompted], RequestBuilder]] = {
+    "multiple_choice": ChoiceRequests,
+    "generate_until": TextRequests,
+    "loglikelihood": LikelihoodRequests,
     "loglikelihood_rolling": _rolling,
 }
-"""How each output type is asked."""
+"""The requests of each output type."""

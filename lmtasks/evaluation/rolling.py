@@ -39,7 +39,7 @@ def likelihood_of(
     )
 
 
-class RollingAsker:
+class RollingRequests:
     """Each row by itself; nothing is cut off. An encoder-decoder reads a window's context with its encoder."""
 
     decoding: Json | None = None
@@ -49,7 +49,7 @@ class RollingAsker:
         self._task = task
         self._prefix, self._context = _prefix_of(engine, task), context_of(engine, task)
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request a window."""
         texts = [scored_text(self._task, example.row) for example in examples]
         encoded = encode_texts(texts, tokenizer=self._engine.tokenizer)
@@ -129,7 +129,7 @@ class _Windows:
         return ContinuationRow(context_ids=tuple(read), target_ids=target, truncated=False)
 
 
-class JoinedAsker:
+class JoinedRequests:
     """All rows as one text, `windows.between` between them; each row's numbers are those of its own tokens.
 
     What stands between two rows counts to the one behind. Windows reach over rows, so a row is finished when the window
@@ -148,7 +148,7 @@ class JoinedAsker:
         self._parts: list[_Part] = []
         self._begun = False
 
-    def ask(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """The windows that these rows complete."""
         texts = [scored_text(self._task, example.row) for example in examples]
         found: list[Pending] = []

@@ -86,7 +86,7 @@ class Stream:
     def _asked(self, job: Job) -> Iterator[Pending]:
         for examples in pieces(job.examples, ASKED_AT_ONCE):
             started = perf_counter()
-            pendings = job.request_builder.ask(examples)
+            pendings = job.request_builder.build(examples)
             job.seconds += perf_counter() - started
             yield from pendings
         yield from job.request_builder.end()

@@ -109,7 +109,7 @@ class AskedRows:
         self._prompts = Prompts(task=task, prompt_context=prompt_context) if prompts else None
         self._show = show
         self._engine = solver.engine if solver else None
-        self._asker: RequestBuilder | None = (
+        self._builder: RequestBuilder | None = (
             solver.request_builder(task, prompt_context=prompt_context) if solver else None
         )
         self._lengths = array("I")
@@ -133,22 +133,22 @@ class AskedRows:
             self.own_answers.take(row, number)
         example = ScoredExample(doc_id=number, row=row)
         shown = len(self.shown) < self._show
-        prompt = self._prompts.of(example) if self._prompts and (shown or self._asker is None) else None
+        prompt = self._prompts.of(example) if self._prompts and (shown or self._builder is None) else None
         if prompt is not None and shown:
             self.shown.append(prompt)
-        if self._asker is None:
+        if self._builder is None:
             if prompt is not None:
                 self._lengths.extend(_characters(prompt))
                 self.requests = len(self._lengths) * self._task.repeats
             return
-        asked = self._asker.ask([example])  # one by one, so that what is wrong with a row is said of that row
+        asked = self._builder.build([example])  # one by one, so that what is wrong with a row is said of that row
         self._count(asked)
         if number in self._to_time:
             self._timed.append(asked)
 
     def end(self) -> None:
         """What is asked after the last row."""
-        self._count(self._asker.end() if self._asker else ())
+        self._count(self._builder.end() if self._builder else ())
 
     def lengths(self) -> Lengths | None:
         """Of all requests, before anything is cut; of texts that a head reads, after it."""
