@@ -1,4 +1,4 @@
-"""What a graph is built from: a checkpoint's configuration and weights as plain numbers, and nothing that computes.
+"""Material of a graph: a checkpoint's configuration and weights as plain numbers, and nothing that computes.
 
 A builder takes each weight by its name and says of each setting what kind of value it expects. What it does not know
 makes it refuse, and the model is traced instead: a setting or weight that was overlooked would be a wrong answer.

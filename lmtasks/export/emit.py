@@ -23,8 +23,8 @@ from lmtasks.export.package import (
     load_package,
     write_manifest,
 )
-from lmtasks.export.quantizable import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.ranges import CalibrationRow, check_rows
+from lmtasks.export.weight_rounding import LEAST_ROWS, LEAST_SIDE
 from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import parse_json, write_json
 from lmtasks.model.files import copy_tokenizer
@@ -99,7 +99,7 @@ def export_model(
 def _build(
     model: "Model", report: Callable[[Progress], None], emitters: Collection[str] | None
 ) -> tuple[str, Graphs, Operators]:
-    """What made the graphs of a model in fp32; these; and how often operators must stand in them."""
+    """The label of a model's graphs in fp32; the graphs; and how often operators must stand in them."""
     import torch
 
     architecture = architecture_of(model.card)
@@ -140,16 +140,19 @@ def _trace(model: "Model", report: Callable[[Progress], None]) -> Graphs:
 
 
 def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
-    """What is traced, by the kind of model."""
-    from lmtasks.export.decoder import decoder_graph
-    from lmtasks.export.heads import heads_graph
-    from lmtasks.export.score import score_graph
-    from lmtasks.export.seq2seq import encoder_graph, pair_decoder_graph
+    """Modules to trace, by the kind of model."""
+    from lmtasks.export.traced_graphs import (
+        decoder_graph,
+        heads_graph,
+        score_graph,
+        seq2seq_decoder_graph,
+        seq2seq_encoder_graph,
+    )
 
     makers: Mapping[str, Mapping[GraphName, Callable[[Model], Traceable]]] = {
         "encoder": {},
         "causal": {"score": score_graph, "decoder": decoder_graph},
-        "encoder-decoder": {"score": score_graph, "encoder": encoder_graph, "decoder": pair_decoder_graph},
+        "encoder-decoder": {"score": score_graph, "encoder": seq2seq_encoder_graph, "decoder": seq2seq_decoder_graph},
     }
     parts: dict[GraphName, Traceable] = {name: make(model) for name, make in makers[model.card.kind].items()}
     heads = heads_graph(model)
@@ -165,8 +168,8 @@ def _rounded(
     keep: Mapping[GraphName, Collection[str]],
     rows: Sequence[CalibrationRow],
 ) -> Graphs:
-    from lmtasks.export.dynamic import quantize_tensors
     from lmtasks.export.half import to_half
+    from lmtasks.export.int8_tensor import quantize_tensors
     from lmtasks.export.quantize import quantize_fixed, quantize_rows, quantize_weights, quantize_whole
     from lmtasks.export.ranges import measure_ranges
 

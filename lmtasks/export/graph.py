@@ -32,7 +32,7 @@ FLOAT, BOOL, INT32, INT64 = 1, 9, 6, 7
 
 Attribute = int | float | str | Sequence[int]
 Size = int | str
-"""Of an axis: a number, or the name of a free one."""
+"""Size of an axis: a number, or the name of a free one."""
 
 
 class GraphBuilder:

@@ -1,4 +1,4 @@
-"""What rounding would reach in a package, by layer: one weight wherever it stands, in each of its graphs.
+"""Layers of a package that rounding would reach: one weight wherever it stands, in each of its graphs.
 
 Graphs of one package name a weight as they like, and one of them may hold it turned; it is known by its values. Only so
 does a layer that stays in fp32 stay so in every graph, and a prompt is scored and continued with the same numbers.
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.export.emit import load_graphs
-from lmtasks.export.lstm import lstm_weights
+from lmtasks.export.int8_tensor import lstm_weights
 from lmtasks.export.package import GraphName, load_package
-from lmtasks.export.quantizable import products
+from lmtasks.export.weight_rounding import products
 from lmtasks.export.weights import key_of
 from lmtasks.records import Floats32
 

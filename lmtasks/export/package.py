@@ -71,14 +71,14 @@ class Package:
     graphs: Mapping[GraphName, str]
     """Which graphs there are, and the file of each."""
     emitter: str
-    """What made the graphs, with its version: part of what identifies an answer."""
+    """Name and version of what made the graphs: part of what identifies an answer."""
     files: Mapping[str, FileFacts]
     operators: Operators = field(default_factory=dict)
     """How often some must stand in each graph, by the model's shape; empty for traced graphs."""
     parity: Json = field(default_factory=dict)
     """The proof; empty while a package is being made."""
     gate: Json = field(default_factory=dict)
-    """What rounding costs, and what stayed in fp32 for that; empty where nobody asked."""
+    """The cost of rounding, and what stayed in fp32 for that; empty where nobody asked."""
 
     @property
     def emitted(self) -> bool:

@@ -12,13 +12,12 @@ hand 16.8, 42 and 254; a scale per tensor 13.7, 33 and 203. `MatMulIntegerToFloa
 product: 7% slower in whole graphs that decode, 2-4% faster in those that read 24 to 1,600 rows at once.
 
 `int8-tensor`: one scale for all rows, which takes in a row's neighbours in the batch: `DynamicQuantizeMatMul` in built
-graphs, onnxruntime's own `quantize_dynamic` in traced ones (`dynamic.py`); and LSTMs (`lstm.py`), which in every other
-precision stay in fp32, as GRUs do in all.
+graphs; `int8_tensor.py` has the rest of it.
 
 `int8-static`: one scale for all rows that was fixed beforehand, by what real rows needed (`ranges.py`): an answer
 depends on its own row alone, and nothing is measured while it is computed.
 
-`w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `nbits.py`.
+`w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `weight_rounding.py`.
 
 Large tables of embeddings are kept in 8 bits with a scale per row, which for a tied embedding and `int8` are the very
 values that the last product uses.
@@ -31,12 +30,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.export.columns import column_scales, rounded
 from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute
-from lmtasks.export.lstm import round_lstms
-from lmtasks.export.nbits import ACCURACY, BLOCK, packed_blocks
-from lmtasks.export.quantizable import table_of, weight_of
-from lmtasks.export.unread import clear_unread_rows
+from lmtasks.export.int8_tensor import clear_unread_rows, round_lstms
+from lmtasks.export.weight_rounding import ACCURACY, BLOCK, column_scales, packed_blocks, rounded, table_of, weight_of
 from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
 
@@ -226,7 +222,7 @@ class _Rewriter:
         self._replace(node, out)
 
     def _rounded_rows(self, node: "ir.Node") -> "tuple[ir.Value, ir.Value]":
-        """What a product is given, (..., K) -> its rows in 8 bits around 128, the largest value of each, (..., 1)."""
+        """Input of a product, (..., K) -> its rows in 8 bits around 128, the largest value of each, (..., 1)."""
         value = node.inputs[0]
         assert value is not None  # both operators require it
         if value not in self._rows:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.export.columns import column_scales, rounded
-from lmtasks.export.quantizable import product_inputs
+from lmtasks.export.weight_rounding import column_scales, product_inputs, rounded
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Range:
         return int(np.clip(np.rint(-self.low / self.scale), 0, 255))
 
     def rounded(self, values: Floats32) -> Floats32:
-        """What is left of values."""
+        """Values cut to the range and rounded to its steps."""
         steps = np.clip(np.rint(values / self.scale) + self.zero, 0, 255)
         near: Floats32 = ((steps - self.zero) * self.scale).astype(np.float32)
         return near
@@ -128,7 +127,7 @@ def _best(seen: _Seen, weights: Sequence[Floats32]) -> Range:
 def _activations(
     model: "ir.Model", names: tuple[str, ...], rows: Sequence[CalibrationRow], *, folder: Path
 ) -> Iterator[Mapping[str, Floats32]]:
-    """What the products are given, row by row."""
+    """Inputs of the products, row by row."""
     import onnx_ir as ir
     import onnxruntime
 

@@ -19,8 +19,9 @@ from lmtasks.errors import WorkError
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Tensor, nn
-
 OPSET = 20
+BATCH, LENGTH, SOURCE, PAST = 3, 7, 6, 5
+"""Sizes of example tensors: all differ and are above 1; none of the values matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Traceable:
-    """What is to become one graph."""
+    """A module that becomes one graph."""
 
     module: "nn.Module"
     """`forward(*given)` takes the inputs in order, and yields the outputs in order."""
@@ -79,9 +80,32 @@ def trace(what: Traceable, *, name: str) -> "ir.Model":
     return program.model
 
 
+def ids_input(name: str, *, vocabulary: int, columns: int, axis: str) -> Input:
+    """Token ids, (B, `columns`)."""
+    import torch
+
+    ids = (torch.arange(BATCH * columns) * 13 + 5).reshape(BATCH, columns) % vocabulary
+    return Input(name=name, example=ids, axes={0: "batch", 1: axis})
+
+
+def mask_input(name: str, *, columns: int, axis: str) -> Input:
+    """True at tokens, (B, `columns`), all of them."""
+    import torch
+
+    return Input(name=name, example=torch.ones(BATCH, columns, dtype=torch.bool), axes={0: "batch", 1: axis})
+
+
+def cache_input(name: str, *, heads: int, width: int, columns: int, axis: str) -> Input:
+    """Keys or values of one layer, (B, `heads`, `columns`, `width`)."""
+    import torch
+
+    example = torch.ones(BATCH, heads, columns, width)
+    return Input(name=name, example=example, axes={0: "batch", 2: axis})
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter logs and warns about what is no concern of ours; errors still arrive."""
+    """Without the exporter's own log lines and warnings; errors still arrive."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

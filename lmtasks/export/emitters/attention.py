@@ -39,15 +39,15 @@ class Attention:
     key_heads: int
     """Heads of keys and values; fewer than `heads` where queries share them."""
     width: int
-    """Of a head."""
+    """Width of a head."""
     rotary: Rotary | None = None
     query_norm: Norm | None = None
-    """Of each head's width, before it is rotated."""
+    """Normalizes each head's width, before it is rotated."""
     key_norm: Norm | None = None
     window: int | None = None
     """Keys closer than this are seen, the token itself at 0; None: all."""
     scale: float | None = None
-    """Of the products of queries and keys; None: 1 / sqrt(width)."""
+    """Factor of the products of queries and keys; None: 1 / sqrt(width)."""
 
     @property
     def takes_positions(self) -> bool:
@@ -103,7 +103,7 @@ class SourceInputs:
     """Keys and values of the source by layer, (B, heads, S, width)."""
     heads: int
     scale: float | None
-    """Of the products of queries and keys; None: 1 / sqrt(width)."""
+    """Factor of the products of queries and keys; None: 1 / sqrt(width)."""
 
 
 @dataclass(frozen=True, kw_only=True)

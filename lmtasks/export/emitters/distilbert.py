@@ -15,7 +15,7 @@ from lmtasks.export.emitters.encoder import (
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
 
 EPSILON = 1e-12
-"""Of all normalizations; the configuration has no name for it."""
+"""Epsilon of all normalizations; the configuration has no name for it."""
 
 
 def _emit(checkpoint: Checkpoint) -> Graphs:

@@ -93,7 +93,7 @@ class OwnHead:
     norm: Norm | None = None
     """Behind that."""
     pooling: str = "first"
-    """What a head for a whole text reads: `first` or `mean`."""
+    """The token or tokens that a head for a whole text reads: `first` or `mean`."""
 
 
 OwnHeads = Callable[[HeadWeights], OwnHead]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 LEAST = np.finfo(np.float32).min
-"""What a maximum over the tokens of a row sees at padding."""
+"""Value at padding for a maximum over the tokens of a row."""
 
 
 def head_outputs(

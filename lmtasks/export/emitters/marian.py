@@ -26,7 +26,7 @@ from lmtasks.export.emitters.seq2seq import Seq2Seq, check_seq2seq, seq2seq_grap
 from lmtasks.export.emitters.transformer import CrossAttention, Embeddings, FeedForward, Layer
 
 EPSILON = 1e-5
-"""Of all normalizations: torch's own, the configuration has no name for it."""
+"""Epsilon of all normalizations: torch's own, the configuration has no name for it."""
 EARLY_ROWS = {"bart": 2}
 """So many rows stand before position 0 in the table of positions."""
 

@@ -21,7 +21,7 @@ BODY = "model.decoder"
 FIRST_POSITION = 2
 """The row of a text's first token in the table of positions."""
 EPSILON = 1e-5
-"""Of every LayerNorm; no setting changes it."""
+"""Epsilon of every LayerNorm; no setting changes it."""
 
 
 def _emit(checkpoint: Checkpoint) -> Graphs:

@@ -142,7 +142,7 @@ def _clipped(graph: GraphBuilder, x: "ir.Value", least: int, most: int) -> "ir.V
 
 
 def _buckets(distances: Ints, *, count: int, longest: int, both_ways: bool) -> Ints:
-    """Of key - query. In torch's single precision, whose rounding decides where a bucket ends."""
+    """Buckets of key - query. In torch's single precision, whose rounding decides where a bucket ends."""
     import torch
 
     start = np.zeros_like(distances)
@@ -193,7 +193,7 @@ def _yarn(plain: Floats, settings: Config, longest: int) -> tuple[Floats, float]
 
 
 def _yarn_scale(settings: Config, factor: float) -> float:
-    """What attention's temperature becomes, as a factor of both tables."""
+    """Attention's temperature as a factor of both tables."""
 
     def scale(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0

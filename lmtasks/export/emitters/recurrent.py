@@ -45,7 +45,7 @@ GATES: Mapping[str, Sequence[int]] = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": 
 """By cell: which of torch's gates stands at each of ONNX's places."""
 OPERATORS: Mapping[str, str] = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 STATE_PARTS = ("hidden", "memory")
-"""Of a layer; only an LSTM has the second."""
+"""Parts of a layer's state; only an LSTM has the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,8 +255,8 @@ def _heads(model: RecurrentModel, heads: Sequence[HeadWeights]) -> "ir.Model":
 
 
 def _lengths(graph: GraphBuilder, mask: "ir.Value") -> "ir.Value":
-    """Of right-padded rows, bool (B, S) -> int32 (B,). A row without any token reads one column of padding: the
-    operators take no empty rows."""
+    """Lengths of right-padded rows, bool (B, S) -> int32 (B,). A row without any token reads one column of padding:
+    the operators take no empty rows."""
     real = graph.add("Cast", mask, attributes={"to": INT32})
     counted = graph.add("ReduceSum", real, graph.integers(1), attributes={"keepdims": 0})
     return graph.add("Max", counted, graph.constant("int32.1", np.int32(1)))

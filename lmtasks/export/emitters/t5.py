@@ -32,7 +32,7 @@ from lmtasks.export.package import Operators
 from lmtasks.records import Floats32
 
 SCALE = 1.0
-"""Of the products of queries and keys."""
+"""Factor of the products of queries and keys."""
 
 
 def _emit(checkpoint: Checkpoint) -> Graphs:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """What stands before the layers."""
+    """Embeddings of tokens, and what is added to them before the layers."""
 
     tokens: EmbeddingTable
     scale: float = 1.0
     types: EmbeddingTable | None = None
-    """Of segments; None: there are none, or one that is part of `positions`."""
+    """Embeddings of segments; None: there are none, or one that is part of `positions`."""
     positions: EmbeddingTable | None = None
     first: int = 0
     """The position of a text's first token."""
