@@ -50,7 +50,7 @@ class Attentive(OwnBackbone):
             pad=vocabulary.pad,
             learning_rate=1e-3,
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
-            carries=True,
+            stateful=True,
         )
         self.tokens = TokenEmbedding(vocabulary, width, scale=even_scale(width), dropout=sizes.word_dropout)
         self.reader = BothWays(cell, width=width, layers=sizes.layers, dropout=sizes.dropout)

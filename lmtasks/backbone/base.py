@@ -45,7 +45,7 @@ class Traits:
     """The peak that suits a family of our own from random weights; None: by the size of the model."""
     by_transformers: bool = False
     """Is it a module of transformers, which decodes with a cache of keys and values?"""
-    carries: bool = False
+    stateful: bool = False
     """Does it decode with a state of its own (`Decodes`)?"""
     adapt_points: AdaptPoints = field(default_factory=dict)
     """The matrices that adapters can stand beside, by their role; empty: none."""

@@ -45,7 +45,7 @@ class Recurrent(OwnBackbone):
             pad=vocabulary.pad,
             learning_rate=2e-3,
             why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
-            carries=True,
+            stateful=True,
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=even_scale(sizes.width), dropout=sizes.word_dropout)
         self.layers = nn.ModuleList(CELLS[cell](sizes.width, sizes.width) for _ in range(sizes.layers))

@@ -68,7 +68,7 @@ class ReadingSettings:
     """What an encoder-decoder's decoder reads first; None for other models."""
     pooling: Literal["mean", "last", "first", "max"] = "mean"
     """Which hidden state a classification head reads."""
-    carries: bool = False
+    stateful: bool = False
     """Does a causal model carry a state of its own through a running text?"""
 
 
@@ -82,7 +82,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
     fingerprint = f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}"
     seen = TrainingRows(learned=hash_rows(task, data.train.rows), chosen=hash_rows(task, data.validation.rows))
-    if reading.carries and kind_of(task).answer == "likelihood" and task.windows.concatenate:
+    if reading.stateful and kind_of(task).answer == "likelihood" and task.windows.concatenate:
         return HeadExamples(
             head=HeadSpec(name=task.name, kind="generation"),
             train=(),

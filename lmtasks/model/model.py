@@ -103,7 +103,7 @@ class Model(nn.Module):
     @property
     def decoder(self) -> Decodes | None:
         """The backbone, where it decodes with a state of its own."""
-        return self.backbone if self.backbone.traits.carries and isinstance(self.backbone, Decodes) else None
+        return self.backbone if self.backbone.traits.stateful and isinstance(self.backbone, Decodes) else None
 
     def carried(self, ids: Tensor) -> State:
         """The first state of a causal model with a state of its own, before rows like these (B, T)."""

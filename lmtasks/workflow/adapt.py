@@ -167,7 +167,7 @@ def adapt_to_tasks(
             causal=model.card.kind == "causal",
             decoder_start=model.card.decoder_start,
             pooling=model.backbone.traits.pooling,
-            carries=model.backbone.traits.carries,
+            stateful=model.backbone.traits.stateful,
         )
         return task_examples(learned, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
 
@@ -266,7 +266,7 @@ def fit_to_tasks(
         folder=aside,
         report=report,
     )
-    reading = ReadingSettings(tokenizer=tokenizer, max_length=NO_LIMIT, causal=True, carries=True)
+    reading = ReadingSettings(tokenizer=tokenizer, max_length=NO_LIMIT, causal=True, stateful=True)
     heads = task_examples(tasks, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
     began = perf_counter()
     model = fit_model(

@@ -4,25 +4,31 @@ A state names rows of a cache, and how many of their tokens are its own. A step 
 nobody else does: states that were continued once share one cache. A state that is continued a second time gets rows of
 its own; rows that beam search repeats are copied into the places of those that it dropped, all others lie still.
 
-Slots have a cache of their own. Rows stand left-aligned, each with its own length. A row that leaves is replaced by the
-last one, so that the rows in use are always the first ones.
+Rows to score are handed to the graph with what each column sees, where it stands, and which places have targets:
+
+>>> sees = tree_mask(np.array([[4, 4, 3, 4]]))  # tokens a b, then c and d behind b
+>>> sees[0].astype(int).tolist()
+[[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+>>> sees.sum(axis=-1) - 1  # positions
+array([[0, 1, 2, 2]])
 
 Axes: B batch, T time, R rows of a cache, P tokens before, S target tokens, V vocabulary.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from weakref import WeakSet
 
 import numpy as np
 
-from lmtasks.records import Bools, Floats32, Ints, TokenBatch
-from lmtasks.runtime.align import align
+from lmtasks.records import Bools, Floats, Floats32, Ints, TokenBatch
 from lmtasks.runtime.base import DecodingState, Sharing
 from lmtasks.runtime.driver import ScoreInput
-from lmtasks.runtime.memory import memory_errors
-from lmtasks.runtime.onnx.decoder import Caches, DecoderStepper, blocks, cache_shapes, read_prompts
+from lmtasks.runtime.onnx.decoder import CachedSlots, Caches, DecoderStepper, blocks, cache_shapes, read_prompts
 from lmtasks.runtime.onnx.graphs import BoundGraph, GraphDriver, Graphs
-from lmtasks.runtime.onnx.packed_rows import Packed, one_row, plain_rows, row_groups
 
+SHUT = -1e30
+"""What is added to the score of a key that is not seen."""
 INTEGER = frozenset({"int8", "int8-tensor"})
 INTEGER_PAIRS = 700
 """Pairs as dear as a token (`Sharing`) where products are of integers, and attention is not: a third of fp32's.
@@ -87,9 +93,9 @@ class OnnxCausalRuntime(GraphDriver[CausalState]):
         pairs = INTEGER_PAIRS if self.card.precision in INTEGER else Sharing.pairs_per_token
         return Sharing(longest_row=self.model.max_length_tokens, prefix=True, pairs_per_token=pairs)
 
-    def slots(self, *, rows: int, length: int) -> "OnnxCausalSlots":
+    def slots(self, *, rows: int, length: int) -> CachedSlots:
         """See `Runtime`."""
-        return OnnxCausalSlots(self._graphs, rows=rows, length=length)
+        return CachedSlots(self._graphs, rows=rows, length=length)
 
     def _score(self, given: ScoreInput[CausalState]) -> tuple[Floats32, Bools]:
         """Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
@@ -167,7 +173,7 @@ class OnnxCausalRuntime(GraphDriver[CausalState]):
         return CausalState(SharedRows(caches, state.lengths), places=np.arange(count), lengths=state.lengths)
 
     def _score_packed(
-        self, packed: Packed, cells: Ints, tokens: Ints, prefix: CausalState | None
+        self, packed: "Packed", cells: Ints, tokens: Ints, prefix: CausalState | None
     ) -> tuple[Floats32, Bools]:
         rows, columns = packed.ids.shape
         if int(packed.positions.max()) >= self.model.max_length_tokens:
@@ -201,80 +207,6 @@ class OnnxCausalRuntime(GraphDriver[CausalState]):
         return logprobs, greedy
 
 
-class OnnxCausalSlots:
-    """Places for rows that come and go at any time; see `Slots`.
-
-    Args:
-        rows: there is room for so many.
-        length: of the longest row, prompt and answer.
-
-    Raises:
-        OutOfMemory: there is no room for them.
-    """
-
-    joins = True
-
-    def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
-        self._graphs = graphs
-        self._most = length
-        self._rows = rows
-        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
-        self._lengths: list[int] = []
-        """Of the rows in use, as they were when `_stepper` was made."""
-        self._stepper: DecoderStepper | None = None
-        """For the rows in use."""
-
-    def fill(self, batch: TokenBatch) -> Floats32:
-        """See `Slots`."""
-        right = align(batch, side="right").batch
-        lengths: list[int] = right.mask.sum(axis=1).tolist()
-        self._take_over_lengths()
-        first = len(self._lengths)
-        after, longest = first + len(lengths), max(lengths)
-        if after > self._rows or longest > self._most:
-            raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
-        with memory_errors(f"reading {len(lengths)} prompts of {longest} tokens"):
-            self._reserve(after, min(self._most, blocks(longest + 1)))
-            logits = read_prompts(self._graphs, self._caches, right, first=first)
-        self._lengths += lengths
-        return logits
-
-    def step(self, ids: Ints) -> Floats32:
-        """See `Slots`."""
-        stepper = self._stepper
-        if stepper is None or stepper.longest >= self._caches.columns:
-            stepper = self._next_stepper()
-        return stepper.step(ids)
-
-    def leave(self, place: int) -> None:
-        """See `Slots`."""
-        self._take_over_lengths()
-        last = self._lengths.pop()
-        if place != len(self._lengths):
-            self._caches.move(len(self._lengths), place, columns=last)
-            self._lengths[place] = last
-
-    def _next_stepper(self) -> DecoderStepper:
-        self._take_over_lengths()
-        longest = max(self._lengths)
-        if longest == self._most:
-            raise ValueError(f"a place holds {self._most} tokens")
-        with memory_errors(f"continuing {len(self._lengths)} rows"):
-            self._reserve(len(self._lengths), longest + 1)
-            self._stepper = DecoderStepper(self._graphs, self._caches, lengths=np.array(self._lengths))
-        return self._stepper
-
-    def _take_over_lengths(self) -> None:
-        """Rows will change: take over what was appended to them."""
-        if self._stepper is not None:
-            self._lengths = self._stepper.lengths.tolist()
-            self._stepper = None
-
-    def _reserve(self, rows: int, columns: int) -> None:
-        if not self._caches.fits(rows=rows, columns=columns):
-            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))
-
-
 def _rearranged(state: CausalState) -> Ints:
     """Bring a state's rows to the first places of its cache: the first child of a row stays where it is; further ones,
     and rows behind the first places, are copied into places that are free.
@@ -295,3 +227,82 @@ def _rearranged(state: CausalState) -> Ints:
             places[row] = next(free)
             state.shared.caches.move(place, int(places[row]), columns=int(state.lengths[row]))
     return places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Inputs of the score graph."""
+
+    ids: Ints
+    """(B, T)"""
+    positions: Ints
+    """(B, T)"""
+    bias: Floats32
+    """(B, 1, T, P + T); (1, 1, T, P + T) where all rows are alike."""
+    new: Ints
+    """(B,): how many columns of each row are tokens."""
+
+
+def tree_mask(subtree_end: Ints) -> Bools:
+    """(B, T) -> (B, T, T): does the token of the first column see that of the second? Each sees itself.
+    `subtree_end` is that of `Runtime.score`."""
+    columns = np.arange(subtree_end.shape[1])
+    own = columns[:, None] == columns  # padding sees itself at least: a softmax over nothing is no number
+    found: Bools = ((columns[:, None] >= columns) & (columns[:, None] < subtree_end[:, None, :])) | own
+    return found
+
+
+def plain_rows(ids: Ints, lengths: Ints, subtree_end: Ints | None) -> Packed:
+    """Rows padded on the right, one beside the other."""
+    rows, columns = ids.shape
+    if subtree_end is None:  # attention is causal by itself
+        positions = np.tile(np.arange(columns), (rows, 1))
+        bias = np.zeros((1, 1, columns, columns), dtype=np.float32)
+    else:
+        sees = tree_mask(subtree_end)
+        positions, bias = sees.sum(axis=-1) - 1, _bias(sees)[:, None]
+    return Packed(ids=np.ascontiguousarray(ids), positions=positions, bias=bias, new=lengths)
+
+
+def one_row(ids: Ints, lengths: Ints, subtree_end: Ints | None, *, before: int) -> tuple[Packed, Ints]:
+    """Rows padded on the right, one behind the other in a single row behind `before` others: that row's keys and values
+    are then read once, and not copied for every row.
+
+    Returns:
+        Besides, where each row begins.
+    """
+    total = int(lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    positions = np.zeros((1, total), dtype=np.int64)
+    sees = np.zeros((1, total, total), dtype=np.bool_)
+    for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+        place = slice(start, start + length)
+        inside = np.full((1, length), length) if subtree_end is None else subtree_end[[row], :length]
+        sees[0, place, place] = tree_mask(inside)[0]
+        positions[0, place] = before + sees[0, place, place].sum(axis=-1) - 1
+    bias = np.zeros((1, 1, total, before + total), dtype=np.float32)
+    bias[0, 0, :, before:] = _bias(sees[0])
+    packed = np.concatenate([row[:length] for row, length in zip(ids, lengths, strict=True)])[None]
+    return Packed(ids=packed, positions=positions, bias=bias, new=np.array([total])), starts
+
+
+def row_groups(shares: Floats) -> Iterator[slice]:
+    """Rows beside each other that together take no more than all there is; one that takes more stands alone.
+
+    Args:
+        shares: (B,): what each row takes, of 1.
+
+    >>> list(row_groups(np.array([0.5, 0.5, 1.5, 0.4])))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    first, total = 0, 0.0
+    for row, share in enumerate(shares.tolist()):
+        if row > first and total + share > 1:
+            yield slice(first, row)
+            first, total = row, 0.0
+        total += share
+    yield slice(first, len(shares))
+
+
+def _bias(sees: Bools) -> Floats32:
+    return np.where(sees, np.float32(0), np.float32(SHUT))

@@ -1,6 +1,11 @@
-"""The decoder graph: it reads prompts into the rows of a cache, and appends a token to each.
+"""The decoder graph: caches of keys and values that lie still while they are written, prompts that are read into their
+rows, and a token that is appended to each.
 
-Axes: B rows, T prompt tokens, S columns of one call, V vocabulary.
+In slots rows stand left-aligned, each with its own length. A row that leaves is replaced by the last one, so that the
+rows in use are always the first ones.
+
+Axes: B rows, R rows of a cache, T prompt tokens, S columns of one call, CAP columns that there is room for, H heads of
+the cache, W width of a head, V vocabulary.
 """
 
 from collections.abc import Mapping
@@ -11,6 +16,7 @@ from numpy.typing import NDArray
 
 from lmtasks.export.package import GraphName
 from lmtasks.records import Floats32, Ints, TokenBatch
+from lmtasks.runtime.align import align
 from lmtasks.runtime.memory import memory_errors
 from lmtasks.runtime.onnx.graphs import BoundGraph, Graphs
 
@@ -18,6 +24,9 @@ BLOCK = 64
 """Columns come in multiples of this."""
 GROWTH = 1.5
 """A cache grows to so many times its columns at least, so that all its copies together cost little."""
+CHUNK = 512
+"""A prompt is read in pieces of so many tokens: attention's scores then take memory as a piece by the prompt's length,
+and not as the square of that."""
 
 
 class Caches:
@@ -100,25 +109,6 @@ class Caches:
     def _empty(self, name: str, *, rows: int, columns: int) -> Floats32:
         heads, width = self._shapes[name]
         return np.empty((rows, heads, columns, width), dtype=np.float32)
-
-
-def blocks(columns: int) -> int:
-    """The next multiple of `BLOCK`."""
-    return -(-columns // BLOCK) * BLOCK
-
-
-def cache_shapes(graphs: Graphs, graph: GraphName = "decoder") -> dict[str, tuple[int, int]]:
-    """Heads and width of each array that a graph keeps."""
-    return {
-        name.removeprefix("past_"): (int(shape[1]), int(shape[3]))
-        for name, shape in graphs.inputs(graph).items()
-        if name.startswith("past_")
-    }
-
-
-CHUNK = 512
-"""A prompt is read in pieces of so many tokens: attention's scores then take memory as a piece by the prompt's length,
-and not as the square of that."""
 
 
 def read_prompts(graphs: Graphs, caches: Caches, batch: TokenBatch, *, first: int) -> Floats32:
@@ -226,3 +216,91 @@ class DecoderStepper:
         self._before[:] = lengths
         self.longest = int(lengths.max())
         self._total[...] = self.longest + 1
+
+
+class CachedSlots:
+    """Places for rows of a causal model, which come and go at any time; see `Slots`.
+
+    Args:
+        rows: there is room for so many.
+        length: of the longest row, prompt and answer.
+
+    Raises:
+        OutOfMemory: there is no room for them.
+    """
+
+    joins = True
+
+    def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
+        self._graphs = graphs
+        self._most = length
+        self._rows = rows
+        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
+        self._lengths: list[int] = []
+        """Of the rows in use, as they were when `_stepper` was made."""
+        self._stepper: DecoderStepper | None = None
+        """For the rows in use."""
+
+    def fill(self, batch: TokenBatch) -> Floats32:
+        """See `Slots`."""
+        right = align(batch, side="right").batch
+        lengths: list[int] = right.mask.sum(axis=1).tolist()
+        self._take_over_lengths()
+        first = len(self._lengths)
+        after, longest = first + len(lengths), max(lengths)
+        if after > self._rows or longest > self._most:
+            raise ValueError(f"{self._rows} places of {self._most} tokens cannot take {len(lengths)} more")
+        with memory_errors(f"reading {len(lengths)} prompts of {longest} tokens"):
+            self._reserve(after, min(self._most, blocks(longest + 1)))
+            logits = read_prompts(self._graphs, self._caches, right, first=first)
+        self._lengths += lengths
+        return logits
+
+    def step(self, ids: Ints) -> Floats32:
+        """See `Slots`."""
+        stepper = self._stepper
+        if stepper is None or stepper.longest >= self._caches.columns:
+            stepper = self._next_stepper()
+        return stepper.step(ids)
+
+    def leave(self, place: int) -> None:
+        """See `Slots`."""
+        self._take_over_lengths()
+        last = self._lengths.pop()
+        if place != len(self._lengths):
+            self._caches.move(len(self._lengths), place, columns=last)
+            self._lengths[place] = last
+
+    def _next_stepper(self) -> DecoderStepper:
+        self._take_over_lengths()
+        longest = max(self._lengths)
+        if longest == self._most:
+            raise ValueError(f"a place holds {self._most} tokens")
+        with memory_errors(f"continuing {len(self._lengths)} rows"):
+            self._reserve(len(self._lengths), longest + 1)
+            self._stepper = DecoderStepper(self._graphs, self._caches, lengths=np.array(self._lengths))
+        return self._stepper
+
+    def _take_over_lengths(self) -> None:
+        """Rows will change: take over what was appended to them."""
+        if self._stepper is not None:
+            self._lengths = self._stepper.lengths.tolist()
+            self._stepper = None
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        if not self._caches.fits(rows=rows, columns=columns):
+            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))
+
+
+def blocks(columns: int) -> int:
+    """The next multiple of `BLOCK`."""
+    return -(-columns // BLOCK) * BLOCK
+
+
+def cache_shapes(graphs: Graphs, graph: GraphName = "decoder") -> dict[str, tuple[int, int]]:
+    """Heads and width of each array that a graph keeps."""
+    return {
+        name.removeprefix("past_"): (int(shape[1]), int(shape[3]))
+        for name, shape in graphs.inputs(graph).items()
+        if name.startswith("past_")
+    }
