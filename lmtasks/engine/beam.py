@@ -102,7 +102,7 @@ class _Search:
 
     @property
     def is_changed(self) -> bool:
-        """Does anything but the model say what is likely behind a beam?"""
+        """Does anything but the model change what is likely behind a beam?"""
         return not self._processor.plain
 
     @property

@@ -35,7 +35,7 @@ class EncodedPrompt:
     ids: tuple[int, ...]
     """For an encoder-decoder: the source."""
     seen: tuple[int, ...]
-    """What the decoder reads before the answer: the prompt, or an encoder-decoder's start token."""
+    """Tokens that the decoder reads before the answer: the prompt, or an encoder-decoder's start token."""
     settings: Decoding
     """None in it is as without the setting."""
     seed: int

@@ -326,6 +326,6 @@ class Engine:
 
 
 def _key(prompt: EncodedPrompt) -> tuple[object, ...]:
-    """What an answer depends on; a draw also on its stream."""
+    """Everything that an answer depends on; a draw also on its stream."""
     stream = (prompt.number, prompt.seed) if prompt.settings.temperature != 0 else (0, 0)
     return (prompt.num_beams, prompt.ids, repr(prompt.settings), *stream)

@@ -29,7 +29,7 @@ class ProcessorContext:
     """Tokens before a text."""
 
     start: tuple[int, ...]
-    """What its decoder reads first: the prompt, or an encoder-decoder's start token."""
+    """Tokens that its decoder reads first: the prompt, or an encoder-decoder's start token."""
     source: tuple[int, ...]
     """The prompt, or what an encoder-decoder's encoder reads."""
     ends: frozenset[int]

@@ -108,7 +108,7 @@ class TokenEvent:
     step: int
     """0 for the first token."""
     text: str
-    """What can be read since the last event; empty while a character or a stop string may still be unfinished."""
+    """Text that is readable since the last event; empty while a character or a stop string may still be unfinished."""
     stopped: Stopped | None
     """Set in the last event of an answer."""
 

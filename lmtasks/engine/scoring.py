@@ -122,9 +122,9 @@ class _Asked:
     indices: Sequence[int]
     """The request that each one is."""
     rows: Sequence[Ints]
-    """What is read."""
+    """Tokens that are read."""
     targets: Sequence[Ints]
-    """What is to follow the last columns."""
+    """Tokens that are to follow the last columns."""
     shared: Sequence[int]
     """How many first tokens each shares with the one before it."""
     sources: Sequence[tuple[int, ...]] | None = None

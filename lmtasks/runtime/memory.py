@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lmtasks.errors import WorkError
 
-SAID = (
+OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
@@ -27,7 +27,7 @@ SAID = (
     "bad_alloc",
     "cublas_status_alloc_failed",
 )
-"""How torch, its CPU and CUDA allocators, and onnxruntime's arena say it, in small letters."""
+"""Parts of the messages of torch, its CPU and CUDA allocators, and onnxruntime's arena, in small letters."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -37,7 +37,7 @@ KEEP = ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20))
 
 COMPILED_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 """oneDNN compiles each product for each shape, about 0.2 MB, and it and the layer between it and torch (ideep) keep
-1,024 of them each unless they are told otherwise: those of a batch have room here, and mostly those of the one before.
+1,024 of them each by default: those of a batch have room here, and mostly those of the one before.
 Another batch seldom has the very same shape. Scoring 240 questions (30M parameters, two cores) takes 30 MB less with 16
 than with 1,024, in the same time."""
 PAGE_OUT = 21
@@ -49,7 +49,7 @@ def keep_freed_memory() -> None:
 
     glibc gives large blocks back to the system at once, and the next operator pays for each page of its result anew:
     15% of the time of scoring long rows (seen on two cores, 30M parameters). Other C libraries are left alone.
-    oneDNN, which reads its settings when it is first used, is told to keep less.
+    oneDNN, which reads its settings when it is first used, is set to keep less.
     """
     for name, capacity in COMPILED_KEPT.items():
         os.environ.setdefault(name, capacity)
@@ -86,8 +86,8 @@ def ran_out(error: BaseException) -> bool:
     """Does an error of a library below say that memory ran out?"""
     if isinstance(error, MemoryError | OutOfMemory):
         return True
-    said = str(error).lower()  # by their words: onnxruntime's errors have no common base
-    return any(words in said for words in SAID)
+    message = str(error).lower()  # by their words: onnxruntime's errors have no common base
+    return any(words in message for words in OUT_OF_MEMORY)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A state is where each row stands in the n-gram model, (B, K): the same room however long a row is.
 
-Axes: B batch, T time, S wanted tokens, K lengths of context, V vocabulary, C classes.
+Axes: B batch, T time, S target tokens, K lengths of context, V vocabulary, C classes.
 """
 
 from dataclasses import dataclass

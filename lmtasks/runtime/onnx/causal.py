@@ -28,7 +28,7 @@ from lmtasks.runtime.onnx.decoder import CachedSlots, Caches, DecoderStepper, bl
 from lmtasks.runtime.onnx.graphs import BoundGraph, GraphDriver, Graphs
 
 SHUT = -1e30
-"""What is added to the score of a key that is not seen."""
+"""Added to the score of a key that is not seen."""
 INTEGER = frozenset({"int8", "int8-tensor"})
 INTEGER_PAIRS = 700
 """Pairs as dear as a token (`Sharing`) where products are of integers, and attention is not: a third of fp32's.

@@ -192,7 +192,7 @@ class Piece:
         self._first = first
 
     def places(self, rows: Ints, columns: Ints) -> Ints:
-        """Where columns of rows stand in what the graph says: column x B + row."""
+        """Places of columns of rows in the graph's output: column x B + row."""
         found: Ints = (columns - self._first) * len(self.rows) + np.searchsorted(self.rows, rows)
         return found
 

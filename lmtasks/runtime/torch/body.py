@@ -1,6 +1,6 @@
 """A model as the primitives see it: called with tensors, and making logits only where they are asked for.
 
-Axes: B batch, T time, S source tokens or wanted ones, D width, V vocabulary, N cells that logits are made of.
+Axes: B batch, T time, S source tokens or target tokens, D width, V vocabulary, N cells that logits are made of.
 """
 
 import inspect
@@ -135,7 +135,7 @@ class TorchBody(TorchDevice):
         return max(1, LOGITS_BYTES // (4 * kept * self.card.vocabulary))
 
     def _cells(self, called: Mapping[str, object], rows: Ints, columns: Ints) -> tuple[Tensor, Tensor]:
-        """What logits are made of at each different cell, (N, D or V), and which of them each of the given is."""
+        """Vectors or logits at each different cell, (N, D or V), and which of them each of the given cells is."""
         if self._project is None and self._keeps_columns:
             kept, columns = np.unique(columns, return_inverse=True)
             whole = self._call(**called, logits_to_keep=self.tensor(kept)).logits  # type: ignore[attr-defined]

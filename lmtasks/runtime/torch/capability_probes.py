@@ -17,13 +17,13 @@ from lmtasks.runtime.memory import OutOfMemory
 CLOSE = 1e-4
 """So far may shared and plain log-probabilities lie apart."""
 UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, UsageError, WorkError)
-"""What a model may raise that does not understand what it is asked."""
+"""Errors of a model that does not understand a request."""
 
 TRUNK, BRANCHES = 5, (4, 3, 5)
 
 
 def branches_agree(runtime: Runtime) -> bool:
-    """Does a row with branches say what plain rows say?"""
+    """Are answers of a row with branches those of plain rows?"""
     trunk, branches = _tokens(runtime, TRUNK), [_tokens(runtime, length, salt=length) for length in BRANCHES]
     packed, subtree_end, columns = list(trunk), [TRUNK + sum(BRANCHES)] * TRUNK, []
     for branch in branches:
@@ -43,7 +43,7 @@ def branches_agree(runtime: Runtime) -> bool:
 
 
 def prefix_agrees(runtime: Runtime) -> bool:
-    """Do rows behind a state say what whole rows say?"""
+    """Are answers of rows that continue a state those of whole rows?"""
     trunk, branches = _tokens(runtime, TRUNK), [_tokens(runtime, length, salt=length) for length in BRANCHES]
     # Each row begins with the trunk's last token: behind the state itself no token is ever wanted.
     rows = _batch([[trunk[-1], *branch] for branch in branches])

@@ -50,7 +50,7 @@ ACTIVATIONS: Mapping[type[nn.Module], Applied] = {
 FOLLOWED: Mapping[str, str] = {"c_fc": "act", "dense": "intermediate_act_fn", "lin1": "activation"}
 """Layers behind which their module applies an activation, and the name of that."""
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
-"""What a feed-forward layer that computes down(act(gate(x)) * up(x)) consists of."""
+"""Parts of a feed-forward layer that computes down(act(gate(x)) * up(x))."""
 
 
 class PackedLinear(nn.Module):
@@ -98,7 +98,7 @@ def pack(module: nn.Module, *, answer: Callable[[], Tensor], kept: nn.Module | N
     """Pack the products of a module in place, if it then answers as before.
 
     Args:
-        answer: what it says to some input.
+        answer: computes its answer to some input.
         kept: a layer that stays as it is, since somebody else calls it.
 
     Returns:
@@ -147,7 +147,7 @@ def _let_go_of_file(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """What is exchanged for something packed."""
+    """A layer that is exchanged for something packed."""
 
     parent: nn.Module
     name: str
