@@ -4,7 +4,7 @@ Axes, here and in every file: B batch, T time (tokens), D width, H heads, V voca
 Log-probabilities are natural logarithms. Fractions (accuracy, F1) are 0-1; BLEU, chrF, TER and ROUGE are 0-100.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
@@ -428,6 +428,10 @@ class Progress:
     total: int
     unit: str = "items"
     note: str = ""
+
+
+Report = Callable[[Progress], None]
+"""Called while work goes on."""
 
 
 def softmax_log(logits: NDArray[np.floating], axis: int = -1) -> Floats:

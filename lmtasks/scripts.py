@@ -1,6 +1,7 @@
-"""Scripts that put no blanks between words, for whoever cuts texts or says that a text cannot be cut."""
+"""Scripts: those that put no blanks between words, and the width of a text in cells of a terminal."""
 
 from collections.abc import Mapping
+from unicodedata import combining, east_asian_width
 
 SPACELESS: Mapping[str, tuple[str, ...]] = {
     "Chinese": ("Han",),
@@ -15,3 +16,12 @@ SPACELESS: Mapping[str, tuple[str, ...]] = {
     "Yi": ("Yi",),
 }
 """Name for people to the Unicode scripts that only it is written in; Japanese texts hold Han as well."""
+
+
+def text_width(text: str) -> int:
+    """Cells that a text takes on a terminal or in a table of plain text: two for a Chinese character, none for a mark.
+
+    >>> text_width("很好 ok")
+    7
+    """
+    return sum(0 if combining(mark) else 2 if east_asian_width(mark) in "WF" else 1 for mark in text)

@@ -16,9 +16,6 @@ from statistics import median
 Now = Callable[[], int]
 """A clock in nanoseconds that never goes back."""
 
-ROUND_RESOLUTIONS = 1000
-"""A round is at least so many steps of the clock long, so that its error stays below a thousandth."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
@@ -65,23 +62,6 @@ def time_calls(call: Callable[[], object], *, stop: Stop, now: Now = time.perf_c
     return Times(seconds=tuple(taken))
 
 
-def time_rounds(
-    call: Callable[[], object], *, rounds: int, least_round_seconds: float = 0.0, now: Now = time.perf_counter_ns
-) -> Times:
-    """Seconds a call, once a round of as many calls as the clock needs: for calls near the clock's resolution.
-
-    Args:
-        rounds: how many rounds.
-        least_round_seconds: a round is at least so long.
-    """
-    least = max(least_round_seconds, ROUND_RESOLUTIONS * clock_resolution(now=now))
-    inner = 1
-    with without_garbage_collection():
-        while (taken := _round(call, inner, now)) < least:  # calibrate
-            inner = max(2 * inner, min(100 * inner, int(inner * least / max(taken, 1e-9)) + 1))
-        return Times(seconds=tuple(_round(call, inner, now) / inner for _ in range(rounds)))
-
-
 def warm_up(
     call: Callable[[], object],
     *,
@@ -111,17 +91,6 @@ def warm_up(
     return Times(seconds=tuple(taken), settled=settled)
 
 
-def clock_resolution(*, now: Now = time.perf_counter_ns) -> float:
-    """The smallest step of the clock that can be seen, in seconds."""
-    steps = []
-    for _ in range(20):
-        start = now()
-        while (end := now()) == start:
-            pass
-        steps.append(end - start)
-    return min(steps) / 1e9
-
-
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
     """Collect once, then keep the collector off inside the block; afterwards it is as it was."""
@@ -133,10 +102,3 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _round(call: Callable[[], object], inner: int, now: Now) -> float:
-    start = now()
-    for _ in range(inner):
-        call()
-    return (now() - start) / 1e9

@@ -7,7 +7,8 @@ sst2  81.3
 """
 
 from collections.abc import Sequence
-from unicodedata import combining, east_asian_width
+
+from lmtasks.scripts import text_width
 
 GAP = "  "
 
@@ -24,7 +25,7 @@ def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
         right: numbers of the columns that are aligned on the right.
     """
     lines = [columns, *rows]
-    widths = [max(_width(line[place]) for line in lines) for place in range(len(columns))]
+    widths = [max(text_width(line[place]) for line in lines) for place in range(len(columns))]
     return "\n".join(
         GAP.join(_padded(cell, widths[place], on_right=place in right) for place, cell in enumerate(line)).rstrip()
         for line in lines
@@ -32,10 +33,5 @@ def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequ
 
 
 def _padded(text: str, width: int, *, on_right: bool) -> str:
-    blanks = " " * (width - _width(text))
+    blanks = " " * (width - text_width(text))
     return blanks + text if on_right else text + blanks
-
-
-def _width(text: str) -> int:
-    """Cells that a text takes on a terminal: two for a Chinese character."""
-    return sum(0 if combining(mark) else 2 if east_asian_width(mark) in "WF" else 1 for mark in text)

@@ -20,9 +20,9 @@ from lmtasks.evaluation import (
     baseline_tfidf,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
-from lmtasks.evaluation.protocols import AskedWay, PromptContext, Report, Solved
+from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
 from lmtasks.named_table import NamedTable
-from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Row, RuntimeCard
+from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Report, Row, RuntimeCard
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
 from lmtasks.task.task import SplitName, Task
 from lmtasks.version import __version__

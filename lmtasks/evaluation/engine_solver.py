@@ -14,10 +14,10 @@ from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_
 from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompt_requests import prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Report, Solved, decoding_notes
+from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Solved, decoding_notes
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
-from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, RuntimeCard, Text
+from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, Report, RuntimeCard, Text
 from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 

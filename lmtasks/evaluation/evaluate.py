@@ -26,12 +26,12 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.prepare import EvalOptions, PreparedTask, prepare_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
-from lmtasks.evaluation.protocols import Report, Solver
+from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.metric import estimate
-from lmtasks.records import Estimate, Floats, Json, Progress
+from lmtasks.records import Estimate, Floats, Json, Progress, Report
 from lmtasks.task.task import Task
 
 

@@ -28,7 +28,7 @@ from lmtasks.data.row_hashes import (
     shared,
     write_training_rows,
 )
-from lmtasks.data.splits import read_split
+from lmtasks.data.splits import ONLY_SCORED, read_split
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.collector import CollectedStatistics
 from lmtasks.evaluation.scoring import TaskMetric
@@ -41,8 +41,6 @@ MOST_TRAINING_ROWS = 1_000_000
 """Of more the overlap is not counted: a million rows take half a minute to two (once, where hashes are kept)."""
 TOLD_EVERY = 5000
 """Rows between two reports of progress; of few rows nothing is told."""
-ONLY_SCORED = ("references", "source")
-"""Roles that training does not read: training rows may lack them."""
 
 log = logging.getLogger(__name__)
 

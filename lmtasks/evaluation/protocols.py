@@ -2,7 +2,7 @@
 tasks; and how a task's settings reach the engine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -13,7 +13,7 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.engine.settings import not_obeyed, settled
 from lmtasks.evaluation.outcome import Answered, Way
-from lmtasks.records import NOT_KEPT, Floats32, GenerationSettings, Json, ModelCard, Progress, Row, RuntimeCard
+from lmtasks.records import NOT_KEPT, Floats32, GenerationSettings, Json, ModelCard, Report, Row, RuntimeCard
 from lmtasks.task.task import Generation, SplitName, Task
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 AskedWay = Literal["auto", "head", "prompt"]
 """auto: by the model's head where it has a fitting one, else by prompt."""
-Report = Callable[[Progress], None]
 
 
 class InferenceEngine(Protocol):

@@ -21,8 +21,8 @@ from lmtasks.evaluation.baseline_text import main_scoring, main_value
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, Group, group_of, rows_seen, weights_hash
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.prepare import first_rows
-from lmtasks.evaluation.protocols import AskedWay, PromptContext, Report, Solved
-from lmtasks.records import Json, ModelCard, Progress, RuntimeCard
+from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
+from lmtasks.records import Json, ModelCard, Progress, Report, RuntimeCard
 from lmtasks.task.task import SplitName, Task
 
 GROUPS: Mapping[str, str] = {

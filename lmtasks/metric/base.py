@@ -125,6 +125,11 @@ def mean(values: Callable[[Sequence[Outcome]], Floats], *, signature: str) -> Fo
     )
 
 
+def mean_over_texts(value: Callable[[Text], float], *, signature: str) -> Formula:
+    """The formula of a metric that is the mean of a value of each written text."""
+    return mean(lambda outcomes: np.array([value(text) for text in only(Text, outcomes)]), signature=signature)
+
+
 def of_rows(
     weighted: Callable[[Floats, Floats], Floats],
     *,

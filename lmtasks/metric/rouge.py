@@ -8,18 +8,17 @@ marks, those of its own script among them. (rouge-score alone would take such a 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Protocol
 
-import numpy as np
 import regex
 
-from lmtasks.metric.base import Formula, MetricSettings, mean, only, references
+from lmtasks.metric.base import Formula, MetricSettings, mean_over_texts, references
 from lmtasks.metric.words import reads_ascii_only, words
-from lmtasks.records import Floats, Outcome, Text
+from lmtasks.records import Text
 
 # English marks end a sentence before a space; Chinese ones do at once.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？；])\s*")
@@ -50,16 +49,13 @@ def rouge(settings: MetricSettings, *, name: str) -> Formula:
         best = max(scorer.score(prepare(gold), prediction)[name].fmeasure for gold in references(text))
         return 100.0 * float(best)
 
-    def values(outcomes: Sequence[Outcome]) -> Floats:
-        return np.array([value(text) for text in only(Text, outcomes)])
-
     parts = [
         f"tok:{'rouge-score+porter' if english else 'words-or-han-or-clusters'}",
         *(["sentences:lines-or-marks"] if by_sentence else []),
         "refs:best",
         f"rouge-score:{version('rouge-score')}",
     ]
-    formula = mean(values, signature="|".join(parts))
+    formula = mean_over_texts(value, signature="|".join(parts))
     return replace(formula, remarks=_ENGLISH_ONLY) if english else formula
 
 

@@ -27,18 +27,16 @@ one stretch of English between two Chinese characters holds a full stop before i
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 from unicodedata import category, normalize
 
-import numpy as np
-
 from lmtasks.errors import unknown
-from lmtasks.metric.base import Formula, MetricSettings, Remarks, mean, only
+from lmtasks.metric.base import Formula, MetricSettings, Remarks, mean_over_texts
 from lmtasks.metric.words import needs_blanks
-from lmtasks.records import Floats, Outcome, Text
+from lmtasks.records import Text
 
 MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 
@@ -144,10 +142,7 @@ def _best(compare: Compare, rules: Rules) -> Formula:
         golds = [gold for gold in text.references if rules.normalize(gold)] or [""]
         return max(compare(gold, text.prediction) for gold in golds)
 
-    def values(outcomes: Sequence[Outcome]) -> Floats:
-        return np.array([value(text) for text in only(Text, outcomes)])
-
-    return mean(values, signature=rules.signature)
+    return mean_over_texts(value, signature=rules.signature)
 
 
 def _normalized(text: str) -> str:

@@ -9,11 +9,11 @@
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from unicodedata import combining, east_asian_width
 
 from lmtasks.report.charts import Chart
 from lmtasks.report.table import Line, Table, TableCell
 from lmtasks.report.view import Report
+from lmtasks.scripts import text_width
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
 """An underline inside a word is one."""
@@ -75,7 +75,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a Markdown table, the first one its head: first column left, the others right."""
-    widths = [max(3, *(_width(row[place]) for row in rows)) for place in range(len(rows[0]))]
+    widths = [max(3, *(text_width(row[place]) for row in rows)) for place in range(len(rows[0]))]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [[_padded(text, widths[place], place) for place, text in enumerate(row)] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
@@ -131,9 +131,5 @@ def _escaped(text: str) -> str:
 
 
 def _padded(text: str, width: int, place: int) -> str:
-    blanks = " " * (width - _width(text))
+    blanks = " " * (width - text_width(text))
     return text + blanks if place == 0 else blanks + text
-
-
-def _width(text: str) -> int:
-    return sum(0 if combining(mark) else 2 if east_asian_width(mark) in "WF" else 1 for mark in text)

@@ -1,7 +1,7 @@
 """Rows of tasks to a model of a family that is fitted at once (`backbone.fitted`)."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
@@ -26,9 +26,7 @@ from lmtasks.model.closed_form import (
     kneser_ney,
     parse_fitted,
 )
-from lmtasks.records import Ints, ModelCard, Progress
-
-Report = Callable[[Progress], None]
+from lmtasks.records import Ints, ModelCard, Progress, Report
 
 
 def fit_model(

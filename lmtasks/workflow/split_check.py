@@ -15,8 +15,9 @@ from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
 from lmtasks.data.rows import read_rows
+from lmtasks.data.splits import ONLY_SCORED
 from lmtasks.errors import UsageError
-from lmtasks.records import Progress, Row
+from lmtasks.records import Progress, Report, Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.hooks import process_rows, shot_pool
@@ -33,9 +34,6 @@ WORTH_TELLING = 5000
 """Rows of a split, from which on its progress is told at all."""
 SCORED = "scored"
 POOL = "few-shot pool"
-ONLY_SCORED = ("references", "source")
-"""Roles that training does not read: training rows may lack them."""
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)

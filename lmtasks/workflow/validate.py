@@ -13,22 +13,13 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.prepare import shot_count
 from lmtasks.evaluation.prompts import open_pool
 from lmtasks.evaluation.protocols import PromptContext
-from lmtasks.records import Row
+from lmtasks.records import Report, Row
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task
 from lmtasks.workflow.choose_models import OpenOptions, chosen_models
 from lmtasks.workflow.open_model import open_engine
 from lmtasks.workflow.request_stats import AskedRows, Estimated, Lengths, OwnAnswers
-from lmtasks.workflow.split_check import (
-    POOL,
-    SCORED,
-    CheckOptions,
-    DocumentHashes,
-    Overlap,
-    Report,
-    SplitCheck,
-    check_split,
-)
+from lmtasks.workflow.split_check import POOL, SCORED, CheckOptions, DocumentHashes, Overlap, SplitCheck, check_split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 import gc
 from collections.abc import Callable
 
-from lmtasks.bench.clock import Stop, clock_resolution, time_calls, time_rounds, warm_up
+from lmtasks.bench.clock import Stop, time_calls, warm_up
 
 
 class FakeClock:
@@ -56,14 +56,3 @@ def test_warm_up_ends_when_its_time_is_over() -> None:
     clock = FakeClock()
     times = warm_up(clock.costs(*[2.0**-n for n in range(1, 30)]), most_seconds=0.9, now=clock.now)
     assert len(times.seconds) < 10
-
-
-def test_rounds_are_long_enough_for_the_clock() -> None:
-    clock = FakeClock()
-    times = time_rounds(clock.costs(1e-7), rounds=4, now=clock.now)
-    assert len(times.seconds) == 4
-    assert all(abs(value - 1e-7) < 2e-10 for value in times.seconds)
-
-
-def test_resolution_is_the_clocks_step() -> None:
-    assert clock_resolution(now=FakeClock().now) == 1e-8
