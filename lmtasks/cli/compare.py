@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmtasks.cli import options
 from lmtasks.cli.table import print_table
 from lmtasks.errors import GateError
+from lmtasks.settings.base import Setting
+from lmtasks.settings.bounds import COUNT_OR_NONE
+from lmtasks.settings.evaluation import Seed
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.comparing import Compared, DifferingExample, MetricComparison
@@ -32,32 +34,22 @@ def command(
         list[Path], typer.Argument(metavar="A B...", help="Folders that `lmtasks eval` wrote; the first is the base.")
     ],
     only: Annotated[
-        list[str],
-        typer.Option(
-            "--only",
+        tuple[str, ...],
+        Setting(
+            "Compare only this task, or this metric of it; * stands for any text. May be given several times.",
             metavar="TASK/METRIC",
-            help="Compare only this task, or this metric of it; * stands for any text. May be given several times.",
         ),
-    ] = [],  # noqa: B006  # typer copies it
+    ] = (),
     examples: Annotated[
         int,
-        typer.Option(
-            metavar="NUMBER",
-            parser=options.whole("--examples", at_least=0),
-            help="Show so many examples of each task on which the results differ most.",
-        ),
+        COUNT_OR_NONE,
+        Setting("Show so many examples of each task on which the results differ most.", metavar="NUMBER"),
     ] = 0,
     fail_if_worse: Annotated[
-        bool,
-        typer.Option(
-            "--fail-if-worse",
-            help="Exit with 3 if another is significantly worse than A in any metric that is compared.",
-        ),
+        bool, Setting("Exit with 3 if another is significantly worse than A in any metric that is compared.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.json", help="Write every number to this file too.")
-    ] = None,
-    seed: options.Seed = 1234,
+    out: Annotated[Path | None, Setting("Write every number to this file too.", metavar="FILE.json")] = None,
+    seed: Seed = 1234,
 ) -> None:
     """Compare stored results, paired by example; all are held to the first."""
     from lmtasks.evaluation.comparing import examples_that_differ

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.signature import is_given
 from lmtasks.cli.table import print_table
-from lmtasks.cli.values import data_options, label_names
+from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
+from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
+from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Uncertainty
+from lmtasks.settings.models import BatchSize, LabelMap, Models
+from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import TaskResult
     from lmtasks.records import Json
     from lmtasks.workflow.evaluate import Evaluated
 
-NO_MODELS: list[str] = []
-"""What --rescore needs."""
 RESCORING = frozenset(
     {
         "rescore",
@@ -42,49 +44,20 @@ MISSING = "–"
 
 
 def command(
+    *,
     context: typer.Context,
-    model: options.Models = NO_MODELS,
-    tasks: options.Tasks = "",
-    include_path: options.IncludePath = options.NO_PATHS,
-    data: options.Data = None,
-    text: options.Text = "text",
-    label: options.Label = None,
-    pair: options.Pair = None,
-    name: options.TaskName = None,
-    language: options.Language = None,
-    encoding: options.Encoding = None,
-    drop_unlabelled: options.DropUnlabelled = False,
-    label_map: options.LabelMap = "",
-    runtime: options.Runtime = None,
-    device: options.Device = "cpu",
-    precision: options.Precision = None,
-    threads: options.Threads = None,
-    batch_size: options.BatchSize = "auto",
-    num_fewshot: options.NumFewshot = None,
-    gen_kwargs: options.GenKwargs = "",
-    split: options.Split = None,
-    limit: options.Limit = None,
-    sample: options.SampleRows = None,
-    rows: options.BaselineRows = None,
-    seed: options.Seed = 1234,
-    out: options.Out = None,
-    overwrite: options.Overwrite = False,
-    no_samples: options.NoSamples = False,
-    cache: options.Cache = None,
-    apply_chat_template: options.ChatTemplate = None,
-    chat_template_args: options.ChatTemplateArgs = "",
-    think_end_token: options.ThinkEndToken = "",
-    system_instruction: options.SystemInstruction = None,
-    fewshot_as_multiturn: options.Multiturn = False,
-    fewshot_stream: options.FewshotStream = "ours",
-    resamples: options.Resamples = None,
-    draws: options.Draws = "ours",
-    rescore: options.Rescore = None,
-    metrics: options.Metrics = "",
-    data_root: options.DataRoot = None,
-    offline: options.Offline = False,
-    token: options.Token = None,
-    trust_code: options.TrustCode = False,
+    model: Models = (),
+    choice: TaskChoice,
+    label_map: LabelMap = "",
+    on: RunsOn,
+    batch_size: BatchSize = "auto",
+    scoring: Scoring,
+    output: ResultsOut,
+    prompts: PromptFormat,
+    uncertainty: Uncertainty,
+    stored: RescoreChoice,
+    access: DataAccess,
+    trust_code: TrustCode = False,
 ) -> None:
     """Score models on tasks; or score again what an evaluation stored."""
     from lmtasks.data.sampling import Sample
@@ -93,80 +66,60 @@ def command(
     from lmtasks.evaluation.processes import is_first
     from lmtasks.task.generation import read_kwargs
     from lmtasks.workflow.answer_cache import cache_file
-    from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.evaluate import ChatOptions, EvalRequest, evaluate_models
     from lmtasks.workflow.rescore import RescoreRequest, rescore_results
 
-    if rescore is not None:
+    if stored.rescore is not None:
         _check_rescoring(context)
         rescored = rescore_results(
             RescoreRequest(
-                folder=rescore,
-                tasks=tasks,
-                include=include_path,
-                metrics=tuple(part.strip() for part in metrics.split(",") if part.strip()),
-                out=out,
-                samples=not no_samples,
-                seed=seed,
-                resamples=resamples,
-                draws=draws,
+                folder=stored.rescore,
+                tasks=choice.tasks,
+                include=choice.include_path,
+                metrics=tuple(part.strip() for part in stored.metrics.split(",") if part.strip()),
+                seed=scoring.seed,
+                resamples=uncertainty.resamples,
+                draws=uncertainty.draws,
                 trust_code=trust_code,
-                overwrite=overwrite,
+                out=output.out,
+                overwrite=output.overwrite,
+                samples=not output.no_samples,
                 given=context.params,
             ),
         )
         _print(rescored)
         print(f"\nScores are in {rescored.folder / 'results.json'}.")
         return
-    if metrics and model:
+    if stored.metrics and model:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
     request = EvalRequest(
         models=model,
-        tasks=TaskRequest(
-            tasks=tasks,
-            include=tuple(include_path),
-            data=data,
-            text=text,
-            label=label,
-            pair=pair,
-            name=name,
-            language=language,
-            encoding=encoding,
-            trust_code=trust_code,
-        ),
-        opening=OpenOptions(
-            runtime=runtime,
-            device=device,
-            precision=precision,
-            threads=threads,
-            rows_per_batch=options.batch_rows(batch_size),
-            label_names=label_names(label_map),
-            cache=cache_file(cache),
-        ),
+        tasks=TaskRequest.of(choice),
+        opening=open_options(on, batch_size=batch_size, label_map=label_map, cache=cache_file(output.cache)),
         options=EvalOptions(
-            data=data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
-            limit=limit,
-            sample=None if sample is None else Sample(rows=sample, seed=seed),
-            rows=rows,
-            num_fewshot=num_fewshot,
-            shot_stream=fewshot_stream,
-            seed=seed,
-            resamples=resamples,
-            draws=draws,
-            think_end_token=think_end_token,
+            data=data_options(access),
+            limit=scoring.limit,
+            sample=None if scoring.sample is None else Sample(rows=scoring.sample, seed=scoring.seed),
+            rows=scoring.rows,
+            num_fewshot=scoring.num_fewshot,
+            shot_stream=prompts.fewshot_stream,
+            seed=scoring.seed,
+            resamples=uncertainty.resamples,
+            draws=uncertainty.draws,
+            think_end_token=prompts.think_end_token,
         ),
-        split=next((each for each in options.SPLITS if each == split), None),
+        split=scoring.split,
         chat=ChatOptions(
-            template=apply_chat_template,
-            system=system_instruction,
-            multiturn=fewshot_as_multiturn,
-            settings=template_settings(chat_template_args),
+            template=prompts.apply_chat_template,
+            system=prompts.system_instruction,
+            multiturn=prompts.fewshot_as_multiturn,
+            settings=template_settings(prompts.chat_template_args),
         ),
-        generation=read_kwargs(gen_kwargs),
-        out=out,
-        overwrite=overwrite,
-        samples=not no_samples,
+        generation=read_kwargs(scoring.gen_kwargs),
+        out=output.out,
+        overwrite=output.overwrite,
+        samples=not output.no_samples,
         given=context.params,
     )
     first = is_first()  # of several processes one prints and writes
@@ -179,8 +132,7 @@ def command(
 def _check_rescoring(context: typer.Context) -> None:
     """Raises: UsageError: an option was given that --rescore would not look at."""
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE" and parameter.name not in RESCORING:
+        if parameter.name not in RESCORING and is_given(context, parameter.name or ""):
             raise UsageError(
                 f"{parameter.opts[0]} is about answers that are made; --rescore takes those that are stored. "
                 "Leave out one of the two."

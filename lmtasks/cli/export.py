@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
+from lmtasks.cli.signature import Without
 from lmtasks.cli.table import print_table
 from lmtasks.cli.values import asked_again, data_options, label_names
-from lmtasks.settings.runtimes import PRECISIONS
+from lmtasks.settings.base import Setting
+from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
+from lmtasks.settings.evaluation import Limit
+from lmtasks.settings.models import LabelMap, MaxDrop, Model
+from lmtasks.settings.runs_on import PackagePrecision, Threads
 
 if TYPE_CHECKING:
     from lmtasks.metric.drop import Drop
@@ -27,45 +29,17 @@ NAMED = 6
 
 
 def command(
-    model: options.Model,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Folder of the new package; of n-grams NAME.arpa[.gz].")
-    ],
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision",
-            metavar="NAME",
-            parser=options.one_of("--precision", tuple(PRECISIONS)),
-            help=f"{', '.join(PRECISIONS)}.",
-        ),
-    ] = "fp32",
-    tasks: options.Tasks = "",
-    data: options.Data = None,
-    text: options.Text = "text",
-    label: options.Label = None,
-    pair: options.Pair = None,
-    name: options.TaskName = None,
-    language: options.Language = None,
-    encoding: options.Encoding = None,
-    drop_unlabelled: options.DropUnlabelled = False,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            metavar="POINTS",
-            parser=options.number("--max-drop", at_least=0),
-            help="Quality gate: rounding may cost so many points (0-100) of the main metric of --tasks on their "
-            "validation rows; the layers that hurt most stay in fp32 for it; exit code 3 where that does not help.",
-        ),
-    ] = None,
-    label_map: options.LabelMap = "",
-    limit: options.Limit = None,
-    threads: options.Threads = None,
-    data_root: options.DataRoot = None,
-    offline: options.Offline = False,
-    token: options.Token = None,
-    trust_code: options.TrustCode = False,
+    *,
+    model: Model,
+    out: Annotated[Path, Setting("Folder of the new package; of n-grams NAME.arpa[.gz].", metavar="FOLDER")],
+    precision: PackagePrecision = "fp32",
+    choice: Annotated[TaskChoice, Without("include_path")],
+    max_drop: MaxDrop = None,
+    label_map: LabelMap = "",
+    limit: Limit = None,
+    threads: Threads = None,
+    access: DataAccess,
+    trust_code: TrustCode = False,
 ) -> None:
     """Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers alike.
 
@@ -83,7 +57,7 @@ def command(
         print(f"The {made.order}-gram model of {made.vocabulary:,} words is in {out}.")
         print(f"Next: lmtasks eval --model {out} --tasks TASKS")
         return
-    sources = data_options(data_root=data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled)
+    sources = data_options(access)
     if is_arpa(out):
         written = model_to_arpa(model, out, data=sources)
         print(f"The {written.order}-gram model is in {out}, as an ARPA file.")
@@ -92,17 +66,7 @@ def command(
         model=model,
         out=out,
         precision=precision,
-        tasks=TaskRequest(
-            tasks=tasks,
-            data=data,
-            text=text,
-            label=label,
-            pair=pair,
-            name=name,
-            language=language,
-            encoding=encoding,
-            trust_code=trust_code,
-        ),
+        tasks=TaskRequest.of(choice),
         data=sources,
         max_drop=max_drop,
         label_names=label_names(label_map),
@@ -114,20 +78,8 @@ def command(
     _print(exported.parity)
     if exported.gated is not None:
         _print_gate(exported.gated)
-    asked = asked_again(
-        tasks=tasks or ("" if data is not None else "TASKS"),
-        data=data,
-        text=text,
-        label=label,
-        pair=pair,
-        name=name,
-        language=language,
-        encoding=encoding,
-        drop_unlabelled=drop_unlabelled,
-        data_root=data_root,
-        offline=offline,
-        trust_code=trust_code,
-    )
+    shown = choice if choice.tasks or choice.data is not None else choice.but({"tasks": "TASKS"})
+    asked = asked_again(shown, access)
     package = exported.package
     print(f"\nThe package is in {out} ({_megabytes(package.size_bytes)}; graphs {package.emitter}).")
     models = f"--model {shlex.quote(model)} --model {shlex.quote(str(out))}"

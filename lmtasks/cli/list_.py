@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmtasks.cli import options
 from lmtasks.cli.table import print_table
 from lmtasks.errors import UsageError, unknown
+from lmtasks.settings.data import IncludePath
 
 if TYPE_CHECKING:
     from lmtasks.backbone.sizes import FittedSizes, Sizes
@@ -21,7 +21,7 @@ def command(
             metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."
         ),
     ],
-    include_path: options.IncludePath = options.NO_PATHS,
+    include_path: IncludePath = (),
 ) -> None:
     """List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
     if what not in LISTS:

@@ -1,32 +1,37 @@
 """The `lmtasks` command: its table of commands, and how it starts."""
 
+import importlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from lmtasks.cli import adapt, bench, compare, eval, export, list_, predict, pretrain, report, validate
-from lmtasks.cli import run as run_
 from lmtasks.cli.error_output import guarded
-from lmtasks.cli.options import shortened
 from lmtasks.cli.streams import prepare_streams, quiet_libraries
 from lmtasks.errors import UsageError
+from lmtasks.settings.bounds import shown
 
-COMMANDS: Mapping[str, Callable[..., None]] = {
-    "run": run_.command,
-    "pretrain": pretrain.command,
-    "adapt": adapt.command,
-    "eval": eval.command,
-    "export": export.command,
-    "bench": bench.command,
-    "compare": compare.command,
-    "report": report.command,
-    "predict": predict.command,
-    "list": list_.command,
-    "validate": validate.command,
+COMMANDS: Mapping[str, str] = {
+    "run": "Carry out a benchmark plan; a run that was stopped goes on where it was.",
+    "pretrain": "Train a backbone on text; the same command again goes on where it stopped.",
+    "adapt": "Train heads on a backbone for one task or several together; the same command again goes on where it "
+    "stopped.",
+    "eval": "Score models on tasks; or score again what an evaluation stored.",
+    "export": "Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers "
+    "alike.",
+    "bench": "Measure speed and memory of models on runtimes, side by side; the first is what others are held to.",
+    "compare": "Compare stored results, paired by example; all are held to the first.",
+    "report": "Rebuild the pages of runs from their records; nothing is scored or timed.",
+    "predict": "Answer one text, or each line of standard input. A task that reads several columns takes lines of "
+    "JSON.",
+    "list": "List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
+    "validate": "Check task files and plans, and say what each would do.",
 }
+"""First line of each command's help. Its file, `cli/<name>.py`, is loaded when it is called: settings take pydantic,
+which the list of commands can do without."""
 
 UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and what Python makes of bytes that it cannot decode."""
@@ -34,14 +39,43 @@ OUT = "--out"
 VALUES = {"--apply-chat-template": "default"}
 """Of options that may stand without one."""
 
+
+class _Commands(TyperGroup):
+    """Commands that are loaded when they are called."""
+
+    def resolve_command(  # type: ignore[override]  # the types of typer's own are private
+        self, ctx: typer.Context, args: list[str]
+    ) -> tuple[str, TyperCommand, list[str]]:
+        """As typer, with the command itself in place of its line in the table.
+
+        Raises:
+            typer.Exit, or typer's own error: there is no such command.
+        """
+        name, _, rest = super().resolve_command(ctx, args)
+        return str(name), load_command(str(name)), rest
+
+
 app = typer.Typer(
     name="lmtasks",
+    cls=_Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take longer to load than the help takes to read
 )
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
+
+
+def load_command(name: str) -> TyperCommand:
+    """A command with its options, as typer has it."""
+    from lmtasks.cli.signature import derived
+
+    module = importlib.import_module(f"lmtasks.cli.{name}{'_' if name == 'list' else ''}")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(name)(derived(module.command))
+    command = typer.main.get_command(alone)
+    assert isinstance(command, TyperCommand)
+    return command
 
 
 @app.callback()
@@ -87,7 +121,7 @@ def _carry_out(words: list[str]) -> int:
     for word in words:
         if not word.isprintable() and UNREADABLE.search(word):
             raise UsageError(
-                f"{shortened(word)!r} holds bytes that are not {sys.getfilesystemencoding().upper()}; rename the file, "
+                f"{shown(word)} holds bytes that are not {sys.getfilesystemencoding().upper()}; rename the file, "
                 "or write the text in that encoding."
             )
     for word, after in zip(words, [*words[1:], "-"], strict=True):

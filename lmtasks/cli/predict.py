@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmtasks.cli import options
+from lmtasks.cli.signature import Without
 from lmtasks.cli.streams import waiting_lines
-from lmtasks.cli.values import label_names
+from lmtasks.cli.values import open_options
+from lmtasks.settings.data import DataAccess, TaskNames, TrustCode
+from lmtasks.settings.evaluation import GenKwargs, Seed
+from lmtasks.settings.models import BatchSize, LabelMap, Model, NewTokens
+from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.engine.requests import TokenEvent
@@ -20,54 +24,35 @@ LINES = 64
 
 
 def command(
-    model: options.Model,
+    *,
+    model: Model,
     text: Annotated[
         str | None, typer.Argument(metavar="[TEXT]", help="What to answer; without it, every line of standard input.")
     ] = None,
-    tasks: options.Tasks = "",
-    include_path: options.IncludePath = options.NO_PATHS,
-    label_map: options.LabelMap = "",
-    new_tokens: Annotated[
-        int,
-        typer.Option(
-            metavar="NUMBER",
-            parser=options.whole("--new-tokens", at_least=1),
-            help="Longest continuation of a model that is asked without a task.",
-        ),
-    ] = 64,
-    gen_kwargs: options.GenKwargs = "",
-    runtime: options.Runtime = None,
-    device: options.Device = "cpu",
-    precision: options.Precision = None,
-    threads: options.Threads = None,
-    batch_size: options.BatchSize = "auto",
-    seed: options.Seed = 1234,
-    offline: options.Offline = False,
-    token: options.Token = None,
-    trust_code: options.TrustCode = False,
+    names: TaskNames,
+    label_map: LabelMap = "",
+    new_tokens: NewTokens = 64,
+    gen_kwargs: GenKwargs = "",
+    on: RunsOn,
+    batch_size: BatchSize = "auto",
+    seed: Seed = 1234,
+    access: Annotated[DataAccess, Without("data_root")],
+    trust_code: TrustCode = False,
 ) -> None:
     """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON."""
     from lmtasks.task.generation import read_kwargs
-    from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.predict import PredictRequest, open_predictor
 
     request = PredictRequest(
         model=model,
-        tasks=TaskRequest(tasks=tasks, include=tuple(include_path), trust_code=trust_code),
-        opening=OpenOptions(
-            runtime=runtime,
-            device=device,
-            precision=precision,
-            threads=threads,
-            rows_per_batch=options.batch_rows(batch_size),
-            label_names=label_names(label_map),
-        ),
+        tasks=TaskRequest(tasks=names.tasks, include=names.include_path, trust_code=trust_code),
+        opening=open_options(on, batch_size=batch_size, label_map=label_map),
         new_tokens=new_tokens,
         generation=read_kwargs(gen_kwargs),
         seed=seed,
-        offline=offline,
-        token=token,
+        offline=access.offline,
+        token=access.token,
     )
     watched = sys.stdout.isatty()
     with open_predictor(request, on_token=_show if watched else None) as predictor:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from lmtasks.settings.evaluation import Publish
+
 
 def command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or published ones.")],
-    publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
-        False
-    ),
+    publish: Publish = False,
 ) -> None:
     """Rebuild the pages of runs from their records; nothing is scored or timed."""
     from lmtasks.files import locked

@@ -9,30 +9,28 @@ from typing import Annotated
 
 import typer
 
-from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.values import data_options
 from lmtasks.errors import GateError, WorkError
+from lmtasks.settings.base import Setting
+from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
+from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish
+from lmtasks.settings.runs_on import Threads
 
 
 def command(
+    *,
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or the name of a shipped plan.")],
-    include_path: options.IncludePath = options.NO_PATHS,
-    out: options.Out = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Write reports/<plan>/ too, small enough to commit.")] = (
-        False
-    ),
-    only: Annotated[
-        str, typer.Option("--only", metavar="NAMES", help="Carry out these variants now, comma separated.")
-    ] = "",
-    limit: options.Limit = None,
-    threads: options.Threads = None,
-    data_root: options.DataRoot = None,
-    offline: options.Offline = False,
-    token: options.Token = None,
-    trust_code: options.TrustCode = False,
-    no_samples: options.NoSamples = False,
-    cache: options.Cache = None,
+    include_path: IncludePath = (),
+    out: Out = None,
+    publish: Publish = False,
+    only: Annotated[str, Setting("Carry out these variants now, comma separated.", metavar="NAMES")] = "",
+    limit: Limit = None,
+    threads: Threads = None,
+    access: DataAccess,
+    trust_code: TrustCode = False,
+    no_samples: NoSamples = False,
+    cache: Cache = None,
 ) -> None:
     """Carry out a benchmark plan; a run that was stopped goes on where it was.
 
@@ -57,7 +55,7 @@ def command(
             index=default_index(include=include_path),
             out=folder,
             options=RunOptions(
-                data=data_options(data_root=data_root, offline=offline, token=token),
+                data=data_options(access),
                 threads=threads,
                 samples=not no_samples,
                 cache=cache_file(cache),

@@ -103,7 +103,11 @@ def derived(command: Callable[..., None]) -> Callable[..., None]:
 
     def called(context: typer.Context, **values: object) -> None:
         given = {key: value for key, value in values.items() if is_given(context, key)}
-        plain = {key: value for key, value in values.items() if key in hints}
+        plain = {
+            key: tuple(value) if isinstance(value, list) and key in options else value
+            for key, value in values.items()
+            if key in hints
+        }
         built = {name: model.build(given, options) for name, model in models.items()}
         command(**plain, **built, **({"context": context} if "context" in hints else {}))
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmtasks.cli import options
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.validate_output import metric_names, print_group, print_plan, print_task
-from lmtasks.cli.values import data_options, label_names
+from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import LmtasksError, UsageError
+from lmtasks.settings.base import Setting
+from lmtasks.settings.bounds import COUNT_OR_NONE
+from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
+from lmtasks.settings.evaluation import Limit, NumFewshot, Seed
+from lmtasks.settings.models import BatchSize, LabelMap
+from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.engine_solver import EngineSolver
@@ -25,54 +30,35 @@ if TYPE_CHECKING:
 
 
 def command(
+    *,
     files: Annotated[
         list[str],
         typer.Argument(metavar="FILE...", help="Task files and plans; names and globs of shipped ones do as well."),
     ],
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="Count tokens and estimate the time as for this model."),
+        str | None, Setting("Count tokens and estimate the time as for this model.", metavar="MODEL")
     ] = None,
-    include_path: options.IncludePath = options.NO_PATHS,
+    include_path: IncludePath = (),
     show: Annotated[
-        int,
-        typer.Option(
-            "--show",
-            metavar="NUMBER",
-            parser=options.whole("--show", at_least=0),
-            help="So many rows of a task are shown as they are asked.",
-        ),
+        int, COUNT_OR_NONE, Setting("So many rows of a task are shown as they are asked.", metavar="NUMBER")
     ] = 1,
-    runtime: options.Runtime = None,
-    device: options.Device = "cpu",
-    precision: options.Precision = None,
-    threads: options.Threads = None,
-    batch_size: options.BatchSize = "auto",
-    label_map: options.LabelMap = "",
-    num_fewshot: options.NumFewshot = None,
-    limit: options.Limit = None,
-    seed: options.Seed = 1234,
-    data_root: options.DataRoot = None,
-    offline: options.Offline = False,
-    token: options.Token = None,
-    trust_code: options.TrustCode = False,
+    on: RunsOn,
+    batch_size: BatchSize = "auto",
+    label_map: LabelMap = "",
+    num_fewshot: NumFewshot = None,
+    limit: Limit = None,
+    seed: Seed = 1234,
+    access: DataAccess,
+    trust_code: TrustCode = False,
 ) -> None:
     """Check task files and plans, and say what each would do."""
     from lmtasks.task.index import default_index
-    from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.split_check import CheckOptions
     from lmtasks.workflow.validate import opened_solver
 
-    opening = OpenOptions(
-        runtime=runtime,
-        device=device,
-        precision=precision,
-        threads=threads,
-        rows_per_batch=options.batch_rows(batch_size),
-        label_names=label_names(label_map),
-    )
+    opening = open_options(on, batch_size=batch_size, label_map=label_map)
     wanted = CheckOptions(
-        data=data_options(data_root=data_root, offline=offline, token=token),
+        data=data_options(access),
         limit=limit,
         num_fewshot=num_fewshot,
         seed=seed,
@@ -80,7 +66,7 @@ def command(
     )
     index = default_index(include=include_path)
     things = [thing for file in files for thing in _things(file, index=index, trust_code=trust_code)]
-    with opened_solver(model, opening, offline=offline, token=token) as asked:
+    with opened_solver(model, opening, offline=access.offline, token=access.token) as asked:
         wrong = [each for thing in things if (each := _carry_out(thing, wanted, asked, first=thing is things[0]))]
     if len(things) == 1 and wrong:
         raise wrong[0]

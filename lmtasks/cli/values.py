@@ -6,61 +6,59 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError
+from lmtasks.settings.data import DataAccess, TaskChoice
+from lmtasks.settings.models import batch_rows
+from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
-    from lmtasks.settings.data import DataAccess
+    from lmtasks.workflow.choose_models import OpenOptions
+
+NOT_SAID_AGAIN = ("token", "include_path")
+"""A secret stays one; and the folder of a task file that goes by name is not every command's."""
 
 
-def asked_again(
-    *,
-    tasks: str = "",
-    data: Path | None = None,
-    text: str = "text",
-    label: str | None = None,
-    pair: str | None = None,
-    name: str | None = None,
-    language: str | None = None,
-    encoding: str | None = None,
-    drop_unlabelled: bool = False,
-    data_root: Path | None = None,
-    offline: bool = False,
-    trust_code: bool = False,
-) -> str:
+def asked_again(choice: TaskChoice, access: DataAccess) -> str:
     """The options that say the same of tasks or data in another command, ready to be pasted.
 
-    >>> asked_again(data=Path("my reviews.csv"), label="stars")
-    "--data 'my reviews.csv' --label stars"
+    >>> asked_again(TaskChoice(data=Path("my reviews.csv"), label="stars", trust_code=True), DataAccess())
+    "--data 'my reviews.csv' --label stars --trust-code"
     """
-    given: dict[str, object] = {
-        "--tasks": tasks or None,
-        "--data": data,
-        "--text": text if data is not None and text != "text" else None,
-        "--label": label,
-        "--pair": pair,
-        "--name": name,
-        "--language": language,
-        "--encoding": encoding,
-        "--data-root": data_root,
-    }
-    words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    flags = {"--drop-unlabelled": drop_unlabelled, "--offline": offline, "--trust-code": trust_code}
-    return shlex.join([*words, *(flag for flag, is_given in flags.items() if is_given)])
+    given = {name: value for each in (access, choice) for name, value in dict(each).items()}
+    words: list[str] = []
+    flags: list[str] = []
+    for name, field in {**TaskChoice.model_fields, **DataAccess.model_fields}.items():
+        if name not in NOT_SAID_AGAIN and given[name] != field.default:
+            option = f"--{name.replace('_', '-')}"
+            if given[name] is True:
+                flags.append(option)
+            else:
+                words += [option, str(given[name])]
+    return shlex.join([*words, *flags])
 
 
-def data_options(
-    *, data_root: Path | None, offline: bool, token: str | None, drop_unlabelled: bool = False
-) -> DataAccess:
-    """The options as `data/` takes them. `--offline` is also told to the libraries, before they are imported."""
-    from lmtasks.settings.data import DataAccess
+def data_options(access: DataAccess) -> DataAccess:
+    """Access to data, checked. `--offline` is also told to the libraries, before they are imported."""
     from lmtasks.workflow.choose_tasks import checked_root
 
-    if offline:
+    if access.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
-    return DataAccess(data_root=checked_root(data_root), offline=offline, token=token, drop_unlabelled=drop_unlabelled)
+    checked_root(access.data_root)
+    return access
+
+
+def open_options(
+    on: RunsOn, *, batch_size: int | Literal["auto"], label_map: str, cache: Path | None = None
+) -> OpenOptions:
+    """How the models of a command are opened."""
+    from lmtasks.workflow.choose_models import OpenOptions
+
+    return OpenOptions(
+        **dict(on), rows_per_batch=batch_rows(batch_size), label_names=label_names(label_map), cache=cache
+    )
 
 
 def label_names(text: str) -> Mapping[str, str]:

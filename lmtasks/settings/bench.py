@@ -1,9 +1,13 @@
 """How speed is measured: rounds, time, loads."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
+
+from pydantic import model_validator
 
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.bounds import COUNT, POSITIVE
+from lmtasks.settings.data import TaskChoice, TaskList
 
 Arrival = Literal["poisson", "even"]
 
@@ -59,3 +63,14 @@ class BenchSettings(Settings):
     rate: Rates = ()
     arrival: ArrivalName = "poisson"
     require: Require = ""
+
+
+class BenchTasks(TaskChoice):
+    """Tasks whose rows are timed: those that come along, unless somebody says otherwise."""
+
+    tasks: TaskList = "starter_*"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_instead(cls, given: Mapping[str, object]) -> Mapping[str, object]:
+        return {"tasks": "", **given} if given.get("data") is not None else given

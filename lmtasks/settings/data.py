@@ -9,6 +9,7 @@ from lmtasks.settings.base import Setting, Settings
 
 DropUnlabelled = Annotated[bool, Setting("Leave out rows without a label, also where they are more than 5 %.")]
 TrustCode = Annotated[bool, Setting("Let task files run their own Python code.")]
+TaskList = Annotated[str, Setting("Names, globs or files of tasks, with commas between.", metavar="TASKS")]
 IncludePath = Annotated[
     tuple[Path, ...],
     Setting(
@@ -46,7 +47,7 @@ class DataAccess(Settings):
 class TaskNames(Settings):
     """Tasks by name."""
 
-    tasks: Annotated[str, Setting("Names, globs or files of tasks, with commas between.", metavar="TASKS")] = ""
+    tasks: TaskList = ""
     include_path: IncludePath = ()
     trust_code: bool = False
     """Let task files run their own Python code."""

@@ -28,6 +28,7 @@ GenKwargs = Annotated[
         metavar="SETTINGS",
     ),
 ]
+Publish = Annotated[bool, Setting("Write reports/<plan>/ too, small enough to commit.")]
 Out = Annotated[Path | None, Setting("Where results go.", metavar="FOLDER")]
 NoSamples = Annotated[bool, Setting("Write no samples files.")]
 Cache = Annotated[

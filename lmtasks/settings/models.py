@@ -6,7 +6,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from lmtasks.settings.base import BOUND, Setting
-from lmtasks.settings.bounds import COUNT, shown
+from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, shown
 
 Models = Annotated[
     tuple[str, ...],
@@ -20,6 +20,23 @@ Models = Annotated[
 Model = Annotated[str, Setting("Model or package folder, shipped name, or Hub id with @revision.", metavar="MODEL")]
 LabelMap = Annotated[
     str, Setting("What a checkpoint's own labels mean: LABEL_0=negative,LABEL_1=positive.", metavar="MAP")
+]
+
+
+NewTokens = Annotated[
+    int,
+    COUNT,
+    Setting("Longest continuation of a model that is asked without a task.", metavar="NUMBER", unit="tokens"),
+]
+MaxDrop = Annotated[
+    float | None,
+    NOT_NEGATIVE,
+    Setting(
+        "Quality gate: rounding may cost so many points (0-100) of the main metric of --tasks on their "
+        "validation rows; the layers that hurt most stay in fp32 for it; exit code 3 where that does not help.",
+        metavar="POINTS",
+        unit="points",
+    ),
 ]
 
 

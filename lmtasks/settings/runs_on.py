@@ -14,6 +14,21 @@ Threads = Annotated[
 ]
 
 
+RunPrecision = Annotated[
+    Precision | None,
+    Setting(f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.", metavar="NAME"),
+]
+PackagePrecision = Annotated[Precision, Setting(f"{', '.join(PRECISIONS)}.", metavar="NAME")]
+Runtimes = Annotated[
+    tuple[RuntimeName, ...],
+    Setting(
+        f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
+        option="--runtime",
+        metavar="NAME",
+    ),
+]
+
+
 class RunsOn(Settings):
     """Runtime, device, precision and threads of a model."""
 
@@ -21,8 +36,5 @@ class RunsOn(Settings):
         RuntimeName | None, Setting(f"{', '.join(RUNTIMES)}; default: what the model is made for.", metavar="NAME")
     ] = None
     device: Device = "cpu"
-    precision: Annotated[
-        Precision | None,
-        Setting(f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.", metavar="NAME"),
-    ] = None
+    precision: RunPrecision = None
     threads: Threads = None

@@ -25,7 +25,6 @@ EPOCHS = Bound(least=0, above=True, most=10_000)
 TOKENS_PER_BATCH = Bound(least=16, most=10**7, whole=True)
 HIDDEN = Bound(least=0, most=1, above=True, below=True)
 
-Seed = Annotated[int, SEED, Setting("Of everything drawn.", metavar="NUMBER")]
 Minutes = Annotated[
     float | None,
     POSITIVE,
@@ -35,6 +34,13 @@ TrainingRows = Annotated[
     int | None,
     COUNT,
     Setting("Training rows of each task at most, drawn by the seed.", metavar="NUMBER", unit="rows"),
+]
+Method = Annotated[
+    Adaptation,
+    Setting(
+        "prompt (nothing moves), probe (heads only), full (heads and backbone), lora (heads and adapters).",
+        metavar="NAME",
+    ),
 ]
 Precision = Annotated[TorchPrecision, Setting("fp32 or bf16.", metavar="NAME")]
 
@@ -143,13 +149,7 @@ class AdaptTraining(Settings):
 class AdaptSettings(AdaptTraining):
     """How a model is adapted."""
 
-    method: Annotated[
-        Adaptation,
-        Setting(
-            "prompt (nothing moves), probe (heads only), full (heads and backbone), lora (heads and adapters).",
-            metavar="NAME",
-        ),
-    ] = "full"
+    method: Method = "full"
     device: str = "cpu"
     seed: Annotated[int, SEED] = 1234
     lora: LoraSettings | None = None

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.task.task import HeldRows, Task
 
 if TYPE_CHECKING:
     from lmtasks.records import Row
+    from lmtasks.settings.data import TaskChoice
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
 
@@ -42,6 +43,12 @@ class TaskRequest:
     language: str | None = None
     encoding: str | None = None
     trust_code: bool = False
+
+    @classmethod
+    def of(cls, choice: TaskChoice) -> Self:
+        """The request that options or a plan's keys make."""
+        given = dict(choice)
+        return cls(include=given.pop("include_path"), **{key: given[key] for key in given if key != "drop_unlabelled"})
 
     @property
     def is_single(self) -> bool:

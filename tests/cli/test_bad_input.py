@@ -74,10 +74,13 @@ LINES: Mapping[str, tuple[int, str]] = {
     "adapt --backbone lmtasks-mini --tasks starter_topic_en": (2, "missing option '--out'"),
     "adapt --backbone lmtasks-mini --tasks sst2 --out .": (2, ". exists"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en --lora-rank 8 --out m": (2, "goes with --method lora"),
-    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-dropout 1 --out m": (2, "less than 1"),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-dropout 1 --out m": (
+        2,
+        "of at least 0 and below 1",
+    ),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en --method lora --lora-points heads --out m": (
         2,
-        "unknown adapt point 'heads'",
+        "unknown --lora-points 'heads'",
     ),
     "adapt --backbone cnn --tasks starter_topic_en --method lora --out m": (2, "would be made new"),
     "adapt --backbone cnn --from-scratch --tasks starter_topic_en --out m": (2, "is made new anyway"),
@@ -87,7 +90,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "bench --model tfidf --rounds 0": (2, "--rounds must be a whole number of at least 1"),
     "predict --model majority x": (2, "unknown model 'majority'"),
     "pretrain --data x --out y --precision int8": (2, "unknown --precision 'int8'"),
-    "pretrain --data x --out y --steps many": (2, "wrong value for '--steps'"),
+    "pretrain --data x --out y --steps many": (2, "--steps must be a whole number of at least 1, was 'many'"),
 }
 """Command line, exit code, a piece of the sentence."""
 

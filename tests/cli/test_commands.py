@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from said import Say
 
-from lmtasks.cli import main as command_line
-
 
 def test_bare_is_help_and_version_is_one_line(say: Say) -> None:
     assert "Commands:" in say().out
@@ -264,11 +262,6 @@ def test_a_fault_of_ours_is_one_sentence_too(say: Say, monkeypatch: pytest.Monke
         1,
         "lmtasks: unexpected ZeroDivisionError: no luck (a fault of lmtasks; --debug shows where).",
     )
-
-
-def test_every_command_has_a_file_of_its_own() -> None:
-    modules = [command.__module__ for command in command_line.COMMANDS.values()]
-    assert len(set(modules)) == len(modules)
 
 
 def test_from_own_data_to_a_model_that_answers(say: Say, llama: Path, tmp_path: Path) -> None:
