@@ -21,7 +21,7 @@ from transformers.utils import chat_template_utils
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import TODAY, ChatTemplate
-from lmtasks.task.chat_messages import Message
+from lmtasks.task.prompt import Message
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = ROOT / "runs" / "peers" / "templates"

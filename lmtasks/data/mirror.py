@@ -17,8 +17,8 @@ from pathlib import Path
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.aliases import stand_in
+from lmtasks.task.describe import with_fields
 from lmtasks.task.formats import BUILDERS, SUFFIXES, Format
-from lmtasks.task.resolve import with_fields
 from lmtasks.task.task import ReaderOptions, Source, SplitName, Task
 
 # As `datasets` reads file names: a split may go by these names, and may be cut into shards.

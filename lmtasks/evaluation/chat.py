@@ -23,8 +23,7 @@ from lmtasks.task.generation import read_kwargs
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from lmtasks.task.chat_messages import Message
-    from lmtasks.task.prompt import Chat
+    from lmtasks.task.prompt import Chat, Message
 
 
 TODAY = date(2024, 7, 26)

@@ -29,8 +29,8 @@ from typing import Any, Literal
 from lmtasks.checksums import FIELD, is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, read_object, write_json
-from lmtasks.model.digests import digest_of
 from lmtasks.model.files import tokenizer_files
+from lmtasks.model.weights import digest_of
 from lmtasks.records import TRAINING_ROWS, Json, ModelCard, card_from_json
 from lmtasks.settings.runtimes import PRECISIONS, Precision
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, write_json
-from lmtasks.model.digests import digest_of
 from lmtasks.model.files import backbone_index, backbone_weights, has_weights, settings_files, tokenizer_files
-from lmtasks.model.weights import ADAPTER_CONFIG, adapter_folders, read_base, weight_files
+from lmtasks.model.weights import ADAPTER_CONFIG, adapter_folders, digest_of, read_base, weight_files
 
 CHECKSUMS = "checksums.json"
 SCHEMA = 1

@@ -1,5 +1,9 @@
 """Counts and hashes of weights on disk, without torch: equal values, equal hash.
 
+A large file is read once: its digests are kept in the cache folder, under the file's path, size, times of change, inode
+and device, and believed for as long as these are the same. Both times count, since programs set one of them back.
+Nothing that is wrong with the cache is an error.
+
 A model with adapters refers to a backbone, whose weights lie in one place, however many models stand over it:
 
 adapters/base.json
@@ -12,20 +16,50 @@ Looked for in the model's own `backbone/` first, so that a model becomes whole b
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import IO
 
+from lmtasks.checksums import is_whole, sealed
 from lmtasks.errors import UsageError
-from lmtasks.files import parse_json
-from lmtasks.installation import shipped_backbones
-from lmtasks.model.digests import digest_of
+from lmtasks.files import parse_json, write_files
+from lmtasks.installation import cache_folder, shipped_backbones
 from lmtasks.model.files import backbone_weights, has_weights
 
+KEPT_FROM_BYTES = 4 * 2**20
+"""A smaller file is read faster (10 ms) than it is worth remembering."""
+MOST_KEPT = 1000
+"""Files; of more the older half is forgotten."""
+SETTLED_SECONDS = 1.0
+"""A file that changed so lately may change again within one tick of the disk's clock: it is not remembered."""
+AT_ONCE = 2**20
 ADAPTERS = "adapters"
 FILE = "base.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADS = "heads"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorDigest:
+    """One tensor of a file."""
+
+    name: str
+    hash: str
+    """sha256 over name, type, shape and bytes."""
+    count: int
+    """Of its numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDigest:
+    """One file."""
+
+    hash: str
+    """sha256: of a safetensors file over its tensors in the order of their names, of any other over its bytes."""
+    tensors: tuple[TensorDigest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +113,7 @@ def weight_facts(folder: Path) -> WeightFacts:
     }
     if base is None:
         files = weight_files(folder)
-        return _facts([file for file in files if file not in beside], beside, settings)
+        return _joined_facts([file for file in files if file not in beside], beside, settings)
     home = weights_home(folder)
     below = base_facts(home)
     if below.hash != base.weights_hash:
@@ -89,13 +123,13 @@ def weight_facts(folder: Path) -> WeightFacts:
         )
     if not beside and not settings:  # the same weights, read otherwise
         return below
-    own = _facts((), beside, {"base": below.hash, **settings})
+    own = _joined_facts((), beside, {"base": below.hash, **settings})
     return replace(own, parameters=own.parameters + below.parameters, size_bytes=own.size_bytes + below.size_bytes)
 
 
 def base_facts(home: Path) -> WeightFacts:
     """Facts of the weights that a backbone is loaded from."""
-    return _facts(backbone_weights(home), (), {})
+    return _joined_facts(backbone_weights(home), (), {})
 
 
 def adapter_folders(folder: Path) -> tuple[Path, ...]:
@@ -126,7 +160,7 @@ def _beside(folder: Path) -> tuple[Path, ...]:
     return tuple(file for file in found if file.is_file())
 
 
-def _facts(backbone: Sequence[Path], beside: Sequence[Path], known: Mapping[str, str]) -> WeightFacts:
+def _joined_facts(backbone: Sequence[Path], beside: Sequence[Path], known: Mapping[str, str]) -> WeightFacts:
     digests = dict(known)
     parameters = 0
     for file in (*backbone, *beside):
@@ -197,3 +231,95 @@ def weights_home(folder: Path) -> Path:
 def _candidates(folder: Path, base: Base) -> Iterator[Path]:
     yield from (folder / place for place in base.places)  # an absolute place stays what it is
     yield shipped_backbones() / base.name
+
+
+def digest_of(file: Path) -> FileDigest:
+    """The digest of a file, from memory where the file is the one that was read before.
+
+    Raises:
+        UsageError: a safetensors file that is cut short, or none at all.
+    """
+    size = file.stat().st_size
+    place = cache_folder() / "digests" / f"{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:32]}.json"
+    facts = _facts(file)
+    if size >= KEPT_FROM_BYTES and (known := _recall(place, facts)) is not None:
+        return known
+    made = _of_tensors(file) if file.suffix == ".safetensors" else _of_bytes(file)
+    settled = time.time_ns() - max(facts[1:3]) > SETTLED_SECONDS * 1e9
+    if size >= KEPT_FROM_BYTES and settled and _facts(file) == facts:
+        _remember(place, facts, made)
+    return made
+
+
+def _facts(file: Path) -> list[int]:
+    """What changes where a file does: [size, modified, changed, inode, device]."""
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+
+
+def _of_bytes(file: Path) -> FileDigest:
+    with file.open("rb") as stream:
+        return FileDigest(hash=hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _of_tensors(file: Path) -> FileDigest:
+    tensors = tuple(sorted(_tensors(file), key=lambda tensor: tensor.name))
+    return FileDigest(hash=_joined(tensors), tensors=tensors)
+
+
+def _joined(tensors: tuple[TensorDigest, ...]) -> str:
+    return hashlib.sha256("".join(f"{tensor.name}{tensor.hash}" for tensor in tensors).encode()).hexdigest()
+
+
+def _tensors(file: Path) -> Iterator[TensorDigest]:
+    """Each tensor in a safetensors file (format: 8 bytes length, JSON, data)."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            if length > size:
+                raise ValueError(f"its header would have {length} bytes, the file has {size}")
+            header = parse_json(stream.read(length))
+            entries = [
+                (int(first), int(last), str(name), str(entry["dtype"]), [int(side) for side in entry["shape"]])
+                for name, entry in header.items()
+                if name != "__metadata__"
+                for first, last in [entry["data_offsets"]]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{file} is not a safetensors file, or is damaged: {error}; copy it again.") from error
+        for first, last, name, dtype, shape in sorted(entries):
+            if 8 + length + last > size:
+                raise UsageError(f"{file} is cut short: tensor {name!r} ends behind the file; copy it again.")
+            digest = hashlib.sha256(f"{name} {dtype} {shape}".encode())
+            stream.seek(8 + length + first)
+            for piece in _pieces(stream, last - first):
+                digest.update(piece)
+            count = 1
+            for side in shape:
+                count *= side
+            yield TensorDigest(name=name, hash=digest.hexdigest(), count=count)
+
+
+def _pieces(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (piece := stream.read(min(size, AT_ONCE))):
+        size -= len(piece)
+        yield piece
+
+
+def _recall(place: Path, facts: list[int]) -> FileDigest | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = parse_json(place.read_text(encoding="utf-8"))
+        if is_whole(content) and content["facts"] == facts:
+            tensors = tuple(TensorDigest(**each) for each in content["digest"]["tensors"])
+            return FileDigest(hash=content["digest"]["hash"], tensors=tensors)
+    return None
+
+
+def _remember(place: Path, facts: list[int], digest: FileDigest) -> None:
+    with suppress(OSError):
+        text = json.dumps(sealed({"facts": facts, "digest": asdict(digest)}))
+        write_files(place.parent, {place.name: [text]})
+        kept = sorted(place.parent.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        for old in kept[: len(kept) // 2] if len(kept) > MOST_KEPT else ():
+            old.unlink(missing_ok=True)

@@ -4,8 +4,10 @@ Two files that mean the same get the same fields: a default that is written out,
 folder change nothing.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.task.functions import FunctionRef
@@ -18,6 +20,16 @@ nothing. Others stand there only where it says something else than transformers 
 LEFT_OUT = ("insists", "own_temperature")
 OWN = ("max_new_tokens", "stop", "temperature", "seed", *ALWAYS)
 """Settings that stand there with any value."""
+ONLY_SHOWN = ("task_alias", "about", "tags")
+"""Fields that people see and no score depends on; they do not enter the hash."""
+
+
+def with_fields(task: Task) -> Task:
+    """The task with its resolved fields and their hash."""
+    fields = describe(task)
+    hashed = {key: value for key, value in fields.items() if key not in ONLY_SHOWN}
+    text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return replace(task, fields=fields, hash=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def describe(task: Task) -> dict[str, object]:

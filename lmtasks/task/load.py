@@ -50,8 +50,7 @@ def task_of(yaml: TaskYaml, *, trust_code: bool = False) -> Task:
         UsageError: as `load_task`.
     """
     from lmtasks.task.resolve import resolve
-    from lmtasks.task.schema import check_keys
-    from lmtasks.task.unsupported import refuse_code, refuse_other_files
+    from lmtasks.task.schema import check_keys, refuse_code, refuse_other_files
 
     refuse_other_files(yaml)
     if not trust_code:
@@ -151,7 +150,7 @@ def _held_place(data: HeldRows, *, splits: Sequence[str]) -> _Place:
 
 def _over(rows: HeldRows, task: Task) -> Task:
     """The task with every split of it in memory."""
-    from lmtasks.task.resolve import with_fields
+    from lmtasks.task.describe import with_fields
 
     sources = {split: replace(source, held=rows) for split, source in task.sources.items()}
     shots = None if task.shots is None else replace(task.shots, held=rows)
@@ -167,7 +166,7 @@ def _label_role(label: str, labels: Sequence[str], *, numbered: bool) -> str:
 
 
 def _divided(task: Task, *, texts: tuple[str, ...], label: str | None) -> Task:
-    from lmtasks.task.resolve import with_fields
+    from lmtasks.task.describe import with_fields
 
     uses: Mapping[SplitName, Literal["train", "test"]] = {"train": "train", "test": "test"}
     parts = {split: Part(use=use, texts=texts, label=label) for split, use in uses.items()}

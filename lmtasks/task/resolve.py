@@ -1,22 +1,19 @@
 """From the keys of a task file to a `Task`: defaults filled in; sources (with `dataset_kwargs`), metrics and decoding
 settled."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.task.aliases import current
-from lmtasks.task.describe import describe
+from lmtasks.task.describe import with_fields
 from lmtasks.task.filters import check_filters
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
 from lmtasks.task.kinds import KINDS, TaskKind, infer_kind
 from lmtasks.task.metrics import metrics_of
-from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile
+from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile, refuse_fields
 from lmtasks.task.task import (
     SPLITS,
     FilterPipeline,
@@ -30,7 +27,6 @@ from lmtasks.task.task import (
     Windows,
 )
 from lmtasks.task.templates import Spec, Templates, Wording
-from lmtasks.task.unsupported import refuse_fields
 
 CARRIED_OUT = (
     "data_files",
@@ -62,8 +58,6 @@ REFUSED: Mapping[str, str] = {
     "name": "stands in dataset_name",
     "path": "stands in dataset_path",
 }
-ONLY_SHOWN = ("task_alias", "about", "tags")
-"""Fields that people see and no score depends on; they do not enter the hash."""
 DEFAULT_FILTERS = (FilterPipeline(name="none", steps=(FilterStep(function="take_first"),)),)
 """What lm-evaluation-harness does without `filter_list`."""
 
@@ -251,14 +245,6 @@ def _filters(file: TaskFile, *, output_type: OutputType) -> tuple[FilterPipeline
 
 def _listed(names: str | list[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
-
-
-def with_fields(task: Task) -> Task:
-    """The task with its resolved fields and their hash."""
-    fields = describe(task)
-    hashed = {key: value for key, value in fields.items() if key not in ONLY_SHOWN}
-    text = json.dumps(hashed, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return replace(task, fields=fields, hash=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def sources_of(file: TaskFile, *, base: Path | None, need_scored: bool) -> dict[SplitName, Source]:

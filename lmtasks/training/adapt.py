@@ -19,8 +19,7 @@ from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
-from lmtasks.model.adapters import Adapted, adapted_of
-from lmtasks.model.lora import add_lora, check_lora, take_lora
+from lmtasks.model.adapters import Adapted, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress

@@ -16,7 +16,7 @@ from lmtasks.evaluation.chat import TODAY, ChatTemplate, ChatUse, chat_use, temp
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.settings.data import DataAccess
-from lmtasks.task.chat_messages import Message
+from lmtasks.task.prompt import Message
 
 TURN = "<{{ m['role'] }}>{{ m['content'] }}</e>\n"
 PLAIN = f"{{% for m in messages %}}{TURN}{{% endfor %}}{{% if add_generation_prompt %}}<assistant>{{% endif %}}"

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from tiny import tiny_checkpoint
 
+import lmtasks.model.weights as digests
 from lmtasks.errors import UsageError
 from lmtasks.installation import shipped_backbones
-from lmtasks.model import digests
-from lmtasks.model.digests import digest_of
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.model.verify import CHECKSUMS, check_files, write_checksums
+from lmtasks.model.weights import digest_of
 from lmtasks.records import HeadSpec
 
 

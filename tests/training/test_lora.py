@@ -14,9 +14,8 @@ from tiny_families import FAMILIES, tiny_family
 
 from lmtasks.backbone.lora_targets import ADAPT_POINTS, matching, points_pattern
 from lmtasks.errors import UsageError
-from lmtasks.model.adapters import adapted_of, merge_adapter
+from lmtasks.model.adapters import adapted_of, add_lora, check_lora, merge_adapter, take_lora
 from lmtasks.model.create import Vocabulary, write_backbone
-from lmtasks.model.lora import add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import card_of, load_model, read_provenance
 from lmtasks.model.weights import weight_facts
