@@ -1,5 +1,9 @@
 """Metrics: per-example statistics apart from their aggregate, so that intervals and paired tests come for every one.
 
+Every metric has a line in `METRICS`. Adding one is a builder in a file of its own, and a line there.
+
+>>> METRICS["ter"].higher_is_better, METRICS["acc"].takes
+(False, ('choice', 'likelihood'))
 >>> from lmtasks.records import Likelihood
 >>> metric = make_metric("byte_perplexity")
 >>> statistics = metric.statistics([Likelihood(logprob=-4.0, tokens=2, words=1, bytes=8)] * 3)
@@ -7,11 +11,295 @@
 1.6487
 """
 
-from lmtasks.metric.base import Formula, Metric, MetricSettings, concatenate, value_of
-from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lmtasks.errors import UsageError, unknown
+from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
+from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tags, translation
+from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
+from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate
+from lmtasks.metric.lm_eval_aggregations import aggregation_input, handed_formula, reaggregated_formula
 from lmtasks.metric.paired import PairedResult, Verdict, compare, holm, verdict
-from lmtasks.metric.table import METRICS, MetricSpec, make_metric
+from lmtasks.records import OutcomeKind
+
+Builder = Callable[[MetricSettings], Formula]
+
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One line of the table."""
+
+    description: str
+    """One line for people."""
+    scale: Scale
+    higher_is_better: bool = True
+    build: Mapping[OutcomeKind, Builder]
+    """How it is computed for each kind of outcome that it can score."""
+    options: tuple[str, ...] = ()
+    """The options that a task file may give it."""
+
+    @property
+    def takes(self) -> tuple[OutcomeKind, ...]:
+        """The kinds of outcome that it can score; the first is meant where nobody says which."""
+        return tuple(self.build)
+
+
+def make_metric(
+    name: str,
+    *,
+    takes: OutcomeKind | None = None,
+    language: str = "en",
+    labels: tuple[str, ...] = (),
+    options: Mapping[str, object] = NO_OPTIONS,
+    aggregation: str | Aggregation | None = None,
+    higher_is_better: bool | None = None,
+) -> Metric:
+    """The metric of that name for a task.
+
+    Args:
+        takes: the kind of outcome to score. Without it, the first that the metric knows: `acc` then scores choices, and
+            `exact_match` texts. With `custom_formula` the name may be any: it is the one that the task gave its values.
+        language: of the texts, `en`, `zh` or another code, with or without a region (`en-GB`); only `squad_*` and
+            `rouge*` look at it.
+        labels: class names of the task, for `f1`, `macro_f1` and the like; its tags, for `entity_f1`.
+        options: from the task file.
+        aggregation: how the values of examples become one: a name of `AGGREGATIONS`, or a function of the list of them.
+            Without it, what the name implies.
+        higher_is_better: where the task says so itself.
+
+    Raises:
+        UsageError: the name, the kind, an option or the aggregation is unknown, or the metric does not fit the labels
+            or the language.
+    """
+    if takes == "made":
+        spec = METRICS.get(name) if aggregation in (None, IMPLIED_AGGREGATION.get(name, "mean")) else None
+        return _metric(
+            name, custom_formula(name, aggregation), takes="made", spec=spec, higher_is_better=higher_is_better
+        )
+    known = METRICS.get(name)
+    kind = takes or (known.takes[0] if known is not None else "text")
+    handed = aggregation_input(name, kind)
+    chosen = aggregation or IMPLIED_AGGREGATION.get(name, "mean")
+    its_own = known is not None and kind in known.build
+    if handed is not None and (
+        chosen != IMPLIED_AGGREGATION.get(name) if its_own else callable(chosen) or chosen in handed.fits
+    ):
+        formula = handed_formula(name, handed, chosen)
+        return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
+    spec = _fitting(name, kind, options=options)
+    formula = spec.build[kind](MetricSettings(language=_primary(language), labels=labels, options=options))
+    if aggregation is not None and aggregation != formula.original:
+        if formula.kind != "mean":
+            own = formula.original or "its own formula"
+            raise UsageError(f"{name} is aggregated by {own}; only means take another aggregation.")
+        formula = reaggregated_formula(name, formula, aggregation)
+        return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
+    return _metric(name, formula, takes=kind, spec=spec, higher_is_better=higher_is_better)
+
+
+def _fitting(name: str, kind: OutcomeKind, *, options: Mapping[str, object]) -> MetricSpec:
+    """The line of the table, where the kind and the options fit it."""
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    spec = METRICS[name]
+    if kind not in spec.build:
+        fitting = sorted(other for other, line in METRICS.items() if kind in line.build)
+        raise UsageError(f"{name} scores {' or '.join(spec.takes)}, not {kind}; for {kind} use {', '.join(fitting)}.")
+    for option in options:
+        if not spec.options:
+            raise UsageError(f"{name} takes no options, was given {option!r}.")
+        if option not in spec.options:
+            raise unknown(f"option of {name}", option, spec.options)
+    return spec
+
+
+def _primary(language: str) -> str:
+    """The language of a tag of BCP 47, without region or script.
+
+    >>> _primary("en-GB"), _primary("zh_Hans_CN")
+    ('en', 'zh')
+    """
+    return language.replace("_", "-").partition("-")[0].lower()
+
+
+def _metric(
+    name: str, formula: Formula, *, takes: OutcomeKind, spec: MetricSpec | None, higher_is_better: bool | None
+) -> Metric:
+    """A formula under a name; one that no table line describes is raw, and better when higher."""
+    higher = spec.higher_is_better if spec is not None else formula.original not in LOWER_IS_BETTER
+    return Metric(
+        name=name,
+        takes=takes,
+        higher_is_better=higher if higher_is_better is None else higher_is_better,
+        scale=spec.scale if spec is not None else "raw",
+        signature=formula.signature,
+        kind=formula.kind,
+        statistics=formula.statistics,
+        aggregate=formula.aggregate,
+        per_example=formula.per_example,
+        rate=formula.rate,
+        weighted=formula.weighted,
+        original=formula.original,
+        skewed=formula.skewed,
+        remarks=formula.remarks,
+    )
+
+
+LOWER_IS_BETTER = frozenset({"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score", "ter"})
+"""Aggregations whose values are better when lower."""
+
+METRICS: Mapping[str, MetricSpec] = {
+    # choices
+    "acc": MetricSpec(
+        description="share of right answers (of a given text: is it what greedy decoding yields?)",
+        scale="fraction",
+        build={"choice": choice.accuracy, "likelihood": likelihood.greedy_accuracy},
+    ),
+    "acc_norm": MetricSpec(
+        description="share of right answers, log-probability per character",
+        scale="fraction",
+        build={"choice": choice.accuracy_per_character},
+    ),
+    "acc_bytes": MetricSpec(
+        description="share of right answers, log-probability per byte",
+        scale="fraction",
+        build={"choice": choice.accuracy_per_byte},
+    ),
+    "acc_mutual_info": MetricSpec(
+        description="share of right answers, log-probability that the context adds",
+        scale="fraction",
+        build={"choice": choice.accuracy_of_information},
+    ),
+    "f1": MetricSpec(
+        description="F1 of label 1 of two, or the average over classes that an option names",
+        scale="fraction",
+        build={"choice": classes.binary_f1},
+        options=classes.F1_OPTIONS,
+    ),
+    "macro_f1": MetricSpec(
+        description="mean of the F1 of every class", scale="fraction", build={"choice": classes.macro_f1}
+    ),
+    "micro_f1": MetricSpec(
+        description="F1 over all classes together", scale="fraction", build={"choice": classes.micro_f1}
+    ),
+    "weighted_f1": MetricSpec(
+        description="mean of the F1 of every class, by how often it is true",
+        scale="fraction",
+        build={"choice": classes.weighted_f1},
+    ),
+    "mcc": MetricSpec(
+        description="Matthews' correlation of answers and truth, -1 to 1",
+        scale="fraction",
+        build={"choice": classes.matthews},
+    ),
+    "brier_score": MetricSpec(
+        description="squared distance of probabilities and truth, 0 to 2",
+        scale="raw",
+        higher_is_better=False,
+        build={"choice": choice.brier_score},
+    ),
+    "ece": MetricSpec(
+        description="expected calibration error, 0 to 1",
+        scale="fraction",
+        higher_is_better=False,
+        build={"choice": choice.expected_calibration_error},
+        options=choice.ECE_OPTIONS,
+    ),
+    # texts
+    "exact_match": MetricSpec(
+        description="share of answers equal to a reference (of choices: greedy decoding yields a right one)",
+        scale="fraction",
+        build={"text": match.exact_match, "choice": choice.exact_match},
+        options=match.OPTIONS,
+    ),
+    "entity_f1": MetricSpec(
+        description="F1 of tagged entities, type and both borders (conlleval)",
+        scale="fraction",
+        build={"text": tags.entity_f1},
+    ),
+    "tag_acc": MetricSpec(description="share of right tags", scale="fraction", build={"text": tags.tag_accuracy}),
+    "squad_em": MetricSpec(
+        description="exact match by the SQuAD 2.0 script (zh: CMRC 2018)",
+        scale="fraction",
+        build={"text": squad.squad_em},
+    ),
+    "squad_f1": MetricSpec(
+        description="overlap with the nearest reference by the SQuAD 2.0 script (zh: CMRC 2018)",
+        scale="fraction",
+        build={"text": squad.squad_f1},
+    ),
+    "bleu": MetricSpec(description="sacrebleu, 13a tokenizer", scale="points", build={"text": translation.bleu}),
+    "bleu_zh": MetricSpec(
+        description="sacrebleu, Chinese tokenizer", scale="points", build={"text": translation.bleu_zh}
+    ),
+    "chrf": MetricSpec(description="character n-gram F", scale="points", build={"text": translation.chrf}),
+    "chrf++": MetricSpec(
+        description="character and word n-gram F", scale="points", build={"text": translation.chrf_plus_plus}
+    ),
+    "ter": MetricSpec(
+        description="translation edit rate",
+        scale="points",
+        higher_is_better=False,
+        build={"text": translation.ter},
+    ),
+    "rouge1": MetricSpec(description="F of shared words", scale="points", build={"text": rouge.rouge1}),
+    "rouge2": MetricSpec(description="F of shared word pairs", scale="points", build={"text": rouge.rouge2}),
+    "rougeL": MetricSpec(
+        description="F of the longest common subsequence", scale="points", build={"text": rouge.rouge_l}
+    ),
+    "rougeLsum": MetricSpec(
+        description="rougeL, sentence by sentence", scale="points", build={"text": rouge.rouge_l_sum}
+    ),
+    "distinct_1": MetricSpec(
+        description="share of distinct words in an answer", scale="fraction", build={"text": match.distinct_1}
+    ),
+    "distinct_2": MetricSpec(
+        description="share of distinct word pairs in an answer", scale="fraction", build={"text": match.distinct_2}
+    ),
+    "repetition": MetricSpec(
+        description="share of 4-grams in an answer that are repeats",
+        scale="fraction",
+        higher_is_better=False,
+        build={"text": match.repetition},
+    ),
+    # given texts
+    "token_perplexity": MetricSpec(
+        description="perplexity per token (not comparable across tokenizers)",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.token_perplexity},
+    ),
+    "word_perplexity": MetricSpec(
+        description="perplexity per word",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.word_perplexity},
+    ),
+    "byte_perplexity": MetricSpec(
+        description="perplexity per UTF-8 byte",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.byte_perplexity},
+    ),
+    "bits_per_byte": MetricSpec(
+        description="bits to encode one UTF-8 byte",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.bits_per_byte},
+    ),
+    "perplexity": MetricSpec(
+        description="perplexity per document, whatever its length",
+        scale="raw",
+        higher_is_better=False,
+        build={"likelihood": likelihood.document_perplexity},
+    ),
+}
+
 
 __all__ = [
     "AGGREGATIONS",
