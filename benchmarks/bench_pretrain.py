@@ -20,8 +20,7 @@ from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.objectives import OBJECTIVES, ObjectiveModule, learner_loss, make_batch
-from lmtasks.training.optimizing import make_optimizers
-from lmtasks.training.stepping import Batch, Stepping
+from lmtasks.training.stepping import Batch, Stepping, make_optimizers
 
 FAMILY = "llama:width=320,layers=6,heads=5,inner=832,context=1024"
 VOCABULARY, WINDOW, ROWS, THREADS = 12_288, 1024, 4, 2

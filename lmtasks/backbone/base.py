@@ -19,7 +19,7 @@ Kind = Literal["causal", "encoder", "encoder-decoder"]
 Pooling = Literal["mean", "last", "first", "max"]
 
 State = tuple[Tensor, ...]
-"""What a decoder remembers of B rows: tensors whose first axis is the rows, so that rows are picked, repeated and
+"""State of a decoder for B rows: tensors whose first axis is the rows, so that rows are picked, repeated and
 dropped without knowing what they mean."""
 
 
@@ -50,7 +50,7 @@ class Traits:
     adapt_points: AdaptPoints = field(default_factory=dict)
     """The matrices that adapters can stand beside, by their role; empty: none."""
     why_no_points: str = ""
-    """Of a family without adapt points, as the rest of a sentence: "its weights are ..."."""
+    """Why a family has no adapt points, as the rest of a sentence: "its weights are ..."."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class Cnn(OwnBackbone):
 
 
 def _summed(products: Tensor) -> Tensor:
-    """What a filter finds at each token, (B, T, K, F) -> (B, T, F): its first place has met the token (K - 1) // 2
+    """Sums of a filter at each token, (B, T, K, F) -> (B, T, F): its first place has met the token (K - 1) // 2
     before, and so on; zeros stand around the text."""
     length, width = products.shape[1:3]
     before = (width - 1) // 2

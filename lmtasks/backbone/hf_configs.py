@@ -32,7 +32,7 @@ def llama(sizes: TransformerSizes, vocabulary: Vocabulary) -> TransformerBackbon
 
 
 def _llama_settings(sizes: TransformerSizes, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What Llama and EuroBERT share, so that the weights of one fit the other."""
+    """Settings that Llama and EuroBERT share, so that the weights of one fit the other."""
     return {
         "vocab_size": vocabulary.size,
         "hidden_size": sizes.width,

@@ -162,7 +162,7 @@ def _distinct(keys: Ints) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _adjusted(counts: Counts, number: int) -> Ints:
-    """What Kneser-Ney counts: at the highest order n-grams, below it the different tokens before them."""
+    """Counts of Kneser-Ney: at the highest order n-grams, below it the different tokens before them."""
     level = counts.levels[number]
     if number + 1 == len(counts.levels):
         adjusted = level.counts.copy()

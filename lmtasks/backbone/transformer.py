@@ -49,7 +49,7 @@ OWN_HEADS: Mapping[str, str] = {
 }
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 FILLING: Mapping[str, str] = {"bert": "cls", "eurobert": "lm_head"}
-"""What makes logits of hidden states where tokens are hidden, by model_type."""
+"""Name of the module that makes logits where tokens are hidden, by model_type."""
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
 """Families that count positions from padding_idx + 1."""
 

@@ -1,7 +1,8 @@
 """Backbone and tasks to model: heads are added and trained, alone (`probe`), with the backbone (`full`), or with
 adapters in it (`lora`).
 
-Several tasks train together: the backbone or its adapters move for all of them, each head for its own.
+Several tasks train together: the backbone or its adapters move for all of them, each head for its own. Which rows stand
+in which step is planned beforehand, by their lengths.
 """
 
 import math
@@ -9,16 +10,18 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
 from lmtasks.data.batches import plan_batches
-from lmtasks.data.examples import HeadExamples
+from lmtasks.data.examples import HeadExamples, TrainingExample
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
+from lmtasks.head.base import IGNORED
 from lmtasks.model.adapters import Adapted, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
@@ -26,7 +29,6 @@ from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, TrainingSettings
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
-from lmtasks.training.examples import collate, judged, plan_steps
 from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
@@ -37,7 +39,8 @@ LORA_RATE = 5e-3
 VALIDATION_ROWS = 1000
 """Validation rows of each head that early stopping looks at, a prefix: as many as are set apart from training rows."""
 VALIDATION_TOKENS = 4096
-"""Of a batch of them."""
+"""Tokens of a batch of validation rows."""
+NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
 
 
 def adapt(
@@ -125,7 +128,7 @@ def adapt(
             own = examples[part::parts]
             batch = collate(own or examples[:1], pad_id=pad_id)
             if parts > 1:
-                batch = {**batch, "share": torch.tensor(parts * judged(own) / max(1, judged(examples)))}
+                batch = {**batch, "share": torch.tensor(parts * count_targets(own) / max(1, count_targets(examples)))}
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
     work = out.with_name(out.name + ".work")
@@ -174,11 +177,6 @@ def adapt(
     return trained
 
 
-def _suited(model: Model, method: Adaptation) -> float | None:
-    """What a family of our own learns with, all of it."""
-    return model.backbone.traits.learning_rate if method == "full" else None
-
-
 def default_learning_rate(method: Adaptation, parameters: int) -> float:
     """A peak learning rate that suits the size of what moves.
 
@@ -222,6 +220,67 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
     return sum(scores) / max(1, len(scores))
 
 
+def plan_steps(
+    heads: Sequence[HeadExamples],
+    *,
+    epochs: float,
+    tokens_per_batch: int,
+    seed: int,
+    windows: Mapping[int, int] = NO_WINDOWS,
+) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments.
+
+    Args:
+        windows: for each head that learns from a running text the number of its windows, which stay in order; such a
+            head's "rows" are the number of one window.
+    """
+    import numpy as np
+
+    steps: list[tuple[int, tuple[int, ...]]] = []
+    whole = int(np.ceil(epochs))
+    for epoch in range(whole):
+        batches: list[tuple[int, tuple[int, ...]]] = []
+        for number, head in enumerate(heads):
+            if number in windows:
+                batches += [(number, (window,)) for window in range(windows[number])]
+                continue
+            lengths = [len(example.ids) + len(example.decoder_ids) for example in head.train]
+            plan = plan_batches(lengths, tokens_per_batch=tokens_per_batch, seed=seed + epoch * 1009 + number)
+            batches += [(number, rows) for rows in plan]
+        order = np.random.default_rng((seed, epoch)).permutation(len(batches))
+        share = 1.0 if epoch + 1 < whole else epochs - (whole - 1)
+        mixed = [batches[index] for index in order]
+        for number in windows:
+            in_order = iter(range(windows[number]))
+            mixed = [(head, (next(in_order),) if head == number else rows) for head, rows in mixed]
+        steps += mixed[: max(1, round(share * len(batches)))]
+    return tuple(steps)
+
+
+def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Mapping[str, Tensor]:
+    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
+    batch = {
+        "ids": _padded([example.ids for example in examples], pad_id),
+        "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
+        "targets": _padded([example.targets for example in examples], IGNORED),
+    }
+    if examples[0].types:
+        batch["types"] = _padded([example.types for example in examples], 0)
+    if examples[0].decoder_ids:
+        batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
+    return batch
+
+
+def count_targets(examples: Sequence[TrainingExample]) -> int:
+    """Number of targets that the mean loss of these examples is over."""
+    return sum(target >= 0 for example in examples for target in example.targets)
+
+
+def _suited(model: Model, method: Adaptation) -> float | None:
+    """The learning rate of a family of our own that moves whole."""
+    return model.backbone.traits.learning_rate if method == "full" else None
+
+
 def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
     logits: Tensor = runner(
         batch["ids"], batch["mask"], head, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
@@ -253,7 +312,7 @@ def _freeze(model: Model, method: Adaptation) -> int:
 
 
 def _adapted(model: Model, backbone: Path) -> Adapted:
-    """What was there, with the adapters that have learned as the last ones."""
+    """Adapters that were there, and those that have learned as the last ones."""
     before = adapted_of(backbone)
     learned = take_lora(model, base_name=before.base.name)
     return replace(before, adapters=(*before.adapters, learned))
@@ -275,3 +334,8 @@ def _save(
     if log is not None:
         shutil.copyfile(log, aside / LOG)
     replace_folder(aside, out)
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

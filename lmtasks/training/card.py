@@ -7,12 +7,12 @@ from typing import Any
 from lmtasks.data.documents import SourceFacts
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.curve import Record
-from lmtasks.training.heldout import Beside, HeldOut, overall
+from lmtasks.training.heldout import HeldOut, ReferenceScores, overall
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecord:
-    """What `pretraining.json` holds."""
+    """Record of a pretraining, as `pretraining.json` holds it."""
 
     objective: str
     hidden: float | None
@@ -29,14 +29,14 @@ class PretrainingRecord:
     stopped: str
     tokens_seen: int
     tokens_available: tuple[int, ...]
-    """Of each corpus."""
+    """Tokens of each corpus."""
     sources: tuple[SourceFacts, ...]
     held_out: tuple[HeldOut, ...]
     begun_from: str | None = None
     """The backbone whose weights it began with."""
     before: Mapping[str, object] | None = None
     """That one's own record, where it has one."""
-    beside: Beside | None = None
+    beside: ReferenceScores | None = None
 
     def json(self) -> Mapping[str, object]:
         """Ready for JSON."""
@@ -50,7 +50,7 @@ PIPELINES: Mapping[str, str] = {
     "mixed": "text-generation",
     "span-corruption": "text2text-generation",
 }
-"""What the Hub calls the use of a backbone, by its objective."""
+"""The Hub's name for the use of a backbone, by its objective."""
 
 
 CURVE_ROWS = 12
@@ -137,7 +137,7 @@ Over all of them: {overall(record.held_out):.4f} {unit}{_overall_beside(record)}
 
 
 def _stages(record: Mapping[str, Any]) -> tuple[_Stage, ...]:
-    """What a record, as `pretraining.json` holds it, and those before it tell; the oldest first."""
+    """Stages that a record, as `pretraining.json` holds it, and those before it tell of; the oldest first."""
     settings = record["settings"]
     hidden = record.get("hidden")
     stage = _Stage(

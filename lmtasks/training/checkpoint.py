@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
-from lmtasks.training.optimizing import load_optimizer_tensors, optimizer_tensors
+from lmtasks.training.stepping import load_optimizer_tensors, optimizer_tensors
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a training stands."""
+    """Position of a training."""
 
     step: int = 0
     seconds: float = 0.0
@@ -94,7 +94,7 @@ def load_checkpoint(
 
 
 def position_of(folder: Path) -> Position | None:
-    """Where the training of a checkpoint stands; None where there is no checkpoint."""
+    """Position of the training of a checkpoint; None where there is no checkpoint."""
     read = _read_last(folder)
     return None if read is None else read.position
 

@@ -175,7 +175,7 @@ def _texts(head: HeadExamples) -> list[Ints]:
 
 
 def fitting_record(heads: Sequence[HeadExamples]) -> Mapping[str, object]:
-    """What is kept of the rows beside a model."""
+    """Facts of the rows that are kept beside a model."""
     return {
         head.head.name: {
             "rows": len(head.train),

@@ -9,7 +9,7 @@ from lmtasks.files import aside, parse_json
 LOG = "training.jsonl"
 """Its name in the folder of a training, and in that of the model that came of it."""
 POINTS = 400
-"""Of a thinned curve, evaluations not counted."""
+"""Points of a thinned curve, evaluations not counted."""
 
 Record = Mapping[str, object]
 

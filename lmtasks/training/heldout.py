@@ -1,26 +1,33 @@
-"""How well a backbone predicts text that it was never trained on, source by source."""
+"""Text that a backbone was never trained on: how well it predicts it, source by source, and a line that it writes of it
+now and then while it learns."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lmtasks.data.corpus import TokenizedCorpus
+from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Backbone
 from lmtasks.model.store import read_provenance
+from lmtasks.records import Ints
 from lmtasks.training.objectives import Marks, Objective, make_batch
 
 LEAST_ASKED_OF = 16
 """A last window with fewer tokens than this hides too few of them to be asked."""
+READ_TOKENS = 24
+WRITTEN_TOKENS = 32
+TEMPERATURE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """How well the backbone predicts the held-out documents of one source."""
+    """Scores of a backbone on the held-out documents of one source."""
 
     source: str
     bytes: int
@@ -32,14 +39,14 @@ class HeldOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class ReferenceScores:
     """A counted model of the same text, to compare with."""
 
     family: str
     held_out: tuple[HeldOut, ...]
 
 
-def read_beside(folder: Path) -> Beside:
+def read_reference_scores(folder: Path) -> ReferenceScores:
     """The held-out scores that `lmtasks pretrain --backbone ngram:...` left in its folder.
 
     Raises:
@@ -52,7 +59,7 @@ def read_beside(folder: Path) -> Beside:
             f"{folder} holds no held-out scores to compare with; "
             "make it by lmtasks pretrain --backbone ngram:order=5, of the same --data."
         )
-    return Beside(family=str(told["backbone"]), held_out=tuple(HeldOut(**score) for score in scores))
+    return ReferenceScores(family=str(told["backbone"]), held_out=tuple(HeldOut(**score) for score in scores))
 
 
 @torch.no_grad()
@@ -89,6 +96,18 @@ def overall(scores: Sequence[HeldOut]) -> float:
     return nats / max(1, sum(score.tokens for score in scores))
 
 
+@torch.no_grad()
+def sample_text(backbone: Backbone, text: Ints, *, objective: Objective, marks: Marks, tokenizer: Tokenizer) -> str:
+    """A line: what was read, an arrow, what was written. The same weights give the same line."""
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    row = objective.row(text[: READ_TOKENS + 1], marks, np.random.default_rng(0))
+    batch = {name: tensor.to(device) for name, tensor in make_batch([row]).items()}
+    read, written = WRITERS[objective.kind](backbone, batch, marks)
+    shown = [tokenizer.decode(ids, skip_special=False) for ids in (read, written)]
+    return " -> ".join(" ".join(part.split()) for part in shown)
+
+
 def _score(
     backbone: Backbone,
     source: str,
@@ -121,3 +140,37 @@ def _score(
         token_perplexity=math.exp(nats / max(1, asked)),
         bits_per_byte=nats / math.log(2) / max(1.0, share) if whole else None,
     )
+
+
+def _continue(backbone: Backbone, batch: Mapping[str, Tensor], marks: Marks) -> tuple[list[int], list[int]]:
+    generator = torch.Generator().manual_seed(0)
+    ids = batch["ids"][:, :READ_TOKENS]
+    start = ids.shape[1]
+    while ids.shape[1] < start + WRITTEN_TOKENS:
+        scores = backbone(ids)[0, -1].float().cpu() / TEMPERATURE
+        token = int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+        if token == marks.end:
+            break
+        ids = torch.cat([ids, ids.new_tensor([[token]])], dim=1)
+    return ids[0, :start].tolist(), ids[0, start:].tolist()
+
+
+def _fill(backbone: Backbone, batch: Mapping[str, Tensor], marks: Marks) -> tuple[list[int], list[int]]:
+    del marks
+    best = backbone.fill(batch["ids"], batch["places"]).argmax(-1)
+    filled = batch["ids"].scatter(1, batch["places"], best)
+    return batch["ids"][0].tolist(), filled[0].tolist()
+
+
+def _write(backbone: Backbone, batch: Mapping[str, Tensor], marks: Marks) -> tuple[list[int], list[int]]:
+    ids = batch["ids"]
+    written = ids.new_tensor([[marks.start]])
+    while written.shape[1] <= WRITTEN_TOKENS:
+        token = backbone.decode(ids, torch.ones_like(ids, dtype=torch.bool), written)[:, -1:].argmax(-1)
+        if int(token) == marks.end:
+            break
+        written = torch.cat([written, token], dim=1)
+    return ids[0].tolist(), written[0, 1:].tolist()
+
+
+WRITERS = {"causal": _continue, "encoder": _fill, "encoder-decoder": _write}

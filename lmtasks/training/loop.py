@@ -29,15 +29,13 @@ from lmtasks.training.checkpoint import (
     save_checkpoint,
 )
 from lmtasks.training.curve import LOG, cut_log, read_log
-from lmtasks.training.optimizing import make_optimizers, set_learning_rate
-from lmtasks.training.rate import Work
 from lmtasks.training.schedule import computes_bf16, is_cooling, learning_rate_share
-from lmtasks.training.stepping import Batch, Stepping
+from lmtasks.training.stepping import Batch, Stepping, Work, make_optimizers, set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """How a training ended."""
+    """End of a training."""
 
     steps: int
     seconds: float
@@ -49,12 +47,12 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How good the module is on data that is never trained on."""
+    """Quality of the module on data that is never trained on."""
 
     value: float
-    """What the best weights are chosen by."""
+    """The number that the best weights are chosen by."""
     parts: Mapping[str, float] = field(default_factory=dict)
-    """What it is made of, for the log."""
+    """Its parts by name, for the log."""
 
 
 def train(

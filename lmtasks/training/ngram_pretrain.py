@@ -94,7 +94,7 @@ def count_text(
 def held_out_scores(
     model: Ngram, corpora: Sequence[TokenizedCorpus], *, unknown: int | None = None
 ) -> tuple[HeldOut, ...]:
-    """How well the model predicts the held-out documents, source by source; as for other models, a source's first
+    """Scores of the model on the held-out documents, source by source; as for other models, a source's first
     token is only read."""
     found = []
     for corpus in corpora:

@@ -1,4 +1,4 @@
-"""What a backbone learns to predict in plain text. One line of the table each.
+"""Objectives of learning from plain text. One line of the table each.
 
 A row is a window of token ids; what stands in it is hidden and asked for as the row's own random stream says, so that
 a row is the same whenever and wherever it is made. Every row of a length hides equally many tokens: the mean over a
@@ -35,10 +35,10 @@ class Marks:
 
     vocabulary: int
     share: float
-    """Of the tokens of a row, those that are hidden."""
+    """Share of a row's tokens that are hidden."""
     end: int
     start: int
-    """What a decoder reads first."""
+    """The token that a decoder reads first."""
     mask: int
     spans: tuple[int, ...]
     """One for each hidden span, in their order."""
@@ -60,7 +60,7 @@ class Objective:
     loss: Callable[[Backbone, Batch], Tensor]
     """Mean cross-entropy in nats of what is asked."""
     asked: Callable[[Mapping[str, Ints]], int]
-    """How many tokens of a row are asked for."""
+    """Number of tokens of a row that are asked for."""
     turns: tuple["Objective", ...] = ()
     """Those that the parts of a step take in turn, over one set of weights; empty: all parts learn this one."""
 
@@ -69,8 +69,8 @@ class Objective:
         """Does it ask for tokens that are hidden?"""
         return self.marks is not _no_marks
 
-    def of_part(self, part: int) -> "Objective":
-        """What a part of a step learns."""
+    def for_part(self, part: int) -> "Objective":
+        """The objective of a part of a step."""
         return self.turns[part % len(self.turns)] if self.turns else self
 
 
@@ -107,7 +107,7 @@ def share_hidden(given: float | None, name: str) -> float:
 
 
 def marks_of(tokenizer: Tokenizer, objective: Objective, *, window: int, share: float) -> Marks:
-    """Where the special tokens of an objective stand in a vocabulary that has them."""
+    """The special tokens of an objective in a vocabulary that has them."""
     vocabulary = tokenizer.raw.get_vocab(with_added_tokens=True)
     ids = [vocabulary[token] for token in objective.marks(window, share)]
     end = tokenizer.eos if tokenizer.eos is not None else tokenizer.pad
@@ -141,8 +141,8 @@ class ObjectiveModule(nn.Module):
         return self.objective.loss(self.backbone, batch)
 
 
-def learner_loss(runner: nn.Module, batch: Batch) -> Tensor:
-    """What the loop calls: the runner is a learner, perhaps wrapped."""
+def objective_loss(runner: nn.Module, batch: Batch) -> Tensor:
+    """Loss as the loop calls it: the runner is an `ObjectiveModule`, perhaps wrapped."""
     loss: Tensor = runner(batch)
     return loss
 

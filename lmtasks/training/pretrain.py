@@ -24,18 +24,23 @@ from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG, Record, read_log, thinned
-from lmtasks.training.heldout import HeldOut, held_out_scores, overall, read_beside
+from lmtasks.training.heldout import HeldOut, held_out_scores, overall, read_reference_scores, sample_text
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.objectives import ObjectiveModule, learner_loss, make_batch, marks_of, objective_for, share_hidden
-from lmtasks.training.rate import measured_work
-from lmtasks.training.samples import sample_text
-from lmtasks.training.stepping import Batch
+from lmtasks.training.objectives import (
+    ObjectiveModule,
+    make_batch,
+    marks_of,
+    objective_for,
+    objective_loss,
+    share_hidden,
+)
+from lmtasks.training.stepping import Batch, measured_work
 from lmtasks.training.warm_start import CURVE, RECORD, begun_from, copy_start, load_start
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
 BEGIN_TOKENS = 12
-"""Of a row that people are to find again."""
+"""Characters of a row that people are to find again."""
 VALIDATION_WINDOWS = 8
 """Windows of each source that an evaluation during the training looks at, a prefix."""
 
@@ -83,7 +88,7 @@ def pretrain(
     check_window(family, window)
     name, objective = objective_for(objective_name, kind=kind_of_family(family), family=family)
     share = share_hidden(hidden, name)
-    compared = read_beside(beside) if beside is not None else None
+    compared = read_reference_scores(beside) if beside is not None else None
     if start is not None:
         with state.main_process_first():
             begun = copy_start(start, work)
@@ -138,7 +143,7 @@ def pretrain(
 
     def batch_at(step: int, part: int) -> Batch:
         first = step * settings.batch_rows + part * count
-        learned = objective.of_part(part)
+        learned = objective.for_part(part)
         return make_batch(
             [
                 learned.row(row, marks, np.random.default_rng((settings.seed, number)))
@@ -179,7 +184,7 @@ def pretrain(
     learner = ObjectiveModule(backbone, objective)
     trained = train(
         module=learner,
-        loss=learner_loss,
+        loss=objective_loss,
         batch_at=batch_at,
         settings=settings,
         folder=work,

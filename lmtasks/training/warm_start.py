@@ -1,4 +1,4 @@
-"""Where a training begins that does not begin from random weights: another training, or a backbone.
+"""Starts of trainings that do not begin from random weights: another training, or a backbone.
 
 What it begins from is copied into its work folder once; then it goes on by itself, whatever becomes of the other.
 """
@@ -34,9 +34,9 @@ class Begun:
 
     name: str
     record: Mapping[str, object] | None
-    """Of its own training; None for one from elsewhere."""
+    """Record of its own training; None for one from elsewhere."""
     curve: tuple[Record, ...]
-    """Of its own training and those before it; each point names its `stage`, from 1."""
+    """Losses of its own training and those before it; each point names its `stage`, from 1."""
 
     @property
     def stages(self) -> int:
@@ -110,7 +110,7 @@ def begun_from(work: Path) -> Begun | None:
 
 
 def _told(work: Path) -> dict[str, Any]:
-    """What `copy_start` wrote into a work folder: the step begun at, from where, and the name of the backbone."""
+    """Facts that `copy_start` wrote into a work folder: the step begun at, from where, and the name of the backbone."""
     return read_object(work / STEP)
 
 

@@ -5,11 +5,11 @@ from functools import cache
 
 import pytest
 
-from lmtasks.training import rate
+from lmtasks.training import stepping
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_rate() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rate, "_gemm_rate", cache(rate._gemm_rate))
+        patch.setattr(stepping, "_gemm_rate", cache(stepping._gemm_rate))
         yield

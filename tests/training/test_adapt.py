@@ -14,8 +14,7 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
 from lmtasks.settings.training import AdaptSettings
-from lmtasks.training.adapt import adapt, default_learning_rate, score_heads
-from lmtasks.training.examples import plan_steps
+from lmtasks.training.adapt import adapt, default_learning_rate, plan_steps, score_heads
 from lmtasks.training.tbptt import TbpttModule
 
 SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2)

@@ -15,9 +15,8 @@ from lmtasks.settings.training import OptimizerName, TrainingSettings
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import LOG, read_log
 from lmtasks.training.loop import Trained, Validation, train
-from lmtasks.training.optimizing import make_optimizers
 from lmtasks.training.schedule import learning_rate_share
-from lmtasks.training.stepping import Batch
+from lmtasks.training.stepping import Batch, make_optimizers
 
 pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
 
