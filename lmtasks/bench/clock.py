@@ -4,14 +4,26 @@
 >>> times = time_calls(lambda: None, stop=Stop(least_calls=3), now=lambda: next(ticks))
 >>> times.seconds  # 1,000 ns each
 (1e-06, 1e-06, 1e-06)
+
+Of texts it is recorded when each token came: the time to the first one, and from each to the next.
+
+>>> seconds = iter([1.0, 1.5, 1.75, 2.0])
+>>> tokens = TokenTimes(now=lambda: next(seconds))
+>>> for request, step in ((0, 0), (1, 0), (0, 1), (1, 1)):
+...     tokens.record(TokenEvent(request=request, step=step, text="", stopped=None))
+>>> tokens.first_seconds({0: 0.75, 1: 1.25}), tokens.between_seconds()
+([0.25, 0.25], [0.75, 0.5])
 """
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
+
+from lmtasks.engine.requests import TokenEvent
 
 Now = Callable[[], int]
 """A clock in nanoseconds that never goes back."""
@@ -102,3 +114,28 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+class TokenTimes:
+    """Times of the tokens of one call, or of one open-loop run. A call has a new one, so nothing is left over from the
+    call before."""
+
+    def __init__(self, *, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._times: dict[int, list[float]] = {}
+
+    def record(self, event: TokenEvent) -> None:
+        """Record that a token came. An event without text counts too: its token was made."""
+        self._times.setdefault(event.request, []).append(self._now())
+
+    def first_seconds(self, starts: Mapping[int, float]) -> list[float]:
+        """From each request's start to its first token."""
+        return [self._times[request][0] - start for request, start in starts.items() if request in self._times]
+
+    def between_seconds(self) -> list[float]:
+        """From each token to the next one of the same request."""
+        return [after - before for times in self._times.values() for before, after in pairwise(times)]
+
+    def last(self, request: int) -> float | None:
+        """When its last token came so far; None: none did."""
+        return self._times[request][-1] if request in self._times else None

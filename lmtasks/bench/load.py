@@ -10,13 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmtasks.bench.calls import TimedEngine, answer_to, asked
-from lmtasks.bench.clock import without_garbage_collection
+from lmtasks.bench.clock import TokenTimes, without_garbage_collection
 from lmtasks.bench.percentile import Spread, rounded
-from lmtasks.bench.schedule import Load, schedule
 from lmtasks.bench.speed import milliseconds
-from lmtasks.bench.tokens import TokenTimes
-from lmtasks.bench.workload import Workload, WorkRequest
+from lmtasks.bench.workload import Load, TimedEngine, Workload, WorkRequest, answer_to, asked, schedule
 from lmtasks.engine.requests import GenerateRequest, TokenEvent
 from lmtasks.records import Json
 
@@ -189,7 +186,7 @@ def _queue(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: i
         numbers = [number for number, _ in batch]
 
         def hear(event: TokenEvent, numbers: Sequence[int] = numbers) -> None:
-            arrivals.tokens.hear(
+            arrivals.tokens.record(
                 TokenEvent(request=numbers[event.request], step=event.step, text=event.text, stopped=event.stopped)
             )
 
@@ -203,7 +200,7 @@ def _serve(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: i
         return None if came is None else [asked(workload, request) for _, request in came]
 
     def hear(event: TokenEvent) -> None:
-        arrivals.tokens.hear(event)
+        arrivals.tokens.record(event)
         if event.stopped is not None:
             arrivals.finish([event.request])
 

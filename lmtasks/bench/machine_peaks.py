@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured in a process of its own in the same run: the yardstick of every timing.
+"""The most that this machine can do, measured in a process of its own in the same run: the yardstick of every timing.
 
 A generation step at batch 1 reads every weight once, so it cannot be faster than memory can be read; long texts and
 large batches cannot be faster than the matrix product in their precision.

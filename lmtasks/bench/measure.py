@@ -4,19 +4,26 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-from lmtasks.bench.calls import answer_to
 from lmtasks.bench.isolate import PROGRESS
 from lmtasks.bench.load import LoadSpeed, time_load
-from lmtasks.bench.machine import disk_bytes_read, load_before, machine, versions
+from lmtasks.bench.machine import (
+    Look,
+    before_start,
+    busy_share,
+    disk_bytes_read,
+    disturbances,
+    load_before,
+    look,
+    machine,
+    versions,
+)
 from lmtasks.bench.machine_peaks import gemm_rate
 from lmtasks.bench.memory import peak_bytes, resident_bytes
-from lmtasks.bench.noise import Look, before_start, busy_share, disturbances, look
 from lmtasks.bench.open_model import Answering, Graph
 from lmtasks.bench.roofline import passes_of
-from lmtasks.bench.schedule import Load
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import WorkloadSpeed, batches_of, time_workload
-from lmtasks.bench.workload import WorkKind, Workload
+from lmtasks.bench.workload import Load, WorkKind, Workload, answer_to
 from lmtasks.records import Json
 
 KERNEL_SECONDS = 0.06

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmtasks.bench.calls import TimedEngine
 from lmtasks.bench.spec import SpeedSpec
+from lmtasks.bench.workload import TimedEngine
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.runtime.op_costs import OpCosts, traffic_of
 

@@ -11,8 +11,8 @@ from typing import Any
 from lmtasks.bench.load import LoadSpeed
 from lmtasks.bench.percentile import percentile, rounded
 from lmtasks.bench.roofline import Pass, distance
-from lmtasks.bench.schedule import ARRIVALS, Load
 from lmtasks.bench.speed import WorkloadSpeed
+from lmtasks.bench.workload import ARRIVALS, Load
 from lmtasks.records import Json
 
 SECONDS = ("import_seconds", "open_seconds", "first_seconds", "load_seconds")

@@ -1,4 +1,4 @@
-"""Finds out what a task asks of an engine, without a model: what is timed is then exactly what is scored.
+"""Records the requests of a task to an engine, without a model: what is timed is then exactly what is scored.
 
 An evaluation is run against the recorder, which notes every request and gives empty answers.
 
@@ -82,7 +82,7 @@ class Recorder:
         count: int = REQUESTS,
         new_tokens: int = NEW_TOKENS,
     ) -> Workload:
-        """What was asked since the start or the last call, as a workload; of several kinds, the one asked most.
+        """The requests since the start or the last call, as a workload; of several kinds, the most frequent one.
 
         Args:
             examples: how many examples were asked about; None: one a request.

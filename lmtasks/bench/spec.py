@@ -1,11 +1,10 @@
-"""What a child process is told: which variant to open, on what to time it, for how long. A JSON file carries it."""
+"""The job of a child process: which variant to open, on what to time it, for how long. It travels as a JSON file."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lmtasks.bench.schedule import Load
 from lmtasks.bench.speed import SpeedSettings
-from lmtasks.bench.workload import Workload
+from lmtasks.bench.workload import Load, Workload
 from lmtasks.errors import WorkError
 from lmtasks.records import Json
 
@@ -52,7 +51,7 @@ class SpeedSpec:
 
 
 def spec_from_json(record: Json) -> SpeedSpec:
-    """What `as_json` gave."""
+    """The spec that `as_json` made the record of."""
     variant, workloads, settings = record["variant"], record["workloads"], record["settings"]
     assert isinstance(variant, dict)  # written by as_json, read by the child it was written for
     assert isinstance(workloads, list)

@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from lmtasks.bench.calls import Answer
-from lmtasks.bench.clock import Now, Stop, time_calls, warm_up
+from lmtasks.bench.clock import Now, Stop, TokenTimes, time_calls, warm_up
 from lmtasks.bench.percentile import Spread, rounded, throughput_interval
-from lmtasks.bench.schedule import Load
-from lmtasks.bench.tokens import TokenTimes
-from lmtasks.bench.workload import Workload, WorkRequest
+from lmtasks.bench.workload import Answer, Load, Workload, WorkRequest
 from lmtasks.errors import UsageError
 from lmtasks.records import Json
 
@@ -206,6 +203,6 @@ class _Caller:
             return
         times = TokenTimes(now=lambda: self._now() / 1e9)
         start = self._now() / 1e9
-        self.units.append(self._answer(batch, times.hear))
+        self.units.append(self._answer(batch, times.record))
         self.first_seconds += times.first_seconds({0: start})
         self.between_seconds += times.between_seconds()

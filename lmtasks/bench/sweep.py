@@ -13,7 +13,7 @@ from lmtasks.settings.bounds import COUNT, MOST
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is varied; an empty axis is not."""
+    """The axes that are varied; an empty one is not."""
 
     batch: tuple[int, ...] = ()
     """Requests at once, instead of 1 and --batch-size."""

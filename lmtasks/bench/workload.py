@@ -1,4 +1,5 @@
-"""What a runtime is timed on: requests of one task, already tokens, a seeded sample of real rows.
+"""Requests of one task that a runtime is timed on: already tokens, a seeded sample of real rows; the calls that they
+become, and when they come in an open loop.
 
 Encoding is left out on purpose: it is the same for every runtime, and a child process then needs no data and no task.
 
@@ -8,20 +9,31 @@ Encoding is left out on purpose: it is the same for every runtime, and a child p
 1
 >>> Workload.from_json(work.as_json()) == work
 True
+
+The schedule of an open loop does not wait for answers, as people do not:
+
+>>> schedule(Load(rate=100, count=3, arrival="even"), name="t")
+(0.0, 0.01, 0.02)
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import cycle
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, cycle
+from typing import Literal, Protocol, get_args
 
-from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Json
+from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnToken, Scored, ScoreRequest
+from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.records import GENERATION_DEFAULTS, Floats32, Json
 
+GREEDY = Decoding(
+    **asdict(GENERATION_DEFAULTS) | {"max_new_tokens": 1, "temperature": 0.0, "min_new_tokens": 0, "sequence_bias": ()}
+)
+"""Whatever a model's generation_config.json says: texts of equal length are timed, each token the most likely one."""
+Arrival = Literal["poisson", "even"]
+ARRIVALS: tuple[Arrival, ...] = get_args(Arrival)
 WorkKind = Literal["head", "score", "generate"]
 WORK_KINDS: tuple[WorkKind, ...] = get_args(WorkKind)
-
 REQUESTS = 48
 """As many as a 90th percentile needs (44), and a whole number of batches of 16, 8 or 4."""
 
@@ -31,7 +43,7 @@ class WorkRequest:
     """One request as token ids."""
 
     ids: tuple[int, ...]
-    """What a head reads; the context of a score; the prompt of a generation."""
+    """Tokens that a head reads; the context of a score; the prompt of a generation."""
     types: tuple[int, ...] = ()
     """Segment ids for a head whose model reads them; otherwise not looked at."""
     target_ids: tuple[int, ...] = ()
@@ -66,7 +78,7 @@ class Workload:
 
     @property
     def unit(self) -> Literal["requests/s", "tokens/s"]:
-        """What its throughput counts: new tokens of a generation, otherwise requests (a text, a window, a choice)."""
+        """The unit of its throughput: new tokens of a generation, otherwise requests (a text, a window, a choice)."""
         return "tokens/s" if self.kind == "generate" else "requests/s"
 
     @property
@@ -95,7 +107,7 @@ class Workload:
 
     @staticmethod
     def from_json(record: Json) -> "Workload":
-        """What `as_json` gave."""
+        """The workload that `as_json` made the record of."""
         kinds: dict[object, WorkKind] = {kind: kind for kind in WORK_KINDS}
         requests = record["requests"]
         assert isinstance(requests, list)  # written by as_json, read by the child it was written for
@@ -115,34 +127,6 @@ class Workload:
                 for r in requests
             ),
         )
-
-
-def sample_workload(
-    *,
-    task: str,
-    kind: WorkKind,
-    requests: Sequence[WorkRequest],
-    seed: int,
-    head: str = "",
-    new_tokens: int = 0,
-    count: int = REQUESTS,
-    examples: int | None = None,
-) -> Workload:
-    """`count` of the distinct requests (all, if there are fewer), drawn and ordered by the seed.
-
-    Args:
-        examples: how many examples the requests are of; None: one each.
-    """
-    distinct = list(dict.fromkeys(requests))
-    drawn = random.Random(f"workload:{seed}:{task}").sample(distinct, min(count, len(distinct)))
-    return Workload(
-        task=task,
-        kind=kind,
-        head=head,
-        new_tokens=new_tokens,
-        requests_per_example=len(requests) / examples if examples else 1.0,
-        requests=tuple(drawn),
-    )
 
 
 def at_length(workload: Workload, length: int) -> Workload:
@@ -173,3 +157,132 @@ def at_length(workload: Workload, length: int) -> Workload:
         types = types[:wanted] if request.types else ()
         requests[WorkRequest(ids=ids[:wanted], types=types, target_ids=request.target_ids)] = None
     return replace(workload, length=length, requests=tuple(requests))
+
+
+def sample_workload(
+    *,
+    task: str,
+    kind: WorkKind,
+    requests: Sequence[WorkRequest],
+    seed: int,
+    head: str = "",
+    new_tokens: int = 0,
+    count: int = REQUESTS,
+    examples: int | None = None,
+) -> Workload:
+    """`count` of the distinct requests (all, if there are fewer), drawn and ordered by the seed.
+
+    Args:
+        examples: how many examples the requests are of; None: one each.
+    """
+    distinct = list(dict.fromkeys(requests))
+    drawn = random.Random(f"workload:{seed}:{task}").sample(distinct, min(count, len(distinct)))
+    return Workload(
+        task=task,
+        kind=kind,
+        head=head,
+        new_tokens=new_tokens,
+        requests_per_example=len(requests) / examples if examples else 1.0,
+        requests=tuple(drawn),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How many requests come, and how often."""
+
+    rate: float
+    """Requests a second, on average."""
+    count: int
+    arrival: Arrival = "poisson"
+    """`poisson`: independent of each other, as those of many people are; `even`: the same gap between any two."""
+    seed: int = 1234
+
+    def __post_init__(self) -> None:
+        if self.arrival not in ARRIVALS:
+            raise unknown("arrival", self.arrival, ARRIVALS)
+        if not 0 < self.rate < float("inf") or self.count < 1:
+            raise UsageError(f"a load needs a rate above 0 and at least 1 request, was {self.rate:g} and {self.count}.")
+
+
+def schedule(load: Load, *, name: str) -> tuple[float, ...]:
+    """Seconds after the start at which each request comes; the first one at 0.
+
+    Args:
+        name: of the workload: each has its own draws under the load's seed.
+    """
+    draw = random.Random(f"arrivals:{load.seed}:{load.rate}:{name}")
+    gaps: Mapping[Arrival, Callable[[], float]] = {
+        "poisson": lambda: draw.expovariate(load.rate),
+        "even": lambda: 1 / load.rate,
+    }
+    return (0.0, *accumulate(gaps[load.arrival]() for _ in range(load.count - 1)))
+
+
+class TimedEngine(Protocol):
+    """The engine that is timed: `lmtasks.engine.engine.Engine`, or a fake of known speed."""
+
+    def predict(self, head: str, rows: Sequence[WorkRequest]) -> Sequence[Floats32]:
+        """A head's logits for each row."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Scored]:
+        """Log-probabilities of given targets."""
+        ...
+
+    def generate(self, requests: Sequence[GenerateRequest], *, on_token: OnToken | None = None) -> Iterable[Generated]:
+        """Continuations of prompts."""
+        ...
+
+    def joins(self) -> bool:
+        """Can texts join while others are being written, as `serve` needs it?"""
+        ...
+
+    def serve(
+        self,
+        arriving: Callable[[bool], Sequence[GenerateRequest] | None],
+        *,
+        rows: int,
+        length: int,
+        on_token: OnToken,
+    ) -> None:
+        """Continuations of prompts that come one after the other; see `Engine.serve`."""
+        ...
+
+
+Answer = Callable[[Sequence[WorkRequest], OnToken | None], int]
+"""Answers requests, calling back with each token of a generation; returns how many units were done: requests, or new
+tokens of a generation."""
+
+
+def answer_to(engine: TimedEngine, *, workload: Workload) -> Answer:
+    """The calls of a workload: requests in, units done out."""
+    ask = ASK[workload.kind]
+    return lambda requests, on_token: ask(engine, workload, requests, on_token)
+
+
+def asked(workload: Workload, request: WorkRequest) -> GenerateRequest:
+    """A text that is to be continued, by as many tokens as the workload has it."""
+    return GenerateRequest(prompt_ids=request.ids, settings=replace(GREEDY, max_new_tokens=workload.new_tokens))
+
+
+def _predict(engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+    return len(engine.predict(workload.head, requests))
+
+
+def _score(engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None) -> int:
+    return len(engine.score([ScoreRequest(context_ids=r.ids, target_ids=r.target_ids) for r in requests]))
+
+
+def _generate(
+    engine: TimedEngine, workload: Workload, requests: Sequence[WorkRequest], on_token: OnToken | None
+) -> int:
+    answers = engine.generate([asked(workload, request) for request in requests], on_token=on_token)
+    return sum(len(answer.ids) for answer in answers)
+
+
+ASK: Mapping[WorkKind, Callable[[TimedEngine, Workload, Sequence[WorkRequest], OnToken | None], int]] = {
+    "head": _predict,
+    "score": _score,
+    "generate": _generate,
+}

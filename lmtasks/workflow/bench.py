@@ -10,11 +10,10 @@ from lmtasks.bench.compare import SpeedComparison, compare_variants
 from lmtasks.bench.isolate import Isolated
 from lmtasks.bench.judge import Judged, QualityDrop, cheapest, judge, judged_json, why_none
 from lmtasks.bench.require import Requirement
-from lmtasks.bench.schedule import Arrival
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.sweep import Sweep
-from lmtasks.bench.workload import REQUESTS
+from lmtasks.bench.workload import REQUESTS, Arrival
 from lmtasks.cores import usable_cores
 from lmtasks.errors import GateError, UsageError
 from lmtasks.files import locked, write_record

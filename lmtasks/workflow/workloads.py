@@ -7,8 +7,7 @@ from pathlib import Path
 from lmtasks.bench.percentile import least_samples
 from lmtasks.bench.recorder import Recorder
 from lmtasks.bench.require import Requirement
-from lmtasks.bench.schedule import Arrival, Load
-from lmtasks.bench.workload import Workload, at_length
+from lmtasks.bench.workload import Arrival, Load, Workload, at_length
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lmtasks.bench.load import LoadSpeed
-from lmtasks.bench.schedule import Load
 from lmtasks.bench.speed import WorkloadSpeed
+from lmtasks.bench.workload import Load
 from lmtasks.records import Json
 
 LIMITS: Json = {

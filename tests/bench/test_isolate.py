@@ -15,10 +15,9 @@ import pytest
 from fake_engine import COMMAND, MODEL, PREFILL_MS
 
 from lmtasks.bench.isolate import Isolated
-from lmtasks.bench.schedule import Load
 from lmtasks.bench.spec import SpeedSpec, spec_from_json
 from lmtasks.bench.speed import SpeedSettings
-from lmtasks.bench.workload import Workload, WorkRequest
+from lmtasks.bench.workload import Load, Workload, WorkRequest
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
 

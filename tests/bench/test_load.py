@@ -8,8 +8,7 @@ from fake_engine import PREFILL_MS, TOKEN_MS, Clock, SleepingEngine
 
 from lmtasks.bench.load import LoadSpeed, time_load
 from lmtasks.bench.percentile import percentile
-from lmtasks.bench.schedule import Arrival, Load, schedule
-from lmtasks.bench.workload import Workload, WorkRequest
+from lmtasks.bench.workload import Arrival, Load, Workload, WorkRequest, schedule
 from lmtasks.errors import UsageError
 
 REQUESTS = tuple(WorkRequest(ids=(number, number + 1)) for number in range(8))

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lmtasks.bench.noise import Look, before_start, busy_share, disturbances, look
+from lmtasks.bench.machine import Look, before_start, busy_share, disturbances, look
 
 QUIET = Look(seconds=10.0, stolen_seconds=5.0, throttled_periods=3, hot=1, switches=100, kernel=50.0)
 LATER = replace(QUIET, seconds=12.0)

@@ -7,9 +7,8 @@ the same engine on the real clock.
 import pytest
 from fake_engine import PREFILL_MS, TOKEN_MS, Clock, SleepingEngine
 
-from lmtasks.bench.calls import answer_to
 from lmtasks.bench.speed import SpeedSettings, WorkloadSpeed, time_workload
-from lmtasks.bench.workload import Workload, WorkRequest, at_length
+from lmtasks.bench.workload import Workload, WorkRequest, answer_to, at_length
 from lmtasks.errors import UsageError, WorkError
 
 QUICK = SpeedSettings(least_seconds=0.1)
