@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lmtasks
+from lmtasks.data.examples import ReadingSettings, row_encoder
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baselines import BASELINES
@@ -150,3 +151,15 @@ def test_a_kind_stands_in_its_two_files() -> None:
     """And where a checkpoint's own head is told by the name that transformers gives it."""
     assert list(_mentions('"tagging"')) == ["backbone/transformer.py", "head/tagging.py", "task/kinds/tagging.py"]
     assert list(_mentions('"span"')) == ["backbone/transformer.py", "head/span.py", "task/kinds/span.py"]
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.roles and kind.answer != "choice"])
+def test_prompts_are_learned_as_the_model_writes(name: str) -> None:
+    """One table held kinds of tasks and ways of writing: rows of the kind `generation` came out of it for a causal
+    model whatever the model was, so that an encoder-decoder's encoder learned from them."""
+    task, tokenizer = task_of(KINDS[name]), learn_tokenizer("bpe:300", ["who rang ann"])
+    row = {**ROWS, "q": "who rang", "a": "ann"}
+    for start in (None, 0):
+        reading = ReadingSettings(tokenizer=tokenizer, max_length=32, causal=start is None, decoder_start=start)
+        examples, _ = row_encoder(task, reading=reading, by_head=False)(task, row, 0, reading)
+        assert all(bool(example.decoder_ids) == (start is not None) for example in examples)
