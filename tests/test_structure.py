@@ -15,7 +15,7 @@ KIND_FILES = 6
 FILES = 420
 ONE_NEIGHBOUR = 142
 """Files that one other file alone imports."""
-DOCSTRINGS = 137
+DOCSTRINGS = 70
 """Docstrings that are left to mend; it only falls."""
 
 Definition = ast.FunctionDef | ast.ClassDef

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class InFolder(Protocol):
-    """What `adapt`, `export` and `load_model` give."""
+    """Result of `adapt`, `export` and `load_model`."""
 
     @property
     def folder(self) -> Path:
-        """Of the model or package."""
+        """Folder of the model or package."""
         ...
 
 

@@ -206,7 +206,7 @@ class TrainedModel(Tabular):
 
     @property
     def folder(self) -> Path:
-        """Of the model."""
+        """Folder of the model."""
         return self.adapted.folder
 
     def records(self) -> Sequence[Mapping[str, object]]:
@@ -243,7 +243,7 @@ class ProvedPackage(Tabular):
 
     @property
     def folder(self) -> Path:
-        """Of the package."""
+        """Folder of the package."""
         return self.package.folder
 
     def records(self) -> Sequence[Mapping[str, object]]:
@@ -340,7 +340,7 @@ class ReportPage(Tabular):
 
     @property
     def answer(self) -> tuple[str, ...]:
-        """What the report says first, in sentences."""
+        """Decision of the report, in sentences."""
         return self.report.answer
 
     def records(self) -> Sequence[Mapping[str, object]]:

@@ -40,7 +40,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What the person is told, and the process's exit code."""
+    """A message for the user, and the process's exit code."""
 
     sentence: str
     code: int

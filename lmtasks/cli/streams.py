@@ -76,11 +76,11 @@ class VisibleStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Of the terminal."""
+        """Passed on to the terminal."""
         self.terminal.flush()
 
     def fileno(self) -> int:
-        """Of the terminal."""
+        """Passed on to the terminal."""
         return self.terminal.fileno()
 
     def isatty(self) -> bool:

@@ -21,7 +21,7 @@ OF_THE_PROMPT: Mapping[str, str] = {
 
 
 def differences(a: StoredTask, b: StoredTask) -> list[str]:
-    """What keeps two results of one task from being compared, a sentence part each; empty where nothing does."""
+    """Differences that keep two results of one task from being compared, a part of a sentence each."""
     return [*_conditions(a, b), *_signatures(a, b)]
 
 

@@ -36,7 +36,7 @@ class MetricComparison:
 
     @property
     def note(self) -> str:
-        """What a reader must know of the test; empty where all is as usual."""
+        """Remark on the test; empty where all is as usual."""
         if self.result.test == MCNEMAR and self.result.wins + self.result.losses == 0:
             return f"{self.name} of {self.task}: no example is right in one and wrong in the other, so p is 1"
         return ""

@@ -28,7 +28,7 @@ AT_ONCE = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Rescoring:
-    """What is to be computed."""
+    """Settings of computing scores again."""
 
     tasks: Sequence[Task] = ()
     """Task files to score by; those of results that are not among them are left out. None: all, as they were scored."""

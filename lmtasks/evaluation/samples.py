@@ -152,7 +152,7 @@ def hash_of(sample: Json) -> str:
 
 
 def outcome_json(outcome: Outcome) -> Json:
-    """What a sample holds of an outcome beside `raw` and `target`."""
+    """Fields of a sample that hold its outcome, beside `raw` and `target`."""
     return _WRITERS[type(outcome)](outcome)
 
 
@@ -183,7 +183,7 @@ def answered_of(sample: Json) -> Answered:
 
 
 def raw_texts(sample: Json) -> list[str]:
-    """What the model wrote, one text for each repeat."""
+    """Texts that the model wrote, one for each repeat."""
     raw = sample["raw"]
     return [str(text) for text in raw] if isinstance(raw, list) else [str(raw)]
 

@@ -146,7 +146,7 @@ def _results_text(content: Json, checksums: Json) -> Iterator[str]:
 
 
 def task_record(result: TaskResult) -> Json:
-    """What results.json says of one task."""
+    """Record of one task in results.json."""
     return {
         **({"alias": result.alias} if result.alias != result.task else {}),
         "n": result.n,

@@ -21,7 +21,7 @@ from lmtasks.settings.runtimes import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What must hold in one precision; None: recorded only."""
+    """Tolerances of one precision; None: recorded only."""
 
     max_difference: float | None = None
     """Of any logit or log-probability, in each case."""

@@ -20,7 +20,7 @@ from lmtasks.settings.runtimes import needs_gpu, package_precisions
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What a package was found to be."""
+    """An exported package with its proofs."""
 
     parity: Parity
     gated: Gated | None

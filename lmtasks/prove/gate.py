@@ -41,7 +41,7 @@ class ScoredTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What is asked of a rounded package."""
+    """Requirements on a rounded package."""
 
     most: float
     """The largest drop that is allowed, in points."""
@@ -55,7 +55,7 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDrop:
-    """What rounding costs on one task."""
+    """Drop by rounding on one task."""
 
     task: str
     metric: str
@@ -80,7 +80,7 @@ class Gated:
 
     @property
     def keep(self) -> Keep:
-        """What stays in fp32, by graph."""
+        """Layers that stay in fp32, by graph."""
         return keep_of([each.layer for each in self.kept])
 
     def json(self) -> Json:
@@ -125,10 +125,10 @@ class GateSearch:
     """Can single layers stay in fp32?"""
 
     def run(self) -> Gated:
-        """What holds.
+        """Search for the layers that must stay in fp32.
 
         Raises:
-            GateError: nothing does, unless more than half of the numbers stay in fp32.
+            GateError: no choice of layers holds, unless more than half of the numbers stay in fp32.
         """
         try:
             wanted = self.gate.score(self.base)
@@ -188,7 +188,7 @@ class GateSearch:
 
 
 def drops_of(wanted: Sequence[ScoredTask], found: Sequence[ScoredTask], *, most: float) -> tuple[TaskDrop, ...]:
-    """What each task lost."""
+    """Drop of each task, from `wanted` to `found`."""
     return tuple(
         TaskDrop(
             task=one.task,
@@ -201,7 +201,7 @@ def drops_of(wanted: Sequence[ScoredTask], found: Sequence[ScoredTask], *, most:
 
 
 def sentence(each: TaskDrop) -> str:
-    """What one task lost, and how sure that is.
+    """Sentence on the drop of one task, and how sure it is.
 
     >>> from lmtasks.metric.drop import Drop
     >>> drop = Drop(n=1000, base=0.9, found=0.896, unit="points", drop=0.4, ci95=(-0.23, 1.03), most=0.5, ok=True,

@@ -32,7 +32,7 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What one task asks of a model."""
+    """Requests of one task to a model."""
 
     rows: tuple[Tokens, ...]
     """Rows for a head; texts to score; sources of an encoder-decoder."""

@@ -48,7 +48,7 @@ Require = Annotated[
 
 
 class BenchSettings(Settings):
-    """What `bench` measures."""
+    """Settings of `bench`."""
 
     rounds: Rounds = 5
     seconds: Seconds = 1.0

@@ -1,4 +1,4 @@
-"""What a number may be, declared once and held wherever it comes from: an option, a plan's key, an argument."""
+"""Bounds of numbers, declared once and held wherever one comes from: an option, a plan's key, an argument."""
 
 import math
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Bound:
             raise UsageError(f"{name.replace('_', ' ')} {self.complaint(value, given=value)}.")
 
     def complaint(self, value: float | None, *, given: object) -> str:
-        """What stands behind the name of a setting that does not hold.
+        """End of a sentence that begins with the name of a setting that does not hold.
 
         Args:
             value: what was given, as a number; None: it is none.

@@ -115,7 +115,7 @@ class _Line:
         return self._function is None and self.name in (PASSED_ON if self._called else VALUED[self._output_type])
 
     def use(self) -> MetricUse:
-        """What it comes to.
+        """The metric of the line.
 
         Raises:
             UsageError: it cannot be carried out.

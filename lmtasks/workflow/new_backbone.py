@@ -22,7 +22,7 @@ RECIPE = "recipe.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a person asked for.
+    """The backbone that a person asked for.
 
     Raises:
         UsageError: options of a backbone that is there, for one that is made new.

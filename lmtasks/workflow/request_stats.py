@@ -1,4 +1,4 @@
-"""What a task's scored rows ask: how much, how long, and how long it may take to answer."""
+"""Requests of a task's scored rows: how many, how long, and how long it may take to answer them."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -147,11 +147,11 @@ class AskedRows:
             self._timed.append(asked)
 
     def end(self) -> None:
-        """What is asked after the last row."""
+        """Requests after the last row."""
         self._count(self._builder.end() if self._builder else ())
 
     def lengths(self) -> Lengths | None:
-        """Of all requests, before anything is cut; of texts that a head reads, after it."""
+        """Lengths of all requests, before anything is cut; of texts that a head reads, after it."""
         if not self._lengths:
             return None
         least, median, most_of, most = np.percentile(np.array(self._lengths), [0, 50, 95, 100], method="lower").tolist()

@@ -38,7 +38,7 @@ POOL = "few-shot pool"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """What is looked at, and how."""
+    """Settings of checking a split."""
 
     data: DataAccess
     limit: int | None = None
@@ -51,7 +51,7 @@ class CheckOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCheck:
-    """What was found in one split."""
+    """Findings in one split."""
 
     role: str
     """`train`, `validation`, `scored`, or `few-shot pool`."""
@@ -71,7 +71,7 @@ class SplitCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """What a split shares with the scored one."""
+    """Rows that a split shares with the scored one."""
 
     split: str
     rows: int
@@ -96,7 +96,7 @@ class DocumentHashes:
             self._targets.append(_hash(target))
 
     def shared_with(self, others: Sequence["tuple[str, DocumentHashes]"]) -> tuple[Overlap, ...]:
-        """What these, the scored ones, share with each other split."""
+        """Count the rows that the scored split shares with each other one."""
         mine, targets = np.array(self._hashes, dtype=np.uint64), np.array(self._targets, dtype=np.uint64)
         found = []
         for split, other in others:

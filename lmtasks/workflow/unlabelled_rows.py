@@ -102,7 +102,7 @@ def _in_words(task: Task, given: Mapping[str, object]) -> Row:
 
 
 def words_of(text: object, *, language: str) -> list[str]:
-    """What is tagged.
+    """Words to be tagged.
 
     >>> words_of("to New York", language="en"), words_of("去北京", language="zh"), words_of("去 北京", language="zh")
     (['to', 'New', 'York'], ['去', '北', '京'], ['去', '北京'])
