@@ -138,8 +138,7 @@ def _parameter(key: str, field: FieldInfo, setting: Setting, *, option: str) -> 
     several = Several in field.metadata
     listed = get_origin(field.annotation) is tuple and not several
     inner = get_args(field.annotation)[0] if listed else field.annotation
-    kinds = {each for each in (inner, *get_args(inner)) if isinstance(each, type) and each is not type(None)}
-    native = several or (bool(kinds) and kinds <= set(AS_IT_IS))
+    native = several or any(inner in (kind, kind | None) for kind in AS_IT_IS)
     default: object = inspect.Parameter.empty
     if field.default is not PydanticUndefined:
         default = field.default

@@ -28,8 +28,8 @@ from lmtasks.installation import shipped
 from lmtasks.settings.base import Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound
-from lmtasks.settings.runs_on import RunsOn
-from lmtasks.settings.runtimes import Precision, RuntimeName
+from lmtasks.settings.runs_on import AnyRuntime, RunsOn
+from lmtasks.settings.runtimes import Precision
 from lmtasks.settings.training import Adaptation, AdaptTraining, BackboneChoice, LoraSettings
 from lmtasks.task.generation import changed
 from lmtasks.task.task import Generation
@@ -67,7 +67,7 @@ class VariantPlan(RunsOn):
     rows."""
     rows: Annotated[int | None, COUNT] = None
     """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
-    runtime: RuntimeName = "torch"
+    runtime: AnyRuntime = "torch"
     """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
     precision: Precision = "fp32"
     max_drop: Annotated[float | None, NOT_NEGATIVE] = None

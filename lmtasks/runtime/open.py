@@ -12,10 +12,7 @@ from pathlib import Path
 from lmtasks.errors import UsageError, unknown
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest
-from lmtasks.settings.runtimes import RUNTIMES
-
-GROUP = "lmtasks.runtimes"
-"""Entry points of runtimes that other packages bring."""
+from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
 
 
 def open_runtime(
@@ -67,7 +64,7 @@ def opener_of(runtime: str) -> RuntimeOpener:
     if runtime in paths:
         module, _, name = paths[runtime].partition(":")
         return _made(getattr(import_module(module), name), runtime)
-    external = {entry.name: entry for entry in entry_points(group=GROUP)}
+    external = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if runtime not in external:
         raise unknown("runtime", runtime, [*paths, *external])
     return _external(external[runtime])
@@ -83,7 +80,7 @@ def _external(entry: EntryPoint) -> RuntimeOpener:
 
 def _external_infos() -> Iterator[RuntimeInfo]:
     """Runtimes of other packages; one that cannot be imported says so, and the rest goes on."""
-    for entry in entry_points(group=GROUP):
+    for entry in entry_points(group=ENTRY_POINTS):
         try:
             yield _external(entry).info()
         except UsageError as error:

@@ -2,11 +2,37 @@
 
 from typing import Annotated
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.bounds import COUNT
-from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision, RuntimeName
+from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision, known_runtimes
 
+
+def _known(given: str) -> str:
+    if given not in RUNTIMES and given not in known_runtimes():
+        expected = ", ".join(map(repr, known_runtimes()))
+        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": expected})
+    return given
+
+
+AnyRuntime = Annotated[str, AfterValidator(_known)]
+"""A line of `RUNTIMES`, or a runtime that another package brings."""
+Runtimes = Annotated[
+    tuple[AnyRuntime, ...],
+    Setting(
+        f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
+        option="--runtime",
+        metavar="NAME",
+    ),
+]
 Device = Annotated[str, Setting("cpu or cuda.", metavar="NAME")]
+RunPrecision = Annotated[
+    Precision | None,
+    Setting(f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.", metavar="NAME"),
+]
+PackagePrecision = Annotated[Precision, Setting(f"{', '.join(PRECISIONS)}.", metavar="NAME")]
 Threads = Annotated[
     int | None,
     COUNT,
@@ -14,26 +40,11 @@ Threads = Annotated[
 ]
 
 
-RunPrecision = Annotated[
-    Precision | None,
-    Setting(f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.", metavar="NAME"),
-]
-PackagePrecision = Annotated[Precision, Setting(f"{', '.join(PRECISIONS)}.", metavar="NAME")]
-Runtimes = Annotated[
-    tuple[RuntimeName, ...],
-    Setting(
-        f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
-        option="--runtime",
-        metavar="NAME",
-    ),
-]
-
-
 class RunsOn(Settings):
     """Runtime, device, precision and threads of a model."""
 
     runtime: Annotated[
-        RuntimeName | None, Setting(f"{', '.join(RUNTIMES)}; default: what the model is made for.", metavar="NAME")
+        AnyRuntime | None, Setting(f"{', '.join(RUNTIMES)}; default: what the model is made for.", metavar="NAME")
     ] = None
     device: Device = "cpu"
     precision: RunPrecision = None

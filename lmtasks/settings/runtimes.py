@@ -8,6 +8,7 @@ This module imports nothing heavy: the process that times a model reads it befor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Literal
 
 RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
@@ -16,6 +17,10 @@ TorchPrecision = Literal["fp32", "bf16"]
 """Precisions in which torch runs and trains models."""
 FolderKind = Literal["torch", "onnx", "native"]
 """A model folder, an exported package, or a model that was fitted at once."""
+
+
+ENTRY_POINTS = "lmtasks.runtimes"
+"""Group of entry points under which other packages bring runtimes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +125,11 @@ PRECISIONS: Mapping[Precision, PrecisionSpec] = {
         about="weights in 4 bits with a scale per block of 32, activations as they are", product="int8"
     ),
 }
+
+
+def known_runtimes() -> tuple[str, ...]:
+    """Names of the runtimes of this package, and of those that others bring."""
+    return (*RUNTIMES, *(entry.name for entry in entry_points(group=ENTRY_POINTS)))
 
 
 def package_precisions(*devices: str) -> tuple[Precision, ...]:

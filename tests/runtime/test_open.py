@@ -14,9 +14,9 @@ from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError
 from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.align import every_next
-from lmtasks.runtime.open import GROUP, list_runtimes, open_runtime, opener_of
+from lmtasks.runtime.open import list_runtimes, open_runtime, opener_of
 from lmtasks.runtime.opener import RuntimeOpener
-from lmtasks.settings.runtimes import RUNTIMES
+from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
 
 
 def test_a_package_is_not_opened_by_torch() -> None:
@@ -90,9 +90,9 @@ def test_threads_default_to_what_the_process_may_use() -> None:
 
 def test_a_runtime_of_another_package_is_opened_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     brought = (
-        EntryPoint(name="toy", value="toy_runtime:ToyOpener", group=GROUP),
-        EntryPoint(name="broken", value="no_such_module:Opener", group=GROUP),
-        EntryPoint(name="wrong", value="toy_runtime:ToyState", group=GROUP),
+        EntryPoint(name="toy", value="toy_runtime:ToyOpener", group=ENTRY_POINTS),
+        EntryPoint(name="broken", value="no_such_module:Opener", group=ENTRY_POINTS),
+        EntryPoint(name="wrong", value="toy_runtime:ToyState", group=ENTRY_POINTS),
     )
     monkeypatch.setattr("lmtasks.runtime.open.entry_points", lambda group: brought)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
