@@ -83,6 +83,7 @@ def test_a_package_says_which_way_it_was_made() -> None:
     assert set(built.graphs) == {"score", "decoder"}
 
 
+@pytest.mark.slow  # traced
 def test_what_no_emitter_builds_is_traced_and_the_package_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
