@@ -55,14 +55,14 @@ def code_failed(what: str, error: BaseException) -> LmtasksError:
     """
     if isinstance(error, LmtasksError):
         return error
-    said = str(error).strip().rstrip(".")
+    message = str(error).strip().rstrip(".")
     if isinstance(error, SystemExit):
-        return WorkError(f"{what} ended the process ({said or 'sys.exit'}) instead of yielding something.")
+        return WorkError(f"{what} ended the process ({message or 'sys.exit'}) instead of yielding something.")
     if not isinstance(error, ImportError):
-        return WorkError(f"{what} failed: {type(error).__name__}: {said}.")
+        return WorkError(f"{what} failed: {type(error).__name__}: {message}.")
     top = (error.name or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or not top or find_spec(top) is not None:
-        return UsageError(f"{what} cannot be imported with what is installed here: {said}.")
+        return UsageError(f"{what} cannot be imported with what is installed here: {message}.")
     if top == "lm_eval":
         advice = "pip install lm_eval helps: the code is made of parts of lm-evaluation-harness"
     else:

@@ -216,11 +216,11 @@ def first_line(error: BaseException) -> str:
     >>> first_line(KeyError("hidden_size"))
     "KeyError: 'hidden_size'."
     """
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} [...]"
-    if isinstance(error, KeyError | AttributeError | IndexError | AssertionError) or not said:
-        said = f"{type(error).__name__}: {said}".rstrip(": ")
-    return said if said.endswith(".") else f"{said}."
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    message = message if len(message) <= LONGEST else f"{message[:LONGEST]} [...]"
+    if isinstance(error, KeyError | AttributeError | IndexError | AssertionError) or not message:
+        message = f"{type(error).__name__}: {message}".rstrip(": ")
+    return message if message.endswith(".") else f"{message}."
 
 
 @contextmanager

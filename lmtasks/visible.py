@@ -17,7 +17,7 @@ def visible(text: str) -> str:
     return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def told(text: str) -> str:
+def shown_line(text: str) -> str:
     """A line for people on standard error: visible, and its middle left out where it is endless."""
     shown = visible(text)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} [...] {shown[-LONGEST // 2 :]}"

@@ -21,7 +21,7 @@ import typer
 
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
 from lmtasks.interruption import ENDING
-from lmtasks.visible import told
+from lmtasks.visible import shown_line
 
 GO_ON: Mapping[str, str] = {
     "run": "finished cells are kept; the same command again goes on where it stopped",
@@ -189,7 +189,7 @@ def _help(where: str) -> str:
 
 def _tell(sentence: str, *, before: str = "") -> None:
     with suppress(BrokenPipeError):  # who reads neither output nor errors is told nothing
-        print(f"{before}lmtasks: {told(sentence)}", file=sys.stderr, flush=True)
+        print(f"{before}lmtasks: {shown_line(sentence)}", file=sys.stderr, flush=True)
 
 
 def _close_output() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.cli.streams import VisibleStream
 from lmtasks.progress_bars import Report, bars_on
-from lmtasks.visible import told
+from lmtasks.visible import shown_line
 
 if TYPE_CHECKING:
     from lmtasks.records import Progress
@@ -54,4 +54,4 @@ class _Plain:
         left = f", {duration(todo / rate, whole=True)} left" if rate and todo > 0 else ""
         note = f", {report.note}" if report.note else ""
         line = f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}"
-        print(told(line), file=sys.stderr, flush=True)
+        print(shown_line(line), file=sys.stderr, flush=True)

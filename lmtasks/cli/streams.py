@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TextIO
 
 from lmtasks.errors import UsageError
-from lmtasks.visible import told, visible
+from lmtasks.visible import shown_line, visible
 
 SILENT = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -198,4 +198,4 @@ class _OnStandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        return told(super().format(record))
+        return shown_line(super().format(record))

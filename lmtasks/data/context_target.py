@@ -42,15 +42,15 @@ def encode_pairs(pairs: Sequence[tuple[str, str]], *, tokenizer: Tokenizer, deco
         return [
             Pair(context_ids=contexts[context], target_ids=targets[target])
             if context
-            else _behind_prefix(targets[target], tokenizer=tokenizer)
+            else _after_prefix(targets[target], tokenizer=tokenizer)
             for context, target in moved
         ]
     wholes = _encode((context + target for context, target in moved if context), tokenizer=tokenizer, special=True)
     alone = _encode((target for context, target in moved if not context), tokenizer=tokenizer, special=False)
     return [
-        _behind(contexts[context], wholes[context + target], target=target, tokenizer=tokenizer)
+        _after(contexts[context], wholes[context + target], target=target, tokenizer=tokenizer)
         if context
-        else _behind_prefix(alone[target], tokenizer=tokenizer)
+        else _after_prefix(alone[target], tokenizer=tokenizer)
         for context, target in moved
     ]
 
@@ -101,7 +101,7 @@ def _moved(context: str, target: str) -> tuple[str, str]:
     return stripped, context[len(stripped) :] + target
 
 
-def _behind(context: tuple[int, ...], whole: tuple[int, ...], *, target: str, tokenizer: Tokenizer) -> Pair:
+def _after(context: tuple[int, ...], whole: tuple[int, ...], *, target: str, tokenizer: Tokenizer) -> Pair:
     ids = whole[len(context) :]
     if not ids and target:
         # One token swallowed the joint and all behind it: the harness stops here, we encode the target by itself.
@@ -109,7 +109,7 @@ def _behind(context: tuple[int, ...], whole: tuple[int, ...], *, target: str, to
     return Pair(context_ids=context, target_ids=ids)
 
 
-def _behind_prefix(target: tuple[int, ...], *, tokenizer: Tokenizer) -> Pair:
+def _after_prefix(target: tuple[int, ...], *, tokenizer: Tokenizer) -> Pair:
     """A target that brings the first token itself is not asked to predict it."""
     prefix = prefix_token(tokenizer)
     return Pair(context_ids=(prefix,), target_ids=target[1:] if target[:1] == (prefix,) else target)

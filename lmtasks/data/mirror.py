@@ -203,8 +203,8 @@ def with_stand_ins(task: Task, *, options: DataAccess) -> Task:
     Raises:
         UsageError: the mirror, or a file that the task names, is not there.
     """
-    sources: dict[SplitName, Source] = {name: _there(source, options) for name, source in task.sources.items()}
-    shots = None if task.shots is None else _there(task.shots, options)
+    sources: dict[SplitName, Source] = {name: _available(source, options) for name, source in task.sources.items()}
+    shots = None if task.shots is None else _available(task.shots, options)
     if sources == dict(task.sources) and shots == task.shots:
         return task
     for missing_set in sorted(
@@ -214,7 +214,7 @@ def with_stand_ins(task: Task, *, options: DataAccess) -> Task:
     return with_fields(replace(task, sources=sources, shots=shots))
 
 
-def _there(source: Source, options: DataAccess) -> Source:
+def _available(source: Source, options: DataAccess) -> Source:
     instead = stand_in(source)
     if instead is None or options.data_root is None or find_local(source, options=options) is not None:
         return source

@@ -183,8 +183,8 @@ def _hashed(sentences: Sequence[Sequence[str]]) -> "csr_matrix":
     """(N, H)"""
     from sklearn.feature_extraction import FeatureHasher
 
-    said = (features(tokens, place) for tokens in sentences for place in range(len(tokens)))
-    found: csr_matrix = FeatureHasher(HASHED, input_type="string", dtype=np.float32).transform(said)
+    names = (features(tokens, place) for tokens in sentences for place in range(len(tokens)))
+    found: csr_matrix = FeatureHasher(HASHED, input_type="string", dtype=np.float32).transform(names)
     return found
 
 

@@ -244,10 +244,10 @@ def weights_hash(names: Sequence[str], *, rows: int | None = None) -> str:
     """Hash in place of weights: another one where the baselines' answers changed, or where one learns from other
     training rows.
     """
-    told = [name if BASELINES[name].version == 1 else f"{name} {BASELINES[name].version}" for name in names]
+    parts = [name if BASELINES[name].version == 1 else f"{name} {BASELINES[name].version}" for name in names]
     if rows is not None and any(BASELINES[name].learns == "train" for name in names):
-        told.append(f"{rows} rows")
-    return sha256(f"baseline {'/'.join(told)}".encode()).hexdigest()[:16]
+        parts.append(f"{rows} rows")
+    return sha256(f"baseline {'/'.join(parts)}".encode()).hexdigest()[:16]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -209,16 +209,18 @@ class CachedAnswers:
     def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
         """As `Engine.predict`."""
 
-        def ask(places: Sequence[int], tell: OnProgress, hear: OnAnswers[Floats32]) -> list[Floats32]:
-            return self._engine.predict(head, [rows[place] for place in places], on_progress=tell, on_answers=hear)
+        def ask(places: Sequence[int], report: OnProgress, on_answers: OnAnswers[Floats32]) -> list[Floats32]:
+            return self._engine.predict(
+                head, [rows[place] for place in places], on_progress=report, on_answers=on_answers
+            )
 
         return self._answered([self._keys.of_row(head, row) for row in rows], LOGITS, ask, on_progress)
 
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """As `Engine.score`."""
 
-        def ask(places: Sequence[int], tell: OnProgress, hear: OnAnswers[Scored]) -> list[Scored]:
-            return self._engine.score([requests[place] for place in places], on_progress=tell, on_answers=hear)
+        def ask(places: Sequence[int], report: OnProgress, on_answers: OnAnswers[Scored]) -> list[Scored]:
+            return self._engine.score([requests[place] for place in places], on_progress=report, on_answers=on_answers)
 
         return self._answered([self._keys.of_score(request) for request in requests], SCORED, ask, on_progress)
 
@@ -228,9 +230,9 @@ class CachedAnswers:
         """As `Engine.generate`. A request without a number gets its place, which is lost in a shorter list."""
         numbers = [place if request.number is None else request.number for place, request in enumerate(requests)]
 
-        def ask(places: Sequence[int], tell: OnProgress, hear: OnAnswers[Generated]) -> list[Generated]:
+        def ask(places: Sequence[int], report: OnProgress, on_answers: OnAnswers[Generated]) -> list[Generated]:
             asked = [replace(requests[place], number=numbers[place]) for place in places]
-            return self._engine.generate(asked, on_progress=tell, on_answers=hear)
+            return self._engine.generate(asked, on_progress=report, on_answers=on_answers)
 
         keys = [self._keys.of_prompt(request, number=number) for request, number in zip(requests, numbers, strict=True)]
         return self._answered(keys, GENERATED, ask, on_progress)
@@ -250,18 +252,18 @@ class CachedAnswers:
         answers = {key: codec.unpack(value) for key, value in found.items()}
         self._cached = tuple(key in answers for key in keys)
         done = sum(self._cached)
-        tell = on_progress or (lambda finished: None)
+        report = on_progress or (lambda finished: None)
         missing = [place for key, place in first.items() if key not in answers]
         if done:
-            tell(done)
+            report(done)
         if missing:
 
             def keep(fresh: Sequence[tuple[int, _Answer]]) -> None:
                 packed = [(keys[missing[place]], codec.pack(answer)) for place, answer in fresh]
                 self._store.put([(key, value) for key, value in packed if value is not None])
 
-            asked = ask(missing, lambda finished: tell(done + finished), keep)
+            asked = ask(missing, lambda finished: report(done + finished), keep)
             answers.update((keys[place], answer) for place, answer in zip(missing, asked, strict=True))
             if done + len(missing) < len(keys):
-                tell(len(keys))
+                report(len(keys))
         return [answers[key] for key in keys]

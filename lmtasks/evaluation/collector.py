@@ -59,10 +59,10 @@ class UnlistedValues:
             if (place.name, place.filter_name) not in self._seen:
                 self._seen.add((place.name, place.filter_name))
                 (numbers if place.maker or is_number(value) else others).append(place)
-        self._tell(
+        self._warn(
             [place for place in numbers if not place.maker], "; their means are scored too, as in lm-evaluation-harness"
         )
-        self._tell(others, " and which are no numbers; they are left out")
+        self._warn(others, " and which are no numbers; they are left out")
         return [self.scoring(place) for place in numbers]
 
     def scoring(self, place: ValueName) -> TaskMetric:
@@ -73,7 +73,7 @@ class UnlistedValues:
         use = MetricUse(name=place.name, aggregation="mean") if maker is None else replace(maker, name=place.name)
         return scoring_of(self.task, use, place.filter_name)
 
-    def _tell(self, places: Sequence[ValueName], what: str) -> None:
+    def _warn(self, places: Sequence[ValueName], what: str) -> None:
         if places:
             names = ", ".join(dict.fromkeys(place.name for place in places))
             log.warning("task %s: its code makes %s, which no metric of it names%s", self.task.name, names, what)
@@ -102,8 +102,8 @@ def with_values(
     if len(missing) == len(scorings):
         raise WorkError(f"{sentence}, so there is nothing to score.")
     kept = [scoring for scoring in scorings if scoring.name not in missing]
-    said = [name for name in missing if name not in renamed]
-    return kept, dict.fromkeys(said, f"the task's own code makes no value of {', '.join(said)}; it is left out.")
+    without = [name for name in missing if name not in renamed]
+    return kept, dict.fromkeys(without, f"the task's own code makes no value of {', '.join(without)}; it is left out.")
 
 
 def _values(finished: Sequence[Finished]) -> Iterator[tuple[ValueName, object]]:

@@ -37,7 +37,7 @@ def _conditions(a: StoredTask, b: StoredTask) -> Iterator[str]:
         mine, theirs = _condition(a, field), _condition(b, field)
         if mine != theirs:
             where = _differing(a, b) if field == task else ""
-            yield f"{a.task} has another {name} ({_told(mine)} and {_told(theirs)}; condition {field}){where}"
+            yield f"{a.task} has another {name} ({_formatted(mine)} and {_formatted(theirs)}; condition {field}){where}"
 
 
 def _differing(a: StoredTask, b: StoredTask) -> str:
@@ -74,5 +74,5 @@ def _condition(task: StoredTask, field: str) -> object:
     return "set" if isinstance(found, Mapping) else found
 
 
-def _told(value: object) -> str:
+def _formatted(value: object) -> str:
     return "none" if value is None else str(value)

@@ -162,14 +162,14 @@ class EngineSolver:
         # A head was trained on prompts without worked examples and without a chat around them.
         prompts = Prompts(task=task, prompt_context=_bare(prompt_context) if trained else prompt_context)
         if task.output_type == "generate_until":
-            self._say(task)
+            self._log_notes(task)
         return prompt_request_builder(self._engine, task, prompts=prompts, trained=trained)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
         """Fingerprints that the model brings along, whatever the task."""
         return self._training
 
-    def _say(self, task: Task) -> None:
+    def _log_notes(self, task: Task) -> None:
         """What is unexpected of how texts are written, before any is; nothing twice."""
         for sentence in decoding_notes(self.model, task.name, task.generation):
             if sentence not in self._said:
@@ -193,8 +193,8 @@ class EngineSolver:
             examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(rows)),
             take=finished.extend,
         )
-        told = Progress(stage=task.name, done=0, total=len(rows), unit="texts")
-        Stream(engine=self._engine, on_progress=lambda done, name: report(replace(told, done=done))).run([job])
+        progress = Progress(stage=task.name, done=0, total=len(rows), unit="texts")
+        Stream(engine=self._engine, on_progress=lambda done, name: report(replace(progress, done=done))).run([job])
         if job.failure is not None:
             raise job.failure
         return Solved(

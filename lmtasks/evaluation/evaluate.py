@@ -213,19 +213,19 @@ class _Run:
             for each in scored
         ]
         mine = sum(each.prepared.n for each in scored) // self.processes.count
-        told = Progress(stage=_stage(scored), done=0, total=mine, unit="examples")
-        self.report(told)
+        progress = Progress(stage=_stage(scored), done=0, total=mine, unit="examples")
+        self.report(progress)
         Stream(
             engine=solver.engine,
             chunk=self.chunk,
             on_progress=lambda done, name: self.report(
-                replace(told, done=min(done, mine), note=name if len(scored) > 1 else "")
+                replace(progress, done=min(done, mine), note=name if len(scored) > 1 else "")
             ),
         ).run(jobs)
         for each, job in zip(scored, jobs, strict=True):
             each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.request_builder.decoding
             each.cached = job.cached
-        self.report(replace(told, done=mine))
+        self.report(replace(progress, done=mine))
 
     def _solve(self, scored: Sequence[_Scored]) -> None:
         """Baselines: each task whole."""

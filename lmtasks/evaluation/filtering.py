@@ -153,7 +153,7 @@ class ThinkEnd:
         """The part of the text that counts."""
         return answer_after(written, token=self.token, stops=self.stops)
 
-    def told(self, decoding: Json) -> Json:
+    def recorded(self, decoding: Json) -> Json:
         """Settings of generation as they are recorded: the engine itself is told of no stop strings."""
         return {**decoding, "stop": self.stops, "think_end_token": self.token}
 

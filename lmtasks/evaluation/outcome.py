@@ -58,7 +58,7 @@ def recipe(task: Task, use: MetricUse) -> Json:
         "options": dict(use.options),
     }
     code = {"function": use.function, "aggregation": use.aggregation}
-    found |= {key: _told(value) for key, value in code.items() if value is not None}
+    found |= {key: _code_json(value) for key, value in code.items() if value is not None}
     if use.higher_is_better is not None:
         found["higher_is_better"] = use.higher_is_better
     return found
@@ -172,7 +172,7 @@ def _takes(task: Task, use: MetricUse) -> OutcomeKind:
     return "made" if made else kind_of(task).outcome
 
 
-def _told(value: str | FunctionRef) -> object:
+def _code_json(value: str | FunctionRef) -> object:
     return value.describe() if isinstance(value, FunctionRef) else value
 
 

@@ -39,7 +39,7 @@ from lmtasks.task.task import Source, Task
 
 MOST_TRAINING_ROWS = 1_000_000
 """Of more the overlap is not counted: a million rows take half a minute to two (once, where hashes are kept)."""
-TOLD_EVERY = 5000
+REPORTED_EVERY = 5000
 """Rows between two reports of progress; of few rows nothing is told."""
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,13 @@ def training_hashes(
         if len(rows) > MOST_TRAINING_ROWS:
             return None
         lacking = {role for role in ONLY_SCORED if role in task.inputs and task.inputs[role] not in rows[0]}
-        told = Progress(stage=f"{task.name}, training rows", done=0, total=len(rows), unit="rows")
+        progress = Progress(stage=f"{task.name}, training rows", done=0, total=len(rows), unit="rows")
         hashes = hash_rows(
             replace(task, inputs={role: column for role, column in task.inputs.items() if role not in lacking}),
             rows,
-            each=lambda number: report(replace(told, done=number)) if number and number % TOLD_EVERY == 0 else None,
+            each=lambda number: (
+                report(replace(progress, done=number)) if number and number % REPORTED_EVERY == 0 else None
+            ),
         ).as_set()
     except LmtasksError:
         return None  # rows that nobody scores need not fit the task

@@ -123,11 +123,11 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
         data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
     if data.test is None:
         raise UsageError(f"task {task.name} has no split to score.")
-    shots = shot_count(task, way, asked=options.num_fewshot)
+    shots = shot_count(task, way, requested=options.num_fewshot)
     pool = open_pool(task, count=shots, options=options.data)
     prompted = way == "prompt"
     chat = options.chat if prompted else None
-    shown = _shown(task, data.test.rows, pool.rows if pool else (), shots, options)
+    shown = _drawn_shots(task, data.test.rows, pool.rows if pool else (), shots, options)
     prompt_context = PromptContext(
         way=options.way,
         num_fewshot=shots,
@@ -214,11 +214,11 @@ def first_rows(rows: Rows | None, limit: int | None) -> Rows | None:
     return make_rows(rows.rows[:limit], where=f"the first {limit} of {rows.where}")
 
 
-def shot_count(task: Task, way: Way, *, asked: int | None) -> int:
+def shot_count(task: Task, way: Way, *, requested: int | None) -> int:
     """Worked examples before each prompt. A task file that says 0 itself is never overridden, as in the harness."""
     if way != "prompt" or task.zero_shot_only:
         return 0
-    return task.num_fewshot if asked is None else asked
+    return task.num_fewshot if requested is None else requested
 
 
 def scored_examples(task: Task, rows: Sequence[Row], *, processes: Processes) -> Iterator[ScoredExample]:
@@ -251,7 +251,7 @@ def _examples(rows: Sequence[Row], *, start: int, step: int) -> Iterator[ScoredE
         yield ScoredExample(doc_id=number, row=row)
 
 
-def _shown(
+def _drawn_shots(
     task: Task, rows: Sequence[Row], pool: Sequence[Row], count: int, options: EvalOptions
 ) -> Sequence[tuple[Row, ...]]:
     """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by

@@ -198,8 +198,8 @@ class TextRequests:
     @property
     def decoding(self) -> Json | None:
         """As texts are written: all settings that hold, the model's own with them."""
-        told = decoding_record(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
-        return told if self._thinks is None else self._thinks.told(told)
+        record = decoding_record(self._asked.engine.model, self._asked.task.generation) | {"stop": self._settings.stop}
+        return record if self._thinks is None else self._thinks.recorded(record)
 
     def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
         """One request a repeat, each with a stream of draws of its own."""

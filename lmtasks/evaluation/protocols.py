@@ -81,26 +81,26 @@ def decoding_record(model: ModelCard, settings: Generation) -> dict[str, object]
 
 def decoding_notes(model: ModelCard, task: str, settings: Generation) -> list[str]:
     """Sentences on what a person would not expect of a model's own settings; mostly none."""
-    said = []
+    notes = []
     missing = not_obeyed(decoding_for(model, settings), model)
     if NOT_KEPT in missing:
-        said.append(
+        notes.append(
             f"{model.name} was exported by a version that kept little of {NOT_KEPT}: texts are written as if it named "
             "forced and forbidden tokens alone; export the model again if it says more."
         )
     elif missing:
-        said.append(
+        notes.append(
             f"{model.name}: generation_config.json sets what is not obeyed here, so texts may differ from those of "
             f"transformers' generate: {', '.join(f'{name}={value}' for name, value in missing.items())}."
         )
     own = model.generation.max_new_tokens
     if own is not None and own != settings.max_new_tokens and not settings.insists:
-        said.append(
+        notes.append(
             f"{model.name}: answers to {task} have at most {own} tokens, as its generation_config.json says "
             f"(max_new_tokens), not {settings.max_new_tokens} as the task says, as in lm-evaluation-harness; "
             f"--gen-kwargs max_gen_toks={settings.max_new_tokens} counts before both."
         )
-    return said
+    return notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,8 +144,8 @@ class RivalSolver:
         scores: dict[str, float] = {}
         failed: dict[str, str] = {}
         for number, solver in enumerate(fitting):
-            told = Progress(stage=task.name, done=number, total=len(fitting), unit="rivals", note=solver.name)
-            report(told)
+            progress = Progress(stage=task.name, done=number, total=len(fitting), unit="rivals", note=solver.name)
+            report(progress)
             try:
                 answer = solver.learned(task, data, prompt_context=prompt_context)
                 scores[solver.name] = main_value(task, known.rows, answer(known.rows))

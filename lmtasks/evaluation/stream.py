@@ -24,7 +24,7 @@ from lmtasks.records import Floats32
 
 CHUNK = 10_000
 """Requests that are answered together."""
-ASKED_AT_ONCE = 500
+EXAMPLES_AT_ONCE = 500
 """Examples whose texts are encoded together."""
 
 _Item = TypeVar("_Item")
@@ -75,7 +75,7 @@ class Stream:
         self._flush()
 
     def _gather(self, job: Job) -> None:
-        for pending in self._asked(job):
+        for pending in self._pending(job):
             self._waiting.append((job, pending))
             self._size += pending.size
             if self._size >= self.chunk:
@@ -83,8 +83,8 @@ class Stream:
                 if job.failure is not None:
                     return
 
-    def _asked(self, job: Job) -> Iterator[Pending]:
-        for examples in pieces(job.examples, ASKED_AT_ONCE):
+    def _pending(self, job: Job) -> Iterator[Pending]:
+        for examples in pieces(job.examples, EXAMPLES_AT_ONCE):
             started = perf_counter()
             pendings = job.request_builder.build(examples)
             job.seconds += perf_counter() - started
@@ -152,7 +152,7 @@ class Stream:
     def _replies(self, waiting: Sequence[tuple[Job, Pending]]) -> list[Replies]:
         ticking = _Ticking(
             total=sum(pending.size for _, pending in waiting),
-            tell=lambda share: self.on_progress(self._done + int(share * len(waiting)), waiting[-1][0].name),
+            on_share=lambda share: self.on_progress(self._done + int(share * len(waiting)), waiting[-1][0].name),
         )
         pendings = [pending for _, pending in waiting]
         engine = self.engine
@@ -188,13 +188,13 @@ class Stream:
         found: list[Sequence[Floats32]] = [()] * len(pendings)
         for head in dict.fromkeys(pending.head for pending in pendings if pending.predict):
             places = [place for place, pending in enumerate(pendings) if pending.predict and pending.head == head]
-            logits = _together([pendings[place].predict for place in places], self._asks(head, ticking))
+            logits = _together([pendings[place].predict for place in places], self._predict(head, ticking))
             self._count_known([(waiting[place][0], len(pendings[place].predict)) for place in places])
             for place, each in zip(places, logits, strict=True):
                 found[place] = each
         return found
 
-    def _asks(self, head: str, ticking: "_Ticking") -> Callable[[Sequence[HeadRow]], list[Floats32]]:
+    def _predict(self, head: str, ticking: "_Ticking") -> Callable[[Sequence[HeadRow]], list[Floats32]]:
         return lambda rows: self.engine.predict(head, rows, on_progress=ticking.part(len(rows)))
 
     def _share(
@@ -211,9 +211,9 @@ class Stream:
 class _Ticking:
     """Progress and time of the calls of one chunk."""
 
-    def __init__(self, *, total: int, tell: Callable[[float], None]) -> None:
+    def __init__(self, *, total: int, on_share: Callable[[float], None]) -> None:
         self._total = total
-        self._tell = tell
+        self._on_share = on_share
         self._before = 0
         self._started = perf_counter()
 
@@ -221,7 +221,7 @@ class _Ticking:
         """The callback of a call of `count` requests."""
         before = self._before
         self._before += count
-        return lambda done: self._tell((before + done) / self._total)
+        return lambda done: self._on_share((before + done) / self._total)
 
     def seconds(self) -> float:
         """Since the last question."""
@@ -286,7 +286,7 @@ def ask_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: Ask)
     found = list(replies)
     blamed: list[object] = []
 
-    def again(places: Sequence[int]) -> None:
+    def ask_again(places: Sequence[int]) -> None:
         half = (len(places) + 1) // 2
         for part in (places[:half], places[half:]):
             asked = [place for place in part if owners[place] not in blamed]
@@ -298,12 +298,12 @@ def ask_apart(replies: Sequence[Replies], *, owners: Sequence[object], ask: Ask)
             if len(asked) == 1:
                 blamed.extend(owners[place] for place in left)
             elif left:
-                again(left)
+                ask_again(left)
 
     unfit = [place for place, reply in enumerate(replies) if nonfinite_value(reply) is not None]
     for place in {owners[place]: place for place in reversed(unfit)}.values():
-        again([place])
-    again([place for place in unfit if nonfinite_value(found[place]) is not None])
+        ask_again([place])
+    ask_again([place for place in unfit if nonfinite_value(found[place]) is not None])
     return found
 
 

@@ -21,7 +21,7 @@ from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tag
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate
-from lmtasks.metric.lm_eval_aggregations import aggregation_input, handed_formula, reaggregated_formula
+from lmtasks.metric.lm_eval_aggregations import aggregation_input, formula_of_input, reaggregated_formula
 from lmtasks.metric.paired import PairedResult, Verdict, compare, holm, verdict
 from lmtasks.records import OutcomeKind
 
@@ -83,13 +83,13 @@ def make_metric(
         )
     known = METRICS.get(name)
     kind = takes or (known.takes[0] if known is not None else "text")
-    handed = aggregation_input(name, kind)
+    given_input = aggregation_input(name, kind)
     chosen = aggregation or IMPLIED_AGGREGATION.get(name, "mean")
     its_own = known is not None and kind in known.build
-    if handed is not None and (
-        chosen != IMPLIED_AGGREGATION.get(name) if its_own else callable(chosen) or chosen in handed.fits
+    if given_input is not None and (
+        chosen != IMPLIED_AGGREGATION.get(name) if its_own else callable(chosen) or chosen in given_input.fits
     ):
-        formula = handed_formula(name, handed, chosen)
+        formula = formula_of_input(name, given_input, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)
     formula = spec.build[kind](MetricSettings(language=_primary(language), labels=labels, options=options))

@@ -44,24 +44,24 @@ def aggregation_input(name: str, kind: OutcomeKind) -> AggregationInput | None:
     return AGGREGATION_INPUTS.get(kind, {}).get(name)
 
 
-def handed_formula(name: str, handed: AggregationInput, aggregation: str | Aggregation) -> Formula:
+def formula_of_input(name: str, given_input: AggregationInput, aggregation: str | Aggregation) -> Formula:
     """The formula of an aggregation of what is handed over.
 
     Raises:
         UsageError: the aggregation takes something else.
     """
-    if not callable(aggregation) and aggregation not in handed.fits:
+    if not callable(aggregation) and aggregation not in given_input.fits:
         raise UsageError(
             f"{name} cannot be aggregated by {aggregation}; a function of the task's own can, or one of: "
-            f"{', '.join(sorted(handed.fits))}."
+            f"{', '.join(sorted(given_input.fits))}."
         )
     formula = custom_formula(name, aggregation)
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
-        return formula.statistics([CustomValues(values={name: item}) for item in handed.items(outcomes)])
+        return formula.statistics([CustomValues(values={name: item}) for item in given_input.items(outcomes)])
 
     found = replace(formula, statistics=statistics, signature=formula.signature.replace("made-by-task", "handed-on"))
-    value = handed.value
+    value = given_input.value
     if value is None or not callable(aggregation):
         return found
     return replace(found, per_example=lambda rows: np.array([value(item) for item in rows[:, 0].tolist()]))

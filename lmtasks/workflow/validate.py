@@ -67,7 +67,7 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
     reason = solver.why_not(task, way="auto") if solver is not None else ""
     way = "" if reason else _way(task, solver)
     takes_shots = way == "prompt" and task.output_type != "loglikelihood_rolling"
-    shots = shot_count(task, "prompt", asked=options.num_fewshot) if takes_shots else 0
+    shots = shot_count(task, "prompt", requested=options.num_fewshot) if takes_shots else 0
     splits: list[SplitCheck] = []
     others: list[tuple[str, DocumentHashes]] = []
     for role, source in _other_sources(task).items():
