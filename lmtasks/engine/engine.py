@@ -11,6 +11,7 @@ from typing import Protocol
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.decode import Answer, EncodedPrompt
+from lmtasks.engine.decoding_settings import resolve_decoding
 from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
     Generated,
@@ -23,7 +24,6 @@ from lmtasks.engine.requests import (
 )
 from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
-from lmtasks.engine.settings import settled
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
@@ -285,7 +285,7 @@ class Engine:
     def _prompt(self, request: GenerateRequest, number: int) -> EncodedPrompt:
         """A request as it is written, cut where it is too long."""
         ids = self._fitting_prompt(request, number)
-        settings = settled(request.settings, self.runtime.model)
+        settings = resolve_decoding(request.settings, self.runtime.model)
         if settings.room_tokens is not None:
             room = self.max_length_tokens - (0 if self._apart else len(ids))
             settings = replace(settings, max_new_tokens=min(settings.max_new_tokens, room), room_tokens=None)

@@ -21,7 +21,7 @@ Stopped = Literal["stop", "end", "length"]
 class Decoding(GenerationSettings):
     """How a continuation is chosen. Temperature 0 is greedy, or beam search with more than one beam.
 
-    What is None is as the model's generation_config.json has it, else as transformers has it (`settings.py`).
+    What is None is as the model's generation_config.json has it, else as transformers has it (`decoding_settings.py`).
     """
 
     max_new_tokens: int = 256

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.engine.decoding_settings import not_obeyed, resolve_decoding
 from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
-from lmtasks.engine.settings import not_obeyed, settled
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.records import NOT_KEPT, Floats32, GenerationSettings, Json, ModelCard, Report, Row, RuntimeCard
 from lmtasks.task.task import Generation, SplitName, Task
@@ -76,7 +76,7 @@ def decoding_record(model: ModelCard, settings: Generation) -> dict[str, object]
     is not obeyed.
     """
     asked = decoding_for(model, settings)
-    return {**asdict(settled(asked, model)), "not_obeyed": dict(not_obeyed(asked, model))}
+    return {**asdict(resolve_decoding(asked, model)), "not_obeyed": dict(not_obeyed(asked, model))}
 
 
 def decoding_notes(model: ModelCard, task: str, settings: Generation) -> list[str]:

@@ -1,15 +1,18 @@
 """The primitives that every runtime offers, and nothing else. Scheduling and decoding stand above, in `engine/`.
 
 A new runtime derives from `Driver` (`driver.py`), which checks and aligns what comes in, and writes only what it
-computes; `Runtime` is what the engine sees of it.
+computes; `Runtime` is what the engine sees of it. Its `RuntimeOpener` says what it can do on this machine, and opens a
+folder: `RUNTIMES` (`settings/runtimes.py`) names that of each runtime, an entry point that of another package.
 
 Axes: B batch, T time, S target tokens, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from lmtasks.errors import UsageError
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 
 
@@ -35,7 +38,7 @@ class Sharing:
 
 NOTHING_SHARED = Sharing()
 PREFIX_SHARED = Sharing(prefix=True)
-"""Of a model whose state stands for everything before it: rows continue one, and do not branch."""
+"""For a model whose state stands for everything before it: rows continue one, and do not branch."""
 
 
 class Slots(Protocol):
@@ -146,3 +149,68 @@ class Runtime(ABC):
 
     def close(self) -> None:  # noqa: B027  # a runtime that holds nothing but Python objects has nothing to do
         """Give memory back. The runtime is not used afterwards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeInfo:
+    """One line of `lmtasks list runtimes`."""
+
+    name: str
+    about: str
+    version: str
+    """Empty where it is not installed."""
+    devices: tuple[str, ...]
+    """Where it can compute on this machine; empty where it cannot run at all."""
+    precisions: tuple[str, ...]
+    """Precisions in which it can compute on this machine."""
+    note: str = ""
+    """Why something is missing, and how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeRequest:
+    """A folder that is to be opened, and how it is to run."""
+
+    ref: Path
+    device: str
+    precision: str | None
+    """None: fp32, or a package's own."""
+    threads: int | None
+    """None: as many as the process may use."""
+
+
+class RuntimeOpener(ABC):
+    """Opens folders in one runtime. It is made without arguments, and imports what computes when it is asked."""
+
+    @abstractmethod
+    def info(self) -> RuntimeInfo:
+        """The runtime on this machine."""
+
+    @abstractmethod
+    def open(self, request: RuntimeRequest) -> Runtime:
+        """Load a folder.
+
+        Raises:
+            UsageError: the folder does not suit the runtime, or this machine cannot run it so. Nothing is replaced.
+            WorkError: the weights or graphs cannot be loaded.
+        """
+
+    def check(self, *, device: str, precision: str | None) -> None:
+        """
+        Raises:
+            UsageError: the runtime cannot compute there, or in that, on this machine.
+        """
+        info = self.info()
+        for wanted, allowed, how in ((device, info.devices, "on"), (precision or "fp32", info.precisions, "in")):
+            if wanted not in allowed:
+                raise UsageError(
+                    f"{info.name} cannot compute {how} {wanted!r} here; it can {how}: "
+                    f"{', '.join(allowed) or 'nothing'}. {info.note}".rstrip()
+                )
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weights of a model folder."""
+    from lmtasks.model.weights import weight_files
+
+    return sum(file.stat().st_size for file in weight_files(folder))

@@ -13,9 +13,8 @@ from lmtasks.errors import UsageError
 from lmtasks.export.package import is_package
 from lmtasks.model.closed_form import FITTED, FittedModel, Ngram, fitted_family, load_fitted
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints, RuntimeCard, TokenBatch
-from lmtasks.runtime.base import DecodingState
+from lmtasks.runtime.base import DecodingState, RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
 from lmtasks.runtime.driver import FixedStateDriver, ScoreInput
-from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.version import __version__
 

@@ -10,8 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.runtime.base import Runtime
-from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest
+from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest
 from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
 
 

@@ -14,8 +14,8 @@ from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError
 from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.align import every_next
+from lmtasks.runtime.base import RuntimeOpener
 from lmtasks.runtime.open import list_runtimes, open_runtime, opener_of
-from lmtasks.runtime.opener import RuntimeOpener
 from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
 
 

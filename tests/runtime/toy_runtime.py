@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints, ModelCard, RuntimeCard, TokenBatch
-from lmtasks.runtime.base import DecodingState
+from lmtasks.runtime.base import DecodingState, RuntimeInfo, RuntimeOpener, RuntimeRequest
 from lmtasks.runtime.driver import Driver, ScoreInput
-from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest
 
 
 @dataclass(frozen=True)

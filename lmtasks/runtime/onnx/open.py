@@ -7,14 +7,13 @@ from pathlib import Path
 from lmtasks.errors import UsageError
 from lmtasks.export.architectures import is_of_this_version
 from lmtasks.export.package import Package, is_package, load_package
-from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest
 from lmtasks.runtime.onnx.causal import OnnxCausalRuntime
 from lmtasks.runtime.onnx.graphs import Graphs
 from lmtasks.runtime.onnx.recurrent import OnnxRecurrentRuntime
 from lmtasks.runtime.onnx.seq2seq import OnnxSeq2SeqRuntime
 from lmtasks.runtime.onnx.session import check_device, devices
 from lmtasks.runtime.onnx.traced import OnnxTracedRuntime
-from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest
 from lmtasks.settings.runtimes import RUNTIMES, needs_gpu, package_precisions
 
 DRIVERS: Mapping[tuple[bool, str], Callable[[Graphs], Runtime]] = {

@@ -6,8 +6,7 @@ from typing import Literal
 
 from lmtasks.errors import UsageError
 from lmtasks.export.package import is_package
-from lmtasks.runtime.base import Runtime
-from lmtasks.runtime.opener import RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
+from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
 from lmtasks.settings.runtimes import RUNTIMES, torch_precisions
 
 COMPILERS = ("g++", "clang++", "c++")

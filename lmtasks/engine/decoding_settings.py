@@ -6,10 +6,10 @@ Whether anything is drawn is the task's to say, there as here.
 >>> card = ModelCard(name="m", family="llama", kind="causal", adaptation="prompt", parameters=0, weights_hash="",
 ...     tokenizer_hash="", max_length_tokens=64, vocabulary=9,
 ...     generation=GenerationSettings(repetition_penalty=1.1, top_k=20), unheeded={"do_sample": "true"})
->>> greedy = settled(Decoding(), card)
+>>> greedy = resolve_decoding(Decoding(), card)
 >>> greedy.repetition_penalty, greedy.num_beams, greedy.top_k, not_obeyed(Decoding(), card)
 (1.1, 1, 0, {'do_sample': 'true', 'top_k': '20'})
->>> settled(Decoding(temperature=0.7, repetition_penalty=1.0), card).top_k
+>>> resolve_decoding(Decoding(temperature=0.7, repetition_penalty=1.0), card).top_k
 20
 """
 
@@ -40,7 +40,7 @@ BEAMS: Mapping[str, object] = {
 """Settings that only beams have, each with the value that it has without them."""
 
 
-def settled(asked: Decoding, model: ModelCard) -> Decoding:
+def resolve_decoding(decoding: Decoding, model: ModelCard) -> Decoding:
     """The settings that a model writes with, none of them left open but those that have no value without being given.
 
     What changes no text (beams' settings without beams) has one value, so that equal settings are equal.
@@ -48,11 +48,11 @@ def settled(asked: Decoding, model: ModelCard) -> Decoding:
     own = model.generation
     given: dict[str, Any] = {}
     for name in (field.name for field in fields(GenerationSettings)):
-        layers = (getattr(asked, name), getattr(own, name), getattr(GENERATION_DEFAULTS, name))
+        layers = (getattr(decoding, name), getattr(own, name), getattr(GENERATION_DEFAULTS, name))
         given[name] = next((value for value in layers if value is not None), None)
-    if asked.temperature is None and own.temperature is None:
+    if decoding.temperature is None and own.temperature is None:
         given["temperature"] = 1.0
-    given["max_new_tokens"] = asked.max_new_tokens
+    given["max_new_tokens"] = decoding.max_new_tokens
     if given["temperature"] > 0:
         given |= BEAMS
     else:
@@ -60,14 +60,14 @@ def settled(asked: Decoding, model: ModelCard) -> Decoding:
         given |= BEAMS if given["num_beams"] == 1 else {}
     if given["min_new_tokens"] is not None:
         given["min_length"] = 0
-    return _replaced(asked, given)
+    return _replaced(decoding, given)
 
 
-def not_obeyed(asked: Decoding, model: ModelCard) -> Mapping[str, str]:
+def not_obeyed(decoding: Decoding, model: ModelCard) -> Mapping[str, str]:
     """Settings of the model's generation_config.json that a text asked for so does not obey: names and values."""
     unheeded = dict(model.unheeded)
     own = model.generation
-    if asked.temperature == 0:
+    if decoding.temperature == 0:
         if "do_sample" in unheeded:  # else no text of the model would be drawn, and its filters mean nothing
             unheeded |= {
                 name: json.dumps(getattr(own, name))
@@ -76,7 +76,7 @@ def not_obeyed(asked: Decoding, model: ModelCard) -> Mapping[str, str]:
             }
         return unheeded
     unheeded.pop("do_sample", None)
-    if (own.num_beams or 1) > 1 and asked.num_beams is None:
+    if (own.num_beams or 1) > 1 and decoding.num_beams is None:
         unheeded["num_beams"] = str(own.num_beams)
     return unheeded
 
