@@ -80,11 +80,12 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
     """
     if data.train is None or data.validation is None:
         raise UsageError(f"task {task.name!r} has no train split; a head needs one.")
+    kind = kind_of(task)
     fingerprint = f"{task.hash} {data.train.fingerprint} {data.validation.fingerprint}"
     seen = TrainingRows(learned=hash_rows(task, data.train.rows), chosen=hash_rows(task, data.validation.rows))
-    if reading.stateful and kind_of(task).answer == "likelihood" and task.windows.concatenate:
+    if reading.stateful and kind.answer == "likelihood" and task.windows.concatenate:
         return HeadExamples(
-            head=HeadSpec(name=task.name, kind="generation"),
+            head=HeadSpec(name=task.name, kind=kind.head),
             train=(),
             validation=(),
             truncated=0,
@@ -93,7 +94,6 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
             validation_text=_running(task, data.validation.rows, reading),
             seen=seen,
         )
-    kind = kind_of(task)
     encode = row_encoder(task, reading=reading, by_head=HEADS.line(kind.head).predicts)
     parts: list[tuple[TrainingExample, ...]] = []
     truncated = 0

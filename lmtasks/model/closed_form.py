@@ -158,7 +158,7 @@ def load_fitted(folder: Path) -> FittedModel:
         heads={
             spec.name: _head(folder / "heads" / spec.name / "head.safetensors", card=card, sizes=sizes, ends=ends)
             for spec in card.heads
-            if spec.kind == "classification"
+            if spec.predicts
         },
     )
 

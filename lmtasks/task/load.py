@@ -8,6 +8,8 @@ from typing import Literal
 from lmtasks.errors import UsageError, missing, unknown
 from lmtasks.task.formats import SUFFIXES, builder_of
 from lmtasks.task.kinds import kind_of
+from lmtasks.task.kinds.classification import CLASSIFICATION
+from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING
 from lmtasks.task.task import SPLITS, HeldRows, Part, SplitName, Task
 from lmtasks.task.templates import Place, Spec, check_syntax
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
@@ -106,7 +108,7 @@ def own_task(
     made = TaskFile(
         task=name or place.name,
         about=f"your own data: {place.shown}",
-        kind="classification" if classification else "language_modelling",
+        kind=(CLASSIFICATION if classification else LANGUAGE_MODELLING).name,
         language=language,
         dataset_path=place.builder,
         dataset_kwargs=({"data_files": place.files} if place.files else {})

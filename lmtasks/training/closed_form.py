@@ -59,7 +59,7 @@ def fit_model(
             raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
     ends = end_tokens(tokenizer, lines=isinstance(sizes, NgramSizes) and bool(sizes.lines))
     fitted: dict[str, Classifier | NgramClasses] = {}
-    labelled = [head for head in heads if head.head.kind == "classification"]
+    labelled = [head for head in heads if head.head.predicts]
     if isinstance(sizes, TermSizes) and not sizes.ngrams:
         rows = [_ids(example) for head in labelled for example in head.train]
         sizes = replace(sizes, ngrams=longest_terms(rows, tokenizer=tokenizer))

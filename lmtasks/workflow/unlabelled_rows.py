@@ -15,6 +15,7 @@ from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.records import HeadSpec, Row
 from lmtasks.task.kinds import KINDS, kind_of
+from lmtasks.task.kinds.generation import GENERATION
 from lmtasks.task.task import Task
 from lmtasks.task.templates import Spec, is_template
 
@@ -155,7 +156,7 @@ def task_of_continuation(*, new_tokens: int) -> Task:
 
     file = TaskFile(
         task="continuation",
-        kind="generation",
+        kind=GENERATION.name,
         dataset_path="text",
         test_split="test",
         doc_to_text="{{text}}",
