@@ -238,6 +238,21 @@ def test_a_layer_is_thirteen_operators(name: str) -> None:
     assert emitted(name).layer(one, "heads") == (parts, parts)
 
 
+def test_a_local_layer_is_fifteen_operators() -> None:
+    """One bias serves all local layers, and stands outside of them."""
+    make, config = MODELS["modernbert"]
+    kinds = ["full_attention", *["sliding_attention"] * 2]
+    smaller = type(config)(**{**config.to_dict(), "num_hidden_layers": 2, "layer_types": kinds[:2]})
+    larger = type(config)(**{**config.to_dict(), "num_hidden_layers": 3, "layer_types": kinds})
+    two, three = (
+        Emitted(name, tiny_model(name, lambda shape=shape: make(shape)), MODERNBERT.emit)  # type: ignore[arg-type]
+        for name, shape in (("modernbert, two layers", smaller), ("modernbert, three layers", larger))
+    )
+    parts = {"Gemm": 4, "Reshape": 2, "Split": 2, "RotaryEmbedding": 2, "MultiHeadAttention": 1}
+    layer = {**parts, "LayerNormalization": 2, "Gelu": 1, "Mul": 1}
+    assert three.layer(two, "heads") == (layer, layer)
+
+
 def test_an_8_bit_answer_does_not_depend_on_its_neighbours() -> None:
     make, config = MODELS["bert"]
     made = Emitted("bert int8", tiny_model("bert", lambda: make(config)), BERT.emit, rewrite=quantize_rows)
