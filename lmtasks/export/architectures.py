@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 
 from lmtasks.export.emitters.architecture import Architecture
-from lmtasks.export.emitters.bert import BERT
-from lmtasks.export.emitters.distilbert import DISTILBERT
-from lmtasks.export.emitters.eurobert import EUROBERT
-from lmtasks.export.emitters.gpt2 import GPT2
+from lmtasks.export.emitters.bert import BERT, DISTILBERT
+from lmtasks.export.emitters.gpt2 import GPT2, OPT
 from lmtasks.export.emitters.gpt_neox import GPT_NEOX
-from lmtasks.export.emitters.llama import LLAMA
+from lmtasks.export.emitters.llama import EUROBERT, LLAMA
 from lmtasks.export.emitters.marian import MARIAN
 from lmtasks.export.emitters.modernbert import MODERNBERT
-from lmtasks.export.emitters.opt import OPT
 from lmtasks.export.emitters.recurrent import BIDIRECTIONAL, RECURRENT
 from lmtasks.export.emitters.shallow import AVERAGE, CNN
 from lmtasks.export.emitters.t5 import T5

@@ -11,6 +11,7 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import ARCHITECTURES, architecture_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
 from lmtasks.export.emitters.architecture import Graphs, rounded_operators
+from lmtasks.export.graph import count_operators, fold_transposes, save_graphs
 from lmtasks.export.half import check_half
 from lmtasks.export.package import (
     EMITTED,
@@ -25,7 +26,6 @@ from lmtasks.export.package import (
 )
 from lmtasks.export.ranges import CalibrationRow, check_rows
 from lmtasks.export.weight_rounding import LEAST_ROWS, LEAST_SIDE
-from lmtasks.export.weights import count_operators, fold_transposes, save_graphs
 from lmtasks.files import parse_json, write_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import TRAINING_ROWS, ModelCard, Progress

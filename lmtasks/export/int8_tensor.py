@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.export.graph import FUSED, INT64
+from lmtasks.export.graph import FUSED, INT64, stored
 from lmtasks.export.weight_rounding import column_scales, rounded
-from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:

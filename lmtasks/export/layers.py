@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.export.emit import load_graphs
+from lmtasks.export.graph import key_of
 from lmtasks.export.int8_tensor import lstm_weights
 from lmtasks.export.package import GraphName, load_package
 from lmtasks.export.weight_rounding import products
-from lmtasks.export.weights import key_of
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:

@@ -30,10 +30,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute
+from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute, stored
 from lmtasks.export.int8_tensor import clear_unread_rows, round_lstms
 from lmtasks.export.weight_rounding import ACCURACY, BLOCK, column_scales, packed_blocks, rounded, table_of, weight_of
-from lmtasks.export.weights import stored
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from packed import HEADS, VOCABULARY, place
 from transformers import PreTrainedModel
 
 from lmtasks.export.checkpoint import Checkpoint, checkpoint_of
+from lmtasks.export.graph import count_operators, save_graphs
 from lmtasks.export.package import GraphName
-from lmtasks.export.weights import count_operators, save_graphs
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints

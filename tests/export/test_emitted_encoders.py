@@ -53,9 +53,8 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
-from lmtasks.export.emitters.bert import BERT
-from lmtasks.export.emitters.distilbert import DISTILBERT
-from lmtasks.export.emitters.eurobert import EUROBERT
+from lmtasks.export.emitters.bert import BERT, DISTILBERT
+from lmtasks.export.emitters.llama import EUROBERT
 from lmtasks.export.emitters.modernbert import MODERNBERT
 from lmtasks.export.quantize import quantize_rows
 from lmtasks.records import Bools, Floats32, Ints

@@ -16,7 +16,7 @@ from driving import Emitted, tiny_model
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
-from lmtasks.export.emitters.opt import OPT
+from lmtasks.export.emitters.gpt2 import OPT
 
 
 def _opt(**changed: object) -> PreTrainedModel:

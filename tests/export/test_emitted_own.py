@@ -15,9 +15,9 @@ from lmtasks.errors import UsageError
 from lmtasks.export.architectures import ARCHITECTURES
 from lmtasks.export.checkpoint import Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emit import export_model
+from lmtasks.export.graph import count_operators
 from lmtasks.export.package import load_package
 from lmtasks.export.ranges import CalibrationRow
-from lmtasks.export.weights import count_operators
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import Floats32, HeadSpec, ModelCard, TokenBatch
 from lmtasks.runtime.onnx.session import open_session
@@ -131,8 +131,8 @@ def large(name: str) -> Checkpoint:
 
 def rounded(name: str, precision: str, folder: Path) -> tuple[Mapping[str, int], "Asked", "Asked"]:
     """The operators of a rounded graph; the answers in fp32, and rounded."""
+    from lmtasks.export.graph import save_graphs
     from lmtasks.export.quantize import quantize_rows, quantize_whole
-    from lmtasks.export.weights import save_graphs
 
     for kind in ("fp32", precision):
         graph = ARCHITECTURES[name].emit(large(name))["heads"]

@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from lmtasks.export.emitters.gpt2 import GPT2
 from lmtasks.export.emitters.llama import LLAMA
+from lmtasks.export.graph import count_operators
 from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
-from lmtasks.export.weights import count_operators
 from lmtasks.records import Floats32
 
 LAYERS, VOCABULARY, WIDTH = 2, 1200, 64

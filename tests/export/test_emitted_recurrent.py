@@ -26,9 +26,9 @@ from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.recurrent import RECURRENT
+from lmtasks.export.graph import count_operators
 from lmtasks.export.half import check_half
 from lmtasks.export.package import load_package
-from lmtasks.export.weights import count_operators
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, ModelCard, TokenBatch, TokenTargets
 from lmtasks.runtime.align import every_next

@@ -12,9 +12,9 @@ from tiny import TEXTS
 
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import export_model, load_graphs
+from lmtasks.export.graph import save_graphs
 from lmtasks.export.half import check_half, to_half
 from lmtasks.export.package import load_package
-from lmtasks.export.weights import save_graphs
 from lmtasks.prove.export import export_and_prove
 from lmtasks.runtime.onnx.session import devices
 from lmtasks.runtime.open import open_runtime

@@ -9,11 +9,11 @@ import onnx_ir as ir
 import pytest
 from packed import package, padded, random_rows, runtime, score_all
 
+from lmtasks.export.graph import count_operators, fold_transposes, save_graphs, stored
 from lmtasks.export.int8_tensor import quantize_tensors
 from lmtasks.export.package import load_package
 from lmtasks.export.quantize import quantize_rows, quantize_weights, quantize_whole
 from lmtasks.export.weight_rounding import column_scales, products, rounded
-from lmtasks.export.weights import count_operators, fold_transposes, save_graphs, stored
 from lmtasks.records import Floats32
 from lmtasks.runtime.onnx.session import open_session
 

@@ -10,11 +10,11 @@ from tiny import TEXTS
 
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import export_model, load_graphs
+from lmtasks.export.graph import count_operators, save_graphs, stored
 from lmtasks.export.package import load_package
 from lmtasks.export.quantize import quantize_fixed
 from lmtasks.export.ranges import CalibrationRow, Range, measure_ranges
 from lmtasks.export.weight_rounding import product_inputs
-from lmtasks.export.weights import count_operators, save_graphs, stored
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Floats32
 from lmtasks.runtime.onnx.session import open_session

@@ -7,8 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from lmtasks.errors import WorkError
-from lmtasks.export.graph import FLOAT, GraphBuilder
-from lmtasks.export.weights import fold_transposes, save_graphs
+from lmtasks.export.graph import FLOAT, GraphBuilder, fold_transposes, save_graphs
 
 TABLE = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
 

@@ -1,15 +1,22 @@
-"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), SmolLM.
+"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), SmolLM; and
+EuroBERT, which is a Llama read both ways, behind heads.
 
     x = embedding(ids)
     x = x + O attention(RMSNorm(x))                      rotary positions, grouped heads
     x = x + down(swish(gate(RMSNorm(x))) * up(...))
     logits = head(RMSNorm(x))                            often the embedding's own table
 
-Touvron et al. 2023, arXiv:2302.13971. Queries, keys and values are one product, gate and up another.
+Touvron et al. 2023, arXiv:2302.13971; Boizard et al. 2025, arXiv:2503.05500. Queries, keys and values are one product,
+gate and up another. Read both ways, the operator takes a key and a value for each query (shared ones are repeated), and
+positions are counted over tokens, so that padding may stand anywhere.
 """
 
-from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
-from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators
+from dataclasses import replace
+
+import numpy as np
+
+from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, HeadWeights, Weights
+from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators, encoder_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
     EmbeddingTable,
@@ -20,9 +27,18 @@ from lmtasks.export.emitters.blocks import (
     side_by_side,
 )
 from lmtasks.export.emitters.decoder import Decoder, check_causal, decoder_graphs
+from lmtasks.export.emitters.encoder import (
+    Encoder,
+    OwnHead,
+    backbone_prefix,
+    check_encoder,
+    encoder_graphs,
+    token_head,
+)
 from lmtasks.export.emitters.positions import Rotary, rotary_tables
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
 from lmtasks.export.package import Operators
+from lmtasks.records import Floats32
 
 
 def _emit(checkpoint: Checkpoint) -> Graphs:
@@ -31,7 +47,7 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     table = weights.take("model.embed_tokens.weight")
     model = Decoder(
         embeddings=Embeddings(tokens=EmbeddingTable(name="embedding.weight", rows=table)),
-        layers=llama_layers(checkpoint, "model."),
+        layers=_layers(checkpoint, "model."),
         last=rms_norm_of(weights, "model.norm", config.number("rms_norm_eps")),
         head=projection(table, weights.take("lm_head.weight"), weights.find("lm_head.bias")),
     )
@@ -39,7 +55,7 @@ def _emit(checkpoint: Checkpoint) -> Graphs:
     return decoder_graphs(model, checkpoint.heads)
 
 
-def llama_layers(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
+def _layers(checkpoint: Checkpoint, prefix: str) -> tuple[Layer, ...]:
     """All layers; `prefix` stands before the names of the backbone's weights.
 
     Raises:
@@ -100,6 +116,50 @@ def _window(config: Config, layer: int) -> int | None:
     return window if slides and window < config.integer("max_position_embeddings") else None
 
 
+def _emit_both_ways(checkpoint: Checkpoint) -> Graphs:
+    check_encoder(checkpoint)
+    config, weights = checkpoint.config, checkpoint.weights
+    if config.flag("is_causal", default=config.text("model_type") != "eurobert"):
+        raise CannotEmit("its attention is causal; one that looks both ways is built")
+    prefix = backbone_prefix(weights, "embed_tokens.weight", ("model.",))
+    model = Encoder(
+        embeddings=Embeddings(
+            tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))
+        ),
+        layers=tuple(map(_with_own_keys, _layers(checkpoint, prefix))),
+        last=rms_norm_of(weights, f"{prefix}norm", config.number("rms_norm_eps")),
+    )
+    return encoder_graphs(checkpoint, model, lambda head: _token_head_only(weights, head))
+
+
+def _with_own_keys(layer: Layer) -> Layer:
+    """Each query with a key and a value of its own."""
+    part = layer.attention
+    if part.query_norm is not None or part.window is not None:
+        raise CannotEmit("it normalizes queries or looks only so far; plain attention to the whole text is built")
+    each, width = part.heads // part.key_heads, part.width
+    query, shared = part.heads * width, part.key_heads * width
+
+    def spread(rows: Floats32) -> Floats32:
+        """(query + key + value, ...), keys and values repeated for the queries that share them."""
+        parts = np.split(rows, [query, query + shared])
+        heads = [each_part.reshape(part.key_heads, width, *each_part.shape[1:]) for each_part in parts[1:]]
+        return np.concatenate([parts[0], *(head.repeat(each, 0).reshape(query, *head.shape[2:]) for head in heads)])
+
+    if each == 1:
+        return layer
+    packed = part.packed
+    bias = None if packed.bias is None else spread(packed.bias)
+    own = replace(part, packed=replace(packed, weight=spread(packed.weight), bias=bias), key_heads=part.heads)
+    return replace(layer, attention=own)
+
+
+def _token_head_only(weights: Weights, head: HeadWeights) -> OwnHead:
+    if head.per_text or "qa_outputs.weight" in weights:
+        raise CannotEmit(f"its own head for {head.spec.kind} pools logits; one for tagging is built")
+    return token_head(weights)
+
+
 def _operators(checkpoint: Checkpoint) -> Operators:
     """Qwen3 normalizes queries and keys as well."""
     norms = 4 if checkpoint.config.text("model_type") == "qwen3" else 2
@@ -107,3 +167,9 @@ def _operators(checkpoint: Checkpoint) -> Operators:
 
 
 LLAMA = Architecture(name="llama", version=1, emit=_emit, operators=_operators)
+EUROBERT = Architecture(
+    name="eurobert",
+    version=1,
+    emit=_emit_both_ways,
+    operators=lambda checkpoint: encoder_operators(checkpoint.config.integer("num_hidden_layers"), norm=RMS),
+)
