@@ -56,6 +56,7 @@ def test_a_package_says_what_does_not_suit_it(say: Say, package: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # fresh processes, timed
 def test_bench_measures_in_a_process_of_its_own(say: Say, package: Path, tmp_path: Path) -> None:
     arguments = ("--limit", 4, "--rounds", 1, "--seconds", 0.01, "--threads", 1, "--out", tmp_path / "bench")
     said = say("bench", "--model", package, "--tasks", "starter_sentiment_en", *arguments)
@@ -69,6 +70,7 @@ def test_bench_measures_in_a_process_of_its_own(say: Say, package: Path, tmp_pat
     assert {row["batch_size"] for row in stored["side_by_side"]} == {1, 8}
 
 
+@pytest.mark.slow  # fresh processes, timed
 def test_bench_names_who_fulfils_what_is_required(say: Say, package: Path, tmp_path: Path) -> None:
     """Under a load, at a fixed length; a gate that says no ends with 3, and its timings are kept."""
     arguments = ("--limit", 4, "--rounds", 1, "--seconds", 0.01, "--threads", 1, "--sweep", "length=12")

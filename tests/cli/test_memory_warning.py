@@ -46,7 +46,7 @@ def _run(say: Say, model: Path, folder: Path) -> Said:
     return say("run", folder / "plan.yaml", "--out", folder / "out", "--cache", "off")
 
 
-@pytest.mark.parametrize("command", [_eval, _predict, _run])
+@pytest.mark.parametrize("command", [_eval, _predict, pytest.param(_run, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("little_memory")
 def test_the_person_is_told_once(
     command: Callable[[Say, Path, Path], Said], say: Say, llama: Path, tmp_path: Path

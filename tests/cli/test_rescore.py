@@ -1,11 +1,16 @@
 """`lmtasks eval --rescore`, and groups under the table: what a person sees of both."""
 
+import io
 import json
 import re
+import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from said import Say
+
+from lmtasks.cli.main import run
 
 GROUP = """group: moods
 group_alias: Moods
@@ -22,13 +27,22 @@ def moods(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def evaluated(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of both tasks, and of their group, made once."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "moods.yaml").write_text(GROUP)
+    arguments = ["eval", "--model", llama, "--tasks", folder / "moods.yaml", "--limit", 5, "--cache", "off"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda debug: None)
+        assert run([str(argument) for argument in (*arguments, "--out", folder / "stored")]) == 0
+    return folder / "stored"
+
+
 @pytest.fixture
-def stored(say: Say, llama: Path, moods: Path, tmp_path: Path) -> Path:
-    """Results of both tasks, and of their group."""
-    out = tmp_path / "stored"
-    said = say("eval", "--model", llama, "--tasks", moods, "--limit", 5, "--out", out)
-    assert said.code == 0, said.err
-    return out
+def stored(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy of them of one's own."""
+    return shutil.copytree(evaluated, tmp_path / "stored")
 
 
 def _results(out: Path) -> dict[str, dict[str, dict[str, object]]]:

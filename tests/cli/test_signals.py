@@ -56,6 +56,7 @@ def test_sigterm_ends_an_adaptation_with_its_checkpoint_and_it_goes_on_from_ther
     assert log.read_text().startswith('{"step": 1,')  # it went on, and did not start anew
 
 
+@pytest.mark.slow  # a process that loads a model
 def test_sigterm_ends_predict_while_it_waits_for_a_line(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path / "model", "bert-classifier")
     with started("predict", "--model", "model", "--runtime", "torch", folder=tmp_path) as process:
