@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError, unknown
 
@@ -70,7 +70,7 @@ class TaskScore:
     ci95: tuple[float, float] | None
     n: int
     """Scored examples."""
-    scale: str
+    scale: Literal["fraction", "points", "raw"]
     higher_is_better: bool
 
 
@@ -100,7 +100,7 @@ class Results(Tabular):
 
         place = Path(folder)
         stored = [read_results(each) for each in results_folders(place)]
-        names = [str(each.model.get("name")) if len(stored) == 1 else each.folder.name for each in stored]
+        names = [each.record.model.name if len(stored) == 1 else each.folder.name for each in stored]
         return cls(folder=place, models=dict(zip(names, stored, strict=True)))
 
     @property
@@ -112,7 +112,7 @@ class Results(Tabular):
     def scores(self) -> tuple[TaskScore, ...]:
         """Every metric of every task, model by model."""
         return tuple(
-            _score(model, task, int(str(kept.record["n"])), metric, estimate)
+            _score(model, task, kept.scores.n, metric, estimate)
             for model, stored in self.models.items()
             for task, kept in stored.tasks.items()
             for metric, estimate in kept.metrics.items()
@@ -398,10 +398,9 @@ def _score_cell(score: TaskScore) -> TableCell:
     from lmtasks.report import format as form
     from lmtasks.report.table import TableCell
 
-    scale = form.SCALES[score.scale]
     return TableCell(
-        text=form.value(score.value, scale),
-        detail=form.uncertainty(score.value, score.ci95, scale),
+        text=form.value(score.value, score.scale),
+        detail=form.uncertainty(score.value, score.ci95, score.scale),
         sort=score.value,
     )
 

@@ -11,15 +11,18 @@ the ratio is Student's t over the logarithms of the rounds' ratios.
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from lmtasks.bench.pool import pooled
+from lmtasks.bench.pool import Memory, Round, pooled
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Json, Progress
+from lmtasks.records import Progress
+from lmtasks.results.speed import MachineLimits, SpeedRecord
+
+Measured = TypeVar("Measured", Round, Memory)
 
 ROUNDS = 5
 
@@ -27,15 +30,15 @@ ROUNDS = 5
 class Measures(Protocol):
     """What measures: `isolate.Isolated`, or a fake."""
 
-    def times(self, spec: SpeedSpec) -> Json:
+    def times(self, spec: SpeedSpec) -> Round:
         """Every timing of a variant."""
         ...
 
-    def memory(self, spec: SpeedSpec) -> Json:
+    def memory(self, spec: SpeedSpec) -> Memory:
         """Its memory, where nothing is timed."""
         ...
 
-    def limits(self, *, threads: int, device: str) -> Json:
+    def limits(self, *, threads: int, device: str) -> MachineLimits:
         """What the machine can do at best."""
         ...
 
@@ -78,7 +81,7 @@ class SideBySide:
 class SpeedComparison:
     """All rounds, and what they say."""
 
-    variants: tuple[Json, ...]
+    variants: tuple[SpeedRecord, ...]
     """The speed record of each variant: its rounds pooled, with its memory, the limits, and the distance from them."""
     rows: tuple[SideBySide, ...]
 
@@ -110,15 +113,15 @@ def compare_variants(
     if len(set(names)) < len(names):
         raise UsageError(f"every variant needs a name of its own, were given {', '.join(names)}.")
     tell = _Teller(on_progress, total=(rounds + 1) * len(specs) + len({_place(spec) for spec in specs}))
-    limits: dict[tuple[int, str], Json] = {}
+    limits: dict[tuple[int, str], MachineLimits] = {}
     for threads, device in dict.fromkeys(map(_place, specs)):
         tell.next(f"what the machine can do with {threads} {'thread' if threads == 1 else 'threads'}")
         limits[threads, device] = measures.limits(threads=threads, device=device)
-    memory: dict[str, Json] = {}
-    found: dict[str, list[Json]] = {spec.name: [] for spec in specs}
+    memory: dict[str, Memory] = {}
+    found: dict[str, list[Round]] = {spec.name: [] for spec in specs}
     left = {spec.name: spec for spec in specs}
 
-    def attempt(name: str, note: str, measure: Callable[[SpeedSpec], Json]) -> Json | None:
+    def attempt(name: str, note: str, measure: Callable[[SpeedSpec], Measured]) -> Measured | None:
         tell.next(f"{note}: {name}")
         try:
             return measure(left[name])
@@ -153,7 +156,7 @@ def orders(names: Sequence[str], *, rounds: int, seed: int) -> Iterator[list[str
         yield order
 
 
-def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
+def side_by_side(records: Sequence[SpeedRecord]) -> Iterator[SideBySide]:
     """Every workload of every variant beside the first one's, round by round; only what both were measured on."""
     rates = [dict(_rates(record)) for record in records]
     if not rates:
@@ -162,8 +165,8 @@ def side_by_side(records: Sequence[Json]) -> Iterator[SideBySide]:
         for record, mine in zip(records, rates, strict=True):
             if key in mine:
                 yield SideBySide(
-                    variant=name_of(record),
-                    base=name_of(records[0]),
+                    variant=record.variant.name,
+                    base=records[0].variant.name,
                     task=key[0],
                     length=key[1],
                     batch_size=key[2],
@@ -202,16 +205,7 @@ def _place(spec: SpeedSpec) -> tuple[int, str]:
     return spec.threads, spec.device
 
 
-def _rates(record: Json) -> Iterator[tuple[tuple[str, int, int], list[float]]]:
+def _rates(record: SpeedRecord) -> Iterator[tuple[tuple[str, int, int], Sequence[float]]]:
     """(task, length, batch size) -> examples a second in each round."""
-    workloads = record["workloads"]
-    assert isinstance(workloads, list)  # made by pooled
-    for each in workloads:
-        yield (each["task"], each["length"], each["batch_size"]), list(each["rounds"])
-
-
-def name_of(record: Json) -> str:
-    """The variant that a speed record is about."""
-    variant = record["variant"]
-    assert isinstance(variant, Mapping)
-    return str(variant["name"])
+    for each in record.workloads:
+        yield (each.task, each.length, each.batch_size), each.rounds

@@ -18,10 +18,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
+from typing import TYPE_CHECKING
 
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Json, Progress
+
+if TYPE_CHECKING:
+    from lmtasks.bench.pool import Memory, Round
+    from lmtasks.results.speed import MachineLimits
 
 CHILD = (sys.executable, "-P", "-m", "lmtasks.bench.child")  # -P: a torch.py in the current folder is not imported
 PROGRESS = "progress "
@@ -49,23 +54,31 @@ class Isolated:
     command: Sequence[str] = CHILD
     on_progress: Callable[[Progress], None] | None = None
 
-    def times(self, spec: SpeedSpec) -> Json:
+    def times(self, spec: SpeedSpec) -> "Round":
         """Every timing of a variant (`measure.measure_times`).
 
         Raises:
             UsageError: the process said that what it was given is wrong.
             WorkError: it failed or died (with its last lines), or took too long.
         """
-        return self._run({"measure": "times", "spec": spec.as_json()}, name=spec.name, threads=spec.threads)
+        from lmtasks.bench.pool import Round
 
-    def memory(self, spec: SpeedSpec) -> Json:
+        told: Json = {"measure": "times", "spec": spec.as_json()}
+        return Round.model_validate(self._run(told, name=spec.name, threads=spec.threads))
+
+    def memory(self, spec: SpeedSpec) -> "Memory":
         """The variant's memory, in a process in which nothing is timed (`measure.measure_memory`)."""
-        return self._run({"measure": "memory", "spec": spec.as_json()}, name=spec.name, threads=spec.threads)
+        from lmtasks.bench.pool import Memory
 
-    def limits(self, *, threads: int, device: str, seconds: float = LIMITS_SECONDS) -> Json:
+        told: Json = {"measure": "memory", "spec": spec.as_json()}
+        return Memory.model_validate(self._run(told, name=spec.name, threads=spec.threads))
+
+    def limits(self, *, threads: int, device: str, seconds: float = LIMITS_SECONDS) -> "MachineLimits":
         """What the machine can do at best (`limits.measure_limits`)."""
+        from lmtasks.results.speed import MachineLimits
+
         told: Json = {"measure": "limits", "threads": threads, "device": device, "seconds": seconds}
-        return self._run(told, name="the machine's limits", threads=threads)
+        return MachineLimits.model_validate(self._run(told, name="the machine's limits", threads=threads))
 
     def _run(self, told: Json, *, name: str, threads: int) -> Json:
         with _scratch() as folder:

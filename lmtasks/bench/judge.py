@@ -5,18 +5,14 @@ with several tasks their geometric mean. That is what a machine for this work co
 two. Memory and size are for requirements of their own; of equals the one with the smaller peak memory is named.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from statistics import fmean
-from typing import Any
 
 from lmtasks.bench.percentile import least_samples, percentile, upper_bound
 from lmtasks.bench.require import AT_LEAST, Requirement
-from lmtasks.records import Json
-
-Timing = Mapping[str, Any]
-"""A timing of a speed record: one workload at a batch size, or under a load."""
+from lmtasks.results.speed import JudgedRecord, LoadTiming, SpeedRecord, Timing, VerdictRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +26,7 @@ class QualityDrop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class HeldRequirement:
     """One requirement held against one variant."""
 
     requirement: Requirement
@@ -44,7 +40,7 @@ class Judged:
     """A variant against all requirements."""
 
     variant: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[HeldRequirement, ...]
     core_seconds: float | None
     """An answer's cost; None where nothing was timed."""
     peak_bytes: int
@@ -56,7 +52,10 @@ class Judged:
 
 
 def judge(
-    requirements: Sequence[Requirement], *, records: Sequence[Json], drops: Mapping[str, Mapping[str, QualityDrop]]
+    requirements: Sequence[Requirement],
+    *,
+    records: Sequence[SpeedRecord],
+    drops: Mapping[str, Mapping[str, QualityDrop]],
 ) -> tuple[Judged, ...]:
     """Every variant against every requirement; a requirement holds on each task, so the worst task decides.
 
@@ -64,16 +63,16 @@ def judge(
         records: speed records, as `pool.pooled` makes them.
         drops: by variant, then task.
     """
-    tasks = {timing["task"] for record in records for timing in _timings(record)}
+    tasks = {timing.task for record in records for timing in record.workloads}
     return tuple(
         Judged(
-            variant=_name(record),
+            variant=record.variant.name,
             verdicts=tuple(
-                _held(requirement, record, drops=drops.get(_name(record), {}), tasks=tasks)
+                _held(requirement, record, drops=drops.get(record.variant.name, {}), tasks=tasks)
                 for requirement in requirements
             ),
             core_seconds=core_seconds(record),
-            peak_bytes=total_memory(record),
+            peak_bytes=record.total_memory_bytes,
         )
         for record in records
     )
@@ -89,20 +88,20 @@ def cheapest(judged: Sequence[Judged]) -> Judged | None:
     )
 
 
-def judged_json(judged: Sequence[Judged]) -> list[Json]:
-    """Ready for a JSON file."""
-    return [
-        {
-            "variant": each.variant,
-            "fulfils": each.fulfils,
-            "core_seconds": each.core_seconds,
-            "verdicts": [
-                {"requirement": str(verdict.requirement), "fulfilled": verdict.fulfilled, "said": verdict.said}
+def judged_records(judged: Sequence[Judged]) -> tuple[JudgedRecord, ...]:
+    """As files hold them."""
+    return tuple(
+        JudgedRecord(
+            variant=each.variant,
+            fulfils=each.fulfils,
+            core_seconds=each.core_seconds,
+            verdicts=tuple(
+                VerdictRecord(requirement=str(verdict.requirement), fulfilled=verdict.fulfilled, said=verdict.said)
                 for verdict in each.verdicts
-            ],
-        }
+            ),
+        )
         for each in judged
-    ]
+    )
 
 
 def why_none(judged: Sequence[Judged]) -> str:
@@ -115,18 +114,19 @@ def why_none(judged: Sequence[Judged]) -> str:
     return f"no variant fulfils --require: {'; '.join(missed)}."
 
 
-def core_seconds(record: Json) -> float | None:
+def core_seconds(record: SpeedRecord) -> float | None:
     """Threads x seconds of an answer at the largest batch, over tasks of the rows' own lengths."""
     costs = []
-    for task in dict.fromkeys(timing["task"] for timing in _timings(record)):
-        timings = [timing for timing in _timings(record) if timing["task"] == task and not timing["length"]]
-        largest = max(timings, key=lambda timing: int(timing["batch_size"]), default=None)
-        if largest is not None:
-            costs.append(int(str(record["threads"])) / _examples_per_s(largest))
+    for task in dict.fromkeys(timing.task for timing in record.timings):
+        timings = [timing for timing in record.timings if timing.task == task]
+        largest = max(timings, key=lambda timing: timing.batch_size)
+        costs.append((record.threads or 1) / _examples_per_s(largest))
     return exp(fmean(map(log, costs))) if costs else None
 
 
-def _held(requirement: Requirement, record: Json, *, drops: Mapping[str, QualityDrop], tasks: set[str]) -> Verdict:
+def _held(
+    requirement: Requirement, record: SpeedRecord, *, drops: Mapping[str, QualityDrop], tasks: set[str]
+) -> HeldRequirement:
     if requirement.latency is not None:
         return _latency(requirement, *requirement.latency, record=record, tasks=tasks)
     if requirement.name == "drop":
@@ -134,112 +134,93 @@ def _held(requirement: Requirement, record: Json, *, drops: Mapping[str, Quality
     if requirement.name in AT_LEAST:
         return _throughput(requirement, record)
     value, unit = FIGURES[requirement.name](record)
-    return Verdict(requirement=requirement, fulfilled=value <= requirement.limit, said=f"{value:.4g} {unit}")
+    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, said=f"{value:.4g} {unit}")
 
 
-def _latency(requirement: Requirement, which: str, p: int, *, record: Json, tasks: set[str]) -> Verdict:
+def _latency(requirement: Requirement, which: str, p: int, *, record: SpeedRecord, tasks: set[str]) -> HeldRequirement:
     rate = requirement.rate
-    raw = LATENCIES[which] if rate is None or which else "raw_latency_ms"
-    mine = [
-        each
-        for each in (_timings(record) if rate is None else _loads(record))
-        if each[raw] and not each["length"] and (each["batch_size"] == 1 if rate is None else each["rate"] == rate)
-    ]
-    lacking = sorted(tasks - {each["task"] for each in mine})
+    mine = [(task, samples) for task, samples in _samples(record, which, rate=rate) if samples]
+    lacking = sorted(tasks - {task for task, _ in mine})
     if lacking and not which:
-        return Verdict(requirement=requirement, fulfilled=False, said=f"not measured on {lacking[0]}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"not measured on {lacking[0]}")
     if not mine:
-        return Verdict(requirement=requirement, fulfilled=False, said="no task writes text")
-    values = {each["task"]: percentile(each[raw], p) for each in mine}
-    few = next((each for each in mine if values[each["task"]] is None), None)
+        return HeldRequirement(requirement=requirement, fulfilled=False, said="no task writes text")
+    values = {task: percentile(samples, p) for task, samples in mine}
+    few = next(((task, samples) for task, samples in mine if values[task] is None), None)
     if few is not None:
-        said = f"{few['task']} has {len(few[raw])} samples, p{p} needs {least_samples(p)}: more --seconds or --rounds"
-        return Verdict(requirement=requirement, fulfilled=False, said=said)
-    late = next((each for each in mine if rate is not None and each["answered"] < each["requests"]), None)
+        said = f"{few[0]} has {len(few[1])} samples, p{p} needs {least_samples(p)}: more --seconds or --rounds"
+        return HeldRequirement(requirement=requirement, fulfilled=False, said=said)
+    late = next((load for load in _loads(record, rate) if load.answered < load.requests), None)
     if late is not None:
-        return Verdict(requirement=requirement, fulfilled=False, said=f"on {late['task']} it {late['note']}")
-    worst = max(mine, key=lambda each: values[each["task"]] or 0.0)
-    value, bound = values[worst["task"]] or 0.0, upper_bound(worst[raw], p) or 0.0
-    said = f"{value:.4g} ms on {worst['task']}"
+        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"on {late.task} it {late.note}")
+    task, samples = max(mine, key=lambda each: values[each[0]] or 0.0)
+    value, bound = values[task] or 0.0, upper_bound(samples, p) or 0.0
+    said = f"{value:.4g} ms on {task}"
     if value <= requirement.limit < bound:
-        said += f"; {len(worst[raw])} samples do not exclude up to {bound:.4g} ms (99 % confidence)"
-    return Verdict(requirement=requirement, fulfilled=value <= requirement.limit, said=said)
+        said += f"; {len(samples)} samples do not exclude up to {bound:.4g} ms (99 % confidence)"
+    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, said=said)
 
 
-def _drop(requirement: Requirement, drops: Mapping[str, QualityDrop], tasks: set[str]) -> Verdict:
+def _samples(record: SpeedRecord, which: str, *, rate: float | None) -> Iterator[tuple[str, Sequence[float]]]:
+    """Of each task the milliseconds that a latency is read from: alone, or under a load of so many requests a second.
+
+    Args:
+        which: `ttft_`, `itl_`, or nothing for the whole answer.
+    """
+    if rate is None:
+        for timing in record.timings:
+            if timing.batch_size == 1:
+                yield timing.task, {"": timing.raw_ms, "ttft_": timing.raw_ttft_ms, "itl_": timing.raw_itl_ms}[which]
+    for load in _loads(record, rate):
+        yield load.task, {"": load.raw_latency_ms, "ttft_": load.raw_ttft_ms, "itl_": load.raw_itl_ms}[which]
+
+
+def _loads(record: SpeedRecord, rate: float | None) -> list[LoadTiming]:
+    """Of the rows' own lengths under so many requests a second."""
+    return [load for load in record.loads if load.rate == rate and not load.length]
+
+
+def _drop(requirement: Requirement, drops: Mapping[str, QualityDrop], tasks: set[str]) -> HeldRequirement:
     lacking = sorted(tasks - set(drops))
     if lacking:
-        return Verdict(requirement=requirement, fulfilled=False, said=f"not scored on {lacking[0]}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"not scored on {lacking[0]}")
     task, worst = max(drops.items(), key=lambda item: item[1].value)
     said = f"{worst.value:.2f} {worst.unit} on {task}"
     if worst.value <= requirement.limit and worst.ci95 is not None and worst.ci95[1] > requirement.limit:
         said += f"; the 95 % interval does not exclude {worst.ci95[1]:.2f}"
-    return Verdict(requirement=requirement, fulfilled=worst.value <= requirement.limit, said=said)
+    return HeldRequirement(requirement=requirement, fulfilled=worst.value <= requirement.limit, said=said)
 
 
-def _throughput(requirement: Requirement, record: Json) -> Verdict:
+def _throughput(requirement: Requirement, record: SpeedRecord) -> HeldRequirement:
     unit, field = AT_LEAST[requirement.name]
-    mine = [
-        timing
-        for timing in _timings(record)
-        if not timing["length"] and (field != "throughput" or timing["unit"] == unit)
-    ]
+    mine = [timing for timing in record.timings if field != "throughput" or timing.unit == unit]
     if not mine:
-        return Verdict(requirement=requirement, fulfilled=False, said=f"no task is measured in {unit}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"no task is measured in {unit}")
     best = {
-        task: max(_rate(timing, field) for timing in mine if timing["task"] == task)
-        for task in dict.fromkeys(timing["task"] for timing in mine)
+        task: max(_rate(timing, field) for timing in mine if timing.task == task)
+        for task in dict.fromkeys(timing.task for timing in mine)
     }
     task = min(best, key=lambda each: best[each])
     said = f"{best[task]:.4g} {unit} on {task}"
-    return Verdict(requirement=requirement, fulfilled=best[task] >= requirement.limit, said=said)
+    return HeldRequirement(requirement=requirement, fulfilled=best[task] >= requirement.limit, said=said)
 
 
 def _rate(timing: Timing, field: str) -> float:
-    return float(timing["throughput"]) if field == "throughput" else _examples_per_s(timing)
+    return timing.throughput if field == "throughput" else _examples_per_s(timing)
 
 
 def _examples_per_s(timing: Timing) -> float:
-    """A record of before December 2026 has none: a request counts as an example there."""
-    found = timing.get("examples_per_s")
-    return float(timing["throughput"]) / max(1, int(timing["new_tokens"])) if found is None else float(found)
+    """A score of before December 2026 has none: a request counts as an example there."""
+    return timing.throughput if timing.examples_per_s is None else timing.examples_per_s
 
 
-def total_memory(record: Json) -> int:
-    """Bytes at the peak, the libraries that were imported among them: what a machine must have."""
-    return sum(int(str(record.get(name, 0))) for name in ("peak_memory_bytes", "import_memory_bytes"))
+def _cold(record: SpeedRecord) -> float:
+    return record.import_seconds + (record.open_seconds or 0.0) + (record.first_seconds or 0.0)
 
 
-def _cold(record: Json) -> float:
-    return sum(float(str(record[name])) for name in ("import_seconds", "open_seconds", "first_seconds"))
-
-
-FIGURES: Mapping[str, Callable[[Json], tuple[float, str]]] = {
-    "peak_mb": lambda record: (total_memory(record) / 1e6, "MB"),
-    "disk_mb": lambda record: (float(str(_mapping(record["artefact"])["size_bytes"])) / 1e6, "MB"),
-    "load_s": lambda record: (float(str(record["load_seconds"])), "s"),
+FIGURES: Mapping[str, Callable[[SpeedRecord], tuple[float, str]]] = {
+    "peak_mb": lambda record: (record.total_memory_bytes / 1e6, "MB"),
+    "disk_mb": lambda record: (record.artefact.size_bytes / 1e6, "MB"),
+    "load_s": lambda record: (record.load_seconds, "s"),
     "cold_s": lambda record: (_cold(record), "s"),
 }
-LATENCIES: Mapping[str, str] = {"": "raw_ms", "ttft_": "raw_ttft_ms", "itl_": "raw_itl_ms"}
-"""Where the samples of a latency stand."""
-
-
-def _name(record: Json) -> str:
-    return str(_mapping(record["variant"])["name"])
-
-
-def _timings(record: Json) -> list[Timing]:
-    found = record["workloads"]
-    assert isinstance(found, list)  # made by pooled
-    return found
-
-
-def _loads(record: Json) -> list[Timing]:
-    found = record["loads"]
-    assert isinstance(found, list)  # made by pooled
-    return found
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    assert isinstance(value, Mapping)  # made by pooled
-    return value

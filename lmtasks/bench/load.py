@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lmtasks.bench.clock import TokenTimes, without_garbage_collection
-from lmtasks.bench.percentile import Spread, rounded
 from lmtasks.bench.speed import milliseconds
 from lmtasks.bench.workload import Load, TimedEngine, Workload, WorkRequest, answer_to, asked, schedule
 from lmtasks.engine.requests import GenerateRequest, TokenEvent
-from lmtasks.records import Json
 
 PATIENCE = 2.0
 """A run is cut after so many times the schedule's length,"""
@@ -68,32 +66,6 @@ class LoadSpeed:
                 "of the time, and latencies grow the longer such a load lasts"
             )
         return ""
-
-    def as_json(self) -> Json:
-        """Ready for a JSON file. Percentiles without enough samples are null."""
-        return {
-            "task": self.task,
-            "kind": self.kind,
-            "length": self.length,
-            "rate": self.load.rate,
-            "arrival": self.load.arrival,
-            "seed": self.load.seed,
-            "batching": self.batching,
-            "rows": self.rows,
-            "requests": len(self.latency_ms),
-            "answered": self.answered,
-            "latency_ms": Spread(samples=self.latency_ms).as_json(),
-            "ttft_ms": Spread(samples=self.ttft_ms).as_json() if self.ttft_ms else None,
-            "itl_ms": Spread(samples=self.itl_ms).as_json() if self.itl_ms else None,
-            "seconds": rounded(self.seconds),
-            "busy_seconds": rounded(self.busy_seconds),
-            "busy_share": rounded(self.busy_share),
-            "raw_latency_ms": list(self.latency_ms),
-            "raw_ttft_ms": list(self.ttft_ms),
-            "raw_itl_ms": list(self.itl_ms),
-            "note": self.note,
-            "flags": list(self.flags),
-        }
 
 
 def time_load(

@@ -36,8 +36,7 @@ Open = Callable[[SpeedSpec], Answering]
 
 
 def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
-    """Opens the variant, times every workload at every batch size and under every load, and returns the speed record,
-    without what other processes measure: its memory, the machine's limits.
+    """Opens the variant, times every workload at every batch size and under every load: what `pool.Round` reads.
 
     Loading ends when each workload has been answered once, cold, with one new token at most.
 
@@ -65,7 +64,6 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
         timings.append(replace(timing, flags=flags))
     timings = [_with_passes(timing, loaded.opened, spec) for timing in timings]
     return {
-        "schema": 1,
         "variant": dict(spec.variant),
         "artefact": {
             "weights_hash": loaded.opened.model.weights_hash,
@@ -80,8 +78,8 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
         "first_seconds": round(loaded.first_seconds, 3),
         "load_seconds": round(loaded.load_seconds, 3),
         "disk_bytes_read": loaded.disk_bytes,
-        "workloads": [timing.as_json() for timing in timings],
-        "loads": [each.as_json() for each in loads],
+        "workloads": [asdict(timing) for timing in timings],
+        "loads": [asdict(each) for each in loads],
         "kernel_gflop_per_s": round(seen.kernel, 1),
         "notes": list(notes),
     }
@@ -89,7 +87,7 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
 
 def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
     """Memory in a run of its own, in which nothing is timed: what the variant needs beyond the imports, when it is
-    loaded and at its peak, with every workload answered once over at the largest batch size.
+    loaded and at its peak, with every workload answered once over at the largest batch size. `pool.Memory` reads it.
 
     Raises:
         LmtasksError: the variant cannot be opened, or cannot answer.
@@ -182,7 +180,7 @@ def _with_passes(timing: WorkloadSpeed, opened: Answering, spec: SpeedSpec) -> W
     if traffic is None:
         return timing
     passes = passes_of(traffic, workload=workload, batches=batches_of(workload, timing.batch_size))
-    return replace(timing, extra={"passes": [asdict(each) for each in passes]})
+    return replace(timing, passes=passes)
 
 
 def _look() -> Look:

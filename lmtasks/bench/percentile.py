@@ -11,11 +11,8 @@ True
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-
-from lmtasks.records import Json
 
 PERCENTILES = (50, 90, 95, 99)
 CONFIDENCE = 0.99
@@ -51,21 +48,9 @@ def upper_bound(samples: Sequence[float], p: float) -> float | None:
     return sorted(samples)[min(k, n - 1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """How a measured time varies, with every sample kept."""
-
-    samples: tuple[float, ...]
-
-    def as_json(self) -> Json:
-        """{"p50": .., "p90": .., "p95": .., "p99": .., "n": ..}; null where there are too few samples."""
-        found = {f"p{p}": rounded(percentile(self.samples, p)) for p in PERCENTILES}
-        return {**found, "n": len(self.samples)}
-
-
-def rounded(value: float | None) -> float | None:
+def rounded(value: float) -> float:
     """Six digits, which is more than any timing has."""
-    return None if value is None else float(f"{value:.6g}")
+    return float(f"{value:.6g}")
 
 
 def throughput_interval(

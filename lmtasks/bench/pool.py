@@ -3,73 +3,168 @@
 The record is what `runs/<plan>/speed/<variant>.json` holds and a report reads.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import chain
 from statistics import median
-from typing import Any
 
 from lmtasks.bench.load import LoadSpeed
-from lmtasks.bench.percentile import percentile, rounded
-from lmtasks.bench.roofline import Pass, distance
+from lmtasks.bench.percentile import percentile, rounded, throughput_interval
+from lmtasks.bench.roofline import distance
 from lmtasks.bench.speed import WorkloadSpeed
-from lmtasks.bench.workload import ARRIVALS, Load
-from lmtasks.records import Json
+from lmtasks.records import Json, RuntimeCard
+from lmtasks.results.base import StoredModel
+from lmtasks.results.cell import Variant
+from lmtasks.results.speed import (
+    Artefact,
+    LimitShare,
+    LoadTiming,
+    MachineLimits,
+    PassRecord,
+    Percentiles,
+    SpeedRecord,
+    Timing,
+)
 
-SECONDS = ("import_seconds", "open_seconds", "first_seconds", "load_seconds")
+
+class Round(StoredModel):
+    """One round of a variant, as the process says that timed it (`measure.measure_times`)."""
+
+    variant: Variant
+    artefact: Artefact
+    runtime: RuntimeCard
+    machine: Json
+    versions: Json
+    threads: int
+    import_seconds: float
+    open_seconds: float
+    first_seconds: float
+    load_seconds: float
+    disk_bytes_read: int | None
+    workloads: tuple[WorkloadSpeed, ...]
+    loads: tuple[LoadSpeed, ...]
+    kernel_gflop_per_s: float
+    notes: tuple[str, ...]
 
 
-def pooled(rounds: Sequence[Json], *, memory: Json, limits: Json) -> Json:
+class Memory(StoredModel):
+    """Bytes that a variant needs, as the process says that measured nothing else (`measure.measure_memory`)."""
+
+    peak_memory_bytes: int
+    """Beyond the imports."""
+    loading_memory_bytes: int
+    import_memory_bytes: int
+
+
+def pooled(rounds: Sequence[Round], *, memory: Memory, limits: MachineLimits) -> SpeedRecord:
     """One record of all rounds.
 
     Args:
-        rounds: what `measure_times` returned in each.
-        memory: what `measure_memory` returned.
-        limits: what `measure_limits` returned, with as many threads.
+        limits: measured with as many threads.
     """
-    timings = [[_speed(each) for each in _list(record, "workloads")] for record in rounds]
-    loads = [[_load(each) for each in _list(record, "loads")] for record in rounds]
-    seconds = {name: round(median(float(str(record[name])) for record in rounds), 3) for name in SECONDS}
-    precision = str(_mapping(rounds[0]["runtime"])["precision"])
-    return {
-        **rounds[0],
-        **memory,
-        **seconds,
-        "rounds": len(rounds),
-        "limits": limits,
-        "workloads": [
-            _timing_json([line[place] for line in timings], limits=limits, precision=precision)
-            for place in range(len(timings[0]))
-        ],
-        "loads": [
-            _pooled_load([line[place] for line in loads]).as_json() for place in range(len(loads[0]) if loads else 0)
-        ],
-        "kernel_gflop_per_s": [record["kernel_gflop_per_s"] for record in rounds],
-        "notes": _once([str(note) for record in rounds for note in _list(record, "notes")], len(rounds)),
-    }
+    first = rounds[0]
+    timings = list(zip(*(each.workloads for each in rounds), strict=True))
+    loads = list(zip(*(each.loads for each in rounds), strict=True))
+    return SpeedRecord(
+        schema=SpeedRecord.current,
+        variant=first.variant,
+        artefact=first.artefact,
+        runtime=first.runtime,
+        machine=first.machine,
+        versions=first.versions,
+        threads=first.threads,
+        import_seconds=_median([each.import_seconds for each in rounds]),
+        open_seconds=_median([each.open_seconds for each in rounds]),
+        first_seconds=_median([each.first_seconds for each in rounds]),
+        load_seconds=_median([each.load_seconds for each in rounds]),
+        disk_bytes_read=first.disk_bytes_read,
+        workloads=tuple(timing(parts, limits=limits, precision=first.runtime.precision) for parts in timings),
+        loads=tuple(load_timing(parts) for parts in loads),
+        kernel_gflop_per_s=tuple(each.kernel_gflop_per_s for each in rounds),
+        notes=tuple(_once([note for each in rounds for note in each.notes], len(rounds))),
+        peak_memory_bytes=memory.peak_memory_bytes,
+        loading_memory_bytes=memory.loading_memory_bytes,
+        import_memory_bytes=memory.import_memory_bytes,
+        rounds=len(rounds),
+        limits=limits,
+    )
 
 
-def _timing_json(parts: Sequence[WorkloadSpeed], *, limits: Json, precision: str) -> Json:
+def timing(parts: Sequence[WorkloadSpeed], *, limits: MachineLimits, precision: str) -> Timing:
+    """The rounds of a workload at a batch size as one. Percentiles without enough samples are None, as is the interval
+    of one call."""
     pool = _pooled_speed(parts)
-    record = pool.as_json()
-    return {
-        **record,
-        "rounds": [rounded(part.examples_per_s) for part in parts],
-        "limit": _distance(pool, limits=limits, precision=precision),
-    }
+    interval = throughput_interval(units=pool.units, seconds=[ms / 1000 for ms in pool.raw_ms])
+    return Timing(
+        task=pool.task,
+        kind=pool.kind,
+        batch_size=pool.batch_size,
+        length=pool.length,
+        unit=pool.unit,
+        new_tokens=pool.new_tokens,
+        read_tokens=pool.read_tokens,
+        requests_per_example=pool.requests_per_example,
+        latency_ms=_percentiles(pool.raw_ms),
+        ttft_ms=_percentiles(pool.ttft_ms) if pool.ttft_ms else None,
+        itl_ms=_percentiles(pool.itl_ms) if pool.itl_ms else None,
+        throughput=rounded(pool.throughput),
+        examples_per_s=rounded(pool.examples_per_s),
+        throughput_ci95=None if interval is None else (rounded(interval[0]), rounded(interval[1])),
+        warm_up_calls=len(pool.warm_up_ms),
+        settled=pool.settled,
+        warm_up_ms=pool.warm_up_ms,
+        raw_ms=pool.raw_ms,
+        raw_units=pool.units,
+        raw_ttft_ms=pool.ttft_ms,
+        raw_itl_ms=pool.itl_ms,
+        note=pool.note,
+        flags=pool.flags,
+        passes=None if pool.passes is None else tuple(PassRecord(**asdict(each)) for each in pool.passes),
+        rounds=tuple(rounded(part.examples_per_s) for part in parts),
+        limit=_limit_share(pool, limits=limits, precision=precision),
+    )
 
 
-def _distance(pool: WorkloadSpeed, *, limits: Json, precision: str) -> Json | None:
+def load_timing(parts: Sequence[LoadSpeed]) -> LoadTiming:
+    """The rounds of a workload under a load as one. Percentiles without enough samples are None."""
+    pool = _pooled_load(parts)
+    return LoadTiming(
+        task=pool.task,
+        kind=pool.kind,
+        length=pool.length,
+        rate=pool.load.rate,
+        arrival=pool.load.arrival,
+        seed=pool.load.seed,
+        batching=pool.batching,
+        rows=pool.rows,
+        requests=len(pool.latency_ms),
+        answered=pool.answered,
+        latency_ms=_percentiles(pool.latency_ms),
+        ttft_ms=_percentiles(pool.ttft_ms) if pool.ttft_ms else None,
+        itl_ms=_percentiles(pool.itl_ms) if pool.itl_ms else None,
+        seconds=rounded(pool.seconds),
+        busy_seconds=rounded(pool.busy_seconds),
+        busy_share=rounded(pool.busy_share),
+        raw_latency_ms=pool.latency_ms,
+        raw_ttft_ms=pool.ttft_ms,
+        raw_itl_ms=pool.itl_ms,
+        note=pool.note,
+        flags=pool.flags,
+    )
+
+
+def _limit_share(pool: WorkloadSpeed, *, limits: MachineLimits, precision: str) -> LimitShare | None:
     """Of a streamed generation its steps, else a whole call."""
-    passes = [Pass(**each) for each in _list(pool.extra, "passes")]
-    between = percentile(pool.itl_ms, 50)
+    passes = pool.passes or ()
+    between, middle, of = percentile(pool.itl_ms, 50), percentile(pool.raw_ms, 50), "a call"
     if between is not None and len(passes) == 2:
-        found = distance([replace(passes[1], count=1)], seconds=between / 1000, limits=limits, precision=precision)
-        return None if found is None else {**found.as_json(), "of": "a step"}
-    middle = percentile(pool.raw_ms, 50)
+        passes, middle, of = (replace(passes[1], count=1),), between, "a step"
     if middle is None or not passes:
         return None
     found = distance(passes, seconds=middle / 1000, limits=limits, precision=precision)
-    return None if found is None else {**found.as_json(), "of": "a call"}
+    if found is None:
+        return None
+    return LimitShare(share=round(found.share, 4), bound=found.bound, how=found.how, of=of)
 
 
 def _pooled_speed(parts: Sequence[WorkloadSpeed]) -> WorkloadSpeed:
@@ -116,67 +211,20 @@ def _once(sentences: Sequence[str], rounds: int) -> list[str]:
     ]
 
 
+def _percentiles(samples: Sequence[float]) -> Percentiles:
+    p50, p90, p95, p99 = (percentile(samples, p) for p in (50, 90, 95, 99))
+    return Percentiles(
+        p50=None if p50 is None else rounded(p50),
+        p90=None if p90 is None else rounded(p90),
+        p95=None if p95 is None else rounded(p95),
+        p99=None if p99 is None else rounded(p99),
+        n=len(samples),
+    )
+
+
 def _joined(parts: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(value for part in parts for value in part)
+    return tuple(chain.from_iterable(parts))
 
 
-def _speed(record: Json) -> WorkloadSpeed:
-    """What `WorkloadSpeed.as_json` gave."""
-    return WorkloadSpeed(
-        task=str(record["task"]),
-        kind=str(record["kind"]),
-        batch_size=int(str(record["batch_size"])),
-        length=int(str(record["length"])),
-        unit=str(record["unit"]),
-        new_tokens=int(str(record["new_tokens"])),
-        read_tokens=tuple(map(int, map(str, _list(record, "read_tokens")))),
-        requests_per_example=float(str(record["requests_per_example"])),
-        raw_ms=_numbers(record, "raw_ms"),
-        units=tuple(map(int, map(str, _list(record, "raw_units")))),
-        ttft_ms=_numbers(record, "raw_ttft_ms"),
-        itl_ms=_numbers(record, "raw_itl_ms"),
-        warm_up_ms=_numbers(record, "warm_up_ms"),
-        settled=bool(record["settled"]),
-        note=str(record["note"]),
-        flags=tuple(map(str, _list(record, "flags"))),
-        extra={"passes": record["passes"]} if "passes" in record else {},
-    )
-
-
-def _load(record: Json) -> LoadSpeed:
-    """What `LoadSpeed.as_json` gave."""
-    return LoadSpeed(
-        task=str(record["task"]),
-        kind=str(record["kind"]),
-        length=int(str(record["length"])),
-        load=Load(
-            rate=float(str(record["rate"])),
-            count=int(str(record["requests"])),
-            arrival={str(each): each for each in ARRIVALS}[str(record["arrival"])],
-            seed=int(str(record["seed"])),
-        ),
-        batching=str(record["batching"]),
-        rows=int(str(record["rows"])),
-        latency_ms=_numbers(record, "raw_latency_ms"),
-        answered=int(str(record["answered"])),
-        ttft_ms=_numbers(record, "raw_ttft_ms"),
-        itl_ms=_numbers(record, "raw_itl_ms"),
-        seconds=float(str(record["seconds"])),
-        busy_seconds=float(str(record["busy_seconds"])),
-        flags=tuple(map(str, _list(record, "flags"))),
-    )
-
-
-def _numbers(record: Json, name: str) -> tuple[float, ...]:
-    return tuple(float(str(value)) for value in _list(record, name))
-
-
-def _list(record: Json, name: str) -> list[Any]:
-    value = record.get(name, [])
-    assert isinstance(value, list)  # written by the process that measured
-    return value
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    assert isinstance(value, Mapping)  # written by the process that measured
-    return value
+def _median(seconds: Sequence[float]) -> float:
+    return round(median(seconds), 3)

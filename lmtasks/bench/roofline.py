@@ -12,11 +12,14 @@ small, and a share of it a little too low.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from lmtasks.bench.workload import Workload, WorkRequest
-from lmtasks.records import Json
 from lmtasks.runtime.op_costs import OpCosts
 from lmtasks.settings.runtimes import product_of
+
+if TYPE_CHECKING:
+    from lmtasks.results.speed import MachineLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +68,13 @@ class Distance:
     how: str
     """How it was computed, with the numbers."""
 
-    def as_json(self) -> Json:
-        """Ready for a JSON file."""
-        return {"share": round(self.share, 4), "bound": self.bound, "how": self.how}
 
-
-def distance(passes: Sequence[Pass], *, seconds: float, limits: Json, precision: str) -> Distance | None:
+def distance(passes: Sequence[Pass], *, seconds: float, limits: "MachineLimits", precision: str) -> Distance | None:
     """The distance of a call of so many seconds; None where the product of that precision was not measured."""
-    rates, reads = limits.get("gemm"), limits.get("read_gb_per_s_by_mb")
-    name = product_of(precision)
-    if not isinstance(rates, Mapping) or not isinstance(reads, Mapping) or name not in rates or seconds <= 0:
+    reads, name = limits.read_gb_per_s_by_mb, product_of(precision)
+    if name not in limits.gemm or not reads or seconds <= 0:
         return None
-    product = float(rates[name]) * 1e9
+    product = limits.gemm[name] * 1e9
     least = {"memory": 0.0, "arithmetic": 0.0}
     said = []
     for each in passes:
@@ -97,11 +95,11 @@ def distance(passes: Sequence[Pass], *, seconds: float, limits: Json, precision:
     )
 
 
-def _reading(reads: Mapping[str, object], bytes_: float) -> tuple[int, float]:
+def _reading(reads: Mapping[str, float], bytes_: float) -> tuple[int, float]:
     """The smallest measured size that holds so many bytes, else the largest, and its bytes a second."""
     sizes = sorted(map(int, reads))
     size = next((each for each in sizes if each << 20 >= bytes_), sizes[-1])
-    return size, float(str(reads[str(size)])) * 1e9
+    return size, reads[str(size)] * 1e9
 
 
 def _read(batch: Sequence[WorkRequest]) -> int:

@@ -8,14 +8,13 @@ and the time between tokens are heard in the same calls.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle
 
 from lmtasks.bench.clock import Now, Stop, TokenTimes, time_calls, warm_up
-from lmtasks.bench.percentile import Spread, rounded, throughput_interval
+from lmtasks.bench.roofline import Pass
 from lmtasks.bench.workload import Answer, Load, Workload, WorkRequest
 from lmtasks.errors import UsageError
-from lmtasks.records import Json
 
 MEDIAN_CALLS = 7
 """A median needs so many calls."""
@@ -69,8 +68,8 @@ class WorkloadSpeed:
     note: str = ""
     flags: tuple[str, ...] = ()
     """What disturbed the machine meanwhile."""
-    extra: Json = field(default_factory=dict)
-    """Further fields of the record, such as the distance from the machine's limits."""
+    passes: tuple[Pass, ...] | None = None
+    """The least that a call has to do, where the files of the model tell."""
 
     @property
     def throughput(self) -> float:
@@ -81,36 +80,6 @@ class WorkloadSpeed:
     def examples_per_s(self) -> float:
         """Examples of the task a second: what a prompted model, a head, and one that writes have in common."""
         return self.throughput / max(1, self.new_tokens) / self.requests_per_example
-
-    def as_json(self) -> Json:
-        """Ready for a JSON file. Percentiles without enough samples, and an interval of one call, are null."""
-        interval = throughput_interval(units=self.units, seconds=[ms / 1000 for ms in self.raw_ms])
-        return {
-            "task": self.task,
-            "kind": self.kind,
-            "batch_size": self.batch_size,
-            "length": self.length,
-            "unit": self.unit,
-            "new_tokens": self.new_tokens,
-            "read_tokens": list(self.read_tokens),
-            "requests_per_example": self.requests_per_example,
-            "latency_ms": Spread(samples=self.raw_ms).as_json(),
-            "ttft_ms": Spread(samples=self.ttft_ms).as_json() if self.ttft_ms else None,
-            "itl_ms": Spread(samples=self.itl_ms).as_json() if self.itl_ms else None,
-            "throughput": rounded(self.throughput),
-            "examples_per_s": rounded(self.examples_per_s),
-            "throughput_ci95": None if interval is None else [rounded(end) for end in interval],
-            "warm_up_calls": len(self.warm_up_ms),
-            "settled": self.settled,
-            "warm_up_ms": list(self.warm_up_ms),
-            "raw_ms": list(self.raw_ms),
-            "raw_units": list(self.units),
-            "raw_ttft_ms": list(self.ttft_ms),
-            "raw_itl_ms": list(self.itl_ms),
-            "note": self.note,
-            "flags": list(self.flags),
-            **self.extra,
-        }
 
 
 def time_workload(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import Without
@@ -18,12 +18,11 @@ from lmtasks.settings.runs_on import Device, RunPrecision, Runtimes, Threads
 if TYPE_CHECKING:
     from lmtasks.bench.compare import SideBySide, SpeedComparison
     from lmtasks.bench.judge import Judged
-    from lmtasks.records import Json
+    from lmtasks.results.speed import LoadTiming, SpeedRecord, Timing
     from lmtasks.workflow.bench import Benched
 
-Record = Mapping[str, Any]
-"""A speed record, as bench/ makes it."""
-Column = tuple[str, bool, Callable[[Record], str]]
+Row = TypeVar("Row")
+Columns = Sequence[tuple[str, bool, Callable[[Row], str]]]
 """Title, on the right?, cell."""
 
 
@@ -124,19 +123,18 @@ def print_judged(judged: Sequence[Judged]) -> None:
     print_table(("variant", *names, "core time an answer"), rows, right=(len(names) + 1,))
 
 
-def _needs(records: Sequence[Json]) -> None:
-    from lmtasks.bench.judge import total_memory
+def _needs(records: Sequence[SpeedRecord]) -> None:
     from lmtasks.report import format as form
 
-    columns: tuple[Column, ...] = (
-        ("variant", False, lambda each: each["variant"]["name"]),
-        ("layout", False, lambda each: form.layout(each["runtime"]["threads"], each["runtime"]["options"])),
-        ("imports", True, lambda each: form.duration(each["import_seconds"])),
-        ("opening", True, lambda each: form.duration(each["open_seconds"])),
-        ("first answer", True, lambda each: form.duration(each["first_seconds"])),
-        ("peak memory", True, lambda each: form.size(total_memory(each))),
-        ("of it imports", True, lambda each: form.size(each["import_memory_bytes"])),
-        ("on disk", True, lambda each: form.size(each["artefact"]["size_bytes"])),
+    columns: Columns[SpeedRecord] = (
+        ("variant", False, lambda each: each.variant.name),
+        ("layout", False, lambda each: form.layout(each)),
+        ("imports", True, lambda each: form.duration(each.import_seconds)),
+        ("opening", True, lambda each: form.duration(each.open_seconds or 0.0)),
+        ("first answer", True, lambda each: form.duration(each.first_seconds or 0.0)),
+        ("peak memory", True, lambda each: form.size(each.total_memory_bytes)),
+        ("of it imports", True, lambda each: form.size(each.import_memory_bytes)),
+        ("on disk", True, lambda each: form.size(each.artefact.size_bytes)),
     )
     _print(columns, records)
 
@@ -145,83 +143,82 @@ def _speeds(compared: SpeedComparison) -> bool:
     """The table of the closed loop; is a percentile missing?"""
     from lmtasks.report import format as form
 
-    found = {_key(record, timing): timing for record in compared.variants for timing in record["workloads"]}  # type: ignore[attr-defined]
-    rows: list[Record] = [
-        {"row": row, **found[row.variant, row.task, row.length, row.batch_size]} for row in compared.rows
-    ]
-    columns: tuple[Column, ...] = (
-        ("task", False, lambda each: each["task"]),
-        ("tokens", True, lambda each: str(each["length"] or _lengths(each["read_tokens"]))),
-        ("batch", True, lambda each: str(each["batch_size"])),
-        ("variant", False, lambda each: each["row"].variant),
-        ("p50", True, lambda each: form.milliseconds(each["latency_ms"]["p50"])),
-        ("p95", True, lambda each: form.milliseconds(each["latency_ms"]["p95"])),
-        ("p99", True, lambda each: form.milliseconds(each["latency_ms"]["p99"])),
-        ("first token", True, lambda each: _middle(each["ttft_ms"])),
-        ("next token", True, lambda each: _middle(each["itl_ms"])),
-        ("examples/s", True, lambda each: form.rate(each["row"].examples_per_s)),
-        ("tokens/s", True, lambda each: form.rate(each["throughput"]) if each["kind"] == "generate" else ""),
-        (f"x {compared.rows[0].base}", True, lambda each: form.ratio(each["row"].ratio.value)),
-        ("95 %", True, lambda each: _interval(each["row"])),
-        ("", False, lambda each: "" if _is_base(each["row"]) else each["row"].verdict),
-        ("of the limit", False, lambda each: form.of_limit(each["limit"])),
+    found = {
+        (record.variant.name, each.task, each.length, each.batch_size): each
+        for record in compared.variants
+        for each in record.workloads
+    }
+    rows = [(row, found[row.variant, row.task, row.length, row.batch_size]) for row in compared.rows]
+    columns: Columns[tuple[SideBySide, Timing]] = (
+        ("task", False, lambda each: each[1].task),
+        ("tokens", True, lambda each: str(each[1].length or _lengths(each[1].read_tokens))),
+        ("batch", True, lambda each: str(each[1].batch_size)),
+        ("variant", False, lambda each: each[0].variant),
+        ("p50", True, lambda each: form.milliseconds(each[1].latency_ms.p50)),
+        ("p95", True, lambda each: form.milliseconds(each[1].latency_ms.p95)),
+        ("p99", True, lambda each: form.milliseconds(each[1].latency_ms.p99)),
+        ("first token", True, lambda each: form.milliseconds(each[1].ttft_ms.p50) if each[1].ttft_ms else ""),
+        ("next token", True, lambda each: form.milliseconds(each[1].itl_ms.p50) if each[1].itl_ms else ""),
+        ("examples/s", True, lambda each: form.rate(each[0].examples_per_s)),
+        ("tokens/s", True, lambda each: form.rate(each[1].throughput) if each[1].kind == "generate" else ""),
+        (f"x {compared.rows[0].base}", True, lambda each: form.ratio(each[0].ratio.value)),
+        ("95 %", True, lambda each: _interval(each[0])),
+        ("", False, lambda each: "" if _is_base(each[0]) else each[0].verdict),
+        ("of the limit", False, lambda each: form.of_limit(each[1].limit)),
     )
     return form.MISSING in _print(columns, rows)
 
 
-def _loads(records: Sequence[Json]) -> bool:
+def _loads(records: Sequence[SpeedRecord]) -> bool:
     """The table of the open loop; is a percentile missing?"""
     from lmtasks.report import format as form
 
-    rows: list[Record] = [
-        {"variant": record["variant"]["name"], **load}  # type: ignore[index]
-        for record in records
-        for load in record["loads"]  # type: ignore[attr-defined]
-    ]
+    rows = [(record.variant.name, load) for record in records for load in record.loads]
     if not rows:
         return False
-    rows.sort(key=lambda each: (each["task"], each["rate"]))
-    how = f"by {rows[0]['arrival']} arrivals" if rows[0]["arrival"] == "poisson" else "at even gaps"
+    rows.sort(key=lambda each: (each[1].task, each[1].rate))
+    arrival = rows[0][1].arrival
+    how = f"by {arrival} arrivals" if arrival == "poisson" else "at even gaps"
     print(f"\nUnder a load: requests come {how}; latency from the moment at which each was to come.")
-    columns: tuple[Column, ...] = (
-        ("task", False, lambda each: each["task"]),
-        ("requests/s", True, lambda each: f"{each['rate']:g}"),
-        ("variant", False, lambda each: each["variant"]),
-        ("p50", True, lambda each: form.milliseconds(each["latency_ms"]["p50"])),
-        ("p95", True, lambda each: form.milliseconds(each["latency_ms"]["p95"])),
-        ("p99", True, lambda each: form.milliseconds(each["latency_ms"]["p99"])),
-        ("first token p95", True, lambda each: _middle(each["ttft_ms"], "p95")),
-        ("next token p95", True, lambda each: _middle(each["itl_ms"], "p95")),
-        ("at work", True, lambda each: f"{100 * each['busy_share']:.0f} %"),
-        ("batching", False, lambda each: each["batching"]),
+    columns: Columns[tuple[str, LoadTiming]] = (
+        ("task", False, lambda each: each[1].task),
+        ("requests/s", True, lambda each: f"{each[1].rate:g}"),
+        ("variant", False, lambda each: each[0]),
+        ("p50", True, lambda each: form.milliseconds(each[1].latency_ms.p50)),
+        ("p95", True, lambda each: form.milliseconds(each[1].latency_ms.p95)),
+        ("p99", True, lambda each: form.milliseconds(each[1].latency_ms.p99)),
+        ("first token p95", True, lambda each: form.milliseconds(each[1].ttft_ms.p95) if each[1].ttft_ms else ""),
+        ("next token p95", True, lambda each: form.milliseconds(each[1].itl_ms.p95) if each[1].itl_ms else ""),
+        ("at work", True, lambda each: f"{100 * each[1].busy_share:.0f} %"),
+        ("batching", False, lambda each: each[1].batching),
     )
     return form.MISSING in _print(columns, rows)
 
 
-def _limits(records: Sequence[Json]) -> None:
+def _limits(records: Sequence[SpeedRecord]) -> None:
     from lmtasks.report import format as form
 
-    for limits in {str(record["limits"]): record["limits"] for record in records}.values():
-        print(f"\nThis machine, {form.limits(limits)}.")  # type: ignore[arg-type]
+    for measured in {str(record.limits): record.limits for record in records if record.limits}.values():
+        print(f"\nThis machine, {form.limits(measured)}.")
     for record in records:
-        timings: Sequence[Record] = record["workloads"]  # type: ignore[assignment]
-        best = max((each for each in timings if each["limit"]), key=lambda each: each["limit"]["share"], default=None)
-        if best is not None:
-            name, at = record["variant"]["name"], f"{best['task']}, batch {best['batch_size']}"  # type: ignore[index]
-            print(f"{name}, {at}: {form.of_limit(best['limit'])} in {best['limit']['of']}: {best['limit']['how']}.")
+        limited = [(each, each.limit) for each in record.workloads if each.limit is not None]
+        if limited:
+            best, limit = max(limited, key=lambda each: each[1].share)
+            at = f"{best.task}, batch {best.batch_size}"
+            print(f"{record.variant.name}, {at}: {form.of_limit(limit)} in {limit.of}: {limit.how}.")
 
 
-def _notes(records: Sequence[Json]) -> None:
+def _notes(records: Sequence[SpeedRecord]) -> None:
     """What a reader must know, one line a sentence."""
     lines: dict[str, list[str]] = {}
     for record in records:
-        name = record["variant"]["name"]  # type: ignore[index]
-        for note in record["notes"]:  # type: ignore[attr-defined]
+        name = record.variant.name
+        for note in record.notes:
             lines.setdefault(note, []).append(name)
-        for each in (*record["workloads"], *record["loads"]):  # type: ignore[misc]
-            at = f"{each['rate']:g} requests/s" if "rate" in each else f"batch {each['batch_size']}"
-            for note in filter(None, (each["note"], *each["flags"])):
-                lines.setdefault(note, []).append(f"{name} on {each['task']}, {at}")
+        timed: Sequence[Timing | LoadTiming] = (*record.workloads, *record.loads)
+        for each in timed:
+            for note in filter(None, (each.note, *each.flags)):
+                lines.setdefault(note, []).append(f"{name} on {each.task}, {each.shape}")
     if lines:
         print()
     for note, places in lines.items():
@@ -229,7 +226,7 @@ def _notes(records: Sequence[Json]) -> None:
         print(f"note: {note}: {'; '.join(places[:2])}{more}.")
 
 
-def _print(columns: Sequence[Column], records: Sequence[Record]) -> str:
+def _print(columns: Columns[Row], records: Sequence[Row]) -> str:
     """Print the table without its empty columns; all of its cells as one text."""
     from lmtasks.report import format as form
 
@@ -247,19 +244,9 @@ def _print(columns: Sequence[Column], records: Sequence[Record]) -> str:
     return "".join(line[place] for line in cells for place in kept if columns[place][0].startswith("p"))
 
 
-def _key(record: Json, timing: Record) -> tuple[str, str, int, int]:
-    return record["variant"]["name"], timing["task"], timing["length"], timing["batch_size"]  # type: ignore[index]
-
-
 def _lengths(tokens: Sequence[int]) -> str:
     """Shortest to longest."""
     return f"{min(tokens)}-{max(tokens)}"
-
-
-def _middle(spread: Record | None, percentile: str = "p50") -> str:
-    from lmtasks.report import format as form
-
-    return "" if spread is None else form.milliseconds(spread[percentile])
 
 
 def _interval(row: SideBySide) -> str:

@@ -18,7 +18,7 @@ from lmtasks.settings.evaluation import Seed
 if TYPE_CHECKING:
     from lmtasks.evaluation.comparing import Compared, DifferingExample, MetricComparison
     from lmtasks.evaluation.write import StoredResults
-    from lmtasks.records import Json
+    from lmtasks.results.sample import SampleRecord
 
 SHOWN = 300
 """Characters of a document, a target or an answer that are printed."""
@@ -100,7 +100,7 @@ could show   the smallest difference that as many examples would show four times
 def _known_mark(results: StoredResults, task: str) -> str:
     from lmtasks.report.overlap import MARK, is_marked
 
-    return f" {MARK}" if is_marked(results.tasks[task].overlap) else ""
+    return f" {MARK}" if is_marked(results.tasks[task].scores.overlap) else ""
 
 
 def _known_rows(results: StoredResults, comparisons: Sequence[MetricComparison]) -> Iterator[str]:
@@ -109,10 +109,11 @@ def _known_rows(results: StoredResults, comparisons: Sequence[MetricComparison])
 
     unknown = False
     for task in dict.fromkeys(comparison.task for comparison in comparisons):
-        record, n = results.tasks[task].overlap, int(str(results.tasks[task].record["n"]))
-        unknown |= record is None or record.get("learned") is None
-        if record is not None and is_marked(record):
-            yield f"{MARK} {results.folder}, {task}: {seen_rows(record, n=n)}; {on_the_others(record)}."
+        scores = results.tasks[task].scores
+        overlap = scores.overlap
+        unknown |= overlap is None or overlap.learned is None
+        if overlap is not None and is_marked(overlap):
+            yield f"{MARK} {results.folder}, {task}: {seen_rows(overlap, n=scores.n)}; {on_the_others(overlap)}."
     if unknown:
         yield f"Not known: which rows {results.folder} learned from."
 
@@ -148,8 +149,8 @@ def _p_value(p_value: float) -> str:
 
 
 def _what(results: StoredResults) -> str:
-    runtime = results.runtime
-    return f"{results.model.get('name')}, {runtime.get('runtime')} {runtime.get('device')} {runtime.get('precision')}"
+    runtime = results.record.runtime
+    return f"{results.record.model.name}, {runtime.runtime} {runtime.device} {runtime.precision}"
 
 
 def _named(comparison: MetricComparison) -> str:
@@ -179,18 +180,17 @@ def _print_examples(base: StoredResults, comparison: MetricComparison, examples:
         values = " and ".join(_value(sample, comparison.name) for sample in (example.base, example.other))
         print(f"  {example.doc_id}: {'better' if example.gain > 0 else 'worse'} ({values})")
         for name, value in (
-            ("asked", example.base.get("doc")),
-            ("right", example.base.get("target")),
-            ("base", example.base.get("answer") or example.base.get("raw")),
-            ("this", example.other.get("answer") or example.other.get("raw")),
+            ("asked", example.base.doc),
+            ("right", example.base.target),
+            ("base", example.base.answer or example.base.raw),
+            ("this", example.other.answer or example.other.raw),
         ):
             print(f"    {name:5}  {_cut(value)}")
 
 
-def _value(sample: Json, metric: str) -> str:
-    values = sample.get("metrics")
-    found = values.get(metric) if isinstance(values, dict) else None
-    return f"{found:.4g}" if isinstance(found, int | float) else str(found)
+def _value(sample: SampleRecord, metric: str) -> str:
+    found = sample.metrics.get(metric)
+    return str(found) if found is None else f"{found:.4g}"
 
 
 def _cut(value: object) -> str:

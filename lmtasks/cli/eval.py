@@ -21,7 +21,7 @@ from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import TaskResult
-    from lmtasks.records import Json
+    from lmtasks.results.scores import GroupScores
     from lmtasks.workflow.evaluate import Evaluated
 
 RESCORING = frozenset(
@@ -169,7 +169,7 @@ def print_scores(
     scores: Mapping[str, Sequence[TaskResult]],
     *,
     tasks: Sequence[str],
-    groups: Mapping[str, Mapping[str, Json]],
+    groups: Mapping[str, Mapping[str, GroupScores]],
     reasons: Mapping[tuple[str, str], str],
 ) -> None:
     """One line for each metric of each task, then of each group; one column for each model.
@@ -213,9 +213,7 @@ def print_scores(
         if result.truncated
     ]
     notes += [
-        f"{model}, {task}: {said}"
-        for (model, task), result in found.items()
-        if (said := form.choice(result.rival or {}))
+        f"{model}, {task}: {said}" for (model, task), result in found.items() if (said := form.choice(result.rival))
     ]
     notes += [
         f"{model}, {task}: {reason}" for (model, task), result in found.items() for reason in result.refused.values()
@@ -237,30 +235,26 @@ def print_scores(
         print("\n" + "\n".join(dict.fromkeys(notes)))
 
 
-def _group_rows(groups: Mapping[str, Mapping[str, Json]], *, models: Sequence[str]) -> list[list[str]]:
+def _group_rows(groups: Mapping[str, Mapping[str, GroupScores]], *, models: Sequence[str]) -> list[list[str]]:
     from lmtasks.report import format as form
 
     rows: list[list[str]] = []
     for group in dict.fromkeys(name for records in groups.values() for name in records):
-        records = [groups.get(model, {}).get(group, {}) for model in models]
-        metrics = [_mapping(record.get("metrics")) for record in records]
-        sizes = {str(record["n"]) for record in records if record}
-        alias = next((str(record["alias"]) for record in records if record), group)
+        scored = [groups.get(model, {}).get(group) for model in models]
+        metrics = [each.metrics if each else {} for each in scored]
+        sizes = {str(each.n) for each in scored if each}
+        alias = next((each.alias for each in scored if each), group)
         shown = f"{group} (group)" if alias == group else f"{group} (group): {alias}"
         for number, name in enumerate(dict.fromkeys(name for each in metrics for name in each)):
             head = (shown, "/".join(sorted(sizes))) if number == 0 else ("", "")
             cells = []
             for each in metrics:
-                value = _mapping(each.get(name))
-                if not value:
+                total = each.get(name)
+                if total is None:
                     cells.append(MISSING)
                     continue
-                ci95 = value["ci95"]
-                ends = (float(str(ci95[0])), float(str(ci95[1]))) if isinstance(ci95, list) else None
-                centre, scale = float(str(value["value"])), str(value["scale"])
-                shown = form.value(centre, scale)  # type: ignore[arg-type]  # one of the three
-                half = form.uncertainty(centre, ends, scale)  # type: ignore[arg-type]
-                cells.append(f"{shown} {half}".strip())
+                half = form.uncertainty(total.value, total.ci95, total.scale)
+                cells.append(f"{form.value(total.value, total.scale)} {half}".strip())
             rows.append([*head, name, *cells])
     return rows
 
@@ -283,10 +277,6 @@ def _value(result: TaskResult | None, metric: str) -> str:
     return f"{shown} {half}{' ' + MARK if is_marked(result.overlap) else ''}".strip()
 
 
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
     """What is known, and not known, of rows that models may have seen before."""
     from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
@@ -297,7 +287,7 @@ def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
         if result.overlap is not None and is_marked(result.overlap)
     ]
     unknown = dict.fromkeys(
-        model for (model, _), result in found.items() if result.overlap is None or result.overlap["learned"] is None
+        model for (model, _), result in found.items() if result.overlap is None or result.overlap.learned is None
     )
     if unknown:
         notes.append(f"Not known: which rows {', '.join(unknown)} learned from.")

@@ -19,12 +19,13 @@ import numpy as np
 from lmtasks.data.row_hashes import RowHashes
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.pending import Finished
-from lmtasks.evaluation.samples import Samples, plain, sample_of
+from lmtasks.evaluation.samples import Samples, sample_of
 from lmtasks.evaluation.scoring import Coding, TaskMetric, count_coding, is_of_text, scoring_of
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
 from lmtasks.metric.custom_aggregations import is_number, present
 from lmtasks.records import CustomValues, Floats, Ints, Json, Likelihood, Row
+from lmtasks.results.base import plain
 from lmtasks.task.task import MetricUse, Task
 
 SYSTEM_DROPPED = "the chat template drops the system turn: the model did not read it"

@@ -37,7 +37,7 @@ def _conditions(a: StoredTask, b: StoredTask) -> Iterator[str]:
         mine, theirs = _condition(a, field), _condition(b, field)
         if mine != theirs:
             where = _differing(a, b) if field == task else ""
-            yield f"{a.task} has another {name} ({_formatted(mine)} and {_formatted(theirs)}; condition {field}){where}"
+            yield f"{a.name} has another {name} ({_formatted(mine)} and {_formatted(theirs)}; condition {field}){where}"
 
 
 def _differing(a: StoredTask, b: StoredTask) -> str:
@@ -48,8 +48,7 @@ def _differing(a: StoredTask, b: StoredTask) -> str:
 
 
 def _fields(task: StoredTask) -> Mapping[str, object]:
-    conditions = task.record.get("conditions")
-    found = conditions.get("asked_fields") if isinstance(conditions, Mapping) else None
+    found = task.scores.conditions.get("asked_fields")
     return found if isinstance(found, Mapping) else {}
 
 
@@ -57,7 +56,7 @@ def _signatures(a: StoredTask, b: StoredTask) -> Iterator[str]:
     for metric in a.metrics:
         if metric in b.metrics and a.metrics[metric].signature != b.metrics[metric].signature:
             yield (
-                f"{metric} of {a.task} has another signature ({a.metrics[metric].signature} and "
+                f"{metric} of {a.name} has another signature ({a.metrics[metric].signature} and "
                 f"{b.metrics[metric].signature})"
             )
 
@@ -68,7 +67,7 @@ def _has(task: StoredTask, field: str) -> bool:
 
 def _condition(task: StoredTask, field: str) -> object:
     """A condition by its path; of a group of them, whether it is there."""
-    found: object = task.record.get("conditions")
+    found: object = task.scores.conditions
     for part in field.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return "set" if isinstance(found, Mapping) else found

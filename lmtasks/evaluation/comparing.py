@@ -17,7 +17,7 @@ from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.evaluation.write import StoredResults, StoredTask, read_samples
 from lmtasks.metric import Metric, PairedResult, Verdict, compare, holm, verdict
 from lmtasks.metric.paired import MCNEMAR, resamples_for
-from lmtasks.records import Json
+from lmtasks.results.sample import SampleRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class DifferingExample:
     """An example on which two results differ."""
 
     doc_id: int
-    base: Json
+    base: SampleRecord
     """The sample of the base."""
-    other: Json
+    other: SampleRecord
     gain: float
     """How much better the other is; below zero: worse."""
 
@@ -96,11 +96,11 @@ def compare_results(
     results = [
         compare(
             pair.metric,
-            base.tasks[pair.task].statistics[pair.name],
-            pair.other.tasks[pair.task].statistics[pair.name],
+            base.tasks[pair.task].statistics.tables[pair.name],
+            pair.other.tasks[pair.task].statistics.tables[pair.name],
             resamples=resamples,
             seed=seed,
-            clusters=base.tasks[pair.task].clusters,
+            clusters=base.tasks[pair.task].statistics.clusters,
         )
         for pair in chosen
     ]
@@ -132,17 +132,18 @@ def examples_that_differ(base: StoredResults, comparison: MetricComparison, *, c
     """
     name, task = comparison.name, comparison.task
     mine, theirs = (
-        comparison.metric.per_example(results.tasks[task].statistics[name]) for results in (base, comparison.other)
+        comparison.metric.per_example(results.tasks[task].statistics.tables[name])
+        for results in (base, comparison.other)
     )
     gains = np.nan_to_num(theirs - mine) * (1 if comparison.metric.higher_is_better else -1)
     places = [place for place in np.argsort(-abs(gains), kind="stable").tolist() if gains[place] != 0][:count]
     of_base, of_other = (_samples(results, task, places) for results in (base, comparison.other))
     for place in places:
-        if of_base[place].get("doc") != of_other[place].get("doc"):
+        if of_base[place].doc != of_other[place].doc:
             raise UsageError(f"sample {place} of {task} is of another row in {comparison.other.folder}.")
     return [
         DifferingExample(
-            doc_id=int(str(of_base[place].get("doc_id", place))),
+            doc_id=of_base[place].doc_id,
             base=of_base[place],
             other=of_other[place],
             gain=float(gains[place]),
@@ -165,18 +166,18 @@ def _pairs(base: StoredResults, other: StoredResults, left_out: list[str]) -> It
         )
     for task in shared:
         for name, metric in _metrics(base.tasks[task], left_out):
-            if name in other.tasks[task].statistics:
+            if name in other.tasks[task].statistics.tables:
                 yield _Pair(other=other, task=task, name=name, metric=metric)
 
 
 def _metrics(task: StoredTask, left_out: list[str]) -> Iterator[tuple[str, Metric]]:
     for name in task.metrics:
         try:
-            metric = remake_metric(task.recipes[name])
+            metric = remake_metric(task.statistics.recipes[name])
         except UsageError as error:
             left_out += [str(error)] if str(error) not in left_out else []
             continue
-        if name in task.statistics:
+        if name in task.statistics.tables:
             yield name, metric
 
 
@@ -185,9 +186,9 @@ def _fits(pair: _Pair, pattern: str) -> bool:
     return fnmatchcase(pair.task, task) and fnmatchcase(pair.name, metric or "*")
 
 
-def _samples(results: StoredResults, task: str, places: Sequence[int]) -> dict[int, Json]:
+def _samples(results: StoredResults, task: str, places: Sequence[int]) -> dict[int, SampleRecord]:
     wanted = set(places)
-    found: dict[int, Json] = {}
+    found: dict[int, SampleRecord] = {}
     for place, sample in enumerate(read_samples(results.folder, task)):
         if place in wanted:
             found[place] = sample

@@ -32,6 +32,7 @@ from lmtasks.evaluation.scoring import meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
+from lmtasks.results.scores import Overlap, RivalChoice
 from lmtasks.task.task import Task
 
 
@@ -61,7 +62,7 @@ class TaskResult:
     """(N,) which examples belong together, where the task names a column for it."""
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
-    overlap: Json | None = None
+    overlap: Overlap | None = None
     """Scored rows that may have been known, see `evaluation.overlap`; None: nobody asked, or it is not known."""
     unknown_share: float = 0.0
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
@@ -69,7 +70,7 @@ class TaskResult:
     """Metrics of the task that these answers have no value of, each with the reason."""
     notes: tuple[str, ...] = ()
     """What a reader must know of the values, in sentences."""
-    rival: Json | None = None
+    rival: RivalChoice | None = None
     """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
@@ -133,7 +134,7 @@ class _Scored:
     seconds: float = 0.0
     cached: int = 0
     decoding: Json | None = None
-    rival: Json | None = None
+    rival: RivalChoice | None = None
     failure: LmtasksError | None = None
 
 

@@ -22,7 +22,7 @@ from math import sqrt
 from lmtasks.errors import WorkError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.scoring import DEFAULT_FILTER
-from lmtasks.records import Json
+from lmtasks.results.scores import GroupEstimate, GroupScores
 from lmtasks.task.groups import Group, GroupMetric
 
 NORMAL_95 = 1.96
@@ -70,54 +70,42 @@ def aggregate(
     return GroupValue(value=value, stderr=sqrt(spread / free / sum(sizes)) if free else None)
 
 
-def group_results(groups: Sequence[Group], results: Sequence[TaskResult]) -> Mapping[str, Json]:
-    """Each group, and each group inside of it, to its record.
-
-    {"alias": "Everything", "n": 400, "tasks": ["a", "b"],
-     "metrics": {"acc": {"value": 0.5, "stderr": 0.02, "ci95": [0.46, 0.54], "weight_by_size": true,
-                         "higher_is_better": true, "scale": "fraction", "tasks": ["a", "b"]}}}
+def group_results(groups: Sequence[Group], results: Sequence[TaskResult]) -> Mapping[str, GroupScores]:
+    """Each group, and each group inside of it, to its scores.
 
     A task without the metric, or without results, takes no part; `tasks` of the metric says which did.
     """
-    found: dict[str, Json] = {}
+    found: dict[str, GroupScores] = {}
     by_task = {result.task: result for result in results}
     for group in _all(groups):
         mine = [by_task[task] for task in group.tasks if task in by_task]
-        found[group.name] = {
-            "alias": group.alias,
-            "n": sum(result.n for result in mine),
-            "tasks": list(group.tasks),
-            "metrics": {name: record for wanted in group.aggregations for name, record in _values(wanted, mine)},
-        }
+        found[group.name] = GroupScores(
+            alias=group.alias,
+            n=sum(result.n for result in mine),
+            tasks=group.tasks,
+            metrics={name: total for wanted in group.aggregations for name, total in _values(wanted, mine)},
+        )
     return found
 
 
-def stored_groups(records: Mapping[str, Json]) -> tuple[Group, ...]:
-    """The groups that results were written with, from their records: what rescored tasks are put together by again."""
+def stored_groups(stored: Mapping[str, GroupScores]) -> tuple[Group, ...]:
+    """The groups that results were written with: what rescored tasks are put together by again."""
     return tuple(
         Group(
             name=name,
-            alias=str(record.get("alias", name)),
-            members=tuple(map(str, _listed(record.get("tasks")))),
+            alias=scores.alias,
+            members=scores.tasks,
             aggregations=tuple(
                 GroupMetric(
                     metric=metric.partition(",")[0],
                     filters=(metric.partition(",")[2] or DEFAULT_FILTER,),
-                    weight_by_size=_mapping(made).get("weight_by_size") is not False,
+                    weight_by_size=total.weight_by_size,
                 )
-                for metric, made in _mapping(record.get("metrics")).items()
+                for metric, total in scores.metrics.items()
             ),
         )
-        for name, record in records.items()
+        for name, scores in stored.items()
     )
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _all(groups: Sequence[Group]) -> list[Group]:
@@ -130,8 +118,8 @@ def _all(groups: Sequence[Group]) -> list[Group]:
     return list(found.values())
 
 
-def _values(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[tuple[str, Json]]:
-    found: list[tuple[str, Json]] = []
+def _values(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[tuple[str, GroupEstimate]]:
+    found: list[tuple[str, GroupEstimate]] = []
     for name in _names(wanted, results):
         having = [result for result in results if name in result.metrics]
         estimates = [result.metrics[name] for result in having]
@@ -143,16 +131,16 @@ def _values(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[tuple[st
             sizes=[result.n for result in having],
             weight_by_size=wanted.weight_by_size,
         )
-        record: Json = {
-            "value": total.value,
-            "stderr": total.stderr,
-            "ci95": None if total.ci95 is None else list(total.ci95),
-            "weight_by_size": wanted.weight_by_size,
-            "higher_is_better": estimates[0].higher_is_better,
-            "scale": estimates[0].scale,
-            "tasks": [result.task for result in having],
-        }
-        found.append((name, record))
+        estimate = GroupEstimate(
+            value=total.value,
+            stderr=total.stderr,
+            ci95=total.ci95,
+            weight_by_size=wanted.weight_by_size,
+            higher_is_better=estimates[0].higher_is_better,
+            scale=estimates[0].scale,
+            tasks=tuple(result.task for result in having),
+        )
+        found.append((name, estimate))
     return found
 
 

@@ -1,18 +1,14 @@
 """Scored rows whose answers may have been known before: learned by the model, standing in the task's training rows, or
-shown among the worked examples; and the scores on the others.
+shown among the worked examples; and the scores on the others (`results.scores.Overlap`).
 
-{"learned": {"seen": 216, "rows": 216, "inputs": 216, "targets": 0}, "chosen": {...}, "train": null, "own_answers": 0,
- "seen": 240, "clean": {"n": 60, "metrics": {"acc": {"value": 0.72, ...}}}}
-
-`rows` share question and answer, `inputs` the question, `targets` a text that is right; `seen` has any of these. null
-is not known: a model that brings no fingerprints, training rows that are not on this machine.
+Not known is a model that brings no fingerprints, and training rows that are not on this machine.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +29,8 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.collector import CollectedStatistics
 from lmtasks.evaluation.scoring import TaskMetric
 from lmtasks.metric import estimate
-from lmtasks.records import Bools, Json, Progress
+from lmtasks.records import Bools, Progress
+from lmtasks.results.scores import CleanEstimate, CleanScores, Overlap, RowCounts
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source, Task
 
@@ -124,39 +121,43 @@ def overlap_record(
     *,
     resamples: int | None,
     seed: int,
-) -> Json | None:
+) -> Overlap | None:
     """The record of results; None where the scored rows could not be told apart."""
     if collected.hashes is None:
         return None
     parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}
     seen = np.isin(collected.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
-    record: dict[str, object] = {}
+    counts: dict[str, RowCounts | None] = {}
     for name, others in parts.items():
         if others is None:
-            record[name] = None
+            counts[name] = None
             continue
         found = shared(collected.hashes, others)
         seen |= found.any
-        record[name] = {
-            "seen": int(found.any.sum()),
-            "rows": int(found.rows.sum()),
-            "inputs": int(found.inputs.sum()),
-            "targets": int(found.targets.sum()),
-        }
-    record["own_answers"] = len(known.own_answers)
-    record["seen"] = int(seen.sum())
-    record["clean"] = _clean(~seen, collected, scorings, resamples=resamples, seed=seed) if seen.any() else None
-    return record
+        counts[name] = RowCounts(
+            seen=int(found.any.sum()),
+            rows=int(found.rows.sum()),
+            inputs=int(found.inputs.sum()),
+            targets=int(found.targets.sum()),
+        )
+    return Overlap(
+        learned=counts["learned"],
+        chosen=counts["chosen"],
+        train=counts["train"],
+        own_answers=len(known.own_answers),
+        seen=int(seen.sum()),
+        clean=_clean(~seen, collected, scorings, resamples=resamples, seed=seed) if seen.any() else None,
+    )
 
 
 def _clean(
     clean: Bools, collected: CollectedStatistics, scorings: Sequence[TaskMetric], *, resamples: int | None, seed: int
-) -> Mapping[str, object]:
+) -> CleanScores:
     """The scores on the rows that nobody can have known, from the statistics that are there."""
     clusters = None
     if collected.clusters is not None:
         clusters = tuple(cluster for cluster, kept in zip(collected.clusters, clean.tolist(), strict=True) if kept)
-    metrics: dict[str, object] = {}
+    metrics: dict[str, CleanEstimate] = {}
     for scoring in scorings if clean.any() else ():
         try:
             found = estimate(
@@ -168,8 +169,14 @@ def _clean(
             )
         except LmtasksError:
             continue  # too few rows for this metric
-        metrics[scoring.name] = {key: value for key, value in asdict(found).items() if key != "signature"}
-    return {"n": int(clean.sum()), "metrics": metrics}
+        metrics[scoring.name] = CleanEstimate(
+            value=found.value,
+            stderr=found.stderr,
+            ci95=found.ci95,
+            higher_is_better=found.higher_is_better,
+            scale=found.scale,
+        )
+    return CleanScores(n=int(clean.sum()), metrics=metrics)
 
 
 def _files(source: Source, *, options: DataAccess) -> Sequence[Path] | None:

@@ -14,6 +14,7 @@ from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.evaluation.outcome import Answered, Way
 from lmtasks.records import NOT_KEPT, Floats32, GenerationSettings, Json, ModelCard, Report, Row, RuntimeCard
+from lmtasks.results.scores import RivalChoice
 from lmtasks.task.task import Generation, SplitName, Task
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Solved:
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     decoding: Json | None = None
     """Settings of generation, where texts were generated."""
-    rival: Json | None = None
+    rival: RivalChoice | None = None
     """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
 
 

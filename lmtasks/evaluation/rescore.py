@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, notes_of, with_values
@@ -13,13 +12,15 @@ from lmtasks.evaluation.filtering import answer_after, missing_token_remark, wit
 from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import question_hash
-from lmtasks.evaluation.samples import Samples, answered_of, hash_of, raw_texts
+from lmtasks.evaluation.samples import Samples, answered_of, is_unchanged, raw_texts
 from lmtasks.evaluation.scoring import TaskMetric, meaningful, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.write import StoredResults, StoredTask, check_samples, read_samples
 from lmtasks.files import reading
 from lmtasks.metric import Draws, estimate
-from lmtasks.records import CustomValues, Json, Outcome, Row, Text
+from lmtasks.records import CustomValues, Json, Outcome, Text
+from lmtasks.results.sample import SampleRecord
+from lmtasks.results.scores import CleanScores, Overlap, TaskScores
 from lmtasks.task.task import MetricUse, Task
 
 AT_ONCE = 5000
@@ -52,7 +53,7 @@ def rescore(stored: StoredResults, rescoring: Rescoring, *, samples: Samples) ->
         if name not in stored.tasks:
             raise unknown(f"task of {stored.folder}", name, stored.tasks)
     wanted = [stored.tasks[name] for name in stored.tasks if not given or name in given]
-    found = tuple(_rescored(stored, task, given.get(task.task), rescoring, samples) for task in wanted)
+    found = tuple(_rescored(stored, task, given.get(task.name), rescoring, samples) for task in wanted)
     check_samples(stored)
     return found
 
@@ -61,7 +62,7 @@ def _rescored(
     stored: StoredResults, record: StoredTask, task: Task | None, rescoring: Rescoring, samples: Samples
 ) -> TaskResult:
     started = perf_counter()
-    conditions = _mapping(record.record["conditions"])
+    conditions = record.scores.conditions
     if task is not None:
         _check_way(conditions)
         task = _fitting(task, conditions, stored=stored, metrics=rescoring.metrics)
@@ -70,7 +71,7 @@ def _rescored(
         scorings = _stored_scorings(record, rescoring.metrics)
     cluster = task.cluster if task is not None else conditions.get("cluster")
     collector = StatisticsCollector(
-        task=record.task,
+        task=record.name,
         scorings=list(scorings),
         unlisted=None if task is None or rescoring.metrics else UnlistedValues(task=task),
         cluster=None if cluster is None else str(cluster),
@@ -82,22 +83,22 @@ def _rescored(
     collected = collector.result()
     kept, valueless = with_values(collector.scorings, collected.statistics, unlisted=collected.unlisted)
     kept, refused = meaningful(kept, collected.coding)
-    n = int(str(record.record["n"]))
-    if len(collected.doc_ids) != n:
+    scores = record.scores
+    if len(collected.doc_ids) != scores.n:
         raise UsageError(
-            f"{stored.folder} holds {len(collected.doc_ids)} samples of {record.task}, but {n} rows were scored; "
-            "run the evaluation again."
+            f"{stored.folder} holds {len(collected.doc_ids)} samples of {record.name}, but {scores.n} rows were "
+            "scored; run the evaluation again."
         )
     return TaskResult(
-        task=record.task,
-        alias=task.alias if task is not None else str(record.record.get("alias", record.task)),
+        task=record.name,
+        alias=task.alias if task is not None else scores.alias or record.name,
         task_hash=task.hash if task is not None else str(conditions.get("task_hash")),
         data_fingerprint=str(conditions.get("data_fingerprint")),
-        n=n,
-        seconds=float(str(record.record["seconds"])),
-        seconds_total=float(str(record.record["seconds"])) + perf_counter() - started,
-        truncated=int(str(record.record["truncated"])),
-        cached=int(str(record.record.get("cached", 0))),
+        n=scores.n,
+        seconds=scores.seconds,
+        seconds_total=scores.seconds + perf_counter() - started,
+        truncated=scores.truncated,
+        cached=scores.cached,
         notes=notes_of(collected, conditions),
         metrics={
             scoring.name: estimate(
@@ -111,7 +112,7 @@ def _rescored(
             for scoring in kept
         },
         conditions={**conditions, "task_hash": task.hash, "cluster": task.cluster} if task is not None else conditions,
-        overlap=_overlap(record),
+        overlap=_overlap(scores),
         recipes={scoring.name: scoring.recipe for scoring in kept},
         statistics={scoring.name: collected.statistics[scoring.name] for scoring in kept},
         unknown_share=collected.coding.unknown_share,
@@ -120,12 +121,11 @@ def _rescored(
     )
 
 
-def _overlap(record: StoredTask) -> Json | None:
+def _overlap(scores: TaskScores) -> Overlap | None:
     """How many rows may have been known, as it was counted; not which, so that others are not scored apart again."""
-    clean = None if record.overlap is None else record.overlap.get("clean")
-    if record.overlap is None or not isinstance(clean, Mapping):
-        return record.overlap
-    return {**record.overlap, "clean": {"n": clean["n"], "metrics": {}}}
+    if scores.overlap is None or scores.overlap.clean is None:
+        return scores.overlap
+    return scores.overlap.model_copy(update={"clean": CleanScores(n=scores.overlap.clean.n, metrics={})})
 
 
 def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Sequence[str]) -> Task:
@@ -141,14 +141,14 @@ def _fitting(task: Task, conditions: Json, *, stored: StoredResults, metrics: Se
 
 def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[TaskMetric, ...]:
     """The metrics of the results, or others in their place; under every filter that there was."""
-    recipes = dict(record.recipes)
+    recipes = dict(record.statistics.recipes)
     if metrics:
-        first = next(iter(record.recipes.values()))
-        with reading(f"what the results in {record.task} were computed by"):
+        first = next(iter(recipes.values()))
+        with reading(f"what the results in {record.name} were computed by"):
             plain: dict[str, object] = {key: first[key] for key in ("task", "takes", "language", "labels")}
         if first.get("function") is not None:
             plain["takes"] = "text"  # which the task's function made its values of
-        filters = {_filter_of(recipe): name.partition(",")[2] for name, recipe in record.recipes.items()}
+        filters = {_filter_of(recipe): name.partition(",")[2] for name, recipe in recipes.items()}
         recipes = {
             f"{name},{suffix}" if suffix else name: {
                 **plain,
@@ -159,7 +159,7 @@ def _stored_scorings(record: StoredTask, metrics: Sequence[str]) -> tuple[TaskMe
             for filter_name, suffix in filters.items()
             for name in metrics
         }
-    with reading(f"what the metrics of {record.task} were computed by"):
+    with reading(f"what the metrics of {record.name} were computed by"):
         return tuple(
             TaskMetric(name=name, filter_name=_filter_of(recipe), metric=remake_metric(recipe), recipe=recipe)
             for name, recipe in recipes.items()
@@ -171,14 +171,14 @@ def _filter_of(recipe: Json) -> str:
 
 
 def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, trained: bool) -> Iterator[Finished]:
-    thought = _thought(_mapping(record.record["conditions"]))
-    for sample in read_samples(stored.folder, record.task):
-        if sample.get("hash") != hash_of(sample):
+    thought = _thought(record.scores.conditions)
+    for sample in read_samples(stored.folder, record.name):
+        if not is_unchanged(sample):
             raise UsageError(
-                f"sample {sample.get('doc_id')} of {record.task} in {stored.folder} does not fit its hash: document, "
+                f"sample {sample.doc_id} of {record.name} in {stored.folder} does not fit its hash: document, "
                 "prompt or target was changed. Run the evaluation again."
             )
-        example = ScoredExample(doc_id=int(str(sample["doc_id"])), row=cast(Row, sample["doc"]))
+        example = ScoredExample(doc_id=sample.doc_id, row=sample.doc)
         answered = answered_of(sample)
         texts = raw_texts(sample)
         without = bool(thought.token) and any(thought.token not in text for text in texts)
@@ -207,12 +207,10 @@ def _thought(conditions: Json) -> _Thought:
     return _Thought(token=str(settings.get("think_end_token", "")), stops=tuple(map(str, settings.get("stop", ()))))
 
 
-def _as_stored(answered: Answered, sample: Json) -> Answered:
+def _as_stored(answered: Answered, sample: SampleRecord) -> Answered:
     """With the filtered answers and the values that stand in the sample."""
-    filtered = _mapping(sample.get("filtered", {}))
-    made = _mapping(sample.get("made", {}))
     scored: dict[str, Outcome] = {}
-    for name, answers in filtered.items():
+    for name, answers in sample.filtered.items():
         first = answers[0] if isinstance(answers, list) and answers else answers
         if isinstance(answered.outcome, Text):
             scored[name] = replace(answered.outcome, prediction=str(first) if first else "")
@@ -221,8 +219,8 @@ def _as_stored(answered: Answered, sample: Json) -> Answered:
     return replace(
         answered,
         scored=scored,
-        filtered=filtered,
-        made={name: CustomValues(values=_mapping(values)) for name, values in made.items()},
+        filtered=sample.filtered,
+        made={name: CustomValues(values=values) for name, values in sample.made.items()},
     )
 
 
@@ -237,9 +235,3 @@ def _anew(answered: Answered, texts: Sequence[str], task: Task, example: ScoredE
 def _check_way(conditions: Json) -> None:
     if conditions.get("prompt_way") not in WAYS:
         raise UsageError("the results do not say how they were answered (conditions.prompt_way); run them again.")
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"the results are damaged: expected an object, found {type(value).__name__}.")
-    return value

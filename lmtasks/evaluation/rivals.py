@@ -4,9 +4,6 @@ The scored rows choose nothing: the choice is made on validation rows, a seeded 
 has none. A task without either is the one exception: there the best on the scored rows stands, which no rival can beat,
 and the record says so (`on`).
 
-    {"chosen": "lead-3", "group": "trivial", "metric": "rouge1", "scale": "points", "on": "validation", "rows": 500,
-     "scores": {"copy": 22.9, "lead-3": 31.8, "lead-chars": 30.2, "empty": 0.0}, "failed": {}}
-
 Where only one of them fits a task there is no choice: `scores` is empty and `rows` 0.
 """
 
@@ -22,7 +19,8 @@ from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, Group, group
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.prepare import first_rows
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
-from lmtasks.records import Json, ModelCard, Progress, Report, RuntimeCard
+from lmtasks.records import ModelCard, Progress, Report, RuntimeCard
+from lmtasks.results.scores import RivalChoice
 from lmtasks.task.task import SplitName, Task
 
 GROUPS: Mapping[str, str] = {
@@ -98,9 +96,9 @@ class RivalSolver:
         """Fingerprints of the rows that one of them learns from, and of those that the choice is made on."""
         return rows_seen(task, data, splits=self.needs(task))
 
-    def card_of(self, rival: Json) -> ModelCard:
+    def card_of(self, rival: RivalChoice) -> ModelCard:
         """The card of what a record says was chosen: named for it, and found again as the choice among all of them."""
-        return replace(self.model, family=str(rival["chosen"]))
+        return replace(self.model, family=rival.chosen)
 
     def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Choose, then answer every row of the scored split.
@@ -135,7 +133,7 @@ class RivalSolver:
         prompt_context: PromptContext,
         report: Report,
         learned: dict[str, AnswerRows],
-    ) -> tuple[BaselineSolver, Json]:
+    ) -> tuple[BaselineSolver, RivalChoice]:
         """The best one, and the record of the choice; `learned` gets what it has learned."""
         known = first_rows(data.validation or data.test, CHOSEN_ON)
         assert known is not None  # the caller looked
@@ -159,23 +157,24 @@ class RivalSolver:
                 learned[solver.name] = answer
         if best is None:
             raise UsageError(next(iter(failed.values())))
-        return best[1], {
-            **self._record(best[1], task),
-            "on": "validation" if data.validation is not None else "test",
-            "rows": len(known.rows),
-            "scores": scores,
-            "failed": failed,
-        }
+        return best[1], self._record(best[1], task).model_copy(
+            update={
+                "on": "validation" if data.validation is not None else "test",
+                "rows": len(known.rows),
+                "scores": scores,
+                "failed": failed,
+            }
+        )
 
-    def _record(self, chosen: BaselineSolver, task: Task) -> Json:
+    def _record(self, chosen: BaselineSolver, task: Task) -> RivalChoice:
         scoring = main_scoring(task)
-        return {
-            "chosen": chosen.name,
-            "group": group_of(chosen.name),
-            "metric": scoring.name,
-            "scale": scoring.metric.scale,
-            "on": "",
-            "rows": 0,
-            "scores": {},
-            "failed": {},
-        }
+        return RivalChoice(
+            chosen=chosen.name,
+            group=group_of(chosen.name),
+            metric=scoring.name,
+            scale=scoring.metric.scale,
+            on="",
+            rows=0,
+            scores={},
+            failed={},
+        )

@@ -1,11 +1,9 @@
-"""Samples: one line an example, with all that its outcome can be made from again.
+"""Samples of scored examples: made of answers, kept or written as they come, and made into answers again.
 
     {"doc_id": 3, "doc": {...}, "prompt": "...", "target": "...", "raw": [-4.1, -6.0], "answer": "...",
      "metrics": {"acc": 1.0}, "hash": "...", "outcome": {"kind": "choice", "gold": [0], ...}}
 
-`raw` is what came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
-choices, one log-probability. `filtered` stands where a task has filters, `made` where its own code made values.
-`hash` is that of doc, prompt and target.
+`results.sample` describes each field.
 """
 
 import hashlib
@@ -15,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.pending import Finished
 from lmtasks.files import AppendedFiles
-from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, Text
+from lmtasks.results.base import StoredModel, plain
+from lmtasks.results.sample import ChoiceOutcome, CustomOutcome, LikelihoodOutcome, SampleRecord, TextOutcome
 
 
 class Samples(Protocol):
@@ -121,71 +119,68 @@ def sample_files(folder: Path, *, name: Callable[[str], str]) -> Iterator[Sample
 
 
 def sample_of(finished: Finished, values: Mapping[str, float]) -> Json:
-    """The sample of one example."""
+    """The sample of one example, ready for JSON."""
     answered = finished.answered
-    asked = {
+    asked: dict[str, object] = {
         "doc": plain(finished.example.row),
-        "prompt": plain(answered.prompt),
-        "target": _one_or_all(answered.target),
+        "prompt": answered.prompt,
+        "target": answered.target[0] if len(answered.target) == 1 else answered.target,
     }
-    sample = {
-        "doc_id": finished.example.doc_id,
-        **asked,
-        "raw": plain(answered.raw),
-        "answer": answered.answer,
-        "metrics": plain(values),
-        "hash": hash_of(asked),
-        "outcome": outcome_json(answered.outcome),
-    }
-    if answered.filtered:
-        sample["filtered"] = plain(answered.filtered)
-    if answered.made:
-        sample["made"] = {name: plain(made.values) for name, made in answered.made.items()}
-    return sample
+    return SampleRecord.model_validate(
+        {
+            "doc_id": finished.example.doc_id,
+            **asked,
+            "raw": answered.raw,
+            "answer": answered.answer,
+            "metrics": values,
+            "hash": hash_of(asked),
+            "outcome": _OUTCOMES[type(answered.outcome)](answered.outcome),
+            "filtered": answered.filtered,
+            "made": {name: made.values for name, made in answered.made.items()},
+        }
+    ).content()
 
 
-def hash_of(sample: Json) -> str:
+def hash_of(asked: Mapping[str, object]) -> str:
     """sha256 over what was asked: doc, prompt and target; 16 hex digits."""
-    asked = {key: sample[key] for key in ("doc", "prompt", "target")}
-    text = json.dumps(asked, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(
+        {key: asked[key] for key in ("doc", "prompt", "target")},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def outcome_json(outcome: Outcome) -> Json:
-    """Fields of a sample that hold its outcome, beside `raw` and `target`."""
-    return _WRITERS[type(outcome)](outcome)
+def is_unchanged(sample: SampleRecord) -> bool:
+    """Is what was asked still what the sample's hash was made of?"""
+    return sample.hash == hash_of({"doc": sample.doc, "prompt": sample.prompt, "target": sample.target})
 
 
-def answered_of(sample: Json) -> Answered:
+def answered_of(sample: SampleRecord) -> Answered:
     """The answer that a sample was made from, without filters and without what the task's own code made.
 
     Raises:
-        UsageError: the sample is of an older version, or damaged.
+        UsageError: its outcome does not fit its raw answer, or was made by code of the task file.
     """
     try:
-        held = sample["outcome"]
-        assert isinstance(held, Mapping)
-        target = sample["target"]
-        texts = tuple(map(str, target)) if isinstance(target, list) else (str(target),)
-        prompt = sample["prompt"]
         return Answered(
-            outcome=_READERS[held["kind"]](held, sample, texts),
-            prompt=tuple(map(str, prompt)) if isinstance(prompt, list) else str(prompt),
-            target=texts,
-            raw=sample["raw"],
-            answer=str(sample["answer"]),
+            outcome=_outcome(sample),
+            prompt=sample.prompt,
+            target=sample.targets,
+            raw=sample.raw,
+            answer=sample.answer,
         )
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(
-            f"sample {sample.get('doc_id')} does not hold what its metrics can be computed from "
-            f"({type(error).__name__}: {error}); run the evaluation again."
+            f"sample {sample.doc_id} does not hold what its metrics can be computed from ({error}); run the evaluation "
+            "again."
         ) from error
 
 
-def raw_texts(sample: Json) -> list[str]:
+def raw_texts(sample: SampleRecord) -> list[str]:
     """Texts that the model wrote, one for each repeat."""
-    raw = sample["raw"]
-    return [str(text) for text in raw] if isinstance(raw, list) else [str(raw)]
+    return [str(text) for text in sample.raw] if isinstance(sample.raw, list) else [str(sample.raw)]
 
 
 def line_of(record: Json) -> str:
@@ -193,108 +188,79 @@ def line_of(record: Json) -> str:
     return json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def plain(value: object) -> object:
-    """A value as JSON can hold it: what JSON has no form for becomes text (dates, bytes, infinite numbers)."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value)
+def _outcome(sample: SampleRecord) -> Outcome:
+    match sample.outcome:
+        case ChoiceOutcome() as held:
+            return Choice(
+                gold=held.gold,
+                scores=_numbers(sample.raw),
+                chars=held.chars,
+                bytes=held.bytes,
+                greedy=held.greedy,
+                unconditional=held.unconditional,
+            )
+        case TextOutcome() as held:
+            return Text(references=sample.targets, prediction=held.prediction, source=held.source)
+        case LikelihoodOutcome() as held:
+            (logprob,) = _numbers([sample.raw])
+            return Likelihood(
+                logprob=logprob,
+                tokens=held.tokens,
+                words=held.words,
+                bytes=held.bytes,
+                greedy=held.greedy,
+                unknown=held.unknown,
+                altered=held.altered,
+            )
+        case CustomOutcome():
+            raise ValueError("code of the task file made its values")
 
 
-def _one_or_all(texts: tuple[str, ...]) -> object:
-    return texts[0] if len(texts) == 1 else list(texts)
+def _numbers(raw: object) -> tuple[float, ...]:
+    """Log-probabilities, infinite ones among them."""
+    if not isinstance(raw, list):
+        raise TypeError(f"expected a list, found {type(raw).__name__}")
+    return tuple(float(value) for value in raw)
 
 
-def _choice_json(outcome: Outcome) -> Json:
+def _choice_outcome(outcome: Outcome) -> ChoiceOutcome:
     assert isinstance(outcome, Choice)
-    return {
-        "kind": "choice",
-        "gold": list(outcome.gold),
-        "chars": list(outcome.chars),
-        "bytes": list(outcome.bytes),
-        "greedy": list(outcome.greedy),
-        "unconditional": list(outcome.unconditional),
-    }
+    return ChoiceOutcome(
+        kind="choice",
+        gold=outcome.gold,
+        chars=outcome.chars,
+        bytes=outcome.bytes,
+        greedy=outcome.greedy,
+        unconditional=outcome.unconditional,
+    )
 
 
-def _text_json(outcome: Outcome) -> Json:
+def _text_outcome(outcome: Outcome) -> TextOutcome:
     assert isinstance(outcome, Text)
-    return {"kind": "text", "prediction": outcome.prediction, "source": outcome.source}
+    return TextOutcome(kind="text", prediction=outcome.prediction, source=outcome.source)
 
 
-def _likelihood_json(outcome: Outcome) -> Json:
+def _likelihood_outcome(outcome: Outcome) -> LikelihoodOutcome:
     assert isinstance(outcome, Likelihood)
-    return {
-        "kind": "likelihood",
-        "tokens": outcome.tokens,
-        "words": outcome.words,
-        "bytes": outcome.bytes,
-        "greedy": outcome.greedy,
-        **({"unknown": outcome.unknown} if outcome.unknown else {}),
-        **({"altered": True} if outcome.altered else {}),
-    }
+    return LikelihoodOutcome(
+        kind="likelihood",
+        tokens=outcome.tokens,
+        words=outcome.words,
+        bytes=outcome.bytes,
+        greedy=outcome.greedy,
+        unknown=outcome.unknown,
+        altered=outcome.altered,
+    )
 
 
-def _made_json(outcome: Outcome) -> Json:
+def _custom_outcome(outcome: Outcome) -> CustomOutcome:
     assert isinstance(outcome, CustomValues)
-    return {"kind": "made", "values": plain(outcome.values)}
+    return CustomOutcome(kind="made", values=outcome.values)
 
 
-def _choice(held: Json, sample: Json, texts: tuple[str, ...]) -> Outcome:
-    return Choice(
-        gold=_ints(held["gold"]),
-        scores=_floats(sample["raw"]),
-        chars=_ints(held["chars"]),
-        bytes=_ints(held["bytes"]),
-        greedy=tuple(bool(flag) for flag in _list(held["greedy"])),
-        unconditional=_floats(held["unconditional"]),
-    )
-
-
-def _text(held: Json, sample: Json, texts: tuple[str, ...]) -> Outcome:
-    return Text(references=texts, prediction=str(held["prediction"]), source=str(held["source"]))
-
-
-def _likelihood(held: Json, sample: Json, texts: tuple[str, ...]) -> Outcome:
-    tokens, words, size = _ints([held["tokens"], held["words"], held["bytes"]])
-    return Likelihood(
-        logprob=float(str(sample["raw"])),
-        tokens=tokens,
-        words=words,
-        bytes=size,
-        greedy=bool(held["greedy"]),
-        unknown=int(str(held.get("unknown", 0))),
-        altered=bool(held.get("altered", False)),
-    )
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, found {type(value).__name__}")
-    return value
-
-
-def _ints(value: object) -> tuple[int, ...]:
-    return tuple(int(str(item)) for item in _list(value))
-
-
-def _floats(value: object) -> tuple[float, ...]:
-    return tuple(float(str(item)) for item in _list(value))
-
-
-_WRITERS: Mapping[type[Outcome], Callable[[Outcome], Json]] = {
-    Choice: _choice_json,
-    Text: _text_json,
-    Likelihood: _likelihood_json,
-    CustomValues: _made_json,
-}
-_READERS: Mapping[OutcomeKind, Callable[[Json, Json, tuple[str, ...]], Outcome]] = {
-    "choice": _choice,
-    "text": _text,
-    "likelihood": _likelihood,
+_OUTCOMES: Mapping[type[Outcome], Callable[[Outcome], StoredModel]] = {
+    Choice: _choice_outcome,
+    Text: _text_outcome,
+    Likelihood: _likelihood_outcome,
+    CustomValues: _custom_outcome,
 }

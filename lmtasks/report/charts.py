@@ -7,8 +7,10 @@ from math import isfinite
 from lmtasks.report import format as show
 from lmtasks.report.drawing import ROLES, SHAPES, BaselineLevel, Point, draw
 from lmtasks.report.grid import Score, baseline_of, main_metric, main_score, models
-from lmtasks.report.records import RunRecords, TaskInfo, Timing, Variant
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import timings_of, together
+from lmtasks.results.cell import TaskInfo, Variant
+from lmtasks.results.speed import Timing
 
 
 @dataclass(frozen=True, kw_only=True)

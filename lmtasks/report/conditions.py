@@ -7,8 +7,9 @@ from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_metric
 from lmtasks.report.overlap import is_marked
-from lmtasks.report.records import CellRecord, RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Table, TableCell
+from lmtasks.results.cell import CellRecord
 
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
 
@@ -63,6 +64,7 @@ def machine_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
     """The machine in words, with its own measured limits."""
     machines = [speed.machine for speed in run.speeds.values()] + [cell.machine for cell in run.cells]
     machine = next((each for each in machines if each), {})
+    limits = [speed.limits for speed in run.speeds.values() if speed.limits]
     flags = machine.get("flags")
     memory = machine.get("memory_limit_bytes") or machine.get("memory_bytes")
     cores = f"{machine.get('cores_usable')} usable of {machine.get('cores_logical')}"
@@ -70,14 +72,14 @@ def machine_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
         "processor": machine.get("processor"),
         "cores": cores if machine.get("cores_usable") else None,
         "instruction sets": ", ".join(map(str, flags)) if isinstance(flags, list) else None,
-        "memory": show.size(float(str(memory))) if memory else None,
+        "memory": show.size(memory) if isinstance(memory, int) and memory else None,
         "system": " ".join(str(machine[key]) for key in ("system", "kernel", "architecture") if key in machine),
         "virtual": "yes" if machine.get("virtual") else None,
         "processor limit": f"{machine['cpu_limit_cores']} cores" if machine.get("cpu_limit_cores") else None,
         "governor": machine.get("governor"),
-        "reading from memory": _limit(run, "read_gb_per_s", "GB/s"),
-        "copy bandwidth": _limit(run, "copy_gb_per_s", "GB/s, read and written"),
-        "matrix product": _limit(run, "gemm_gflop_per_s", "GFLOP/s, fp32, 1024 × 1024"),
+        "reading from memory": _limit([each.read_gb_per_s for each in limits], "GB/s"),
+        "copy bandwidth": _limit([each.copy_gb_per_s for each in limits], "GB/s, read and written"),
+        "matrix product": _limit([each.gemm_gflop_per_s for each in limits], "GFLOP/s, fp32, 1024 × 1024"),
         **_other_products(run),
     }
     return tuple((name, str(value)) for name, value in facts.items() if value)
@@ -120,10 +122,11 @@ def _taken(cell: CellRecord) -> object:
 
 def _known(cell: CellRecord) -> str:
     """Scored rows that the model may have known: how many; of some models and old results that is not known."""
-    if not cell.overlap:
+    overlap = cell.scores.overlap
+    if overlap is None:
         return "not known"
-    seen = f"{show.count(int(str(cell.overlap['seen'])))} of {show.count(cell.n)}" if is_marked(cell.overlap) else ""
-    learned = "" if cell.overlap.get("learned") is not None else "of training not known"
+    seen = f"{show.count(overlap.seen)} of {show.count(cell.scores.n)}" if is_marked(overlap) else ""
+    learned = "" if overlap.learned is not None else "of training not known"
     return ", ".join(filter(None, [seen, learned])) or "none"
 
 
@@ -131,18 +134,15 @@ def _other_products(run: RunRecords) -> dict[str, str]:
     """The matrix product in other precisions."""
     found: dict[str, list[float]] = {}
     for speed in run.speeds.values():
-        rates = speed.limits.get("gemm")
-        for name, rate in rates.items() if isinstance(rates, dict) else ():
-            found.setdefault(name, []).append(float(rate))
+        for name, rate in speed.limits.gemm.items() if speed.limits else ():
+            found.setdefault(name, []).append(rate)
     return {f"matrix product, {name}": f"{_range(rates)} GFLOP/s" for name, rates in found.items() if name != "fp32"}
 
 
-def _limit(run: RunRecords, name: str, unit: str) -> str | None:
+def _limit(measured: Sequence[float | None], unit: str) -> str | None:
     """The range over the processes that measured it."""
-    values = [float(str(speed.limits[name])) for speed in run.speeds.values() if name in speed.limits]
-    if not values:
-        return None
-    return f"{_range(values)} {unit}"
+    values = [value for value in measured if value is not None]
+    return f"{_range(values)} {unit}" if values else None
 
 
 def _range(values: Sequence[float]) -> str:

@@ -11,12 +11,11 @@
 """
 
 import math
-from collections.abc import Mapping
 
 from lmtasks.metric.base import Scale
-from lmtasks.records import Json
+from lmtasks.results.scores import RivalChoice
+from lmtasks.results.speed import LimitShare, MachineLimits, SpeedRecord
 
-SCALES: Mapping[str, Scale] = {"fraction": "fraction", "points": "points", "raw": "raw"}
 POINTS = 100.0
 EVEN = 0.1
 """An interval is written as ± while its halves differ by less than this share of its width."""
@@ -94,39 +93,36 @@ def ratio(times: float | None) -> str:
     return MISSING if times is None else f"{_digits(times)}×"
 
 
-def layout(threads: int, options: Mapping[str, object]) -> str:
-    """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any.
-
-    >>> layout(2, {}), layout(1, {"callers": "2"})
-    ('2 threads', '2 callers × 1 thread')
-    """
+def layout(speed: SpeedRecord) -> str:
+    """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any:
+    `2 callers × 1 thread`."""
+    runtime = speed.runtime
+    threads = (runtime.threads if runtime else None) or speed.variant.threads or 1
     inside = f"{threads} {'thread' if threads == 1 else 'threads'}"
-    callers = options.get("callers", "1")
-    return inside if str(callers) == "1" else f"{callers} callers × {inside}"
+    callers = runtime.options.get("callers", "1") if runtime else "1"
+    return inside if callers == "1" else f"{callers} callers × {inside}"
 
 
-def of_limit(limit: Mapping[str, object] | None) -> str:
+def of_limit(limit: LimitShare | None) -> str:
     """How near a timing comes to what the machine allows; empty where that is unknown.
 
-    >>> of_limit({"share": 0.917, "bound": "memory"}), of_limit({"share": 0.4, "bound": "arithmetic"})
-    ('92 % of memory bandwidth', '40 % of the matrix product')
+    >>> of_limit(LimitShare(share=0.917, bound="memory", how="", of="a step"))
+    '92 % of memory bandwidth'
     """
     if limit is None:
         return ""
-    what = "memory bandwidth" if limit["bound"] == "memory" else "the matrix product"
-    return f"{100 * float(str(limit['share'])):.0f} % of {what}"
+    what = "memory bandwidth" if limit.bound == "memory" else "the matrix product"
+    return f"{100 * limit.share:.0f} % of {what}"
 
 
-def limits(measured: Mapping[str, object]) -> str:
+def limits(measured: MachineLimits) -> str:
     """What a machine can do at best, in one line."""
-    rates = measured.get("gemm")
-    products = [f"{name} {_digits(float(rate))}" for name, rate in rates.items()] if isinstance(rates, Mapping) else []
-    said = [
-        f"{measured['threads']} {'thread' if measured['threads'] == 1 else 'threads'}",
-        f"reads {_digits(float(str(measured['read_gb_per_s'])))} GB/s from memory",
-        f"matrix product of {measured['gemm_size']}: {', '.join(products)} GFLOP/s",
-    ]
-    return f"{said[0]}: {'; '.join(said[1:])}"
+    products = [f"{name} {_digits(rate)}" for name, rate in measured.gemm.items()]
+    reads = MISSING if measured.read_gb_per_s is None else _digits(measured.read_gb_per_s)
+    return (
+        f"{measured.threads} {'thread' if measured.threads == 1 else 'threads'}: reads {reads} GB/s from memory; "
+        f"matrix product of {measured.gemm_size}: {', '.join(products)} GFLOP/s"
+    )
 
 
 def small(number: float) -> str:
@@ -175,11 +171,10 @@ def _digits(number: float) -> str:
     return f"{rounded:,.{places}f}"
 
 
-def choice(rival: Json) -> str:
+def choice(rival: RivalChoice | None) -> str:
     """Why a rival stands for a task: what all had on the rows that chose it; empty where there was no choice."""
-    scores, scale = rival.get("scores"), SCALES.get(str(rival.get("scale")), "raw")
-    if not isinstance(scores, Mapping) or len(scores) < 2:
+    if rival is None or len(rival.scores) < 2:
         return ""
-    had = ", ".join(f"{name} {value(float(had), scale)}" for name, had in scores.items())
-    rows = "validation rows" if rival.get("on") == "validation" else "scored rows, as there are no validation rows"
-    return f"{rival.get('chosen')} is the best of {had} ({rival.get('metric')} of {rival.get('rows')} {rows})"
+    had = ", ".join(f"{name} {value(score, rival.scale)}" for name, score in rival.scores.items())
+    rows = "validation rows" if rival.on == "validation" else "scored rows, as there are no validation rows"
+    return f"{rival.chosen} is the best of {had} ({rival.metric} of {rival.rows} {rows})"

@@ -11,7 +11,8 @@ from statistics import fmean, stdev
 
 from lmtasks.metric.base import Scale
 from lmtasks.records import CLASSICAL_BASELINES, Estimate
-from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
+from lmtasks.report.records import RunRecords
+from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 
 NORMAL_95 = 1.96
 
@@ -41,9 +42,7 @@ class Score:
 def main_metric(run: RunRecords, task: TaskInfo) -> str | None:
     """The metric that stands for the task (`comparable_metric`); None while no cell is done."""
     cells = [cell for cell in run.cells if cell.task.name == task.name and cell.metrics]
-    return comparable_metric(
-        [(tuple(cell.metrics), str(cell.model.get("tokenizer_hash"))) for cell in cells], language=task.language
-    )
+    return comparable_metric([(tuple(cell.metrics), cell.tokenizer_hash) for cell in cells], language=task.language)
 
 
 def comparable_metric(cells: Sequence[tuple[Sequence[str], str]], *, language: str) -> str | None:

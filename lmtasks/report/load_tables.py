@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
-from lmtasks.report.records import LoadTiming, Percentiles, RunRecords, Timing
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import marks_of, milliseconds, shown_columns, throughput_cell
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.speed import LoadTiming, Percentiles, Timing
 
 ARRIVALS = {"poisson": "independent of each other (Poisson)", "even": "at even gaps"}
 
@@ -72,23 +73,22 @@ def required_table(run: RunRecords) -> Table | None:
     """What the plan requires, held against every variant; None where it requires nothing."""
     if run.required is None:
         return None
-    judged, best = list(run.required.each("judged")), run.required.text("cheapest", "")
-    names = [each.text("requirement") for each in judged[0].each("verdicts")] if judged else []
+    judged, best = run.required.judged, run.required.cheapest
+    names = [verdict.requirement for verdict in judged[0].verdicts] if judged else []
     lines = []
     for each in judged:
-        cost = each.optional_number("core_seconds")
+        cost = each.core_seconds
         verdicts = [
-            TableCell(text="yes" if verdict.flag("fulfilled") else "no", detail=verdict.text("said"))
-            for verdict in each.each("verdicts")
+            TableCell(text="yes" if verdict.fulfilled else "no", detail=verdict.said) for verdict in each.verdicts
         ]
         shown = show.milliseconds(None if cost is None else 1000 * cost)
-        name = each.text("variant")
-        lines.append(Line(name=name, cells=(*verdicts, TableCell(text=shown, sort=cost, best=name == best))))
+        cost_cell = TableCell(text=shown, sort=cost, best=each.variant == best)
+        lines.append(Line(name=each.variant, cells=(*verdicts, cost_cell)))
     answer = (
         f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
     )
     return Table(
-        caption=f"What production needs, as the plan says: {run.required.text('require')}. {answer}",
+        caption=f"What production needs, as the plan says: {run.required.require}. {answer}",
         corner="variant",
         columns=(*(Column(title=name) for name in names), Column(title="core time", detail="an answer, largest batch")),
         lines=tuple(lines),
@@ -106,12 +106,12 @@ def _load_line(load: LoadTiming, variant: str, notes: Notes) -> Line:
         group=f"{load.task} · {load.rate:g} requests a second",
         notes=marks_of(load.note, load.flags, notes),
         cells=(
-            milliseconds(load.latency.p50),
-            milliseconds(load.latency.p90),
-            milliseconds(load.latency.p95),
-            milliseconds(load.latency.p99),
-            _perhaps(load.first_token, "p95"),
-            _perhaps(load.next_token, "p95"),
+            milliseconds(load.latency_ms.p50),
+            milliseconds(load.latency_ms.p90),
+            milliseconds(load.latency_ms.p95),
+            milliseconds(load.latency_ms.p99),
+            _perhaps(load.ttft_ms, "p95"),
+            _perhaps(load.itl_ms, "p95"),
             TableCell(text=f"{100 * load.busy_share:.0f} %", sort=load.busy_share),
             TableCell(text=load.batching, sort=load.batching),
         ),
@@ -126,12 +126,12 @@ def _sweep_line(timing: Timing, variant: str, notes: Notes) -> Line:
         group=timing.task,
         notes=marks_of(timing.note, timing.flags, notes),
         cells=(
-            milliseconds(timing.latency.p50),
-            milliseconds(timing.latency.p95),
-            _perhaps(timing.first_token, "p50"),
-            _perhaps(timing.next_token, "p50"),
+            milliseconds(timing.latency_ms.p50),
+            milliseconds(timing.latency_ms.p95),
+            _perhaps(timing.ttft_ms, "p50"),
+            _perhaps(timing.itl_ms, "p50"),
             throughput_cell(timing),
-            TableCell(text=show.of_limit(timing.limit or None)),
+            TableCell(text=show.of_limit(timing.limit)),
         ),
     )
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from lmtasks.metric.paired import SURE
 from lmtasks.report import format as show
-from lmtasks.report.paired_records import PairedRecord
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.comparison import PairedRecord
 
 RELATIONS: Mapping[str, tuple[str, str]] = {
     "parent": ("Each exported variant", "the one that it was exported from"),
@@ -24,7 +24,7 @@ def paired_tables(run: RunRecords) -> tuple[Table, ...]:
 
 def _table(run: RunRecords, relation: str) -> Table | None:
     """One line a task and base, one column a variant; None where nothing was compared."""
-    comparisons = [each for each in (run.paired.comparisons if run.paired else ()) if each.relation == relation]
+    comparisons = [each for each in run.comparisons if each.relation == relation]
     if not comparisons:
         return None
     found = {(each.task, each.base, each.variant): each for each in comparisons}

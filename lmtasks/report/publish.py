@@ -16,9 +16,9 @@ from lmtasks.checksums import FIELD
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.files import write_record, write_text
 from lmtasks.records import Json
-from lmtasks.report.fields import read_fields
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.report.write import write_pages
+from lmtasks.results.base import StoredFile, read_content
 
 LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms", FIELD})
 """Fields of records that grow with the number of examples or calls; and the checksum over them."""
@@ -76,7 +76,7 @@ def _copy_records(run_folder: Path, target: Path) -> None:
 
 
 def _copy(file: Path, target: Path, private: tuple[tuple[str, str], ...]) -> None:
-    record = slim(read_fields(file).values, private=private)
+    record = slim(read_content(file, remedy=StoredFile.remedy), private=private)
     write_record(target, record)
 
 

@@ -2,8 +2,9 @@
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, main_metric, score
-from lmtasks.report.records import PublishedFigure, RunRecords
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Table, TableCell
+from lmtasks.results.run import PublishedFigure
 
 CAPTION = (
     "Figures that others printed, and what was found here; fractions in points, 0-100. Data, splits and cleaning there "
@@ -33,6 +34,7 @@ def published_table(run: RunRecords) -> Table | None:
 def _line(run: RunRecords, figure: PublishedFigure) -> Line:
     task = next((task for task in run.tasks if task.name == figure.task), None)
     metric = figure.metric or (main_metric(run, task) if task else None) or ""
+    wanted = figure.value if figure.wanted is None else figure.wanted
     found = score(run.of(variant=figure.variant, task=figure.task), metric)
     return Line(
         name=figure.task,
@@ -40,8 +42,8 @@ def _line(run: RunRecords, figure: PublishedFigure) -> Line:
         cells=(
             TableCell(text=figure.variant),
             _here(found),
-            TableCell(text=f"{figure.wanted:g}", sort=figure.wanted),
-            TableCell(text=_reached(found, figure.wanted)),
+            TableCell(text=f"{wanted:g}", sort=wanted),
+            TableCell(text=_reached(found, wanted)),
             TableCell(text=f"{figure.value:g}", sort=figure.value),
             TableCell(text=figure.by),
         ),

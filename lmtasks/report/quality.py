@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lmtasks.metric import METRICS
-from lmtasks.records import Json
 from lmtasks.report import format as show
 from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
-from lmtasks.report.overlap import clean_rows, is_marked, mean_on_the_others, seen_rows
-from lmtasks.report.records import CellRecord, RunRecords, TaskInfo, Variant
+from lmtasks.report.overlap import is_marked, mean_on_the_others, seen_rows
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.cell import CellRecord, TaskInfo, Variant
+from lmtasks.results.scores import Overlap
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """What every table says of precision int8-tensor."""
@@ -127,17 +128,20 @@ def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, m
     Variants that knew the same rows share a note, so that their values on the others stand side by side.
     """
     known: dict[str, list[Variant]] = {}
-    records: dict[str, list[Json]] = {}
+    overlaps: dict[str, list[Overlap]] = {}
     for variant in variants if metric is not None else ():
-        cells = [cell for cell in run.of(variant=variant.name, task=task.name) if is_marked(cell.overlap)]
-        if cells and metric in cells[0].metrics:
-            records[variant.name] = [cell.overlap for cell in cells]
-            known.setdefault(seen_rows(cells[0].overlap, n=cells[0].n), []).append(variant)
+        scores = [cell.scores for cell in run.of(variant=variant.name, task=task.name)]
+        marked = [each.overlap for each in scores if each.overlap is not None and is_marked(each.overlap)]
+        first = next((each for each in scores if is_marked(each.overlap)), None)
+        if marked and first is not None and metric in first.metrics:
+            overlaps[variant.name] = marked
+            known.setdefault(seen_rows(marked[0], n=first.n), []).append(variant)
     found: dict[str, str] = {}
     for seen, mine in known.items():
-        values = {variant.name: mean_on_the_others(records[variant.name], str(metric)) for variant in mine}
+        values = {variant.name: mean_on_the_others(overlaps[variant.name], str(metric)) for variant in mine}
         told = ", ".join(f"{name} {value}" for name, value in values.items() if value)
-        rest = show.count(clean_rows(records[mine[0].name][0]))
+        clean = overlaps[mine[0].name][0].clean
+        rest = show.count(clean.n if clean else 0)
         note = f"{task.name}: {seen}" + (f"; {metric} on the other {rest}: {told}" if told else "")
         found |= {variant.name: note for variant in mine}
     return found
@@ -187,15 +191,17 @@ def _mark(cell: CellRecord) -> str:
 
 
 def _said(cell: CellRecord) -> Iterator[str]:
-    if choice := show.choice(cell.rival):
+    scores = cell.scores
+    if choice := show.choice(scores.rival):
         yield f"{cell.task.name}: {choice}"
-    if cell.truncated:
-        yield f"{cell.task.name}: {show.count(cell.truncated)} inputs were cut to fit the model"
-    if cell.refused:
-        yield from (f"{cell.task.name}: {reason.rstrip('.')}" for reason in cell.refused)
-    elif cell.unknown_share:
-        yield f"{cell.task.name}: {100 * cell.unknown_share:.2g} % of the scored tokens are unknown ones"
-    yield from (f"{cell.task.name}: {note.rstrip('.')}" for note in cell.notes)
+    if scores.truncated:
+        yield f"{cell.task.name}: {show.count(scores.truncated)} inputs were cut to fit the model"
+    if scores.refused:
+        reasons = dict.fromkeys(scores.refused.values())
+        yield from (f"{cell.task.name}: {reason.rstrip('.')}" for reason in reasons)
+    elif scores.unknown_share:
+        yield f"{cell.task.name}: {100 * scores.unknown_share:.2g} % of the scored tokens are unknown ones"
+    yield from (f"{cell.task.name}: {note.rstrip('.')}" for note in scores.notes)
 
 
 def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:
@@ -206,7 +212,7 @@ def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: 
 
 
 def _metric_title(run: RunRecords, task: TaskInfo, metric: str | None) -> str:
-    sizes = {cell.n for cell in run.cells if cell.task.name == task.name and cell.status == "done"}
+    sizes = {cell.scores.n for cell in run.cells if cell.task.name == task.name and cell.status == "done"}
     n = f"n {'–'.join(show.count(size) for size in sorted({min(sizes), max(sizes)}))}" if sizes else ""
     return " · ".join(filter(None, [f"{metric}{_arrow(run, task, metric)}" if metric else "not scored", n]))
 

@@ -1,202 +1,30 @@
-"""What a run has stored, as checked values. `read.py` makes them of files."""
+"""A run folder, or a published one, with all that it stores.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+>>> read_run(Path("no-such-folder"))
+Traceback (most recent call last):
+...
+lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. Give ...
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
-from lmtasks.records import Estimate, Json
-from lmtasks.report.fields import Fields
-from lmtasks.report.paired_records import PairedRecords
+from lmtasks.checksums import file_checksum
+from lmtasks.errors import UsageError
+from lmtasks.results.base import StoredFile
+from lmtasks.results.cell import CellRecord, TaskInfo, Variant
+from lmtasks.results.comparison import PairedRecord, PairedRecords
+from lmtasks.results.proof import GateRecord, ProofRecord
+from lmtasks.results.run import PublishedFigure, RunRecord, StoredPlan
+from lmtasks.results.speed import RequiredRecord, SpeedRecord
 
-Status = Literal["done", "failed", "not-applicable"]
+_Record = TypeVar("_Record", bound=StoredFile)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """What was compared."""
-
-    name: str
-    model: str
-    adaptation: str
-    runtime: str
-    device: str
-    precision: str
-    threads: int | None
-    written: str = ""
-    """How texts were written, where the plan says it of this variant: `num_beams=4`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskInfo:
-    """On what."""
-
-    name: str
-    kind: str
-    language: str
-    hash: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedRecord:
-    """How a model of the run was trained."""
-
-    seconds: float
-    steps: int
-    weights: int
-    """That learned."""
-    stopped: str
-    """Why it ended: `steps`, `minutes` or `patience`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellRecord:
-    """One variant on one task with one seed."""
-
-    id: str
-    variant: Variant
-    task: TaskInfo
-    seed: int
-    status: Status
-    reason: str
-    metrics: Mapping[str, Estimate]
-    """In the task's order: the first is its main metric."""
-    n: int
-    truncated: int
-    seconds: float | None
-    conditions: Json
-    model: Json
-    runtime: Json
-    machine: Json
-    versions: Json
-    trained: TrainedRecord | None = None
-    """None where the run trained no model for the cell."""
-    samples_checksum: str = ""
-    """sha256 of the file with its samples; empty where none were kept, or an older version wrote the cell."""
-    unknown_share: float = 0.0
-    """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""
-    rival: Json = field(default_factory=dict)
-    """Which of several baselines this is, and what all had on the rows that chose it; empty for others, and where an
-    older run took the first that fitted."""
-    refused: tuple[str, ...] = ()
-    """Why some metrics of the task have no value, a sentence each."""
-    overlap: Json = field(default_factory=dict)
-    """Scored rows that may have been known, see `report.overlap`; empty: nobody counted."""
-    notes: tuple[str, ...] = ()
-    """What a reader must know of its values, in sentences."""
-
-    @property
-    def baseline(self) -> str:
-        """The baseline's name (`majority`, `tfidf`, ...); empty for a model."""
-        # What a plan fits (n-grams, linear classifiers) runs in native too, and is a model.
-        if self.model.get("kind") == "baseline" or self.variant.adaptation == "none":
-            return str(self.model.get("family") or self.variant.model)
-        return ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Percentiles:
-    """Milliseconds; None where there are too few samples."""
-
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    n: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One variant's speed on one task at one batch size."""
-
-    task: str
-    kind: str
-    batch_size: int
-    unit: str
-    new_tokens: int
-    latency: Percentiles
-    throughput: float
-    throughput_ci95: tuple[float, float] | None
-    note: str
-    examples_per_s: float | None
-    """What all variants have in common, whatever they ask for an example; None where an older record does not tell."""
-    length: int = 0
-    """Tokens of every request; 0: as the task's rows have them."""
-    first_token: Percentiles | None = None
-    """None where no text was streamed."""
-    next_token: Percentiles | None = None
-    limit: Json = field(default_factory=dict)
-    """Distance from what the machine allows: {"share", "bound", "of", "how"}; empty where it is unknown."""
-    flags: tuple[str, ...] = ()
-    """What disturbed the machine meanwhile."""
-
-    @property
-    def examples_ci95(self) -> tuple[float, float] | None:
-        """The interval of the throughput, in examples a second."""
-        if self.throughput_ci95 is None or self.examples_per_s is None or not self.throughput:
-            return None
-        low, high = self.throughput_ci95
-        return low * self.examples_per_s / self.throughput, high * self.examples_per_s / self.throughput
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadTiming:
-    """One variant's latency on one task while requests come by a schedule."""
-
-    task: str
-    rate: float
-    """Requests a second."""
-    arrival: str
-    batching: str
-    latency: Percentiles
-    first_token: Percentiles | None
-    next_token: Percentiles | None
-    busy_share: float
-    note: str
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeedRecord:
-    """What one fresh process measured."""
-
-    variant: Variant
-    size_bytes: int
-    load_seconds: float
-    import_seconds: float
-    import_memory_bytes: int
-    """Of the libraries, before anything is loaded."""
-    peak_memory_bytes: int
-    """Those among it."""
-    timings: tuple[Timing, ...]
-    """Of the rows' own lengths."""
-    at_lengths: tuple[Timing, ...]
-    """Of requests that all have as many tokens."""
-    loads: tuple[LoadTiming, ...]
-    first_seconds: float | None
-    """The first answer, once it is open."""
-    layout: str
-    """Threads inside a step, and callers beside each other."""
-    rounds: int
-    limits: Json
-    notes: tuple[str, ...]
-    machine: Json
-    versions: Json
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFigure:
-    """What somebody else found, as the plan has it."""
-
-    task: str
-    variant: str
-    metric: str
-    """Empty: the task's main metric."""
-    value: float
-    """Fractions in points."""
-    wanted: float
-    """What is to be reached here."""
-    by: str
+MARGIN_POINTS = 1.0
+"""Where a plan does not say what a variant may lose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,15 +42,15 @@ class RunRecords:
     cells: tuple[CellRecord, ...]
     speeds: Mapping[str, SpeedRecord]
     """By the variant's name."""
-    proofs: Mapping[str, Fields]
-    gates: Mapping[str, Fields]
-    """Parity records of exported packages, by the package's name."""
+    proofs: Mapping[str, ProofRecord]
+    """By the package's name, as the gates."""
+    gates: Mapping[str, GateRecord]
     paired: PairedRecords | None = None
     """None where the run was made before there were any."""
     published: tuple[PublishedFigure, ...] = ()
-    margin: float = 1.0
+    margin: float = MARGIN_POINTS
     """Points that a variant may lose against the best and still keep its quality, as the plan says."""
-    required: Fields | None = None
+    required: RequiredRecord | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 
     @property
@@ -238,6 +66,85 @@ class RunRecords:
         """Each once, in the plan's order."""
         return tuple({cell.task.name: cell.task for cell in self.cells}.values())
 
+    @property
+    def comparisons(self) -> tuple[PairedRecord, ...]:
+        """All paired comparisons; none where the run has no paired.json."""
+        return self.paired.comparisons if self.paired else ()
+
     def of(self, *, variant: str, task: str) -> tuple[CellRecord, ...]:
         """The cells of a variant on a task, one a seed."""
         return tuple(cell for cell in self.cells if cell.variant.name == variant and cell.task.name == task)
+
+
+def read_run(folder: Path) -> RunRecords:
+    """Read a run folder (`runs/<plan>`) or a published one (`reports/<plan>`).
+
+    Raises:
+        UsageError: the folder is no run, has no finished cell, or a file in it is damaged or foreign (named).
+    """
+    cells_folder = folder / "cells"
+    if not cells_folder.is_dir():
+        raise UsageError(
+            f"{folder} is no run: it has no folder 'cells'. Give the folder of a run (runs/<plan>) or of a "
+            "published report (reports/<plan>)."
+        )
+    cells = [CellRecord.read(file) for file in sorted(cells_folder.glob("*.json"))]
+    for cell in cells:
+        _check_samples(cell, folder)
+    if not cells:
+        raise UsageError(f"{folder} has no finished cell yet; carry out the plan first (lmtasks run).")
+    header = _read_if_there(RunRecord, folder / "run.json") or RunRecord()
+    plan = header.plan
+    speeds = [SpeedRecord.read(file) for file in sorted((folder / "speed").glob("*.json"))]
+    plan_file = folder / "plan.yaml"
+    return RunRecords(
+        folder=folder,
+        name=plan.plan or folder.resolve().name,
+        question=plan.question,
+        about=plan.about,
+        command=header.command,
+        started=header.started,
+        plan_text=plan_file.read_text(encoding="utf-8") if plan_file.is_file() else "",
+        cells=tuple(_in_order(cells, plan)),
+        speeds={speed.variant.name: speed for speed in speeds},
+        proofs={name: ProofRecord.read(file) for name, file in _package_files(folder, "parity").items()},
+        gates={name: GateRecord.read(file) for name, file in _package_files(folder, "gate").items()},
+        published=plan.published,
+        margin=MARGIN_POINTS if plan.margin is None else plan.margin,
+        paired=_read_if_there(PairedRecords, folder / "paired.json"),
+        required=_read_if_there(RequiredRecord, folder / "required.json"),
+    )
+
+
+def _read_if_there(model: type[_Record], file: Path) -> _Record | None:
+    return model.read(file) if file.is_file() else None
+
+
+def _check_samples(cell: CellRecord, folder: Path) -> None:
+    """Raises: UsageError: the samples that lie there are not those that the cell was written with."""
+    samples = folder / "samples" / f"{cell.id}.jsonl"
+    if cell.samples_checksum and samples.is_file() and file_checksum(samples) != cell.samples_checksum:
+        raise UsageError(
+            f"{samples} was changed since it was written (its checksum differs); delete it, and cells/{cell.id}.json "
+            "too, and run the plan again, which makes what is missing."
+        )
+
+
+def _package_files(folder: Path, kind: str) -> Mapping[str, Path]:
+    """packages/<package>/<kind>.json of a run, or <kind>/<package>.json of a published one, by package."""
+    made = sorted((folder / "packages").glob(f"*/{kind}.json"))
+    files = {file.parent.name: file for file in made if file.parent.suffix != ".part"}
+    return files | {file.stem: file for file in sorted((folder / kind).glob("*.json"))}
+
+
+def _in_order(cells: Sequence[CellRecord], plan: StoredPlan) -> list[CellRecord]:
+    """By the plan's variants, then its tasks (names or patterns), then seed; what it does not name comes behind."""
+    variants = [variant.name for variant in plan.variants]
+
+    def place(cell: CellRecord) -> tuple[int, bool, str, int, str, int]:
+        variant, task = cell.variant.name, cell.task.name
+        by_variant = variants.index(variant) if variant in variants else len(variants)
+        by_task = next((n for n, pattern in enumerate(plan.tasks) if fnmatchcase(task, pattern)), len(plan.tasks))
+        return by_variant, bool(cell.baseline), variant, by_task, task, cell.seed
+
+    return sorted(cells, key=place)

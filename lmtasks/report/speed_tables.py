@@ -6,9 +6,11 @@ from dataclasses import replace
 from lmtasks.report import format as show
 from lmtasks.report.grid import models
 from lmtasks.report.quality import name_notes
-from lmtasks.report.records import RunRecords, SpeedRecord, Timing, Variant
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import alone, latency_ratio, mean_ratio, speed_up, throughput_ratio, together
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.cell import Variant
+from lmtasks.results.speed import SpeedRecord, Timing
 
 NOT_TIMED = "not timed"
 
@@ -23,8 +25,8 @@ def variant_table(run: RunRecords) -> Table | None:
     smallest: Sequence[Callable[[SpeedRecord], float]] = (
         lambda speed: speed.import_seconds,
         lambda speed: speed.load_seconds,
-        lambda speed: speed.peak_memory_bytes,
-        lambda speed: speed.size_bytes,
+        lambda speed: speed.total_memory_bytes,
+        lambda speed: speed.artefact.size_bytes,
     )
     least = [min(of(speed) for _, speed in rows) for of in smallest]
     ratios = [(mean_ratio([latency_ratio(run, v, task.name) for task in run.tasks]), speed_up(run, v)) for v, _ in rows]
@@ -41,19 +43,21 @@ def variant_table(run: RunRecords) -> Table | None:
                         TableCell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
                         for side, times in enumerate(pair)
                     ),
-                    TableCell(text=speed.layout, sort=speed.layout),
+                    TableCell(text=show.layout(speed), sort=show.layout(speed)),
                     *(
                         TableCell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
                         for side, seconds in enumerate((speed.import_seconds, speed.load_seconds))
                     ),
                     TableCell(
-                        text=show.size(speed.peak_memory_bytes),
-                        sort=speed.peak_memory_bytes,
-                        best=speed.peak_memory_bytes == least[2],
+                        text=show.size(speed.total_memory_bytes),
+                        sort=speed.total_memory_bytes,
+                        best=speed.total_memory_bytes == least[2],
                     ),
                     TableCell(text=show.size(speed.import_memory_bytes), sort=speed.import_memory_bytes),
                     TableCell(
-                        text=show.size(speed.size_bytes), sort=speed.size_bytes, best=speed.size_bytes == least[3]
+                        text=show.size(speed.artefact.size_bytes),
+                        sort=speed.artefact.size_bytes,
+                        best=speed.artefact.size_bytes == least[3],
                     ),
                 ),
             )
@@ -94,7 +98,9 @@ def timing_table(run: RunRecords) -> Table | None:
             for variant in timed
         ]
         fastest = max((many.examples_per_s or 0.0 for _, _, many in pairs if many is not None), default=0.0)
-        quickest = min((one.latency.p50 for _, one, _ in pairs if one is not None and one.latency.p50), default=0.0)
+        quickest = min(
+            (one.latency_ms.p50 for _, one, _ in pairs if one is not None and one.latency_ms.p50), default=0.0
+        )
         for variant, one, many in pairs:
             if one is None and many is None:
                 continue
@@ -191,25 +197,24 @@ def _timed(run: RunRecords) -> tuple[Variant, ...]:
 def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[TableCell, ...]:
     if one is None:
         return tuple(TableCell(text=NOT_TIMED, quiet=True) for _ in range(6))
-    found = one.latency
+    found = one.latency_ms
     marks = marks_of(one.note, one.flags, notes)
     return (
         milliseconds(found.p50, best=found.p50 == quickest, notes=marks),
         milliseconds(found.p90),
         milliseconds(found.p95),
         milliseconds(found.p99),
-        *(TableCell(text="") if each is None else milliseconds(each.p50) for each in (one.first_token, one.next_token)),
+        *(TableCell(text="") if each is None else milliseconds(each.p50) for each in (one.ttft_ms, one.itl_ms)),
     )
 
 
 def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> TableCell:
     """Of a text that is streamed its steps, of everything else the largest batch; the note says how it was computed."""
-    timing = one if one is not None and one.limit.get("of") == "a step" else many
-    if timing is None or not timing.limit:
+    timing = one if one is not None and one.limit is not None and one.limit.of == "a step" else many
+    if timing is None or timing.limit is None:
         return TableCell(text="")
-    how = f"{timing.limit.get('of')} at batch {timing.batch_size}: {timing.limit.get('how')}"
-    share = float(str(timing.limit["share"]))
-    return TableCell(text=show.of_limit(timing.limit), sort=share, notes=(notes.number(how),))
+    how = f"{timing.limit.of} at batch {timing.batch_size}: {timing.limit.how}"
+    return TableCell(text=show.of_limit(timing.limit), sort=timing.limit.share, notes=(notes.number(how),))
 
 
 def _throughput(many: Timing | None, fastest: float, notes: Notes) -> TableCell:

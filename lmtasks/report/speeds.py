@@ -5,7 +5,9 @@ from math import exp, log
 from statistics import fmean
 
 from lmtasks.report.grid import reference_of
-from lmtasks.report.records import RunRecords, Timing, Variant
+from lmtasks.report.records import RunRecords
+from lmtasks.results.cell import Variant
+from lmtasks.results.speed import Timing
 
 
 def timings_of(run: RunRecords, variant: Variant) -> tuple[Timing, ...]:
@@ -35,9 +37,9 @@ def throughput_ratio(run: RunRecords, variant: Variant, task: str) -> float | No
 def latency_ratio(run: RunRecords, variant: Variant, task: str) -> float | None:
     """How many times shorter than torch's the median latency at batch 1 is."""
     mine, theirs = _pair(run, variant, task, largest=False)
-    if mine is None or theirs is None or not mine.latency.p50 or theirs.latency.p50 is None:
+    if mine is None or theirs is None or not mine.latency_ms.p50 or theirs.latency_ms.p50 is None:
         return None
-    return theirs.latency.p50 / mine.latency.p50
+    return theirs.latency_ms.p50 / mine.latency_ms.p50
 
 
 def mean_ratio(ratios: Sequence[float | None]) -> float | None:

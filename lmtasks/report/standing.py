@@ -6,14 +6,15 @@ stored without such comparisons has no variant that keeps; one outside the best 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from lmtasks.metric.base import Scale
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, best, main_score
-from lmtasks.report.paired_records import PairedRecord
-from lmtasks.report.records import RunRecords, TaskInfo, Variant
+from lmtasks.report.records import RunRecords
+from lmtasks.results.cell import TaskInfo, Variant
+from lmtasks.results.comparison import PairedRecord, Verdict
 
 MARGIN_RAW_PERCENT = 1.0
 """Of a metric that is no share and has no points (a perplexity), the margin is so many percent of the best value for
@@ -46,11 +47,7 @@ class Standing:
 def best_on(run: RunRecords, task: TaskInfo) -> tuple[Variant, Score] | None:
     """The best of all variants on the task, rivals among them; the one that the others were paired with."""
     found = best(run, variants=run.variants, task=task)
-    pairs = [
-        each
-        for each in (run.paired.comparisons if run.paired else ())
-        if each.relation == "best" and each.task == task.name
-    ]
+    pairs = [each for each in run.comparisons if each.relation == "best" and each.task == task.name]
     if found is None or found[0].name not in {name for each in pairs for name in (each.base, each.variant)}:
         return found  # nobody compared it with the others: those that were compared may all be behind
     base = next((variant for variant in run.variants if variant.name == pairs[0].base), found[0])
@@ -77,9 +74,10 @@ def standings(run: RunRecords, task: TaskInfo) -> Mapping[str, Standing]:
 def pair_of(run: RunRecords, *, relation: str, variant: str, base: str, task: str) -> PairedRecord | None:
     """The stored comparison of two variants on a task: in the family of that relation, or else in another one; and
     whichever of the two was the base there."""
-    comparisons = run.paired.comparisons if run.paired else ()
-    asked = [each for each in comparisons if (each.task, each.variant, each.base) == (task, variant, base)]
-    asked += [_turned(each) for each in comparisons if (each.task, each.variant, each.base) == (task, base, variant)]
+    asked = [each for each in run.comparisons if (each.task, each.variant, each.base) == (task, variant, base)]
+    asked += [
+        _turned(each) for each in run.comparisons if (each.task, each.variant, each.base) == (task, base, variant)
+    ]
     return min(asked, key=lambda each: each.relation != relation, default=None)
 
 
@@ -120,14 +118,15 @@ def _apart(mine: Score, theirs: Score) -> Standing:
 
 
 def _turned(record: PairedRecord) -> PairedRecord:
-    swapped = {"better": "worse", "worse": "better"}
-    return replace(
-        record,
-        variant=record.base,
-        base=record.variant,
-        difference=-record.difference,
-        ci95=None if record.ci95 is None else (-record.ci95[1], -record.ci95[0]),
-        verdict=swapped.get(record.verdict, record.verdict),
+    swapped: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better", "open": "open"}
+    return record.model_copy(
+        update={
+            "variant": record.base,
+            "base": record.variant,
+            "difference": -record.difference,
+            "ci95": None if record.ci95 is None else (-record.ci95[1], -record.ci95[0]),
+            "verdict": swapped[record.verdict],
+        }
     )
 
 

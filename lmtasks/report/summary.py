@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, baseline_of, best, learned, main_metric, main_score, models, trivial
-from lmtasks.report.records import RunRecords, TaskInfo, Variant
+from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import pace, speed_up
 from lmtasks.report.standing import Standing, best_on, pair_of, shown_margin, standings
+from lmtasks.results.cell import TaskInfo, Variant
 
 Losses = list[tuple[TaskInfo, str]]
 """Tasks, and how much was lost there, in words."""

@@ -5,8 +5,9 @@ from statistics import fmean
 
 from lmtasks.report import format as show
 from lmtasks.report.grid import main_score
-from lmtasks.report.records import CellRecord, RunRecords, TrainedRecord, Variant
+from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.cell import CellRecord, TrainedRecord, Variant
 
 CAPTION = (
     "Seconds of training steps and of looks at the validation rows between them, or of the fit of a family that takes "

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.conditions import conditions_table, machine_facts, version_facts
-from lmtasks.report.gates import gates_table
 from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.load_tables import load_table, required_table, sweep_table
 from lmtasks.report.paired import paired_tables
-from lmtasks.report.proofs import proofs_table
+from lmtasks.report.proofs import gates_table, proofs_table
 from lmtasks.report.published import published_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
@@ -109,7 +108,7 @@ def _scope(run: RunRecords) -> tuple[str, ...]:
 
 def _examples(run: RunRecords) -> int:
     """Of all tasks together, each counted once."""
-    return sum(max((c.n for c in run.cells if c.task.name == task.name), default=0) for task in run.tasks)
+    return sum(max((c.scores.n for c in run.cells if c.task.name == task.name), default=0) for task in run.tasks)
 
 
 def _counted(number: int, thing: str) -> str:

@@ -7,8 +7,7 @@ from lmtasks.files import write_text
 from lmtasks.report.charts import Chart
 from lmtasks.report.markdown import render_markdown
 from lmtasks.report.page import render_page
-from lmtasks.report.read import read_run
-from lmtasks.report.records import RunRecords
+from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.view import view
 
 

@@ -1,25 +1,18 @@
 """One cell of a run, a variant on a task with a seed: its file, written once it has ended."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields
 
 from lmtasks.bench.machine import machine, versions
 from lmtasks.checksums import file_checksum
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.protocols import decoding_record
-from lmtasks.evaluation.write import storable
-from lmtasks.files import write_record
-from lmtasks.records import GenerationSettings, Json, ModelCard, RuntimeCard
-from lmtasks.run.folder import SCHEMA, RunFolder, cell_id, is_damaged, read_json
+from lmtasks.evaluation.write import scores_of, storable
+from lmtasks.records import GenerationSettings, ModelCard, RuntimeCard
+from lmtasks.results.cell import CellRecord, Status, TaskInfo, TrainedRecord, Variant
+from lmtasks.run.folder import RunFolder, cell_id
 from lmtasks.run.plan import VariantPlan
 from lmtasks.task.task import Task
-
-SETTINGS = "settings_hash"
-"""Field of a cell's record: of everything that says how its model computes, but for the weights."""
-SAMPLES = "samples_checksum"
-"""Field of a cell's record: sha256 of the file with its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +33,7 @@ class Cell:
 class Ended:
     """How that went."""
 
-    status: Literal["done", "failed", "not-applicable"]
+    status: Status
     reason: str = ""
     """Why there is no result; empty where there is one."""
     model: ModelCard | None
@@ -60,85 +53,65 @@ def is_finished(folder: RunFolder, cell: Cell, *, model: ModelCard, settings: st
     Args:
         settings: of `settings_hash`; cells of earlier versions hold none.
     """
-    record = read_json(folder.cell(cell.id))
-    if record is None or record.get("status") == "failed" or damage_of(folder, cell):
+    record = CellRecord.read_if_whole(folder.cell(cell.id))
+    if record is None or record.status == "failed" or record.model is None or damage_of(folder, cell):
         return False
-    task, scored = record.get("task"), record.get("model")
-    if not (isinstance(task, dict) and isinstance(scored, dict)):
-        return False
-    held = (task.get("hash"), scored.get("weights_hash"), scored.get("tokenizer_hash"), record.get(SETTINGS, settings))
+    scored = record.model
+    held = (record.task.hash, scored.weights_hash, scored.tokenizer_hash, record.settings_hash or settings)
     same = held == (cell.task.hash, model.weights_hash, model.tokenizer_hash, settings)
-    return same and _writes_the_same(record, cell.task, model)
+    return same and _writes_the_same(record, scored, cell.task, model)
 
 
-def _writes_the_same(record: Json, task: Task, model: ModelCard) -> bool:
+def _writes_the_same(record: CellRecord, scored: ModelCard, task: Task, model: ModelCard) -> bool:
     """Are texts of the model written as they were? Of settings that an older version did not store nothing is known."""
-    conditions, scored = record.get("conditions"), record.get("model")
-    stored = conditions.get("decoding") if isinstance(conditions, dict) else None
-    if task.output_type != "generate_until" or not isinstance(stored, dict) or not isinstance(scored, dict):
+    then = record.conditions.get("decoding")
+    if task.output_type != "generate_until" or not isinstance(then, dict):
         return True
-    now = decoding_record(model, task.generation) | {"rules": asdict(model.rules), "ends": model.ends}
-    names = [field.name for field in fields(GenerationSettings) if field.name in stored]
-    then = {name: stored[name] for name in names} | {name: scored[name] for name in ("rules", "ends") if name in scored}
-    told = json.loads(json.dumps(now))
-    return all(told[name] == value for name, value in then.items())
+    now = json.loads(json.dumps(decoding_record(model, task.generation)))
+    names = [field.name for field in fields(GenerationSettings) if field.name in then]
+    same = all(now[name] == then[name] for name in names)
+    return same and (scored.rules, scored.ends) == (model.rules, model.ends)
 
 
 def damage_of(folder: RunFolder, cell: Cell) -> str:
     """What of a stored cell is not what was written; empty where all is, or nothing is stored."""
     file, samples = folder.cell(cell.id), folder.samples(cell.id)
-    if is_damaged(file):
-        return f"{file} was changed since it was written, or is cut short"
-    checksum = (read_json(file) or {}).get(SAMPLES)
-    if checksum is not None and samples.is_file() and file_checksum(samples) != checksum:
+    record = CellRecord.read_if_whole(file)
+    if record is None:
+        return f"{file} was changed since it was written, or is cut short" if file.is_file() else ""
+    if record.samples_checksum and samples.is_file() and file_checksum(samples) != record.samples_checksum:
         return f"{samples} was changed since it was written"
     return ""
 
 
-def write_cell(
-    folder: RunFolder, cell: Cell, ended: Ended, *, variant: Mapping[str, object], trained: Mapping[str, object]
-) -> None:
+def write_cell(folder: RunFolder, cell: Cell, ended: Ended, *, variant: Variant, trained: TrainedRecord | None) -> None:
     """Store how a cell ended.
 
     Args:
-        variant: as it is told to readers of the report.
-        trained: what its training took; empty where the run trained nothing for it.
+        trained: what its training took; None where the run trained nothing for it.
     """
-    task, model, runtime, result = cell.task, ended.model, ended.runtime, ended.result
-    record: dict[str, object] = {
-        "schema": SCHEMA,
-        "id": cell.id,
-        "variant": variant,
-        "task": {"name": task.name, "kind": task.kind, "language": task.language, "hash": task.hash},
-        "seed": cell.seed,
-        "status": ended.status,
-        "reason": ended.reason,
-        "model": asdict(model) if model else {},
-        "runtime": asdict(runtime) if runtime else {},
-        "machine": machine(),
-        "versions": versions(),
-        "conditions": dict(result.conditions) if result else {},
-        "trained": trained,
-        **({SETTINGS: ended.settings} if ended.settings else {}),
-        **({SAMPLES: ended.samples_checksum} if ended.samples_checksum else {}),
-    }
-    if result:
-        record["result"] = {
-            "n": result.n,
-            "seconds": round(result.seconds, 3),
-            "seconds_total": round(result.seconds_total, 3),
-            "truncated": result.truncated,
-            "cached": result.cached,
-            **({"unknown_share": result.unknown_share} if result.unknown_share else {}),
-            **({"refused": dict(result.refused)} if result.refused else {}),
-            **({"rival": result.rival} if result.rival else {}),
-            **({"notes": list(result.notes)} if result.notes else {}),
-            **({} if result.overlap is None else {"overlap": result.overlap}),
-            "metrics": {name: asdict(estimate) for name, estimate in result.metrics.items()},
-        }
-        record["recipes"] = dict(result.recipes)
-        record["statistics"] = {name: rows.tolist() for name, rows in storable(result.statistics).items()}
-        record["clusters"] = result.clusters
+    task, result = cell.task, ended.result
+    record = CellRecord(
+        id=cell.id,
+        variant=variant,
+        task=TaskInfo(name=task.name, kind=task.kind, language=task.language, hash=task.hash),
+        seed=cell.seed,
+        status=ended.status,
+        reason=ended.reason,
+        model=ended.model,
+        runtime=ended.runtime,
+        machine=machine(),
+        versions=versions(),
+        conditions=result.conditions if result else {},
+        trained=trained,
+        settings_hash=ended.settings,
+        samples_checksum=ended.samples_checksum or "",
+        result=None if result is None else scores_of(result).model_copy(update={"alias": "", "conditions": {}}),
+        recipes=result.recipes if result else {},
+        statistics=storable(result.statistics) if result else None,
+    )
+    if result is not None:
+        record = record.model_copy(update={"clusters": result.clusters})
     if not ended.samples_checksum:
         folder.samples(cell.id).unlink(missing_ok=True)  # those of an earlier result
-    write_record(folder.cell(cell.id), record)
+    record.write(folder.cell(cell.id))

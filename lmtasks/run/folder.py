@@ -17,12 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtasks.checksums import is_whole
 from lmtasks.errors import UsageError
-from lmtasks.files import parse_json, slug, write_record
+from lmtasks.files import slug
+from lmtasks.results.run import RunRecord, StoredPlan
 from lmtasks.run.plan import Plan
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,38 +78,24 @@ def held_plan(folder: RunFolder) -> tuple[Mapping[str, object], str] | None:
     file = folder.root / "run.json"
     if not file.is_file():
         return None
-    record = read_json(file) or {}
-    plan = record.get("plan")
-    if not isinstance(plan, dict):
+    record = RunRecord.read_if_whole(file)
+    if record is None or not record.plan_hash:
         raise UsageError(
             f"{file} was changed since it was written, or is cut short, so what the run was of cannot be said; give "
             "another --out, or delete the folder to start again."
         )
-    return plan, str(record.get("plan_hash"))
+    return record.plan.content(), record.plan_hash
 
 
-def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: Mapping[str, object]) -> None:
+def claim(folder: RunFolder, plan: Plan, *, plan_file: Path, header: RunRecord) -> None:
     """Make the folder this plan's.
+
+    Args:
+        header: who began it; the plan is put in.
 
     Raises:
         WorkError: it cannot be written.
     """
-    content = {"schema": SCHEMA, "plan": plan.model_dump(mode="json"), "plan_hash": plan.hash, **header}
-    write_record(folder.root / "run.json", content)
+    stored = StoredPlan.model_validate(plan.model_dump(mode="json"))
+    header.model_copy(update={"plan": stored, "plan_hash": plan.hash}).write(folder.root / "run.json")
     (folder.root / "plan.yaml").write_bytes(plan_file.read_bytes())
-
-
-def read_json(file: Path) -> dict[str, object] | None:
-    """A finished JSON file; None where there is none, or it is not what was written: the piece is made again."""
-    if not file.is_file():
-        return None
-    try:
-        record = dict(parse_json(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        return None  # only a machine that lost power leaves such a file
-    return record if is_whole(record) else None
-
-
-def is_damaged(file: Path) -> bool:
-    """Does a file lie there that is not what was written?"""
-    return file.is_file() and read_json(file) is None

@@ -12,22 +12,22 @@ A published folder has no statistics: what was compared there before stays, and 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal, get_args
-
-import numpy as np
+from dataclasses import dataclass
+from typing import get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, compare, holm, verdict
 from lmtasks.metric.paired import resamples_for
-from lmtasks.records import CLASSICAL_BASELINES, Floats, Json
+from lmtasks.records import CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
-from lmtasks.run.folder import SCHEMA, RunFolder, cell_id, read_json
+from lmtasks.results.cell import CellRecord
+from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
+from lmtasks.run.folder import RunFolder, cell_id
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.task.task import Task
 
-Relation = Literal["first", "best", "parent", "rival"]
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class _Pair:
         return self.task, self.base.variant.name, self.other.variant.name
 
 
-def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Json:
+def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> PairedRecords:
     """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
     pairs = [
         pair
@@ -74,8 +74,9 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
         if pair.relation != "best" or not _has_bare(folder, plan, task)
     ]
     kept = _kept(folder, plan)
-    sizes = [sum(each.relation == one for each in pairs) + sum(_relation(each) == one for each in kept)
-             for one in get_args(Relation)]  # fmt: skip
+    sizes = [
+        sum(each.relation == one for each in pairs) + sum(each.relation == one for each in kept) for one in RELATIONS
+    ]
     results: dict[tuple[str, str, str], PairedResult] = {}
     for pair in pairs:
         if pair.names not in results:
@@ -92,12 +93,11 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Js
     found = {_key(each): each for each in (*kept, *made)}
     order = {name: place for place, name in enumerate(task.name for task in tasks)}
     names = {variant.name: place for place, variant in enumerate(plan.variants)}
-    ordered = sorted(found.values(), key=lambda each: (order.get(str(each["task"]), -1), names[str(each["variant"])]))
-    return {
-        "schema": SCHEMA,
-        "seed": plan.seeds[0],
-        "comparisons": [each for one in get_args(Relation) for each in _judged(ordered, one)],
-    }
+    ordered = sorted(found.values(), key=lambda each: (order.get(each.task, -1), names[each.variant]))
+    return PairedRecords(
+        seed=plan.seeds[0],
+        comparisons=tuple(each for one in RELATIONS for each in _judged(ordered, one)),
+    )
 
 
 def _pairs(scored: Sequence[_Scored], task: str) -> Iterator[_Pair]:
@@ -133,37 +133,46 @@ def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
     return min(same, key=lambda each: each.variant.precision != "fp32", default=None)
 
 
-def _record(pair: _Pair, result: PairedResult) -> Json:
-    return {
-        "relation": pair.relation,
-        "variant": pair.other.variant.name,
-        "base": pair.base.variant.name,
-        "task": pair.task,
-        "metric": pair.base.name,
-        "scale": pair.base.metric.scale,
-        "higher_is_better": pair.base.metric.higher_is_better,
-        **asdict(result),
-    }
+def _record(pair: _Pair, result: PairedResult) -> PairedRecord:
+    """The comparison on its own; `_judged` adjusts it for its family."""
+    return PairedRecord(
+        relation=pair.relation,
+        variant=pair.other.variant.name,
+        base=pair.base.variant.name,
+        task=pair.task,
+        metric=pair.base.name,
+        scale=pair.base.metric.scale,
+        higher_is_better=pair.base.metric.higher_is_better,
+        n=result.n,
+        a=result.a,
+        b=result.b,
+        difference=result.difference,
+        ci95=result.ci95,
+        p_value=result.p_value,
+        test=result.test,
+        effect=result.effect,
+        effect_name=result.effect_name,
+        detectable=result.detectable,
+        wins=result.wins,
+        ties=result.ties,
+        losses=result.losses,
+        p_holm=result.p_value,
+        verdict="open",
+    )
 
 
-def _judged(comparisons: Sequence[Json], relation: Relation) -> Iterator[Json]:
+def _judged(comparisons: Sequence[PairedRecord], relation: Relation) -> Iterator[PairedRecord]:
     """One family with p-values adjusted, and what they show."""
-    family = [each for each in comparisons if _relation(each) == relation]
-    for each, p_value in zip(family, holm([float(str(one["p_value"])) for one in family]), strict=True):
-        better = bool(each["higher_is_better"])
-        shown = verdict(float(str(each["difference"])), p_value=p_value, higher_is_better=better)
-        yield {**each, "relation": relation, "p_holm": p_value, "verdict": shown}
+    family = [each for each in comparisons if each.relation == relation]
+    for each, p_value in zip(family, holm([one.p_value for one in family]), strict=True):
+        shown = verdict(each.difference, p_value=p_value, higher_is_better=each.higher_is_better)
+        yield each.model_copy(update={"relation": relation, "p_holm": p_value, "verdict": shown})
 
 
-def _relation(comparison: Json) -> object:
-    return comparison.get("relation", "first")  # the only one before there were several
-
-
-def _key(comparison: Json) -> tuple[object, ...]:
+def _key(comparison: PairedRecord) -> tuple[str, ...]:
     """Two models may have the same best rival of both kinds, so the base belongs to the key there alone."""
-    relation = _relation(comparison)
-    base = comparison["base"] if relation == "rival" else ""
-    return relation, base, comparison["variant"], comparison["task"]
+    base = comparison.base if comparison.relation == "rival" else ""
+    return comparison.relation, base, comparison.variant, comparison.task
 
 
 def _has_bare(folder: RunFolder, plan: Plan, task: Task) -> bool:
@@ -175,70 +184,60 @@ def _has_bare(folder: RunFolder, plan: Plan, task: Task) -> bool:
 
 
 def _is_bare(folder: RunFolder, *, variant: str, task: str, seed: int) -> bool:
-    cell = read_json(folder.cell(cell_id(variant=variant, task=task, seed=seed)))
-    return cell is not None and "result" in cell and "statistics" not in cell
+    cell = CellRecord.read_if_whole(folder.cell(cell_id(variant=variant, task=task, seed=seed)))
+    return cell is not None and cell.result is not None and cell.statistics is None
 
 
-def _kept(folder: RunFolder, plan: Plan) -> Sequence[Json]:
+def _kept(folder: RunFolder, plan: Plan) -> Sequence[PairedRecord]:
     """What was compared before between cells that have no statistics any more."""
-    comparisons = (read_json(folder.paired) or {}).get("comparisons")
+    stored = PairedRecords.read_if_whole(folder.paired)
     seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants}
 
     return [
         each
-        for each in (comparisons if isinstance(comparisons, list) else ())
+        for each in (stored.comparisons if stored else ())
         if all(
-            _is_bare(folder, variant=each[side], task=each["task"], seed=seeds.get(each[side], 0))
-            for side in ("variant", "base")
+            _is_bare(folder, variant=variant, task=each.task, seed=seeds.get(variant, 0))
+            for variant in (each.variant, each.base)
         )
     ]
 
 
 def _task_scores(folder: RunFolder, plan: Plan, task: Task) -> list[_Scored]:
     """The variants that have a main metric on the task, in the plan's order."""
-    cells = {
-        variant.name: read_json(
-            folder.cell(cell_id(variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0]))
-        )
-        or {}
+    files = {
+        variant.name: folder.cell(cell_id(variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0]))
         for variant in plan.variants
     }
+    cells = {variant: cell for variant, file in files.items() if (cell := CellRecord.read_if_whole(file)) is not None}
     name = comparable_metric(
-        [(tuple(recipes), _tokenizer(cell)) for cell in cells.values() if (recipes := _mapping(cell.get("recipes")))],
+        [(tuple(cell.recipes), cell.tokenizer_hash) for cell in cells.values() if cell.recipes],
         language=task.language,
     )
-    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants if name is not None)
+    if name is None:
+        return []
+    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants if variant.name in cells)
     return [each for each in found if each is not None]
 
 
-def _tokenizer(record: Json) -> str:
-    return str(_mapping(record.get("model")).get("tokenizer_hash"))
-
-
-def _scored(record: Json, variant: VariantPlan, name: str) -> _Scored | None:
-    recipes, statistics, conditions = (_mapping(record.get(key)) for key in ("recipes", "statistics", "conditions"))
-    metrics = _mapping(_mapping(record.get("result")).get("metrics"))
-    if not (recipes and statistics and conditions and metrics):
+def _scored(cell: CellRecord, variant: VariantPlan, name: str) -> _Scored | None:
+    if not cell.statistics or name not in cell.statistics or name not in cell.recipes or name not in cell.metrics:
         return None
-    clusters = record.get("clusters")
     try:
-        return _Scored(
-            variant=variant,
-            metric=remake_metric(_mapping(recipes[name])),
-            name=name,
-            value=float(str(_mapping(metrics[name])["value"])),
-            statistics=np.array(statistics[name], dtype=np.float64),
-            clusters=clusters if isinstance(clusters, list) else None,
-            data=conditions.get("data_fingerprint"),
-            tokenizer=_tokenizer(record),
-            is_classical=_mapping(record.get("model")).get("family") in CLASSICAL_BASELINES,
-        )
-    except (UsageError, ValueError, KeyError):
+        metric = remake_metric(cell.recipes[name])
+    except UsageError:
         return None  # made by code of the task file: there is nothing to compute it with again
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
+    return _Scored(
+        variant=variant,
+        metric=metric,
+        name=name,
+        value=cell.metrics[name].value,
+        statistics=cell.statistics[name],
+        clusters=cell.clusters,
+        data=cell.conditions.get("data_fingerprint"),
+        tokenizer=cell.tokenizer_hash,
+        is_classical=cell.model is not None and cell.model.family in CLASSICAL_BASELINES,
+    )
 
 
 def _alike(first: _Scored, other: _Scored) -> bool:

@@ -7,7 +7,7 @@ and requirements are about no result. What is set aside lies in `before-1/`, `be
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from lmtasks.errors import UsageError
 from lmtasks.files import slug
+from lmtasks.results.run import RunRecord
 from lmtasks.run.folder import RunFolder, cell_id, claim, held_plan
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.run.variants import gate_name, tasks_of
@@ -50,9 +51,7 @@ class SetAside:
         )
 
 
-def take_over(
-    folder: RunFolder, plan: Plan, *, tasks: Sequence[Task], plan_file: Path, header: Mapping[str, object]
-) -> None:
+def take_over(folder: RunFolder, plan: Plan, *, tasks: Sequence[Task], plan_file: Path, header: RunRecord) -> None:
     """Make the folder this plan's, or find that it already is; of an earlier form of the plan, what still holds stays.
 
     Raises:

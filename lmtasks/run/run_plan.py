@@ -19,17 +19,20 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.evaluation.samples import sample_files
-from lmtasks.files import locked, write_record
+from lmtasks.files import locked
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
+from lmtasks.results.cell import CellRecord
+from lmtasks.results.run import RunRecord
+from lmtasks.results.speed import SpeedRecord
 from lmtasks.run.cells import Cell, Ended, damage_of, is_finished, write_cell
-from lmtasks.run.folder import RunFolder, cell_id, is_damaged, read_json
+from lmtasks.run.folder import RunFolder, cell_id
 from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
 from lmtasks.run.slo import required_record
-from lmtasks.run.variants import Artefacts, tasks_of, variant_json
+from lmtasks.run.variants import Artefacts, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
@@ -107,23 +110,23 @@ def run_plan(
             raise unknown("variant", name, names)
     folder = RunFolder(root=out)
     with locked(out):
-        header = {
-            "command": options.command,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-        }
+        header = RunRecord(
+            command=options.command,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=machine(),
+            versions=versions(),
+        )
         take_over(folder, plan, tasks=tasks, plan_file=plan_file, header=header)
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
         runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
         ran = runner.cells()
-        write_record(folder.paired, paired_record(folder, plan=plan, tasks=tasks))
+        paired_record(folder, plan=plan, tasks=tasks).write(folder.paired)
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
         missed = ""
         if plan.bench and plan.bench.require:
             required = required_record(folder, plan=plan, require=plan.bench.require)
-            write_record(folder.required, required)
-            missed = str(required["missed"])
+            required.write(folder.required)
+            missed = required.missed
     return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
 
 
@@ -161,7 +164,7 @@ class _Runner:
 
     def speeds(self) -> tuple[str, ...]:
         """Time every variant with a model that was not timed yet, in alternation; a sentence for each that failed."""
-        from lmtasks.bench.compare import compare_variants, name_of
+        from lmtasks.bench.compare import compare_variants
         from lmtasks.bench.isolate import Isolated
 
         assert self.plan.bench is not None  # the caller looked
@@ -171,12 +174,12 @@ class _Runner:
             if variant.model
             and not variant.generation_kwargs
             and self._has_scores(variant)
-            and read_json(self.folder.speed(variant.name)) is None
+            and SpeedRecord.read_if_whole(self.folder.speed(variant.name)) is None
         ]
         failed: list[str] = []
         specs = []
         for variant in variants:
-            if is_damaged(self.folder.speed(variant.name)):
+            if SpeedRecord.is_damaged(self.folder.speed(variant.name)):
                 log.warning("%s was changed since it was written; it is timed again", self.folder.speed(variant.name))
             try:
                 specs.append(self._speed_spec(variant, self.plan.bench))
@@ -192,14 +195,15 @@ class _Runner:
                 on_failure=lambda name, error: failed.append(f"speed of {name}: {error}"),
             )
             for record in compared.variants:
-                write_record(self.folder.speed(name_of(record)), record)
+                record.write(self.folder.speed(record.variant.name))
         return tuple(failed)
 
     def _has_scores(self, variant: VariantPlan) -> bool:
         """Was anything scored? What has no quality is not timed."""
         seed = self.plan.seeds_of(variant)[0]
         ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
-        return any((read_json(self.folder.cell(each)) or {}).get("status") == "done" for each in ids)
+        cells = (CellRecord.read_if_whole(self.folder.cell(each)) for each in ids)
+        return any(cell is not None and cell.status == "done" for cell in cells)
 
     def _variants(self) -> list[VariantPlan]:
         only = self.options.only
@@ -306,7 +310,7 @@ class _Runner:
         return cell, "failed", reason
 
     def _write(self, cell: Cell, ended: Ended) -> None:
-        variant = variant_json(cell.variant, plan=self.plan, model=ended.model, threads=self._threads(cell.variant))
+        variant = stored_variant(cell.variant, plan=self.plan, model=ended.model, threads=self._threads(cell.variant))
         write_cell(
             self.folder,
             cell,

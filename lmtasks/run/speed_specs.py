@@ -7,7 +7,7 @@ from lmtasks.bench.require import parse_requirements
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
-from lmtasks.run.variants import variant_json
+from lmtasks.run.variants import stored_variant
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in
@@ -33,7 +33,7 @@ def speed_spec(
     model, seconds = card_in(ref), bench.seconds / bench.rounds
     own = workloads_of(tasks, ref=ref, model=model, options=data, rows=bench.rows, seed=plan.seeds[0])
     return SpeedSpec(
-        variant=variant_json(variant, plan=plan, model=model, threads=threads),
+        variant=stored_variant(variant, plan=plan, model=model, threads=threads).content(),
         ref=ref,
         runtime=variant.runtime,
         device=variant.device,

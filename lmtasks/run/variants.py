@@ -10,7 +10,8 @@ from lmtasks.errors import UsageError
 from lmtasks.files import slug
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
-from lmtasks.records import Json, ModelCard, Progress
+from lmtasks.records import ModelCard, Progress
+from lmtasks.results.cell import TrainedRecord, Variant
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.settings.data import DataAccess
@@ -54,19 +55,19 @@ class Artefacts:
         model = self._model(variant.model, seed=seed)
         return self._package(variant, model, seed=seed) if variant.runtime == "onnx" else model
 
-    def trained(self, variant: VariantPlan, *, seed: int) -> Json:
-        """What making the variant's model took, as its folder says; empty where the plan makes none, or nothing moved.
+    def trained(self, variant: VariantPlan, *, seed: int) -> TrainedRecord | None:
+        """What making the variant's model took, as its folder says; None where the plan makes none, or nothing moved.
 
         A package was trained as its model was.
         """
         name = variant.model or ""
         if name not in self.plan.models:
-            return {}
+            return None
         provenance = read_provenance(self.folder.model(name, seed=seed))
         trained, weights = provenance.get("trained"), provenance.get("weights")
         if not (isinstance(trained, dict) and isinstance(weights, dict)):
-            return {}
-        return {**trained, "weights": weights["trained"]}
+            return None
+        return TrainedRecord.model_validate({**trained, "weights": weights["trained"]})
 
     def _model(self, name: str, *, seed: int) -> Path:
         if name not in self.plan.models:
@@ -208,17 +209,17 @@ def tasks_of(variant: VariantPlan, tasks: Sequence[Task]) -> tuple[Task, ...]:
     return with_generation(answered, variant.generation_kwargs)
 
 
-def variant_json(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Json:
-    """What identifies a variant in a record."""
+def stored_variant(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Variant:
+    """A variant as cells and speed records hold it."""
     made = plan.models.get(variant.model or "")
     adaptation = made.adaptation if made else "prompt"
-    return {
-        "name": variant.name,
-        "model": variant.model or (model.name if model else "/".join(variant.baseline)),
-        "adaptation": adaptation if variant.model else "none",
-        "runtime": variant.runtime if variant.model else "native",
-        "device": variant.device,
-        "precision": variant.precision if variant.model else "none",
-        "threads": threads if variant.model else 1,
-        **({"generation_kwargs": dict(variant.generation_kwargs)} if variant.generation_kwargs else {}),
-    }
+    return Variant(
+        name=variant.name,
+        model=variant.model or (model.name if model else "/".join(variant.baseline)),
+        adaptation=adaptation if variant.model else "none",
+        runtime=variant.runtime if variant.model else "native",
+        device=variant.device,
+        precision=variant.precision if variant.model else "none",
+        threads=threads if variant.model else 1,
+        generation_kwargs=variant.generation_kwargs,
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmtasks.bench.compare import SpeedComparison, compare_variants
 from lmtasks.bench.isolate import Isolated
-from lmtasks.bench.judge import Judged, QualityDrop, cheapest, judge, judged_json, why_none
+from lmtasks.bench.judge import Judged, QualityDrop, cheapest, judge, judged_records, why_none
 from lmtasks.bench.require import Requirement
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
@@ -16,8 +16,9 @@ from lmtasks.bench.sweep import Sweep
 from lmtasks.bench.workload import REQUESTS, Arrival
 from lmtasks.cores import usable_cores
 from lmtasks.errors import GateError, UsageError
-from lmtasks.files import locked, write_record
+from lmtasks.files import locked
 from lmtasks.records import Progress
+from lmtasks.results.speed import BenchRecord, SideBySideRecord
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task
@@ -122,16 +123,14 @@ def bench_models(request: BenchRequest, *, report: Callable[[Progress], None]) -
 def _write(compared: SpeedComparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RECORD
-    write_record(
-        file,
-        {
-            "schema": 2,
-            "variants": list(compared.variants),
-            "side_by_side": [{**asdict(row), "verdict": row.verdict} for row in compared.rows],
-            "require": require,
-            "judged": judged_json(judged),
-        },
-    )
+    BenchRecord(
+        variants=compared.variants,
+        side_by_side=tuple(
+            SideBySideRecord.model_validate({**asdict(row), "verdict": row.verdict}) for row in compared.rows
+        ),
+        require=require,
+        judged=judged_records(judged),
+    ).write(file)
     return file
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError, missing
-from lmtasks.evaluation.comparing import Compared, compare_results
-from lmtasks.evaluation.samples import plain
+from lmtasks.evaluation.comparing import Compared, MetricComparison, compare_results
 from lmtasks.evaluation.write import RESULTS, check_samples, read_results
-from lmtasks.files import write_record
+from lmtasks.results.comparison import ComparedMetric, ComparedRecord, KnownCounts
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.write import StoredResults
@@ -53,34 +51,45 @@ def write_comparison(compared: Compared, file: Path) -> None:
     Raises:
         UsageError: the place is a folder.
     """
-    content = {
-        "schema": 1,
-        "base": str(compared.base.folder),
-        "comparisons": [
-            {
-                "other": str(comparison.other.folder),
-                "task": comparison.task,
-                "metric": comparison.name,
-                "signature": comparison.metric.signature,
-                "scale": comparison.metric.scale,
-                "higher_is_better": comparison.metric.higher_is_better,
-                **asdict(comparison.result),
-                "p_holm": comparison.p_adjusted,
-                "verdict": comparison.verdict,
-                "known_rows": {
-                    "base": _known_count(compared.base, comparison.task),
-                    "other": _known_count(comparison.other, comparison.task),
-                },
-            }
-            for comparison in compared.comparisons
-        ],
-        "not_compared": list(compared.left_out),
-    }
     if not file.name or file.is_dir():
         raise UsageError(f"--out of compare takes a file, and {file} is a folder; give {file / 'compared.json'}, say.")
-    write_record(file, {name: plain(value) for name, value in content.items()})
+    ComparedRecord(
+        base=str(compared.base.folder),
+        comparisons=tuple(_compared_metric(compared.base, comparison) for comparison in compared.comparisons),
+        not_compared=compared.left_out,
+    ).write(file)
 
 
-def _known_count(results: StoredResults, task: str) -> object:
-    """Number of scored rows that may have been known; None: nobody counted."""
-    return (results.tasks[task].overlap or {}).get("seen")
+def _compared_metric(base: StoredResults, comparison: MetricComparison) -> ComparedMetric:
+    result = comparison.result
+    return ComparedMetric(
+        other=str(comparison.other.folder),
+        task=comparison.task,
+        metric=comparison.name,
+        signature=comparison.metric.signature,
+        scale=comparison.metric.scale,
+        higher_is_better=comparison.metric.higher_is_better,
+        n=result.n,
+        a=result.a,
+        b=result.b,
+        difference=result.difference,
+        ci95=result.ci95,
+        p_value=result.p_value,
+        test=result.test,
+        effect=result.effect,
+        effect_name=result.effect_name,
+        detectable=result.detectable,
+        wins=result.wins,
+        ties=result.ties,
+        losses=result.losses,
+        p_holm=comparison.p_adjusted,
+        verdict=comparison.verdict,
+        known_rows=KnownCounts(
+            base=_known_count(base, comparison.task), other=_known_count(comparison.other, comparison.task)
+        ),
+    )
+
+
+def _known_count(results: StoredResults, task: str) -> int | None:
+    overlap = results.tasks[task].scores.overlap
+    return None if overlap is None else overlap.seen

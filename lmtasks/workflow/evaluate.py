@@ -17,6 +17,7 @@ from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import Processes, launched_here, started
 from lmtasks.files import locked
 from lmtasks.records import Json, Progress
+from lmtasks.results.scores import GroupScores
 from lmtasks.task.generation import with_generation
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.answer_cache import hashes_folder
@@ -103,7 +104,7 @@ class ModelScores:
     label: str
     folder: Path
     results: Sequence[TaskResult]
-    groups: Mapping[str, Json]
+    groups: Mapping[str, GroupScores]
     failed: Mapping[str, LmtasksError]
     """Task to why it has no scores."""
 

@@ -67,18 +67,18 @@ def rescore_results(request: RescoreRequest) -> Evaluated:
     with locked(out), sample_files(out, name=samples_file) as samples:
         (make_free if request.overwrite else check_free)({out: asks}, out=out)
         results = rescore(stored, rescoring, samples=samples)
-        named = index.find_groups(request.tasks) if request.tasks else stored_groups(stored.groups)
-        groups = {name: record for name, record in group_results(named, results).items() if record["metrics"]}
+        named = index.find_groups(request.tasks) if request.tasks else stored_groups(stored.record.groups)
+        groups = {name: record for name, record in group_results(named, results).items() if record.metrics}
         write_results(
             out,
             results=results,
-            model=stored.model,
-            runtime=stored.runtime,
-            machine=stored.machine,
+            model=stored.record.model,
+            runtime=stored.record.runtime,
+            machine=stored.record.machine,
             versions=versions(),
             samples=samples if request.samples else False,
             groups=groups,
             asked=asks,
         )
-    scores = ModelScores(label=str(stored.model.get("name")), folder=out, results=results, groups=groups, failed={})
+    scores = ModelScores(label=stored.record.model.name, folder=out, results=results, groups=groups, failed={})
     return Evaluated(folder=out, tasks=tuple(result.task for result in results), models=(scores,), reasons={})

@@ -42,7 +42,7 @@ def asked_json(given: Mapping[str, object], *, tasks: Sequence[Task], chosen: Ch
     Args:
         given: option to its value, named as arguments are (`num_fewshot`). Options that are added count by themselves.
     """
-    from lmtasks.evaluation.samples import plain
+    from lmtasks.results.base import plain
     from lmtasks.workflow.answer_cache import settings_hash
     from lmtasks.workflow.open_model import card_in
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ from scipy import stats
 from speed_records import LIMITS, MEMORY, times
 
 from lmtasks.bench.compare import compare_variants, orders, ratio_of
+from lmtasks.bench.pool import Memory, Round
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload, WorkRequest
 from lmtasks.errors import UsageError
-from lmtasks.records import Json, Progress
+from lmtasks.records import Progress
+from lmtasks.results.speed import MachineLimits
 
 
 def spec(name: str) -> SpeedSpec:
@@ -29,15 +32,15 @@ class Drifting:
         self.order: list[str] = []
         self.asked: list[str] = []
 
-    def times(self, spec: SpeedSpec) -> Json:
+    def times(self, spec: SpeedSpec) -> Round:
         self.order.append(spec.name)
         return times(spec.name, slower={"a": 1.0, "b": 0.5}[spec.name] / 0.98 ** len(self.order))
 
-    def memory(self, spec: SpeedSpec) -> Json:
+    def memory(self, spec: SpeedSpec) -> Memory:
         self.asked.append(f"memory of {spec.name}")
         return MEMORY
 
-    def limits(self, *, threads: int, device: str) -> Json:
+    def limits(self, *, threads: int, device: str) -> MachineLimits:
         self.asked.append(f"limits of {threads} on {device}")
         return LIMITS
 
@@ -45,11 +48,12 @@ class Drifting:
 class Prompted(Drifting):
     """`b` answers as many requests as `a`, but asks two of them for each example."""
 
-    def times(self, spec: SpeedSpec) -> Json:
+    def times(self, spec: SpeedSpec) -> Round:
         record = times(spec.name)
-        for timing in record["workloads"] if spec.name == "b" else []:  # type: ignore[attr-defined]
-            timing["requests_per_example"] = 2.0
-        return record
+        if spec.name == "a":
+            return record
+        twice = tuple(replace(timing, requests_per_example=2.0) for timing in record.workloads)
+        return record.model_copy(update={"workloads": twice})
 
 
 def test_variants_that_ask_otherwise_are_compared_by_examples() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -15,11 +16,14 @@ import pytest
 from fake_engine import COMMAND, MODEL, PREFILL_MS
 
 from lmtasks.bench.isolate import Isolated
+from lmtasks.bench.roofline import Pass
 from lmtasks.bench.spec import SpeedSpec, spec_from_json
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Load, Workload, WorkRequest
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import Progress
+from lmtasks.results.cell import Variant
+from lmtasks.results.speed import Artefact
 
 QUICK = SpeedSettings(
     batch_sizes=(1, 2), least_seconds=0.05, most_warm_up_seconds=0.05, loads=(Load(rate=20, count=5, arrival="even"),)
@@ -46,19 +50,16 @@ def test_a_spec_survives_its_file() -> None:
 def test_a_fresh_process_measures() -> None:
     told: list[Progress] = []
     record = Isolated(command=COMMAND, on_progress=told.append).times(spec())
-    assert record["schema"] == 1
-    assert record["variant"] == {"name": "fake-onnx", "runtime": "onnx"}
-    assert record["artefact"] == {"weights_hash": MODEL.weights_hash, "size_bytes": 12_345}
-    assert float(str(record["import_seconds"])) > 0
-    assert float(str(record["first_seconds"])) >= PREFILL_MS / 1000
-    workloads, loads = record["workloads"], record["loads"]
-    assert isinstance(workloads, list)
-    assert isinstance(loads, list)
-    assert [(w["task"], w["batch_size"]) for w in workloads] == [("sst2", 1), ("sst2", 2)]
-    assert PREFILL_MS <= workloads[0]["latency_ms"]["p50"] < PREFILL_MS + 15
-    assert workloads[0]["passes"] == [{"count": 1, "bytes": 10**9, "operations": 2 * 10**6}]
-    assert [(each["rate"], each["requests"], each["batching"]) for each in loads] == [(20, 5, "queued")]
-    assert min(loads[0]["raw_latency_ms"]) >= PREFILL_MS
+    assert record.variant == Variant(name="fake-onnx", runtime="onnx")
+    assert record.artefact == Artefact(weights_hash=MODEL.weights_hash, size_bytes=12_345)
+    assert record.import_seconds > 0
+    assert record.first_seconds >= PREFILL_MS / 1000
+    workloads, loads = record.workloads, record.loads
+    assert [(w.task, w.batch_size) for w in workloads] == [("sst2", 1), ("sst2", 2)]
+    assert PREFILL_MS <= median(workloads[0].raw_ms) < PREFILL_MS + 15
+    assert workloads[0].passes == (Pass(count=1, bytes=10**9, operations=2 * 10**6),)
+    assert [(each.load.rate, len(each.latency_ms), each.batching) for each in loads] == [(20, 5, "queued")]
+    assert min(loads[0].latency_ms) >= PREFILL_MS
     notes = ["sst2, batch 1", "sst2, batch 2", "sst2, 20 requests/s"]
     assert [(p.done, p.total, p.note) for p in told] == [(n, 3, note) for n, note in enumerate(notes)]
 
@@ -66,21 +67,19 @@ def test_a_fresh_process_measures() -> None:
 def test_memory_is_that_of_the_variant_and_not_of_the_parent() -> None:
     ballast = np.ones(400 << 20, np.uint8)
     small, large = FAKE.memory(spec()), FAKE.memory(spec("large"))
-    assert int(str(small["import_memory_bytes"])) < len(ballast)
-    assert int(str(small["peak_memory_bytes"])) < 40 << 20
-    assert 64 << 20 <= int(str(large["peak_memory_bytes"])) < 110 << 20
-    assert 64 << 20 <= int(str(large["loading_memory_bytes"])) <= int(str(large["peak_memory_bytes"]))
+    assert small.import_memory_bytes < len(ballast)
+    assert small.peak_memory_bytes < 40 << 20
+    assert 64 << 20 <= large.peak_memory_bytes < 110 << 20
+    assert 64 << 20 <= large.loading_memory_bytes <= large.peak_memory_bytes
 
 
 def test_the_machines_limits_are_measured_in_a_process_too() -> None:
     limits = Isolated().limits(threads=1, device="cpu", seconds=0.3)
-    rates, reads = limits["gemm"], limits["read_gb_per_s_by_mb"]
-    assert isinstance(rates, dict)
-    assert isinstance(reads, dict)
-    assert rates["fp32"] == limits["gemm_gflop_per_s"]
+    rates, reads = limits.gemm, limits.read_gb_per_s_by_mb
+    assert rates["fp32"] == limits.gemm_gflop_per_s
     assert all(0.1 < rate < 1e6 for rate in rates.values())
     assert [int(size) for size in reads] == [4, 16, 64, 256]
-    assert limits["read_gb_per_s"] == reads["256"]
+    assert limits.read_gb_per_s == reads["256"]
 
 
 def test_an_error_that_the_child_understands_is_one_sentence() -> None:

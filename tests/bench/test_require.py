@@ -8,14 +8,18 @@ from lmtasks.bench.judge import QualityDrop, cheapest, core_seconds, judge, why_
 from lmtasks.bench.pool import pooled
 from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError
-from lmtasks.records import Json
+from lmtasks.results.speed import SpeedRecord
 
-FAST = pooled([times("fast", slower=0.5)] * 3, memory={**MEMORY, "peak_memory_bytes": 900_000_000}, limits=LIMITS)
+FAST = pooled(
+    [times("fast", slower=0.5)] * 3, memory=MEMORY.model_copy(update={"peak_memory_bytes": 900_000_000}), limits=LIMITS
+)
 SLOW = pooled([times("slow")] * 3, memory=MEMORY, limits=LIMITS)
 NONE: Mapping[str, Mapping[str, QualityDrop]] = {}
 
 
-def said(text: str, record: Json, drops: Mapping[str, Mapping[str, QualityDrop]] = NONE) -> list[tuple[bool, str]]:
+def said(
+    text: str, record: SpeedRecord, drops: Mapping[str, Mapping[str, QualityDrop]] = NONE
+) -> list[tuple[bool, str]]:
     (judged,) = judge(parse_requirements(text), records=[record], drops=drops)
     return [(verdict.fulfilled, verdict.said) for verdict in judged.verdicts]
 
@@ -100,7 +104,7 @@ def test_the_cheapest_needs_the_fewest_core_seconds_and_not_the_least_memory() -
     best = cheapest(judge(requirements, records=[two_threads, SLOW], drops={}))
     assert best is not None
     assert best.variant == "slow"  # 1 thread for 3 ms an answer against 2 for 1.8
-    equal = pooled([times("equal")] * 3, memory={**MEMORY, "peak_memory_bytes": 1000}, limits=LIMITS)
+    equal = pooled([times("equal")] * 3, memory=MEMORY.model_copy(update={"peak_memory_bytes": 1000}), limits=LIMITS)
     best = cheapest(judge(requirements, records=[SLOW, equal], drops={}))
     assert best is not None
     assert best.variant == "equal"

@@ -2,14 +2,15 @@ import pytest
 
 from lmtasks.bench.roofline import Pass, distance, passes_of
 from lmtasks.bench.workload import Workload, WorkRequest
-from lmtasks.records import Json
+from lmtasks.results.speed import MachineLimits
 from lmtasks.runtime.op_costs import OpCosts
 
 TRAFFIC = OpCosts(weight_bytes=100_000_000, body=20_000_000, projection=5_000_000, cache_bytes=10_000)
-LIMITS: Json = {
-    "gemm": {"fp32": 200.0, "int8": 800.0},
-    "read_gb_per_s_by_mb": {"4": 200.0, "64": 100.0, "256": 50.0},
-}
+LIMITS = MachineLimits(
+    threads=1,
+    gemm={"fp32": 200.0, "int8": 800.0},
+    read_gb_per_s_by_mb={"4": 200.0, "64": 100.0, "256": 50.0},
+)
 PAIR = (WorkRequest(ids=(1,) * 60), WorkRequest(ids=(2,) * 40))
 
 
@@ -59,4 +60,7 @@ def test_small_models_are_held_to_the_cache_they_fit_into() -> None:
 
 def test_what_was_not_measured_gives_no_distance() -> None:
     assert distance([Pass(count=1, bytes=1, operations=1)], seconds=1, limits=LIMITS, precision="bf16") is None
-    assert distance([Pass(count=1, bytes=1, operations=1)], seconds=1, limits={}, precision="fp32") is None
+    assert (
+        distance([Pass(count=1, bytes=1, operations=1)], seconds=1, limits=MachineLimits(threads=1), precision="fp32")
+        is None
+    )

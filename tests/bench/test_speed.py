@@ -6,10 +6,13 @@ the same engine on the real clock.
 
 import pytest
 from fake_engine import PREFILL_MS, TOKEN_MS, Clock, SleepingEngine
+from speed_records import LIMITS
 
+from lmtasks.bench.pool import timing
 from lmtasks.bench.speed import SpeedSettings, WorkloadSpeed, time_workload
 from lmtasks.bench.workload import Workload, WorkRequest, answer_to, at_length
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.results.speed import Percentiles
 
 QUICK = SpeedSettings(least_seconds=0.1)
 REQUESTS = tuple(WorkRequest(ids=(number, number + 1), types=(0, 0), target_ids=(3,)) for number in range(8))
@@ -28,15 +31,17 @@ def timed(
 def test_a_texts_latency_its_first_token_and_the_time_between_tokens_are_found() -> None:
     speed = timed(Workload(task="t", kind="generate", new_tokens=NEW_TOKENS, requests=REQUESTS))
     whole = PREFILL_MS + TOKEN_MS * (NEW_TOKENS - 1)
-    record = speed.as_json()
+    record = timing([speed], limits=LIMITS, precision="fp32")
+    assert record.ttft_ms is not None
+    assert record.itl_ms is not None
     assert speed.raw_ms == pytest.approx([whole] * len(speed.raw_ms))
-    assert record["latency_ms"] == {"p50": whole, "p90": None, "p95": None, "p99": None, "n": len(speed.raw_ms)}
-    assert record["ttft_ms"]["p50"] == PREFILL_MS  # type: ignore[index]
-    assert record["ttft_ms"]["n"] == len(speed.raw_ms)  # type: ignore[index]  # of each call its own, none of warming up
-    assert record["itl_ms"]["p50"] == record["itl_ms"]["p90"] == TOKEN_MS  # type: ignore[index]
-    assert record["itl_ms"]["n"] == len(speed.raw_ms) * (NEW_TOKENS - 1)  # type: ignore[index]
+    assert record.latency_ms == Percentiles(p50=whole, p90=None, p95=None, p99=None, n=len(speed.raw_ms))
+    assert record.ttft_ms.p50 == PREFILL_MS
+    assert record.ttft_ms.n == len(speed.raw_ms)  # of each call its own, none of warming up
+    assert record.itl_ms.p50 == record.itl_ms.p90 == TOKEN_MS
+    assert record.itl_ms.n == len(speed.raw_ms) * (NEW_TOKENS - 1)
     assert speed.throughput == pytest.approx(1000 * NEW_TOKENS / whole)
-    assert record["unit"] == "tokens/s"
+    assert record.unit == "tokens/s"
     assert speed.note == ""
     assert speed.settled
     assert speed.warm_up_ms == pytest.approx([whole] * 10)  # two windows of five
@@ -45,7 +50,8 @@ def test_a_texts_latency_its_first_token_and_the_time_between_tokens_are_found()
 def test_several_texts_at_once_count_all_their_tokens() -> None:
     speed = timed(Workload(task="t", kind="generate", new_tokens=NEW_TOKENS, requests=REQUESTS), batch_size=4)
     assert set(speed.units) == {4 * NEW_TOKENS}
-    assert speed.as_json()["ttft_ms"] is None
+    assert speed.ttft_ms == ()
+    assert timing([speed], limits=LIMITS, precision="fp32").ttft_ms is None
     assert speed.throughput == pytest.approx(1000 * 4 * NEW_TOKENS / (PREFILL_MS + TOKEN_MS * (NEW_TOKENS - 1)))
 
 
@@ -61,13 +67,11 @@ def test_heads_and_scores_count_requests(kind: str) -> None:
 def test_a_stall_is_seen_in_the_ninetieth_percentile_and_not_in_the_median() -> None:
     work = Workload(task="t", kind="head", head="h", requests=REQUESTS)
     speed = timed(work, settings=SpeedSettings(least_seconds=2), stall_every=5, stall_ms=500)
-    latency = speed.as_json()["latency_ms"]
-    assert isinstance(latency, dict)
-    assert (latency["p50"], latency["p90"]) == (PREFILL_MS, None)
+    latency = timing([speed], limits=LIMITS, precision="fp32").latency_ms
+    assert (latency.p50, latency.p90) == (PREFILL_MS, None)
     speed = timed(work, settings=SpeedSettings(least_seconds=8), stall_every=5, stall_ms=500)
-    latency = speed.as_json()["latency_ms"]
-    assert isinstance(latency, dict)
-    assert (latency["p50"], latency["p90"]) == (PREFILL_MS, PREFILL_MS + 500)
+    latency = timing([speed], limits=LIMITS, precision="fp32").latency_ms
+    assert (latency.p50, latency.p90) == (PREFILL_MS, PREFILL_MS + 500)
 
 
 def test_whole_passes_are_timed() -> None:

@@ -143,7 +143,7 @@ def test_what_was_refused_is_refused_when_it_is_scored_again(tmp_path: Path) -> 
     result = scored(asked, task)
     write_results(tmp_path / "out", results=[result], model=asked.model, runtime=asked.card, machine={}, versions={})
     stored = read_results(tmp_path / "out")
-    assert stored.tasks[task.name].record["unknown_share"] == pytest.approx(0.2)
+    assert stored.tasks[task.name].scores.unknown_share == pytest.approx(0.2)
     (again,) = rescore(stored, Rescoring(tasks=[task]), samples=KeptSamples())
     assert (again.refused, again.unknown_share) == (result.refused, result.unknown_share)
     with pytest.raises(UsageError, match="unknown ones"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_tasks import small_task
+from small_tasks import model, small_task
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.comparing import compare_results, examples_that_differ
@@ -15,8 +15,10 @@ from lmtasks.evaluation.prepare import question_fields, question_hash
 from lmtasks.evaluation.write import StoredResults, StoredTask
 from lmtasks.metric import compare, estimate, holm, make_metric
 from lmtasks.records import Floats, Json
+from lmtasks.results.scores import ResultsRecord, TaskScores, TaskStatistics
 from lmtasks.task.task import Task
 
+SOLVER = model()
 CONDITIONS: Json = {
     "task_hash": "t",
     "data_fingerprint": "d",
@@ -36,24 +38,39 @@ def stored(
     made = {metric: make_metric(metric, takes="choice") for metric in metrics}
     recipe = {"task": name, "takes": "choice", "language": "en", "labels": [], "options": {}}
     return StoredTask(
-        task=name,
-        record={"conditions": conditions},
-        metrics={metric: estimate(found, rows) for metric, found in made.items()},
-        recipes={metric: {**recipe, "name": metric} for metric in made},
-        statistics=dict.fromkeys(made, rows),
+        name=name,
+        scores=TaskScores(
+            n=len(rows),
+            seconds=1.0,
+            seconds_total=1.0,
+            truncated=0,
+            metrics={metric: estimate(found, rows) for metric, found in made.items()},
+            conditions=conditions,
+        ),
+        statistics=TaskStatistics(
+            data_fingerprint="d",
+            recipes={metric: {**recipe, "name": metric} for metric in made},
+            statistics=dict.fromkeys(made, rows),
+        ),
     )
 
 
 def results(folder: str, *tasks: StoredTask) -> StoredResults:
     return StoredResults(
         folder=Path(folder),
-        model={},
-        runtime={},
-        machine={},
-        versions={},
-        tasks={task.task: task for task in tasks},
-        groups={},
+        record=ResultsRecord(
+            model=SOLVER.model,
+            runtime=SOLVER.card,
+            machine={},
+            versions={},
+            results={task.name: task.scores for task in tasks},
+        ),
+        tasks={task.name: task for task in tasks},
     )
+
+
+def clustered(task: StoredTask, clusters: tuple[str, ...] | None) -> StoredTask:
+    return replace(task, statistics=task.statistics.model_copy(update={"clusters": clusters}))
 
 
 def shares(share: float, *, n: int = 200, seed: int = 0) -> Floats:
@@ -71,7 +88,9 @@ def test_every_metric_that_both_have_is_compared_and_counted_together() -> None:
     assert [each.p_adjusted for each in found.comparisons] == list(
         holm([each.result.p_value for each in found.comparisons])
     )
-    alone = compare(make_metric("acc"), base.tasks["one"].statistics["acc"], weak.tasks["one"].statistics["acc"])
+    alone = compare(
+        make_metric("acc"), base.tasks["one"].statistics.tables["acc"], weak.tasks["one"].statistics.tables["acc"]
+    )
     assert found.comparisons[0].result.p_value == alone.p_value
     assert "no example is right in one and wrong in the other" in found.comparisons[2].note
     assert found.comparisons[0].note == ""
@@ -79,7 +98,7 @@ def test_every_metric_that_both_have_is_compared_and_counted_together() -> None:
 
 def test_only_what_is_named_is_one_family() -> None:
     tasks = [stored(name, shares(0.7, seed=place)) for place, name in enumerate(("arc_a", "arc_b", "boolq"))]
-    others = [stored(task.task, shares(0.6, seed=9)) for task in tasks]
+    others = [stored(task.name, shares(0.6, seed=9)) for task in tasks]
     base, other = results("a", *tasks), results("b", *others)
     assert [each.task for each in compare_results(base, [other], only=["arc_*/acc"]).comparisons] == ["arc_a", "arc_b"]
     (sole,) = compare_results(base, [other], only=["boolq"]).comparisons
@@ -153,14 +172,17 @@ def test_another_system_instruction_is_named() -> None:
 
 def test_another_signature_is_refused() -> None:
     base, other = results("a", stored("one", shares(0.5))), stored("one", shares(0.5))
-    changed = replace(other, metrics={"acc": replace(other.metrics["acc"], signature="answer:other")})
+    metrics = {"acc": replace(other.metrics["acc"], signature="answer:other")}
+    changed = replace(other, scores=other.scores.model_copy(update={"metrics": metrics}))
     with pytest.raises(UsageError, match=r"acc of one has another signature \(answer:argmax and answer:other\)"):
         compare_results(base, [results("b", changed)])
 
 
 def test_what_cannot_be_computed_again_is_said() -> None:
     task = stored("one", shares(0.5), metrics=("acc", "acc_norm"))
-    unknown = replace(task, recipes={**task.recipes, "acc": {**task.recipes["acc"], "name": "of_their_own"}})
+    recipes = task.statistics.recipes
+    theirs = {**recipes, "acc": {**recipes["acc"], "name": "of_their_own"}}
+    unknown = replace(task, statistics=task.statistics.model_copy(update={"recipes": theirs}))
     found = compare_results(results("a", unknown), [results("b", unknown)])
     assert [each.name for each in found.comparisons] == ["acc_norm"]
     assert len(found.left_out) == 1
@@ -172,8 +194,8 @@ def test_clusters_are_heeded() -> None:
     clusters = tuple(str(number // 5) for number in range(200))
     apart, together = (
         compare_results(
-            results("a", replace(stored("one", values[0]), clusters=given)),
-            [results("b", replace(stored("one", values[1]), clusters=given))],
+            results("a", clustered(stored("one", values[0]), given)),
+            [results("b", clustered(stored("one", values[1]), given))],
         ).comparisons[0]
         for given in (None, clusters)
     )
@@ -181,7 +203,8 @@ def test_clusters_are_heeded() -> None:
     assert together.result.difference == apart.result.difference
 
 
-SAMPLE = {"prompt": "", "target": "", "raw": "", "hash": "", "outcome": {}}
+TEXT = {"kind": "text", "prediction": "", "source": ""}
+SAMPLE = {"prompt": "", "target": "", "raw": "", "hash": "", "outcome": TEXT}
 """What every sample has besides, and a comparison does not look at."""
 
 
@@ -200,7 +223,7 @@ def test_examples_that_differ(tmp_path: Path) -> None:
     (comparison,) = compare_results(base, [other]).comparisons
     found = examples_that_differ(base, comparison, count=5)
     assert [(each.doc_id, each.gain) for each in found] == [(1, 1.0), (2, -1.0)]
-    assert (found[1].base["answer"], found[1].other["answer"]) == ("a2", "b2")
+    assert (found[1].base.answer, found[1].other.answer) == ("a2", "b2")
     assert len(examples_that_differ(base, comparison, count=1)) == 1
     file = tmp_path / "b" / "samples-one.jsonl"
     file.write_text(file.read_text().replace('{"q": 2}', '{"q": 7}'))

@@ -9,8 +9,8 @@ from small_tasks import REVIEWS, TASKS, model, scored, small_task, tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions, shot_count
-from lmtasks.evaluation.samples import plain
 from lmtasks.records import HeadSpec, Progress
+from lmtasks.results.base import plain
 from lmtasks.settings.data import DataAccess
 
 MOOD = HeadSpec(name="classification", kind="classification", labels=("bad", "good"))

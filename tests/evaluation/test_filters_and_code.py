@@ -180,14 +180,13 @@ def test_groups_weigh_by_size_or_not(tmp_path: Path) -> None:
     )  # fmt: skip
     found = group_results([micro], results)
     assert list(found) == ["all", "inner"]
-    assert (found["all"]["alias"], found["all"]["n"]) == ("All", 28)
-    metrics = found["all"]["metrics"]
-    assert isinstance(metrics, dict)
-    assert metrics["acc"]["value"] == pytest.approx((8 * a.value + 20 * b.value) / 28)
+    assert (found["all"].alias, found["all"].n) == ("All", 28)
+    metrics = found["all"].metrics
+    assert metrics["acc"].value == pytest.approx((8 * a.value + 20 * b.value) / 28)
     pooled = (7 * 8 * (a.stderr or 0) ** 2 + 19 * 20 * (b.stderr or 0) ** 2) / 26 / 28
-    assert metrics["acc"]["stderr"] == pytest.approx(np.sqrt(pooled))
-    assert metrics["acc_norm"]["tasks"] == ["multiple_choice"]
-    assert metrics["acc_norm"]["value"] == results[0].metrics["acc_norm"].value
+    assert metrics["acc"].stderr == pytest.approx(np.sqrt(pooled))
+    assert metrics["acc_norm"].tasks == ("multiple_choice",)
+    assert metrics["acc_norm"].value == results[0].metrics["acc_norm"].value
 
 
 def test_streamed_samples_are_the_kept_ones(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_metric_that_cannot_cut_the_script_is_said_once(tmp_path: Path) -> Non
     solver = BaselineSolver("copy")
     write_results(tmp_path / "out", results=[result], model=solver.model, runtime=solver.card, machine={}, versions={})
     stored = read_results(tmp_path / "out")
-    assert stored.tasks["th"].record["notes"] == [note]
+    assert stored.tasks["th"].scores.notes == (note,)
     (again,) = rescore(stored, Rescoring(metrics=("bleu", "ter")), samples=NoSamples())
     assert [line.split(" finds")[0] for line in again.notes] == ["bleu (13a)", "ter"]
 

@@ -20,8 +20,9 @@ from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.rivals import RivalSolver, baseline_names
-from lmtasks.records import CLASSICAL_BASELINES, Json, Row
+from lmtasks.records import CLASSICAL_BASELINES, Row
 from lmtasks.report.format import choice
+from lmtasks.results.scores import RivalChoice
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import KINDS
 from lmtasks.task.load import load_task
@@ -59,7 +60,7 @@ def dialogues(folder: Path, splits: Sequence[str]) -> Task:
     return written(folder, {split: rows[split] for split in splits}, SUMMARY.format("en"))
 
 
-def rival_of(result: TaskResult) -> Json:
+def rival_of(result: TaskResult) -> RivalChoice:
     assert result.rival is not None
     return result.rival
 
@@ -68,21 +69,21 @@ def test_the_best_on_validation_rows_stands_and_not_the_first_that_fits(tmp_path
     task = dialogues(tmp_path, ["train", "validation", "test"])
     result = scored(RivalSolver(["copy", "lead-3", "empty"]), task)
     rival = rival_of(result)
-    assert (rival["chosen"], rival["group"], rival["on"], rival["rows"]) == ("lead-3", "trivial", "validation", 4)
-    assert rival["scores"] == {"copy": pytest.approx(51.85, abs=0.01), "lead-3": 100.0, "empty": 0.0}
+    assert (rival.chosen, rival.group, rival.on, rival.rows) == ("lead-3", "trivial", "validation", 4)
+    assert rival.scores == {"copy": pytest.approx(51.85, abs=0.01), "lead-3": 100.0, "empty": 0.0}
     assert result.samples[0]["answer"] == "Tom came. Ann left. Both were sad."
     assert choice(rival) == ("lead-3 is the best of copy 51.9, lead-3 100.0, empty 0.0 (rouge1 of 4 validation rows)")
 
 
 def test_validation_rows_are_carved_where_there_are_none(tmp_path: Path) -> None:
     result = scored(RivalSolver(["copy", "lead-3"]), dialogues(tmp_path, ["train", "test"]))
-    assert (rival_of(result)["chosen"], rival_of(result)["rows"]) == ("lead-3", 1)
+    assert (rival_of(result).chosen, rival_of(result).rows) == ("lead-3", 1)
 
 
 def test_without_other_rows_the_scored_ones_choose_and_that_is_said(tmp_path: Path) -> None:
     """A rival that is too good makes no model look better than it is."""
     rival = rival_of(scored(RivalSolver(["lead-3", "copy"]), dialogues(tmp_path, ["test"])))
-    assert (rival["chosen"], rival["on"]) == ("copy", "test")
+    assert (rival.chosen, rival.on) == ("copy", "test")
     assert choice(rival).endswith("(rouge1 of 4 scored rows, as there are no validation rows)")
 
 
@@ -90,7 +91,7 @@ def test_of_one_there_is_no_choice(tmp_path: Path) -> None:
     task = dialogues(tmp_path, ["train", "validation", "test"])
     assert scored(RivalSolver(["copy"]), task).rival is None
     alone = rival_of(scored(RivalSolver(["majority", "copy"]), task))
-    assert (alone["chosen"], alone["scores"], choice(alone)) == ("copy", {}, "")
+    assert (alone.chosen, alone.scores, choice(alone)) == ("copy", {}, "")
     assert RivalSolver(["copy"]).model.weights_hash == BaselineSolver("copy").model.weights_hash
 
 
@@ -99,8 +100,8 @@ def test_a_rival_that_cannot_learn_leaves_the_others(tmp_path: Path) -> None:
     task = small_task(tmp_path, "classification")
     (tmp_path / "classification-train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rival = rival_of(scored(RivalSolver(["classical"]), task))
-    assert rival["chosen"] == "nearest"
-    assert "at least two labels" in str(rival["failed"])
+    assert rival.chosen == "nearest"
+    assert "at least two labels" in str(rival.failed)
 
 
 def test_groups_hold_every_baseline_and_the_report_knows_them() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_tasks import model, scored, small_task
 
+from lmtasks.checksums import sealed
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.outcome import remake_metric
@@ -53,18 +54,19 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     out, results = written(tmp_path)
     stored = read_results(out)
-    assert stored.model["name"] == "fake"
-    assert stored.machine == {"cpu": "x"}
+    assert stored.record.model.name == "fake"
+    assert stored.record.machine == {"cpu": "x"}
     assert list(stored.tasks) == ["classification", "translation"]
     for result in results:
         task = stored.tasks[result.task]
         assert task.metrics == result.metrics
         for name, table in result.statistics.items():
-            np.testing.assert_array_equal(task.statistics[name], table)
-            metric = remake_metric(task.recipes[name])
-            assert estimate(metric, task.statistics[name], resamples=50).value == result.metrics[name].value
-            assert compare(metric, table, task.statistics[name], resamples=50).difference == 0.0
-        assert list(read_samples(out, result.task)) == list(result.samples)
+            mine = task.statistics.tables[name]
+            np.testing.assert_array_equal(mine, table)
+            metric = remake_metric(task.statistics.recipes[name])
+            assert estimate(metric, mine, resamples=50).value == result.metrics[name].value
+            assert compare(metric, table, mine, resamples=50).difference == 0.0
+        assert [sample.content() for sample in read_samples(out, result.task)] == list(result.samples)
 
 
 def test_infinite_values_survive(tmp_path: Path) -> None:
@@ -120,14 +122,19 @@ def test_folders_that_hold_no_results(tmp_path: Path) -> None:
         read_results(tmp_path)
     out, _ = written(tmp_path)
     whole = (out / "results.json").read_text(encoding="utf-8")
-    (out / "results.json").write_text(whole.replace('"schema": 1', '"schema": 99'), encoding="utf-8")
-    with pytest.raises(UsageError, match="has schema 99"):
+    later = {**json.loads(whole), "schema": 99, "versions": {"lmtasks": "9.1"}}
+    (out / "results.json").write_text(json.dumps(sealed(later)), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"results\.json has schema 99, .*; lmtasks 9\.1 wrote it and reads it"):
         read_results(out)
     (out / "results.json").write_text(whole[:100], encoding="utf-8")
     with pytest.raises(UsageError, match="is damaged"):
         read_results(out)
     (out / "results.json").write_text(whole.replace('"model"', '"modle"'), encoding="utf-8")
-    with pytest.raises(UsageError, match="is damaged: KeyError"):
+    with pytest.raises(UsageError, match="was changed since it was written"):
+        read_results(out)
+    renamed = {name: value for name, value in json.loads(whole).items() if name not in ("model", "checksum")}
+    (out / "results.json").write_text(json.dumps(renamed), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"results\.json: the field model is missing"):
         read_results(out)
 
 
@@ -161,8 +168,8 @@ def test_clusters_are_kept_and_what_only_a_tasks_code_can_read_is_not(tmp_path: 
         versions={},
     )
     task = read_results(out).tasks[first.task]
-    assert task.clusters == clusters
-    assert set(task.statistics) == set(first.statistics)
+    assert task.statistics.clusters == clusters
+    assert set(task.statistics.tables) == set(first.statistics)
 
 
 def _change(file: Path, old: str, new: str) -> None:

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_run
 
-from lmtasks.report.read import read_run
-from lmtasks.report.records import RunRecords
+from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.write import write_report
 
 

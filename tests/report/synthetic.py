@@ -2,7 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
+
+from lmtasks.records import ModelCard
 
 TASKS: Mapping[str, tuple[str, str, str, str]] = {
     "sst2": ("classification", "acc", "fraction", "head"),
@@ -98,7 +102,10 @@ def paired(names: Mapping[str, str]) -> dict[str, object]:
                 "task": names[task],
                 "metric": metric,
                 "scale": scale,
+                "higher_is_better": scale != "raw",
                 "n": N[list(TASKS).index(task)],
+                "a": 0.5,
+                "b": 0.5,
                 "difference": difference,
                 "ci95": [round(difference - half, 2), round(difference + half, 2)],
                 "p_value": 0.7 if verdict == "open" else 0.0005,
@@ -106,6 +113,9 @@ def paired(names: Mapping[str, str]) -> dict[str, object]:
                 "effect": None,
                 "effect_name": "",
                 "detectable": 0.75,
+                "wins": 1,
+                "ties": 1,
+                "losses": 1,
                 "p_holm": 1.0 if verdict == "open" else 0.006,
                 "verdict": verdict,
             }
@@ -148,6 +158,23 @@ def variant_of(name: str) -> dict[str, object]:
     }
 
 
+def card(name: str, family: str, kind: Literal["causal", "baseline"]) -> dict[str, object]:
+    """A model's card as records hold it."""
+    return asdict(
+        ModelCard(
+            name=name,
+            family=family,
+            kind=kind,
+            adaptation="none",
+            parameters=0,
+            weights_hash="",
+            tokenizer_hash="",
+            max_length_tokens=0,
+            vocabulary=0,
+        )
+    )
+
+
 def _cell(variant: str, task: str, place: int, value: float | None) -> dict[str, object]:
     kind, metric, scale, way = TASKS[task]
     baseline = variant in {"trivial", "tf-idf"}
@@ -158,7 +185,7 @@ def _cell(variant: str, task: str, place: int, value: float | None) -> dict[str,
         "variant": variant_of(variant),
         "task": {"name": task, "kind": kind, "language": "zh" if "zh" in task else "en", "hash": f"{place:016x}"},
         "seed": 1234,
-        "model": {"name": variant, "family": family, "kind": "baseline" if baseline else "causal"},
+        "model": card(variant, family, "baseline" if baseline else "causal"),
         "runtime": {},
         "machine": MACHINE,
         "versions": VERSIONS,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lmtasks.errors import UsageError
-from lmtasks.report.gates import gates_table
-from lmtasks.report.read import read_run
+from lmtasks.report.proofs import gates_table
+from lmtasks.report.records import read_run
 
 TASK = {
     "task": "sst2",
@@ -19,15 +19,21 @@ TASK = {
     "unit": "points",
     "drop": 0.46,
     "ci95": [-0.2, 1.12],
+    "most": 0.5,
+    "ok": True,
     "excluded": False,
     "needed": 41000,
+    "better": 2,
+    "equal": 864,
+    "worse": 6,
 }
 
 
 def gate(folder: Path, **changed: object) -> Path:
     file = folder / "packages" / "small-s1234-int8-max-drop-0-5" / "gate.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"ok": True, "most": 0.5, "tasks": [TASK], "kept": [], "kept_share": 0.0, "layers": 0, **changed}
+    content = {"ok": True, "most": 0.5, "tasks": [TASK], "kept": [], "kept_share": 0.0, "layers": 0}
+    content |= {"everything_rounded": [], **changed}
     file.write_text(json.dumps(content), encoding="utf-8")
     return folder
 

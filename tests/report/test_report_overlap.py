@@ -10,17 +10,19 @@ from lmtasks.records import Json
 from lmtasks.report.conditions import conditions_table
 from lmtasks.report.overlap import is_marked, on_the_others, seen_rows
 from lmtasks.report.quality import metric_tables, quality_table
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
+from lmtasks.results.scores import CleanScores, Overlap
 
 NONE: Json = {"seen": 0, "rows": 0, "inputs": 0, "targets": 0}
 
 
-def _part(seen: int, *, targets: int = 0) -> Json:
+def _part(seen: int, *, targets: int = 0) -> dict[str, int]:
     return {"seen": seen, "rows": 0, "inputs": seen - targets, "targets": targets}
 
 
 def _record(value: float | None, **parts: object) -> Json:
-    clean = {"n": 541, "metrics": {"acc": {"value": value, "ci95": [0.7, 0.8], "scale": "fraction"}}}
+    acc = {"value": value, "stderr": None, "ci95": [0.7, 0.8], "higher_is_better": True, "scale": "fraction"}
+    clean = {"n": 541, "metrics": {"acc": acc}}
     return {
         "learned": None, "chosen": None, "train": None, "own_answers": 0,
         "seen": 331, "clean": clean if value is not None else {"n": 0, "metrics": {}}, **parts,
@@ -78,12 +80,14 @@ def test_variants_that_knew_the_same_rows_share_a_note(folder: Path) -> None:
     ],
 )
 def test_where_rows_were_known_from_is_said(record: Json, said: str) -> None:
-    assert seen_rows(record, n=872).partition(" scored rows ")[2] == said
-    assert on_the_others(record) == "on the other 541: acc 75.0 ±5.0"
+    overlap = Overlap.model_validate(record)
+    assert seen_rows(overlap, n=872).partition(" scored rows ")[2] == said
+    assert on_the_others(overlap) == "on the other 541: acc 75.0 ±5.0"
 
 
 def test_nothing_is_said_of_results_that_nobody_counted() -> None:
     assert not is_marked(None)
-    assert not is_marked({})
-    assert on_the_others(_record(None)) == "no other row is left"
-    assert on_the_others({"clean": {"n": 9, "metrics": {}}}) == "the other 9 are not scored apart"
+    none = Overlap.model_validate(_record(None))
+    assert on_the_others(none) == "no other row is left"
+    unscored = none.model_copy(update={"clean": CleanScores(n=9, metrics={})})
+    assert on_the_others(unscored) == "the other 9 are not scored apart"

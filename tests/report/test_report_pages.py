@@ -8,7 +8,7 @@ import pytest
 from synthetic import TASKS, write_run
 
 from lmtasks.report.charts import Chart, inline, quality_charts
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.report.write import chart_files, write_report
 
 HOSTILE = {"sst2": "<script>alert(1)</script>|*a*", "ptb": '"><img src=http://x onerror=y> `中文`'}

@@ -9,7 +9,7 @@ from synthetic import write_run
 from lmtasks.errors import UsageError
 from lmtasks.report.paired import paired_tables
 from lmtasks.report.publish import publish
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.report.write import write_report
 
 

@@ -6,8 +6,7 @@ from synthetic import TASKS, VALUES
 
 from lmtasks.errors import UsageError
 from lmtasks.report.grid import learned, main_metric, models, score, trivial
-from lmtasks.report.read import read_run
-from lmtasks.report.records import RunRecords
+from lmtasks.report.records import RunRecords, read_run
 
 A_CELL = "cells/torch--0--s1234.json"
 
@@ -64,7 +63,11 @@ def test_several_seeds_become_one_score(folder: Path) -> None:
         ("{", r"is damaged, it is no JSON"),
         ("[1]", r"holds no JSON object"),
         ('{"schema": 7}', r"has schema 7, this version of lmtasks reads 1"),
-        ('{"schema": 1}', r"the field task should be an object, but it is missing"),
+        ('{"schema": 1}', r"the field id is missing"),
+        (
+            '{"schema": 2, "versions": {"lmtasks": "0.9.1"}}',
+            r"reads 1; lmtasks 0\.9\.1 wrote it and reads it",
+        ),
     ],
 )
 def test_a_damaged_or_foreign_file_is_named(folder: Path, text: str, complaint: str) -> None:
@@ -76,7 +79,7 @@ def test_a_damaged_or_foreign_file_is_named(folder: Path, text: str, complaint: 
 
 def test_a_field_of_the_wrong_type_is_named(folder: Path) -> None:
     change(folder / A_CELL, result={"n": "many", "metrics": {}})
-    with pytest.raises(UsageError, match=r"the field result\.n should be a number, but it is \"many\""):
+    with pytest.raises(UsageError, match=r"the field result\.n should be a whole number, but it is \"many\""):
         read_run(folder)
 
 

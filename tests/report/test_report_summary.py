@@ -2,8 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from lmtasks.report.read import read_run
-from lmtasks.report.records import RunRecords
+from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.summary import against_trivial, answer, troubles
 
 

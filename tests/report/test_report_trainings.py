@@ -8,7 +8,7 @@ from synthetic import write_run
 
 from lmtasks.errors import UsageError
 from lmtasks.report.publish import publish
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.report.trainings import training_table
 from lmtasks.report.write import write_report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmtasks.errors import UsageError
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.run.plan import load_plan
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
 from lmtasks.settings.data import DataAccess

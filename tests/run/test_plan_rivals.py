@@ -10,7 +10,7 @@ from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.records import Json
 from lmtasks.report.grid import baseline_of, comparable_metric, learned, trivial
 from lmtasks.report.quality import quality_table
-from lmtasks.report.read import read_run
+from lmtasks.report.records import read_run
 from lmtasks.run.plan import load_plan, rival_rows
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
 from lmtasks.settings.data import DataAccess

@@ -1,0 +1,99 @@
+"""Comparisons paired by example: paired.json of a run, and the file of `lmtasks compare --out`."""
+
+from typing import Literal
+
+from lmtasks.results.base import Flag, Number, StoredFile, StoredModel, Whole
+from lmtasks.results.scores import Interval, Scale
+
+Relation = Literal["first", "best", "parent", "rival"]
+"""What the base is: the first variant that has the task, the best one, the model that an export was made from, the best
+rival."""
+Verdict = Literal["better", "worse", "open"]
+
+
+class PairedRecord(StoredModel):
+    """A variant compared with another one, paired by example. Fractions are in points."""
+
+    relation: Relation = "first"
+    """The only one before there were several."""
+    variant: str
+    base: str
+    task: str
+    metric: str
+    scale: Scale
+    higher_is_better: Flag
+    n: Whole
+    a: Number
+    """The base's value, as the metric counts."""
+    b: Number
+    difference: Number
+    ci95: Interval | None
+    p_value: Number
+    test: str
+    effect: Number | None
+    effect_name: str
+    detectable: Number | None
+    """The smallest difference that so many examples would show four times in five."""
+    wins: Whole
+    """Examples on which the variant is better."""
+    ties: Whole
+    losses: Whole
+    p_holm: Number
+    """Adjusted for all comparisons of the relation."""
+    verdict: Verdict
+
+
+class PairedRecords(StoredFile):
+    """paired.json: the comparisons of a run; those of one relation are one family."""
+
+    seed: Whole
+    comparisons: tuple[PairedRecord, ...]
+
+
+class KnownCounts(StoredModel):
+    """How many scored rows of both sides may have been known; None: nobody counted."""
+
+    base: Whole | None
+    other: Whole | None
+
+
+class ComparedMetric(StoredModel):
+    """One metric of one task: other results against the base. Fractions are in points."""
+
+    other: str
+    """Their folder."""
+    task: str
+    metric: str
+    signature: str
+    scale: Scale
+    higher_is_better: Flag
+    n: Whole
+    a: Number
+    """The base's value, as the metric counts."""
+    b: Number
+    difference: Number
+    ci95: Interval | None
+    p_value: Number
+    test: str
+    effect: Number | None
+    effect_name: str
+    detectable: Number | None
+    """The smallest difference that so many examples would show four times in five."""
+    wins: Whole
+    """Examples on which the others are better."""
+    ties: Whole
+    losses: Whole
+    p_holm: Number
+    """Adjusted for all comparisons of the file."""
+    verdict: Verdict
+    known_rows: KnownCounts
+
+
+class ComparedRecord(StoredFile):
+    """What `lmtasks compare --out` writes: one family of comparisons."""
+
+    base: str
+    """The base's folder."""
+    comparisons: tuple[ComparedMetric, ...]
+    not_compared: tuple[str, ...]
+    """What could not be compared, and why."""

@@ -1,0 +1,103 @@
+"""Samples: a line of samples-<task>.jsonl each, with all that an example's outcome can be made from again."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, ValidationError
+
+from lmtasks.errors import UsageError
+from lmtasks.files import first_line, parse_json
+from lmtasks.records import Json
+from lmtasks.results.base import SPARSE, Flag, Number, StoredModel, Whole, wrong_field
+
+
+class ChoiceOutcome(StoredModel):
+    """A choice was scored; its log-probabilities are the sample's `raw`. One entry a choice in each."""
+
+    kind: Literal["choice"] = "choice"
+    gold: tuple[Whole, ...]
+    """Numbers of the right choices."""
+    chars: tuple[Whole, ...]
+    bytes: tuple[Whole, ...]
+    greedy: tuple[Flag, ...]
+    """Empty for heads."""
+    unconditional: tuple[Number, ...]
+    """Log-probability behind no context, where a metric needs it."""
+
+
+class TextOutcome(StoredModel):
+    """A text was answered; the right ones are the sample's `target`."""
+
+    kind: Literal["text"] = "text"
+    prediction: str
+    source: str
+
+
+class LikelihoodOutcome(StoredModel):
+    """A given text was scored; its log-probability is the sample's `raw`."""
+
+    kind: Literal["likelihood"] = "likelihood"
+    tokens: Whole
+    words: Whole
+    bytes: Whole
+    greedy: Flag
+    unknown: Annotated[Whole, SPARSE] = 0
+    altered: Annotated[Flag, SPARSE] = False
+
+
+class CustomOutcome(StoredModel):
+    """A task's own code made the values of metrics."""
+
+    kind: Literal["made"] = "made"
+    values: Json
+
+
+class SampleRecord(StoredModel):
+    """One example with its answer."""
+
+    doc_id: Whole
+    doc: Json
+    """The row."""
+    prompt: str | tuple[str, ...]
+    """Several where each choice has a context of its own."""
+    target: str | tuple[str, ...]
+    """The right answer, or all of them."""
+    raw: object
+    """What came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
+    choices, or one log-probability."""
+    answer: str
+    """What was made of it; empty where a given text was scored."""
+    metrics: Mapping[str, Number]
+    hash: str
+    """sha256 over doc, prompt and target, 16 hex digits."""
+    outcome: Annotated[ChoiceOutcome | TextOutcome | LikelihoodOutcome | CustomOutcome, Discriminator("kind")]
+    filtered: Annotated[Json, SPARSE] = Field(default_factory=dict)
+    """Filter to what it left of the answers."""
+    made: Annotated[Mapping[str, Json], SPARSE] = Field(default_factory=dict)
+    """Filter to the values that the task's own code made."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All right answers."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+
+def read_sample_file(file: Path) -> Iterator[SampleRecord]:
+    """The samples of a file, one by one.
+
+    Raises:
+        UsageError: a line is no sample.
+    """
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield SampleRecord.model_validate(parse_json(line.decode("utf-8", "surrogatepass")))
+            except ValidationError as error:
+                raise _damaged(file, number, wrong_field(error)) from error
+            except ValueError as error:
+                raise _damaged(file, number, first_line(error)) from error
+
+
+def _damaged(file: Path, number: int, why: str) -> UsageError:
+    return UsageError(f"{file}, line {number} is damaged: {why.rstrip('.')}; run the evaluation again.")
