@@ -20,9 +20,9 @@ from lmtasks.settings.runs_on import PackagePrecision, Threads
 
 if TYPE_CHECKING:
     from lmtasks.metric.drop import Drop
-    from lmtasks.prove.compare import Check
     from lmtasks.prove.gate import Gated
     from lmtasks.prove.parity import Parity
+    from lmtasks.results.proof import Check
 
 NAMED = 6
 """So many layers are named that stay in fp32."""

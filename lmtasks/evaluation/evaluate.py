@@ -32,7 +32,7 @@ from lmtasks.evaluation.scoring import meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.metric import estimate
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
-from lmtasks.results.scores import Overlap, RivalChoice
+from lmtasks.results.scores import KnownOverlap, RivalChoice
 from lmtasks.task.task import Task
 
 
@@ -62,7 +62,7 @@ class TaskResult:
     """(N,) which examples belong together, where the task names a column for it."""
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
-    overlap: Overlap | None = None
+    overlap: KnownOverlap | None = None
     """Scored rows that may have been known, see `evaluation.overlap`; None: nobody asked, or it is not known."""
     unknown_share: float = 0.0
     """Of the tokens of scored texts, 0-1: those that stand for something that they do not say."""

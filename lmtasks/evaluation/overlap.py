@@ -1,5 +1,5 @@
 """Scored rows whose answers may have been known before: learned by the model, standing in the task's training rows, or
-shown among the worked examples; and the scores on the others (`results.scores.Overlap`).
+shown among the worked examples; and the scores on the others (`results.scores.KnownOverlap`).
 
 Not known is a model that brings no fingerprints, and training rows that are not on this machine.
 """
@@ -30,7 +30,7 @@ from lmtasks.evaluation.collector import CollectedStatistics
 from lmtasks.evaluation.scoring import TaskMetric
 from lmtasks.metric import estimate
 from lmtasks.records import Bools, Progress
-from lmtasks.results.scores import CleanEstimate, CleanScores, Overlap, RowCounts
+from lmtasks.results.scores import CleanEstimate, CleanScores, KnownOverlap, RowCounts
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Source, Task
 
@@ -121,7 +121,7 @@ def overlap_record(
     *,
     resamples: int | None,
     seed: int,
-) -> Overlap | None:
+) -> KnownOverlap | None:
     """The record of results; None where the scored rows could not be told apart."""
     if collected.hashes is None:
         return None
@@ -140,7 +140,7 @@ def overlap_record(
             inputs=int(found.inputs.sum()),
             targets=int(found.targets.sum()),
         )
-    return Overlap(
+    return KnownOverlap(
         learned=counts["learned"],
         chosen=counts["chosen"],
         train=counts["train"],

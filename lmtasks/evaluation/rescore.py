@@ -20,7 +20,7 @@ from lmtasks.files import reading
 from lmtasks.metric import Draws, estimate
 from lmtasks.records import CustomValues, Json, Outcome, Text
 from lmtasks.results.sample import SampleRecord
-from lmtasks.results.scores import CleanScores, Overlap, TaskScores
+from lmtasks.results.scores import CleanScores, KnownOverlap, TaskScores
 from lmtasks.task.task import MetricUse, Task
 
 AT_ONCE = 5000
@@ -121,7 +121,7 @@ def _rescored(
     )
 
 
-def _overlap(scores: TaskScores) -> Overlap | None:
+def _overlap(scores: TaskScores) -> KnownOverlap | None:
     """How many rows may have been known, as it was counted; not which, so that others are not scored apart again."""
     if scores.overlap is None or scores.overlap.clean is None:
         return scores.overlap

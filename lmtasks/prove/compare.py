@@ -16,30 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.records import Bools, Floats, Floats32, TokenScores
+from lmtasks.results.proof import Check, Rule
 from lmtasks.settings.runtimes import Precision
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Tolerances of one precision; None: recorded only."""
-
-    max_difference: float | None = None
-    """Of any logit or log-probability, in each case."""
-    least_cosine: float | None = None
-    """Between logits, each row centred, over all cases together: one nearly undecided row may turn around."""
-    most_mean_difference: float | None = None
-    """Of log-probabilities, in nats, over all cases together."""
-
-    @property
-    def together(self) -> bool:
-        """Is it judged over all cases together?"""
-        return self.least_cosine is not None or self.most_mean_difference is not None
-
-
-ROUNDED = Rule(least_cosine=0.9, most_mean_difference=0.3)
-HALF = Rule(least_cosine=0.999, most_mean_difference=0.02)
+ROUNDED = Rule(max_difference=None, least_cosine=0.9, most_mean_difference=0.3)
+HALF = Rule(max_difference=None, least_cosine=0.999, most_mean_difference=0.02)
 RULES: Mapping[Precision, Rule] = {
-    "fp32": Rule(max_difference=1e-3),
+    "fp32": Rule(max_difference=1e-3, least_cosine=None, most_mean_difference=None),
     "fp16": HALF,
     "bf16": HALF,
     "int8": ROUNDED,
@@ -49,26 +32,6 @@ RULES: Mapping[Precision, Rule] = {
     "int4": ROUNDED,
 }
 ALL_CASES = "all cases together"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One comparison."""
-
-    graph: str
-    """`head.<name>`, `score` or `decoder`."""
-    case: str
-    numbers: int
-    """How many were compared."""
-    max_difference: float
-    mean_difference: float
-    cosine: float | None
-    """Of logits; None for log-probabilities."""
-    agreement: float
-    """Share of equal choices: labels, first and last tokens of a span, most likely next tokens."""
-    open_choices: int
-    """Choices that differ where torch's two best lie within the rule's difference: a tie, broken otherwise."""
-    ok: bool
 
 
 @dataclass(frozen=True, kw_only=True)

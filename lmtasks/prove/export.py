@@ -10,10 +10,10 @@ from lmtasks.export.emit import EVERYTHING, export_model
 from lmtasks.export.layers import Keep
 from lmtasks.export.package import write_proofs
 from lmtasks.export.ranges import CalibrationRow
-from lmtasks.prove.compare import Check, Rule
 from lmtasks.prove.gate import Gate, Gated, GateSearch
 from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
+from lmtasks.results.proof import Check, Rule
 from lmtasks.runtime.onnx.session import PROVIDERS, devices
 from lmtasks.settings.runtimes import needs_gpu, package_precisions
 
@@ -89,7 +89,7 @@ def export_and_prove(
             ).run()
         write(aside, gated.keep if gated else EVERYTHING, plain=base)
         parity = proved(aside)
-        write_proofs(aside, parity=parity.json(), gate=gated.json() if gated else None)
+        write_proofs(aside, parity=parity.record.content(), gate=gated.record.content() if gated else None)
         aside.rename(out)
     except OSError as error:
         raise WorkError(f"{out} cannot be written: {error.strerror or error}.") from error

@@ -18,7 +18,8 @@ from lmtasks.export.layers import Keep, keep_of, rounded_layers
 from lmtasks.metric.base import Metric
 from lmtasks.metric.drop import Drop, measure_drop
 from lmtasks.prove.layer_sensitivity import Damaged, Probe, rank_layers
-from lmtasks.records import Floats, Json, Progress
+from lmtasks.records import Floats, Progress
+from lmtasks.results.proof import GateRecord, KeptLayer, TaskDropRecord
 
 MOST_KEPT = 0.5
 """Share of the numbers that rounding reaches which may stay in fp32."""
@@ -83,24 +84,25 @@ class Gated:
         """Layers that stay in fp32, by graph."""
         return keep_of([each.layer for each in self.kept])
 
-    def json(self) -> Json:
-        """For `gate.json`."""
-        return {
-            "ok": True,
-            "most": self.most,
-            "tasks": [_json(each) for each in self.drops],
-            "kept": [
-                {
-                    "layer": each.layer.name,
-                    "numbers": each.layer.numbers,
-                    "damage": each.damage if isfinite(each.damage) else None,
-                }
+    @property
+    def record(self) -> GateRecord:
+        """As gate.json holds it."""
+        return GateRecord(
+            ok=True,
+            most=self.most,
+            tasks=tuple(_drop_record(each) for each in self.drops),
+            kept=tuple(
+                KeptLayer(
+                    layer=each.layer.name,
+                    numbers=each.layer.numbers,
+                    damage=each.damage if isfinite(each.damage) else None,
+                )
                 for each in self.kept
-            ],
-            "kept_share": self.kept_share,
-            "layers": self.layers,
-            "everything_rounded": [_json(each) for each in self.first],
-        }
+            ),
+            kept_share=self.kept_share,
+            layers=self.layers,
+            everything_rounded=tuple(_drop_record(each) for each in self.first),
+        )
 
 
 @dataclass(kw_only=True)
@@ -240,9 +242,9 @@ def _refusal(
     )
 
 
-def _json(each: TaskDrop) -> Json:
+def _drop_record(each: TaskDrop) -> TaskDropRecord:
     numbers = {
         name: None if isinstance(value, float) and not isfinite(value) else value
         for name, value in asdict(each.drop).items()
     }
-    return {"task": each.task, "metric": each.metric, "rows": each.rows, **numbers}
+    return TaskDropRecord.model_validate({"task": each.task, "metric": each.metric, "rows": each.rows, **numbers})

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lmtasks.prove.compare import Check
 from lmtasks.records import TokenBatch
+from lmtasks.results.proof import Check
 from lmtasks.runtime.base import Runtime
 
 UNDECIDED = 1e-4

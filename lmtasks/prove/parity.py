@@ -6,8 +6,8 @@ rows dropped and repeated on the way; and, in fp32, the tokens that each writes 
 hold stands in `compare.py`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from lmtasks.export.emitters.architecture import missing_operators
 from lmtasks.export.package import Operators, device_of, load_package
 from lmtasks.head import head_of
 from lmtasks.prove.cases import Case, endless, prompts, proof_cases, read_rows
-from lmtasks.prove.compare import RULES, Check, Logits, Rule, Scores, check_logits, check_scores
+from lmtasks.prove.compare import RULES, Logits, Scores, check_logits, check_scores
 from lmtasks.prove.greedy import check_greedy
-from lmtasks.records import Floats32, HeadSpec, Ints, Json, Progress, TokenBatch
+from lmtasks.records import Floats32, HeadSpec, Ints, Progress, TokenBatch
+from lmtasks.results.proof import Check, ProofRecord, Rule
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
@@ -62,9 +63,25 @@ class Parity:
         """The largest difference of all."""
         return max((check.max_difference for check in self.checks), default=0.0)
 
-    def json(self) -> Json:
-        """For `parity.json`."""
-        return {"ok": self.ok, "max_difference": self.max_difference, **asdict(self)}
+    @property
+    def record(self) -> ProofRecord:
+        """As parity.json holds it."""
+        return ProofRecord(
+            ok=self.ok,
+            max_difference=self.max_difference,
+            precision=self.precision,
+            rule=self.rule,
+            checks=self.checks,
+            texts=self.texts,
+            torch=self.torch,
+            onnxruntime=self.onnxruntime,
+            operators=_by_name(self.operators),
+            wanted=_by_name(self.wanted),
+        )
+
+
+def _by_name(operators: Operators) -> dict[str, Mapping[str, int]]:
+    return {str(graph): counts for graph, counts in operators.items()}
 
 
 def check_parity(

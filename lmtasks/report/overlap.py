@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from lmtasks.report import format as show
-from lmtasks.results.scores import CleanEstimate, Overlap, RowCounts
+from lmtasks.results.scores import CleanEstimate, KnownOverlap, RowCounts
 
 MARK = "*"
 """Behind a value whose rows may have been known."""
 
 
-def is_marked(overlap: Overlap | None) -> bool:
+def is_marked(overlap: KnownOverlap | None) -> bool:
     """Were any of the scored rows known, or may they have been?"""
     return overlap is not None and overlap.seen > 0
 
 
-def seen_rows(overlap: Overlap, *, n: int) -> str:
+def seen_rows(overlap: KnownOverlap, *, n: int) -> str:
     """How many of the scored rows were known, and from where: `216 of 300 scored rows were learned from`."""
     parts = list(_places(overlap))
     if overlap.own_answers:
@@ -24,7 +24,7 @@ def seen_rows(overlap: Overlap, *, n: int) -> str:
     return ", ".join([f"{number} of {show.count(n)} scored rows {what}", *others])
 
 
-def on_the_others(overlap: Overlap) -> str:
+def on_the_others(overlap: KnownOverlap) -> str:
     """The scores on the rows that were not known: `on the other 84: acc 69.0 ±9.8`."""
     clean = overlap.clean
     if clean is None or not clean.n:
@@ -37,7 +37,7 @@ def on_the_others(overlap: Overlap) -> str:
     )
 
 
-def mean_on_the_others(overlaps: Sequence[Overlap], metric: str) -> str:
+def mean_on_the_others(overlaps: Sequence[KnownOverlap], metric: str) -> str:
     """One metric's value on the rows that were not known, over the seeds of a variant; empty where there is none."""
     found = [each.clean.metrics[metric] for each in overlaps if each.clean and metric in each.clean.metrics]
     if not found or len(found) < len(overlaps):
@@ -45,7 +45,7 @@ def mean_on_the_others(overlaps: Sequence[Overlap], metric: str) -> str:
     return show.value(sum(estimate.value for estimate in found) / len(found), found[0].scale)
 
 
-def _places(overlap: Overlap) -> Iterator[str]:
+def _places(overlap: KnownOverlap) -> Iterator[str]:
     known = 0
     places: Mapping[str, RowCounts | None] = {
         "{} were learned from": overlap.learned,

@@ -10,7 +10,7 @@ from lmtasks.report.overlap import is_marked, mean_on_the_others, seen_rows
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
-from lmtasks.results.scores import Overlap
+from lmtasks.results.scores import KnownOverlap
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """What every table says of precision int8-tensor."""
@@ -128,7 +128,7 @@ def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, m
     Variants that knew the same rows share a note, so that their values on the others stand side by side.
     """
     known: dict[str, list[Variant]] = {}
-    overlaps: dict[str, list[Overlap]] = {}
+    overlaps: dict[str, list[KnownOverlap]] = {}
     for variant in variants if metric is not None else ():
         scores = [cell.scores for cell in run.of(variant=variant.name, task=task.name)]
         marked = [each.overlap for each in scores if each.overlap is not None and is_marked(each.overlap)]

@@ -43,7 +43,7 @@ class RowCounts(StoredModel):
     """A text that is right."""
 
 
-class Overlap(StoredModel):
+class KnownOverlap(StoredModel):
     """Scored rows whose answers may have been known before. None among them is not known."""
 
     learned: RowCounts | None = None
@@ -101,7 +101,7 @@ class TaskScores(StoredModel):
     """In the task's order: the first is its main metric."""
     conditions: Annotated[Json, SPARSE] = Field(default_factory=dict)
     """All that the scores depend on besides model, runtime and versions. A cell has them beside its scores."""
-    overlap: Annotated[Overlap | None, SPARSE] = None
+    overlap: Annotated[KnownOverlap | None, SPARSE] = None
     """None: nobody counted."""
 
 

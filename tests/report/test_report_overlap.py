@@ -11,7 +11,7 @@ from lmtasks.report.conditions import conditions_table
 from lmtasks.report.overlap import is_marked, on_the_others, seen_rows
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import read_run
-from lmtasks.results.scores import CleanScores, Overlap
+from lmtasks.results.scores import CleanScores, KnownOverlap
 
 NONE: Json = {"seen": 0, "rows": 0, "inputs": 0, "targets": 0}
 
@@ -80,14 +80,14 @@ def test_variants_that_knew_the_same_rows_share_a_note(folder: Path) -> None:
     ],
 )
 def test_where_rows_were_known_from_is_said(record: Json, said: str) -> None:
-    overlap = Overlap.model_validate(record)
+    overlap = KnownOverlap.model_validate(record)
     assert seen_rows(overlap, n=872).partition(" scored rows ")[2] == said
     assert on_the_others(overlap) == "on the other 541: acc 75.0 ±5.0"
 
 
 def test_nothing_is_said_of_results_that_nobody_counted() -> None:
     assert not is_marked(None)
-    none = Overlap.model_validate(_record(None))
+    none = KnownOverlap.model_validate(_record(None))
     assert on_the_others(none) == "no other row is left"
     unscored = none.model_copy(update={"clean": CleanScores(n=9, metrics={})})
     assert on_the_others(unscored) == "the other 9 are not scored apart"
