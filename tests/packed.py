@@ -18,7 +18,7 @@ from tiny import ARCHITECTURES, TEXTS, tiny_tokenizer
 
 from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
-from lmtasks.data.context_target import end_tokens
+from lmtasks.data.continuation import end_tokens
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.model.closed_form import FittedModel, NgramClasses, NgramSizes, save_fitted
 from lmtasks.model.store import load_model, save_model

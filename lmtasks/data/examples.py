@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmtasks.data.context_target import prefix_token
-from lmtasks.data.continuation import ContinuationRow, continuation_row, rolling_windows, seq2seq_row
+from lmtasks.data.continuation import ContinuationRow, continuation_row, prefix_token, rolling_windows, seq2seq_row
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer

@@ -14,10 +14,9 @@ from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation import (
     baseline_choice,
-    baseline_ngram,
+    baseline_fitted,
     baseline_tags,
     baseline_text,
-    baseline_tfidf,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
@@ -91,14 +90,14 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     Baseline(
         name="tfidf",
         about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
-        answers={"label": baseline_tfidf.fit_tfidf},
+        answers={"label": baseline_fitted.fit_tfidf},
         learns="train",
         version=2,
     ),
     Baseline(
         name="nearest",
         about="the answer of the training row that is most like the asked one, by TF-IDF",
-        answers={"label": baseline_tfidf.nearest_label, "text": baseline_tfidf.nearest_text},
+        answers={"label": baseline_fitted.nearest_label, "text": baseline_fitted.nearest_text},
         learns="train",
     ),
     Baseline(
@@ -110,7 +109,7 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     Baseline(
         name="ngram",
         about="n-grams of the training text over byte-level BPE; as the family ngram",
-        answers={"likelihood": baseline_ngram.fit_ngram},
+        answers={"likelihood": baseline_fitted.fit_ngram},
         learns="train",
     ),
 )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from lmtasks.data.context_target import Pair, encode_pairs, encode_texts, prefix_token
-from lmtasks.data.continuation import prompt_ids, seq2seq_row
+from lmtasks.data.continuation import Pair, encode_pairs, encode_texts, prefix_token, prompt_ids, seq2seq_row
 from lmtasks.engine.requests import GenerateRequest, Scored, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values

@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lmtasks.data.context_target import encode_texts, prefix_token
-from lmtasks.data.continuation import ContinuationRow, rolling_windows
+from lmtasks.data.continuation import ContinuationRow, encode_texts, prefix_token, rolling_windows
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError

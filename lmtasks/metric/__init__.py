@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import choice, classes, likelihood, match, rouge, squad, tags, translation
+from lmtasks.metric import choice, classes, likelihood, match, squad, tags, text_overlap
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate
@@ -233,27 +233,27 @@ METRICS: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"text": squad.squad_f1},
     ),
-    "bleu": MetricSpec(description="sacrebleu, 13a tokenizer", scale="points", build={"text": translation.bleu}),
+    "bleu": MetricSpec(description="sacrebleu, 13a tokenizer", scale="points", build={"text": text_overlap.bleu}),
     "bleu_zh": MetricSpec(
-        description="sacrebleu, Chinese tokenizer", scale="points", build={"text": translation.bleu_zh}
+        description="sacrebleu, Chinese tokenizer", scale="points", build={"text": text_overlap.bleu_zh}
     ),
-    "chrf": MetricSpec(description="character n-gram F", scale="points", build={"text": translation.chrf}),
+    "chrf": MetricSpec(description="character n-gram F", scale="points", build={"text": text_overlap.chrf}),
     "chrf++": MetricSpec(
-        description="character and word n-gram F", scale="points", build={"text": translation.chrf_plus_plus}
+        description="character and word n-gram F", scale="points", build={"text": text_overlap.chrf_plus_plus}
     ),
     "ter": MetricSpec(
         description="translation edit rate",
         scale="points",
         higher_is_better=False,
-        build={"text": translation.ter},
+        build={"text": text_overlap.ter},
     ),
-    "rouge1": MetricSpec(description="F of shared words", scale="points", build={"text": rouge.rouge1}),
-    "rouge2": MetricSpec(description="F of shared word pairs", scale="points", build={"text": rouge.rouge2}),
+    "rouge1": MetricSpec(description="F of shared words", scale="points", build={"text": text_overlap.rouge1}),
+    "rouge2": MetricSpec(description="F of shared word pairs", scale="points", build={"text": text_overlap.rouge2}),
     "rougeL": MetricSpec(
-        description="F of the longest common subsequence", scale="points", build={"text": rouge.rouge_l}
+        description="F of the longest common subsequence", scale="points", build={"text": text_overlap.rouge_l}
     ),
     "rougeLsum": MetricSpec(
-        description="rougeL, sentence by sentence", scale="points", build={"text": rouge.rouge_l_sum}
+        description="rougeL, sentence by sentence", scale="points", build={"text": text_overlap.rouge_l_sum}
     ),
     "distinct_1": MetricSpec(
         description="share of distinct words in an answer", scale="fraction", build={"text": match.distinct_1}

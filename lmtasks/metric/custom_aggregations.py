@@ -18,7 +18,7 @@ import numpy as np
 
 from lmtasks.errors import WorkError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import classes, translation
+from lmtasks.metric import classes, text_overlap
 from lmtasks.metric.base import IDENTITY, Formula, MetricSettings, Rate, first_column, of_rows, only, ratio
 from lmtasks.metric.likelihood import BITS, PERPLEXITY, likelihood_formula, likelihood_row
 from lmtasks.records import Bools, CustomValues, Floats, Outcome, Text
@@ -330,10 +330,10 @@ AGGREGATIONS: Mapping[str, Callable[[str], Formula]] = {
     "f1": partial(_labels, weighted=classes.positive_f1, signature=classes.F1_SIGNATURE),
     "matthews_corrcoef": partial(_labels, weighted=classes.correlation, signature=classes.MCC_SIGNATURE),
     "brier_score": _brier,
-    "bleu": partial(_translation, build=translation.bleu),
-    "chrf": partial(_translation, build=translation.chrf),
-    "chrf++": partial(_translation, build=translation.chrf_plus_plus),
-    "ter": partial(_translation, build=translation.ter),
+    "bleu": partial(_translation, build=text_overlap.bleu),
+    "chrf": partial(_translation, build=text_overlap.chrf),
+    "chrf++": partial(_translation, build=text_overlap.chrf_plus_plus),
+    "ter": partial(_translation, build=text_overlap.ter),
     "bypass": _bypass,
 }
 """lm-evaluation-harness' aggregations, by its names."""

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from lmtasks.data.context_target import end_tokens
+from lmtasks.data.continuation import end_tokens
 from lmtasks.data.examples import HeadExamples, TrainingExample
 from lmtasks.data.spacing import longest_terms
 from lmtasks.data.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
-from lmtasks.data.context_target import end_tokens
+from lmtasks.data.continuation import end_tokens
 from lmtasks.data.corpus import TokenizedCorpus, tokenize_corpus
 from lmtasks.data.documents import Document, survey
 from lmtasks.errors import UsageError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmtasks.backbone.arpa import END, read_arpa, write_arpa
 from lmtasks.backbone.ngram import NEVER
-from lmtasks.data.context_target import end_tokens
+from lmtasks.data.continuation import end_tokens
 from lmtasks.data.tokenizer import END_OF_TEXT, PADDING, SEPARATOR, load_tokenizer
 from lmtasks.data.vocabulary import UNKNOWN, tokenizer_of_words
 from lmtasks.errors import UsageError

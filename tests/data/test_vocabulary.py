@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lmtasks.data.tokenizer import load_tokenizer
-from lmtasks.data.vectors import read_vectors
 from lmtasks.data.vocabulary import TOKENIZERS, learn_tokenizer, parse_tokenizer
 from lmtasks.errors import UsageError
+from lmtasks.workflow.new_backbone import read_vectors
 
 TEXTS = (
     "It's a cat , a hat and <unk> N \n",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from small_tasks import scored, small_task
 
-from lmtasks.data.context_target import encode_texts
+from lmtasks.data.continuation import encode_texts
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import GenerateRequest

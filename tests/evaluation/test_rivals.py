@@ -13,9 +13,9 @@ import pytest
 from small_tasks import scored, small_task
 
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.baseline_fitted import nearest_text
 from lmtasks.evaluation.baseline_tags import fit_tagger, majority_tags
 from lmtasks.evaluation.baseline_text import lead_chars
-from lmtasks.evaluation.baseline_tfidf import nearest_text
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions
@@ -143,7 +143,7 @@ def test_nearest_in_blocks_is_nearest_at_once(tmp_path: Path, monkeypatch: pytes
     task = written(tmp_path, {"train": rows, "test": rows}, SUMMARY.format("en"))
     whole = [answer.answer for answer in nearest_text(task, rows, 0)(rows)]
     assert whole == [row["short"] for row in rows]
-    monkeypatch.setattr("lmtasks.evaluation.baseline_tfidf.CELLS", 1)
+    monkeypatch.setattr("lmtasks.evaluation.baseline_fitted.CELLS", 1)
     assert [answer.answer for answer in nearest_text(task, rows, 0)(rows)] == whole
 
 

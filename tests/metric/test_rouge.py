@@ -4,7 +4,7 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from lmtasks.metric import make_metric
-from lmtasks.metric.rouge import sentences_on_lines
+from lmtasks.metric.text_overlap import sentences_on_lines
 from lmtasks.metric.words import pieces, words
 from lmtasks.records import Text
 
