@@ -116,8 +116,6 @@ class HeadInput:
     """The right texts."""
     starts: tuple[int, ...] = ()
     """Where each answer begins in `second`, in characters; -1 where it is not in there."""
-    source: str = ""
-    """What a baseline copies from."""
     tokens: tuple[str, ...] = ()
     """The words that are tagged."""
     tags: tuple[int, ...] = ()

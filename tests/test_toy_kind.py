@@ -42,7 +42,7 @@ class RatingKind(HeadTaskKind):
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
         text = role_text(task, row, role="review", where=where)
-        return HeadInput(first=text, label=label_number(task, row, where=where) if labelled else None, source=text)
+        return HeadInput(first=text, label=label_number(task, row, where=where) if labelled else None)
 
     def target(self, task: Task, row: Row) -> str:
         return task.labels[label_number(task, row, where=task.name)]

@@ -21,6 +21,9 @@ from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progre
 from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FittingHead:
@@ -65,24 +68,6 @@ class HeadRequests:
             return [Finished(example=example, answered=answered, truncated=cut > 0)]
 
         return Pending(doc_id=example.doc_id, predict=encoded.rows, head=self._head.spec.name, cut=cut, finish=finish)
-
-
-def _answered(task: Task, outcome: Choice | Text, *, given: HeadInput, example: ScoredExample) -> Answered:
-    if isinstance(outcome, Text):
-        text = outcome.prediction
-        answered = answered_text(
-            text, prediction=text, prompt=given.shown, references=outcome.references, source=outcome.source
-        )
-        return with_filters(task, answered, example=example, texts=[text], trained=True)
-    answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
-    best = max(outcome.scores)
-    results = {"": [(score, score == best) for score in outcome.scores]}
-    return with_custom_values(answered, task, example=example, results=results)
-
-
-NO_LABELS: Mapping[str, str] = MappingProxyType({})
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +229,19 @@ class EngineSolver:
                 why_not=f"the head {head.name!r} of {self.model.name} does not fit task {task.name}: {why_not}"
             )
         return _Plan(head=FittingHead(spec=head, order=order))
+
+
+def _answered(task: Task, outcome: Choice | Text, *, given: HeadInput, example: ScoredExample) -> Answered:
+    if isinstance(outcome, Text):
+        text = outcome.prediction
+        answered = answered_text(
+            text, prediction=text, prompt=given.shown, references=outcome.references, source=outcome.source
+        )
+        return with_filters(task, answered, example=example, texts=[text], trained=True)
+    answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
+    best = max(outcome.scores)
+    results = {"": [(score, score == best) for score in outcome.scores]}
+    return with_custom_values(answered, task, example=example, results=results)
 
 
 def match_labels(

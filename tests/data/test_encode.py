@@ -25,7 +25,6 @@ def head_input(first: str, second: str | None = None, *answers: tuple[str, int])
         label=None,
         answers=tuple(text for text, _ in answers),
         starts=tuple(start for _, start in answers),
-        source="",
     )
 
 

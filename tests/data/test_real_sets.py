@@ -69,7 +69,6 @@ def test_real_answers_are_found_in_windows(data_root: Path, name: str) -> None:
             label=None,
             answers=tuple(answers["text"]),
             starts=tuple(answers["answer_start"]),
-            source="",
         )
         windows = span_windows(given, tokenizer=causal(), max_length=384, null_at_end=True)
         assert all(window.trainable for window in windows)

@@ -12,7 +12,7 @@ WORDS = ("fly", "to", "st.", "louis", "on", "5/3")
 
 def given(words: tuple[str, ...]) -> HeadInput:
     return HeadInput(
-        first=" ".join(words), second=None, label=None, answers=(), starts=(), source="", tokens=words,
+        first=" ".join(words), second=None, label=None, answers=(), starts=(), tokens=words,
         tags=tuple(range(len(words))),
     )  # fmt: skip
 

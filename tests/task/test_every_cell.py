@@ -95,7 +95,7 @@ def test_a_cell_is_read_or_refused_in_words(tasks: Mapping[str, Task], kind: str
         assert kind in refused
         return
     # What is read is text; a missing or nested cell stays none in the roles of a head.
-    parts = (read.first, read.second or "", read.source, *read.answers, *read.tokens)
+    parts = (read.first, read.second or "", *read.answers, *read.tokens)
     assert all(isinstance(part, str) for part in parts)
     if column in task.inputs.values() and column != "label":
         nested = isinstance(value, dict) or (isinstance(value, float) and math.isnan(value))

@@ -39,8 +39,9 @@ def test_a_pair_and_templates_as_roles(tmp_path: Path) -> None:
         tmp_path,
         "kind: classification\ninputs: {text: '{{a}}!', pair: b, label: '{{ c | lower }}'}\nlabels: [no_, yes_]\n",
     )
-    made = head_input(task, {"a": "x", "b": 5, "c": "YES_"}, row_number=0)
-    assert (made.first, made.second, made.label, made.source) == ("x!", "5", 1, "x!")
+    row = {"a": "x", "b": 5, "c": "YES_"}
+    made = head_input(task, row, row_number=0)
+    assert (made.first, made.second, made.label, baseline_source(task, row)) == ("x!", "5", 1, "x!")
 
 
 SPAN = "kind: span\ninputs: {question: q, context: c, answers: a}\ndoc_to_text: '{{c}} {{q}}'\nno_answer: none\n"

@@ -15,7 +15,6 @@ class ClassificationKind(HeadTaskKind):
             first=role_text(task, row, role="text", where=where),
             second=role_text(task, row, role="pair", where=where) if "pair" in task.inputs else None,
             label=label_number(task, row, where=where) if labelled else None,
-            source=self.source(task, row),
         )
 
     def target(self, task: Task, row: Row) -> str:

@@ -15,7 +15,6 @@ class WritingKind(TaskKind):
         return HeadInput(
             first=str(question_of(task.templates.asked, row=row, task=task.name)),
             answers=build_prompt(task, row).references if labelled else (),
-            source=self.source(task, row),
         )
 
 

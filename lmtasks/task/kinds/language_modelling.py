@@ -13,8 +13,7 @@ class LanguageModellingKind(TaskKind):
 
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
         """`first` is the text."""
-        text = scored_text(task, row)
-        return HeadInput(first=text, source=text)
+        return HeadInput(first=scored_text(task, row))
 
     def target(self, task: Task, row: Row) -> str:
         """Nothing: the text itself is what is asked."""

@@ -16,7 +16,6 @@ class MultipleChoiceKind(TaskKind):
             first=prompt.context,
             label=prompt.gold[0] if labelled else None,
             answers=prompt.references if labelled else (),
-            source=prompt.context,
         )
 
 

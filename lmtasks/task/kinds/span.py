@@ -17,7 +17,6 @@ class SpanKind(HeadTaskKind):
             second=role_text(task, row, role="context", where=where),
             answers=spans.texts if spans else (),
             starts=spans.starts if spans else (),
-            source=self.source(task, row),
         )
 
     def target(self, task: Task, row: Row) -> str:

@@ -19,7 +19,7 @@ class TaggingKind(HeadTaskKind):
         if labelled and len(tags) != len(tokens):
             raise UsageError(f"{where}: {len(tokens)} tokens but {len(tags)} tags.")
         text = " ".join(tokens)
-        return HeadInput(first=text, source=text, tokens=tokens, tags=tags)
+        return HeadInput(first=text, tokens=tokens, tags=tags)
 
     def target(self, task: Task, row: Row) -> str:
         """The list of tags as it is written down."""
