@@ -118,6 +118,20 @@ def test_architecture_names_every_folder_and_no_other() -> None:
     assert set(rows) == set(MAY_IMPORT)
 
 
+def test_the_worked_request_goes_through_functions_that_are_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("\n## One request, from the command line to the page\n")[1].split("\n## ")[0]
+    steps = re.findall(r"`(lmtasks/[\w/]+\.py)` `(\w+)`", section)
+    assert len(steps) > 20
+    for path, name in steps:
+        defined = {
+            node.name
+            for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert name in defined, f"{path} has no {name}"
+
+
 def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == lmtasks.__version__
