@@ -98,8 +98,8 @@ class Family:
     sizes: Sizes
     """The defaults."""
     made_by: str
-    """`module:name` of this folder: what makes one with random weights, of sizes and a vocabulary. It is imported when
-    it is called, so that the table loads nothing heavy."""
+    """`module:name` of a callable (sizes, vocabulary) -> backbone with random weights. It is imported when it is
+    called, so that the table loads nothing heavy."""
     made_masked_by: str = ""
     """The same for an encoder with a projection to hidden tokens; empty: it learns from labels alone."""
     tokenizer: str = "bpe:8000"
@@ -157,7 +157,7 @@ def build(name: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
 
 def _made(maker: str, sizes: Sizes, vocabulary: Vocabulary) -> Backbone:
     module, _, name = maker.partition(":")
-    make: Callable[[Sizes, Vocabulary], Backbone] = getattr(import_module(f"lmtasks.backbone.{module}"), name)
+    make: Callable[[Sizes, Vocabulary], Backbone] = getattr(import_module(module), name)
     return make(sizes, vocabulary)
 
 
@@ -168,96 +168,102 @@ FAMILIES: Mapping[str, Family] = {
         kind="encoder",
         about="averaged embeddings of tokens and of hashed pairs (fastText)",
         sizes=AverageSizes(),
-        made_by="average:Average",
+        made_by="lmtasks.backbone.average:Average",
         tokenizer=WORDS,
     ),
     "cnn": Family(
         kind="encoder",
         about="convolution over embeddings (Kim 2014)",
         sizes=CnnSizes(),
-        made_by="cnn:Cnn",
+        made_by="lmtasks.backbone.cnn:Cnn",
         tokenizer=WORDS,
     ),
     "rnn": Family(
         kind="causal",
         about="recurrent language model (Elman), embeddings tied",
         sizes=RecurrentSizes(),
-        made_by="recurrent:rnn",
+        made_by="lmtasks.backbone.recurrent:rnn",
     ),
     "lstm": Family(
-        kind="causal", about="LSTM language model, embeddings tied", sizes=RecurrentSizes(), made_by="recurrent:lstm"
+        kind="causal",
+        about="LSTM language model, embeddings tied",
+        sizes=RecurrentSizes(),
+        made_by="lmtasks.backbone.recurrent:lstm",
     ),
     "gru": Family(
-        kind="causal", about="GRU language model, embeddings tied", sizes=RecurrentSizes(), made_by="recurrent:gru"
+        kind="causal",
+        about="GRU language model, embeddings tied",
+        sizes=RecurrentSizes(),
+        made_by="lmtasks.backbone.recurrent:gru",
     ),
     "bilstm": Family(
         kind="encoder",
         about="LSTM in both directions",
         sizes=BidirectionalSizes(),
-        made_by="bidirectional:bilstm",
+        made_by="lmtasks.backbone.bidirectional:bilstm",
         tokenizer=WORDS,
     ),
     "bigru": Family(
         kind="encoder",
         about="GRU in both directions",
         sizes=BidirectionalSizes(),
-        made_by="bidirectional:bigru",
+        made_by="lmtasks.backbone.bidirectional:bigru",
         tokenizer=WORDS,
     ),
     "lstm-attention": Family(
         kind="encoder-decoder",
         about="LSTM encoder and decoder with attention (Luong 2015)",
         sizes=BidirectionalSizes(layers=2),
-        made_by="attentive:lstm_attention",
+        made_by="lmtasks.backbone.attentive:lstm_attention",
     ),
     "gru-attention": Family(
         kind="encoder-decoder",
         about="GRU encoder and decoder with attention (Luong 2015)",
         sizes=BidirectionalSizes(layers=2),
-        made_by="attentive:gru_attention",
+        made_by="lmtasks.backbone.attentive:gru_attention",
     ),
     "llama": Family(
         kind="causal",
         about="decoder with RMSNorm, rotary positions and a gated MLP",
         sizes=TransformerSizes(),
-        made_by="hf_configs:llama",
+        made_by="lmtasks.backbone.hf_configs:llama",
     ),
     "gpt2": Family(
         kind="causal",
         about="decoder with LayerNorm and learned positions",
         sizes=TransformerSizes(),
-        made_by="hf_configs:gpt2",
+        made_by="lmtasks.backbone.hf_configs:gpt2",
     ),
     "bert": Family(
         kind="encoder",
         about="encoder with LayerNorm and learned positions",
         sizes=TransformerSizes(),
-        made_by="hf_configs:bert",
-        made_masked_by="hf_configs:masked_bert",
+        made_by="lmtasks.backbone.hf_configs:bert",
+        made_masked_by="lmtasks.backbone.hf_configs:masked_bert",
     ),
     "eurobert": Family(
         kind="encoder",
         about="llama with attention both ways (EuroBERT); begins from a llama's weights, too",
         sizes=TransformerSizes(),
-        made_by="hf_configs:eurobert",
-        made_masked_by="hf_configs:masked_eurobert",
+        made_by="lmtasks.backbone.hf_configs:eurobert",
+        made_masked_by="lmtasks.backbone.hf_configs:masked_eurobert",
     ),
     "transformer": Family(
         kind="encoder-decoder",
         about="the original encoder-decoder (Vaswani 2017): sinusoidal positions, LayerNorm behind, shared embeddings",
         sizes=TransformerSizes(layers=3),
-        made_by="hf_configs:transformer",
+        made_by="lmtasks.backbone.hf_configs:transformer",
     ),
     "bart": Family(
         kind="encoder-decoder",
         about="encoder-decoder with learned positions and GELU",
         sizes=TransformerSizes(layers=3),
-        made_by="hf_configs:bart",
+        made_by="lmtasks.backbone.hf_configs:bart",
     ),
     "t5": Family(
         kind="encoder-decoder",
         about="encoder-decoder with relative positions and RMSNorm",
         sizes=TransformerSizes(layers=3),
-        made_by="hf_configs:t5",
+        made_by="lmtasks.backbone.hf_configs:t5",
     ),
 }
