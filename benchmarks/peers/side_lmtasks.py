@@ -121,7 +121,7 @@ def _results(
         data=DataAccess(data_root=data_root),
         limit=job["limit"],
         num_fewshot=job["num_fewshot"],
-        shot_stream="lm-eval",
+        fewshot_stream="lm-eval",
         chat=chat_use(
             checkpoint,
             template=None if job["chat"] == "no" else DEFAULT,

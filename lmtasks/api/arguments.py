@@ -111,10 +111,7 @@ def opening_of(
     if batch_size != "auto" and (not isinstance(batch_size, int) or not COUNT.holds(batch_size)):
         raise UsageError(f"batch size must be auto or a whole number of at least 1, was {shown(batch_size)}.")
     return OpenOptions(
-        runtime=on.runtime,
-        device=on.device,
-        precision=on.precision,
-        threads=on.threads,
+        on=on,
         rows_per_batch=None if batch_size == "auto" else batch_size,
         label_names=dict(label_map or {}),
         cache=cache,

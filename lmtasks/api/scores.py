@@ -96,13 +96,10 @@ def evaluate(
         UsageError: an argument is wrong, or a model answers none of the tasks.
         WorkError: nothing could be scored. What failed beside scores that are kept stands in `Results.failed`.
     """
-    from lmtasks.data.sampling import Sample
-    from lmtasks.evaluation.chat import template_settings
-    from lmtasks.evaluation.prepare import EvalOptions
     from lmtasks.evaluation.write import read_results
-    from lmtasks.settings.evaluation import PromptFormat, Scoring, Uncertainty
+    from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
     from lmtasks.workflow.answer_cache import cache_file
-    from lmtasks.workflow.evaluate import ChatOptions, EvalRequest, evaluate_models
+    from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
 
     scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
     prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()
@@ -131,29 +128,12 @@ def evaluate(
             trust_code=trust_code,
         ),
         opening=opening,
-        options=EvalOptions(
-            data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
-            limit=scoring.limit,
-            sample=None if scoring.sample is None else Sample(rows=scoring.sample, seed=scoring.seed),
-            rows=scoring.rows,
-            num_fewshot=scoring.num_fewshot,
-            shot_stream=prompts.fewshot_stream,
-            seed=scoring.seed,
-            resamples=uncertainty.resamples,
-            draws=uncertainty.draws,
-            think_end_token=prompts.think_end_token,
-        ),
-        split=scoring.split,
-        chat=ChatOptions(
-            template=prompts.apply_chat_template,
-            system=prompts.system_instruction,
-            multiturn=prompts.fewshot_as_multiturn,
-            settings=template_settings(prompts.chat_template_args),
-        ),
+        data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+        scoring=scoring,
+        prompts=prompts,
+        uncertainty=uncertainty,
         generation=dict(generation or {}),
-        out=None if out is None else Path(out),
-        overwrite=overwrite,
-        samples=not no_samples,
+        output=ResultsOut(out=None if out is None else Path(out), overwrite=overwrite, no_samples=no_samples),
         given={
             **dict.fromkeys(("gen_kwargs", "label_map", "metrics"), ""),
             **dict(scoring),
@@ -248,8 +228,8 @@ def bench(
         data=access_of(data_root, offline=offline, token=token),
         runtimes=tuple(runtimes),
         device=device,
-        precision=opening.precision,
-        threads=opening.threads,
+        precision=opening.on.precision,
+        threads=opening.on.threads,
         rows_at_once=opening.rows_per_batch,
         limit=limit,
         rounds=settings.rounds,

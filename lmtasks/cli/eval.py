@@ -60,14 +60,10 @@ def command(
     trust_code: TrustCode = False,
 ) -> None:
     """Score models on tasks; or score again what an evaluation stored."""
-    from lmtasks.data.sampling import Sample
-    from lmtasks.evaluation.chat import template_settings
-    from lmtasks.evaluation.prepare import EvalOptions
     from lmtasks.evaluation.processes import is_first
-    from lmtasks.task.generation import read_kwargs
     from lmtasks.workflow.answer_cache import cache_file
     from lmtasks.workflow.choose_tasks import TaskRequest
-    from lmtasks.workflow.evaluate import ChatOptions, EvalRequest, evaluate_models
+    from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
     from lmtasks.workflow.rescore import RescoreRequest, rescore_results
 
     if stored.rescore is not None:
@@ -97,29 +93,11 @@ def command(
         models=model,
         tasks=TaskRequest.of(choice),
         opening=open_options(on, batch_size=batch_size, label_map=label_map, cache=cache_file(output.cache)),
-        options=EvalOptions(
-            data=data_options(access),
-            limit=scoring.limit,
-            sample=None if scoring.sample is None else Sample(rows=scoring.sample, seed=scoring.seed),
-            rows=scoring.rows,
-            num_fewshot=scoring.num_fewshot,
-            shot_stream=prompts.fewshot_stream,
-            seed=scoring.seed,
-            resamples=uncertainty.resamples,
-            draws=uncertainty.draws,
-            think_end_token=prompts.think_end_token,
-        ),
-        split=scoring.split,
-        chat=ChatOptions(
-            template=prompts.apply_chat_template,
-            system=prompts.system_instruction,
-            multiturn=prompts.fewshot_as_multiturn,
-            settings=template_settings(prompts.chat_template_args),
-        ),
-        generation=read_kwargs(scoring.gen_kwargs),
-        out=output.out,
-        overwrite=output.overwrite,
-        samples=not output.no_samples,
+        data=data_options(access),
+        scoring=scoring,
+        prompts=prompts,
+        uncertainty=uncertainty,
+        output=output,
         given=context.params,
     )
     first = is_first()  # of several processes one prints and writes

@@ -56,9 +56,7 @@ def open_options(
     """How the models of a command are opened."""
     from lmtasks.workflow.choose_models import OpenOptions
 
-    return OpenOptions(
-        **dict(on), rows_per_batch=batch_rows(batch_size), label_names=label_names(label_map), cache=cache
-    )
+    return OpenOptions(on=on, rows_per_batch=batch_rows(batch_size), label_names=label_names(label_map), cache=cache)
 
 
 def label_names(text: str) -> Mapping[str, str]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, InstanceOf
 
 from lmtasks.data.mirror import find_local
 from lmtasks.data.rows import Rows, make_rows
@@ -20,10 +22,11 @@ from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved, Solver
-from lmtasks.metric import Draws
 from lmtasks.records import Json, Row
+from lmtasks.settings.bounds import SEED
 from lmtasks.settings.data import DataAccess
-from lmtasks.task.fewshot import ShotStream, lm_eval_shots, pick_shots
+from lmtasks.settings.evaluation import PromptFormat, Scoring, Uncertainty
+from lmtasks.task.fewshot import lm_eval_shots, pick_shots
 from lmtasks.task.identity import holds_own_answer
 from lmtasks.task.task import Part, SplitName, Task
 
@@ -35,38 +38,28 @@ SCORING_FIELDS = frozenset(
 """Fields of a task that say how answers are scored or shown. All others say what is asked."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """Settings of an evaluation."""
+class EvalOptions(Scoring, PromptFormat, Uncertainty):
+    """Settings of an evaluation: those that a person gives, and what follows from them."""
 
-    data: DataAccess = field(default_factory=DataAccess)
-    limit: int | None = None
-    """Score only the first rows."""
-    sample: Sample | None = None
-    """Score only so many rows, drawn; not with `limit`."""
-    num_fewshot: int | None = None
-    """Worked examples before a prompt; None: as many as the task says."""
-    shot_stream: ShotStream = "ours"
-    """ours: a row's worked examples depend on the seed and the row alone; lm-eval: as lm-evaluation-harness draws."""
-    chat: ChatUse | None = None
-    """Chat template and system instruction."""
-    think_end_token: str = ""
-    """The answer begins behind it, in texts that a model writes; empty: at once."""
-    seed: int = 1234
-    """Of worked examples, sampling, random answers, and the validation rows that are kept away from training ones."""
-    way: AskedWay = "auto"
-    resamples: int | None = None
-    """Of the bootstrap, for metrics whose standard error has no closed form; None: 1,000, or 100,000 of lm-eval's."""
-    draws: Draws = "ours"
-    """lm-eval: standard errors as lm-evaluation-harness has them, with its own draws."""
-    rows: int | None = None
-    """Training rows that a baseline learns from at most, drawn by the seed as those of a model are; None: all."""
+    data: DataAccess = Field(default_factory=DataAccess)
     split: Literal["test", "validation"] = "test"
-    """Which rows are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
+    """Rows that are scored: a task's scored split, or those that choices are made on. See `data.splits`."""
+    sample_seed: Annotated[int | None, SEED] = None
+    """Of `sample`; None: `seed`."""
+    chat: InstanceOf[ChatUse] | None = None
+    """Chat template and system instruction of the model that is asked."""
+    way: AskedWay = "auto"
     overlap: bool = True
     """Count the scored rows that the model may have known. See `evaluation.overlap`."""
     hashes: Path | None = None
     """The folder in which hashes of training rows are kept for the next time; None: they are not."""
+
+    @property
+    def drawn(self) -> Sample | None:
+        """The rows that are drawn; None: all, or the first ones."""
+        if self.sample is None:
+            return None
+        return Sample(rows=self.sample, seed=self.seed if self.sample_seed is None else self.sample_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +109,11 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
     started = perf_counter()
     needed: frozenset[SplitName] = solver.needs(task) | {options.split}
     data = load_task_data(
-        task, options=options.data, need=needed, limit=options.limit, sample=options.sample, seed=options.seed
+        task, options=options.data, need=needed, limit=options.limit, sample=options.drawn, seed=options.seed
     )
     data = drawn(data, rows=options.rows, seed=options.seed)
     if options.split == "validation":
-        data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.sample))
+        data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.drawn))
     if data.test is None:
         raise UsageError(f"task {task.name} has no split to score.")
     shots = shot_count(task, way, requested=options.num_fewshot)
@@ -151,7 +144,7 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
         "shots_fingerprint": pool.fingerprint if pool else None,
         "prompt_way": way,
         "num_fewshot": shots,
-        "fewshot_stream": options.shot_stream if shots else None,
+        "fewshot_stream": options.fewshot_stream if shots else None,
         "chat": {**chat.conditions, **({"system_dropped": dropped} if dropped else {})} if chat else None,
         "cluster": task.cluster,
         "limit": options.limit,
@@ -159,7 +152,7 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
         **({"split": options.split} if options.split != "test" else {}),
         **({"rows_left_out": data.test.left_out} if data.test.left_out else {}),
         **({"data_notes": list(data.test.notes)} if data.test.notes else {}),
-        **({"sample": options.sample.rows, "sample_seed": options.sample.seed} if options.sample else {}),
+        **({"sample": options.drawn.rows, "sample_seed": options.drawn.seed} if options.drawn else {}),
         **({"part": part.use} if (part := _part(task, options)) is not None else {}),
     }
     return PreparedTask(
@@ -256,9 +249,9 @@ def _drawn_shots(
 ) -> Sequence[tuple[Row, ...]]:
     """Worked examples that may hold their own answer, drawn for all rows at once, so that this can be counted: by
     lm-evaluation-harness' stream, which goes through all rows, or by a sampler of the task's own."""
-    if not count or (options.shot_stream == "ours" and task.shot_sampler is None):
+    if not count or (options.fewshot_stream == "ours" and task.shot_sampler is None):
         return ()
-    if options.shot_stream == "ours":
+    if options.fewshot_stream == "ours":
         return tuple(
             pick_shots(task, pool=pool, row=row, row_number=number, count=count, seed=options.seed)
             for number, row in enumerate(rows)

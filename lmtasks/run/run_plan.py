@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lmtasks.bench.machine import machine, versions
 from lmtasks.cores import usable_cores
 from lmtasks.data.row_hashes import read_training_rows
-from lmtasks.data.sampling import Sample
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
@@ -289,7 +288,8 @@ class _Runner:
                 options=EvalOptions(
                     data=self.options.data,
                     limit=plan.limit,
-                    sample=None if plan.sample is None else Sample(rows=plan.sample, seed=plan.seeds[0]),
+                    sample=plan.sample,
+                    sample_seed=plan.seeds[0],
                     num_fewshot=cell.variant.num_fewshot or None,
                     seed=cell.seed,
                     hashes=hashes_folder(self.options.cache),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.files import slug
+from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
+    from lmtasks.engine.engine import Engine
     from lmtasks.evaluation.protocols import Solver
 
 
@@ -30,16 +32,26 @@ class ChosenModel:
 class OpenOptions:
     """How models are opened, the same for all of a use case."""
 
-    runtime: str | None = None
-    device: str = "cpu"
-    precision: str | None = None
-    threads: int | None = None
+    on: RunsOn = field(default_factory=RunsOn)
     rows_per_batch: int | None = None
     """None: by length."""
     label_names: Mapping[str, str] = field(default_factory=dict)
     """A checkpoint's own label to a label of the tasks."""
     cache: Path | None = None
     """The file in which answers are kept; None: they are not."""
+
+    def engine(self, folder: Path) -> AbstractContextManager[Engine]:
+        """The model or package in a folder, loaded; see `open_engine`."""
+        from lmtasks.workflow.open_model import open_engine
+
+        return open_engine(
+            folder,
+            runtime=self.on.runtime,
+            device=self.on.device,
+            precision=self.on.precision,
+            threads=self.on.threads,
+            rows_per_batch=self.rows_per_batch,
+        )
 
 
 def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[ChosenModel, ...]:
@@ -90,20 +102,12 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
     from lmtasks.workflow.answer_cache import with_cache
-    from lmtasks.workflow.open_model import open_engine
 
     if chosen.folder is None:
         yield RivalSolver([chosen.ref])
         return
     with (
-        open_engine(
-            chosen.folder,
-            runtime=opening.runtime,
-            device=opening.device,
-            precision=opening.precision,
-            threads=opening.threads,
-            rows_per_batch=opening.rows_per_batch,
-        ) as engine,
+        opening.engine(chosen.folder) as engine,
         with_cache(engine, folder=chosen.folder, cache=opening.cache) as answers,
     ):
         training = read_training_rows(training_rows_file(chosen.folder))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lmtasks.cores import usable_cores
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.chat import ChatUse, chat_use
+from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
@@ -18,7 +19,10 @@ from lmtasks.evaluation.processes import Processes, launched_here, started
 from lmtasks.files import locked
 from lmtasks.records import Json, Progress
 from lmtasks.results.scores import GroupScores
-from lmtasks.task.generation import with_generation
+from lmtasks.settings.data import DataAccess
+from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
+from lmtasks.settings.runs_on import RunsOn
+from lmtasks.task.generation import read_kwargs, with_generation
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.answer_cache import hashes_folder
 from lmtasks.workflow.choose_models import (
@@ -38,34 +42,6 @@ if TYPE_CHECKING:
     from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
-ScoredRows = Literal["test", "validation", "all"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatOptions:
-    """How prompts are put to a model that has a chat template."""
-
-    template: str | None = None
-    """Name of a template, `default` for the one that the model has; None: no chat."""
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """Variables that the template reads."""
-    system: str | None = None
-    multiturn: bool = False
-
-    def of(self, chosen: ChosenModel) -> ChatUse | None:
-        """The model's own template; a baseline reads no prompts."""
-        from lmtasks.model.store import tokenizer_folder
-
-        if chosen.folder is None:
-            return None
-        return chat_use(
-            tokenizer_folder(chosen.folder),
-            template=self.template,
-            system=self.system,
-            multiturn=self.multiturn,
-            settings=self.settings,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRequest:
@@ -74,26 +50,22 @@ class EvalRequest:
     models: Sequence[str]
     tasks: TaskRequest
     opening: OpenOptions = field(default_factory=OpenOptions)
-    options: EvalOptions
-    """Without `chat`, `hashes` and `split`, which follow from the rest."""
-    split: ScoredRows | None = None
-    """None: every row of a single file, unless a baseline learns from it; of anything else the scored split."""
-    chat: ChatOptions = field(default_factory=ChatOptions)
+    data: DataAccess = field(default_factory=DataAccess)
+    scoring: Scoring = field(default_factory=Scoring)
+    """`split` None: every row of a single file, unless a baseline learns from it; of anything else the scored split."""
+    prompts: PromptFormat = field(default_factory=PromptFormat)
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)
     generation: Mapping[str, object] = field(default_factory=dict)
-    """Settings of generation in place of what the tasks say."""
-    out: Path | None = None
-    """None: `runs/eval-N`."""
-    overwrite: bool = False
-    samples: bool = True
+    """Settings of generation in place of what the tasks say, beside `scoring.gen_kwargs`."""
+    output: ResultsOut = field(default_factory=ResultsOut)
+    """`out` None: `runs/eval-N`. The cache stands in `opening`."""
     given: Mapping[str, object] = field(default_factory=dict)
     """Options as they were given, for results.json."""
 
     def __post_init__(self) -> None:
         if not self.models:
             raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
-        if self.options.limit is not None and self.options.sample is not None:
-            raise UsageError("--limit takes the first rows and --sample draws rows; give one of them.")
-        if self.split == "all" and not self.tasks.is_single:
+        if self.scoring.split == "all" and not self.tasks.is_single:
             raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
 
 
@@ -162,17 +134,20 @@ class _Evaluation:
 
     def run(self) -> Evaluated:
         request = self.request
-        opening = replace(request.opening, threads=request.opening.threads or _threads_each(launched_here()))
-        tasks = with_generation(chosen_tasks(request.tasks, use=self._use()), request.generation)
-        check_thinking(tasks, token=request.options.think_end_token, settings=request.chat.settings)
-        data = request.options.data
+        opening = replace(request.opening, on=_shared(request.opening.on))
+        generation = {**read_kwargs(request.scoring.gen_kwargs), **request.generation}
+        tasks = with_generation(chosen_tasks(request.tasks, use=self._use()), generation)
+        variables = template_settings(request.prompts.chat_template_args)
+        check_thinking(tasks, token=request.prompts.think_end_token, settings=variables)
+        data = request.data
         models = chosen_models(request.models, offline=data.offline, token=data.token)
-        if request.options.rows is not None and all(each.folder is not None for each in models):
+        if request.scoring.rows is not None and all(each.folder is not None for each in models):
             raise UsageError("--rows says what baselines learn from, and no --model is one; leave it out.")
         answered, reasons = _answerable(models, tasks, opening)
         groups = chosen_groups(request.tasks)
-        chats = {chosen.label: request.chat.of(chosen) for chosen in models}  # before a model is loaded
-        folder = self.processes.share(request.out or next_folder("eval"))
+        # before a model is loaded
+        chats = {chosen.label: _chat_of(chosen, request.prompts, variables) for chosen in models}
+        folder = self.processes.share(request.output.out or next_folder("eval"))
         places = {chosen.label: folder / chosen.label if len(models) > 1 else folder for chosen in models}
         with locked(folder) if self.processes.first else nullcontext():
             asks = {
@@ -180,7 +155,7 @@ class _Evaluation:
                 for chosen in models
             }
             if self.processes.first:
-                (make_free if request.overwrite else check_free)(asks, out=folder)
+                (make_free if request.output.overwrite else check_free)(asks, out=folder)
             scores = tuple(
                 self._score(
                     chosen,
@@ -197,8 +172,8 @@ class _Evaluation:
 
     def _use(self) -> Literal["score", "both"]:
         request = self.request
-        divided = request.split in ("test", "validation") or (
-            request.split is None and learning_baseline(request.models)
+        divided = request.scoring.split in ("test", "validation") or (
+            request.scoring.split is None and learning_baseline(request.models)
         )
         return "both" if request.tasks.is_single and divided else "score"
 
@@ -223,21 +198,23 @@ class _Evaluation:
             results = evaluate(
                 solver=solver,
                 tasks=tasks,
-                options=replace(
-                    request.options,
-                    chat=chat,
-                    hashes=hashes_folder(opening.cache),
-                    split="validation" if request.split == "validation" else "test",
+                options=EvalOptions(data=request.data, chat=chat, hashes=hashes_folder(opening.cache)).but(
+                    {
+                        **dict(request.scoring),
+                        **dict(request.prompts),
+                        **dict(request.uncertainty),
+                        "split": "validation" if request.scoring.split == "validation" else "test",
+                    }
                 ),
                 on_progress=self.report,
                 keep_samples=False,
-                samples=samples if request.samples else None,
+                samples=samples if not request.output.no_samples else None,
                 on_failure=failed.__setitem__,
                 processes=self.processes,
             )
             found = group_results(groups, results)
             if self.processes.first and results:
-                if not request.overwrite:
+                if not request.output.overwrite:
                     check_rows(results, out=out)
                 write_results(
                     out,
@@ -246,7 +223,7 @@ class _Evaluation:
                     runtime=solver.card,
                     machine=machine(),
                     versions=versions(),
-                    samples=samples if request.samples else False,
+                    samples=samples if not request.output.no_samples else False,
                     groups=found,
                     processes=self.processes.count,
                     failed={task: str(error) for task, error in failed.items()},
@@ -255,19 +232,33 @@ class _Evaluation:
         return ModelScores(label=chosen.label, folder=out, results=results, groups=found, failed=failed)
 
 
+def _chat_of(chosen: ChosenModel, prompts: PromptFormat, variables: Mapping[str, object]) -> ChatUse | None:
+    """The model's own template; None for a baseline, which reads no prompts."""
+    from lmtasks.model.store import tokenizer_folder
+
+    if chosen.folder is None:
+        return None
+    return chat_use(
+        tokenizer_folder(chosen.folder),
+        template=prompts.apply_chat_template,
+        system=prompts.system_instruction,
+        multiturn=prompts.fewshot_as_multiturn,
+        settings=variables,
+    )
+
+
 def _kept(each: ModelScores, *, several: bool) -> str:
     """The tasks that have scores; of several models with its name, since each may have failed others."""
     tasks = ", ".join(result.task for result in each.results)
     return f"{tasks} of {each.label}" if several else tasks
 
 
-def _threads_each(processes: int) -> int | None:
-    """Threads of each of several processes on this machine: its part of the processors."""
-    if processes == 1:
-        return None
-    from lmtasks.cores import usable_cores
-
-    return max(1, usable_cores() // processes)
+def _shared(on: RunsOn) -> RunsOn:
+    """Of several processes on this machine each takes its part of the processors, unless threads were given."""
+    processes = launched_here()
+    if on.threads is not None or processes == 1:
+        return on
+    return on.but({"threads": max(1, usable_cores() // processes)})
 
 
 def _answerable(

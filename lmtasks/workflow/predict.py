@@ -117,20 +117,13 @@ def open_predictor(
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.model.resolve import resolve
     from lmtasks.task.generation import with_generation
-    from lmtasks.workflow.open_model import card_in, open_engine
+    from lmtasks.workflow.open_model import card_in
 
     folder = resolve(request.model, offline=request.offline, token=request.token)
     (decoded,) = with_generation([_chosen(request, card_in(folder))], request.generation)
     task = unlabelled(decoded)
     opening = request.opening
-    with open_engine(
-        folder,
-        runtime=opening.runtime,
-        device=opening.device,
-        precision=opening.precision,
-        threads=opening.threads,
-        rows_per_batch=opening.rows_per_batch,
-    ) as engine:
+    with opening.engine(folder) as engine:
         answering = engine if on_token is None else _Watched(engine, on_token)
         solver = EngineSolver(answering, label_names=opening.label_names)
         why_not = solver.why_not(task, way="auto")

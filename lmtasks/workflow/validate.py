@@ -17,7 +17,6 @@ from lmtasks.records import Report, Row
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task
 from lmtasks.workflow.choose_models import OpenOptions, chosen_models
-from lmtasks.workflow.open_model import open_engine
 from lmtasks.workflow.request_stats import AskedRows, Estimated, Lengths, OwnAnswers
 from lmtasks.workflow.split_check import POOL, SCORED, CheckOptions, DocumentHashes, Overlap, SplitCheck, check_split
 
@@ -134,14 +133,7 @@ def opened_solver(
     (chosen,) = chosen_models([ref], offline=offline, token=token)
     if chosen.folder is None:
         raise UsageError(f"{ref} is a baseline, which reads no tokens; give --model a model or package folder.")
-    with open_engine(
-        chosen.folder,
-        runtime=opening.runtime,
-        device=opening.device,
-        precision=opening.precision,
-        threads=opening.threads,
-        rows_per_batch=opening.rows_per_batch,
-    ) as engine:
+    with opening.engine(chosen.folder) as engine:
         yield EngineSolver(engine, label_names=opening.label_names)
 
 

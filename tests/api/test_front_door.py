@@ -212,11 +212,9 @@ def test_wrong_arguments_are_refused_in_the_sentences_of_the_command_line(
 @pytest.mark.parametrize("name", ["adapt", "evaluate", "predict", "export", "bench"])
 def test_arguments_have_the_defaults_of_the_options(name: str) -> None:
     """Each argument that an option shares its name with has its default; options have theirs from settings/."""
-    import typer
+    from lmtasks.cli.main import load_command
 
-    from lmtasks.cli.main import app
-
-    command = typer.main.get_command(app).commands[{"evaluate": "eval"}.get(name, name)]  # type: ignore[attr-defined]
+    command = load_command({"evaluate": "eval"}.get(name, name))
     defaults = {each.name: each.default for each in command.params}
     empty = ("", (), [], None)
     arguments = inspect.signature(getattr(lmtasks, name)).parameters.values()

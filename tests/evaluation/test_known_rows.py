@@ -82,8 +82,8 @@ def test_training_rows_of_the_task_are_counted_for_every_model(tmp_path: Path) -
     learned = _overlap(_scored(BaselineSolver("majority"), task))["learned"]
     assert isinstance(learned, Mapping)
     assert learned["rows"] == 4  # one is set apart for validation
-    assert _scored(model(), task, replace(OPTIONS, overlap=False)).overlap is None
-    every = _overlap(_scored(model(), task, replace(OPTIONS, limit=4)))
+    assert _scored(model(), task, OPTIONS.but({"overlap": False})).overlap is None
+    every = _overlap(_scored(model(), task, OPTIONS.but({"limit": 4})))
     assert every["clean"] == {"n": 0, "metrics": {}}
 
 
@@ -142,7 +142,7 @@ def test_known_overlaps_of_public_sets_stand_beside_the_score(
 ) -> None:
     """Counted by hand in the issue that asked for this."""
     (task,) = default_index().find(name)
-    options = replace(OPTIONS, data=DataAccess(data_root=data_root, offline=True))
+    options = OPTIONS.but({"data": DataAccess(data_root=data_root, offline=True)})
     result = _scored(BaselineSolver(model), task, options)
     found = _overlap(result)
     assert found["seen"] == seen
