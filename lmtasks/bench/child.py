@@ -1,6 +1,6 @@
-"""The fresh process that measures one variant: `python -m lmtasks.bench.child TOLD.json OUT.json`.
+"""The fresh process that measures one variant: `python -m lmtasks.bench.child JOB.json OUT.json`.
 
-TOLD.json says what: {"measure": "times" | "memory", "spec": {...}}, or {"measure": "limits", "threads": 2, ...}.
+JOB.json is its job: {"measure": "times" | "memory", "spec": {...}}, or {"measure": "limits", "threads": 2, ...}.
 
 Importing this module loads nothing heavy, so that the time of the imports can be taken here.
 """
@@ -21,13 +21,13 @@ from lmtasks.files import aside
 from lmtasks.settings.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from lmtasks.bench.open_model import Answering
+    from lmtasks.bench.measure import OpenedVariant
     from lmtasks.bench.spec import SpeedSpec
     from lmtasks.records import Json
 
 SHARED = ("lmtasks.bench.measure", "lmtasks.engine.engine", "lmtasks.data.tokenizer", "lmtasks.runtime.open")
 
-Open = Callable[["SpeedSpec"], "Answering"]
+Open = Callable[["SpeedSpec"], "OpenedVariant"]
 
 
 def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
@@ -40,8 +40,8 @@ def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
     end_with_parent()
     try:
         spec_file, out_file = (Path(argument) for argument in arguments)
-        told = json.loads(spec_file.read_text(encoding="utf-8"))
-        record = _measure(told, open_engine)
+        job = json.loads(spec_file.read_text(encoding="utf-8"))
+        record = _measure(job, open_engine)
         with aside(out_file) as part:
             part.write_text(json.dumps(record), encoding="utf-8")
     except LmtasksError as error:
@@ -50,35 +50,34 @@ def main(arguments: list[str], *, open_engine: Open | None = None) -> int:
     return 0
 
 
-def _measure(told: "Json", open_engine: Open | None) -> "Json":
-    return MEASURES[str(told["measure"])](told, open_engine)
+def _measure(job: "Json", open_engine: Open | None) -> "Json":
+    return MEASURES[str(job["measure"])](job, open_engine)
 
 
-def _times(told: "Json", open_engine: Open | None) -> "Json":
-    spec, import_seconds = told["spec"], _import(told, open_engine)
+def _times(job: "Json", open_engine: Open | None) -> "Json":
+    spec, import_seconds = job["spec"], _import(job, open_engine)
     assert isinstance(spec, dict)  # written by isolate
 
-    from lmtasks.bench.measure import measure_memory, measure_times
-    from lmtasks.bench.open_model import open_variant
+    from lmtasks.bench.measure import measure_memory, measure_times, open_variant
     from lmtasks.bench.spec import spec_from_json
 
-    measure = measure_times if told["measure"] == "times" else measure_memory
+    measure = measure_times if job["measure"] == "times" else measure_memory
     return measure(
-        spec_from_json(spec), open_engine=open_engine or open_variant, import_seconds=import_seconds, tell=_tell
+        spec_from_json(spec), open_engine=open_engine or open_variant, import_seconds=import_seconds, report=_send_line
     )
 
 
-def _limits(told: "Json", open_engine: Open | None) -> "Json":
+def _limits(job: "Json", open_engine: Open | None) -> "Json":
     from lmtasks.bench.machine_peaks import measure_limits
 
     return measure_limits(
-        threads=int(str(told["threads"])), device=str(told["device"]), seconds=float(str(told["seconds"]))
+        threads=int(str(job["threads"])), device=str(job["device"]), seconds=float(str(job["seconds"]))
     ).as_json()
 
 
-def _import(told: "Json", open_engine: Open | None) -> float:
+def _import(job: "Json", open_engine: Open | None) -> float:
     """Seconds of importing what the variant needs."""
-    spec = told["spec"]
+    spec = job["spec"]
     assert isinstance(spec, dict)  # written by isolate
     started = time.perf_counter()
     for name in SHARED[:1] if open_engine else (*SHARED, *_imports(str(spec["runtime"]))):
@@ -90,7 +89,7 @@ def _imports(runtime: str) -> Sequence[str]:
     return next((spec.imports for name, spec in RUNTIMES.items() if name == runtime), ())
 
 
-def _tell(line: str) -> None:
+def _send_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

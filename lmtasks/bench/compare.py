@@ -28,7 +28,7 @@ ROUNDS = 5
 
 
 class Measures(Protocol):
-    """What measures: `isolate.Isolated`, or a fake."""
+    """Measurements of variants: `isolate.Isolated`, or a fake."""
 
     def times(self, spec: SpeedSpec) -> Round:
         """Every timing of a variant."""
@@ -39,7 +39,7 @@ class Measures(Protocol):
         ...
 
     def limits(self, *, threads: int, device: str) -> MachineLimits:
-        """What the machine can do at best."""
+        """The most that the machine can do."""
         ...
 
 
@@ -100,7 +100,7 @@ def compare_variants(
 
     Args:
         seed: of the order in each round.
-        on_failure: is told of a variant that could not be measured, and why; the others go on without it. None: the
+        on_failure: is called with a variant that could not be measured, and why; the others go on without it. None: the
             first failure ends it all.
 
     Raises:
@@ -112,17 +112,17 @@ def compare_variants(
         raise UsageError(f"bench needs at least 1 variant and 1 round, was given {len(specs)} and {rounds}.")
     if len(set(names)) < len(names):
         raise UsageError(f"every variant needs a name of its own, were given {', '.join(names)}.")
-    tell = _Teller(on_progress, total=(rounds + 1) * len(specs) + len({_place(spec) for spec in specs}))
+    progress = _ProgressCounter(on_progress, total=(rounds + 1) * len(specs) + len({_place(spec) for spec in specs}))
     limits: dict[tuple[int, str], MachineLimits] = {}
     for threads, device in dict.fromkeys(map(_place, specs)):
-        tell.next(f"what the machine can do with {threads} {'thread' if threads == 1 else 'threads'}")
+        progress.next(f"what the machine can do with {threads} {'thread' if threads == 1 else 'threads'}")
         limits[threads, device] = measures.limits(threads=threads, device=device)
     memory: dict[str, Memory] = {}
     found: dict[str, list[Round]] = {spec.name: [] for spec in specs}
     left = {spec.name: spec for spec in specs}
 
     def attempt(name: str, note: str, measure: Callable[[SpeedSpec], Measured]) -> Measured | None:
-        tell.next(f"{note}: {name}")
+        progress.next(f"{note}: {name}")
         try:
             return measure(left[name])
         except WorkError as error:
@@ -189,7 +189,7 @@ def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
     return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=ratios)
 
 
-class _Teller:
+class _ProgressCounter:
     def __init__(self, on_progress: Callable[[Progress], None] | None, *, total: int) -> None:
         self._on_progress, self._total, self._done = on_progress, total, 0
 

@@ -33,7 +33,7 @@ PROGRESS = "progress "
 """A line of the child that begins so is `done total note`."""
 LAST_LINES = 12
 SCRATCH = "lmtasks-bench-"
-"""Begins the names of folders for what a child is told and tells."""
+"""Begins the names of folders for the jobs of children and their records."""
 SCRATCH_FRESH_SECONDS = 60.0
 LIMITS_SECONDS = 2.5
 """For all limits of the machine together."""
@@ -46,8 +46,8 @@ class Isolated:
 
     Args:
         timeout_seconds: a process is ended after so long.
-        command: what is started, with two arguments behind it: the files of what it is told and of its record.
-        on_progress: told between two blocks.
+        command: what is started, with two arguments behind it: the files of its job and of its record.
+        on_progress: called between two blocks.
     """
 
     timeout_seconds: float = 1800.0
@@ -63,30 +63,30 @@ class Isolated:
         """
         from lmtasks.bench.pool import Round
 
-        told: Json = {"measure": "times", "spec": spec.as_json()}
-        return Round.model_validate(self._run(told, name=spec.name, threads=spec.threads))
+        job: Json = {"measure": "times", "spec": spec.as_json()}
+        return Round.model_validate(self._run(job, name=spec.name, threads=spec.threads))
 
     def memory(self, spec: SpeedSpec) -> "Memory":
         """The variant's memory, in a process in which nothing is timed (`measure.measure_memory`)."""
         from lmtasks.bench.pool import Memory
 
-        told: Json = {"measure": "memory", "spec": spec.as_json()}
-        return Memory.model_validate(self._run(told, name=spec.name, threads=spec.threads))
+        job: Json = {"measure": "memory", "spec": spec.as_json()}
+        return Memory.model_validate(self._run(job, name=spec.name, threads=spec.threads))
 
     def limits(self, *, threads: int, device: str, seconds: float = LIMITS_SECONDS) -> "MachineLimits":
-        """What the machine can do at best (`limits.measure_limits`)."""
+        """The most that the machine can do (`limits.measure_limits`)."""
         from lmtasks.results.speed import MachineLimits
 
-        told: Json = {"measure": "limits", "threads": threads, "device": device, "seconds": seconds}
-        return MachineLimits.model_validate(self._run(told, name="the machine's limits", threads=threads))
+        job: Json = {"measure": "limits", "threads": threads, "device": device, "seconds": seconds}
+        return MachineLimits.model_validate(self._run(job, name="the machine's limits", threads=threads))
 
-    def _run(self, told: Json, *, name: str, threads: int) -> Json:
+    def _run(self, job: Json, *, name: str, threads: int) -> Json:
         with _scratch() as folder:
-            told_file, out_file, log_file = (folder / each for each in ("told.json", "out.json", "log.txt"))
-            told_file.write_text(json.dumps(told), encoding="utf-8")
+            job_file, out_file, log_file = (folder / each for each in ("job.json", "out.json", "log.txt"))
+            job_file.write_text(json.dumps(job), encoding="utf-8")
             with log_file.open("wb") as log:
                 child = subprocess.Popen(
-                    [*self.command, str(told_file), str(out_file)],
+                    [*self.command, str(job_file), str(out_file)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -95,7 +95,7 @@ class Isolated:
                     encoding="utf-8",
                     errors="replace",
                 )
-                code, late = _wait(child, self.timeout_seconds, lambda line: _tell(line, name, self.on_progress))
+                code, late = _wait(child, self.timeout_seconds, lambda line: _report_line(line, name, self.on_progress))
             if late:
                 raise WorkError(
                     f"measuring {name} took longer than {self.timeout_seconds:g} s and was ended; "
@@ -159,7 +159,7 @@ def _wait(child: "subprocess.Popen[str]", timeout_seconds: float, on_line: Calla
             child.stdin.close()
 
 
-def _tell(line: str, name: str, on_progress: Callable[[Progress], None] | None) -> None:
+def _report_line(line: str, name: str, on_progress: Callable[[Progress], None] | None) -> None:
     if on_progress is None or not line.startswith(PROGRESS):
         return
     done, total, note = line.removeprefix(PROGRESS).rstrip("\n").split(" ", 2)
@@ -182,9 +182,9 @@ def _environment(threads: int) -> dict[str, str]:
 
 def _failure(name: str, code: int, log: str) -> UsageError | WorkError:
     lines = [line for line in log.splitlines() if line.strip()]
-    told = lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
-    if told:  # the child understood what went wrong
-        return (UsageError if code == 2 else WorkError)(f"speed of {name}: {told}")
+    message = lines[-1].removeprefix("error: ") if lines and lines[-1].startswith("error: ") else ""
+    if message:  # the child understood what went wrong
+        return (UsageError if code == 2 else WorkError)(f"speed of {name}: {message}")
     how = f"signal {-code} ended it" if code < 0 else f"exit code {code}"
     hint = " (out of memory?)" if code == -9 else ""
     last = "\n".join(lines[-LAST_LINES:]) or "it wrote nothing"

@@ -31,7 +31,7 @@ class HeldRequirement:
 
     requirement: Requirement
     fulfilled: bool
-    said: str
+    reason: str
     """The measured value, in words; where it was worst, and how sure it is."""
 
 
@@ -96,7 +96,7 @@ def judged_records(judged: Sequence[Judged]) -> tuple[JudgedRecord, ...]:
             fulfils=each.fulfils,
             core_seconds=each.core_seconds,
             verdicts=tuple(
-                VerdictRecord(requirement=str(verdict.requirement), fulfilled=verdict.fulfilled, said=verdict.said)
+                VerdictRecord(requirement=str(verdict.requirement), fulfilled=verdict.fulfilled, said=verdict.reason)
                 for verdict in each.verdicts
             ),
         )
@@ -108,7 +108,7 @@ def why_none(judged: Sequence[Judged]) -> str:
     """The sentence for when no variant fulfils all: which requirement each one misses, and by what."""
     missed = [
         f"{each.variant} misses "
-        + " and ".join(f"{v.requirement} ({v.said})" for v in each.verdicts if not v.fulfilled)
+        + " and ".join(f"{v.requirement} ({v.reason})" for v in each.verdicts if not v.fulfilled)
         for each in judged
     ]
     return f"no variant fulfils --require: {'; '.join(missed)}."
@@ -134,7 +134,7 @@ def _held(
     if requirement.name in AT_LEAST:
         return _throughput(requirement, record)
     value, unit = FIGURES[requirement.name](record)
-    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, said=f"{value:.4g} {unit}")
+    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, reason=f"{value:.4g} {unit}")
 
 
 def _latency(requirement: Requirement, which: str, p: int, *, record: SpeedRecord, tasks: set[str]) -> HeldRequirement:
@@ -142,23 +142,23 @@ def _latency(requirement: Requirement, which: str, p: int, *, record: SpeedRecor
     mine = [(task, samples) for task, samples in _samples(record, which, rate=rate) if samples]
     lacking = sorted(tasks - {task for task, _ in mine})
     if lacking and not which:
-        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"not measured on {lacking[0]}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=f"not measured on {lacking[0]}")
     if not mine:
-        return HeldRequirement(requirement=requirement, fulfilled=False, said="no task writes text")
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason="no task writes text")
     values = {task: percentile(samples, p) for task, samples in mine}
     few = next(((task, samples) for task, samples in mine if values[task] is None), None)
     if few is not None:
-        said = f"{few[0]} has {len(few[1])} samples, p{p} needs {least_samples(p)}: more --seconds or --rounds"
-        return HeldRequirement(requirement=requirement, fulfilled=False, said=said)
+        reason = f"{few[0]} has {len(few[1])} samples, p{p} needs {least_samples(p)}: more --seconds or --rounds"
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=reason)
     late = next((load for load in _loads(record, rate) if load.answered < load.requests), None)
     if late is not None:
-        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"on {late.task} it {late.note}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=f"on {late.task} it {late.note}")
     task, samples = max(mine, key=lambda each: values[each[0]] or 0.0)
     value, bound = values[task] or 0.0, upper_bound(samples, p) or 0.0
-    said = f"{value:.4g} ms on {task}"
+    reason = f"{value:.4g} ms on {task}"
     if value <= requirement.limit < bound:
-        said += f"; {len(samples)} samples do not exclude up to {bound:.4g} ms (99 % confidence)"
-    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, said=said)
+        reason += f"; {len(samples)} samples do not exclude up to {bound:.4g} ms (99 % confidence)"
+    return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, reason=reason)
 
 
 def _samples(record: SpeedRecord, which: str, *, rate: float | None) -> Iterator[tuple[str, Sequence[float]]]:
@@ -183,26 +183,26 @@ def _loads(record: SpeedRecord, rate: float | None) -> list[LoadTiming]:
 def _drop(requirement: Requirement, drops: Mapping[str, QualityDrop], tasks: set[str]) -> HeldRequirement:
     lacking = sorted(tasks - set(drops))
     if lacking:
-        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"not scored on {lacking[0]}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=f"not scored on {lacking[0]}")
     task, worst = max(drops.items(), key=lambda item: item[1].value)
-    said = f"{worst.value:.2f} {worst.unit} on {task}"
+    reason = f"{worst.value:.2f} {worst.unit} on {task}"
     if worst.value <= requirement.limit and worst.ci95 is not None and worst.ci95[1] > requirement.limit:
-        said += f"; the 95 % interval does not exclude {worst.ci95[1]:.2f}"
-    return HeldRequirement(requirement=requirement, fulfilled=worst.value <= requirement.limit, said=said)
+        reason += f"; the 95 % interval does not exclude {worst.ci95[1]:.2f}"
+    return HeldRequirement(requirement=requirement, fulfilled=worst.value <= requirement.limit, reason=reason)
 
 
 def _throughput(requirement: Requirement, record: SpeedRecord) -> HeldRequirement:
     unit, field = AT_LEAST[requirement.name]
     mine = [timing for timing in record.timings if field != "throughput" or timing.unit == unit]
     if not mine:
-        return HeldRequirement(requirement=requirement, fulfilled=False, said=f"no task is measured in {unit}")
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=f"no task is measured in {unit}")
     best = {
         task: max(_rate(timing, field) for timing in mine if timing.task == task)
         for task in dict.fromkeys(timing.task for timing in mine)
     }
     task = min(best, key=lambda each: best[each])
-    said = f"{best[task]:.4g} {unit} on {task}"
-    return HeldRequirement(requirement=requirement, fulfilled=best[task] >= requirement.limit, said=said)
+    reason = f"{best[task]:.4g} {unit} on {task}"
+    return HeldRequirement(requirement=requirement, fulfilled=best[task] >= requirement.limit, reason=reason)
 
 
 def _rate(timing: Timing, field: str) -> float:

@@ -53,7 +53,7 @@ class LoadSpeed:
 
     @property
     def note(self) -> str:
-        """What a reader of the latencies must know."""
+        """A sentence that a reader of the latencies must know."""
         count = len(self.latency_ms)
         if self.answered < count:
             return (
@@ -157,12 +157,12 @@ def _queue(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: i
     while (batch := arrivals.take(wait=True, most=rows)) is not None:
         numbers = [number for number, _ in batch]
 
-        def hear(event: TokenEvent, numbers: Sequence[int] = numbers) -> None:
+        def on_token(event: TokenEvent, numbers: Sequence[int] = numbers) -> None:
             arrivals.tokens.record(
                 TokenEvent(request=numbers[event.request], step=event.step, text=event.text, stopped=event.stopped)
             )
 
-        answer([request for _, request in batch], hear if workload.kind == "generate" else None)
+        answer([request for _, request in batch], on_token if workload.kind == "generate" else None)
         arrivals.finish(numbers)
 
 
@@ -171,10 +171,10 @@ def _serve(engine: TimedEngine, workload: Workload, arrivals: _Arrivals, rows: i
         came = arrivals.take(wait=idle, most=len(arrivals.due))
         return None if came is None else [asked(workload, request) for _, request in came]
 
-    def hear(event: TokenEvent) -> None:
+    def on_token(event: TokenEvent) -> None:
         arrivals.tokens.record(event)
         if event.stopped is not None:
             arrivals.finish([event.request])
 
     length = max(len(request.ids) for request in workload.requests) + workload.new_tokens
-    engine.serve(arriving, rows=rows, length=length, on_token=hear)
+    engine.serve(arriving, rows=rows, length=length, on_token=on_token)

@@ -1,8 +1,15 @@
-"""What is measured of one variant, in the process that is its own: its times, or, in another one, its memory."""
+"""Measures one variant in the process that is its own: its times, or, in another one, its memory.
 
+Peak memory is the kernel's own high-water mark; no sampling thread disturbs a timing.
+"""
+
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 from lmtasks.bench.isolate import PROGRESS
 from lmtasks.bench.load import LoadSpeed, time_load
@@ -18,24 +25,39 @@ from lmtasks.bench.machine import (
     versions,
 )
 from lmtasks.bench.machine_peaks import gemm_rate
-from lmtasks.bench.memory import peak_bytes, resident_bytes
-from lmtasks.bench.open_model import Answering, Graph
 from lmtasks.bench.roofline import passes_of
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import WorkloadSpeed, batches_of, time_workload
-from lmtasks.bench.workload import Load, WorkKind, Workload, answer_to
-from lmtasks.records import Json
+from lmtasks.bench.workload import Load, TimedEngine, WorkKind, Workload, answer_to
+from lmtasks.records import Json, ModelCard, RuntimeCard
+from lmtasks.runtime.op_costs import OpCosts, traffic_of
 
+Graph = Literal["heads", "score", "decoder"]
+"""Which pass over the model answers."""
+STATUS = Path("/proc/self/status")
 KERNEL_SECONDS = 0.06
 """Of the fixed kernel before and after each block."""
 TRIES = 2
 """A block in which the machine's pace changed is measured once more."""
 GRAPH_OF: Mapping[WorkKind, Graph] = {"head": "heads", "score": "score", "generate": "decoder"}
-Tell = Callable[[str], object]
-Open = Callable[[SpeedSpec], Answering]
+Report = Callable[[str], object]
 
 
-def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
+@dataclass(frozen=True, kw_only=True)
+class OpenedVariant:
+    """An engine with the identity of what it runs."""
+
+    engine: TimedEngine
+    model: ModelCard
+    card: RuntimeCard
+    traffic: Callable[[Graph], OpCosts | None] = lambda graph: None
+    """What a pass must at least read and multiply; None where nobody knows."""
+
+
+Open = Callable[[SpeedSpec], OpenedVariant]
+
+
+def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, report: Report) -> Json:
     """Opens the variant, times every workload at every batch size and under every load: what `pool.Round` reads.
 
     Loading ends when each workload has been answered once, cold, with one new token at most.
@@ -51,7 +73,7 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
     jobs = _jobs(spec)
     seen = _look()
     for done, job in enumerate(jobs):
-        tell(f"{PROGRESS}{done} {len(jobs)} {job.note}")
+        report(f"{PROGRESS}{done} {len(jobs)} {job.note}")
         if job.load is not None:
             under, last, seen = _under_load(loaded.opened, job, job.load), seen, _look()
             loads.append(replace(under, flags=disturbances(last, seen)))
@@ -85,7 +107,7 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
     }
 
 
-def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, tell: Tell) -> Json:
+def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, report: Report) -> Json:
     """Memory in a run of its own, in which nothing is timed: what the variant needs beyond the imports, when it is
     loaded and at its peak, with every workload answered once over at the largest batch size. `pool.Memory` reads it.
 
@@ -98,7 +120,7 @@ def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float,
     largest = max(spec.settings.batch_sizes)
     jobs = [_Job(workload=workload, rows=largest) for workload in spec.workloads]
     for done, job in enumerate(jobs):
-        tell(f"{PROGRESS}{done} {len(jobs)} memory, {job.note}")
+        report(f"{PROGRESS}{done} {len(jobs)} memory, {job.note}")
         answer = answer_to(loaded.opened.engine, workload=job.workload)
         for batch in batches_of(job.workload, job.rows):
             answer(batch, None)
@@ -107,6 +129,32 @@ def measure_memory(spec: SpeedSpec, *, open_engine: Open, import_seconds: float,
         "loading_memory_bytes": max(0, after_loading - resident),
         "import_memory_bytes": resident,
     }
+
+
+def open_variant(spec: SpeedSpec) -> OpenedVariant:
+    """Load the model or package of a spec.
+
+    No token ends a text, so that every generation runs to its full length: a variant whose weights were rounded must
+    not look faster because it stops earlier. Batches are the engine's own, as when it answers for a score.
+
+    Raises:
+        UsageError: the folder, the runtime, the device or the precision is wrong.
+        WorkError: the model cannot be loaded.
+    """
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.engine.engine import Engine
+    from lmtasks.runtime.open import open_runtime
+
+    runtime = open_runtime(
+        spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
+    )
+    tokenizer = load_tokenizer(tokenizer_folder(spec.ref))
+    return OpenedVariant(
+        engine=Engine(runtime, tokenizer, ends=frozenset()),
+        model=runtime.model,
+        card=runtime.card,
+        traffic=lambda graph: traffic_of(spec.ref, graph=graph, precision=spec.precision),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +171,7 @@ class _Job:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
-    opened: Answering
+    opened: OpenedVariant
     open_seconds: float
     first_seconds: float
     load_seconds: float
@@ -164,16 +212,16 @@ def _jobs(spec: SpeedSpec) -> list[_Job]:
     ]
 
 
-def _timing(spec: SpeedSpec, opened: Answering, job: _Job) -> WorkloadSpeed:
+def _timing(spec: SpeedSpec, opened: OpenedVariant, job: _Job) -> WorkloadSpeed:
     answer = answer_to(opened.engine, workload=job.workload)
     return time_workload(answer, workload=job.workload, batch_size=job.rows, settings=spec.settings)
 
 
-def _under_load(opened: Answering, job: _Job, load: Load) -> LoadSpeed:
+def _under_load(opened: OpenedVariant, job: _Job, load: Load) -> LoadSpeed:
     return time_load(opened.engine, workload=job.workload, load=load, rows=job.rows)
 
 
-def _with_passes(timing: WorkloadSpeed, opened: Answering, spec: SpeedSpec) -> WorkloadSpeed:
+def _with_passes(timing: WorkloadSpeed, opened: OpenedVariant, spec: SpeedSpec) -> WorkloadSpeed:
     """With the least that its calls had to do, where the files of the model tell."""
     workload = next(each for each in spec.workloads if (each.task, each.length) == (timing.task, timing.length))
     traffic = opened.traffic(GRAPH_OF[workload.kind])
@@ -185,3 +233,45 @@ def _with_passes(timing: WorkloadSpeed, opened: Answering, spec: SpeedSpec) -> W
 
 def _look() -> Look:
     return look(lambda: gemm_rate(seconds=KERNEL_SECONDS))
+
+
+def tokenizer_folder(ref: Path) -> Path:
+    """Where `tokenizer.json` lies: in a package or transformers folder itself, in a model folder's `backbone/`."""
+    inner = ref / "backbone"
+    return inner if not (ref / "tokenizer.json").is_file() and (inner / "tokenizer.json").is_file() else ref
+
+
+def peak_bytes() -> int:
+    """The most resident memory so far.
+
+    On Linux this is `VmHWM`, which starts anew with the program. `ru_maxrss` does not: a process begins with the peak
+    of the parent that forked it, so a child of a large parent would be blamed for the parent's memory.
+    """
+    marked = _status("VmHWM")
+    if marked is not None:
+        return marked
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def resident_bytes() -> int:
+    """Resident memory now."""
+    now = _status("VmRSS")
+    if now is not None:
+        return now
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _status(field: str) -> int | None:
+    """A field of /proc/self/status, in kB there; None on other systems."""
+    try:
+        lines = STATUS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == field:
+            return 1024 * int(value.split()[0])
+    return None

@@ -76,13 +76,13 @@ def distance(passes: Sequence[Pass], *, seconds: float, limits: "MachineLimits",
         return None
     product = limits.gemm[name] * 1e9
     least = {"memory": 0.0, "arithmetic": 0.0}
-    said = []
+    parts = []
     for each in passes:
         size, speed = _reading(reads, each.bytes)
         reading, multiplying = each.bytes / speed, each.operations / product
         least["memory" if reading >= multiplying else "arithmetic"] += each.count * max(reading, multiplying)
         times = f"{each.count:g} x " if each.count != 1 else ""
-        said.append(
+        parts.append(
             f"{times}max({each.bytes / 1e6:.3g} MB / {speed / 1e9:.3g} GB/s, "
             f"{each.operations / 1e9:.3g} GFLOP / {product / 1e9:,.0f} GFLOP/s)"
         )
@@ -90,7 +90,7 @@ def distance(passes: Sequence[Pass], *, seconds: float, limits: "MachineLimits",
     return Distance(
         share=total / seconds,
         bound=max(least, key=lambda each: least[each]),
-        how=f"{' + '.join(said)} = {1000 * total:.3g} ms at least, {1000 * seconds:.3g} ms measured; "
+        how=f"{' + '.join(parts)} = {1000 * total:.3g} ms at least, {1000 * seconds:.3g} ms measured; "
         f"{name} product, reads of {size} MB",
     )
 

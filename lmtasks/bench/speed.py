@@ -3,7 +3,7 @@
 Batch 1 gives the latency of a request, from handing it over to the finished answer; batch N gives the throughput when N
 requests are handed over at once. Whole passes over the workload are timed, so that a fast and a slow variant answer the
 same requests; every call is recorded. A generation at batch 1 is streamed, as for a person who waits: its first token
-and the time between tokens are heard in the same calls.
+and the time between tokens are recorded in the same calls.
 """
 
 import time

@@ -115,7 +115,7 @@ def print_judged(judged: Sequence[Judged]) -> None:
     rows = [
         (
             each.variant,
-            *(f"{'yes' if verdict.fulfilled else 'NO'}: {verdict.said}" for verdict in each.verdicts),
+            *(f"{'yes' if verdict.fulfilled else 'NO'}: {verdict.reason}" for verdict in each.verdicts),
             form.MISSING if each.core_seconds is None else form.milliseconds(1000 * each.core_seconds),
         )
         for each in judged

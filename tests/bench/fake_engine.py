@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtasks.bench.child import main
-from lmtasks.bench.open_model import Answering
+from lmtasks.bench.measure import OpenedVariant
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.workload import WorkRequest
 from lmtasks.engine.requests import Generated, GenerateRequest, OnToken, Scored, ScoreRequest, TokenEvent
@@ -145,7 +145,7 @@ class SleepingEngine:
         self._sleep_seconds((PREFILL_MS + stall) / 1000)
 
 
-def opened(spec: SpeedSpec) -> Answering:
+def opened(spec: SpeedSpec) -> OpenedVariant:
     """What the name of the spec's folder asks for."""
     match spec.ref.name:
         case "wrong":
@@ -160,7 +160,7 @@ def opened(spec: SpeedSpec) -> Answering:
             time.sleep(60)
         case "large":
             KEPT.append(np.ones(64 << 20, np.uint8))
-    return Answering(engine=SleepingEngine(), model=MODEL, card=CARD, traffic=lambda graph: TRAFFIC)
+    return OpenedVariant(engine=SleepingEngine(), model=MODEL, card=CARD, traffic=lambda graph: TRAFFIC)
 
 
 TRAFFIC = OpCosts(weight_bytes=10**9, body=10**6, projection=10**5, cache_bytes=1000)

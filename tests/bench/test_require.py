@@ -21,7 +21,7 @@ def said(
     text: str, record: SpeedRecord, drops: Mapping[str, Mapping[str, QualityDrop]] = NONE
 ) -> list[tuple[bool, str]]:
     (judged,) = judge(parse_requirements(text), records=[record], drops=drops)
-    return [(verdict.fulfilled, verdict.said) for verdict in judged.verdicts]
+    return [(verdict.fulfilled, verdict.reason) for verdict in judged.verdicts]
 
 
 @pytest.mark.parametrize(
