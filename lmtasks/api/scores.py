@@ -204,8 +204,8 @@ def bench(
         UsageError: an argument is wrong, a baseline is among the models, or a runtime suits no model.
         WorkError: measuring failed.
     """
-    from lmtasks.bench.require import parse_requirements
-    from lmtasks.bench.sweep import parse_sweeps
+    from lmtasks.bench.judge import parse_requirements
+    from lmtasks.bench.spec import parse_sweeps
     from lmtasks.settings.bench import BenchSettings
     from lmtasks.workflow.bench import BenchRequest, bench_models
 

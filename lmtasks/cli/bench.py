@@ -46,8 +46,8 @@ def command(
 
     Texts are tokens already: tokenizing is the same for all. No answer comes from the cache.
     """
-    from lmtasks.bench.require import parse_requirements
-    from lmtasks.bench.sweep import parse_sweeps
+    from lmtasks.bench.judge import parse_requirements
+    from lmtasks.bench.spec import parse_sweeps
     from lmtasks.workflow.bench import BenchRequest, bench_models
     from lmtasks.workflow.choose_tasks import TaskRequest
 

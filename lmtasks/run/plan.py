@@ -21,7 +21,7 @@ from typing import Annotated
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
-from lmtasks.bench.require import parse_requirements
+from lmtasks.bench.judge import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import slug
 from lmtasks.installation import shipped

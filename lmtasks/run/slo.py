@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, why_none
-from lmtasks.bench.require import parse_requirements
+from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, parse_requirements, why_none
 from lmtasks.metric.drop import loss_of
 from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.speed import RequiredRecord, SpeedRecord

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmtasks.bench.require import parse_requirements
+from lmtasks.bench.judge import parse_requirements
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from lmtasks.bench.compare import SpeedComparison, compare_variants
 from lmtasks.bench.isolate import Isolated
-from lmtasks.bench.judge import Judged, QualityDrop, cheapest, judge, judged_records, why_none
-from lmtasks.bench.require import Requirement
-from lmtasks.bench.spec import SpeedSpec
+from lmtasks.bench.judge import Judged, QualityDrop, Requirement, cheapest, judge, judged_records, why_none
+from lmtasks.bench.spec import SpeedSpec, Sweep
 from lmtasks.bench.speed import SpeedSettings
-from lmtasks.bench.sweep import Sweep
 from lmtasks.bench.workload import REQUESTS, Arrival
 from lmtasks.cores import usable_cores
 from lmtasks.errors import GateError, UsageError

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmtasks.bench.judge import Requirement
 from lmtasks.bench.percentile import least_samples
 from lmtasks.bench.recorder import Recorder
-from lmtasks.bench.require import Requirement
 from lmtasks.bench.workload import Arrival, Load, Workload, at_length
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError

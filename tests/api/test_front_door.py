@@ -57,7 +57,7 @@ def test_importing_costs_nothing_and_every_name_is_there() -> None:
 
 
 def test_a_function_that_bears_the_name_of_a_folder_is_both() -> None:
-    from lmtasks.bench.require import parse_requirements
+    from lmtasks.bench.judge import parse_requirements
     from lmtasks.report.table import Table
 
     assert parse_requirements("drop<=1")

@@ -4,9 +4,8 @@ from dataclasses import replace
 import pytest
 from speed_records import LIMITS, MEMORY, UNDER_LOAD, times
 
-from lmtasks.bench.judge import QualityDrop, cheapest, core_seconds, judge, why_none
+from lmtasks.bench.judge import QualityDrop, cheapest, core_seconds, judge, parse_requirements, why_none
 from lmtasks.bench.pool import pooled
-from lmtasks.bench.require import parse_requirements
 from lmtasks.errors import UsageError
 from lmtasks.results.speed import SpeedRecord
 

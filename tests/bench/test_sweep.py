@@ -1,6 +1,6 @@
 import pytest
 
-from lmtasks.bench.sweep import Sweep, parse_sweeps
+from lmtasks.bench.spec import Sweep, parse_sweeps
 from lmtasks.errors import UsageError
 
 
