@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -115,7 +115,8 @@ def _model(value: object) -> object:
         raise PydanticCustomError("card", "{why}", {"why": str(error)}) from error
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+Empty = Annotated[dict[str, object], Field(max_length=0)]
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | Literal["inf", "-inf", "nan"])]
 """A number, also an infinite one or nan."""
 Whole = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -127,9 +128,15 @@ Table = Annotated[
 ]
 """(N, K) statistics of N examples."""
 StoredModelCard = Annotated[ModelCard, BeforeValidator(_model)]
-OptionalModelCard = Annotated[ModelCard | None, BeforeValidator(_model), PlainSerializer(_or_empty)]
+OptionalModelCard = Annotated[
+    ModelCard | None, BeforeValidator(_model, json_schema_input_type=ModelCard | Empty), PlainSerializer(_or_empty)
+]
 """None is `{}` in the file: there was no model to score."""
-OptionalRuntimeCard = Annotated[RuntimeCard | None, BeforeValidator(none_for_empty), PlainSerializer(_or_empty)]
+OptionalRuntimeCard = Annotated[
+    RuntimeCard | None,
+    BeforeValidator(none_for_empty, json_schema_input_type=RuntimeCard | Empty),
+    PlainSerializer(_or_empty),
+]
 
 
 class StoredModel(BaseModel):

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from lmtasks.records import Estimate, Json
 from lmtasks.results.base import (
     SPARSE,
+    Empty,
     Number,
     OptionalModelCard,
     OptionalRuntimeCard,
@@ -71,6 +72,13 @@ def _or_empty(trained: TrainedRecord | None) -> dict[str, object]:
     return {} if trained is None else trained.content()
 
 
+OptionalTraining = Annotated[
+    TrainedRecord | None,
+    BeforeValidator(none_for_empty, json_schema_input_type=TrainedRecord | Empty),
+    PlainSerializer(_or_empty),
+]
+
+
 class CellRecord(StoredFile):
     """One variant on one task with one seed."""
 
@@ -87,7 +95,11 @@ class CellRecord(StoredFile):
     versions: Json = Field(default_factory=dict)
     conditions: Json = Field(default_factory=dict)
     """All that the scores depend on besides model, runtime and versions."""
-    trained: Annotated[TrainedRecord | None, BeforeValidator(none_for_empty), PlainSerializer(_or_empty)] = None
+    trained: Annotated[
+        TrainedRecord | None,
+        BeforeValidator(none_for_empty, json_schema_input_type=TrainedRecord | Empty),
+        PlainSerializer(_or_empty),
+    ] = None
     """None, `{}` in the file, where the run trained no model for the cell."""
     settings_hash: Annotated[str, SPARSE] = ""
     """Of everything that says how the model computes, but for its weights; cells of earlier versions hold none."""
