@@ -277,7 +277,7 @@ def report(run: PathLike) -> ReportPage:
         WorkError: the folder cannot be written.
     """
     from lmtasks.files import locked
-    from lmtasks.report.read import read_run
+    from lmtasks.report.records import read_run
     from lmtasks.report.view import view
     from lmtasks.report.write import write_report
 
