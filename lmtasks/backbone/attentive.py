@@ -105,8 +105,8 @@ class Attentive(OwnBackbone):
             if found is None:
                 found = self._look(hidden, encoded, seen)
         assert found is not None  # there is at least one layer
-        said = self._dropped(torch.tanh(self.output(torch.cat([hidden, found], dim=-1))))
-        return said, (*(torch.stack(parts, dim=1) for parts in zip(*states, strict=True)), encoded, seen)
+        outputs = self._dropped(torch.tanh(self.output(torch.cat([hidden, found], dim=-1))))
+        return outputs, (*(torch.stack(parts, dim=1) for parts in zip(*states, strict=True)), encoded, seen)
 
     def _look(self, hidden: Tensor, encoded: Tensor, seen: Tensor) -> Tensor:
         """(B, S, D) and the source (B, T, D) -> what is found there, (B, S, D)."""

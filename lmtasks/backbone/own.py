@@ -118,8 +118,8 @@ def run(layer: nn.RNNBase, given: Tensor, state: State, mask: Tensor | None) -> 
     else:
         lengths = mask.sum(1)
         packed = pack_padded_sequence(given, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-        said, after = layer(packed, own)
-        hidden, _ = pad_packed_sequence(said, batch_first=True, total_length=given.shape[1])
+        packed_output, after = layer(packed, own)
+        hidden, _ = pad_packed_sequence(packed_output, batch_first=True, total_length=given.shape[1])
         after = _kept(after, own, lengths > 0)
     return hidden, tuple(part[0] for part in (after if isinstance(after, tuple) else (after,)))
 

@@ -64,7 +64,7 @@ def copy_start(start: Path, work: Path) -> int:
         backbone: str | None = start.name
         if position is not None:
             _copy_training(start, work)
-            backbone = _told(start)["backbone"] if (start / BACKBONE).is_dir() else None
+            backbone = _start_facts(start)["backbone"] if (start / BACKBONE).is_dir() else None
         elif (start / "model.safetensors").is_file():
             _copy_backbone(start, work / BACKBONE)
         else:
@@ -76,7 +76,7 @@ def copy_start(start: Path, work: Path) -> int:
         step = position.step if position else 0
         told = {"step": step, "from": str(start), "backbone": backbone}
         (work / STEP).write_text(json.dumps(told), encoding="utf-8")
-    return int(_told(work)["step"])
+    return int(_start_facts(work)["step"])
 
 
 def load_start(work: Path, backbone: Backbone, *, special: Sequence[str]) -> None:
@@ -102,14 +102,14 @@ def begun_from(work: Path) -> Begun | None:
     folder = work / BACKBONE
     if not folder.is_dir():
         return None
-    name = str(_told(work)["backbone"])
+    name = str(_start_facts(work)["backbone"])
     record = read_object(folder / RECORD) or None
     with reading(f"the curve in {folder}"):
         lines = (folder / CURVE).read_text(encoding="utf-8").splitlines() if (folder / CURVE).is_file() else []
         return Begun(name=name, record=record, curve=tuple({"stage": 1, **parse_json(line)} for line in lines))
 
 
-def _told(work: Path) -> dict[str, Any]:
+def _start_facts(work: Path) -> dict[str, Any]:
     """Facts that `copy_start` wrote into a work folder: the step begun at, from where, and the name of the backbone."""
     return read_object(work / STEP)
 

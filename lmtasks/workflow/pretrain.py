@@ -87,7 +87,7 @@ def count_backbone(request: CountRequest, *, report: Callable[[Progress], None])
         WorkError: text cannot be read, or nothing can be written.
     """
     from lmtasks.data.documents import read_documents
-    from lmtasks.training.ngram_pretrain import count_text
+    from lmtasks.training.closed_form import count_text
 
     if request.out.exists():
         raise UsageError(f"{request.out} exists already; give another --out.")

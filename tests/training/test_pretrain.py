@@ -23,8 +23,8 @@ from lmtasks.records import Progress
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import position_of
+from lmtasks.training.closed_form import count_text
 from lmtasks.training.curve import cut_log, read_log, thinned
-from lmtasks.training.ngram_pretrain import count_text
 from lmtasks.training.pretrain import pretrain
 
 WORDS = ["river", "mill", "sea", "bird", "stone", "wind", "house", "light", "road", "song"]
