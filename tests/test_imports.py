@@ -98,6 +98,20 @@ def test_modules_of_the_package_import_only_each_other_settings_and_results() ->
     assert not wrong
 
 
+def test_imports_name_modules_that_are_there() -> None:
+    """mypy takes a module of ours that is gone for one of a library without types."""
+    named = {file.relative_to(PACKAGE.parent).with_suffix("").parts for file in PACKAGE.rglob("*.py")}
+    there = {".".join(parts).removesuffix(".__init__") for parts in named}
+    wrong = [
+        f"{file.relative_to(PACKAGE.parent)}:{node.lineno}: {node.module}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lmtasks"
+        if node.module not in there
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_only_the_command_line_prints() -> None:
     wrong = [
         f"{file.relative_to(PACKAGE.parent)}:{node.lineno}"
