@@ -209,7 +209,7 @@ def _limits(records: Sequence[SpeedRecord]) -> None:
 
 
 def _notes(records: Sequence[SpeedRecord]) -> None:
-    """What a reader must know, one line a sentence."""
+    """Notes for the reader, one line each."""
     lines: dict[str, list[str]] = {}
     for record in records:
         name = record.variant.name

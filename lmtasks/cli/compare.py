@@ -104,7 +104,7 @@ def _known_mark(results: StoredResults, task: str) -> str:
 
 
 def _known_rows(results: StoredResults, comparisons: Sequence[MetricComparison]) -> Iterator[str]:
-    """What is known, and not known, of rows that the model may have seen before it was scored."""
+    """Notes on rows that the model may have seen before it was scored."""
     from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
 
     unknown = False

@@ -30,7 +30,7 @@ GO_ON: Mapping[str, str] = {
     "adapt": "the last checkpoint, where there is one, is kept; the same command again goes on from there",
     "pretrain": "the last checkpoint, where there is one, is kept; the same command again goes on from there",
 }
-"""What an interrupted command leaves; of all others nothing half-written is left."""
+"""Advice after an interrupted command; of all others nothing half-written is left."""
 STARTS_AGAIN = "nothing half-written is left; the same command again starts anew"
 NOT_READ = 128 + 13
 """The code of SIGPIPE: `lmtasks ... | head -1` ends so, and quietly, as other programs do."""

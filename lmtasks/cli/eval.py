@@ -256,7 +256,7 @@ def _value(result: TaskResult | None, metric: str) -> str:
 
 
 def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
-    """What is known, and not known, of rows that models may have seen before."""
+    """Notes on rows that models may have seen before."""
     from lmtasks.report.overlap import MARK, is_marked, on_the_others, seen_rows
 
     notes = [
@@ -273,7 +273,7 @@ def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
 
 
 def _remarks(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
-    """What results say of their values; what all models of a task say is said of the task."""
+    """Notes of results on their values; what all models of a task say is said of the task."""
     models = {task: [model for model, name in found if name == task] for _, task in found}
     said: dict[tuple[str, str], list[str]] = {}
     for (model, task), result in found.items():

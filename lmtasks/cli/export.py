@@ -111,7 +111,7 @@ def _print(parity: Parity) -> None:
 
 
 def _print_gate(gated: Gated) -> None:
-    """What rounding costs, how sure that is, and what stayed in fp32."""
+    """The cost of rounding, how sure it is, and the layers that stayed in fp32."""
     rows = []
     for each in gated.drops:
         drop = each.drop

@@ -37,7 +37,7 @@ UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and what Python makes of bytes that it cannot decode."""
 OUT = "--out"
 VALUES = {"--apply-chat-template": "default"}
-"""Of options that may stand without one."""
+"""Values of options that may stand without one."""
 
 
 class _Commands(TyperGroup):

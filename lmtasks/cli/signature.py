@@ -117,13 +117,13 @@ def derived(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def is_given(context: typer.Context, name: str) -> bool:
-    """Does a parameter of a command stand on its command line?"""
+    """Whether a parameter of a command stands on its command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _signature(parameters: Mapping[str, inspect.Parameter]) -> inspect.Signature:
-    """What is required stands first, as in any function."""
+    """The options in order: required ones stand first, as in any function."""
     ordered = sorted(parameters.values(), key=lambda each: each.default is not inspect.Parameter.empty)
     at = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     return inspect.Signature([at, *ordered])

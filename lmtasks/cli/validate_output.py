@@ -1,4 +1,4 @@
-"""What `lmtasks validate` says of a task and of a plan, one section each."""
+"""Output of `lmtasks validate`: a task and a plan, one section each."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def data_options(access: DataAccess) -> DataAccess:
 def open_options(
     on: RunsOn, *, batch_size: int | Literal["auto"], label_map: str, cache: Path | None = None
 ) -> OpenOptions:
-    """How the models of a command are opened."""
+    """Options by which the models of a command are opened."""
     from lmtasks.workflow.choose_models import OpenOptions
 
     return OpenOptions(on=on, rows_per_batch=batch_rows(batch_size), label_names=label_names(label_map), cache=cache)

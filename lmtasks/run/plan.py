@@ -68,7 +68,7 @@ class VariantPlan(RunsOn):
     rows: Annotated[int | None, COUNT] = None
     """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
     runtime: AnyRuntime = "torch"
-    """Of a model of this plan that is fitted at once (n-grams, linear classifiers) it is `native`."""
+    """`native` for a model of this plan that is fitted at once (n-grams, linear classifiers)."""
     precision: Precision = "fp32"
     max_drop: Annotated[float | None, NOT_NEGATIVE] = None
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
@@ -76,7 +76,7 @@ class VariantPlan(RunsOn):
     """Task names that this variant answers; empty: all."""
     num_fewshot: Annotated[int, COUNT_OR_NONE] = 0
     generation_kwargs: Mapping[str, object] = {}
-    """How it writes texts, instead of what the tasks say, {num_beams: 4}: variants of one model may differ in it. Such
+    """Settings of generation in place of the tasks' own, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
     seeds: tuple[Seed, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""

@@ -1,5 +1,6 @@
 """The base of all settings: frozen values that are checked wherever they come from, and refused in the same words.
 
+>>> from typing import Annotated
 >>> from lmtasks.settings.bounds import COUNT
 >>> class Pace(Settings):
 ...     rounds: Annotated[int, COUNT, Setting("Every variant is measured so often.", metavar="NUMBER")] = 3
@@ -14,7 +15,7 @@ lmtasks.errors.UsageError: rounds must be a whole number of at least 1, was 0.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Annotated, Self, get_args  # noqa: F401  # the example above
+from typing import TYPE_CHECKING, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -23,7 +24,7 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.settings.bounds import shown
 
 Place = tuple[int | str, ...]
-"""Of a value in the settings: keys, and numbers within lists."""
+"""The way to a value in the settings: keys, and numbers within lists."""
 
 BOUND, SENTENCE = "bound", "sentence"
 """Types of our own errors: a message that stands behind the name of a setting, or one that stands alone."""
@@ -103,7 +104,7 @@ Several = BeforeValidator(_several)
 
 
 def spoken(place: Place) -> str:
-    """How a caller of the API knows a setting.
+    """The name by which a caller of the API knows a setting.
 
     >>> spoken(("lora", "learning_rate"))
     'lora.learning rate'

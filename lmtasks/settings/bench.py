@@ -1,4 +1,4 @@
-"""How speed is measured: rounds, time, loads."""
+"""Settings of measuring speed: rounds, time, loads."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 MOST = 10**9
-"""Of what is counted, where nothing else limits it: behind it lie numbers that no machine word holds."""
+"""Limit of counts that nothing else limits: behind it lie numbers that no machine word holds."""
 MOST_SEED = 2**32 - 1
 """NumPy's older streams and scikit-learn take no more."""
 

@@ -1,4 +1,4 @@
-"""Where rows come from: access to data sets, and a person's own file as a task."""
+"""Sources of rows: access to data sets, tasks by name, and a person's own file as a task."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ Encoding = Annotated[
 
 
 class DataAccess(Settings):
-    """Where rows may come from, besides the files that a task names."""
+    """Sources of rows besides the files that a task names."""
 
     data_root: Annotated[
         Path | None, Setting("Local mirror of the Hub's data sets, searched first.", metavar="FOLDER")

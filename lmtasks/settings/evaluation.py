@@ -1,4 +1,4 @@
-"""How models are evaluated: which rows, how they are asked, how sure a score is, where results go."""
+"""Settings of an evaluation: its rows, its prompts, the certainty of a score, and the place of results."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -83,7 +83,7 @@ class Scoring(Settings):
 
 
 class PromptFormat(Settings):
-    """How a request is put to a model that reads prompts."""
+    """Form of a request to a model that reads prompts."""
 
     apply_chat_template: Annotated[
         str | None,
@@ -117,7 +117,7 @@ class PromptFormat(Settings):
 
 
 class Uncertainty(Settings):
-    """How standard errors and intervals are found."""
+    """Computation of standard errors and intervals."""
 
     resamples: Annotated[
         int | None,
@@ -134,7 +134,7 @@ class Uncertainty(Settings):
 
 
 class ResultsOut(Settings):
-    """Where results go, and where answers are kept."""
+    """Places of results and of kept answers."""
 
     out: Out = None
     overwrite: Annotated[bool, Setting("Replace results of something else that stand in --out; else refused.")] = False

@@ -1,4 +1,4 @@
-"""Which models a command is about, and how requests reach them."""
+"""Models of a command, and the size of their batches."""
 
 from typing import Annotated, Literal
 

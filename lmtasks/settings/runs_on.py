@@ -1,4 +1,4 @@
-"""On what a model runs: one value on its way from an option, a plan's key or an argument to the runtime."""
+"""Runtime, device, precision and threads: one value on its way from an option, a key or an argument to the runtime."""
 
 from typing import Annotated
 

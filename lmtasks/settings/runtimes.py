@@ -31,9 +31,9 @@ class RuntimeSpec:
     opener: str
     """Its `RuntimeOpener`, as `module:class`: imported when the runtime is asked for."""
     folders: FolderKind
-    """What it loads."""
+    """The kind of folder that it loads."""
     devices: tuple[str, ...]
-    """Where it can compute; whether this machine can is `runtime.open.list_runtimes`' to say."""
+    """Devices that it knows; whether this machine can is `runtime.open.list_runtimes`' to say."""
     imports: tuple[str, ...]
     """Modules that it imports before it can load anything."""
     versions_in_cache_key: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class PrecisionSpec:
     product: str
     """The matrix product of the machine that bounds it in the roofline. Weight-only graphs may compute in 8 bits."""
     package_devices: tuple[str, ...] = ("cpu", "cuda")
-    """Where packages in it run; the first is where they are proved."""
+    """Devices of packages in it; they are proved on the first."""
     in_torch: bool = False
     cached: bool = True
     """False: an answer depends on its neighbours in the batch, so it is never kept."""
@@ -147,7 +147,7 @@ def needs_gpu(precision: str) -> bool:
 
 
 def is_cached(precision: str) -> bool:
-    """May answers in it be kept? Not where they depend on their neighbours in the batch."""
+    """Whether answers in it may be kept: not where they depend on their neighbours in the batch."""
     return all(spec.cached for name, spec in PRECISIONS.items() if name == precision)
 
 

@@ -1,4 +1,4 @@
-"""How models are trained: the backbone that they start from, the loop's own settings, adaptation, adapters.
+"""Settings of trainings: the backbone that they start from, the loop's own settings, adaptation, adapters.
 
 The plan's `training` and `lora`, the options of `adapt` and `pretrain`, and callers all set these same fields.
 """
@@ -105,7 +105,7 @@ class LoraSettings(Settings):
 
 
 class AdaptTraining(Settings):
-    """How long and how fast a model is adapted: `training` of a plan's model."""
+    """Length, pace and rows of an adaptation: `training` of a plan's model."""
 
     epochs: Annotated[float, EPOCHS, Setting("Passes over the training rows.", metavar="NUMBER")] = 4.0
     minutes: Minutes = None
@@ -147,7 +147,7 @@ class AdaptTraining(Settings):
 
 
 class AdaptSettings(AdaptTraining):
-    """How a model is adapted."""
+    """Settings of an adaptation."""
 
     method: Method = "full"
     device: str = "cpu"
