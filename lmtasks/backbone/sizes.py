@@ -77,6 +77,7 @@ _Shape = TypeVar("_Shape", bound=Sizes | FittedSizes)
 def read_sizes(text: str, default: _Shape) -> _Shape:
     """The shape that a family's settings describe; numbers of a list stand with `+` between.
 
+    >>> from lmtasks.backbone.family import CnnSizes
     >>> read_sizes("cnn:widths=2+3", CnnSizes()).widths
     (2, 3)
 

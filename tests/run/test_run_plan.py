@@ -313,6 +313,7 @@ def test_families_that_are_fitted_run_in_a_plan_and_their_time_is_told(tmp_path:
         assert (trained["steps"], trained["seconds"] > 0, trained["weights"] > 100) == (0, True, True)
 
 
+@pytest.mark.slow  # two variants in fresh processes, timed
 def test_variants_of_one_model_may_write_in_different_ways(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path / "model", "llama", context=256)
     name = "starter_translation_en_zh"

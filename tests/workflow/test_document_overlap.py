@@ -61,6 +61,7 @@ def test_known_right_texts_of_a_public_set(data_root: Path) -> None:
     assert [(overlap.rows, overlap.targets) for overlap in check.overlaps] == [(0, 192)]
 
 
+@pytest.mark.slow  # whole data sets
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_overlaps_of_public_sets(name: str, data_root: Path) -> None:
