@@ -65,9 +65,9 @@ def write_backbone(
         UsageError: no such family or setting, or the vectors are of another width.
     """
     torch.manual_seed(seed)
-    made = new_backbone(family, vocabulary)
+    backbone = new_backbone(family, vocabulary)
     if vectors is not None:
-        weight = made.embeddings().weight
+        weight = backbone.embeddings().weight
         if weight.shape != vectors.shape:
             raise UsageError(
                 f"the vectors have {vectors.shape[1]} numbers a word, the embeddings of {family!r} {weight.shape[1]}; "
@@ -76,7 +76,7 @@ def write_backbone(
         with torch.no_grad():
             known = ~vectors.isnan().any(1)
             weight[known] = vectors[known].to(weight)
-    _save_beside(made, folder)
+    _save_beside(backbone, folder)
 
 
 def write_backbone_like(source: Path, *, seed: int, folder: Path) -> None:
@@ -116,10 +116,10 @@ def refer_to_weights(source: Path, *, folder: Path) -> None:
     write_base(folder, base=home, weights_hash=base_facts(home).hash)
 
 
-def _save_beside(made: Backbone, folder: Path) -> None:
+def _save_beside(backbone: Backbone, folder: Path) -> None:
     aside = folder / "weights.part"
     shutil.rmtree(aside, ignore_errors=True)
-    made.save(aside)
+    backbone.save(aside)
     for file in aside.iterdir():
         file.replace(folder / file.name)
     aside.rmdir()

@@ -89,7 +89,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         UsageError: the backbone's weights are nowhere, or an index of them is wrong.
     """
     home = weights_home(folder)
-    beside = _beside(folder)
+    beside = _weights_beside_backbone(folder)
     # A family that is fitted at once may be nothing but its heads.
     return (*(backbone_weights(home) if has_weights(home) or not beside else ()), *beside)
 
@@ -105,7 +105,7 @@ def weight_facts(folder: Path) -> WeightFacts:
         UsageError: no weights there, a file that is cut short, or adapters that belong to other weights.
     """
     base = read_base(folder)
-    beside = _beside(folder)
+    beside = _weights_beside_backbone(folder)
     settings = {
         f"{place.name}/{ADAPTER_CONFIG}": file_hash(place / ADAPTER_CONFIG)
         for place in adapter_folders(folder)
@@ -153,7 +153,7 @@ def head_names(folder: Path) -> tuple[str, ...]:
         raise UsageError(f"{file} is damaged: {error}.") from error
 
 
-def _beside(folder: Path) -> tuple[Path, ...]:
+def _weights_beside_backbone(folder: Path) -> tuple[Path, ...]:
     """The weights of heads and adapters."""
     found = [place / ADAPTER_WEIGHTS for place in adapter_folders(folder)]
     found += [folder / HEADS / name / "head.safetensors" for name in head_names(folder)]

@@ -118,11 +118,11 @@ def _sampled(
     if sampler is None:
         return
     try:
-        made = sampler.load()([dict(row) for row in pool], rnd=None)
-        made.set_rnd(seed)  # type: ignore[attr-defined]
+        sampler_object = sampler.load()([dict(row) for row in pool], rnd=None)
+        sampler_object.set_rnd(seed)  # type: ignore[attr-defined]
         for row in rows:
             asked = dict(row) if task.shots_may_be_asked else None
-            chosen = tuple(made.sample(n=count, eval_doc=asked))  # type: ignore[attr-defined]
+            chosen = tuple(sampler_object.sample(n=count, eval_doc=asked))  # type: ignore[attr-defined]
             if len(chosen) != count:
                 raise WorkError(
                     f"!function {sampler.qualified}, fewshot_config.sampler of task {task.name}, yields "

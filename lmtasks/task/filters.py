@@ -145,15 +145,15 @@ def _check_step(step: FilterStep, *, where: str) -> None:
 
 def _step(pipeline: FilterPipeline, step: FilterStep, found: Sequence[Filtered], rows: Sequence[Row]) -> list[Filtered]:
     line = FILTERS[str(step.function)]
-    made: list[Filtered] = []
+    results: list[Filtered] = []
     for each, row in zip(found, rows, strict=True):
         try:
             answers = line.run(each.answers, row, step.options)
         except UsageError as error:
             raise UsageError(f"filter {step.function} of {pipeline.name}: {error}") from error
         # One chosen answer stays one whatever follows; the original would go on with its single characters.
-        made.append(Filtered(answers=tuple(answers), reduced=each.reduced or line.reduces))
-    return made
+        results.append(Filtered(answers=tuple(answers), reduced=each.reduced or line.reduces))
+    return results
 
 
 def _custom(
@@ -175,17 +175,17 @@ def _custom(
             yielded = given.load()(**step.options).apply(answers, documents)  # type: ignore[attr-defined]
         except (Exception, SystemExit) as error:
             raise given.failed(error) from error
-    made = list(yielded) if isinstance(yielded, Iterable) and not isinstance(yielded, str) else []
-    if len(made) != len(rows):
+    results = list(yielded) if isinstance(yielded, Iterable) and not isinstance(yielded, str) else []
+    if len(results) != len(rows):
         raise WorkError(
             f"!function {given.qualified}, a filter of {pipeline.name}, must yield answers to each of {len(rows)} "
-            f"requests, yielded {len(made)}."
+            f"requests, yielded {len(results)}."
         )
     return [
         Filtered(answers=tuple(each), reduced=False)
         if isinstance(each, list | tuple)
         else Filtered(answers=(each,), reduced=True)
-        for each in made
+        for each in results
     ]
 
 
@@ -240,11 +240,11 @@ def regex(answers: Sequence[object], _row: Row, options: Mapping[str, object]) -
     """Match number `group_select` of each answer, without white space around it; of several groups in it the first
     that is not empty. Where nothing matches, `fallback`."""
     pattern, select, fallback = _settings(options)
-    made: list[object] = []
+    results: list[object] = []
     for answer in answers:
         found = _match(pattern, answer, select=select)
-        made.append(fallback if found is None else found)
-    return made
+        results.append(fallback if found is None else found)
+    return results
 
 
 def multi_choice_regex(answers: Sequence[object], row: Row, options: Mapping[str, object]) -> list[object]:
@@ -263,7 +263,7 @@ def multi_choice_regex(answers: Sequence[object], row: Row, options: Mapping[str
     of_text = {text: f"({letter})" for text, letter in zip(texts, letters, strict=True)}
     by_text = timed("|".join(sorted(map(re.escape, texts), key=len, reverse=True)))
     by_letter = timed(rf":[\s]*({'|'.join(letters)})")
-    made: list[object] = []
+    results: list[object] = []
     for answer in answers:
         written = answer if isinstance(answer, str) else ""
         found = _match(pattern, written, select=select)
@@ -273,20 +273,20 @@ def multi_choice_regex(answers: Sequence[object], row: Row, options: Mapping[str
         if not found:
             letter = _match(by_letter, written, select=select)
             found = f"({letter})" if letter else None
-        made.append(found or fallback)
-    return made
+        results.append(found or fallback)
+    return results
 
 
 def part_of_speech(answers: Sequence[object], _row: Row, options: Mapping[str, object]) -> list[object]:
     """The list of tags of each answer, which is a list of pairs or writes one down. Its pattern is not looked at, as
     in the original."""
     fallback = options.get("fallback") or ["invalid"]
-    made: list[object] = []
+    results: list[object] = []
     for answer in answers:
         pairs = TAGGED.findall(answer) if isinstance(answer, str) else answer
         tags = [pair[1] for pair in pairs] if isinstance(pairs, list | tuple) else []
-        made.append(tags or fallback)
-    return made
+        results.append(tags or fallback)
+    return results
 
 
 def _settings(options: Mapping[str, object]) -> tuple[TimedPattern, int, str]:

@@ -69,7 +69,7 @@ class FunctionRef:
 
 @cache
 def _load(reference: FunctionRef) -> Callable[..., object]:
-    module = _beside(reference) if reference.module.is_file() else _installed(reference)
+    module = _from_file(reference) if reference.module.is_file() else _installed(reference)
     found = getattr(module, reference.name, None)
     if not callable(found):
         raise UsageError(
@@ -79,7 +79,7 @@ def _load(reference: FunctionRef) -> Callable[..., object]:
     return function
 
 
-def _beside(reference: FunctionRef) -> ModuleType:
+def _from_file(reference: FunctionRef) -> ModuleType:
     """The module in the file beside the task file, imported once for all functions in it."""
     file = reference.module.resolve()
     name = f"lmtasks_trusted_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"

@@ -55,13 +55,13 @@ def call_process_results(task: Task, row: Row, results: Sequence[object]) -> Map
     """
     if task.process_results is None:
         raise WorkError(f"task {task.name} has no process_results.")
-    made = task.process_results.call(dict(row), list(results))
-    if not isinstance(made, Mapping) or not all(isinstance(name, str) for name in made):
+    yielded = task.process_results.call(dict(row), list(results))
+    if not isinstance(yielded, Mapping) or not all(isinstance(name, str) for name in yielded):
         raise WorkError(
             f"!function {task.process_results.qualified}, process_results of task {task.name}, must yield a mapping "
-            f"of metric names to values, yielded: {str(made)[:80]!r}."
+            f"of metric names to values, yielded: {str(yielded)[:80]!r}."
         )
-    return made
+    return yielded
 
 
 def call_metric(use: MetricUse, *, golds: Sequence[object], result: object, several: bool) -> Mapping[str, object]:
@@ -95,17 +95,17 @@ def custom_rows(made_by: MadeBy, *, split: str) -> Sequence[Row]:
     """
     function = made_by.function
     try:
-        made = function.load()(**made_by.options)
+        yielded = function.load()(**made_by.options)
     except (Exception, SystemExit) as error:
         raise function.failed(error) from error
-    if not isinstance(made, Mapping):
+    if not isinstance(yielded, Mapping):
         raise WorkError(
             f"!function {function.qualified}, a custom_dataset, must yield a mapping of splits to rows, "
-            f"yielded: {type(made).__name__}."
+            f"yielded: {type(yielded).__name__}."
         )
-    if split not in made:
-        raise unknown(f"split of !function {function.qualified}", split, map(str, made))
-    return _listed(function, made[split], hook=f"split {split} of custom_dataset")
+    if split not in yielded:
+        raise unknown(f"split of !function {function.qualified}", split, map(str, yielded))
+    return _listed(function, yielded[split], hook=f"split {split} of custom_dataset")
 
 
 def _measured(use: MetricUse, function: FunctionRef, *, gold: object, result: object) -> object:
@@ -132,8 +132,8 @@ def _rows_by(function: FunctionRef | None, rows: Sequence[Row], *, hook: str) ->
     if function is None:
         return rows
     with _quiet():
-        made = function.call(_as_dataset(rows, hook=hook))
-        return _listed(function, made, hook=hook)
+        yielded = function.call(_as_dataset(rows, hook=hook))
+        return _listed(function, yielded, hook=hook)
 
 
 def _as_dataset(rows: Sequence[Row], *, hook: str) -> "Dataset":
@@ -152,12 +152,12 @@ def _as_dataset(rows: Sequence[Row], *, hook: str) -> "Dataset":
         ) from error
 
 
-def _listed(function: FunctionRef, made: object, *, hook: str) -> Sequence[Row]:
-    rows = list(made) if isinstance(made, Iterable) and not isinstance(made, str | Mapping) else None
+def _listed(function: FunctionRef, yielded: object, *, hook: str) -> Sequence[Row]:
+    rows = list(yielded) if isinstance(yielded, Iterable) and not isinstance(yielded, str | Mapping) else None
     if rows is None or not all(isinstance(row, Mapping) for row in rows):
         raise WorkError(
             f"!function {function.qualified}, {hook}, must yield rows (a data set, or a list of mappings), "
-            f"yielded: {type(made).__name__}."
+            f"yielded: {type(yielded).__name__}."
         )
     if not rows:
         raise WorkError(f"!function {function.qualified}, {hook}, left no rows.")

@@ -105,7 +105,7 @@ def own_task(
     columns = [text] if pair is None else [text, pair]
     shown = "\n".join("{{row[" + repr(column) + "]}}" for column in columns)
     classification = label is not None
-    made = TaskFile(
+    file = TaskFile(
         task=name or place.name,
         about=f"your own data: {place.shown}",
         kind=(CLASSIFICATION if classification else LANGUAGE_MODELLING).name,
@@ -122,7 +122,7 @@ def own_task(
         target_delimiter="" if language == "zh" else " ",
         metrics=["acc", "macro_f1"] if classification else ["token_perplexity", "byte_perplexity", "bits_per_byte"],
     )
-    task = resolve(made, path=None, base=place.folder, need_scored=use != "train")
+    task = resolve(file, path=None, base=place.folder, need_scored=use != "train")
     if isinstance(data, HeldRows):
         task = _over(data, task)
     if divided:

@@ -337,13 +337,13 @@ def _reading(kwargs: Mapping[str, object], *, task: str) -> ReaderOptions | None
     encoding = kwargs.get("encoding")
     # As pandas has it: with names of its own and no word on a header, the first line is a row.
     headed = header == 0 or (header == "infer" and names is None)
-    made = ReaderOptions(
+    options = ReaderOptions(
         column_names=None if names is None else tuple(map(str, names)),
         header=headed,
         delimiter=None if delimiter is None else str(delimiter),
         field=None if field is None else str(field),
         encoding=None if encoding is None else str(encoding),
     )
-    if made.column_names is None and not made.header:
+    if options.column_names is None and not options.header:
         raise UsageError(f"task {task}: dataset_kwargs.header is null, so column_names must name the columns.")
-    return None if made == ReaderOptions() else made
+    return None if options == ReaderOptions() else options
