@@ -86,7 +86,7 @@ def _import(job: "Json", open_engine: Open | None) -> float:
 
 
 def _imports(runtime: str) -> Sequence[str]:
-    return next((spec.imports for name, spec in RUNTIMES.items() if name == runtime), ())
+    return RUNTIMES[runtime].imports if runtime in RUNTIMES else ()
 
 
 def _send_line(line: str) -> None:

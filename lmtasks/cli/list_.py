@@ -118,19 +118,30 @@ def _metrics() -> None:
             scales[line.scale],
             "higher" if line.higher_is_better else "lower",
             ", ".join(line.takes),
-            line.description,
+            f"{line.description}{_by(METRICS.package(name))}",
         )
         for name, line in METRICS.items()
     ]
     print_table(("metric", "scale", "better", "scores", "about"), rows)
 
 
+def _by(package: str) -> str:
+    return f" (by {package})" if package else ""
+
+
 def _runtimes() -> None:
     from lmtasks.runtime.open import list_runtimes
+    from lmtasks.settings.runtimes import RUNTIMES
 
     found = list_runtimes()
     rows = [
-        (info.name, info.version or "not installed", ", ".join(info.devices), ", ".join(info.precisions), info.about)
+        (
+            info.name,
+            info.version or "not installed",
+            ", ".join(info.devices),
+            ", ".join(info.precisions),
+            f"{info.about}{_by(RUNTIMES.package(info.name))}",
+        )
         for info in found
     ]
     print_table(("runtime", "version", "devices", "precisions", "about"), rows)

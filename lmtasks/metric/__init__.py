@@ -11,11 +11,11 @@ Every metric has a line in `METRICS`. Adding one is a builder in a file of its o
 1.6487
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import UsageError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
 from lmtasks.metric import choice, classes, likelihood, match, squad, tags, text_overlap
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
@@ -23,7 +23,8 @@ from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom
 from lmtasks.metric.interval import Draws, estimate
 from lmtasks.metric.lm_eval_aggregations import aggregation_input, formula_of_input, reaggregated_formula
 from lmtasks.metric.paired import PairedResult, Verdict, compare, holm, verdict
-from lmtasks.records import OutcomeKind
+from lmtasks.plugins import PluginTable
+from lmtasks.records import Floats, Outcome, OutcomeKind
 
 Builder = Callable[[MetricSettings], Formula]
 
@@ -92,7 +93,8 @@ def make_metric(
         formula = formula_of_input(name, given_input, chosen)
         return _metric(name, formula, takes=kind, spec=None, higher_is_better=higher_is_better)
     spec = _fitting(name, kind, options=options)
-    formula = spec.build[kind](MetricSettings(language=_primary(language), labels=labels, options=options))
+    settings = MetricSettings(language=_primary(language), labels=labels, options=options)
+    formula = _built(name, spec.build[kind], settings)
     if aggregation is not None and aggregation != formula.original:
         if formula.kind != "mean":
             own = formula.original or "its own formula"
@@ -116,6 +118,26 @@ def _fitting(name: str, kind: OutcomeKind, *, options: Mapping[str, object]) -> 
         if option not in spec.options:
             raise unknown(f"option of {name}", option, spec.options)
     return spec
+
+
+def _built(name: str, builder: Builder, settings: MetricSettings) -> Formula:
+    """The formula; where code of another package fails, the error names that package."""
+    package = METRICS.package(name)
+    if not package:
+        return builder(settings)
+    what = f"metric {name} of {package}"
+
+    def statistics(outcomes: Sequence[Outcome]) -> Floats:
+        try:
+            return formula.statistics(outcomes)
+        except Exception as error:
+            raise code_failed(what, error) from error
+
+    try:
+        formula = builder(settings)
+    except Exception as error:
+        raise code_failed(what, error) from error
+    return replace(formula, statistics=statistics)
 
 
 def _primary(language: str) -> str:
@@ -153,7 +175,7 @@ def _metric(
 LOWER_IS_BETTER = frozenset({"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score", "ter"})
 """Aggregations whose values are better when lower."""
 
-METRICS: Mapping[str, MetricSpec] = {
+_OWN: Mapping[str, MetricSpec] = {
     # choices
     "acc": MetricSpec(
         description="share of right answers (of a given text: is it what greedy decoding yields?)",
@@ -299,6 +321,7 @@ METRICS: Mapping[str, MetricSpec] = {
         build={"likelihood": likelihood.document_perplexity},
     ),
 }
+METRICS = PluginTable(_OWN, group="lmtasks.metrics", kind=MetricSpec)
 
 
 __all__ = [

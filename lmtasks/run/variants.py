@@ -15,7 +15,7 @@ from lmtasks.results.cell import TrainedRecord, Variant
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.settings.data import DataAccess
-from lmtasks.settings.runtimes import TorchPrecision
+from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptSettings, AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
@@ -53,7 +53,7 @@ class Artefacts:
         """
         assert variant.model is not None  # checked with the plan; a baseline runs on no folder
         model = self._model(variant.model, seed=seed)
-        return self._package(variant, model, seed=seed) if variant.runtime == "onnx" else model
+        return self._package(variant, model, seed=seed) if RUNTIMES[variant.runtime].folders == "onnx" else model
 
     def trained(self, variant: VariantPlan, *, seed: int) -> TrainedRecord | None:
         """What making the variant's model took, as its folder says; None where the plan makes none, or nothing moved.

@@ -1,17 +1,15 @@
 """From a folder to a runtime; and what can run here.
 
-`RUNTIMES` (`settings/runtimes.py`) names the opener of each runtime of this package, as `module:class`. A package that
-was installed beside it offers its own under the entry point group `lmtasks.runtimes`, in the same form.
+`RUNTIMES` (`settings/runtimes.py`) names the opener of each runtime, as `module:class`; a package that was installed
+beside this one adds a line of its own by the entry point group `lmtasks.runtimes`.
 """
 
-from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest
-from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
+from lmtasks.settings.runtimes import RUNTIMES
 
 
 def open_runtime(
@@ -50,7 +48,7 @@ def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
 
 def list_runtimes() -> tuple[RuntimeInfo, ...]:
     """All runtimes, with what each can run on this machine."""
-    return (*(opener_of(name).info() for name in RUNTIMES), *_external_infos())
+    return tuple(opener_of(name).info() if name in RUNTIMES.own else _plugin_info(name) for name in RUNTIMES)
 
 
 def opener_of(runtime: str) -> RuntimeOpener:
@@ -59,37 +57,26 @@ def opener_of(runtime: str) -> RuntimeOpener:
     Raises:
         UsageError: there is none of that name, or the package that brings it cannot be imported.
     """
-    paths = {str(name): spec.opener for name, spec in RUNTIMES.items()}
-    if runtime in paths:
-        module, _, name = paths[runtime].partition(":")
-        return _made(getattr(import_module(module), name), runtime)
-    external = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if runtime not in external:
-        raise unknown("runtime", runtime, [*paths, *external])
-    return _external(external[runtime])
-
-
-def _external(entry: EntryPoint) -> RuntimeOpener:
+    if runtime not in RUNTIMES:
+        raise unknown("runtime", runtime, RUNTIMES)
+    path, package = RUNTIMES[runtime].opener, RUNTIMES.package(runtime)
+    module, _, name = path.partition(":")
     try:
-        opener = entry.load()
-    except Exception as error:  # whatever another package's code raises
-        raise UsageError(f"the runtime {entry.name!r} ({entry.value}) cannot be imported: {error}") from error
-    return _made(opener, entry.name)
-
-
-def _external_infos() -> Iterator[RuntimeInfo]:
-    """Runtimes of other packages; one that cannot be imported says so, and the rest goes on."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            yield _external(entry).info()
-        except UsageError as error:
-            yield RuntimeInfo(
-                name=entry.name, about=entry.value, version="", devices=(), precisions=(), note=str(error)
-            )
-
-
-def _made(opener: object, name: str) -> RuntimeOpener:
-    made = opener() if isinstance(opener, type) and issubclass(opener, RuntimeOpener) else opener
+        opener: object = getattr(import_module(module), name)
+        made = opener() if isinstance(opener, type) and issubclass(opener, RuntimeOpener) else opener
+    except Exception as error:
+        if not package:
+            raise
+        raise UsageError(f"the runtime {runtime!r} of {package} ({path}) cannot be imported: {error}.") from error
     if not isinstance(made, RuntimeOpener):
-        raise UsageError(f"the runtime {name!r} has no opener; `{opener!r}` is no `RuntimeOpener`.")
+        raise UsageError(f"the runtime {runtime!r} has no opener; `{path}` is no `RuntimeOpener`.")
     return made
+
+
+def _plugin_info(runtime: str) -> RuntimeInfo:
+    """A runtime of another package; where it cannot be imported, the note says so."""
+    try:
+        return opener_of(runtime).info()
+    except UsageError as error:
+        about = RUNTIMES[runtime].about
+        return RuntimeInfo(name=runtime, about=about, version="", devices=(), precisions=(), note=str(error))

@@ -7,22 +7,22 @@ from pydantic_core import PydanticCustomError
 
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.bounds import COUNT
-from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision, known_runtimes
+from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision
 
 
 def _known(given: str) -> str:
-    if given not in RUNTIMES and given not in known_runtimes():
-        expected = ", ".join(map(repr, known_runtimes()))
+    if given not in RUNTIMES:
+        expected = ", ".join(map(repr, RUNTIMES))
         raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": expected})
     return given
 
 
 AnyRuntime = Annotated[str, AfterValidator(_known)]
-"""A line of `RUNTIMES`, or a runtime that another package brings."""
+"""A line of `RUNTIMES`; those of other packages are looked up where the name is not our own."""
 Runtimes = Annotated[
     tuple[AnyRuntime, ...],
     Setting(
-        f"{', '.join(RUNTIMES)}; repeatable; default: what each model is made for.",
+        f"{', '.join(RUNTIMES.own)}; repeatable; default: what each model is made for.",
         option="--runtime",
         metavar="NAME",
     ),
@@ -44,7 +44,7 @@ class RunsOn(Settings):
     """Runtime, device, precision and threads of a model."""
 
     runtime: Annotated[
-        AnyRuntime | None, Setting(f"{', '.join(RUNTIMES)}; default: what the model is made for.", metavar="NAME")
+        AnyRuntime | None, Setting(f"{', '.join(RUNTIMES.own)}; default: what the model is made for.", metavar="NAME")
     ] = None
     device: Device = "cpu"
     precision: RunPrecision = None

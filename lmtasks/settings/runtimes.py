@@ -8,19 +8,17 @@ This module imports nothing heavy: the process that times a model reads it befor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Literal
 
-RuntimeName = Literal["torch", "torch-compile", "onnx", "native"]
+from lmtasks.plugins import PluginTable
+
+RuntimeName = str
+"""A name of `RUNTIMES`; settings hold it against the table (`runs_on.AnyRuntime`)."""
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 TorchPrecision = Literal["fp32", "bf16"]
 """Precisions in which torch runs and trains models."""
 FolderKind = Literal["torch", "onnx", "native"]
 """A model folder, an exported package, or a model that was fitted at once."""
-
-
-ENTRY_POINTS = "lmtasks.runtimes"
-"""Group of entry points under which other packages bring runtimes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ class PrecisionSpec:
 
 _TORCH_IMPORTS = ("torch", "transformers.modeling_utils", "lmtasks.runtime.torch.transformer")
 
-RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
+_OWN: Mapping[RuntimeName, RuntimeSpec] = {
     "torch": RuntimeSpec(
         about="PyTorch",
         opener="lmtasks.runtime.torch.open:TorchOpener",
@@ -88,6 +86,7 @@ RUNTIMES: Mapping[RuntimeName, RuntimeSpec] = {
         imports=("scipy.sparse", "lmtasks.runtime.native"),
     ),
 }
+RUNTIMES = PluginTable(_OWN, group="lmtasks.runtimes", kind=RuntimeSpec)
 
 PRECISIONS: Mapping[Precision, PrecisionSpec] = {
     "fp32": PrecisionSpec(about="the weights as they are", product="fp32", in_torch=True),
@@ -125,11 +124,6 @@ PRECISIONS: Mapping[Precision, PrecisionSpec] = {
         about="weights in 4 bits with a scale per block of 32, activations as they are", product="int8"
     ),
 }
-
-
-def known_runtimes() -> tuple[str, ...]:
-    """Names of the runtimes of this package, and of those that others bring."""
-    return (*RUNTIMES, *(entry.name for entry in entry_points(group=ENTRY_POINTS)))
 
 
 def package_precisions(*devices: str) -> tuple[Precision, ...]:

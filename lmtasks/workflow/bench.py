@@ -13,7 +13,7 @@ from lmtasks.bench.spec import SpeedSpec, Sweep
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import REQUESTS, Arrival
 from lmtasks.cores import usable_cores
-from lmtasks.errors import GateError, UsageError
+from lmtasks.errors import GateError, UsageError, unknown
 from lmtasks.files import locked
 from lmtasks.records import Progress
 from lmtasks.results.speed import BenchRecord, SideBySideRecord
@@ -30,7 +30,6 @@ from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
 RECORD = "bench.json"
 AUTO_BATCH = 16
 """Rows at once for throughput, where --batch-size is auto."""
-LOADS: Mapping[str, str] = {name: spec.folders for name, spec in RUNTIMES.items()}
 WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
@@ -68,6 +67,9 @@ class BenchRequest:
     """None: `runs/bench-N`."""
 
     def __post_init__(self) -> None:
+        for name in self.runtimes:
+            if name not in RUNTIMES:
+                raise unknown("--runtime", name, RUNTIMES)
         if self.seconds <= 0:
             raise UsageError(f"--seconds must be above 0, was {self.seconds}.")
         if any(each <= 0 for each in self.rates):
@@ -162,7 +164,7 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
         own = runtime_for(chosen.folder, wanted=None)
-        suiting = [name for name in runtimes if LOADS[name] == own] if runtimes else [own]
+        suiting = [name for name in runtimes if RUNTIMES[name].folders == own] if runtimes else [own]
         if not suiting:
             advice = (
                 f"make a package with `lmtasks export --model {chosen.ref}`" if own == "torch" else f"it runs on {own}"
@@ -173,7 +175,7 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
         pairs += [(chosen, name) for name in suiting]
     idle = [name for name in runtimes if name not in {on for _, on in pairs}]
     if idle:
-        what = WHAT[LOADS[idle[0]]]
+        what = WHAT[RUNTIMES[idle[0]].folders]
         raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is {what}.")
     return pairs
 

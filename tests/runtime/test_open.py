@@ -16,7 +16,7 @@ from lmtasks.export.package import MANIFEST
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import RuntimeOpener
 from lmtasks.runtime.open import list_runtimes, open_runtime, opener_of
-from lmtasks.settings.runtimes import ENTRY_POINTS, RUNTIMES
+from lmtasks.settings.runtimes import RUNTIMES
 
 
 def test_a_package_is_not_opened_by_torch() -> None:
@@ -90,12 +90,14 @@ def test_threads_default_to_what_the_process_may_use() -> None:
 
 def test_a_runtime_of_another_package_is_opened_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     brought = (
-        EntryPoint(name="toy", value="toy_runtime:ToyOpener", group=ENTRY_POINTS),
-        EntryPoint(name="broken", value="no_such_module:Opener", group=ENTRY_POINTS),
-        EntryPoint(name="wrong", value="toy_runtime:ToyState", group=ENTRY_POINTS),
+        EntryPoint(name="toy", value="toy_runtime:TOY", group="lmtasks.runtimes"),
+        EntryPoint(name="torch", value="toy_runtime:TOY", group="lmtasks.runtimes"),
+        EntryPoint(name="broken", value="toy_runtime:BROKEN", group="lmtasks.runtimes"),
+        EntryPoint(name="wrong", value="toy_runtime:WRONG", group="lmtasks.runtimes"),
     )
-    monkeypatch.setattr("lmtasks.runtime.open.entry_points", lambda group: brought)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: brought)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.delitem(RUNTIMES.__dict__, "_others", raising=False)
     toy = open_runtime(model_folder("gpt2"), runtime="toy")
     scores = toy.score(*every_next(padded([[5, 6, 7]])))
     np.testing.assert_allclose(scores.logprobs, -np.log(toy.model.vocabulary))
@@ -106,10 +108,11 @@ def test_a_runtime_of_another_package_is_opened_like_ours(monkeypatch: pytest.Mo
     with pytest.raises(UsageError, match=r"unknown runtime 'tory'; did you mean 'toy' or 'torch'\?"):
         open_runtime(model_folder("gpt2"), runtime="tory")
     notes = {info.name: info.note for info in list_runtimes()}
-    assert list(notes)[-3:] == ["toy", "broken", "wrong"]
+    assert list(notes)[-3:] == ["broken", "toy", "wrong"]
     assert notes["toy"] == ""
     assert "cannot be imported: No module named 'no_such_module'" in notes["broken"]
     assert "is no `RuntimeOpener`" in notes["wrong"]
+    monkeypatch.delitem(RUNTIMES.__dict__, "_others")
 
 
 def test_every_line_of_the_table_opens() -> None:

@@ -1,12 +1,13 @@
 """A runtime as another package brings it, in one file: every next token is as likely as any other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints, ModelCard, RuntimeCard, TokenBatch
 from lmtasks.runtime.base import DecodingState, RuntimeInfo, RuntimeOpener, RuntimeRequest
 from lmtasks.runtime.driver import Driver, ScoreInput
+from lmtasks.settings.runtimes import RuntimeSpec
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,8 @@ class ToyOpener(RuntimeOpener):
 
         self.check(device=request.device, precision=request.precision)
         return ToyRuntime(card_of(request.ref), device=request.device)
+
+
+TOY = RuntimeSpec(about="a toy", opener="toy_runtime:ToyOpener", folders="torch", devices=("cpu",), imports=())
+BROKEN = replace(TOY, opener="no_such_module:Opener")
+WRONG = replace(TOY, opener="toy_runtime:ToyState")

@@ -2,22 +2,15 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from typing import get_args
 
-import pytest
-
-from lmtasks.errors import UsageError
 from lmtasks.prove.compare import RULES
 from lmtasks.runtime.open import opener_of
-from lmtasks.settings.runs_on import RunsOn
 from lmtasks.settings.runtimes import (
-    ENTRY_POINTS,
     PRECISIONS,
     RUNTIMES,
     Precision,
-    RuntimeName,
     is_cached,
     needs_gpu,
     product_of,
@@ -25,8 +18,7 @@ from lmtasks.settings.runtimes import (
 
 
 def test_every_name_has_a_line_and_every_line_is_carried_out() -> None:
-    assert tuple(RUNTIMES) == get_args(RuntimeName)
-    assert all(opener_of(name) is not None for name in RUNTIMES)
+    assert all(opener_of(name) is not None for name in RUNTIMES.own)
     assert tuple(PRECISIONS) == get_args(Precision)
     assert set(PRECISIONS) == set(RULES)
 
@@ -42,14 +34,6 @@ def test_facts_of_precisions() -> None:
     assert [name for name in PRECISIONS if needs_gpu(name)] == ["fp16", "bf16"]
     assert product_of("int8-static") == product_of("w8") == "int8"
     assert product_of("none") == ""
-
-
-def test_a_runtime_that_another_package_brings_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"unknown runtime 'abacus'\. Known: native, onnx, torch, torch-compile\."):
-        RunsOn(runtime="abacus")
-    brought = [EntryPoint(name="abacus", value="abacus:Opener", group=ENTRY_POINTS)]
-    monkeypatch.setattr("lmtasks.settings.runtimes.entry_points", lambda group: brought)
-    assert RunsOn(runtime="abacus").runtime == "abacus"
 
 
 def test_the_tables_load_nothing_before_a_clock_starts() -> None:
