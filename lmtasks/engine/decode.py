@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.processors import Processor, ProcessorContext
 from lmtasks.engine.requests import Decoding, Stopped
-from lmtasks.engine.sampling import draw, greedy, sample
+from lmtasks.engine.sampling import Processor, ProcessorContext, draw, greedy, sample
 from lmtasks.records import NO_RULES, Floats32, Ints, TokenRules
 from lmtasks.runtime.base import Runtime
 
