@@ -76,7 +76,7 @@ _OWN: Mapping[RuntimeName, RuntimeSpec] = {
         opener="lmtasks.runtime.onnx.open:OnnxOpener",
         folders="onnx",
         devices=("cpu", "cuda"),
-        imports=("onnxruntime", "lmtasks.runtime.onnx.traced"),
+        imports=("onnxruntime", "lmtasks.runtime.onnx.open"),
     ),
     "native": RuntimeSpec(
         about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
