@@ -98,8 +98,8 @@ def evaluate(
     """
     from lmtasks.evaluation.write import read_results
     from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
-    from lmtasks.workflow.answer_cache import cache_file
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
+    from lmtasks.workflow.open_model import cache_file
 
     scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
     prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()

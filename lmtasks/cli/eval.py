@@ -61,9 +61,9 @@ def command(
 ) -> None:
     """Score models on tasks; or score again what an evaluation stored."""
     from lmtasks.evaluation.processes import is_first
-    from lmtasks.workflow.answer_cache import cache_file
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
+    from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.rescore import RescoreRequest, rescore_results
 
     if stored.rescore is not None:

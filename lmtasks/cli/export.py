@@ -48,9 +48,8 @@ def command(
     With --max-drop, what rounding costs is measured on the validation rows of --tasks, and the package is kept only if
     that is no more than is allowed.
     """
-    from lmtasks.workflow.arpa import arpa_to_model, is_arpa, model_to_arpa
     from lmtasks.workflow.choose_tasks import TaskRequest
-    from lmtasks.workflow.export import ExportRequest, export_model
+    from lmtasks.workflow.export import ExportRequest, arpa_to_model, export_model, is_arpa, model_to_arpa
 
     if is_arpa(Path(model)):
         made = arpa_to_model(Path(model), out)

@@ -41,7 +41,7 @@ def command(
     from lmtasks.run.plan import find_plan, load_plan
     from lmtasks.run.run_plan import RunOptions, run_plan
     from lmtasks.task.index import default_index
-    from lmtasks.workflow.answer_cache import cache_file
+    from lmtasks.workflow.open_model import cache_file
 
     file = find_plan(plan)
     loaded = load_plan(file)

@@ -203,7 +203,7 @@ def print_plan(
         UsageError: the plan cannot be read, or a task of it.
     """
     from lmtasks.run.plan import find_plan, load_plan
-    from lmtasks.run.plan_check import check_plan
+    from lmtasks.run.preflight import check_plan
 
     file = find_plan(ref)
     plan = load_plan(file)

@@ -1,15 +1,63 @@
-"""What can be said of a plan before any of it is carried out."""
+"""A plan held against what it names, before any of it is carried out: its models, baselines, rows and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
 
-from lmtasks.errors import UsageError
+from lmtasks.errors import LmtasksError, UsageError, WorkError, unknown
 from lmtasks.evaluation.protocols import decoding_of
 from lmtasks.evaluation.rivals import baseline_names
-from lmtasks.run.plan import Plan
+from lmtasks.model.resolve import resolve, shipped_names
+from lmtasks.records import Progress
+from lmtasks.run.plan import ModelPlan, Plan, VariantPlan
 from lmtasks.run.variants import tasks_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.task.task import Task
+from lmtasks.workflow.new_backbone import Start
+from lmtasks.workflow.open_model import card_in
+from lmtasks.workflow.split_check import PEEK_ROWS, CheckOptions
+from lmtasks.workflow.validate import check_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCheck:
+    """What was found."""
+
+    opened: Mapping[str, str]
+    """By the name of a model, or a variant's own: what its card says, or why it was not opened."""
+    rows: Mapping[str, str]
+    """By the name of a task: what was seen of its rows."""
+    problems: tuple[str, ...]
+    """A sentence for each thing that the run would fail over."""
+
+
+def check_plan(
+    plan: Plan, tasks: Sequence[Task], *, options: CheckOptions, report: Callable[[Progress], None]
+) -> PlanCheck:
+    """Open everything that a plan names, as far as it is on this machine; nothing is fetched for it but rows.
+
+    Of each task the first rows are looked at, of each model its card.
+    """
+    problems: list[str] = []
+
+    def held(look: Callable[[], object]) -> str:
+        try:
+            return str(look())
+        except LmtasksError as error:
+            problems.append(str(error))
+            return "WRONG"
+
+    held(partial(check_tasks, plan, tasks))
+    held(partial(check_devices, plan))
+    opened = {name: held(partial(_start_of, name, plan, tasks)) for name in plan.models}
+    for variant in plan.variants:
+        if variant.model and variant.model not in plan.models:
+            opened[variant.name] = held(partial(_used_as_it_is, variant, plan))
+    few = replace(options, limit=min(PEEK_ROWS, plan.limit or PEEK_ROWS), show=0)
+    rows = {task.name: held(partial(_rows, task, few, report)) for task in tasks}
+    return PlanCheck(opened=opened, rows=rows, problems=tuple(problems))
 
 
 def check_devices(plan: Plan) -> None:
@@ -50,3 +98,81 @@ def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
                 decoding_of(task.generation)  # refuses settings that exclude each other
         except UsageError as error:
             raise UsageError(f"variant {variant.name!r}: {error}") from None
+
+
+def _start_of(name: str, plan: Plan, tasks: Sequence[Task]) -> str:
+    model = plan.models[name]
+    missing = sorted(set(model.tasks) - {task.name for task in tasks})
+    if missing:
+        raise unknown(f"task of model {name!r} of the plan:", missing[0], [task.name for task in tasks])
+    try:
+        return _described(model)
+    except UsageError as error:
+        raise UsageError(f"model {name!r} of the plan: {error}") from error
+
+
+def _described(model: ModelPlan) -> str:
+    from lmtasks.backbone.family import parse_family
+    from lmtasks.data.vocabulary import parse_tokenizer
+    from lmtasks.model.closed_form import parse_fitted
+
+    start = Start(
+        backbone=model.backbone,
+        tokenizer=model.tokenizer,
+        vectors=model.vectors,
+        from_scratch=model.from_scratch,
+        bidirectional=model.bidirectional,
+    )
+    if model.tokenizer is not None and not Path(model.tokenizer).is_dir():
+        parse_tokenizer(model.tokenizer)
+    if model.vectors is not None and not model.vectors.is_file():
+        raise UsageError(f"there is no file {model.vectors} of word vectors.")
+    if start.is_fitted:
+        parse_fitted(model.backbone)
+        return "made new, fitted at once"
+    if start.is_family:
+        parse_family(model.backbone)
+        return "made new"
+    return _card(model.backbone)
+
+
+def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
+    from lmtasks.runtime.onnx.open import check_package
+
+    ref = str(variant.model)
+    try:
+        told = _card(ref)
+        folder = _there(ref)
+        if variant.runtime == "onnx" and folder is not None:
+            check_package(folder, device=variant.device, precision=variant.precision)
+    except UsageError:
+        if "/" not in ref and not Path(ref).exists():  # a slip in a name of this plan, most likely
+            error = unknown("model", ref, [*plan.models, *shipped_names()], hint="Or give a folder, or a Hub id.")
+        raise UsageError(f"variant {variant.name!r} of the plan: {error}") from error
+    return told
+
+
+def _card(ref: str) -> str:
+    """What the card of a model says that is there already; it is not fetched."""
+    folder = _there(ref)
+    if folder is None:
+        return "not on this machine yet, not looked at"
+    card = card_in(folder)
+    return f"{card.family}, {card.kind}, {card.parameters:,} weights, reads {card.max_length_tokens:,} tokens"
+
+
+def _there(ref: str) -> Path | None:
+    try:
+        return resolve(ref, offline=True)
+    except WorkError:
+        return None
+
+
+def _rows(task: Task, options: CheckOptions, report: Callable[[Progress], None]) -> str:
+    check = check_task(task, options=options, report=report)
+    if check.problems:
+        raise UsageError(f"task {task.name} of the plan: {check.problems[0]}")
+    (scored,) = (split for split in check.splits if split.role == "scored")
+    if not scored.where:
+        return "rows not on this machine, not looked at"
+    return f"{scored.rows} rows looked at; columns {', '.join(scored.columns)}"

@@ -24,19 +24,16 @@ from lmtasks.records import ModelCard, Progress, RuntimeCard
 from lmtasks.results.cell import CellRecord
 from lmtasks.results.run import RunRecord
 from lmtasks.results.speed import SpeedRecord
-from lmtasks.run.cells import Cell, Ended, damage_of, is_finished, write_cell
-from lmtasks.run.folder import RunFolder, cell_id
+from lmtasks.run.folder import Cell, Ended, RunFolder, cell_id, damage_of, is_finished, write_cell
 from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
-from lmtasks.run.slo import required_record
-from lmtasks.run.variants import Artefacts, stored_variant, tasks_of
+from lmtasks.run.variants import Artefacts, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
-from lmtasks.workflow.answer_cache import hashes_folder, settings_hash, with_cache
-from lmtasks.workflow.open_model import card_in, open_engine
+from lmtasks.workflow.open_model import card_in, hashes_folder, open_engine, settings_hash, with_cache
 
 if TYPE_CHECKING:
     from lmtasks.bench.spec import SpeedSpec
@@ -320,7 +317,7 @@ class _Runner:
         )
 
     def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
-        from lmtasks.run.speed_specs import speed_spec
+        from lmtasks.run.variants import speed_spec
 
         ref = self.artefacts.of(variant, seed=self.plan.seeds_of(variant)[0])
         tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]

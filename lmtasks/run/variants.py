@@ -1,19 +1,26 @@
-"""The models of a plan, made or found: adapted, exported, and then lying in a folder."""
+"""Variants of a plan: their models, made or found (adapted, exported, and then lying in a folder); how they are timed;
+and which of them fulfil what the plan requires."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, parse_requirements, why_none
+from lmtasks.bench.spec import SpeedSpec
+from lmtasks.bench.speed import SpeedSettings
 from lmtasks.errors import UsageError
 from lmtasks.files import slug
+from lmtasks.metric.drop import loss_of
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
 from lmtasks.records import ModelCard, Progress
 from lmtasks.results.cell import TrainedRecord, Variant
+from lmtasks.results.comparison import PairedRecords
+from lmtasks.results.speed import RequiredRecord, SpeedRecord
 from lmtasks.run.folder import RunFolder
-from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptSettings, AdaptTraining
@@ -22,13 +29,14 @@ from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_model import card_in
+from lmtasks.workflow.quality_drop import judged_drop
+from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
 
 if TYPE_CHECKING:
     from lmtasks.export.ranges import CalibrationRow
     from lmtasks.prove.gate import Gate
 
 log = logging.getLogger(__name__)
-
 PROOF_TEXTS = 12
 """Texts that an export is proved on."""
 
@@ -170,27 +178,6 @@ class Artefacts:
         return tuple(longest_first[::step][:PROOF_TEXTS])
 
 
-def _computed_in(training: AdaptTraining, model: str) -> TorchPrecision:
-    """The plan's precision, or fp32 where this machine has no bf16: a plan is made for other machines than its own."""
-    from lmtasks.training.schedule import computes_bf16
-
-    if training.precision == "bf16" and not computes_bf16("cpu"):
-        log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)
-        return "fp32"
-    return training.precision
-
-
-def _check_origin(model: Path, backbone: Path) -> None:
-    """A model that an earlier run made is taken only if the backbone is still the one that it was made from."""
-    made_from = read_provenance(model).get("backbone")
-    now = card_in(backbone).weights_hash
-    if isinstance(made_from, dict) and made_from.get("weights_hash") != now:
-        raise UsageError(
-            f"{model} was adapted from other weights than {backbone} has now; "
-            "give another --out, or delete it to adapt anew."
-        )
-
-
 def gate_name(variant: VariantPlan) -> str:
     """What a gate is about: variants that agree in it share a package; empty where nobody asks."""
     if variant.max_drop is None:
@@ -223,3 +210,92 @@ def stored_variant(variant: VariantPlan, *, plan: Plan, model: ModelCard | None,
         threads=threads if variant.model else 1,
         generation_kwargs=variant.generation_kwargs,
     )
+
+
+def speed_spec(
+    variant: VariantPlan,
+    *,
+    plan: Plan,
+    bench: BenchPlan,
+    ref: Path,
+    tasks: Sequence[Task],
+    threads: int,
+    data: DataAccess,
+) -> SpeedSpec:
+    """One variant of a plan, to be timed on these tasks.
+
+    Raises:
+        UsageError: a length that the model does not take.
+        WorkError: no task can be timed.
+    """
+    model, seconds = card_in(ref), bench.seconds / bench.rounds
+    own = workloads_of(tasks, ref=ref, model=model, options=data, rows=bench.rows, seed=plan.seeds[0])
+    return SpeedSpec(
+        variant=stored_variant(variant, plan=plan, model=model, threads=threads).content(),
+        ref=ref,
+        runtime=variant.runtime,
+        device=variant.device,
+        precision=variant.precision,
+        threads=threads,
+        workloads=(*own, *at_lengths(own, bench.lengths, model=model)),
+        settings=SpeedSettings(
+            batch_sizes=bench.batch_sizes or (1, bench.batch_size),
+            least_seconds=seconds,
+            most_seconds=seconds * 4,
+            loads=loads_of(
+                bench.rate,
+                arrival=bench.arrival,
+                requirements=parse_requirements(bench.require) if bench.require else (),
+                rounds=bench.rounds,
+                seconds=seconds,
+                seed=plan.seeds[0],
+            ),
+        ),
+    )
+
+
+def required_record(folder: RunFolder, *, plan: Plan, require: str) -> RequiredRecord:
+    """What required.json says. A drop is that of paired.json."""
+    speeds = [SpeedRecord.read_if_whole(folder.speed(variant.name)) for variant in plan.variants if variant.model]
+    records = [record for record in speeds if record is not None]
+    judged = judge(parse_requirements(require), records=records, drops=_drops(folder, plan))
+    best = cheapest(judged)
+    return RequiredRecord(
+        require=require,
+        cheapest=best.variant if best is not None else "",
+        missed="" if best is not None else why_none(judged),
+        judged=judged_records(judged),
+    )
+
+
+def _computed_in(training: AdaptTraining, model: str) -> TorchPrecision:
+    """The plan's precision, or fp32 where this machine has no bf16: a plan is made for other machines than its own."""
+    from lmtasks.training.schedule import computes_bf16
+
+    if training.precision == "bf16" and not computes_bf16("cpu"):
+        log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)
+        return "fp32"
+    return training.precision
+
+
+def _check_origin(model: Path, backbone: Path) -> None:
+    """A model that an earlier run made is taken only if the backbone is still the one that it was made from."""
+    made_from = read_provenance(model).get("backbone")
+    now = card_in(backbone).weights_hash
+    if isinstance(made_from, dict) and made_from.get("weights_hash") != now:
+        raise UsageError(
+            f"{model} was adapted from other weights than {backbone} has now; "
+            "give another --out, or delete it to adapt anew."
+        )
+
+
+def _drops(folder: RunFolder, plan: Plan) -> Mapping[str, Mapping[str, QualityDrop]]:
+    paired = PairedRecords.read_if_whole(folder.paired)
+    found: dict[str, dict[str, QualityDrop]] = {}
+    for each in paired.comparisons if paired else ():
+        loss = loss_of(
+            each.difference, base=each.a, ci95=each.ci95, scale=each.scale, higher_is_better=each.higher_is_better
+        )
+        found.setdefault(each.variant, {})[each.task] = judged_drop(loss)
+        found.setdefault(each.base, {})[each.task] = QualityDrop(value=0.0, ci95=(0.0, 0.0), unit="points")
+    return found

@@ -101,7 +101,7 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
-    from lmtasks.workflow.answer_cache import with_cache
+    from lmtasks.workflow.open_model import with_cache
 
     if chosen.folder is None:
         yield RivalSolver([chosen.ref])

@@ -24,7 +24,6 @@ from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncer
 from lmtasks.settings.runs_on import RunsOn
 from lmtasks.task.generation import read_kwargs, with_generation
 from lmtasks.task.kinds import kind_of
-from lmtasks.workflow.answer_cache import hashes_folder
 from lmtasks.workflow.choose_models import (
     ChosenModel,
     OpenOptions,
@@ -34,6 +33,7 @@ from lmtasks.workflow.choose_models import (
     solver_before_loading,
 )
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_groups, chosen_tasks
+from lmtasks.workflow.open_model import hashes_folder
 from lmtasks.workflow.results_folder import asked_json, check_free, check_rows, make_free, next_folder
 
 if TYPE_CHECKING:

@@ -43,8 +43,7 @@ def asked_json(given: Mapping[str, object], *, tasks: Sequence[Task], chosen: Ch
         given: option to its value, named as arguments are (`num_fewshot`). Options that are added count by themselves.
     """
     from lmtasks.results.base import plain
-    from lmtasks.workflow.answer_cache import settings_hash
-    from lmtasks.workflow.open_model import card_in
+    from lmtasks.workflow.open_model import card_in, settings_hash
 
     asked: dict[str, object] = {
         f"--{name.replace('_', '-')}": value for name, value in given.items() if name not in NO_MATTER

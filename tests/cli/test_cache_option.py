@@ -17,7 +17,7 @@ import lmtasks.bench
 from lmtasks.cli.main import COMMANDS, load_command
 from lmtasks.engine.engine import Engine
 from lmtasks.evaluation.cache_store import count_answers
-from lmtasks.workflow.answer_cache import default_file
+from lmtasks.workflow.open_model import default_file
 
 TASKS = "starter_sentiment_en,starter_sentiment_zh"
 

@@ -14,7 +14,7 @@ from lmtasks.export.package import load_package
 from lmtasks.model.generation_settings import NO_MATTER, OBEYED, UNSET, read_generation, read_rules
 from lmtasks.model.store import card_of, load_model, save_model
 from lmtasks.records import GenerationSettings, TokenRules, card_from_json
-from lmtasks.workflow.answer_cache import settings_hash
+from lmtasks.workflow.open_model import settings_hash
 
 
 def _folder(tmp_path: Path, content: object, *, name: str = "generation_config.json") -> Path:

@@ -6,8 +6,7 @@ from pathlib import Path
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.records import GenerationSettings, ModelCard, TokenRules
-from lmtasks.run.cells import Cell, Ended, is_finished, write_cell
-from lmtasks.run.folder import RunFolder
+from lmtasks.run.folder import Cell, Ended, RunFolder, is_finished, write_cell
 from lmtasks.run.plan import VariantPlan
 from lmtasks.task.generation import with_generation
 from lmtasks.task.index import default_index

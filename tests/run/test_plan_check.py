@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_checkpoint
 
 from lmtasks.run.plan import load_plan
-from lmtasks.run.plan_check import PlanCheck, check_plan
+from lmtasks.run.preflight import PlanCheck, check_plan
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.workflow.split_check import CheckOptions

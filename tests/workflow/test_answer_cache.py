@@ -10,8 +10,7 @@ from tiny import tiny_checkpoint
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache_store import count_answers
-from lmtasks.workflow.answer_cache import cache_file, default_file, settings_hash, with_cache
-from lmtasks.workflow.open_model import open_engine
+from lmtasks.workflow.open_model import cache_file, default_file, open_engine, settings_hash, with_cache
 
 
 @pytest.fixture(scope="module")
