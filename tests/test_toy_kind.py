@@ -89,12 +89,11 @@ class OrdinalHead(Head):
     def encode(
         self, given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int, causal: bool = False
     ) -> EncodedInput:
-        return RatedText(given, rows=(classification_row(given, tokenizer=tokenizer, max_length=max_length),))
+        return RatedText(given=given, rows=(classification_row(given, tokenizer=tokenizer, max_length=max_length),))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RatedText(EncodedInput):
-    given: HeadInput
     rows: Sequence[EncodedRow]
 
     def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:

@@ -75,9 +75,11 @@ class EncodedRow:
     """Was something cut off?"""
 
 
+@dataclass(frozen=True, kw_only=True)
 class EncodedInput(ABC):
     """One example as a head reads it, which knows what to learn from its rows, and what logits of them mean."""
 
+    given: HeadInput
     rows: Sequence[EncodedRow]
 
     @abstractmethod

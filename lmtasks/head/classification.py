@@ -42,14 +42,13 @@ class ClassificationHead(Head):
         self, given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int, causal: bool = False
     ) -> EncodedInput:
         """One row. Too long a pair loses tokens at the end of the longer text first."""
-        return LabelledText(given, rows=(classification_row(given, tokenizer=tokenizer, max_length=max_length),))
+        return LabelledText(given=given, rows=(classification_row(given, tokenizer=tokenizer, max_length=max_length),))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledText(EncodedInput):
     """A text or a pair of texts, and the number of its label."""
 
-    given: HeadInput
     rows: Sequence[EncodedRow]
 
     def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:

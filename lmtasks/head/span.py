@@ -61,14 +61,13 @@ class SpanHead(Head):
     ) -> EncodedInput:
         """Windows over the context."""
         windows = span_windows(given, tokenizer=tokenizer, max_length=max_length, null_at_end=causal)
-        return QuestionWindows(given, rows=windows)
+        return QuestionWindows(given=given, rows=windows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuestionWindows(EncodedInput):
     """A question over the windows of its context."""
 
-    given: HeadInput
     rows: Sequence[SpanWindow]
 
     def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:

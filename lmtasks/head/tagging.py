@@ -52,7 +52,7 @@ class TaggingHead(Head):
         self, given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int, causal: bool = False
     ) -> EncodedInput:
         """One row. Too long a sentence loses its last words."""
-        return TaggedWords(given, rows=(tagging_row(given, tokenizer=tokenizer, max_length=max_length),))
+        return TaggedWords(given=given, rows=(tagging_row(given, tokenizer=tokenizer, max_length=max_length),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,10 @@ class TaggingRow(EncodedRow):
     """For each word the token that speaks for it; None: it has none, or was cut off."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaggedWords(EncodedInput):
     """Words and the numbers of their tags."""
 
-    given: HeadInput
     rows: Sequence[TaggingRow]
 
     def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:

@@ -96,7 +96,7 @@ def test_overlapping_windows_count_a_piece_once() -> None:
 
 
 def test_a_head_answers_in_the_tasks_order() -> None:
-    choice = LabelledText(HeadInput(first="", label=2), rows=()).outcome(
+    choice = LabelledText(given=HeadInput(first="", label=2), rows=()).outcome(
         [np.array([0.0, 2.0, 1.0], dtype=np.float32)], order=(1, 2, 0), labels=("negative", "正面", "x")
     )
     total = np.log(np.exp([0.0, 2.0, 1.0]).sum())
