@@ -22,8 +22,7 @@ from lmtasks.data.spacing import longest_terms, suited_tokenizer
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.baseline_choice import UNLIKELY, certain, label_answer
-from lmtasks.evaluation.baseline_text import text_answers
+from lmtasks.evaluation.baseline_trivial import UNLIKELY, certain, label_answer, text_answers
 from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_likelihood
 from lmtasks.evaluation.rolling import likelihood_of
 from lmtasks.records import HeadInput, Ints, Row, softmax_log

@@ -13,10 +13,9 @@ from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation import (
-    baseline_choice,
     baseline_fitted,
     baseline_tags,
-    baseline_text,
+    baseline_trivial,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
@@ -58,8 +57,8 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         name="majority",
         about="the label, the place of the choice, or the tag of a word that is right most often in the training data",
         answers={
-            "label": baseline_choice.majority_label,
-            "choice": baseline_choice.majority_number,
+            "label": baseline_trivial.majority_label,
+            "choice": baseline_trivial.majority_number,
             "tags": baseline_tags.majority_tags,
         },
         learns="train",
@@ -67,25 +66,25 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     Baseline(
         name="random",
         about="a choice drawn with equal chances",
-        answers={"label": baseline_choice.random_label, "choice": baseline_choice.random_choice},
+        answers={"label": baseline_trivial.random_label, "choice": baseline_trivial.random_choice},
     ),
     Baseline(
         name="longest-choice",
         about="the choice with most characters",
-        answers={"choice": baseline_choice.longest_choice},
+        answers={"choice": baseline_trivial.longest_choice},
     ),
-    Baseline(name="copy", about="the source text as it is", answers={"text": baseline_text.copy}),
-    Baseline(name="lead-3", about="the first three sentences of the source", answers={"text": baseline_text.lead_3}),
+    Baseline(name="copy", about="the source text as it is", answers={"text": baseline_trivial.copy}),
+    Baseline(name="lead-3", about="the first three sentences of the source", answers={"text": baseline_trivial.lead_3}),
     Baseline(
         name="lead-chars",
         about="the first characters of the source, as many as are best on validation rows",
-        answers={"text": baseline_text.lead_chars},
+        answers={"text": baseline_trivial.lead_chars},
         learns="validation",
     ),
     Baseline(
         name="empty",
         about="no text at all; for questions: there is no answer",
-        answers={"text": baseline_text.empty},
+        answers={"text": baseline_trivial.empty},
     ),
     Baseline(
         name="tfidf",

@@ -18,7 +18,7 @@ import numpy as np
 
 from lmtasks.data.row_hashes import RowHashes
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.pending import Finished
+from lmtasks.evaluation.protocols import Finished
 from lmtasks.evaluation.samples import Samples, sample_of
 from lmtasks.evaluation.scoring import Coding, TaskMetric, count_coding, is_of_text, scoring_of
 from lmtasks.metric import Metric

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.metric.base import references
 from lmtasks.records import Choice, CustomValues, Likelihood, Outcome, Text

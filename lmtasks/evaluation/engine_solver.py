@@ -11,10 +11,20 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_text
-from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompt_requests import prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import AskedWay, InferenceEngine, PromptContext, Solved, decoding_notes
+from lmtasks.evaluation.protocols import (
+    AskedWay,
+    Finished,
+    InferenceEngine,
+    Pending,
+    PromptContext,
+    Replies,
+    RequestBuilder,
+    ScoredExample,
+    Solved,
+    decoding_notes,
+)
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
 from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, Report, RuntimeCard, Text

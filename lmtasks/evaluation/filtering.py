@@ -17,7 +17,7 @@ from lmtasks.engine.requests import Generated
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.outcome import Answered, answered_text
-from lmtasks.evaluation.pending import ScoredExample
+from lmtasks.evaluation.protocols import ScoredExample
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.records import Json, Outcome, Row, Text
 from lmtasks.task.filters import filter_answers

@@ -18,10 +18,9 @@ from lmtasks.data.splits import TaskData, drawn, load_task_data, read_split
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.outcome import Way
-from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
-from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved, Solver
+from lmtasks.evaluation.protocols import AskedWay, Finished, PromptContext, ScoredExample, Solved, Solver
 from lmtasks.records import Json, Row
 from lmtasks.settings.bounds import SEED
 from lmtasks.settings.data import DataAccess

@@ -13,9 +13,17 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.filtering import filtered_text, missing_token_remark, read_think_end
 from lmtasks.evaluation.outcome import answered_choice, answered_likelihood, asks_without_context
-from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import InferenceEngine, decoding_for, decoding_record
+from lmtasks.evaluation.protocols import (
+    Finished,
+    InferenceEngine,
+    Pending,
+    Replies,
+    RequestBuilder,
+    ScoredExample,
+    decoding_for,
+    decoding_record,
+)
 from lmtasks.evaluation.rolling import JoinedRequests, RollingRequests, likelihood_of
 from lmtasks.records import Choice, Json
 from lmtasks.task.kinds import baseline_source

@@ -9,7 +9,7 @@ from lmtasks.data.rows import fingerprint, read_rows
 from lmtasks.data.sampling import part_of
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.chat import ChatTemplate
-from lmtasks.evaluation.pending import ScoredExample
+from lmtasks.evaluation.protocols import ScoredExample
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.fewshot import pick_shots

@@ -1,8 +1,11 @@
-"""Protocols of evaluation: the engine that it asks, and the solver (an engine over a model, or a baseline) that answers
-tasks; and how a task's settings reach the engine.
+"""Protocols of evaluation: the engine that it asks, the solver (an engine over a model, or a baseline) that answers
+tasks, and the examples that wait for replies; and how a task's settings reach the engine.
+
+A request builder turns examples into requests, many at a time; once the replies are there, each `finish` makes answers
+of them. `stream.py` carries requests of all tasks to the engine together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -173,4 +176,79 @@ class Solver(Protocol):
 
     def solve(self, task: Task, data: TaskData, *, prompt_context: PromptContext, report: Report) -> Solved:
         """Answer every row of the scored split."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredExample:
+    """One row of the scored split."""
+
+    doc_id: int
+    """Its place in the split: what shots and draws are keyed by, however the split is cut."""
+    row: Row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replies:
+    """The engine's replies to one `Pending`, in the order of its requests."""
+
+    scored: Sequence[Scored] = ()
+    generated: Sequence[Generated] = ()
+    logits: Sequence[Floats32] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """An example with its answer."""
+
+    example: ScoredExample
+    answered: Answered
+    truncated: bool
+    """Was something cut off to fit the model?"""
+    remarks: tuple[str, ...] = ()
+    """What a reader must know of the answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """Requests that wait for replies."""
+
+    doc_id: int
+    """The example that they are about, for messages."""
+    score: Sequence[ScoreRequest] = ()
+    generate: Sequence[GenerateRequest] = ()
+    predict: Sequence[HeadRow] = ()
+    head: str = ""
+    """Answers `predict`."""
+    cut: int = 0
+    """Requests of which something was cut off before; the engine says itself what it cuts off."""
+    finish: Callable[[Replies], Sequence[Finished]]
+    """Usually one answer; several or none where examples share requests."""
+
+    @property
+    def size(self) -> int:
+        """Number of requests."""
+        return len(self.score) + len(self.generate) + len(self.predict)
+
+
+class RequestBuilder(Protocol):
+    """Makes requests from a task's examples. It may keep something from one call to the next, and gives the rest at the
+    end.
+    """
+
+    @property
+    def decoding(self) -> Json | None:
+        """Settings of generation, where texts are generated."""
+        ...
+
+    def build(self, examples: Sequence[ScoredExample]) -> Sequence[Pending]:
+        """The requests of these examples, in their order.
+
+        Raises:
+            UsageError: the task does not fit a row, or the model.
+        """
+        ...
+
+    def end(self) -> Sequence[Pending]:
+        """The requests that are left after the last example."""
         ...

@@ -14,7 +14,7 @@ from typing import get_args
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
-from lmtasks.evaluation.baseline_text import main_scoring, main_value
+from lmtasks.evaluation.baseline_trivial import main_scoring, main_value
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, Group, group_of, rows_seen, weights_hash
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.prepare import first_rows

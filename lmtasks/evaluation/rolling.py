@@ -10,8 +10,7 @@ from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.outcome import answered_likelihood
-from lmtasks.evaluation.pending import Finished, Pending, Replies, ScoredExample
-from lmtasks.evaluation.protocols import InferenceEngine
+from lmtasks.evaluation.protocols import Finished, InferenceEngine, Pending, Replies, ScoredExample
 from lmtasks.records import Json, Likelihood
 from lmtasks.task.kinds import scored_text
 from lmtasks.task.task import Task

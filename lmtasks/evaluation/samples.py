@@ -15,7 +15,7 @@ from typing import Protocol
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.evaluation.pending import Finished
+from lmtasks.evaluation.protocols import Finished
 from lmtasks.files import AppendedFiles
 from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, Text
 from lmtasks.results.base import StoredModel, plain

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered, metric_for, recipe
-from lmtasks.evaluation.pending import Finished
+from lmtasks.evaluation.protocols import Finished
 from lmtasks.metric import Metric
 from lmtasks.records import Json, Likelihood, Outcome
 from lmtasks.task.task import MetricUse, Task

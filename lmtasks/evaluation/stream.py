@@ -18,8 +18,7 @@ import numpy as np
 
 from lmtasks.engine.engine import HeadRow
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
-from lmtasks.evaluation.pending import Finished, Pending, Replies, RequestBuilder, ScoredExample
-from lmtasks.evaluation.protocols import InferenceEngine
+from lmtasks.evaluation.protocols import Finished, InferenceEngine, Pending, Replies, RequestBuilder, ScoredExample
 from lmtasks.records import Floats32
 
 CHUNK = 10_000

@@ -10,9 +10,8 @@ import numpy as np
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.pending import Pending, RequestBuilder, ScoredExample
 from lmtasks.evaluation.prompts import Prompts
-from lmtasks.evaluation.protocols import InferenceEngine, PromptContext
+from lmtasks.evaluation.protocols import InferenceEngine, Pending, PromptContext, RequestBuilder, ScoredExample
 from lmtasks.records import Row
 from lmtasks.task.fewshot import lm_eval_stream, pick_shots
 from lmtasks.task.identity import holds_own_answer

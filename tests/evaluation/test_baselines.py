@@ -8,8 +8,8 @@ import pytest
 from small_tasks import CHOICES, SENTENCES, scored, small_task
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation import baseline_choice
-from lmtasks.evaluation.baseline_text import first_sentences
+from lmtasks.evaluation import baseline_trivial
+from lmtasks.evaluation.baseline_trivial import first_sentences
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
 from lmtasks.task.kinds import KINDS
 from lmtasks.task.task import MetricUse
@@ -33,13 +33,13 @@ def test_majority_of_choices_is_a_number(tmp_path: Path) -> None:
 def test_random_is_drawn_by_seed_and_row_and_by_nothing_else(tmp_path: Path) -> None:
     task = small_task(tmp_path, "classification")
     rows = [{"text": f"text {number}", "label": "good"} for number in range(600)]
-    drawn = [answer.answer for answer in baseline_choice.random_label(task, (), 1)(rows)]
+    drawn = [answer.answer for answer in baseline_trivial.random_label(task, (), 1)(rows)]
     parts = [
-        *baseline_choice.random_label(task, (), 1)(rows[300:]),
-        *baseline_choice.random_label(task, (), 1)(rows[:300]),
+        *baseline_trivial.random_label(task, (), 1)(rows[300:]),
+        *baseline_trivial.random_label(task, (), 1)(rows[:300]),
     ]
     assert [answer.answer for answer in parts] == drawn[300:] + drawn[:300]
-    other = [answer.answer for answer in baseline_choice.random_label(task, (), 2)(rows)]
+    other = [answer.answer for answer in baseline_trivial.random_label(task, (), 2)(rows)]
     same = sum(one == two for one, two in zip(drawn, other, strict=True))
     # 600 fair coins: the share lies within 0.5 +- 0.08 but for one time in ten thousand.
     assert all(252 <= count <= 348 for count in (drawn.count("good"), same))
@@ -148,9 +148,9 @@ def test_majority_counts_places_and_random_and_longest_look_at_choices_in_the_co
     task = small_task(tmp_path, "blanks")  # the choices stand in the question, as in Winogrande
     with_train = replace(task, sources={**task.sources, "train": task.sources["test"]})
     rows = [{"s": "The cat saw _ near", "a": "it", "b": "the mat", "n": number} for number in (1, 0, 1)]
-    answers = baseline_choice.majority_number(with_train, rows, 0)(rows)
+    answers = baseline_trivial.majority_number(with_train, rows, 0)(rows)
     assert [answer.answer for answer in answers] == ["The cat saw the mat near"] * 3
-    longest = baseline_choice.longest_choice(task, (), 0)(rows)
+    longest = baseline_trivial.longest_choice(task, (), 0)(rows)
     assert [answer.answer for answer in longest] == ["The cat saw the mat near"] * 3
     assert scored(BaselineSolver("longest-choice"), task).metrics["acc"].value == 0.5
 
@@ -159,5 +159,5 @@ def test_a_row_with_fewer_choices_gets_the_commonest_place_that_it_has(tmp_path:
     task = small_task(tmp_path, "multiple_choice")
     train = [{"q": "x", "options": ["a", "b", "c"], "right": place} for place in (2, 2, 2, 1, 1, 0)]
     asked = [{"q": "y", "options": ["a", "b"], "right": 0}, {"q": "y", "options": ["a", "b", "c"], "right": 0}]
-    answers = baseline_choice.majority_number(task, train, 0)(asked)
+    answers = baseline_trivial.majority_number(task, train, 0)(asked)
     assert [answer.answer for answer in answers] == ["b", "c"]

@@ -15,9 +15,9 @@ from lmtasks.engine.requests import Generated, GenerateRequest, Scored, ScoreReq
 from lmtasks.errors import LmtasksError, NoNumberError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
-from lmtasks.evaluation.pending import Replies
 from lmtasks.evaluation.prepare import EvalOptions, scored_examples
 from lmtasks.evaluation.processes import Processes
+from lmtasks.evaluation.protocols import Replies
 from lmtasks.evaluation.rolling import _Windows
 from lmtasks.evaluation.stream import ask_apart
 from lmtasks.settings.data import DataAccess

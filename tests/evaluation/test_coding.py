@@ -20,11 +20,11 @@ from lmtasks.engine.engine import Engine
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult
-from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
 from lmtasks.evaluation.write import read_results, write_results
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
+from lmtasks.workflow.rescore import Rescoring, rescore
 
 OF_TEXT = {"word_perplexity", "bits_per_byte"}
 

@@ -13,7 +13,6 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples, sample_files
 from lmtasks.evaluation.write import read_results, samples_file, write_results
 from lmtasks.records import Json
@@ -21,6 +20,7 @@ from lmtasks.settings.data import DataAccess
 from lmtasks.task.groups import Group, GroupMetric
 from lmtasks.task.load import load_task
 from lmtasks.task.task import MetricUse, Task
+from lmtasks.workflow.rescore import Rescoring, rescore
 
 TWO_FILTERS = """
 filter_list:

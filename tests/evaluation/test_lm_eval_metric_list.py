@@ -12,7 +12,7 @@ import pytest
 from lmtasks.evaluation.collector import CollectedStatistics, StatisticsCollector, UnlistedValues, with_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, answered_choice, answered_likelihood, answered_text
-from lmtasks.evaluation.pending import Finished, ScoredExample
+from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import TaskMetric, scorings_for
 from lmtasks.metric import compare, estimate

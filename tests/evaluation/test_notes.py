@@ -7,14 +7,14 @@ from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.collector import StatisticsCollector, merge, notes_of
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import answered_text
-from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.rescore import Rescoring, rescore
+from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.samples import NoSamples
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.write import read_results, write_results
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
+from lmtasks.workflow.rescore import Rescoring, rescore
 
 ROWS = [{"text": "กา", "ref": "กิน"}, {"text": "ฝนตก", "ref": "ฝนตก"}, {"text": "a", "ref": "a b"}]
 

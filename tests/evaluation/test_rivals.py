@@ -15,7 +15,7 @@ from small_tasks import scored, small_task
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_fitted import nearest_text
 from lmtasks.evaluation.baseline_tags import fit_tagger, majority_tags
-from lmtasks.evaluation.baseline_text import lead_chars
+from lmtasks.evaluation.baseline_trivial import lead_chars
 from lmtasks.evaluation.baselines import BASELINES, BaselineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.prepare import EvalOptions

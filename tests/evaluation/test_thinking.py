@@ -12,10 +12,10 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.filtering import answer_after, check_thinking
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.rescore import Rescoring, rescore
 from lmtasks.evaluation.samples import KeptSamples
 from lmtasks.evaluation.write import read_results, write_results
 from lmtasks.settings.data import DataAccess
+from lmtasks.workflow.rescore import Rescoring, rescore
 
 END = "</think>"
 STOP = 'generation_kwargs: {max_gen_toks: 50, until: ["\\n\\n"]}'

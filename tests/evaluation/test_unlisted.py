@@ -13,9 +13,8 @@ from lmtasks.evaluation.baselines import BaselineSolver
 from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, merge
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.outcome import Answered
-from lmtasks.evaluation.pending import Finished, ScoredExample
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.rescore import Rescoring, rescore
+from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.samples import KeptSamples, NoSamples
 from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.evaluation.write import read_results
@@ -23,6 +22,7 @@ from lmtasks.records import CustomValues, Text
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Task
+from lmtasks.workflow.rescore import Rescoring, rescore
 
 CODE = """
 def values(doc, results):
