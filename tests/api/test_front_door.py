@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -229,3 +230,9 @@ def test_arguments_have_the_defaults_of_the_options(name: str) -> None:
     }
     assert not unlike
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for number, each in enumerate(arguments) if number > 2)
+
+
+def test_the_documented_example_is_carried_out() -> None:
+    page = Path(lmtasks.__file__).parents[1] / "docs" / "python.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(code, str(page), "exec"), {})
