@@ -83,7 +83,7 @@ class VariantPlan(RunsOn):
 
 
 class BenchPlan(Settings):
-    """What is timed."""
+    """Settings of timing."""
 
     rows: Annotated[int, Bound(least=8, most=MOST, whole=True)] = 64
     """Rows of each task that the requests are drawn from."""

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class SetAside:
-    """What a change of the plan was about."""
+    """Pieces that a change of the plan set aside."""
 
     models: int
     """Models and packages."""

@@ -23,7 +23,7 @@ from lmtasks.workflow.validate import check_task
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCheck:
-    """What was found."""
+    """Findings about a plan."""
 
     opened: Mapping[str, str]
     """By the name of a model, or a variant's own: what its card says, or why it was not opened."""
@@ -61,7 +61,7 @@ def check_plan(
 
 
 def check_devices(plan: Plan) -> None:
-    """What cannot run here is said before anything is trained for it.
+    """Refuse variants that cannot run here before anything is trained for them.
 
     Raises:
         UsageError: this machine has no such device, or the device no such precision.
@@ -75,7 +75,7 @@ def check_devices(plan: Plan) -> None:
 
 
 def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
-    """What of a plan does not fit its tasks is said before anything is done.
+    """Refuse a plan that does not fit its tasks before anything is done.
 
     Raises:
         UsageError: there is no such baseline; a variant, or the timing, names a task that the plan does not have; or a

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a person sets for a run, and a plan does not."""
+    """Settings of a run that its plan does not hold."""
 
     data: DataAccess
     threads: int | None = None

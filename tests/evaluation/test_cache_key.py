@@ -9,8 +9,8 @@ from small_tasks import tokenizer
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
-from lmtasks.evaluation import cache_key
-from lmtasks.evaluation.cache_key import Keys, scope_of
+from lmtasks.evaluation import cache
+from lmtasks.evaluation.cache import Keys, scope_of
 from lmtasks.head.base import EncodedRow
 from lmtasks.records import GenerationSettings, HeadSpec, ModelCard, RuntimeCard
 
@@ -105,10 +105,10 @@ def test_whatever_an_answer_depends_on_makes_another_key(name: str) -> None:
 
 def test_versions_of_the_code_make_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before, torch = _scope(), _scope(runtime=replace(RUNTIME, runtime="torch"))
-    monkeypatch.setattr(cache_key, "_version", lambda name: "next")
+    monkeypatch.setattr(cache, "_version", lambda name: "next")
     assert _scope() == before
     assert _scope(runtime=replace(RUNTIME, runtime="torch")) != torch  # transformers holds the model's code
-    monkeypatch.setattr("lmtasks.evaluation.cache_key.__version__", "next")
+    monkeypatch.setattr("lmtasks.evaluation.cache.__version__", "next")
     assert _scope() != before
 
 
