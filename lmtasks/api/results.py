@@ -52,7 +52,7 @@ class Tabular(ABC):
         return pandas.DataFrame(list(self.records()))
 
     def _repr_html_(self) -> str:
-        from lmtasks.report.page import render_table
+        from lmtasks.report.write import render_table
 
         return f'<div class="lmtasks">{STYLE}{render_table(self.table())}</div>'
 

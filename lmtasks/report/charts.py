@@ -52,14 +52,14 @@ def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
         return None
     metric, (_, first, timing) = main_metric(run, task) or "", found[0]
     points = ", points" if first.scale != "raw" else ""
-    told = "; ".join(
+    points_text = "; ".join(
         f"{variant.name}: {show.value(score.value, score.scale)} at {show.rate(rate.examples_per_s or 0.0)} examples/s"
         for variant, score, rate in found
     )
     shapes = {variant.name: SHAPES[number % len(SHAPES)] for number, variant in enumerate(models(run))}
     return Chart(
         task=task.name,
-        about=f"{task.name}, {metric} against throughput. {told}.",
+        about=f"{task.name}, {metric} against throughput. {points_text}.",
         svg=draw(
             points=[_point(variant, shapes[variant.name], score, rate) for variant, score, rate in found],
             levels=_levels(run, task),

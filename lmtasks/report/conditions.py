@@ -1,17 +1,23 @@
-"""Under which conditions the numbers came about: tasks, proofs of export, machine, versions."""
+"""Conditions of a run: tasks, training of its models, machine, library versions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 
 from lmtasks.records import GENERATION_DEFAULTS
 from lmtasks.report import format as show
-from lmtasks.report.grid import main_metric
+from lmtasks.report.grid import main_metric, main_score
 from lmtasks.report.overlap import is_marked
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Column, Line, Table, TableCell
-from lmtasks.results.cell import CellRecord
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.results.cell import CellRecord, TrainedRecord, Variant
 
+TRAININGS_CAPTION = (
+    "Seconds of training steps and of looks at the validation rows between them, or of the fit of a family that takes "
+    "no steps; without reading the data; the mean over seeds."
+)
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
+TOLD_BY_WAY = ("num_beams", "temperature", "max_new_tokens")
 
 
 def conditions_table(run: RunRecords) -> Table:
@@ -95,7 +101,31 @@ def version_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
     return tuple((name, " and ".join(versions)) for name, versions in found.items())
 
 
-TOLD_BY_WAY = ("num_beams", "temperature", "max_new_tokens")
+def training_table(run: RunRecords) -> Table | None:
+    """None where the run has trained nothing. Variants that share a model share its row."""
+    lines: list[Line] = []
+    seen: set[str] = set()
+    notes = Notes()
+    for variant in run.variants:
+        cells = [cell for cell in run.cells if cell.variant.name == variant.name and cell.trained]
+        if cells and variant.model not in seen:
+            seen.add(variant.model)
+            lines.append(_training_line(run, variant, cells, notes))
+    if not lines:
+        return None
+    return Table(
+        caption=TRAININGS_CAPTION,
+        corner="model",
+        columns=(
+            Column(title="training", detail="of one seed"),
+            Column(title="seeds"),
+            Column(title="steps"),
+            Column(title="weights", detail="that learned"),
+            Column(title="scores"),
+        ),
+        lines=tuple(lines),
+        notes=notes.texts,
+    )
 
 
 def _decoding(settings: object) -> str:
@@ -154,3 +184,31 @@ def _cell(values: Sequence[object]) -> TableCell:
     """What all agree on, or everything that occurs."""
     shown = list(dict.fromkeys(str(value) for value in values if value is not None and value != ""))
     return TableCell(text=" / ".join(shown) or show.MISSING, sort=" / ".join(shown), quiet=not shown)
+
+
+def _training_line(run: RunRecords, variant: Variant, cells: Sequence[CellRecord], notes: Notes) -> Line:
+    by_seed = {cell.seed: cell.trained for cell in cells if cell.trained is not None}
+    trainings = list(by_seed.values())
+    seconds, steps = fmean(each.seconds for each in trainings), fmean(each.steps for each in trainings)
+    early = [seed for seed, each in by_seed.items() if each.stopped != "steps"]
+    marks = [notes.number(f"{variant.model}: {_ended(by_seed[seed])} (seed {seed})") for seed in early]
+    return Line(
+        name=variant.model,
+        cells=(
+            TableCell(text=show.duration(seconds), sort=seconds, notes=tuple(marks)),
+            TableCell(text=show.count(len(trainings)), sort=len(trainings)),
+            TableCell(text=show.count(round(steps)), sort=steps),
+            TableCell(text=show.count(trainings[0].weights), sort=trainings[0].weights),
+            TableCell(text=_main_scores(run, variant)),
+        ),
+    )
+
+
+def _main_scores(run: RunRecords, variant: Variant) -> str:
+    scored = [(task, main_score(run, variant=variant, task=task)) for task in run.tasks]
+    return ", ".join(f"{task.name} {show.value(each.value, each.scale)}" for task, each in scored if each is not None)
+
+
+def _ended(trained: TrainedRecord) -> str:
+    how = {"minutes": "its time was up", "patience": "it had stopped to gain"}
+    return f"{how.get(trained.stopped, trained.stopped)} after {show.count(trained.steps)} steps"

@@ -116,7 +116,7 @@ def of_limit(limit: LimitShare | None) -> str:
 
 
 def limits(measured: MachineLimits) -> str:
-    """What a machine can do at best, in one line."""
+    """Limits of a machine, in one line."""
     products = [f"{name} {_digits(rate)}" for name, rate in measured.gemm.items()]
     reads = MISSING if measured.read_gb_per_s is None else _digits(measured.read_gb_per_s)
     return (

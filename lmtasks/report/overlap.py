@@ -1,4 +1,4 @@
-"""What is said beside a score whose rows may have been known: how many, and the score on the others."""
+"""Notes beside a score whose rows may have been known: how many, and the score on the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -29,10 +29,10 @@ def on_the_others(overlap: KnownOverlap) -> str:
     clean = overlap.clean
     if clean is None or not clean.n:
         return "no other row is left"
-    told = ", ".join(f"{name} {_value(estimate)}" for name, estimate in clean.metrics.items())
+    scores = ", ".join(f"{name} {_value(estimate)}" for name, estimate in clean.metrics.items())
     return (
-        f"on the other {show.count(clean.n)}: {told}"
-        if told
+        f"on the other {show.count(clean.n)}: {scores}"
+        if scores
         else f"the other {show.count(clean.n)} are not scored apart"
     )
 

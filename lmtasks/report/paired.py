@@ -1,13 +1,20 @@
-"""Tables of paired comparisons: how far each variant is from another one, on the same examples."""
+"""Tables of comparisons: each variant against another one, on the same examples, and scores beside figures that others
+published."""
 
 from collections.abc import Mapping
 
 from lmtasks.metric.paired import SURE
 from lmtasks.report import format as show
+from lmtasks.report.grid import Score, main_metric, score
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.comparison import PairedRecord
+from lmtasks.results.run import PublishedFigure
 
+PUBLISHED_CAPTION = (
+    "Figures that others printed, and what was found here; fractions in points, 0-100. Data, splits and cleaning there "
+    "may differ, as each row says."
+)
 RELATIONS: Mapping[str, tuple[str, str]] = {
     "parent": ("Each exported variant", "the one that it was exported from"),
     "rival": ("Each model", "the best rivals: the best trivial answer, and the best that learns from the same rows"),
@@ -20,6 +27,25 @@ RELATIONS: Mapping[str, tuple[str, str]] = {
 def paired_tables(run: RunRecords) -> tuple[Table, ...]:
     """A table for each relation that was compared."""
     return tuple(table for relation in RELATIONS if (table := _table(run, relation)) is not None)
+
+
+def published_table(run: RunRecords) -> Table | None:
+    """None where the plan names no such figure."""
+    if not run.published:
+        return None
+    return Table(
+        caption=PUBLISHED_CAPTION,
+        corner="task",
+        columns=(
+            Column(title="variant"),
+            Column(title="here"),
+            Column(title="wanted"),
+            Column(title="reached"),
+            Column(title="published"),
+            Column(title="by"),
+        ),
+        lines=tuple(_figure_line(run, figure) for figure in run.published),
+    )
 
 
 def _table(run: RunRecords, relation: str) -> Table | None:
@@ -71,3 +97,38 @@ def _cell(record: PairedRecord | None, notes: Notes) -> TableCell:
         sort=record.difference,
         notes=marks,
     )
+
+
+def _figure_line(run: RunRecords, figure: PublishedFigure) -> Line:
+    task = next((task for task in run.tasks if task.name == figure.task), None)
+    metric = figure.metric or (main_metric(run, task) if task else None) or ""
+    wanted = figure.value if figure.wanted is None else figure.wanted
+    found = score(run.of(variant=figure.variant, task=figure.task), metric)
+    return Line(
+        name=figure.task,
+        detail=metric,
+        cells=(
+            TableCell(text=figure.variant),
+            _here(found),
+            TableCell(text=f"{wanted:g}", sort=wanted),
+            TableCell(text=_reached(found, wanted)),
+            TableCell(text=f"{figure.value:g}", sort=figure.value),
+            TableCell(text=figure.by),
+        ),
+    )
+
+
+def _here(found: Score | None) -> TableCell:
+    if found is None:
+        return TableCell(text="not run", quiet=True)
+    seeds = f"{found.seeds} seeds" if found.seeds > 1 else ""
+    detail = " · ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), seeds]))
+    return TableCell(text=show.value(found.value, found.scale), detail=detail, sort=found.value)
+
+
+def _reached(found: Score | None, wanted: float) -> str:
+    """By the value itself, unrounded: the interval stands beside it."""
+    if found is None:
+        return show.MISSING
+    ours = show.in_points(found.value, found.scale)
+    return "yes" if (ours >= wanted if found.higher_is_better else ours <= wanted) else "no"

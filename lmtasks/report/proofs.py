@@ -15,6 +15,30 @@ GATES_CAPTION = (
     "fp32 for that, the package's line says how many. An interval that reaches beyond what was allowed leaves open "
     "whether more is lost; so many examples would tell."
 )
+CAPTION = (
+    "Every exported package was compared with the model that was trained, on real texts of several lengths, with "
+    "padding on either side and with holes. Rounded weights answer a little differently by design; Quality tells what "
+    "that costs."
+)
+
+
+def proofs_table(run: RunRecords) -> Table | None:
+    """None where nothing was exported."""
+    lines = [line for name, proof in run.proofs.items() for line in _lines(name, proof)]
+    if not lines:
+        return None
+    return Table(
+        caption=CAPTION,
+        corner="graph",
+        columns=(
+            Column(title="compared", detail="numbers"),
+            Column(title="largest difference"),
+            Column(title="cosine", detail="smallest"),
+            Column(title="equal choices"),
+            Column(title="result"),
+        ),
+        lines=tuple(lines),
+    )
 
 
 def gates_table(run: RunRecords) -> Table | None:
@@ -34,6 +58,47 @@ def gates_table(run: RunRecords) -> Table | None:
             Column(title="a larger drop"),
         ),
         lines=tuple(lines),
+    )
+
+
+def _lines(name: str, proof: ProofRecord) -> list[Line]:
+    rule = proof.rule
+    allowed = {
+        "largest difference": rule.max_difference,
+        "cosine at least": rule.least_cosine,
+        "mean difference of log-probabilities": rule.most_mean_difference,
+    }
+    limits = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
+    group = f"{name} · allowed: {limits}" if limits else name
+    return [
+        _line(graph, list(members), group) for graph, members in groupby(_by_graph(proof.checks), lambda c: c.graph)
+    ]
+
+
+def _by_graph(checks: Sequence[Check]) -> list[Check]:
+    """Graphs in the order of their first check."""
+    first = list(dict.fromkeys(check.graph for check in checks))
+    return sorted(checks, key=lambda check: first.index(check.graph))
+
+
+def _line(graph: str, checks: Sequence[Check], group: str) -> Line:
+    numbers = sum(check.numbers for check in checks)
+    largest = max(check.max_difference for check in checks)
+    cosine = min((check.cosine for check in checks if check.cosine is not None), default=None)
+    equal = min(check.agreement for check in checks)
+    proved = all(check.ok for check in checks)
+    return Line(
+        name=graph,
+        group=group,
+        cells=(
+            TableCell(text=show.count(numbers), sort=numbers),
+            TableCell(text=show.small(largest), sort=largest),
+            TableCell(
+                text=show.MISSING if cosine is None else show.near_one(cosine), sort=cosine, quiet=cosine is None
+            ),
+            TableCell(text=show.share(equal), sort=equal),
+            TableCell(text="proved" if proved else "not proved", sort=str(proved)),
+        ),
     )
 
 
@@ -64,72 +129,5 @@ def _gate_line(task: TaskDropRecord, group: str) -> Line:
             ),
             TableCell(text=drop, sort=task.drop),
             TableCell(text=sure),
-        ),
-    )
-
-
-CAPTION = (
-    "Every exported package was compared with the model that was trained, on real texts of several lengths, with "
-    "padding on either side and with holes. Rounded weights answer a little differently by design; Quality tells what "
-    "that costs."
-)
-
-
-def proofs_table(run: RunRecords) -> Table | None:
-    """None where nothing was exported."""
-    lines = [line for name, proof in run.proofs.items() for line in _lines(name, proof)]
-    if not lines:
-        return None
-    return Table(
-        caption=CAPTION,
-        corner="graph",
-        columns=(
-            Column(title="compared", detail="numbers"),
-            Column(title="largest difference"),
-            Column(title="cosine", detail="smallest"),
-            Column(title="equal choices"),
-            Column(title="result"),
-        ),
-        lines=tuple(lines),
-    )
-
-
-def _lines(name: str, proof: ProofRecord) -> list[Line]:
-    rule = proof.rule
-    allowed = {
-        "largest difference": rule.max_difference,
-        "cosine at least": rule.least_cosine,
-        "mean difference of log-probabilities": rule.most_mean_difference,
-    }
-    said = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
-    group = f"{name} · allowed: {said}" if said else name
-    return [
-        _line(graph, list(members), group) for graph, members in groupby(_by_graph(proof.checks), lambda c: c.graph)
-    ]
-
-
-def _by_graph(checks: Sequence[Check]) -> list[Check]:
-    """Graphs in the order of their first check."""
-    first = list(dict.fromkeys(check.graph for check in checks))
-    return sorted(checks, key=lambda check: first.index(check.graph))
-
-
-def _line(graph: str, checks: Sequence[Check], group: str) -> Line:
-    numbers = sum(check.numbers for check in checks)
-    largest = max(check.max_difference for check in checks)
-    cosine = min((check.cosine for check in checks if check.cosine is not None), default=None)
-    equal = min(check.agreement for check in checks)
-    proved = all(check.ok for check in checks)
-    return Line(
-        name=graph,
-        group=group,
-        cells=(
-            TableCell(text=show.count(numbers), sort=numbers),
-            TableCell(text=show.small(largest), sort=largest),
-            TableCell(
-                text=show.MISSING if cosine is None else show.near_one(cosine), sort=cosine, quiet=cosine is None
-            ),
-            TableCell(text=show.share(equal), sort=equal),
-            TableCell(text="proved" if proved else "not proved", sort=str(proved)),
         ),
     )

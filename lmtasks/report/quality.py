@@ -13,7 +13,7 @@ from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 from lmtasks.results.scores import KnownOverlap
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
-"""What every table says of precision int8-tensor."""
+"""Note on precision int8-tensor in every table."""
 
 
 def quality_table(run: RunRecords) -> Table:
@@ -63,12 +63,12 @@ def metric_tables(run: RunRecords) -> tuple[Table, ...]:
 
 
 def variant_detail(variant: Variant) -> str:
-    """What the name does not say: the model, how it was adapted, what it ran on."""
-    said = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
+    """Parts of a variant that its name lacks: the model, how it was adapted, what it ran on."""
+    in_name = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
     threads = f"{variant.threads} threads" if variant.threads else ""
     ran = (variant.runtime, variant.precision, variant.device, threads)
     parts = (variant.model, variant.adaptation, *ran, variant.written)
-    return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in said)
+    return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in in_name)
 
 
 def name_notes(variant: Variant, notes: Notes) -> tuple[int, ...]:
@@ -139,10 +139,10 @@ def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, m
     found: dict[str, str] = {}
     for seen, mine in known.items():
         values = {variant.name: mean_on_the_others(overlaps[variant.name], str(metric)) for variant in mine}
-        told = ", ".join(f"{name} {value}" for name, value in values.items() if value)
+        on_others = ", ".join(f"{name} {value}" for name, value in values.items() if value)
         clean = overlaps[mine[0].name][0].clean
         rest = show.count(clean.n if clean else 0)
-        note = f"{task.name}: {seen}" + (f"; {metric} on the other {rest}: {told}" if told else "")
+        note = f"{task.name}: {seen}" + (f"; {metric} on the other {rest}: {on_others}" if on_others else "")
         found |= {variant.name: note for variant in mine}
     return found
 
@@ -185,12 +185,12 @@ def _mark(cell: CellRecord) -> str:
     sentences: dict[str, Callable[[], str]] = {
         "failed": lambda: f"failed: {cell.reason or 'no reason was recorded'}",
         "not-applicable": lambda: f"not applicable: {cell.reason}" if cell.reason else "",
-        "done": lambda: "; ".join(_said(cell)),
+        "done": lambda: "; ".join(_remarks(cell)),
     }
     return sentences[cell.status]()
 
 
-def _said(cell: CellRecord) -> Iterator[str]:
+def _remarks(cell: CellRecord) -> Iterator[str]:
     scores = cell.scores
     if choice := show.choice(scores.rival):
         yield f"{cell.task.name}: {choice}"

@@ -1,6 +1,6 @@
-"""What the numbers say, in sentences: computed, never written by hand.
+"""Findings of a run in sentences: computed, never written by hand.
 
-Who keeps the quality of the best, and who beats a rival, is told by paired comparisons (`standing.py`).
+Who keeps the quality of the best, and who beats a rival, is decided by paired comparisons (`standing.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def against_trivial(run: RunRecords) -> tuple[str, ...]:
 
 
 def troubles(run: RunRecords) -> tuple[str, ...]:
-    """What a reader must know before comparing: failed cells, conditions that differ within a task."""
+    """Warnings before comparing: failed cells, conditions that differ within a task."""
     found = []
     failed = [cell for cell in run.cells if cell.status == "failed"]
     if failed:
@@ -109,7 +109,7 @@ def _choice(
         )
         return f"{quality}{_pick(run, keeping, chosen)}."
     if level:
-        few = _list([f"{v.name} ({_said(unclear[v.name])})" for v in level])
+        few = _list([f"{v.name} ({_losses_text(unclear[v.name])})" for v in level])
         verb = "is" if len(level) == 1 else "are"
         return (
             f"Nobody is shown to keep the quality of the best {on_tasks}. Nowhere worse by more than chance {verb} "
@@ -118,7 +118,7 @@ def _choice(
     least = min(candidates, key=lambda variant: (len(lost[variant.name]), len(unclear[variant.name])))
     return (
         f"Nobody keeps the quality of the best {on_tasks}; {least.name} comes nearest among the models, "
-        f"worse by more than chance on {_said(lost[least.name])}."
+        f"worse by more than chance on {_losses_text(lost[least.name])}."
     )
 
 
@@ -133,16 +133,16 @@ def _pick(run: RunRecords, among: Sequence[Variant], chosen: Variant | None) -> 
 def _task_by_task(run: RunRecords, task: TaskInfo) -> str:
     """Where nobody answers all tasks: who is best on one, and who is not told apart from it."""
     top, stands = best_on(run, task), standings(run, task)
-    assert top is not None  # only tasks that somebody answers are told
+    assert top is not None  # only tasks that somebody answers come here
     first, theirs = top
     if len(stands) == 1:
         return f"{task.name}: {_named(run, [first])}, {_shown(theirs)}, the only one."
-    told = [f"{task.name}: {_named(run, [first])}, {_shown(theirs)}"]
-    for status, said in (("keeps", "keeping its quality"), ("open", "not told apart from it")):
+    parts = [f"{task.name}: {_named(run, [first])}, {_shown(theirs)}"]
+    for status, words in (("keeps", "keeping its quality"), ("open", "not told apart from it")):
         those = [variant for variant in run.variants if (at := stands.get(variant.name)) and at.status == status]
         if those:
-            told.append(f"{said}: {_list([f'{each.name} ({stands[each.name].shown})' for each in those])}")
-    return f"{'; '.join(told)}."
+            parts.append(f"{words}: {_list([f'{each.name} ({stands[each.name].shown})' for each in those])}")
+    return f"{'; '.join(parts)}."
 
 
 def _times_torch(run: RunRecords, variant: Variant) -> str:
@@ -167,7 +167,7 @@ def _faster_but_worse(run: RunRecords, losses: Mapping[str, Losses], chosen: Var
             times = show.ratio(mine / theirs)
             found.append(
                 f"{variant.name} is faster still, {times} {chosen.name}, but not shown to keep the quality: "
-                f"{_said(losses[variant.name])}."
+                f"{_losses_text(losses[variant.name])}."
             )
     return found
 
@@ -219,7 +219,7 @@ def _named(run: RunRecords, variants: Sequence[Variant]) -> str:
     return _list([f"{v.name} (a rival)" if baseline_of(run, v) else v.name for v in variants])
 
 
-def _said(losses: Losses) -> str:
+def _losses_text(losses: Losses) -> str:
     return _list([f"{task.name} {by}" for task, by in losses])
 
 

@@ -4,18 +4,15 @@ from dataclasses import dataclass
 
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
-from lmtasks.report.conditions import conditions_table, machine_facts, version_facts
+from lmtasks.report.conditions import conditions_table, machine_facts, training_table, version_facts
 from lmtasks.report.grid import baseline_of, models
-from lmtasks.report.load_tables import load_table, required_table, sweep_table
-from lmtasks.report.paired import paired_tables
+from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
-from lmtasks.report.published import published_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
-from lmtasks.report.speed_tables import timing_table, variant_table
+from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
-from lmtasks.report.trainings import training_table
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
@@ -63,7 +60,7 @@ class Report:
 
 
 def view(run: RunRecords) -> Report:
-    """What the run's records say."""
+    """Contents of the pages, computed from the run's records."""
     return Report(
         title=run.name,
         question=run.question,

@@ -1,14 +1,38 @@
-"""Puts a report into a folder: index.html, report.md, charts/*.svg."""
+"""Report pages of a run: index.html, report.md and charts/*.svg in a folder.
+
+index.html is one file that needs no network, readable on a phone, on paper, in light and in dark. report.md says the
+same for a code host; its tables are aligned as text, a Chinese character counts as two.
+
+>>> print(aligned([["task", "acc"], ["情感", "90.1"]]))
+| task |  acc |
+| :--- | ---: |
+| 情感 | 90.1 |
+"""
 
 import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from lmtasks.files import write_text
-from lmtasks.report.charts import Chart
-from lmtasks.report.markdown import render_markdown
-from lmtasks.report.page import render_page
+from lmtasks.report.charts import Chart, inline
 from lmtasks.report.records import RunRecords, read_run
-from lmtasks.report.view import view
+from lmtasks.report.table import Line, Table, TableCell
+from lmtasks.report.view import Report, view
+from lmtasks.scripts import text_width
+
+SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
+"""An underline inside a word is one."""
+HERE = Path(__file__).parent
+TEMPLATE = "page.html.j2"
+TABLE = "table.html.j2"
+SCRIPT = "page.js"
+"""The only script that the page may run: its content policy names the hash."""
 
 
 def write_report(run_folder: Path) -> Path:
@@ -43,3 +67,163 @@ def chart_files(charts: tuple[Chart, ...]) -> tuple[str, ...]:
         name = re.sub(r"[^\w.-]+", "-", chart.task).strip("-.") or "task"
         names.append(name if name not in names else f"{name}-{len(names)}")
     return tuple(f"charts/{name}.svg" for name in names)
+
+
+def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
+    """The report as Markdown.
+
+    Args:
+        chart_files: where each chart lies, relative to the report.
+    """
+    trivial_answers = [f"- {_escaped(sentence)}" for sentence in report.against_trivial]
+    blocks: list[str | None] = [
+        f"# {_escaped(report.title)}",
+        _escaped(report.question),
+        _escaped(report.about),
+        f"*{_escaped(' · '.join(report.scope))}*",
+        "\n".join(f"> {_escaped(sentence)}\n>" for sentence in report.answer).removesuffix("\n>"),
+        "\n".join(f"**{_escaped(sentence)}**" for sentence in report.troubles),
+        "## Quality",
+        _escaped(report.reading),
+        _table(report.quality),
+        "## Beside what was published" if report.published else None,
+        _table(report.published),
+        "## Paired by example" if report.paired else None,
+        *(_table(table) for table in report.paired),
+        "## Against the trivial answer",
+        "\n".join(trivial_answers),
+        "## Every metric" if report.metrics else None,
+        *(_table(table) for table in report.metrics),
+        "## What training took" if report.trainings else None,
+        _table(report.trainings),
+        "## Speed" if report.variants else None,
+        _table(report.variants),
+        _table(report.timings),
+        "## Under a load" if report.loads else None,
+        _table(report.loads),
+        "## By batch size and length" if report.sweeps else None,
+        _table(report.sweeps),
+        "## What production needs" if report.required else None,
+        _table(report.required),
+        "## Quality against speed" if report.charts else None,
+        *(_picture(chart, file) for chart, file in zip(report.charts, chart_files, strict=True)),
+        "## Proofs of export" if report.proofs else None,
+        _table(report.proofs),
+        "## What rounding costs" if report.gates else None,
+        _table(report.gates),
+        "## The machine",
+        _facts(report.machine),
+        "## Conditions",
+        _table(report.conditions),
+        _facts(report.versions),
+        "## How to repeat it",
+        _code(report.command, "sh") if report.command else None,
+        _code(report.plan_text, "yaml") if report.plan_text else None,
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table, the first one its head: first column left, the others right."""
+    widths = [max(3, *(text_width(row[place]) for row in rows)) for place in range(len(rows[0]))]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [[_padded(text, widths[place], place) for place, text in enumerate(row)] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def render_page(report: Report) -> str:
+    """The page. Every name and text from records is escaped."""
+    script = (HERE / SCRIPT).read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(report=report, script=Markup(script), script_hash=_content_hash(script))
+    )
+
+
+def render_table(table: Table) -> str:
+    """One table as HTML, as the page has it; every text is escaped."""
+    macros = _environment().get_template(TABLE).make_module()
+    return str(macros.table(table))  # type: ignore[attr-defined]  # a macro is an attribute of its template
+
+
+def _table(table: Table | None) -> str | None:
+    if table is None:
+        return None
+    head = [
+        _escaped(table.corner),
+        *(" ".join(map(_escaped, filter(None, [c.title, c.detail]))) for c in table.columns),
+    ]
+    rows: list[list[str]] = [head]
+    for group, lines in groupby(table.lines, key=lambda line: line.group):
+        if group:
+            rows.append([f"*{_escaped(group)}*", *[""] * len(table.columns)])
+        rows += [[_name(line), *(_cell(cell) for cell in line.cells)] for line in lines]
+    notes = "  \n".join(f"<sup>{number}</sup> {_escaped(note)}" for number, note in enumerate(table.notes, start=1))
+    return "\n\n".join(filter(None, [_escaped(table.caption), aligned(rows), notes]))
+
+
+def _name(line: Line) -> str:
+    detail = f" ({_escaped(line.detail)})" if line.detail else ""
+    return f"{_escaped(line.name)}{_marks(line.notes)}{detail}"
+
+
+def _cell(cell: TableCell) -> str:
+    text = f"**{_escaped(cell.text)}**" if cell.best else _escaped(cell.text)
+    return " ".join(filter(None, [text, _escaped(cell.detail)])) + _marks(cell.notes)
+
+
+def _marks(notes: Sequence[int]) -> str:
+    return f"<sup>{', '.join(map(str, notes))}</sup>" if notes else ""
+
+
+def _picture(chart: Chart, file: str) -> str:
+    return f"![{_escaped(chart.about)}]({file})"
+
+
+def _facts(pairs: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in pairs)
+
+
+def _code(text: str, language: str) -> str:
+    """A block with more back-ticks around it than stand in it."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _escaped(text: str) -> str:
+    """On one line, with what Markdown or HTML would read as more than text taken out of force."""
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _padded(text: str, width: int, place: int) -> str:
+    blanks = " " * (width - text_width(text))
+    return text + blanks if place == 0 else blanks + text
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["groups"] = _groups
+    environment.filters["inline"] = _inline
+    return environment
+
+
+def _content_hash(text: str) -> str:
+    """As a Content-Security-Policy names a script (CSP level 3, section 2.3.1)."""
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    """Neighbours of one group together."""
+    for group, members in groupby(lines, key=lambda line: line.group):
+        yield group, list(members)
+
+
+def _inline(chart: Chart) -> Markup:
+    return Markup(inline(chart))  # drawn by vl-convert, which escapes the texts in it

@@ -55,7 +55,7 @@ class TaskInfo(StoredModel):
 
 
 class TrainedRecord(StoredModel):
-    """What training a model took."""
+    """Training of a model: time, steps, weights."""
 
     steps: Whole
     seconds: Number
@@ -132,7 +132,7 @@ class CellRecord(StoredFile):
 
     @property
     def tokenizer_hash(self) -> str:
-        """Of the scored model; empty where there was none."""
+        """Hash of the scored model's tokenizer; empty where there was no model."""
         return self.model.tokenizer_hash if self.model else ""
 
     @property

@@ -90,7 +90,7 @@ class ComparedMetric(StoredModel):
 
 
 class ComparedRecord(StoredFile):
-    """What `lmtasks compare --out` writes: one family of comparisons."""
+    """File of `lmtasks compare --out`: one family of comparisons."""
 
     base: str
     """The base's folder."""

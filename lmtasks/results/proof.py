@@ -10,7 +10,7 @@ REMEDY = "delete the package and run the plan again, or export the model again."
 
 
 class Rule(StoredModel):
-    """What must hold in one precision; None: recorded only."""
+    """Tolerances of one precision; None: recorded only."""
 
     max_difference: Number | None = None
     """Of any logit or log-probability, in each case."""
@@ -67,7 +67,7 @@ class ProofRecord(StoredFile):
 
 
 class TaskDropRecord(StoredModel):
-    """What rounding costs on one task."""
+    """Cost of rounding on one task."""
 
     task: str
     metric: str

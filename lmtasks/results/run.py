@@ -7,7 +7,7 @@ from lmtasks.results.base import Number, StoredFile, StoredModel
 
 
 class PublishedFigure(StoredModel):
-    """What somebody else found, as the plan has it."""
+    """Figure that somebody else found, as the plan has it."""
 
     task: str
     variant: str

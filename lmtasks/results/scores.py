@@ -119,7 +119,7 @@ class GroupEstimate(StoredModel):
 
 
 class GroupScores(StoredModel):
-    """What a group scores over its tasks, those of inner groups too."""
+    """Scores of a group over its tasks, those of inner groups too."""
 
     alias: str
     n: Whole
@@ -150,7 +150,7 @@ class ResultsRecord(StoredFile):
 
 
 class TaskStatistics(StoredModel):
-    """What the metrics of a task are computed from. Axes: N examples, K columns, each metric's own."""
+    """Statistics of a task, from which its metrics are computed. Axes: N examples, K columns, each metric's own."""
 
     data_fingerprint: str
     recipes: Mapping[str, Json]

@@ -29,7 +29,7 @@ class Percentiles(StoredModel):
 
 
 class MachineLimits(StoredModel):
-    """What the machine can do at best, with so many threads."""
+    """Limits of the machine, with so many threads."""
 
     device: str = "cpu"
     threads: Whole
@@ -186,7 +186,7 @@ def _with_examples(workload: object) -> object:
 
 
 class SpeedRecord(StoredFile):
-    """What one variant takes: times of rounds in alternation with other variants, and memory of a run of its own."""
+    """Time and memory of one variant: times of rounds in alternation with others, and memory of a run of its own."""
 
     migrations = (_examples_a_second,)
 
@@ -222,12 +222,12 @@ class SpeedRecord(StoredFile):
 
     @property
     def timings(self) -> tuple[Timing, ...]:
-        """Of the rows' own lengths."""
+        """Timings of the rows' own lengths."""
         return tuple(timing for timing in self.workloads if not timing.length)
 
     @property
     def at_lengths(self) -> tuple[Timing, ...]:
-        """Of requests that all have as many tokens."""
+        """Timings of requests that all have as many tokens."""
         return tuple(timing for timing in self.workloads if timing.length)
 
 

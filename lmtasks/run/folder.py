@@ -80,7 +80,7 @@ def cell_id(*, variant: str, task: str, seed: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What is scored."""
+    """Variant, task and seed that are scored together."""
 
     variant: VariantPlan
     task: Task
@@ -158,7 +158,7 @@ def is_finished(folder: RunFolder, cell: Cell, *, model: ModelCard, settings: st
 
 
 def damage_of(folder: RunFolder, cell: Cell) -> str:
-    """What of a stored cell is not what was written; empty where all is, or nothing is stored."""
+    """Sentence part on a file of the cell that is not what was written; empty where all are, or none is there."""
     file, samples = folder.cell(cell.id), folder.samples(cell.id)
     record = CellRecord.read_if_whole(file)
     if record is None:

@@ -1,4 +1,4 @@
-"""After the cells of a run: variants paired by example on each task's main metric, in four questions.
+"""Comparisons after the cells of a run: variants paired by example on each task's main metric, in four questions.
 
     first   every model against the first one that has the task
     best    everybody against the best that was scored, rivals among them: who keeps the quality?
@@ -66,7 +66,7 @@ class _Pair:
 
 
 def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> PairedRecords:
-    """What paired.json says. Cells that failed, or that were scored on other rows, are in no comparison."""
+    """Compare finished cells, for paired.json. Those that failed, or were scored on other rows, are left out."""
     pairs = [
         pair
         for task in tasks

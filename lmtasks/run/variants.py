@@ -64,7 +64,7 @@ class Artefacts:
         return self._package(variant, model, seed=seed) if RUNTIMES[variant.runtime].folders == "onnx" else model
 
     def trained(self, variant: VariantPlan, *, seed: int) -> TrainedRecord | None:
-        """What making the variant's model took, as its folder says; None where the plan makes none, or nothing moved.
+        """Training of the variant's model, as its folder says; None where the plan makes none, or nothing moved.
 
         A package was trained as its model was.
         """
@@ -140,7 +140,7 @@ class Artefacts:
         return out
 
     def _gate(self, variant: VariantPlan, model: Path) -> "Gate | None":
-        """What the variant's package has to hold on the tasks that it answers."""
+        """Gate that the variant's package has to hold on the tasks that it answers."""
         from lmtasks.workflow.quality_gate import gate_of
 
         if variant.max_drop is None:
@@ -255,7 +255,7 @@ def speed_spec(
 
 
 def required_record(folder: RunFolder, *, plan: Plan, require: str) -> RequiredRecord:
-    """What required.json says. A drop is that of paired.json."""
+    """Hold the timings against what the plan requires, for required.json. A drop is that of paired.json."""
     speeds = [SpeedRecord.read_if_whole(folder.speed(variant.name)) for variant in plan.variants if variant.model]
     records = [record for record in speeds if record is not None]
     judged = judge(parse_requirements(require), records=records, drops=_drops(folder, plan))

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from lmtasks.prove.cases import Case, Side
+from lmtasks.prove.parity import Case, Side
 from lmtasks.runtime.align import align
 
 ROWS = ((5, 6, 7), (8,), (9, 10))

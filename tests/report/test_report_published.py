@@ -8,8 +8,8 @@ import pytest
 from synthetic import write_run
 
 from lmtasks.errors import UsageError
+from lmtasks.report.paired import published_table
 from lmtasks.report.publish import publish
-from lmtasks.report.published import published_table
 from lmtasks.report.records import read_run
 from lmtasks.report.write import write_report
 from lmtasks.run.plan import load_plan

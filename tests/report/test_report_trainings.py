@@ -7,9 +7,9 @@ import pytest
 from synthetic import write_run
 
 from lmtasks.errors import UsageError
+from lmtasks.report.conditions import training_table
 from lmtasks.report.publish import publish
 from lmtasks.report.records import read_run
-from lmtasks.report.trainings import training_table
 from lmtasks.report.write import write_report
 
 TRAINED = {"seconds": 90.0, "steps": 400, "weights": 3_018_006, "stopped": "steps", "best": 0.9, "best_step": 300}
