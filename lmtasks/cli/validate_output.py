@@ -73,12 +73,12 @@ def print_task(check: TaskCheck, *, metrics: Sequence[str], engine: InferenceEng
 
 def _step(step: FilterStep) -> str:
     """A step with its options: `regex(regex_pattern='...')`, `!function utils.clean`."""
-    name = step.function if isinstance(step.function, str) else _told(step.function)
-    told = ", ".join(f"{key}={_told(value)}" for key, value in step.options.items())
+    name = step.function if isinstance(step.function, str) else _shown_value(step.function)
+    told = ", ".join(f"{key}={_shown_value(value)}" for key, value in step.options.items())
     return f"{name}({told})" if told else name
 
 
-def _told(value: object) -> str:
+def _shown_value(value: object) -> str:
     from lmtasks.task.functions import FunctionRef
 
     return f"!function {value.qualified}" if isinstance(value, FunctionRef) else repr(value)

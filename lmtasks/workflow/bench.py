@@ -181,7 +181,7 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
 
 
 def _checked_precision(folder: Path, runtime: str, request: BenchRequest) -> str:
-    """What a variant computes in.
+    """Precision that a variant computes in.
 
     Raises:
         UsageError: it cannot run so on this machine, which is better said before minutes of measuring than after.

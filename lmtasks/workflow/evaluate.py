@@ -254,7 +254,7 @@ def _kept(each: ModelScores, *, several: bool) -> str:
 
 
 def _shared(on: RunsOn) -> RunsOn:
-    """Of several processes on this machine each takes its part of the processors, unless threads were given."""
+    """The same with threads: of several processes on this machine each takes its part, unless threads were given."""
     processes = launched_here()
     if on.threads is not None or processes == 1:
         return on

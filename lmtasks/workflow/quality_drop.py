@@ -17,7 +17,7 @@ from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import open_engine
 
 Artefact = tuple[Path, str, str, str | None]
-"""What an answer depends on: folder, runtime, device, precision. Threads change nothing but speed."""
+"""Everything that an answer depends on: folder, runtime, device, precision. Threads change nothing but speed."""
 
 
 def drops_of(
@@ -70,7 +70,7 @@ def _scored(
 
 
 def _drop(first: TaskResult, mine: TaskResult, *, seed: int) -> QualityDrop:
-    """Of the main metric, the first one."""
+    """Drop of the main metric, the first one."""
     name = next(iter(first.recipes))
     metric = remake_metric(first.recipes[name])
     found = compare(metric, first.statistics[name], mine.statistics[name], seed=seed, clusters=mine.clusters)

@@ -25,7 +25,7 @@ NO_MATTER = frozenset(
 """Options that say where things are, or how fast, and not what is asked."""
 WAY_OUT = "give another --out, or --overwrite to replace them"
 SHOWN = 3
-"""Differences that are told."""
+"""Differences that a message names."""
 
 
 def next_folder(use_case: str) -> Path:
@@ -125,7 +125,7 @@ def _difference(name: str, held: Json, asked: Json) -> str:
         if name not in held:
             return f"{name} is new"
         return f"{name} has changed" if name in asked else f"{name} is not asked any more"
-    return f"{name} was {_told(held.get(name))} and is {_told(asked.get(name))}"
+    return f"{name} was {_shown(held.get(name))} and is {_shown(asked.get(name))}"
 
 
 def _read(file: Path) -> Json:
@@ -136,7 +136,7 @@ def _read(file: Path) -> Json:
         return {}
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "not given" if value in (None, "", False, []) else str(value)
 
 

@@ -31,7 +31,7 @@ PEEK_ROWS = 20
 EVERY = 500
 """Rows between two reports of progress."""
 WORTH_TELLING = 5000
-"""Rows of a split, from which on its progress is told at all."""
+"""Rows of a split, from which on its progress is reported at all."""
 SCORED = "scored"
 POOL = "few-shot pool"
 
@@ -155,7 +155,7 @@ def check_split(
     fitting = task if role == SCORED else _for_training(task, rows[0])
     count(len(rows))
     wrong, first_wrong = 0, ""
-    for number, row in enumerate(_told(rows, report=report, stage=f"{task.name}, {role}")):
+    for number, row in enumerate(_reported(rows, report=report, stage=f"{task.name}, {role}")):
         try:
             _check_row(fitting, row, number)
             texts = texts_of(fitting, row)
@@ -188,7 +188,7 @@ def _lacking(source: Source, found: LocalSet | None, *, options: DataAccess) -> 
     return ""
 
 
-def _told(rows: Sequence[Row], *, report: Report, stage: str) -> Iterator[Row]:
+def _reported(rows: Sequence[Row], *, report: Report, stage: str) -> Iterator[Row]:
     if len(rows) < WORTH_TELLING:
         yield from rows
         return
