@@ -11,10 +11,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest
+from lmtasks.engine.requests import GenerateRequest
 from lmtasks.installation import shipped_backbones
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import DecodingState, Runtime, Slots
+from lmtasks.settings.generation import Decoding
 
 VOCABULARY, NEW_TOKENS = 10_240, 128
 TOKENIZER = load_tokenizer(shipped_backbones() / "lmtasks-mini")

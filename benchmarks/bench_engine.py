@@ -16,11 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, Ints, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Runtime, Sharing, Slots
 from lmtasks.runtime.torch.transformer import TorchRuntime
+from lmtasks.settings.generation import Decoding
 
 KERNEL = "product"
 """Nearly all of its time is spent in the model."""

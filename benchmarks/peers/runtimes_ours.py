@@ -39,8 +39,9 @@ class Lmtasks:
         self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:
-        from lmtasks.engine.requests import Decoding, GenerateRequest
+        from lmtasks.engine.requests import GenerateRequest
         from lmtasks.records import EncodedText
+        from lmtasks.settings.generation import Decoding
 
         if not work["new"]:
             head = self.head or self.runtime.model.heads[0].name

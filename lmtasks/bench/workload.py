@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, cycle
 from typing import Literal, Protocol, get_args
 
-from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnToken, Scored, ScoreRequest
+from lmtasks.engine.requests import Generated, GenerateRequest, OnToken, Scored, ScoreRequest
 from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.records import GENERATION_DEFAULTS, Floats32, Json
+from lmtasks.settings.generation import Decoding
 
 GREEDY = Decoding(
     **asdict(GENERATION_DEFAULTS) | {"max_new_tokens": 1, "temperature": 0.0, "min_new_tokens": 0, "sequence_bias": ()}

@@ -26,10 +26,11 @@ import numpy as np
 
 from lmtasks.data.batches import pad
 from lmtasks.engine.decode import Answer, Decode, EncodedPrompt, OnStep, TextStream, TokenStep
-from lmtasks.engine.requests import Decoding, Stopped
+from lmtasks.engine.requests import Stopped
 from lmtasks.engine.sampling import greedy
 from lmtasks.records import Floats, Floats32
 from lmtasks.runtime.base import Runtime
+from lmtasks.settings.generation import Decoding
 
 BLOCK = 256
 

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.requests import Decoding, Stopped
+from lmtasks.engine.requests import Stopped
 from lmtasks.engine.sampling import Processor, ProcessorContext, draw, greedy, sample
 from lmtasks.records import NO_RULES, Floats32, Ints, TokenRules
 from lmtasks.runtime.base import Runtime
+from lmtasks.settings.generation import Decoding
 
 Decode = Callable[[Sequence[int]], str]
 _UNFINISHED = "�"

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from lmtasks.engine.requests import Decoding
 from lmtasks.records import GENERATION_DEFAULTS, GenerationSettings, ModelCard
+from lmtasks.settings.generation import Decoding
 
 DRAWS: Mapping[str, object] = {
     "top_h": None,

@@ -1,6 +1,6 @@
 """Requests to the engine, and its answers.
 
->>> Decoding(temperature=0.7, num_beams=4)
+>>> GenerateRequest(prompt_ids=(1,), settings=Decoding(temperature=0.7, num_beams=4))
 Traceback (most recent call last):
 ...
 lmtasks.errors.UsageError: beam search draws nothing: with num_beams 4 the temperature must be 0, was 0.7.
@@ -10,43 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from lmtasks.errors import UsageError
-from lmtasks.records import GenerationSettings
+from lmtasks.settings.generation import Decoding
 
 Stopped = Literal["stop", "end", "length"]
 """Why a text ended: a stop string, the model's own end token, or the number of new tokens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding(GenerationSettings):
-    """How a continuation is chosen. Temperature 0 is greedy, or beam search with more than one beam.
-
-    What is None is as the model's generation_config.json has it, else as transformers has it (`decoding_settings.py`).
-    """
-
-    max_new_tokens: int = 256
-    stop: tuple[str, ...] = ()
-    """The text ends before the first of these."""
-    temperature: float | None = 0.0
-    """None: drawn at the model's own temperature, else at 1."""
-    room_tokens: int | None = None
-    """So many new tokens have room behind a prompt that is cut; None: all. With it, an answer that finds less room than
-    `max_new_tokens` is shorter; without, it is refused."""
-
-    @property
-    def room(self) -> int:
-        """New tokens that have room behind a prompt that is cut."""
-        return self.max_new_tokens if self.room_tokens is None else self.room_tokens
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not all(self.stop):
-            raise UsageError("a stop string must not be empty.")
-        if (self.num_beams or 1) > 1 and self.temperature != 0:
-            raise UsageError(
-                f"beam search draws nothing: with num_beams {self.num_beams} the temperature must be 0, "
-                f"was {self.temperature}."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +51,9 @@ class GenerateRequest:
     number: int | None = None
     """Names the stream of random draws under the seed; None: the request's place in the list.
     A list that is cut in pieces gives the numbers itself, and the draws stay the same."""
+
+    def __post_init__(self) -> None:
+        self.settings.check()
 
 
 @dataclass(frozen=True, kw_only=True)

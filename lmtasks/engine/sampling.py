@@ -28,9 +28,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lmtasks.engine.requests import Decoding
 from lmtasks.errors import NoNumberError
 from lmtasks.records import NO_RULES, Bools, Floats, Floats32, Ints, TokenRules
+from lmtasks.settings.generation import Decoding
 
 Scores = TypeVar("Scores", Floats, Floats32)
 _WORD = (1 << 64) - 1

@@ -39,7 +39,6 @@ import numpy as np
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.engine import HeadRow
 from lmtasks.engine.requests import (
-    Decoding,
     Generated,
     GenerateRequest,
     OnAnswers,
@@ -51,6 +50,7 @@ from lmtasks.engine.requests import (
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache_store import AnswerStore
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
+from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runtimes import is_cached, libraries_of
 from lmtasks.version import __version__
 
@@ -352,7 +352,7 @@ class Keys:
         """A prompt with its settings; with seed and number only where something is drawn."""
         settings = request.settings
         if settings not in self._generate:
-            self._generate[settings] = self._begun("generate", asdict(settings))
+            self._generate[settings] = self._begun("generate", settings.stored())
         key = _key(self._generate[settings], array("q", request.prompt_ids))
         if settings.temperature == 0:
             return key

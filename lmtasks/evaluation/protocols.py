@@ -6,7 +6,7 @@ of them. `stream.py` carries requests of all tasks to the engine together.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lmtasks.data.row_hashes import TrainingRows
@@ -14,11 +14,12 @@ from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.engine.decoding_settings import not_obeyed, resolve_decoding
 from lmtasks.engine.engine import HeadRow
-from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
+from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest
 from lmtasks.evaluation.outcome import Answered, Way
-from lmtasks.records import NOT_KEPT, Floats32, GenerationSettings, Json, ModelCard, Report, Row, RuntimeCard
+from lmtasks.records import NOT_KEPT, Floats32, Json, ModelCard, Report, Row, RuntimeCard
 from lmtasks.results.scores import RivalChoice
-from lmtasks.task.task import Generation, SplitName, Task
+from lmtasks.settings.generation import Decoding
+from lmtasks.task.task import SplitName, Task
 
 if TYPE_CHECKING:
     from lmtasks.task.prompt import Chat
@@ -54,15 +55,18 @@ class InferenceEngine(Protocol):
     def generate(self, requests: Sequence[GenerateRequest], *, on_progress: OnProgress | None) -> list[Generated]: ...
 
 
-def decoding_of(settings: Generation) -> Decoding:
-    """A task's settings of generation as the engine reads them, with nothing of a model's own."""
-    asked = {field.name: getattr(settings, field.name) for field in fields(GenerationSettings)}
-    if settings.own_temperature:
-        asked["temperature"] = None
-    return Decoding(stop=settings.stop, **asked)
+def decoding_of(settings: Decoding) -> Decoding:
+    """A task's settings of generation as the engine reads them, with nothing of a model's own.
+
+    Raises:
+        UsageError: the engine cannot carry them out.
+    """
+    asked = replace(settings, seed=None, insists=False)
+    asked.check()
+    return asked
 
 
-def decoding_for(model: ModelCard, settings: Generation) -> Decoding:
+def decoding_for(model: ModelCard, settings: Decoding) -> Decoding:
     """A task's settings of generation, with the model's own length where that counts before them.
 
     lm-evaluation-harness 0.4.13 tells `generate` the task's length as `max_length`, and there a `max_new_tokens` of
@@ -75,15 +79,15 @@ def decoding_for(model: ModelCard, settings: Generation) -> Decoding:
     return replace(asked, max_new_tokens=own, room_tokens=settings.max_new_tokens)
 
 
-def decoding_record(model: ModelCard, settings: Generation) -> dict[str, object]:
+def decoding_record(model: ModelCard, settings: Decoding) -> dict[str, object]:
     """Record of how a model writes a task's texts: all settings that hold, and what its generation_config.json sets and
     is not obeyed.
     """
     asked = decoding_for(model, settings)
-    return {**asdict(resolve_decoding(asked, model)), "not_obeyed": dict(not_obeyed(asked, model))}
+    return {**resolve_decoding(asked, model).stored(), "not_obeyed": dict(not_obeyed(asked, model))}
 
 
-def decoding_notes(model: ModelCard, task: str, settings: Generation) -> list[str]:
+def decoding_notes(model: ModelCard, task: str, settings: Decoding) -> list[str]:
     """Sentences on what a person would not expect of a model's own settings; mostly none."""
     notes = []
     missing = not_obeyed(decoding_for(model, settings), model)

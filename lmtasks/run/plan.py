@@ -28,11 +28,11 @@ from lmtasks.installation import shipped
 from lmtasks.settings.base import Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound
+from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision
 from lmtasks.settings.training import Adaptation, AdaptTraining, BackboneChoice, LoraSettings
 from lmtasks.task.generation import changed
-from lmtasks.task.task import Generation
 from lmtasks.task.yaml_file import read_yaml, yaml_text
 
 
@@ -265,7 +265,7 @@ def _check(plan: Plan, file: Path) -> None:
         if variant.baseline and variant.generation_kwargs:
             raise UsageError(f"{file}: variant {variant.name!r} is a baseline; `generation_kwargs` are for models.")
         try:
-            changed(Generation(), variant.generation_kwargs)
+            changed(Decoding(), variant.generation_kwargs)
         except UsageError as error:
             raise UsageError(f"{file}: variant {variant.name!r}: {error}") from None
         if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):

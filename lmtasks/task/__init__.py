@@ -14,7 +14,7 @@ from lmtasks.task.index import TaskEntry, TaskIndex, default_index
 from lmtasks.task.kinds import KINDS, TaskKind, baseline_source, head_input, kind_of, scored_text
 from lmtasks.task.load import load_task, own_task
 from lmtasks.task.prompt import Chat, Message, Prompt, build_prompt
-from lmtasks.task.task import SPLITS, Generation, MetricUse, OutputType, Source, SplitName, Task
+from lmtasks.task.task import SPLITS, MetricUse, OutputType, Source, SplitName, Task
 
 __all__ = [
     "FILTERS",
@@ -22,7 +22,6 @@ __all__ = [
     "SPLITS",
     "Chat",
     "Filtered",
-    "Generation",
     "Group",
     "GroupMetric",
     "Message",

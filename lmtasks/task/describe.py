@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from lmtasks.records import GENERATION_DEFAULTS
+from lmtasks.settings.generation import Decoding
 from lmtasks.task.functions import FunctionRef
-from lmtasks.task.task import FilterStep, Generation, MetricUse, ReaderOptions, Source, Task, Windows
+from lmtasks.task.task import FilterStep, MetricUse, ReaderOptions, Source, Task, Windows
 from lmtasks.task.templates import Wording
 
 ALWAYS: Mapping[str, object] = {"top_k": 0, "top_p": 1.0, "num_beams": 1, "repetition_penalty": 1.0}
 """Settings of generation that stand in the fields whatever a file says, as older versions had them where it says
 nothing. Others stand there only where it says something else than transformers does unasked."""
-LEFT_OUT = ("insists", "own_temperature")
+LEFT_OUT = ("insists", "room_tokens")
 OWN = ("max_new_tokens", "stop", "temperature", "seed", *ALWAYS)
 """Settings that stand there with any value."""
 ONLY_SHOWN = ("task_alias", "about", "tags")
@@ -96,8 +97,9 @@ def _metric(use: MetricUse) -> dict[str, object]:
     return fields
 
 
-def _generation(settings: Generation) -> object:
-    given = {name: value for name, value in asdict(settings).items() if value is not None and name not in LEFT_OUT}
+def _generation(settings: Decoding) -> object:
+    stated = asdict(settings) if settings.temperature is not None else {**asdict(settings), "temperature": 1.0}
+    given = {name: value for name, value in stated.items() if value is not None and name not in LEFT_OUT}
     usual = asdict(GENERATION_DEFAULTS)
     return to_json({**ALWAYS, **{name: value for name, value in given.items() if name in OWN or value != usual[name]}})
 

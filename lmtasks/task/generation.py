@@ -6,7 +6,8 @@ from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import parse_json
-from lmtasks.task.task import Generation, Task
+from lmtasks.settings.generation import Decoding
+from lmtasks.task.task import Task
 
 LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """Names of the same thing; where several are given the first wins."""
@@ -61,13 +62,13 @@ REFUSED: Mapping[str, str] = {
 """Settings that lm-evaluation-harness passes on to transformers and servers: leaving them out would change answers."""
 
 
-def generation_of(kwargs: Mapping[str, object] | None, *, delimiter: str) -> Generation:
+def generation_of(kwargs: Mapping[str, object] | None, *, delimiter: str) -> Decoding:
     """The settings of a task file. Without `until`, answers end at `delimiter`.
 
     Raises:
         UsageError: a key is unknown or not carried out, or a value is out of range.
     """
-    return changed(Generation(stop=(delimiter,) if delimiter else ()), kwargs or {})
+    return changed(Decoding(stop=(delimiter,) if delimiter else ()), kwargs or {})
 
 
 def with_generation(tasks: Sequence[Task], kwargs: Mapping[str, object]) -> tuple[Task, ...]:
@@ -117,7 +118,7 @@ def read_kwargs(text: str, *, what: str = "settings of generation") -> Mapping[s
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def changed(settings: Generation, given: Mapping[str, object]) -> Generation:
+def changed(settings: Decoding, given: Mapping[str, object]) -> Decoding:
     """The settings, those that are given in place of their own.
 
     Raises:
@@ -142,11 +143,10 @@ def changed(settings: Generation, given: Mapping[str, object]) -> Generation:
     def truth(key: str, own: bool | None) -> bool | None:
         return _truth(key, given.get(key), own=own)
 
-    return Generation(
+    return Decoding(
         max_new_tokens=_whole("max_gen_toks", length, at_least=1),
         stop=_stops(given.get("until"), own=settings.stop),
         temperature=_temperature(given, own=settings.temperature),
-        own_temperature=_leaves_temperature(given, own=settings),
         top_k=whole("top_k", settings.top_k, at_least=0),
         top_p=real("top_p", settings.top_p, at_least=0, at_most=1),
         min_p=real("min_p", settings.min_p, at_least=0, at_most=1),
@@ -173,7 +173,7 @@ def changed(settings: Generation, given: Mapping[str, object]) -> Generation:
     )
 
 
-def _insisted(settings: Generation, given: Mapping[str, object]) -> Generation:
+def _insisted(settings: Decoding, given: Mapping[str, object]) -> Decoding:
     """The settings, changed by a person, whose length counts before that of the model."""
     insists = any(given.get(key) is not None for key in LENGTH_KEYS)
     return replace(changed(settings, given), insists=settings.insists or insists)
@@ -189,24 +189,15 @@ def _stops(until: object, *, own: tuple[str, ...]) -> tuple[str, ...]:
     raise UsageError(f"generation_kwargs.until must be a text or a list of texts, was: {until!r}.")
 
 
-def _temperature(given: Mapping[str, object], *, own: float) -> float:
+def _temperature(given: Mapping[str, object], *, own: float | None) -> float | None:
     """`do_sample: false` means greedy whatever the temperature; `do_sample: true` alone means the model's, or 1."""
     sample = _truth("do_sample", given.get("do_sample"), own=None)
     stated = given.get("temperature")
-    temperature = own if stated is None else _number("temperature", stated, at_least=0)
-    if sample is None:
-        return temperature
-    if not sample:
+    if sample is False:
         return 0.0
-    return 1.0 if stated is None and own == 0 else temperature
-
-
-def _leaves_temperature(given: Mapping[str, object], *, own: Generation) -> bool:
-    """Is something to be drawn, at a temperature that nobody states?"""
-    if given.get("temperature") is not None:
-        return False
-    sample = _truth("do_sample", given.get("do_sample"), own=None)
-    return own.own_temperature if sample is None else sample and (own.own_temperature or own.temperature == 0)
+    if stated is not None:
+        return _number("temperature", stated, at_least=0)
+    return None if sample and own == 0 else own
 
 
 def _truth(key: str, value: object, *, own: bool | None) -> bool | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from lmtasks.records import GenerationSettings, Row
+from lmtasks.records import Row
+from lmtasks.settings.generation import Decoding
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
 
@@ -141,23 +142,6 @@ class FilterPipeline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation(GenerationSettings):
-    """How answers are decoded. What is None is left to the model, and to `generate` of transformers."""
-
-    max_new_tokens: int = 256
-    stop: tuple[str, ...] = ()
-    """The answer ends before the first of these strings."""
-    temperature: float = 0.0
-    """0: greedy."""
-    own_temperature: bool = False
-    """Is the model's temperature, where it has one, to be taken instead? Where only `do_sample` was said."""
-    seed: int | None = None
-    """Of the task's own draws; None: that of the run."""
-    insists: bool = False
-    """Does `max_new_tokens` count before the model's own? Where a person says it, and not the task's file."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Windows:
     """How a text that is longer than the model is cut, where a task wants it otherwise than lm-evaluation-harness."""
 
@@ -189,7 +173,7 @@ class Task:
     """Role to a column's name or a Jinja template: what a head reads."""
     labels: tuple[str, ...]
     metrics: tuple[MetricUse, ...]
-    generation: Generation
+    generation: Decoding
     num_fewshot: int
     zero_shot_only: bool = False
     """The file says `num_fewshot: 0` itself; then no option overrides it."""

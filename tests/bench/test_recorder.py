@@ -4,9 +4,10 @@ from fake_engine import CARD, MODEL
 from lmtasks.bench.recorder import Recorder
 from lmtasks.bench.workload import WorkRequest
 from lmtasks.data.tokenizer import train_byte_bpe
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import HeadSpec, ModelCard
+from lmtasks.settings.generation import Decoding
 
 HEADED = ModelCard(
     name="fake",

@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest
+from lmtasks.engine.requests import GenerateRequest
 from lmtasks.export.emit import export_model
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.generation import Decoding
 
 PROMPTS = ("the cat", "a good film and", "今天天气", "the river runs past the old mill", "a")
 NEW = 12

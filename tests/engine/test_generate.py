@@ -12,8 +12,9 @@ from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.decode import EncodedPrompt, TokenStep
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, Generated, GenerateRequest, ScoreRequest, TokenEvent
+from lmtasks.engine.requests import Generated, GenerateRequest, ScoreRequest, TokenEvent
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.settings.generation import Decoding
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
 SPECIAL = (0, 1, 2)

@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 from lmtasks.checksums import sealed
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest
+from lmtasks.engine.requests import GenerateRequest
 from lmtasks.export.emit import export_model
 from lmtasks.model.store import card_of
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.generation import Decoding
 
 NEW = 12
 PROMPTS = ("the cat", "a good film and a bad film, a good film", "今天天气", "the river runs past the old mill", "a")

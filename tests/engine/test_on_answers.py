@@ -8,9 +8,10 @@ from fake_runtime import FakeRuntime
 
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, OnAnswers, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, OnAnswers, ScoreRequest
 from lmtasks.head.base import EncodedRow
 from lmtasks.records import HeadSpec
+from lmtasks.settings.generation import Decoding
 
 TOKENIZER = train_byte_bpe(["a b c"], vocabulary=270)
 LONG = tuple(range(1, 40))

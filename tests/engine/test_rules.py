@@ -15,13 +15,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest
+from lmtasks.engine.requests import GenerateRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import export_model
 from lmtasks.model.generation_settings import read_rules
 from lmtasks.model.store import card_of
 from lmtasks.records import TokenRules, card_from_json
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.generation import Decoding
 
 PROMPTS = ("the cat", "a good film and", "a")
 NEW = 9

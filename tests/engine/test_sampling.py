@@ -11,9 +11,9 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from lmtasks.engine.requests import Decoding
 from lmtasks.engine.sampling import draw, greedy, penalize, sample
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.settings.generation import Decoding
 
 PROBABILITIES = np.array([0.05, 0.4, 0.15, 0.3, 0.1])
 
@@ -126,4 +126,4 @@ def test_greedy_takes_the_lowest_of_equals_and_refuses_nan() -> None:
 )
 def test_settings_are_checked(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        Decoding(**settings)  # type: ignore[arg-type]
+        Decoding(**settings).check()  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 from test_generate import END, engine, fake, requests
 
-from lmtasks.engine.requests import Decoding, GenerateRequest, TokenEvent
+from lmtasks.engine.requests import GenerateRequest, TokenEvent
 from lmtasks.errors import UsageError
+from lmtasks.settings.generation import Decoding
 
 SETTINGS = Decoding(max_new_tokens=12)
 LENGTH = 32

@@ -18,13 +18,14 @@ from small_tasks import TASKS, scored, small_task, tokenizer
 
 import lmtasks
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache import CachedAnswers
 from lmtasks.evaluation.cache_store import AnswerStore, count_answers
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.head.base import EncodedRow
 from lmtasks.records import HeadSpec, RuntimeCard
+from lmtasks.settings.generation import Decoding
 
 HEADS = (
     HeadSpec(name="mood", kind="classification", labels=("bad", "good")),

@@ -7,12 +7,13 @@ import pytest
 from small_tasks import tokenizer
 
 from lmtasks.data.tokenizer import train_byte_bpe
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation import cache
 from lmtasks.evaluation.cache import Keys, scope_of
 from lmtasks.head.base import EncodedRow
 from lmtasks.records import GenerationSettings, HeadSpec, ModelCard, RuntimeCard
+from lmtasks.settings.generation import Decoding
 
 MODEL = ModelCard(
     name="mini",
@@ -135,13 +136,15 @@ def test_equal_requests_have_equal_keys() -> None:
 
 
 def test_every_setting_of_decoding_counts() -> None:
-    assert set(CHANGED) == {field.name for field in fields(Decoding)}
+    assert set(CHANGED) == set(Decoding().stored()) == {field.name for field in fields(Decoding)} - {"seed", "insists"}
     plain = GenerateRequest(prompt_ids=(1, 2), settings=Decoding())
     keys = {_keys().of_prompt(plain, number=0)}
     for name, value in CHANGED.items():
         settings = Decoding(**{**asdict(Decoding()), name: value})  # type: ignore[arg-type]
         keys.add(_keys().of_prompt(replace(plain, settings=settings), number=0))
     assert len(keys) == 1 + len(CHANGED)
+    told = Decoding(seed=5, insists=True)  # the seed of a request counts, and its length is settled before
+    assert _keys().of_prompt(replace(plain, settings=told), number=0) in keys
 
 
 def test_seed_and_number_count_where_something_is_drawn() -> None:

@@ -22,7 +22,7 @@ from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, Weights
 from lmtasks.export.emitters.recurrent import RECURRENT
@@ -36,6 +36,7 @@ from lmtasks.runtime.onnx.graphs import Graphs
 from lmtasks.runtime.onnx.recurrent import OnnxRecurrentRuntime
 from lmtasks.runtime.op_costs import traffic_of
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
+from lmtasks.settings.generation import Decoding
 
 CLOSE = 1e-5
 ROWS = random_rows(9, 1, 17, 4, 2)

@@ -7,13 +7,14 @@ import pytest
 from packed import native_folder, padded, random_rows
 
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.model.closed_form import FittedModel, NgramClasses, load_fitted
 from lmtasks.model.store import card_of, load_model
 from lmtasks.records import TokenBatch
 from lmtasks.runtime.native import NativeRuntime
 from lmtasks.runtime.open import list_runtimes, open_runtime
+from lmtasks.settings.generation import Decoding
 from lmtasks.workflow.open_model import runtime_for
 
 

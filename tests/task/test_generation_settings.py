@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 
 from lmtasks.errors import UsageError
+from lmtasks.settings.generation import Decoding
 from lmtasks.task.generation import changed, generation_of, with_generation
 from lmtasks.task.index import default_index
-from lmtasks.task.task import Generation
 
-OWN = Generation(max_new_tokens=9, stop=("\n",), temperature=0.7, top_p=0.9, num_beams=1, seed=5)
+OWN = Decoding(max_new_tokens=9, stop=("\n",), temperature=0.7, top_p=0.9, num_beams=1, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_what_is_not_given_stays(given: Mapping[str, object], other: Mapping[str
 
 
 def test_drawing_alone_means_temperature_1_where_the_task_is_greedy() -> None:
-    assert changed(Generation(), {"do_sample": True}).temperature == 1
-    assert generation_of({"do_sample": True}, delimiter="").temperature == 1
+    assert changed(Decoding(), {"do_sample": True}).temperature is None  # the model's own, else 1
+    assert generation_of({"do_sample": True}, delimiter="").temperature is None
 
 
 def test_tasks_keep_their_hash_and_those_that_write_nothing_stay() -> None:

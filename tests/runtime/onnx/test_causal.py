@@ -11,7 +11,7 @@ import lmtasks.runtime.onnx.causal
 import lmtasks.runtime.onnx.decoder
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest
+from lmtasks.engine.requests import GenerateRequest
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import load_package
@@ -22,6 +22,7 @@ from lmtasks.runtime.onnx.decoder import Caches
 from lmtasks.runtime.onnx.graphs import Graphs
 from lmtasks.runtime.open import open_runtime
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
+from lmtasks.settings.generation import Decoding
 
 NAMES = ("llama", "gpt2")
 CLOSE = 2e-5

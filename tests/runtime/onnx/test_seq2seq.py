@@ -15,7 +15,7 @@ import lmtasks.runtime.onnx.decoder
 import lmtasks.runtime.onnx.seq2seq
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
 from lmtasks.prove.export import export_and_prove
@@ -27,6 +27,7 @@ from lmtasks.runtime.onnx.graphs import Graphs
 from lmtasks.runtime.onnx.seq2seq import OnnxSeq2SeqRuntime
 from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqRows, Sources
 from lmtasks.runtime.torch.capability_probes import slots_agree
+from lmtasks.settings.generation import Decoding
 
 NAMES = ("marian", "bart", "t5")
 CLOSE = 1e-4

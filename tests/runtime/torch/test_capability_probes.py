@@ -30,13 +30,14 @@ from transformers import (
 
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.export.emit import export_model
 from lmtasks.export.package import is_package
 from lmtasks.records import TokenBatch
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.generation import Decoding
 
 SMALL = {
     "vocab_size": 300,

@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_tokenizer
 
 from lmtasks.engine.engine import Engine
-from lmtasks.engine.requests import Decoding, GenerateRequest, ScoreRequest
+from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Vocabulary, write_backbone
 from lmtasks.model.model import Model
@@ -16,6 +16,7 @@ from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, HeadSpec, TokenBatch, TokenTargets
 from lmtasks.runtime.open import open_runtime
 from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
+from lmtasks.settings.generation import Decoding
 
 CAUSAL = ("rnn", "lstm", "gru")
 PAIRS = ("lstm-attention", "gru-attention")
