@@ -17,7 +17,7 @@ class Lmtasks:
 
     def __init__(self, asked: Mapping[str, Any]) -> None:
         from lmtasks.data.tokenizer import load_tokenizer
-        from lmtasks.model.store import tokenizer_folder
+        from lmtasks.model.files import tokenizer_folder
         from lmtasks.runtime.open import open_runtime
 
         self.folder = Path(asked["folder"])

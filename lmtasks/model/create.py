@@ -10,7 +10,7 @@ from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_maske
 from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
-from lmtasks.model.store import tokenizer_folder
+from lmtasks.model.files import tokenizer_folder
 from lmtasks.model.weights import ADAPTERS, base_facts, weights_home, write_base
 
 __all__ = [

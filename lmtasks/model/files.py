@@ -131,3 +131,8 @@ def _check_inside(name: str, named_by: Path) -> None:
 def _readings(name: str) -> Iterator[PurePosixPath | PureWindowsPath]:
     yield PurePosixPath(name)
     yield PureWindowsPath(name)
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a model or of a package lies, and the configuration of a model's backbone."""
+    return folder / "backbone" if (folder / "model.json").is_file() else folder

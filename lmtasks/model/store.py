@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.files import first_line, parse_json, read_object, reading
-from lmtasks.model.files import copy_tokenizer
+from lmtasks.model.files import copy_tokenizer, tokenizer_folder
 from lmtasks.model.generation_settings import read_generation, read_rules, read_settings, settings_file
 from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from lmtasks.model.model import Model
 
 SCHEMA = 1
-
-
-def tokenizer_folder(folder: Path) -> Path:
-    """Where the tokenizer of a model or of a package lies, and the configuration of a model's backbone."""
-    return folder / "backbone" if (folder / "model.json").is_file() else folder
 
 
 def training_rows_file(folder: Path) -> Path:

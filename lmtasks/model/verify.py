@@ -13,7 +13,14 @@ from pathlib import Path
 
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, write_json
-from lmtasks.model.files import backbone_index, backbone_weights, has_weights, settings_files, tokenizer_files
+from lmtasks.model.files import (
+    backbone_index,
+    backbone_weights,
+    has_weights,
+    settings_files,
+    tokenizer_files,
+    tokenizer_folder,
+)
 from lmtasks.model.weights import ADAPTER_CONFIG, adapter_folders, digest_of, read_base, weight_files
 
 CHECKSUMS = "checksums.json"
@@ -55,7 +62,7 @@ def check_files(folder: Path) -> None:
 
 def _loaded(folder: Path) -> Iterator[Path]:
     """The files in a folder that are opened where its model is loaded."""
-    inner = _inner(folder)
+    inner = tokenizer_folder(folder)
     if (folder / "model.json").is_file():
         yield folder / "model.json"
     yield from settings_files(inner)
@@ -71,12 +78,8 @@ def _lies_in(file: Path, folder: Path) -> bool:
 
 
 def _own_weights(folder: Path) -> tuple[Path, ...]:
-    inner = _inner(folder)
+    inner = tokenizer_folder(folder)
     return (*backbone_index(inner), *backbone_weights(inner)) if has_weights(inner) else ()
-
-
-def _inner(folder: Path) -> Path:
-    return folder / "backbone" if (folder / "model.json").is_file() else folder
 
 
 def _name(file: Path, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """Bounds of numbers, declared once and held wherever one comes from: an option, a plan's key, an argument."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,18 +99,6 @@ NOT_NEGATIVE = Bound(least=0)
 SHARE = Bound(least=0, most=1)
 SHARE_BELOW_ONE = Bound(least=0, most=1, below=True)
 SEED = Bound(least=0, most=MOST_SEED, whole=True)
-
-
-def check_all(values: Mapping[str, object], bounds: Mapping[str, Bound]) -> None:
-    """Hold each value that is a number against the bound of its name.
-
-    Raises:
-        UsageError: the first that does not hold.
-    """
-    for name, bound in bounds.items():
-        value = values.get(name)
-        if isinstance(value, int | float):
-            bound.check(name, value)
 
 
 def shown(given: object) -> str:

@@ -155,8 +155,8 @@ def adapt_to_tasks(
 
     from lmtasks.data.examples import HeadExamples, ReadingSettings
     from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.model.files import tokenizer_folder
     from lmtasks.model.model import Model
-    from lmtasks.model.store import tokenizer_folder
     from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.training.adapt import adapt
 

@@ -11,7 +11,8 @@ from lmtasks.data.splits import load_task_data
 from lmtasks.data.tokenizer import Tokenizer, load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.export.ranges import CalibrationRow
-from lmtasks.model.store import card_of, tokenizer_folder
+from lmtasks.model.files import tokenizer_folder
+from lmtasks.model.store import card_of
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import baseline_source, head_input, kind_of

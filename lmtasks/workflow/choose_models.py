@@ -120,7 +120,7 @@ def solver_before_loading(chosen: ChosenModel, opening: OpenOptions) -> Solver:
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.evaluation.engine_solver import EngineSolver
     from lmtasks.evaluation.rivals import RivalSolver
-    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.model.files import tokenizer_folder
     from lmtasks.records import RuntimeCard
     from lmtasks.workflow.open_model import card_in
 

@@ -234,7 +234,7 @@ class _Evaluation:
 
 def _chat_of(chosen: ChosenModel, prompts: PromptFormat, variables: Mapping[str, object]) -> ChatUse | None:
     """The model's own template; None for a baseline, which reads no prompts."""
-    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.model.files import tokenizer_folder
 
     if chosen.folder is None:
         return None

@@ -17,8 +17,8 @@ from lmtasks.data.vocabulary import UNKNOWN, tokenizer_of_words
 from lmtasks.errors import UsageError
 from lmtasks.files import locked
 from lmtasks.model.closed_form import FittedModel, Ngram, NgramSizes, fitted_family, load_fitted, save_fitted
+from lmtasks.model.files import tokenizer_folder
 from lmtasks.model.resolve import resolve
-from lmtasks.model.store import tokenizer_folder
 from lmtasks.settings.data import DataAccess
 from lmtasks.training.closed_form import fitted_card
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks

@@ -208,8 +208,8 @@ def _make(
 def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
-    from lmtasks.model.files import copy_tokenizer
-    from lmtasks.model.store import tokenizer_folder, training_rows_file
+    from lmtasks.model.files import copy_tokenizer, tokenizer_folder
+    from lmtasks.model.store import training_rows_file
 
     home = tokenizer_folder(there)
     if start.bidirectional:  # first, since it may be refused

@@ -59,7 +59,7 @@ def open_engine(
     """
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.engine.engine import Engine
-    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.model.files import tokenizer_folder
     from lmtasks.runtime.open import open_runtime
 
     tokenizer = load_tokenizer(tokenizer_folder(folder))  # first: a missing one is found without loading weights
@@ -137,8 +137,7 @@ def settings_hash(folder: Path) -> str:
     A package's manifest holds the hash of every graph.
     """
     from lmtasks.export.package import MANIFEST
-    from lmtasks.model.files import settings_files
-    from lmtasks.model.store import tokenizer_folder
+    from lmtasks.model.files import settings_files, tokenizer_folder
 
     files = [file for name in (MANIFEST, "model.json") if (file := folder / name).is_file()]
     digest = hashlib.sha256()

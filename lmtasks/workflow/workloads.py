@@ -13,7 +13,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.model.store import tokenizer_folder
+from lmtasks.model.files import tokenizer_folder
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
