@@ -76,8 +76,7 @@ def grouped(engine: "Engine", job: Mapping[str, Any], *, checkpoint: Path) -> di
     found = group_results(index.find_groups(wanted), results)
     return {
         name: {
-            f"{metric},none": {"value": each["value"], "stderr": each["stderr"]}
-            for metric, each in record["metrics"].items()
+            f"{metric},none": {"value": each.value, "stderr": each.stderr} for metric, each in record.metrics.items()
         }
         for name, record in found.items()
     }
