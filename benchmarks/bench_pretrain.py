@@ -19,7 +19,7 @@ from lmtasks.data.corpus import WindowSampler
 from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.attention import use_blocks, use_default
-from lmtasks.training.objectives import OBJECTIVES, ObjectiveModule, learner_loss, make_batch
+from lmtasks.training.objectives import OBJECTIVES, ObjectiveModule, make_batch, objective_loss
 from lmtasks.training.stepping import Batch, Stepping, make_optimizers
 
 FAMILY = "llama:width=320,layers=6,heads=5,inner=832,context=1024"
@@ -65,7 +65,7 @@ def test_our_step(
     stepping = Stepping(
         accelerator=Accelerator(mixed_precision="no", cpu=True),
         runner=learner,
-        loss=torch.compile(learner_loss, dynamic=False) if fast else learner_loss,
+        loss=torch.compile(objective_loss, dynamic=False) if fast else objective_loss,
         batch_at=batch_at,
         settings=settings,
         name_batch=str,
