@@ -34,11 +34,11 @@ class Aligned:
         out[rows, self.places[rows, columns]] = values[rows, columns]
         return out
 
-    def columns_of(self, wanted: TokenTargets) -> Ints:
-        """(S,): where the wanted columns stand now."""
+    def columns_of(self, targets: TokenTargets) -> Ints:
+        """(S,): where the columns of the targets stand now."""
         moved = np.zeros((self.places.shape[0], self.columns), dtype=np.int64)
         np.put_along_axis(moved, self.places, np.arange(self.places.shape[1])[None], axis=1)
-        found: Ints = moved[wanted.rows, wanted.columns]
+        found: Ints = moved[targets.rows, targets.columns]
         return found
 
 
@@ -75,10 +75,10 @@ def align(batch: TokenBatch, *, side: Literal["left", "right"]) -> Aligned:
 def every_next(batch: TokenBatch) -> tuple[TokenBatch, TokenTargets]:
     """Rows to read, and targets, that score every token of whole rows behind those before it.
 
-    A row's last token is wanted, and need not be read; so a row may be one token longer than the model's input.
+    A row's last token is a target, and need not be read; so a row may be one token longer than the model's input.
 
-    >>> read, wanted = every_next(TokenBatch(ids=np.array([[5, 6, 7]]), mask=np.ones((1, 3), dtype=np.bool_)))
-    >>> read.ids[read.mask].tolist(), wanted.columns.tolist(), wanted.tokens.tolist()
+    >>> read, targets = every_next(TokenBatch(ids=np.array([[5, 6, 7]]), mask=np.ones((1, 3), dtype=np.bool_)))
+    >>> read.ids[read.mask].tolist(), targets.columns.tolist(), targets.tokens.tolist()
     ([5, 6], [0, 1], [6, 7])
     """
     mask = batch.mask

@@ -51,11 +51,11 @@ class ScoreInput(Generic[S]):
 
 
 class Driver(Runtime, Generic[S]):
-    """A runtime as it is written.
+    """Base of a runtime: it checks, aligns and refuses, and a subclass computes.
 
     Args:
-        model: what answers.
-        card: what computes.
+        model: card of the model.
+        card: of what computes.
         state_type: the class of its decoding states.
         prompt_side: where prompts are padded when they reach `_prefill`.
         longest_prompt_tokens: of a row that is read by a head or as a prompt; None: the model takes rows of any length,

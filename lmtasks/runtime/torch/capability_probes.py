@@ -32,12 +32,12 @@ def branches_agree(runtime: Runtime) -> bool:
         subtree_end += [len(packed)] * len(branch)
         columns += [TRUNK - 1, *range(first, len(packed) - 1)]
     tokens = [token for branch in branches for token in branch]
-    wanted = TokenTargets(
+    targets = TokenTargets(
         rows=np.zeros(len(columns), dtype=np.int64), columns=np.array(columns), tokens=np.array(tokens)
     )
 
     def shared() -> Floats32:
-        return runtime.score(_batch([packed]), wanted, subtree_end=np.array([subtree_end])).logprobs
+        return runtime.score(_batch([packed]), targets, subtree_end=np.array([subtree_end])).logprobs
 
     return _agree(shared, lambda: _plain(runtime, trunk, branches))
 
@@ -45,13 +45,13 @@ def branches_agree(runtime: Runtime) -> bool:
 def prefix_agrees(runtime: Runtime) -> bool:
     """Are answers of rows that continue a state those of whole rows?"""
     trunk, branches = _tokens(runtime, TRUNK), [_tokens(runtime, length, salt=length) for length in BRANCHES]
-    # Each row begins with the trunk's last token: behind the state itself no token is ever wanted.
+    # Each row begins with the trunk's last token: behind the state itself no token is ever a target.
     rows = _batch([[trunk[-1], *branch] for branch in branches])
-    read, wanted = every_next(rows)
+    read, targets = every_next(rows)
 
     def shared() -> Floats32:
         state, _ = runtime.prefill(_batch([trunk[:-1]]))
-        return runtime.score(read, wanted, prefix_state=state).logprobs
+        return runtime.score(read, targets, prefix_state=state).logprobs
 
     return _agree(shared, lambda: _plain(runtime, trunk, branches))
 
@@ -91,8 +91,8 @@ def slots_agree(runtime: Runtime, slots: Callable[[], Slots], *, joins: bool) ->
 def _plain(runtime: Runtime, trunk: list[int], branches: list[list[int]]) -> Floats32:
     parts = []
     for branch in branches:
-        read, wanted = every_next(_batch([trunk + branch]))
-        parts.append(runtime.score(read, wanted).logprobs[TRUNK - 1 :])
+        read, targets = every_next(_batch([trunk + branch]))
+        parts.append(runtime.score(read, targets).logprobs[TRUNK - 1 :])
     return np.concatenate(parts)
 
 
