@@ -148,3 +148,12 @@ def test_listing_tasks_loads_no_library_that_computes() -> None:
     (loaded,) = _loaded_by("list tasks")
     assert not [name for name in ("torch", "transformers", "datasets", "pyarrow", "sklearn") if name in loaded]
     assert len(loaded) < 700
+
+
+def test_files_of_tests_are_told_apart_by_their_names() -> None:
+    """Two of one name, in folders that are no packages, end a run of all tests before it has begun."""
+    names: dict[str, list[str]] = {}
+    for file in (PACKAGE.parent / "tests").rglob("*.py"):
+        if file.name != "conftest.py" and not (file.parent / "__init__.py").exists():
+            names.setdefault(file.name, []).append(file.parent.name)
+    assert not {name: folders for name, folders in names.items() if len(folders) > 1}
