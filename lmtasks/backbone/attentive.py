@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lmtasks.backbone.base import Projection, State, Traits
-from lmtasks.backbone.bidirectional import BothWays
 from lmtasks.backbone.family import BidirectionalSizes
 from lmtasks.backbone.own import (
     CELLS,
+    BothWays,
     OwnBackbone,
     TokenEmbedding,
     even_scale,

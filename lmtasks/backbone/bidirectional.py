@@ -6,53 +6,19 @@ packing is needed.
 
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lmtasks.backbone.base import Traits
 from lmtasks.backbone.family import BidirectionalSizes
 from lmtasks.backbone.own import (
-    CELLS,
+    BothWays,
     OwnBackbone,
     TokenEmbedding,
     even_scale,
     moved,
-    parts_of,
-    reversal,
-    run,
-    same_for_all_times,
-    start_small,
     to_the_right,
 )
 from lmtasks.backbone.sizes import Vocabulary
-
-
-class BothWays(nn.Module):
-    """Layers that read right-padded rows forward and back, (B, T, D) -> (B, T, D); half of D for each way.
-
-    Args:
-        cell: `lstm` or `gru`.
-    """
-
-    def __init__(self, cell: str, *, width: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        self.cell, self.side, self.dropout = cell, width // 2, dropout
-        self.forth = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
-        self.back = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
-        for layer in (*self.forth, *self.back):
-            start_small(layer, scale=width**-0.5)
-
-    def forward(self, given: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D) and mask (B, T) -> (B, T, D)."""
-        places = reversal(mask)
-        zero = tuple(given.new_zeros(len(given), self.side) for _ in range(parts_of(self.cell)))
-        hidden = same_for_all_times(given, self.dropout, self.training)
-        for forth, back in zip(self.forth, self.back, strict=True):
-            one, _ = run(forth, hidden, zero, None)  # type: ignore[arg-type]
-            other, _ = run(back, moved(hidden, places), zero, None)  # type: ignore[arg-type]
-            hidden = torch.cat([one, moved(other, places)], dim=-1)
-            hidden = same_for_all_times(hidden, self.dropout, self.training)
-        return hidden
 
 
 class Bidirectional(OwnBackbone):

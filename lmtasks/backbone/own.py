@@ -1,5 +1,5 @@
 """Parts that families of our own share: their base class, which writes a backbone to its folder; embeddings of tokens;
-recurrent cells by name, with real lengths and variational dropout.
+recurrent cells by name, one way and both, with real lengths and variational dropout.
 
 Settings that transformers folders have in config.json too (vocab_size, eos_token_id, decoder_start_token_id) have the
 same names here.
@@ -97,6 +97,34 @@ def even_scale(width: int) -> float:
     """Where uniform values must lie for vectors of length 1 on average; 0.1 at a width of 300, as in Zaremba et al.
     (2014)."""
     return float((3.0 / width) ** 0.5)
+
+
+class BothWays(nn.Module):
+    """Layers that read right-padded rows forward and back, (B, T, D) -> (B, T, D); half of D for each way.
+
+    Args:
+        cell: `lstm` or `gru`.
+    """
+
+    def __init__(self, cell: str, *, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.cell, self.side, self.dropout = cell, width // 2, dropout
+        self.forth = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
+        self.back = nn.ModuleList(CELLS[cell](width, self.side) for _ in range(layers))
+        for layer in (*self.forth, *self.back):
+            start_small(layer, scale=width**-0.5)
+
+    def forward(self, given: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) and mask (B, T) -> (B, T, D)."""
+        places = reversal(mask)
+        zero = tuple(given.new_zeros(len(given), self.side) for _ in range(parts_of(self.cell)))
+        hidden = same_for_all_times(given, self.dropout, self.training)
+        for forth, back in zip(self.forth, self.back, strict=True):
+            one, _ = run(forth, hidden, zero, None)  # type: ignore[arg-type]
+            other, _ = run(back, moved(hidden, places), zero, None)  # type: ignore[arg-type]
+            hidden = torch.cat([one, moved(other, places)], dim=-1)
+            hidden = same_for_all_times(hidden, self.dropout, self.training)
+        return hidden
 
 
 def parts_of(cell: str) -> int:
