@@ -12,11 +12,10 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 376
-ONE_NEIGHBOUR = 90
-"""Files that one other file alone imports."""
-DOCSTRINGS = 34
-"""Docstrings that are left to mend; it only falls."""
+FILES = 357
+ONE_NEIGHBOUR = 73
+"""Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
+metrics, graphs, drivers). Both numbers fall."""
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -97,8 +96,7 @@ def test_no_files_import_each_other() -> None:
 
 
 def test_docstrings_begin_with_a_verb_or_the_noun_that_they_are_about() -> None:
-    wrong = [name for name, text in _documented() if re.match(r"(What|Of)\b", text)]
-    assert len(wrong) <= DOCSTRINGS, wrong
+    assert not [name for name, text in _documented() if re.match(r"(What|Of)\b", text)]
 
 
 def test_kinds_are_named_where_they_are_defined() -> None:

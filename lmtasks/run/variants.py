@@ -179,7 +179,7 @@ class Artefacts:
 
 
 def gate_name(variant: VariantPlan) -> str:
-    """What a gate is about: variants that agree in it share a package; empty where nobody asks."""
+    """Name of a gate: variants that agree in it share a package; empty where there is none."""
     if variant.max_drop is None:
         return ""
     written = [f"{name}-{value}" for name, value in variant.generation_kwargs.items()]

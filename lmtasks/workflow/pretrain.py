@@ -169,7 +169,7 @@ def pretrain_backbone(request: PretrainRequest, *, report: Callable[[Progress], 
 def _draw(folder: Path, *, work: Path, name: str) -> None:
     """The curve of the training in `work` as a chart in the folder; none yet where that is not there."""
     from lmtasks.files import write_text
-    from lmtasks.report.curve import draw_curve
+    from lmtasks.report.charts import draw_curve
     from lmtasks.training.curve import LOG, read_log, thinned
 
     records = thinned(read_log(work / LOG))

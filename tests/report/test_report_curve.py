@@ -1,6 +1,6 @@
 """The chart of a training."""
 
-from lmtasks.report.curve import draw_curve
+from lmtasks.report.charts import draw_curve
 
 
 def test_the_chart_holds_the_losses_and_every_source() -> None:
