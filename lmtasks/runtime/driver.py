@@ -60,6 +60,8 @@ class Driver(Runtime, Generic[S]):
         prompt_side: where prompts are padded when they reach `_prefill`.
         longest_prompt_tokens: of a row that is read by a head or as a prompt; None: the model takes rows of any length,
             or refuses them itself.
+        heads_read_empty_rows: may a text leave no token for a head to read, as where a vocabulary of words knows none
+            of it? Other rows are answered as if it were not there.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Driver(Runtime, Generic[S]):
         state_type: type[S],
         prompt_side: Literal["left", "right"] = "right",
         longest_prompt_tokens: int | None = None,
+        heads_read_empty_rows: bool = True,
     ) -> None:
         self.model = model
         self.card = card
         self._state_type = state_type
         self._prompt_side: Literal["left", "right"] = prompt_side
         self._longest_prompt = longest_prompt_tokens
+        self.heads_read_empty_rows = heads_read_empty_rows
         self._specs = {spec.name: spec for spec in model.heads}
 
     # --- what a driver computes
@@ -109,7 +113,9 @@ class Driver(Runtime, Generic[S]):
             raise unknown("head", head, self._specs)
         if not spec.predicts:
             raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
-        aligned = self._aligned(batch, side="right", longest=self._longest_prompt)
+        aligned = self._aligned(
+            batch, side="right", longest=self._longest_prompt, empty_rows=self.heads_read_empty_rows
+        )
         rows, columns = aligned.batch.ids.shape
         with memory_errors(f"head {head!r} reads {_counted(rows)} of {columns} tokens"):
             logits = self._predict(spec, aligned.batch)
@@ -193,20 +199,22 @@ class Driver(Runtime, Generic[S]):
             )
         return state
 
-    def _aligned(self, batch: TokenBatch, *, side: Literal["left", "right"], longest: int | None) -> Aligned:
+    def _aligned(
+        self, batch: TokenBatch, *, side: Literal["left", "right"], longest: int | None, empty_rows: bool = False
+    ) -> Aligned:
         """A batch with its padding on one side, which is checked as by `_check_lengths`."""
         aligned = align(batch, side=side)
-        self._check_lengths(aligned.lengths, longest=longest)
+        self._check_lengths(aligned.lengths, longest=longest, empty_rows=empty_rows)
         return aligned
 
-    def _check_lengths(self, lengths: Ints, *, longest: int | None = None) -> None:
+    def _check_lengths(self, lengths: Ints, *, longest: int | None = None, empty_rows: bool = False) -> None:
         """
         Raises:
-            UsageError: no rows, one of no tokens, or one of more than `longest`.
+            UsageError: no rows, one of no tokens (but for `empty_rows`), or one of more than `longest`.
         """
         if not len(lengths):
             raise UsageError("a batch of no rows was given; it needs at least one.")
-        if not lengths.all():
+        if not empty_rows and not lengths.all():
             row = int(lengths.argmin())
             raise UsageError(f"row {row} of a batch of {len(lengths)} has no tokens; each needs at least one token.")
         if longest is not None and int(lengths.max()) > longest:

@@ -211,6 +211,7 @@ class GraphDriver(Driver[S]):
         state_type: type[S],
         prompt_side: Literal["left", "right"] = "right",
         longest_prompt_tokens: int | None = None,
+        heads_read_empty_rows: bool = False,
     ) -> None:
         super().__init__(
             graphs.model,
@@ -218,6 +219,7 @@ class GraphDriver(Driver[S]):
             state_type=state_type,
             prompt_side=prompt_side,
             longest_prompt_tokens=longest_prompt_tokens,
+            heads_read_empty_rows=heads_read_empty_rows,
         )
         self._graphs = graphs
 

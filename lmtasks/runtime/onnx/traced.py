@@ -50,7 +50,7 @@ class OnnxTracedRuntime(GraphDriver[TracedState]):
 
     def __init__(self, graphs: Graphs) -> None:
         side: Literal["left", "right"] = "right" if graphs.model.kind == "encoder-decoder" else "left"
-        super().__init__(graphs, state_type=TracedState, prompt_side=side)
+        super().__init__(graphs, state_type=TracedState, prompt_side=side, heads_read_empty_rows=True)
 
     def _score(self, given: ScoreInput[TracedState]) -> tuple[Floats32, Bools]:
         """Rows go through the graph as many at a time as `LOGITS_BYTES` allow."""
