@@ -119,9 +119,9 @@ def test_worked_examples_stand_before_the_question(tmp_path: Path) -> None:
     assert result.conditions["shots_fingerprint"] is not None
     for sample in result.samples:
         assert str(sample["prompt"]).count("What did") == 3
-    assert shot_count(task, "head", asked=3) == 0
+    assert shot_count(task, "head", requested=3) == 0
     zero = small_task(tmp_path, "multiple_choice", more="num_fewshot: 0")
-    assert shot_count(zero, "prompt", asked=3) == 0
+    assert shot_count(zero, "prompt", requested=3) == 0
 
 
 @pytest.mark.parametrize("name", ["classification", "generation", "multiple_choice"])
