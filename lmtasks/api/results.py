@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -248,7 +248,7 @@ class ProvedPackage(Tabular):
 
     def records(self) -> Sequence[Mapping[str, object]]:
         """One row a comparison with the model: graph, case, largest and mean difference, share of equal choices."""
-        return [asdict(check) for check in self.exported.parity.checks]
+        return [check.model_dump() for check in self.exported.parity.checks]
 
     def table(self) -> Table:
         """The same for people."""

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from said import Say
+from tiny import tiny_checkpoint
 
 import lmtasks
 
@@ -230,6 +232,35 @@ def test_arguments_have_the_defaults_of_the_options(name: str) -> None:
     }
     assert not unlike
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for number, each in enumerate(arguments) if number > 2)
+
+
+def test_a_package_is_proved_scored_and_shown(tmp_path: Path) -> None:
+    model = tiny_checkpoint(tmp_path / "bert", "bert-classifier")
+    package = lmtasks.export(model, "starter_sentiment_en", out="package")
+    assert {row["graph"] for row in package.records()} == {"head.own"}
+    assert "Proof of package, in fp32" in package._repr_html_()
+    scores = lmtasks.evaluate([model, package], "starter_sentiment_en", limit=20)
+    assert scores.value("bert", metric="acc") == scores.value("package", metric="acc")
+    with pytest.raises(lmtasks.UsageError, match="is exported already"):
+        lmtasks.export(package, out="again")
+
+
+def test_a_report_is_rebuilt_and_shown(tmp_path: Path) -> None:
+    shutil.copytree(Path(lmtasks.__file__).parents[1] / "reports" / "pretrained", tmp_path / "run")
+    page = lmtasks.report(tmp_path / "run")
+    assert page.page == tmp_path / "run" / "index.html"
+    assert page.answer
+    assert len(page.records()) == len(page.table().lines)
+
+
+@pytest.mark.slow
+def test_speed_is_measured_side_by_side(tmp_path: Path) -> None:
+    model = tiny_checkpoint(tmp_path / "bert", "bert-classifier")
+    speeds = lmtasks.bench(
+        model, "starter_sentiment_en", rounds=1, seconds=0.1, limit=8, threads=1, require="p50_ms<=0.0001"
+    )
+    assert (speeds.best, len(speeds.judged)) == (None, 1)
+    assert {row["variant"] for row in speeds.records()} == {"bert"}
 
 
 def test_the_documented_example_is_carried_out() -> None:
