@@ -25,7 +25,7 @@ STEPWISE = ("weights", "mix", "start", "beside", "objective", "steps")
 
 def command(
     *,
-    text: PretrainText,
+    corpus: PretrainText,
     out: Annotated[Path, Setting("Folder of the new backbone.", metavar="FOLDER")],
     training: PretrainSettings,
     device: Device = "cpu",
@@ -37,19 +37,19 @@ def command(
     from lmtasks.workflow.pretrain import CountRequest, PretrainRequest, count_backbone, counts_text, pretrain_backbone
 
     sources = data_options(access)
-    if counts_text(text.backbone):
+    if counts_text(corpus.backbone):
         counting = CountRequest(
-            texts=text.data,
+            texts=corpus.data,
             out=out,
-            column=text.text,
-            encoding=text.encoding,
-            family=text.backbone,
-            vocabulary=text.vocabulary,
-            tokenizer=text.tokenizer,
+            column=corpus.text,
+            encoding=corpus.encoding,
+            family=corpus.backbone,
+            vocabulary=corpus.vocabulary,
+            tokenizer=corpus.tokenizer,
             seed=seed,
             data=sources,
             idle=tuple(
-                f"--{name}" for name in STEPWISE if name in text.model_fields_set or name in training.model_fields_set
+                f"--{name}" for name in STEPWISE if name in corpus.model_fields_set or name in training.model_fields_set
             ),
         )
         with progress_bars() as report:
@@ -58,22 +58,22 @@ def command(
         print(f"The model is in {out}. Next: lmtasks eval --model {out} --tasks wikitext")
         return
     request = PretrainRequest(
-        texts=text.data,
+        texts=corpus.data,
         out=out,
-        column=text.text,
-        encoding=text.encoding,
-        shares=_shares(text.weights, len(text.data)),
-        mix=_mix(text.mix, text.weights) if text.mix else {},
-        family=text.backbone,
-        vocabulary=text.vocabulary,
-        tokenizer=text.tokenizer,
-        window=text.window,
+        column=corpus.text,
+        encoding=corpus.encoding,
+        shares=_shares(corpus.weights, len(corpus.data)),
+        mix=_mix(corpus.mix, corpus.weights) if corpus.mix else {},
+        family=corpus.backbone,
+        vocabulary=corpus.vocabulary,
+        tokenizer=corpus.tokenizer,
+        window=corpus.window,
         settings=training.but({"floor": 0.0}) if training.decay == "wsd" else training,
-        start=text.start,
-        beside=text.beside,
-        cool_now=text.start is not None and training.cooldown_steps > 0 and "steps" not in training.model_fields_set,
-        objective=text.objective,
-        hidden=text.hidden,
+        start=corpus.start,
+        beside=corpus.beside,
+        cool_now=corpus.start is not None and training.cooldown_steps > 0 and "steps" not in training.model_fields_set,
+        objective=corpus.objective,
+        hidden=corpus.hidden,
         device=device,
         data=sources,
     )
