@@ -5,7 +5,7 @@ transformers in `test_runtimes.py`, and for families of our own in their drivers
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -65,8 +65,16 @@ OPENED: Mapping[str, tuple[type[Runtime], Callable[[], Runtime]]] = {
 HEADS_ALONE = ("torch encoder", "own encoder", "onnx encoder")
 WRITING = tuple(name for name in OPENED if name not in HEADS_ALONE)
 
-over_all = pytest.mark.parametrize("name", OPENED)
-over_writing = pytest.mark.parametrize("name", WRITING)
+COMPILED_FIRST = ("onnx traced", "torch-compile")
+"""torch's exporter and compiler take seconds."""
+
+
+def _marked(names: Iterable[str]) -> list[object]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in COMPILED_FIRST else name for name in names]
+
+
+over_all = pytest.mark.parametrize("name", _marked(OPENED))
+over_writing = pytest.mark.parametrize("name", _marked(WRITING))
 
 
 @cache
