@@ -132,7 +132,7 @@ def test_default_metrics(tmp_path: Path, output_type: str, metrics: list[str]) -
         ("{}", 0.0, ("\n\n",), 256),
         ("{until: stop}", 0.0, ("stop",), 256),
         ("{until: []}", 0.0, (), 256),
-        ("{do_sample: true}", 1.0, ("\n\n",), 256),
+        ("{do_sample: true}", None, ("\n\n",), 256),
         ("{do_sample: false, temperature: 0.8}", 0.0, ("\n\n",), 256),
         ("{temperature: 0.8}", 0.8, ("\n\n",), 256),
         ("{max_new_tokens: 5, max_gen_toks: 7}", 0.0, ("\n\n",), 7),
@@ -140,8 +140,9 @@ def test_default_metrics(tmp_path: Path, output_type: str, metrics: list[str]) -
     ],
 )
 def test_generation_settings(
-    tmp_path: Path, kwargs: str | None, temperature: float, stop: tuple[str, ...], length: int
+    tmp_path: Path, kwargs: str | None, temperature: float | None, stop: tuple[str, ...], length: int
 ) -> None:
+    """A temperature of None is the model's own, else 1: `do_sample` alone says no other."""
     text = "task: t\ndataset_path: a/b\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n"
     task = _task(tmp_path, text + (f"generation_kwargs: {kwargs}\n" if kwargs else ""))
     made = task.generation
