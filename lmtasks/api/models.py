@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
     from lmtasks.records import ModelCard
     from lmtasks.settings.data import DataAccess
+    from lmtasks.settings.runtimes import TorchPrecision
     from lmtasks.settings.training import Adaptation, LoraSettings
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
@@ -79,7 +80,7 @@ def adapt(
     label_smoothing: float = 0.0,
     evaluations: int = 8,
     patience: int = 3,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: TorchPrecision = "fp32",
     tokenizer: str | None = None,
     vectors: PathLike | None = None,
     from_scratch: bool = False,
