@@ -22,7 +22,7 @@ from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
-from lmtasks.training.checkpoint import replace_folder
+from lmtasks.training.checkpoint import CURVE, RECORD, begun_from, copy_start, load_start, replace_folder
 from lmtasks.training.curve import LOG, Record, read_log, thinned
 from lmtasks.training.heldout import HeldOut, held_out_scores, overall, read_reference_scores, sample_text
 from lmtasks.training.loop import Trained, Validation, train
@@ -35,7 +35,6 @@ from lmtasks.training.objectives import (
     share_hidden,
 )
 from lmtasks.training.stepping import Batch, measured_work
-from lmtasks.training.warm_start import CURVE, RECORD, begun_from, copy_start, load_start
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
