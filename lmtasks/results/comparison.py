@@ -11,13 +11,9 @@ rival."""
 Verdict = Literal["better", "worse", "open"]
 
 
-class PairedRecord(StoredModel):
-    """A variant compared with another one, paired by example. Fractions are in points."""
+class TestedMetric(StoredModel):
+    """One metric of one task on both sides, paired by example. Fractions are in points."""
 
-    relation: Relation = "first"
-    """The only one before there were several."""
-    variant: str
-    base: str
     task: str
     metric: str
     scale: Scale
@@ -35,12 +31,21 @@ class PairedRecord(StoredModel):
     detectable: Number | None
     """The smallest difference that so many examples would show four times in five."""
     wins: Whole
-    """Examples on which the variant is better."""
+    """Examples on which the other side is better than the base."""
     ties: Whole
     losses: Whole
     p_holm: Number
-    """Adjusted for all comparisons of the relation."""
+    """Adjusted for all comparisons of the family."""
     verdict: Verdict
+
+
+class PairedRecord(TestedMetric):
+    """A variant compared with another one; those of one relation are one family."""
+
+    relation: Relation = "first"
+    """The only one before there were several."""
+    variant: str
+    base: str
 
 
 class PairedRecords(StoredFile):
@@ -57,35 +62,12 @@ class KnownCounts(StoredModel):
     other: Whole | None
 
 
-class ComparedMetric(StoredModel):
-    """One metric of one task: other results against the base. Fractions are in points."""
+class ComparedMetric(TestedMetric):
+    """Other results against the base."""
 
     other: str
     """Their folder."""
-    task: str
-    metric: str
     signature: str
-    scale: Scale
-    higher_is_better: Flag
-    n: Whole
-    a: Number
-    """The base's value, as the metric counts."""
-    b: Number
-    difference: Number
-    ci95: Interval | None
-    p_value: Number
-    test: str
-    effect: Number | None
-    effect_name: str
-    detectable: Number | None
-    """The smallest difference that so many examples would show four times in five."""
-    wins: Whole
-    """Examples on which the others are better."""
-    ties: Whole
-    losses: Whole
-    p_holm: Number
-    """Adjusted for all comparisons of the file."""
-    verdict: Verdict
     known_rows: KnownCounts
 
 

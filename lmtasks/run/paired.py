@@ -12,7 +12,7 @@ A published folder has no statistics: what was compared there before stays, and 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 from lmtasks.errors import UsageError
@@ -143,19 +143,7 @@ def _record(pair: _Pair, result: PairedResult) -> PairedRecord:
         metric=pair.base.name,
         scale=pair.base.metric.scale,
         higher_is_better=pair.base.metric.higher_is_better,
-        n=result.n,
-        a=result.a,
-        b=result.b,
-        difference=result.difference,
-        ci95=result.ci95,
-        p_value=result.p_value,
-        test=result.test,
-        effect=result.effect,
-        effect_name=result.effect_name,
-        detectable=result.detectable,
-        wins=result.wins,
-        ties=result.ties,
-        losses=result.losses,
+        **asdict(result),
         p_holm=result.p_value,
         verdict="open",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,19 +70,7 @@ def _compared_metric(base: StoredResults, comparison: MetricComparison) -> Compa
         signature=comparison.metric.signature,
         scale=comparison.metric.scale,
         higher_is_better=comparison.metric.higher_is_better,
-        n=result.n,
-        a=result.a,
-        b=result.b,
-        difference=result.difference,
-        ci95=result.ci95,
-        p_value=result.p_value,
-        test=result.test,
-        effect=result.effect,
-        effect_name=result.effect_name,
-        detectable=result.detectable,
-        wins=result.wins,
-        ties=result.ties,
-        losses=result.losses,
+        **asdict(result),
         p_holm=comparison.p_adjusted,
         verdict=comparison.verdict,
         known_rows=KnownCounts(

@@ -20,13 +20,11 @@ from lmtasks.export.emitters.blocks import (
     Dense,
     EmbeddingTable,
     check_activation,
-    dense_of,
     layer_norm_of,
     projection,
-    side_by_side,
 )
 from lmtasks.export.emitters.decoder import Decoder, check_causal, decoder_graphs
-from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
+from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer, fairseq_layer
 
 OPT_BODY = "model.decoder"
 OPT_FIRST_POSITION = 2
@@ -104,24 +102,13 @@ def _emit_opt(checkpoint: Checkpoint) -> Graphs:
 
 
 def _opt_layer(config: Config, weights: Weights, number: int) -> Layer:
-    name, heads = f"{OPT_BODY}.layers.{number}", config.integer("num_attention_heads")
-    return Layer(
-        attention=Attention(
-            packed=side_by_side(
-                f"{name}.self_attn.qkv", *(dense_of(weights, f"{name}.self_attn.{part}_proj") for part in "qkv")
-            ),
-            out=dense_of(weights, f"{name}.self_attn.out_proj"),
-            heads=heads,
-            key_heads=heads,
-            width=config.integer("hidden_size") // heads,
-        ),
-        attention_norm=layer_norm_of(weights, f"{name}.self_attn_layer_norm", OPT_EPSILON),
-        feed=FeedForward(
-            up=dense_of(weights, f"{name}.fc1"),
-            down=dense_of(weights, f"{name}.fc2"),
-            act=check_activation(config.text("activation_function")),
-        ),
-        feed_norm=layer_norm_of(weights, f"{name}.final_layer_norm", OPT_EPSILON),
+    return fairseq_layer(
+        weights,
+        f"{OPT_BODY}.layers.{number}",
+        heads=config.integer("num_attention_heads"),
+        width=config.integer("hidden_size"),
+        act=config.text("activation_function"),
+        epsilon=OPT_EPSILON,
     )
 
 

@@ -8,22 +8,20 @@ arXiv:1910.13461) learned ones whose table starts two rows early, and a normaliz
 """
 
 import math
+from dataclasses import replace
 
 from lmtasks.export.checkpoint import Checkpoint, Config, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, seq2seq_operators
-from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
     EmbeddingTable,
-    check_activation,
     dense_of,
     layer_norm_of,
     projection,
-    side_by_side,
 )
 from lmtasks.export.emitters.decoder import Decoder
 from lmtasks.export.emitters.encoder import Encoder
 from lmtasks.export.emitters.seq2seq import Seq2Seq, check_seq2seq, seq2seq_graphs
-from lmtasks.export.emitters.transformer import CrossAttention, Embeddings, FeedForward, Layer
+from lmtasks.export.emitters.transformer import CrossAttention, Embeddings, Layer, fairseq_layer
 
 EPSILON = 1e-5
 """Epsilon of all normalizations: torch's own, the configuration has no name for it."""
@@ -72,27 +70,16 @@ def _layers(config: Config, weights: Weights, side: str) -> tuple[Layer, ...]:
 
 
 def _layer(config: Config, weights: Weights, name: str, side: str) -> Layer:
-    heads = config.integer(f"{side}_attention_heads")
-    return Layer(
-        attention=Attention(
-            packed=side_by_side(
-                f"{name}.self_attn.qkv", *(dense_of(weights, f"{name}.self_attn.{part}_proj") for part in "qkv")
-            ),
-            out=dense_of(weights, f"{name}.self_attn.out_proj"),
-            heads=heads,
-            key_heads=heads,
-            width=config.integer("d_model") // heads,
-        ),
-        attention_norm=layer_norm_of(weights, f"{name}.self_attn_layer_norm", EPSILON),
-        feed=FeedForward(
-            up=dense_of(weights, f"{name}.fc1"),
-            down=dense_of(weights, f"{name}.fc2"),
-            act=check_activation(config.text("activation_function")),
-        ),
-        feed_norm=layer_norm_of(weights, f"{name}.final_layer_norm", EPSILON),
-        norm_behind=True,
-        cross=_cross(weights, f"{name}.encoder_attn") if side == "decoder" else None,
+    layer = fairseq_layer(
+        weights,
+        name,
+        heads=config.integer(f"{side}_attention_heads"),
+        width=config.integer("d_model"),
+        act=config.text("activation_function"),
+        epsilon=EPSILON,
     )
+    cross = _cross(weights, f"{name}.encoder_attn") if side == "decoder" else None
+    return replace(layer, norm_behind=True, cross=cross)
 
 
 def _cross(weights: Weights, name: str) -> CrossAttention:

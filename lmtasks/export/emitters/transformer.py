@@ -15,8 +15,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmtasks.export.checkpoint import Weights
 from lmtasks.export.emitters.attention import Attention
-from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, Norm, activation, dense, flat, looked_up, norm
+from lmtasks.export.emitters.blocks import (
+    Dense,
+    EmbeddingTable,
+    Norm,
+    activation,
+    check_activation,
+    dense,
+    dense_of,
+    flat,
+    layer_norm_of,
+    looked_up,
+    norm,
+    side_by_side,
+)
 from lmtasks.export.graph import INT64, GraphBuilder
 
 if TYPE_CHECKING:
@@ -147,3 +161,31 @@ def _added(graph: GraphBuilder, x: "ir.Value", out: Dense, to: "ir.Value", behin
 def _picked(graph: GraphBuilder, wanted: "ir.Value | None", *values: "ir.Value") -> "list[ir.Value]":
     """The wanted rows of each value; all rows where none are named."""
     return [value if wanted is None else graph.add("Gather", value, wanted) for value in values]
+
+
+def fairseq_layer(weights: Weights, name: str, *, heads: int, width: int, act: str, epsilon: float) -> Layer:
+    """A layer by the names of fairseq, which OPT, BART and Marian keep; normalized before each part.
+
+    Args:
+        width: of the layer, all heads together.
+        act: of the configuration.
+
+    Raises:
+        CannotEmit: a weight is missing, or the activation is unknown.
+    """
+    return Layer(
+        attention=Attention(
+            packed=side_by_side(
+                f"{name}.self_attn.qkv", *(dense_of(weights, f"{name}.self_attn.{part}_proj") for part in "qkv")
+            ),
+            out=dense_of(weights, f"{name}.self_attn.out_proj"),
+            heads=heads,
+            key_heads=heads,
+            width=width // heads,
+        ),
+        attention_norm=layer_norm_of(weights, f"{name}.self_attn_layer_norm", epsilon),
+        feed=FeedForward(
+            up=dense_of(weights, f"{name}.fc1"), down=dense_of(weights, f"{name}.fc2"), act=check_activation(act)
+        ),
+        feed_norm=layer_norm_of(weights, f"{name}.final_layer_norm", epsilon),
+    )

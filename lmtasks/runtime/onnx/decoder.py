@@ -219,7 +219,7 @@ class DecoderStepper:
 
 
 class CachedSlots:
-    """Places for rows of a causal model, which come and go at any time; see `Slots`.
+    """Places for rows that come and go at any time: each row's length is an input of the graph; see `Slots`.
 
     Args:
         rows: there is room for so many.
@@ -278,8 +278,11 @@ class CachedSlots:
             raise ValueError(f"a place holds {self._most} tokens")
         with memory_errors(f"continuing {len(self._lengths)} rows"):
             self._reserve(len(self._lengths), longest + 1)
-            self._stepper = DecoderStepper(self._graphs, self._caches, lengths=np.array(self._lengths))
+            self._stepper = self._stepper_of(np.array(self._lengths))
         return self._stepper
+
+    def _stepper_of(self, lengths: Ints) -> DecoderStepper:
+        return DecoderStepper(self._graphs, self._caches, lengths=lengths)
 
     def _take_over_lengths(self) -> None:
         """Rows will change: take over what was appended to them."""

@@ -14,7 +14,7 @@ import numpy as np
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch
 from lmtasks.runtime.align import align
 from lmtasks.runtime.driver import ScoreInput
-from lmtasks.runtime.onnx.decoder import Caches, DecoderStepper, cache_shapes
+from lmtasks.runtime.onnx.decoder import CachedSlots, Caches, DecoderStepper, cache_shapes
 from lmtasks.runtime.onnx.graphs import BoundGraph, GraphDriver, Graphs
 from lmtasks.runtime.onnx.seq2seq_rows import Seq2SeqState, Sources, first_state, read_sources
 
@@ -103,8 +103,8 @@ class OnnxSeq2SeqRuntime(GraphDriver[Seq2SeqState]):
         return logprobs, greedy
 
 
-class OnnxSeq2SeqSlots:
-    """Places for rows that come and go at any time: each row's length is an input of the graph. See `Slots`.
+class OnnxSeq2SeqSlots(CachedSlots):
+    """Places for rows, each with a source of its own.
 
     Args:
         rows: there is room for so many.
@@ -114,18 +114,9 @@ class OnnxSeq2SeqSlots:
         OutOfMemory: there is no room for them.
     """
 
-    joins = True
-
     def __init__(self, graphs: Graphs, *, rows: int, length: int) -> None:
-        self._graphs = graphs
-        self._most = length
-        self._rows = rows
-        self._caches = Caches(cache_shapes(graphs), rows=0, columns=0)
+        super().__init__(graphs, rows=rows, length=length)
         self._sources: Sources | None = None
-        self._lengths: list[int] = []
-        """Of the rows in use, as they were when `_stepper` was made."""
-        self._stepper: DecoderStepper | None = None
-        """For the rows in use."""
 
     def fill(self, batch: TokenBatch) -> Floats32:
         """See `Slots`."""
@@ -141,46 +132,18 @@ class OnnxSeq2SeqSlots:
         self._lengths += [1] * new
         return logits
 
-    def step(self, ids: Ints) -> Floats32:
-        """See `Slots`."""
-        stepper = self._stepper
-        if stepper is None or stepper.longest >= self._caches.columns:
-            stepper = self._next_stepper()
-        return stepper.step(ids)
-
     def leave(self, place: int) -> None:
         """See `Slots`."""
-        self._take_over_lengths()
-        last, length = len(self._lengths) - 1, self._lengths.pop()
+        super().leave(place)
+        last = len(self._lengths)
         if place != last:
             assert self._sources is not None
-            self._caches.move(last, place, columns=length)
             self._sources.move(last, place)
-            self._lengths[place] = length
 
-    def _next_stepper(self) -> DecoderStepper:
-        self._take_over_lengths()
-        longest = max(self._lengths)
-        if longest == self._most:
-            raise ValueError(f"a place holds {self._most} tokens")
-        self._reserve(len(self._lengths), longest + 1)
-        self._stepper = self._stepper_of(np.array(self._lengths), first=0)
-        return self._stepper
-
-    def _stepper_of(self, lengths: Ints, *, first: int) -> DecoderStepper:
+    def _stepper_of(self, lengths: Ints, *, first: int = 0) -> DecoderStepper:
         assert self._sources is not None
         inputs = self._sources.inputs(first=first, count=len(lengths))
         return DecoderStepper(self._graphs, self._caches, lengths=lengths, first=first, further=inputs)
-
-    def _take_over_lengths(self) -> None:
-        """Rows will change: take over what was appended to them."""
-        if self._stepper is not None:
-            self._lengths = self._stepper.lengths.tolist()
-            self._stepper = None
-
-    def _reserve(self, rows: int, columns: int) -> None:
-        if not self._caches.fits(rows=rows, columns=columns):
-            self._caches.grow(rows=rows, columns=columns, most=self._most, kept=len(self._lengths))
 
 
 def _groups(of_row: Ints, places: Ints, *, most: int) -> Iterator[Ints]:
