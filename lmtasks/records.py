@@ -30,7 +30,7 @@ Json = Mapping[str, object]
 TRAINING_ROWS = "training_rows.bin"
 """Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
-CLASSICAL_BASELINES = frozenset({"tfidf", "nearest", "linear-tagger", "ngram"})
+CLASSICAL_BASELINES = frozenset({"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram"})
 """Baselines that learn from the task's training rows, the state before language models; all others are trivial."""
 
 

@@ -3,6 +3,9 @@
 The first rows are what lm-evaluation-harness takes; whether their labels are those of the whole split can be told: many
 sets are sorted. A sample has every label in its share.
 
+Training rows are put into an order of which every beginning is such a sample (`nested_order`): the 64 rows of a seed
+are among its 256, and no label is without an example where there are rows enough.
+
 Of a single file a fifth of the rows of each label is for testing, the same for every model, seed and command: which
 rows depends on the texts in the file alone. Rows with equal texts stand on one side, so that no test row was learned
 from, and their order in the file changes nothing.
@@ -18,7 +21,7 @@ import numpy as np
 
 from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import LmtasksError, UsageError
-from lmtasks.records import Row
+from lmtasks.records import Ints, Row
 from lmtasks.task.identity import folded
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.roles import label_number
@@ -62,6 +65,34 @@ def sampled(task: Task, rows: Sequence[Row], sample: Sample) -> Sequence[Row]:
     if isinstance(rows, LazyRows):
         return LazyRows(PickedRows(rows=rows, places=np.array(places, dtype=np.int64)))
     return [rows[place] for place in places]
+
+
+def nested_order(task: Task, rows: Sequence[Row], *, seed: int) -> Ints:
+    """Places of the rows, (N,), in an order of which every beginning has each label in its share, and at least once.
+
+    The k-th row of a label with n rows comes at (k - 1/2) / n: Webster's method of dividing seats, where a larger house
+    takes nobody's seat away. The first row of each label comes before all others, of the most frequent label first. Of
+    rows without labels a beginning is what a draw of so many would be.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    read = label_reader(task)
+    if read is None:
+        return drawn
+    names, codes, counts = np.unique([read(row) for row in rows], return_inverse=True, return_counts=True)
+    labels = codes[drawn]
+    by_label = np.argsort(labels, kind="stable")  # rows of one label behind each other, as they were drawn
+    ranks = np.empty(len(rows), dtype=np.int64)
+    ranks[by_label] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_first = (ranks == 0) & (names[labels] != NO_LABEL)
+    place = np.where(is_first, 0.0, (ranks + 0.5) / counts[labels])
+    order: Ints = drawn[np.lexsort((np.where(is_first, -counts[labels], 0), place))]
+    return order
+
+
+def label_counts(task: Task, rows: Sequence[Row]) -> Mapping[str, int]:
+    """How many rows each label has; empty where the task has no labels that all rows share."""
+    read = label_reader(task)
+    return {} if read is None else Counter(name for row in rows if (name := read(row)) != NO_LABEL)
 
 
 def label_shift(task: Task, rows: Sequence[Row], *, first: int) -> str:

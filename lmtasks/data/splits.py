@@ -16,7 +16,7 @@ from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
 from lmtasks.data.rows import Rows, make_rows, read_rows
-from lmtasks.data.sampling import Sample, part_of, sampled
+from lmtasks.data.sampling import Sample, label_counts, nested_order, part_of, sampled
 from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -95,13 +95,28 @@ def carve(rows: Sequence[Row], *, seed: int) -> tuple[list[Row], list[Row]]:
     )
 
 
-def drawn(data: TaskData, *, rows: int | None, seed: int) -> TaskData:
-    """The data with at most so many training rows, drawn by the seed."""
+def drawn(task: Task, data: TaskData, *, rows: int | None, seed: int) -> TaskData:
+    """The data with at most so many training rows: nested by seed, each label with its share (`nested_order`).
+
+    Labels for which there are not rows enough are told.
+    """
     if rows is None or data.train is None or len(data.train.rows) <= rows:
         return data
-    places = np.sort(np.random.default_rng(seed).permutation(len(data.train.rows))[:rows])
+    counts = label_counts(task, data.train.rows)
+    if len(counts) > rows:
+        log.warning("task %s: %s", task.name, labels_missing(rows, labels=len(counts)))
+    places = np.sort(nested_order(task, data.train.rows, seed=seed)[:rows])
     kept = tuple(data.train.rows[int(place)] for place in places)
-    return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{rows}/{seed}"))
+    how = f"{rows}/{seed}{'/by label' if counts else ''}"
+    return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{how}"))
+
+
+def labels_missing(rows: int, *, labels: int) -> str:
+    """Sentence part on labels without an example among so few training rows."""
+    return (
+        f"{rows} training {'row has' if rows == 1 else 'rows have'} {rows} of its {labels} labels, the most frequent "
+        f"ones; the other {labels - rows} are without an example"
+    )
 
 
 def _open_train(

@@ -1,9 +1,9 @@
-"""Baselines that are fitted: TF-IDF with logistic regression, the nearest training row by TF-IDF, and n-grams.
+"""Baselines that are fitted: linear classifiers over terms, the nearest training row by TF-IDF, and n-grams.
 
-The first is the family `tfidf` with its own defaults, so that both give the same numbers; the family's is kept as a
-model. The second compares, by the cosine of TF-IDF, what a head reads: a text, two texts, or the prompt's question. The
-third is the family `ngram` with its own defaults, over byte-level BPE, whose tokens say every text; where
-counts define no discounts (a small text), it takes the usual ones (`fallback=1`).
+The first are the families `tfidf`, `svm` and `naive-bayes` with their own defaults, so that both give the same numbers;
+the family's is kept as a model. The second compares, by the cosine of TF-IDF, what a head reads: a text, two texts, or
+the prompt's question. The third is the family `ngram` with its own defaults, over byte-level BPE, whose tokens say
+every text; where counts define no discounts (a small text), it takes the usual ones (`fallback=1`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,20 @@ AS_LIKELY = 1e-5
 """Log-probabilities nearer than this are equal."""
 
 
-def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+def linear_fit(family: str) -> Callable[[Task, Sequence[Row], int], AnswerRows]:
+    """The fit of a linear family with its own defaults.
+
+    Args:
+        family: `tfidf`, `naive-bayes` or `svm`.
+    """
+
+    def fit(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+        return _fit_linear(family, task, train)
+
+    return fit
+
+
+def _fit_linear(family: str, task: Task, train: Sequence[Row]) -> AnswerRows:
     """Fit on the training rows; nothing else is looked at.
 
     Raises:
@@ -52,14 +65,14 @@ def fit_tfidf(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     """
     inputs = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
     labelled = [(given, given.label) for given in inputs if given.label is not None]
-    sizes = FITTED["tfidf"].sizes
+    sizes = FITTED[family].sizes
     assert isinstance(sizes, TermSizes)  # as the table has it
     try:
         texts = [text for given in inputs for text in _texts(given)]
-        tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
+        tokenizer = learn_tokenizer(suited_tokenizer(FITTED[family].tokenizer, [texts]), texts)
         rows = [_ids(given, tokenizer) for given, _ in labelled]
         classifier = fit_classifier(
-            "tfidf",
+            family,
             rows,
             np.array([label for _, label in labelled], dtype=np.int64),
             classes=len(task.labels),

@@ -89,9 +89,21 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     Baseline(
         name="tfidf",
         about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
-        answers={"label": baseline_fitted.fit_tfidf},
+        answers={"label": baseline_fitted.linear_fit("tfidf")},
         learns="train",
         version=2,
+    ),
+    Baseline(
+        name="svm",
+        about="the same terms, a linear support vector machine; as the family svm",
+        answers={"label": baseline_fitted.linear_fit("svm")},
+        learns="train",
+    ),
+    Baseline(
+        name="naive-bayes",
+        about="counts of the same terms, multinomial naive Bayes; as the family naive-bayes",
+        answers={"label": baseline_fitted.linear_fit("naive-bayes")},
+        learns="train",
     ),
     Baseline(
         name="nearest",
@@ -244,7 +256,7 @@ def weights_hash(names: Sequence[str], *, rows: int | None = None) -> str:
     """
     parts = [name if BASELINES[name].version == 1 else f"{name} {BASELINES[name].version}" for name in names]
     if rows is not None and any(BASELINES[name].learns == "train" for name in names):
-        parts.append(f"{rows} rows")
+        parts.append(f"{rows} rows by label")
     return sha256(f"baseline {'/'.join(parts)}".encode()).hexdigest()[:16]
 
 

@@ -110,7 +110,7 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
     data = load_task_data(
         task, options=options.data, need=needed, limit=options.limit, sample=options.drawn, seed=options.seed
     )
-    data = drawn(data, rows=options.rows, seed=options.seed)
+    data = drawn(task, data, rows=options.rows, seed=options.seed)
     if options.split == "validation":
         data = replace(data, test=some_rows(task, data.validation, limit=options.limit, sample=options.drawn))
     if data.test is None:

@@ -36,7 +36,7 @@ def baseline_names(wanted: Sequence[str]) -> tuple[str, ...]:
     """The baselines that names and groups stand for, each once.
 
     >>> baseline_names(["lead-3", "classical"])
-    ('lead-3', 'tfidf', 'nearest', 'linear-tagger', 'ngram')
+    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'nearest', 'linear-tagger', 'ngram')
 
     Raises:
         UsageError: there is no such baseline or group.

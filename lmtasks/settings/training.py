@@ -33,7 +33,9 @@ Minutes = Annotated[
 TrainingRows = Annotated[
     int | None,
     COUNT,
-    Setting("Training rows of each task at most, drawn by the seed.", metavar="NUMBER", unit="rows"),
+    Setting(
+        "Training rows of each task at most: nested by seed, each label with its share.", metavar="NUMBER", unit="rows"
+    ),
 ]
 Method = Annotated[
     Adaptation,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.data.examples import HeadExamples, ReadingSettings, head_examples
 from lmtasks.data.mirror import with_stand_ins
+from lmtasks.data.sampling import label_reader
 from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
@@ -180,7 +181,7 @@ def adapt_to_tasks(
     new = out.with_name(out.name + ".new")
     with PartialState(cpu=settings.device == "cpu").main_process_first():  # the others then find it made
         backbone = started_backbone(
-            start, tasks=learned, options=options, seed=settings.seed, folder=new, report=report
+            start, tasks=learned, options=options, seed=settings.seed, rows=rows, folder=new, report=report
         )
     trained = adapt(
         backbone=backbone,
@@ -263,6 +264,7 @@ def fit_to_tasks(
         tasks=tasks,
         options=options,
         seed=settings.seed,
+        rows=rows,
         folder=aside,
         report=report,
     )
@@ -280,9 +282,7 @@ def fit_to_tasks(
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     provenance = {
-        "task_hashes": {task.name: task.hash for task in tasks},
-        "start": start.told(),
-        "rows_at_most": rows,
+        **_asked(start, tasks, rows),
         "cleaning": list(tokenizer.cleaning),
         "seed": settings.seed,
         "tasks": fitting_record(heads),
@@ -315,7 +315,7 @@ def task_examples(
     for number, task in enumerate(tasks):
         report(Progress(stage="read the tasks", done=number, total=len(tasks), unit="tasks", note=task.name))
         data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
-        prepared.append(head_examples(task, drawn(data, rows=rows, seed=seed), reading=reading))
+        prepared.append(head_examples(task, drawn(task, data, rows=rows, seed=seed), reading=reading))
     report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
     return tuple(prepared)
 
@@ -327,10 +327,12 @@ def _truncated_rows(provenance: Mapping[str, object]) -> int:
 
 
 def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str, object]:
+    by_label = rows is not None and any(label_reader(task) is not None for task in tasks)
     return {
         "task_hashes": {task.name: task.hash for task in tasks},
         "start": start.told(),
         "rows_at_most": rows,
+        **({"rows_drawn": "by label"} if by_label else {}),  # earlier versions drew from all rows alike
     }
 
 

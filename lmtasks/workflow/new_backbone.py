@@ -99,12 +99,16 @@ def started_backbone(
     tasks: Sequence[Task],
     options: DataAccess,
     seed: int,
+    rows: int | None = None,
     folder: Path,
     report: Callable[[Progress], None],
 ) -> Path:
     """The folder of the backbone; a new one is written to `folder`, or found there from an earlier try.
 
     The tokenizer of a new one is learned from the training rows of the tasks, and from nothing else.
+
+    Args:
+        rows: training rows of each task at most, drawn by the seed; None: all.
 
     Raises:
         UsageError: no such backbone, or options of a new one were given for one that is there.
@@ -118,13 +122,13 @@ def started_backbone(
     there = None if start.is_family else resolve(start.backbone, offline=options.offline, token=options.token)
     if there is not None and not (start.from_scratch or start.bidirectional):
         return there
-    recipe = _recipe(start, tasks, seed)
+    recipe = _recipe(start, tasks, seed, rows)
     if (folder / RECIPE).is_file():
         if parse_json((folder / RECIPE).read_text(encoding="utf-8")) == recipe:
             return folder
         raise UsageError(f"{folder} holds a backbone that was begun otherwise; give another --out, or delete it.")
     if there is None:
-        _make(start, tasks=tasks, options=options, seed=seed, folder=folder, report=report)
+        _make(start, tasks=tasks, options=options, seed=seed, rows=rows, folder=folder, report=report)
     else:
         _make_like(there, start=start, seed=seed, folder=folder)
     (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
@@ -138,6 +142,7 @@ def started_tokenizer(
     tasks: Sequence[Task],
     options: DataAccess,
     seed: int,
+    rows: int | None = None,
     folder: Path,
     report: Callable[[Progress], None],
 ) -> "Tokenizer":
@@ -146,6 +151,7 @@ def started_tokenizer(
     Args:
         spec: `words:10000`, or the folder of a tokenizer that is there; None: the default, as it suits the texts.
         default: the family's own.
+        rows: training rows of each task at most, drawn by the seed; None: all.
 
     Raises:
         UsageError: no such kind or setting, or the rows have no words.
@@ -164,8 +170,8 @@ def started_tokenizer(
         tokenizer = load_tokenizer(there)
         copy_tokenizer(there, folder)
     else:
-        chosen = spec or suited_tokenizer(default, (_texts([task], options, seed) for task in tasks))
-        tokenizer = learn_tokenizer(chosen, _texts(tasks, options, seed))
+        chosen = spec or suited_tokenizer(default, (_texts([task], options, seed, rows) for task in tasks))
+        tokenizer = learn_tokenizer(chosen, _texts(tasks, options, seed, rows))
         tokenizer.save(folder)
     report(Progress(stage="learn the vocabulary", done=1, total=1, unit="tokenizer"))
     return tokenizer
@@ -177,6 +183,7 @@ def _make(
     tasks: Sequence[Task],
     options: DataAccess,
     seed: int,
+    rows: int | None = None,
     folder: Path,
     report: Callable[[Progress], None],
 ) -> None:
@@ -192,6 +199,7 @@ def _make(
         tasks=tasks,
         options=options,
         seed=seed,
+        rows=rows,
         folder=folder,
         report=report,
     )
@@ -225,17 +233,18 @@ def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
             shutil.copyfile(training_rows_file(there), folder / TRAINING_ROWS)
 
 
-def _texts(tasks: Sequence[Task], options: DataAccess, seed: int) -> Iterator[str]:
-    from lmtasks.data.splits import load_task_data
+def _texts(tasks: Sequence[Task], options: DataAccess, seed: int, rows: int | None) -> Iterator[str]:
+    from lmtasks.data.splits import drawn, load_task_data
     from lmtasks.task.kinds import kind_of
 
     for task in tasks:
         data = load_task_data(task, options=options, need=frozenset({"train", "validation"}), limit=None, seed=seed)
+        data = drawn(task, data, rows=rows, seed=seed)
         for number, row in enumerate(data.train.rows if data.train is not None else ()):
             yield from kind_of(task).learned_texts(task, row, row_number=number)
 
 
-def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]:
+def _recipe(start: Start, tasks: Sequence[Task], seed: int, rows: int | None) -> dict[str, object]:
     from lmtasks.model.weights import file_hash
 
     return {
@@ -246,6 +255,7 @@ def _recipe(start: Start, tasks: Sequence[Task], seed: int) -> dict[str, object]
         "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
         "tasks": {task.name: task.hash for task in tasks},
         "seed": seed,
+        **({"rows": rows} if rows is not None and start.is_family else {}),
     }
 
 

@@ -105,7 +105,7 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
     task = small_task(tmp_path, "classification")
     assert BaselineSolver("copy").why_not(task, way="auto") == (
         "copy does not answer classification tasks: it answers translation, summarization and generation; "
-        "majority, random, tfidf and nearest do."
+        "majority, random, tfidf, svm, naive-bayes and nearest do."
     )
     assert BaselineSolver("random").why_not(small_task(tmp_path, "summarization"), way="auto") == (
         "random does not answer summarization tasks: a text that is drawn at random is no floor; "
@@ -125,7 +125,7 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
 
 def test_the_table_is_whole() -> None:
     trivial = {"majority", "random", "longest-choice", "copy", "lead-3", "lead-chars", "empty"}
-    assert set(BASELINES) == trivial | {"tfidf", "nearest", "linear-tagger", "ngram"}
+    assert set(BASELINES) == trivial | {"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram"}
     assert {kind for baseline in BASELINES.values() for kind in baseline.kinds} == set(KINDS)
 
 

@@ -19,17 +19,18 @@ SEED = 1234
 
 
 @pytest.mark.parametrize("task", ["starter_topic_en", "starter_topic_zh"])
-def test_tfidf_is_the_family_tfidf(task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tfidf", "svm", "naive-bayes"])
+def test_a_linear_baseline_is_the_family_of_its_name(name: str, task: str, tmp_path: Path) -> None:
     (found,) = default_index().find(task)
     adapt_to_tasks(
-        start=Start(backbone="tfidf"),
+        start=Start(backbone=name),
         tasks=[found],
         settings=AdaptSettings(seed=SEED),
         options=DataAccess(offline=True),
         out=tmp_path / "model",
         report=lambda progress: None,
     )
-    baseline = scored(BaselineSolver("tfidf"), found)
+    baseline = scored(BaselineSolver(name), found)
     with open_engine(tmp_path / "model", runtime="native", device="cpu", precision="fp32", threads=1) as engine:
         family = scored(EngineSolver(engine), found)
     assert [each["answer"] for each in baseline.samples] == [each["answer"] for each in family.samples]

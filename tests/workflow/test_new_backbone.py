@@ -125,3 +125,17 @@ def test_an_adapted_model_is_not_turned_round(bidirectional: bool, says: str, tm
     )
     with pytest.raises(UsageError, match=says):
         started(Start(backbone=str(tmp_path / "model"), bidirectional=True), tmp_path / "made")
+
+
+def test_a_new_tokenizer_knows_the_words_of_the_rows_that_are_learned_from_alone(tmp_path: Path) -> None:
+    """The vocabulary of a family that learned from 64 rows was that of all rows."""
+    (task,) = default_index().find("starter_topic_en")
+    data = DataAccess(offline=True)
+    settings = AdaptSettings(seed=3)
+    start, said = Start(backbone="naive-bayes"), lambda _: None
+    sizes = []
+    for rows in (12, None):
+        out = tmp_path / f"rows-{rows}"
+        adapt_to_tasks(start=start, tasks=[task], settings=settings, options=data, out=out, report=said, rows=rows)
+        sizes.append(card_of(out).vocabulary)
+    assert 50 < sizes[0] < sizes[1] / 3

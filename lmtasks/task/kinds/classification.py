@@ -33,5 +33,5 @@ CLASSIFICATION = ClassificationKind(
     answer_role="label",
     source_role="text",
     metrics=("acc", "macro_f1"),
-    baselines=("majority", "random", "tfidf", "nearest"),
+    baselines=("majority", "random", "tfidf", "svm", "naive-bayes", "nearest"),
 )
