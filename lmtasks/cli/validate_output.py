@@ -10,6 +10,7 @@ from lmtasks.errors import LmtasksError, UsageError
 if TYPE_CHECKING:
     from lmtasks.evaluation.protocols import InferenceEngine
     from lmtasks.records import Progress
+    from lmtasks.results.cell import RowsAsked
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
     from lmtasks.task.prompt import Prompt
@@ -204,6 +205,7 @@ def print_plan(
     """
     from lmtasks.run.plan import find_plan, load_plan
     from lmtasks.run.preflight import check_plan
+    from lmtasks.run.trials import trials_of
 
     file = find_plan(ref)
     plan = load_plan(file)
@@ -219,13 +221,14 @@ def print_plan(
         where = ",".join(model.tasks)
         trained = index.find(where, trust_code=trust_code) if where else tasks
         learned = [task.name for task in trained if "train" in task.sources]
-        how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}"
+        apart = "" if model.together else ", a model for each"
+        how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}{apart}"
         start = f"{model.backbone}{' read both ways' * model.bidirectional}{' from scratch' * model.from_scratch}"
         print(f"  model {name}: {start}, {how}; {check.opened[name]}")
     cells = 0
     for variant in plan.variants:
         answered = len(variant.tasks) or len(tasks)
-        cells += answered * len(plan.seeds_of(variant))
+        cells += answered * len(trials_of(plan, variant))
         what = (
             ", ".join(variant.baseline) or f"{variant.model} on {variant.runtime} {variant.device} {variant.precision}"
         )
@@ -235,11 +238,26 @@ def print_plan(
     limit = f", the first {plan.limit} rows of each task" if plan.limit else ""
     limit = f", {plan.sample} rows drawn of each task" if plan.sample else limit
     speed = ", then speed, a process for each variant" if plan.bench else ""
-    print(f"  {cells} cells{seeds}{limit}{speed}")
+    rows = f", each learned from {', '.join(map(_rows_asked, plan.rows))} rows" if plan.rows else ""
+    for name, told in check.few_rows.items():
+        print(f"    {name}: {told}")
+    print(f"  {_trainings(check.trainings)}")
+    print(f"  {cells} cells{rows}{seeds}{limit}{speed}")
     if not check.problems:
         return None
     more = f" (and {len(check.problems) - 1} more: {' '.join(check.problems[1:4])})" if check.problems[1:] else ""
     return UsageError(f"{check.problems[0]}{more}")
+
+
+def _trainings(counts: Mapping[str, int]) -> str:
+    """How often a model is trained or fitted."""
+    total = sum(counts.values())
+    each = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    return f"{total:,} training{'' if total == 1 else 's'}: {each}" if total else "nothing is trained"
+
+
+def _rows_asked(rows: RowsAsked) -> str:
+    return f"{rows:,}" if isinstance(rows, int) else str(rows)
 
 
 def _names(names: Sequence[str]) -> str:

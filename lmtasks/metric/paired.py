@@ -14,6 +14,11 @@ The smallest difference that would be seen four times in five (80 % power, two-s
 errors of the difference as these examples show it, and at least what six discordant examples make: no fewer pass
 McNemar's test.
 
+Where both systems were made several times, by other seeds, the difference is the mean over the seeds. Its variance is
+that over examples (the bootstrap's, of the mean over seeds) and that between seeds, divided by their number; p-value
+and interval are Student's, with the degrees of freedom of Welch and Satterthwaite. What examples and seeds do together
+counts twice, so that the test errs on the side of "open".
+
 Accuracy, 1 example that only a has right and 5 that only b has right: p = 2 (1 + 6) / 2^6 = 0.21875.
 
 Several comparisons made together: what they show when all are counted.
@@ -24,7 +29,7 @@ p-values is multiplied by m, the next by m - 1, ..., and none falls below the on
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +43,7 @@ from lmtasks.records import Floats, Ints
 
 MCNEMAR = "exact McNemar"
 RANDOMIZATION = "approximate randomization"
+STUDENT = "Student's t over examples and seeds"
 COHENS_H = "h"
 COHENS_D = "d_z"
 
@@ -71,7 +77,7 @@ class PairedResult:
     p_value: float
     """That there is no difference, two-sided."""
     test: str
-    """Which test gave the p-value: MCNEMAR or RANDOMIZATION."""
+    """Which test gave the p-value: MCNEMAR, RANDOMIZATION or, over several seeds, STUDENT."""
     effect: float | None
     """b - a as an effect size; None where there is none, or where all examples differ by the same."""
     effect_name: str
@@ -133,6 +139,107 @@ def compare(
         ties=int((gains == 0).sum()),
         losses=losses,
     )
+
+
+def compare_over_seeds(
+    metric: Metric,
+    pairs: Sequence[tuple[Floats, Floats]],
+    *,
+    resamples: int = 1000,
+    seed: int = 1234,
+    clusters: Sequence[object] | None = None,
+) -> PairedResult:
+    """Compare two systems that were made several times.
+
+    Args:
+        pairs: statistics of both, (N, K) each, over the same examples; one pair a seed.
+        clusters: as `compare`.
+
+    Raises:
+        WorkError: the statistics are not of the same examples, or there are none.
+    """
+    if len(pairs) == 1:
+        a, b = pairs[0]
+        return compare(metric, a, b, resamples=resamples, seed=seed, clusters=clusters)
+    shapes = {each.shape for pair in pairs for each in pair}
+    if len(shapes) > 1 or not len(pairs[0][0]):
+        raise WorkError(
+            f"{metric.name}: a paired comparison needs the same examples on both sides and for every seed, was given "
+            f"statistics of shape {', '.join(map(str, sorted(shapes)))}."
+        )
+    columns = pairs[0][0].shape[1]
+    everywhere = np.all([present(each) for pair in pairs for each in pair], axis=0)
+    numbers = cluster_numbers(clusters, len(everywhere))
+    one, other = (np.hstack([pair[side][everywhere] for pair in pairs]) for side in (0, 1))
+    joined = _pairs(metric, one, other, None if numbers is None else numbers[everywhere])
+
+    def seeds_of(rows: Floats) -> list[Floats]:
+        return [rows[:, start : start + columns] for start in range(0, rows.shape[1], columns)]
+
+    a_values, b_values = ([value_of(metric, rows) for rows in seeds_of(side)] for side in (joined.a, joined.b))
+    a_examples, b_examples = ([metric.per_example(rows) for rows in seeds_of(side)] for side in (joined.a, joined.b))
+    differences = _change(np.array(a_values), np.array(b_values))
+    units = _units(metric, joined)
+    each_seed = zip(seeds_of(units.a), seeds_of(units.b), strict=True)  # the same seed: the same examples are drawn
+    replicates = np.mean(
+        [_differences(metric, replace(units, a=rows, b=others), resamples, seed) for rows, others in each_seed], axis=0
+    )
+    unit = 100.0 if metric.scale == "fraction" else 1.0
+    difference = float(differences.mean())
+    spread = _Spread.of(replicates, differences, n=len(joined.a))
+    one_value, other_value = float(np.mean(a_values)), float(np.mean(b_values))
+    changes = np.mean(b_examples, axis=0) - np.mean(a_examples, axis=0)
+    gains = np.sign(changes) * (1 if metric.higher_is_better else -1)
+    shares = metric.kind == "mean" and bool(np.isin([*a_examples, *b_examples], (0.0, 1.0)).all())
+    return PairedResult(
+        n=len(joined.a),
+        a=one_value,
+        b=other_value,
+        difference=unit * difference,
+        ci95=None if spread is None else spread.interval(difference, unit=unit),
+        p_value=1.0 if spread is None else spread.p_value(difference, least=1 / (1 + resamples)),
+        test=STUDENT,
+        effect=cohens_h(one_value, other_value) if shares else cohens_d(changes) if metric.kind == "mean" else None,
+        effect_name=COHENS_H if shares else COHENS_D if metric.kind == "mean" else "",
+        detectable=unit * POWER_80 * spread.error if spread is not None and spread.error > 0 else None,
+        wins=int((gains > 0).sum()),
+        ties=int((gains == 0).sum()),
+        losses=int((gains < 0).sum()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spread:
+    """Standard error of a difference over examples and seeds, and its degrees of freedom."""
+
+    error: float
+    freedom: float
+
+    @classmethod
+    def of(cls, replicates: Floats, differences: Floats, *, n: int) -> "_Spread | None":
+        """None where there is one example, or a value is infinite."""
+        if n < 2 or len(replicates) < 2 or not (np.isfinite(replicates).all() and np.isfinite(differences).all()):
+            return None
+        seeds = len(differences)
+        examples, between = float(replicates.var(ddof=1)), float(differences.var(ddof=1)) / seeds
+        weights = examples**2 / (n - 1) + between**2 / (seeds - 1)
+        return cls(
+            error=float(np.sqrt(examples + between)), freedom=(examples + between) ** 2 / weights if weights else 1
+        )
+
+    def interval(self, difference: float, *, unit: float) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.freedom, 0.975)) * self.error
+        return unit * (difference - half), unit * (difference + half)
+
+    def p_value(self, difference: float, *, least: float) -> float:
+        """`least` where all examples of all seeds differ by the same."""
+        from scipy.special import stdtr
+
+        if self.error == 0:
+            return 1.0 if difference == 0 else least
+        return 2 * float(stdtr(self.freedom, -abs(difference) / self.error))
 
 
 def mcnemar(wins: int, losses: int) -> float:

@@ -22,6 +22,8 @@ from lmtasks.results.base import (
 from lmtasks.results.scores import TaskScores
 
 Status = Literal["done", "failed", "not-applicable"]
+RowsAsked = Whole | Literal["all"] | None
+"""Training rows that a plan asks with; None: it does not ask by rows, or they are of no matter."""
 
 NO_SCORES = TaskScores(n=0, seconds=0.0, seconds_total=0.0, truncated=0, metrics={})
 
@@ -68,6 +70,16 @@ class TrainedRecord(StoredModel):
     """That learned."""
 
 
+class LearnedRows(StoredModel):
+    """Training rows of the cell's task, where the plan asks by rows."""
+
+    asked: Whole | Literal["all"]
+    learned: Whole
+    """The same number, or how many all are."""
+    labels_missing: Annotated[Whole, SPARSE] = 0
+    """Labels without an example among them."""
+
+
 def _or_empty(trained: TrainedRecord | None) -> dict[str, object]:
     return {} if trained is None else trained.content()
 
@@ -86,6 +98,8 @@ class CellRecord(StoredFile):
     variant: Variant
     task: TaskInfo
     seed: Whole = 0
+    rows: Annotated[LearnedRows | None, SPARSE] = None
+    """None where the plan does not ask by rows, or they are of no matter to the variant."""
     status: Status
     reason: str = ""
     """Why there are no scores; empty where there are."""
@@ -119,6 +133,11 @@ class CellRecord(StoredFile):
         if self.status == "done" and self.result is None:
             raise PydanticCustomError("missing", "lacks a field", {"field": "result"})
         return self
+
+    @property
+    def rows_asked(self) -> RowsAsked:
+        """Training rows that the plan asks with."""
+        return None if self.rows is None else self.rows.asked
 
     @property
     def scores(self) -> TaskScores:

@@ -1,8 +1,9 @@
 """Comparisons paired by example: paired.json of a run, and the file of `lmtasks compare --out`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from lmtasks.results.base import Flag, Number, StoredFile, StoredModel, Whole
+from lmtasks.results.base import SPARSE, Flag, Number, StoredFile, StoredModel, Whole
+from lmtasks.results.cell import RowsAsked
 from lmtasks.results.scores import Interval, Scale
 
 Relation = Literal["first", "best", "parent", "rival"]
@@ -40,16 +41,20 @@ class TestedMetric(StoredModel):
 
 
 class PairedRecord(TestedMetric):
-    """A variant compared with another one; those of one relation are one family."""
+    """A variant compared with another one; those of one relation, from equal rows, are one family."""
 
     relation: Relation = "first"
     """The only one before there were several."""
     variant: str
     base: str
+    rows: Annotated[RowsAsked, SPARSE] = None
+    """Training rows that both learned from; None: the plan does not ask by rows."""
+    seeds: Annotated[Whole, SPARSE] = 1
+    """That both were scored with, and that are joined."""
 
 
 class PairedRecords(StoredFile):
-    """paired.json: the comparisons of a run; those of one relation are one family."""
+    """paired.json: the comparisons of a run; those of one relation, from equal rows, are one family."""
 
     seed: Whole
     comparisons: tuple[PairedRecord, ...]

@@ -3,9 +3,9 @@
 run.json                   plan, versions, machine, and the command that repeats the run
 plan.yaml                  the plan as it was given
 before-1/                  what an earlier form of the plan made, and this one makes otherwise
-models/<model>-s<seed>/    adapted models
+models/<model>-s<seed>/    adapted models; <model>--<task>-r<rows>-s<seed> of a task alone, from so many rows
 packages/<model>-s<seed>-<precision>/
-cells/<id>.json            scores of one variant on one task under one seed
+cells/<id>.json            scores of one variant on one task under one seed, from so many rows
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
 paired.json                every variant against the first, paired by example
@@ -26,9 +26,10 @@ from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.evaluation.write import scores_of, storable
 from lmtasks.files import slug
 from lmtasks.records import GenerationSettings, ModelCard, RuntimeCard
-from lmtasks.results.cell import CellRecord, Status, TaskInfo, TrainedRecord, Variant
+from lmtasks.results.cell import CellRecord, LearnedRows, Status, TaskInfo, TrainedRecord, Variant
 from lmtasks.results.run import RunRecord, StoredPlan
 from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.trials import Trial
 from lmtasks.task.task import Task
 
 
@@ -38,13 +39,14 @@ class RunFolder:
 
     root: Path
 
-    def model(self, name: str, *, seed: int) -> Path:
-        """An adapted model."""
-        return self.root / "models" / f"{slug(name)}-s{seed}"
+    def model(self, name: str, *, trial: Trial, task: str = "") -> Path:
+        """An adapted model; `task` where it is a model of that task alone."""
+        return self.root / "models" / _made_of(name, trial=trial, task=task)
 
-    def package(self, name: str, *, seed: int, precision: str, gate: str = "") -> Path:
+    def package(self, name: str, *, trial: Trial, precision: str, task: str = "", gate: str = "") -> Path:
         """An exported model; with a gate it may be another one in the same precision."""
-        return self.root / "packages" / f"{slug(name)}-s{seed}-{precision}{f'-{slug(gate)}' if gate else ''}"
+        made = _made_of(name, trial=trial, task=task)
+        return self.root / "packages" / f"{made}-{precision}{f'-{slug(gate)}' if gate else ''}"
 
     def cell(self, identity: str) -> Path:
         """The scores of a cell."""
@@ -69,27 +71,32 @@ class RunFolder:
         return self.root / "required.json"
 
 
-def cell_id(*, variant: str, task: str, seed: int) -> str:
+def _made_of(name: str, *, trial: Trial, task: str) -> str:
+    """A slug has no two hyphens behind each other, so that no model is called as one of a task alone."""
+    return f"{slug(name)}{f'--{slug(task)}' if task else ''}-{trial.suffix}"
+
+
+def cell_id(*, variant: str, task: str, trial: Trial) -> str:
     """The name of a cell's files.
 
-    >>> cell_id(variant="onnx int8", task="sst2", seed=1)
+    >>> cell_id(variant="onnx int8", task="sst2", trial=Trial(seed=1))
     'onnx-int8--sst2--s1'
     """
-    return f"{slug(variant)}--{slug(task)}--s{seed}"
+    return f"{slug(variant)}--{slug(task)}--{trial.suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Variant, task and seed that are scored together."""
+    """Variant, task and trial that are scored together."""
 
     variant: VariantPlan
     task: Task
-    seed: int
+    trial: Trial
 
     @property
     def id(self) -> str:
         """Names its files."""
-        return cell_id(variant=self.variant.name, task=self.task.name, seed=self.seed)
+        return cell_id(variant=self.variant.name, task=self.task.name, trial=self.trial)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +175,19 @@ def damage_of(folder: RunFolder, cell: Cell) -> str:
     return ""
 
 
-def write_cell(folder: RunFolder, cell: Cell, ended: Ended, *, variant: Variant, trained: TrainedRecord | None) -> None:
+def write_cell(
+    folder: RunFolder,
+    cell: Cell,
+    ended: Ended,
+    *,
+    variant: Variant,
+    rows: LearnedRows | None,
+    trained: TrainedRecord | None,
+) -> None:
     """Store how a cell ended.
 
     Args:
+        rows: that it learned from; None where the plan does not ask by rows.
         trained: what its training took; None where the run trained nothing for it.
     """
     task, result = cell.task, ended.result
@@ -179,7 +195,8 @@ def write_cell(folder: RunFolder, cell: Cell, ended: Ended, *, variant: Variant,
         id=cell.id,
         variant=variant,
         task=TaskInfo(name=task.name, kind=task.kind, language=task.language, hash=task.hash),
-        seed=cell.seed,
+        seed=cell.trial.seed,
+        rows=rows,
         status=ended.status,
         reason=ended.reason,
         model=ended.model,

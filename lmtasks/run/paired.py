@@ -5,26 +5,30 @@
     parent  every exported model against the one that it was exported from: what did the export cost?
     rival   every model against the best trivial answer and the best classical rival: is it worth its weights?
 
-The tests are those of `lmtasks compare`. Each question is a family of comparisons of its own. Several seeds are not
-joined: an example is paired with itself under the first seed of both variants.
+The tests are those of `lmtasks compare`. Each question is a family of comparisons of its own, where the plan asks by
+rows once for each number of rows. The seeds that both variants have are joined (`compare_over_seeds`); where they share
+none, an example is paired with itself under the first seed of both.
 
 A published folder has no statistics: what was compared there before stays, and counts in its family.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
-from lmtasks.metric import Metric, PairedResult, compare, holm, verdict
-from lmtasks.metric.paired import resamples_for
+from lmtasks.metric import Metric, PairedResult, holm, verdict
+from lmtasks.metric.paired import compare_over_seeds, resamples_for
 from lmtasks.records import CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
-from lmtasks.results.cell import CellRecord
+from lmtasks.results.cell import CellRecord, RowsAsked
 from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
 from lmtasks.run.folder import RunFolder, cell_id
 from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.trials import trials_of
 from lmtasks.task.task import Task
 
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
@@ -32,13 +36,14 @@ RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """The main metric of a finished cell."""
+    """The main metric of the finished cells of a variant, one a seed."""
 
     variant: VariantPlan
     metric: Metric
     name: str
-    value: float
-    statistics: Floats
+    statistics: Mapping[int, Floats]
+    """By seed, in the order of the plan."""
+    values: Mapping[int, float]
     clusters: Sequence[object] | None
     data: object
     """The fingerprint of the scored rows."""
@@ -48,43 +53,57 @@ class _Scored:
     """A baseline that learns more than how often each answer is right."""
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the statistics, the same for all seeds."""
+        return next(iter(self.statistics.values())).shape
+
+    @property
     def order(self) -> float:
         """Larger is better."""
-        return self.value if self.metric.higher_is_better else -self.value
+        value = fmean(self.values.values())
+        return value if self.metric.higher_is_better else -value
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
     relation: Relation
     task: str
+    rows: RowsAsked
     base: _Scored
     other: _Scored
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        return self.task, self.base.variant.name, self.other.variant.name
+    def names(self) -> tuple[object, ...]:
+        return self.rows, self.task, self.base.variant.name, self.other.variant.name
+
+    @property
+    def statistics(self) -> Sequence[tuple[Floats, Floats]]:
+        """Statistics of both sides, one pair a seed that both have."""
+        shared = [seed for seed in self.base.statistics if seed in self.other.statistics]
+        base, other = self.base.statistics, self.other.statistics
+        if not shared:
+            return [(next(iter(base.values())), next(iter(other.values())))]
+        return [(base[seed], other[seed]) for seed in shared]
 
 
 def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> PairedRecords:
-    """Compare finished cells, for paired.json. Those that failed, or were scored on other rows, are left out."""
+    """Compare finished cells, for paired.json. Those that failed, or were scored on other examples, are left out."""
     pairs = [
         pair
+        for rows in plan.rows or (None,)
         for task in tasks
-        for pair in _pairs(_task_scores(folder, plan, task), task.name)
-        if pair.relation != "best" or not _has_bare(folder, plan, task)
+        for pair in _pairs(_task_scores(folder, plan, task, rows), task=task.name, rows=rows)
+        if pair.relation != "best" or not _has_bare(folder, plan, task, rows)
     ]
     kept = _kept(folder, plan)
-    sizes = [
-        sum(each.relation == one for each in pairs) + sum(each.relation == one for each in kept) for one in RELATIONS
-    ]
-    results: dict[tuple[str, str, str], PairedResult] = {}
+    sizes = Counter([(each.relation, each.rows) for each in pairs] + [(each.relation, each.rows) for each in kept])
+    results: dict[tuple[object, ...], PairedResult] = {}
     for pair in pairs:
         if pair.names not in results:
-            results[pair.names] = compare(
+            results[pair.names] = compare_over_seeds(
                 pair.base.metric,
-                pair.base.statistics,
-                pair.other.statistics,
-                resamples=resamples_for(max(sizes)),
+                pair.statistics,
+                resamples=resamples_for(max(sizes.values())),
                 seed=plan.seeds[0],
                 clusters=pair.base.clusters,
             )
@@ -96,11 +115,13 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Pa
     ordered = sorted(found.values(), key=lambda each: (order.get(each.task, -1), names[each.variant]))
     return PairedRecords(
         seed=plan.seeds[0],
-        comparisons=tuple(each for one in RELATIONS for each in _judged(ordered, one)),
+        comparisons=tuple(
+            each for rows in plan.rows or (None,) for one in RELATIONS for each in _judged(ordered, one, rows)
+        ),
     )
 
 
-def _pairs(scored: Sequence[_Scored], task: str) -> Iterator[_Pair]:
+def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator[_Pair]:
     """The comparisons of one task."""
     models = [each for each in scored if each.variant.model]
     best = max(scored, key=lambda each: each.order, default=None)
@@ -115,7 +136,7 @@ def _pairs(scored: Sequence[_Scored], task: str) -> Iterator[_Pair]:
     wanted += [("rival", rival, each) for each in models for rival in rivals]
     for relation, base, other in wanted:
         if _alike(base, other):
-            yield _Pair(relation=relation, task=task, base=base, other=other)
+            yield _Pair(relation=relation, task=task, rows=rows, base=base, other=other)
 
 
 def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
@@ -140,6 +161,8 @@ def _record(pair: _Pair, result: PairedResult) -> PairedRecord:
         variant=pair.other.variant.name,
         base=pair.base.variant.name,
         task=pair.task,
+        rows=pair.rows,
+        seeds=len(pair.statistics),
         metric=pair.base.name,
         scale=pair.base.metric.scale,
         higher_is_better=pair.base.metric.higher_is_better,
@@ -149,91 +172,111 @@ def _record(pair: _Pair, result: PairedResult) -> PairedRecord:
     )
 
 
-def _judged(comparisons: Sequence[PairedRecord], relation: Relation) -> Iterator[PairedRecord]:
+def _judged(comparisons: Sequence[PairedRecord], relation: Relation, rows: RowsAsked) -> Iterator[PairedRecord]:
     """One family with p-values adjusted, and what they show."""
-    family = [each for each in comparisons if each.relation == relation]
+    family = [each for each in comparisons if (each.relation, each.rows) == (relation, rows)]
     for each, p_value in zip(family, holm([one.p_value for one in family]), strict=True):
         shown = verdict(each.difference, p_value=p_value, higher_is_better=each.higher_is_better)
         yield each.model_copy(update={"relation": relation, "p_holm": p_value, "verdict": shown})
 
 
-def _key(comparison: PairedRecord) -> tuple[str, ...]:
+def _key(comparison: PairedRecord) -> tuple[object, ...]:
     """Two models may have the same best rival of both kinds, so the base belongs to the key there alone."""
     base = comparison.base if comparison.relation == "rival" else ""
-    return comparison.relation, base, comparison.variant, comparison.task
+    return comparison.rows, comparison.relation, base, comparison.variant, comparison.task
 
 
-def _has_bare(folder: RunFolder, plan: Plan, task: Task) -> bool:
+def _has_bare(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> bool:
     """Was a variant scored whose statistics are gone? Then it may be the best, and nobody can be compared with it."""
-    return any(
-        _is_bare(folder, variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0])
-        for variant in plan.variants
-    )
+    return any(_is_bare(folder, plan, variant, task=task.name, rows=rows) for variant in plan.variants)
 
 
-def _is_bare(folder: RunFolder, *, variant: str, task: str, seed: int) -> bool:
-    cell = CellRecord.read_if_whole(folder.cell(cell_id(variant=variant, task=task, seed=seed)))
-    return cell is not None and cell.result is not None and cell.statistics is None
+def _is_bare(folder: RunFolder, plan: Plan, variant: VariantPlan, *, task: str, rows: RowsAsked) -> bool:
+    cells = _cells(folder, plan, variant, task=task, rows=rows).values()
+    return any(cell.result is not None and cell.statistics is None for cell in cells)
+
+
+def _cells(
+    folder: RunFolder, plan: Plan, variant: VariantPlan, *, task: str, rows: RowsAsked
+) -> Mapping[int, CellRecord]:
+    """The stored cells of a variant that learned from so many rows, or for which rows are of no matter; by seed."""
+    own = [trial for trial in trials_of(plan, variant) if trial.rows in (rows, None)]
+    files = {trial.seed: folder.cell(cell_id(variant=variant.name, task=task, trial=trial)) for trial in own}
+    return {seed: cell for seed, file in files.items() if (cell := CellRecord.read_if_whole(file)) is not None}
 
 
 def _kept(folder: RunFolder, plan: Plan) -> Sequence[PairedRecord]:
     """What was compared before between cells that have no statistics any more."""
     stored = PairedRecords.read_if_whole(folder.paired)
-    seeds = {variant.name: plan.seeds_of(variant)[0] for variant in plan.variants}
-
+    variants = {variant.name: variant for variant in plan.variants}
     return [
         each
         for each in (stored.comparisons if stored else ())
         if all(
-            _is_bare(folder, variant=variant, task=each.task, seed=seeds.get(variant, 0))
-            for variant in (each.variant, each.base)
+            name in variants and _is_bare(folder, plan, variants[name], task=each.task, rows=each.rows)
+            for name in (each.variant, each.base)
         )
     ]
 
 
-def _task_scores(folder: RunFolder, plan: Plan, task: Task) -> list[_Scored]:
+def _task_scores(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> list[_Scored]:
     """The variants that have a main metric on the task, in the plan's order."""
-    files = {
-        variant.name: folder.cell(cell_id(variant=variant.name, task=task.name, seed=plan.seeds_of(variant)[0]))
-        for variant in plan.variants
-    }
-    cells = {variant: cell for variant, file in files.items() if (cell := CellRecord.read_if_whole(file)) is not None}
+    cells = {variant.name: _cells(folder, plan, variant, task=task.name, rows=rows) for variant in plan.variants}
     name = comparable_metric(
-        [(tuple(cell.recipes), cell.tokenizer_hash) for cell in cells.values() if cell.recipes],
+        [
+            (tuple(cell.recipes), cell.tokenizer_hash)
+            for mine in cells.values()
+            for cell in mine.values()
+            if cell.recipes
+        ],
         language=task.language,
     )
     if name is None:
         return []
-    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants if variant.name in cells)
+    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants)
     return [each for each in found if each is not None]
 
 
-def _scored(cell: CellRecord, variant: VariantPlan, name: str) -> _Scored | None:
-    if not cell.statistics or name not in cell.statistics or name not in cell.recipes or name not in cell.metrics:
+def _scored(cells: Mapping[int, CellRecord], variant: VariantPlan, name: str) -> _Scored | None:
+    """The seeds that were scored on the same rows as the first of them."""
+    scored = {seed: cell for seed, cell in cells.items() if name in cell.recipes and name in cell.metrics}
+    tables = {
+        seed: cell.statistics[name] for seed, cell in scored.items() if cell.statistics and name in cell.statistics
+    }
+    if not tables:
         return None
+    first = scored[next(iter(tables))]
     try:
-        metric = remake_metric(cell.recipes[name])
+        metric = remake_metric(first.recipes[name])
     except UsageError:
         return None  # made by code of the task file: there is nothing to compute it with again
+    data = first.conditions.get("data_fingerprint")
+    alike = [
+        seed
+        for seed, table in tables.items()
+        if scored[seed].conditions.get("data_fingerprint") == data
+        and table.shape == tables[next(iter(tables))].shape
+        and scored[seed].recipes[name] == first.recipes[name]
+    ]
     return _Scored(
         variant=variant,
         metric=metric,
         name=name,
-        value=cell.metrics[name].value,
-        statistics=cell.statistics[name],
-        clusters=cell.clusters,
-        data=cell.conditions.get("data_fingerprint"),
-        tokenizer=cell.tokenizer_hash,
-        is_classical=cell.model is not None and cell.model.family in CLASSICAL_BASELINES,
+        statistics={seed: tables[seed] for seed in alike},
+        values={seed: scored[seed].metrics[name].value for seed in alike},
+        clusters=first.clusters,
+        data=data,
+        tokenizer=first.tokenizer_hash,
+        is_classical=first.model is not None and first.model.family in CLASSICAL_BASELINES,
     )
 
 
 def _alike(first: _Scored, other: _Scored) -> bool:
     if is_per_token(first.name) and first.tokenizer != other.tokenizer:
         return False
-    return (first.data, first.name, first.metric.signature, first.statistics.shape) == (
+    return (first.data, first.name, first.metric.signature, first.shape) == (
         other.data,
         other.name,
         other.metric.signature,
-        other.statistics.shape,
+        other.shape,
     )

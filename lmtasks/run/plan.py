@@ -16,18 +16,19 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from lmtasks.bench.judge import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import slug
 from lmtasks.installation import shipped
-from lmtasks.settings.base import Place, Settings, explain, place_of, refusal
+from lmtasks.settings.base import BOUND, Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
-from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound, shown
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision
@@ -41,6 +42,23 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _row_count(value: object) -> object:
+    """A number of training rows, or all of them."""
+    whole = (
+        isinstance(value, int | str) and not isinstance(value, bool) and str(value).isascii() and str(value).isdigit()
+    )
+    if value == "all" or (whole and COUNT.holds(int(str(value)))):
+        return value if value == "all" else int(str(value))
+    raise PydanticCustomError(BOUND, "{words}", {"words": f"must be all or {COUNT.words}, was {shown(value)}"})
+
+
+def _listed_rows(value: object) -> object:
+    """One number may stand without brackets."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+RowCount = Annotated[int | Literal["all"], PlainValidator(_row_count)]
+RowCounts = Annotated[tuple[RowCount, ...], BeforeValidator(_listed_rows)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Count = Annotated[int, COUNT]
 Seed = Annotated[int, SEED]
@@ -53,6 +71,8 @@ class ModelPlan(BackboneChoice):
     lora: LoraSettings | None = None
     tasks: Names = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
+    together: bool = True
+    """One model for all its tasks; false: for each task a model of its own, as each rival is."""
     training: AdaptTraining = AdaptTraining()
 
 
@@ -140,6 +160,9 @@ class Plan(Settings):
     models: Mapping[str, ModelPlan] = {}
     variants: tuple[VariantPlan, ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(default=(1234,), min_length=1)
+    rows: RowCounts = ()
+    """Training rows of each task that models and baselines learn from, one curve over all of them: [64, 1000, all].
+    Nested by seed, each label with its share; the scored rows stay the same. Empty: what each model says."""
     limit: Count | None = None
     """Scored rows of each task at most, a prefix."""
     sample: Count | None = None
@@ -150,6 +173,14 @@ class Plan(Settings):
     percent): the report names who does, by paired comparison."""
     published: tuple[PublishedPlan, ...] = ()
     """Figures of others, for the report."""
+
+    @field_validator("rows")
+    @classmethod
+    def _once_each(cls, value: tuple[int | Literal["all"], ...]) -> tuple[int | Literal["all"], ...]:
+        double = next((rows for rows in value if value.count(rows) > 1), None)
+        if double is not None:
+            raise refusal(f"{double} is given twice.")
+        return value
 
     def seeds_of(self, variant: VariantPlan) -> tuple[int, ...]:
         """The seeds that a variant is made and scored with."""
@@ -245,6 +276,16 @@ def _check(plan: Plan, file: Path) -> None:
             "give each variant its own name, with letters or digits."
         )
     for name, model in plan.models.items():
+        if plan.rows and model.training.rows is not None:
+            raise UsageError(
+                f"{file}: model {name!r} has `rows` in its `training`, but the plan's own `rows` say how many "
+                "everybody learns from; leave one of them out."
+            )
+        if not model.together and plan.bench is not None:
+            raise UsageError(
+                f"{file}: model {name!r} is one for each task (`together: false`), and a variant is timed as one "
+                "model; give `bench: null`."
+            )
         if model.lora is not None and model.adaptation != "lora":
             raise UsageError(f"{file}: model {name!r} has `lora`, which goes with `adaptation: lora`.")
     for figure in plan.published:
@@ -257,6 +298,11 @@ def _check(plan: Plan, file: Path) -> None:
     for variant in plan.variants:
         if bool(variant.baseline) == bool(variant.model):
             raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if variant.rows is not None and plan.rows:
+            raise UsageError(
+                f"{file}: variant {variant.name!r} has `rows`, but the plan's own `rows` say how many everybody learns "
+                "from; leave one of them out."
+            )
         if variant.rows is not None and not variant.baseline:
             raise UsageError(
                 f"{file}: variant {variant.name!r} has `rows`, which are a baseline's; those of a model stand in its "

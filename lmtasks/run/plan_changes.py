@@ -1,8 +1,9 @@
 """A plan that was mended after its run began: what the change is about is set aside, everything else is kept.
 
 A model depends on its own lines (and on the plan's tasks, where it names none), a cell on its variant's and its model's
-lines, on `limit`, and on its task and seed being asked still; timings on `bench` too. The question, published figures
-and requirements are about no result. What is set aside lies in `before-1/`, `before-2/`, ... of the run's folder.
+lines, on `limit`, and on its task, seed and number of rows being asked still; timings on `bench` too. The question,
+published figures and requirements are about no result. What is set aside lies in `before-1/`, `before-2/`, ... of the
+run's folder.
 """
 
 import logging
@@ -18,11 +19,12 @@ from lmtasks.files import slug
 from lmtasks.results.run import RunRecord
 from lmtasks.run.folder import RunFolder, cell_id, claim, held_plan
 from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.trials import trials_of
 from lmtasks.run.variants import gate_name, tasks_of
 from lmtasks.task.task import Task
 
 NOT_OF_ALL_CELLS = frozenset(
-    {"plan", "question", "about", "tasks", "models", "variants", "seeds", "bench", "published", "margin"}
+    {"plan", "question", "about", "tasks", "models", "variants", "seeds", "rows", "bench", "published", "margin"}
 )
 """Keys of a plan that are about no cell, or about some; any other (`limit`, say) is about all."""
 
@@ -83,10 +85,10 @@ def set_aside(folder: RunFolder, *, held: Plan, plan: Plan, tasks: Sequence[Task
     models = {name for name in {*held.models, *plan.models} if _model_changed(name, held, plan)}
     same = [variant for variant in plan.variants if not _variant_changed(variant, held, plan, models)]
     kept_cells = {
-        cell_id(variant=variant.name, task=task.name, seed=seed)
+        cell_id(variant=variant.name, task=task.name, trial=trial)
         for variant in same
         for task in tasks_of(variant, tasks)
-        for seed in plan.seeds_of(variant)
+        for trial in trials_of(plan, variant)
     }
     kept_speeds = {slug(variant.name) for variant in same if _timed_alike(variant, held, plan)}
     cells = [file for file in (folder.root / "cells").glob("*.json") if file.stem not in kept_cells]
@@ -138,6 +140,7 @@ def _timed_alike(variant: VariantPlan, held: Plan, plan: Plan) -> bool:
     return (
         held.bench.model_dump(exclude={"require"}) == plan.bench.model_dump(exclude={"require"})
         and held.seeds_of(before)[0] == plan.seeds_of(variant)[0]
+        and held.rows == plan.rows
         and not (all_tasks and held.tasks != plan.tasks)
     )
 
@@ -145,7 +148,7 @@ def _timed_alike(variant: VariantPlan, held: Plan, plan: Plan) -> bool:
 def _made(folder: RunFolder, models: set[str]) -> Iterator[Path]:
     """The folders of these models, of their packages, and of trainings of them that were cut short."""
     for name in sorted(models):
-        own = re.compile(rf"{re.escape(slug(name))}-s\d+([.-].*)?")
+        own = re.compile(rf"{re.escape(slug(name))}(--.+)?(-r(\d+|all))?-s\d+([.-].*)?")
         for place in ("models", "packages"):
             yield from (item for item in sorted((folder.root / place).glob("*")) if own.fullmatch(item.name))
 
@@ -156,8 +159,9 @@ def _packages(folder: RunFolder, held: Plan, plan: Plan) -> Iterator[Path]:
         return
     for variant in plan.variants:
         if variant.model and _measured_on_tasks(variant) and not _model_changed(variant.model, held, plan):
-            for seed in plan.seeds_of(variant):
-                package = folder.package(variant.model, seed=seed, precision=variant.precision, gate=gate_name(variant))
+            for trial in trials_of(plan, variant):
+                gate = gate_name(variant)
+                package = folder.package(variant.model, trial=trial, precision=variant.precision, gate=gate)
                 if package.is_dir():
                     yield package
 

@@ -12,6 +12,7 @@ from lmtasks.evaluation.rivals import baseline_names
 from lmtasks.model.resolve import resolve, shipped_names
 from lmtasks.records import Progress
 from lmtasks.run.plan import ModelPlan, Plan, VariantPlan
+from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainings_of
 from lmtasks.run.variants import tasks_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.task.task import Task
@@ -29,6 +30,10 @@ class PlanCheck:
     """By the name of a model, or a variant's own: what its card says, or why it was not opened."""
     rows: Mapping[str, str]
     """By the name of a task: what was seen of its rows."""
+    few_rows: Mapping[str, str]
+    """By the name of a task: labels that a number of rows has no example of, and numbers that it has not."""
+    trainings: Mapping[str, int]
+    """By the name of a model: how many it takes."""
     problems: tuple[str, ...]
     """A sentence for each thing that the run would fail over."""
 
@@ -57,7 +62,25 @@ def check_plan(
             opened[variant.name] = held(partial(_used_as_it_is, variant, plan))
     few = replace(options, limit=min(PEEK_ROWS, plan.limit or PEEK_ROWS), show=0)
     rows = {task.name: held(partial(_rows, task, few, report)) for task in tasks}
-    return PlanCheck(opened=opened, rows=rows, problems=tuple(problems))
+    splits = _splits(plan, tasks, options)
+    return PlanCheck(
+        opened=opened,
+        rows=rows,
+        few_rows=few_rows(plan, splits),
+        trainings=trainings_of(plan, tasks, splits),
+        problems=tuple(problems),
+    )
+
+
+def _splits(plan: Plan, tasks: Sequence[Task], options: CheckOptions) -> Mapping[str, TrainingSplit]:
+    """Those whose rows are on this machine."""
+    found: dict[str, TrainingSplit] = {}
+    for task in tasks:
+        try:
+            found |= training_splits([task], plan=plan, options=options.data.but({"offline": True}))
+        except LmtasksError:  # not here, or wrong, which is told where the rows are looked at
+            continue
+    return found
 
 
 def check_devices(plan: Plan) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,15 @@ from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
+from lmtasks.run.trials import (
+    TrainingSplit,
+    Trial,
+    few_rows,
+    learned_rows,
+    training_splits,
+    trials_of,
+    why_too_few,
+)
 from lmtasks.run.variants import Artefacts, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
@@ -113,8 +122,19 @@ def run_plan(
             versions=versions(),
         )
         take_over(folder, plan, tasks=tasks, plan_file=plan_file, header=header)
+        splits = training_splits(tasks, plan=plan, options=options.data)
+        for name, told in few_rows(plan, splits).items():
+            log.warning("task %s: %s", name, told)
         artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
-        runner = _Runner(plan=plan, tasks=tasks, folder=folder, options=options, artefacts=artefacts, report=report)
+        runner = _Runner(
+            plan=plan,
+            tasks=tasks,
+            splits=splits,
+            folder=folder,
+            options=options,
+            artefacts=artefacts,
+            report=report,
+        )
         ran = runner.cells()
         paired_record(folder, plan=plan, tasks=tasks).write(folder.paired)
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
@@ -130,6 +150,7 @@ def run_plan(
 class _Runner:
     plan: Plan
     tasks: Sequence[Task]
+    splits: Mapping[str, TrainingSplit]
     folder: RunFolder
     options: RunOptions
     artefacts: Artefacts
@@ -137,17 +158,18 @@ class _Runner:
 
     def cells(self) -> Ran:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
-        total = sum(len(self._tasks_of(each)) * len(self.plan.seeds_of(each)) for each in self._variants())
+        total = sum(len(self._tasks_of(each)) * len(trials_of(self.plan, each)) for each in self._variants())
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
         for variant in self._variants():
-            for seed in self.plan.seeds_of(variant):
-                cells = [Cell(variant=variant, task=task, seed=seed) for task in self._tasks_of(variant)]
-                for cell, status, reason in self._variant_cells(variant, cells, seed):
+            for trial in trials_of(self.plan, variant):
+                cells = [Cell(variant=variant, task=task, trial=trial) for task in self._tasks_of(variant)]
+                for cell, status, reason in self._trial_cells(variant, cells, trial):
                     count[status] = count.get(status, 0) + 1
                     failed += [f"{cell.id}: {reason}"] if status == "failed" else []
                     finished = sum(count.values())
-                    note = f"{variant.name}, {cell.task.name}"
+                    rows = "" if trial.rows is None else f", {trial.rows} rows"
+                    note = f"{variant.name}, {cell.task.name}{rows}"
                     self.report(Progress(stage="cells", done=finished, total=total, unit="cells", note=note))
         return Ran(
             folder=self.folder.root,
@@ -196,10 +218,19 @@ class _Runner:
 
     def _has_scores(self, variant: VariantPlan) -> bool:
         """Was anything scored? What has no quality is not timed."""
-        seed = self.plan.seeds_of(variant)[0]
-        ids = [cell_id(variant=variant.name, task=task.name, seed=seed) for task in self._tasks_of(variant)]
-        cells = (CellRecord.read_if_whole(self.folder.cell(each)) for each in ids)
-        return any(cell is not None and cell.status == "done" for cell in cells)
+        return self._timed(variant) is not None
+
+    def _timed(self, variant: VariantPlan) -> Trial | None:
+        """The trial whose model is timed: of those that were scored the first seed's with most rows."""
+        for trial in reversed([each for each in trials_of(self.plan, variant) if each.seed == self._seed(variant)]):
+            ids = [cell_id(variant=variant.name, task=task.name, trial=trial) for task in self._tasks_of(variant)]
+            cells = (CellRecord.read_if_whole(self.folder.cell(each)) for each in ids)
+            if any(cell is not None and cell.status == "done" for cell in cells):
+                return trial
+        return None
+
+    def _seed(self, variant: VariantPlan) -> int:
+        return self.plan.seeds_of(variant)[0]
 
     def _variants(self) -> list[VariantPlan]:
         only = self.options.only
@@ -208,11 +239,26 @@ class _Runner:
     def _tasks_of(self, variant: VariantPlan) -> Sequence[Task]:
         return tasks_of(variant, self.tasks)
 
-    def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], seed: int) -> Iterable[_Scored]:
+    def _trial_cells(self, variant: VariantPlan, cells: Sequence[Cell], trial: Trial) -> Iterator[_Scored]:
+        """Score the cells of a trial; those of tasks with too few rows, or without a model, are not carried out."""
+        kept: list[Cell] = []
+        for cell in cells:
+            split = self.splits.get(cell.task.name)
+            reason = why_too_few(trial, split, task=cell.task.name, plan=self.plan)
+            reason = reason or self.artefacts.why_not_trained(variant, cell.task)
+            if reason:
+                self._write(cell, Ended(status="not-applicable", reason=reason, model=None, runtime=None))
+                yield cell, "not-applicable", reason
+            else:
+                kept.append(cell)
+        for group in [[cell] for cell in kept] if self.artefacts.is_apart(variant) else [kept] if kept else []:
+            yield from self._variant_cells(variant, group, trial)
+
+    def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], trial: Trial) -> Iterable[_Scored]:
         if variant.baseline:
             return (self._baseline_cell(cell) for cell in cells)
         try:
-            ref = self.artefacts.of(variant, seed=seed)
+            ref = self.artefacts.of(variant, trial=trial, task=cells[0].task)
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
             return [self._fail(cell, str(error)) for cell in cells]
         model, settings = card_in(ref), settings_hash(ref)
@@ -241,11 +287,15 @@ class _Runner:
                     yield self._score(cell, solver, settings=settings)
 
     def _baseline_cell(self, cell: Cell) -> _Scored:
-        rows = rival_rows(cell.variant, plan=self.plan, task=cell.task.name)
-        solver = RivalSolver(cell.variant.baseline, rows=rows)
+        solver = RivalSolver(cell.variant.baseline, rows=self._rival_rows(cell))
         if is_finished(self.folder, cell, model=solver.model):
             return cell, "found", ""
         return self._score(cell, solver)
+
+    def _rival_rows(self, cell: Cell) -> int | None:
+        if not cell.variant.baseline or cell.trial.rows is not None:
+            return cell.trial.most if cell.variant.baseline else None
+        return rival_rows(cell.variant, plan=self.plan, task=cell.task.name)
 
     def _score(self, cell: Cell, solver: Solver, *, settings: str = "") -> _Scored:
         """Score one cell and store it; a reason where it has none."""
@@ -288,9 +338,9 @@ class _Runner:
                     sample=plan.sample,
                     sample_seed=plan.seeds[0],
                     num_fewshot=cell.variant.num_fewshot or None,
-                    seed=cell.seed,
+                    seed=cell.trial.seed,
                     hashes=hashes_folder(self.options.cache),
-                    rows=rival_rows(cell.variant, plan=self.plan, task=cell.task.name),
+                    rows=self._rival_rows(cell),
                 ),
                 on_progress=self.report,
                 keep_samples=False,
@@ -313,13 +363,16 @@ class _Runner:
             cell,
             ended,
             variant=variant,
-            trained=self.artefacts.trained(cell.variant, seed=cell.seed),
+            rows=learned_rows(cell.trial, self.splits.get(cell.task.name)),
+            trained=self.artefacts.trained(cell.variant, trial=cell.trial, task=cell.task),
         )
 
     def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":
         from lmtasks.run.variants import speed_spec
 
-        ref = self.artefacts.of(variant, seed=self.plan.seeds_of(variant)[0])
+        trial = self._timed(variant)
+        assert trial is not None  # what has no scores is not timed
+        ref = self.artefacts.of(variant, trial=trial)
         tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
         return speed_spec(
             variant,

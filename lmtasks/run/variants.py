@@ -11,7 +11,6 @@ from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, pa
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.errors import UsageError
-from lmtasks.files import slug
 from lmtasks.metric.drop import loss_of
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
@@ -21,6 +20,7 @@ from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
+from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptSettings, AdaptTraining
@@ -51,8 +51,11 @@ class Artefacts:
     options: DataAccess
     report: Callable[[Progress], None]
 
-    def of(self, variant: VariantPlan, *, seed: int) -> Path:
+    def of(self, variant: VariantPlan, *, trial: Trial, task: Task | None = None) -> Path:
         """The folder that the variant runs: a model, or a package that is proved equal to it.
+
+        Args:
+            task: of a model for each task, the one that is asked.
 
         Raises:
             UsageError: the model or a setting is wrong.
@@ -60,10 +63,25 @@ class Artefacts:
         GateError: rounding costs more than the variant allows.
         """
         assert variant.model is not None  # checked with the plan; a baseline runs on no folder
-        model = self._model(variant.model, seed=seed)
-        return self._package(variant, model, seed=seed) if RUNTIMES[variant.runtime].folders == "onnx" else model
+        made = self._made(variant, trial, task)
+        model = self._model(made)
+        return self._package(variant, model, made) if RUNTIMES[variant.runtime].folders == "onnx" else model
 
-    def trained(self, variant: VariantPlan, *, seed: int) -> TrainedRecord | None:
+    def is_apart(self, variant: VariantPlan) -> bool:
+        """Has the variant a model of its own for each task?"""
+        made = self.plan.models.get(variant.model or "")
+        return made is not None and not made.together
+
+    def why_not_trained(self, variant: VariantPlan, task: Task) -> str:
+        """Why there is no model of the variant for the task alone, as a sentence; empty where there is one."""
+        made = self.plan.models.get(variant.model or "")
+        if made is None or made.together:
+            return ""
+        if made.tasks and task.name not in made.tasks:
+            return f"model {variant.model!r} of the plan is not trained on {task.name}."
+        return "" if "train" in task.sources else f"task {task.name} names no training data."
+
+    def trained(self, variant: VariantPlan, *, trial: Trial, task: Task) -> TrainedRecord | None:
         """Training of the variant's model, as its folder says; None where the plan makes none, or nothing moved.
 
         A package was trained as its model was.
@@ -71,16 +89,25 @@ class Artefacts:
         name = variant.model or ""
         if name not in self.plan.models:
             return None
-        provenance = read_provenance(self.folder.model(name, seed=seed))
+        folder = self._made(variant, trial, task).folder(self.folder)
+        if not (folder / "model.json").is_file():
+            return None
+        provenance = read_provenance(folder)
         trained, weights = provenance.get("trained"), provenance.get("weights")
         if not (isinstance(trained, dict) and isinstance(weights, dict)):
             return None
         return TrainedRecord.model_validate({**trained, "weights": weights["trained"]})
 
-    def _model(self, name: str, *, seed: int) -> Path:
+    def _made(self, variant: VariantPlan, trial: Trial, task: Task | None) -> "_Made":
+        """The model; its task as the plan names it, not as the variant writes."""
+        own = next((each for each in self.tasks if task is not None and each.name == task.name), None)
+        return _Made(name=str(variant.model), trial=trial, task=own if self.is_apart(variant) else None)
+
+    def _model(self, made: "_Made") -> Path:
+        name = made.name
         if name not in self.plan.models:
             return resolve(name, offline=self.options.offline, token=self.options.token)
-        out = self.folder.model(name, seed=seed)
+        out = made.folder(self.folder)
         wanted = self.plan.models[name]
         start = Start(
             backbone=wanted.backbone,
@@ -97,12 +124,12 @@ class Artefacts:
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
             start=start,
-            tasks=self._trained_on(wanted.tasks, name),
-            settings=AdaptSettings(method=wanted.adaptation, seed=seed, lora=wanted.lora).but(training),
+            tasks=self._trained_on(wanted.tasks, name) if made.task is None else [made.task],
+            settings=AdaptSettings(method=wanted.adaptation, seed=made.trial.seed, lora=wanted.lora).but(training),
             options=self.options,
             out=out,
             report=self.report,
-            rows=wanted.training.rows,
+            rows=wanted.training.rows if made.trial.rows is None else made.trial.most,
         )
         return out
 
@@ -113,40 +140,40 @@ class Artefacts:
             raise UsageError(f"model {model!r} is to be trained on {unknown[0]!r}, which is no task of the plan.")
         return tuple(chosen)
 
-    def _package(self, variant: VariantPlan, model: Path, *, seed: int) -> Path:
+    def _package(self, variant: VariantPlan, model: Path, made: "_Made") -> Path:
         from lmtasks.export.package import is_package
         from lmtasks.prove.export import export_and_prove
 
-        name = slug(str(variant.model))
-        out = self.folder.package(name, seed=seed, precision=variant.precision, gate=gate_name(variant))
+        tasks = self.tasks if made.task is None else [made.task]
+        out = made.package(self.folder, precision=variant.precision, gate=gate_name(variant))
         if is_package(out):
             if card_in(out).weights_hash != card_in(model).weights_hash:
                 raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
             return out
         self.report(Progress(stage=f"export {variant.name}", done=0, total=1, unit="package"))
         out.parent.mkdir(parents=True, exist_ok=True)
-        plain = self.folder.package(name, seed=seed, precision="fp32")
+        plain = made.package(self.folder, precision="fp32")
         export_and_prove(
             model,
             out=out,
             precision=variant.precision,
-            texts=self._texts(),
+            texts=self._texts(tasks),
             report=self.report,
             base=plain if is_package(plain) else None,
-            gate=self._gate(variant, model),
-            rows=self._rows(variant, model),
+            gate=self._gate(variant, model, tasks),
+            rows=self._rows(variant, model, tasks),
         )
         self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
         return out
 
-    def _gate(self, variant: VariantPlan, model: Path) -> "Gate | None":
+    def _gate(self, variant: VariantPlan, model: Path, tasks: Sequence[Task]) -> "Gate | None":
         """Gate that the variant's package has to hold on the tasks that it answers."""
         from lmtasks.workflow.quality_gate import gate_of
 
         if variant.max_drop is None:
             return None
         return gate_of(
-            tasks_of(variant, self.tasks),
+            tasks_of(variant, tasks),
             model=model,
             most=variant.max_drop,
             options=self.options,
@@ -154,28 +181,44 @@ class Artefacts:
             threads=variant.threads,
         )
 
-    def _rows(self, variant: VariantPlan, model: Path) -> "Sequence[CalibrationRow]":
+    def _rows(self, variant: VariantPlan, model: Path, tasks: Sequence[Task]) -> "Sequence[CalibrationRow]":
         """Training rows of the plan's tasks, where the variant's precision needs any."""
         from lmtasks.workflow.calibration import calibration_rows
 
         if variant.precision != "int8-static":
             return ()
-        return calibration_rows(self.tasks, model=model, options=self.options)
+        return calibration_rows(tasks, model=model, options=self.options)
 
-    def _texts(self) -> tuple[str, ...]:
+    def _texts(self, tasks: Sequence[Task]) -> tuple[str, ...]:
         """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""
         from lmtasks.data.splits import load_task_data
         from lmtasks.task.kinds import baseline_source
 
         texts: list[str] = []
-        each = max(2, -(-PROOF_TEXTS // len(self.tasks)))
-        for task in self.tasks:
+        each = max(2, -(-PROOF_TEXTS // len(tasks)))
+        for task in tasks:
             data = load_task_data(task, options=self.options, need=frozenset({"test"}), limit=each)
             assert data.test is not None  # it was needed
             texts += [baseline_source(task, row) for row in data.test.rows]
         longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
         step = max(1, len(longest_first) // PROOF_TEXTS)
         return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A model that the plan makes in one trial; `task` where it is one of that task alone."""
+
+    name: str
+    trial: Trial
+    task: Task | None
+
+    def folder(self, folder: RunFolder) -> Path:
+        return folder.model(self.name, trial=self.trial, task=self.task.name if self.task is not None else "")
+
+    def package(self, folder: RunFolder, *, precision: str, gate: str = "") -> Path:
+        task = self.task.name if self.task is not None else ""
+        return folder.package(self.name, trial=self.trial, precision=precision, task=task, gate=gate)
 
 
 def gate_name(variant: VariantPlan) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.records import GenerationSettings, ModelCard, TokenRules
+from lmtasks.results.cell import Variant
 from lmtasks.run.folder import Cell, Ended, RunFolder, is_finished, write_cell
 from lmtasks.run.plan import VariantPlan
+from lmtasks.run.trials import Trial
 from lmtasks.task.generation import with_generation
 from lmtasks.task.index import default_index
 
@@ -28,7 +30,7 @@ MODEL = ModelCard(
 def test_texts_are_scored_again_where_they_would_be_written_otherwise(tmp_path: Path) -> None:
     """Weights stay the same when generation_config.json is edited between two runs of a plan."""
     (task,) = default_index().find("starter_summarization_en")
-    cell = Cell(variant=VariantPlan(name="v", model="m"), task=task, seed=1)
+    cell = Cell(variant=VariantPlan(name="v", model="m"), task=task, trial=Trial(seed=1))
     result = TaskResult(
         task=task.name,
         alias=task.alias,
@@ -45,9 +47,8 @@ def test_texts_are_scored_again_where_they_would_be_written_otherwise(tmp_path: 
     )
     folder = RunFolder(root=tmp_path)
     (tmp_path / "cells").mkdir()
-    write_cell(
-        folder, cell, Ended(status="done", model=MODEL, runtime=None, result=result), variant={"name": "v"}, trained={}
-    )
+    ended = Ended(status="done", model=MODEL, runtime=None, result=result)
+    write_cell(folder, cell, ended, variant=Variant(name="v"), rows=None, trained=None)
     assert is_finished(folder, cell, model=MODEL)
     assert not is_finished(folder, cell, model=replace(MODEL, generation=GenerationSettings()))
     assert not is_finished(folder, cell, model=replace(MODEL, rules=TokenRules(never=(3,))))
