@@ -12,8 +12,9 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 360
-"""Raised by five for plans: trials, sweeps (carried out, stored, shown), and curves."""
+FILES = 362
+"""Raised by five for plans: trials, sweeps (carried out, stored, shown), and curves; by two for probes: features, and
+the heads over them."""
 ONE_NEIGHBOUR = 70
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers). Both numbers fall."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lmtasks.records import ModelCard
     from lmtasks.settings.data import DataAccess
     from lmtasks.settings.runtimes import TorchPrecision
-    from lmtasks.settings.training import Adaptation, LoraSettings
+    from lmtasks.settings.training import Adaptation, LoraSettings, Pooling, ProbeSettings
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.predict import Predictor
@@ -70,6 +70,7 @@ def adapt(
     drop_unlabelled: bool = False,
     method: Adaptation = "full",
     lora: LoraSettings | None = None,
+    probe: ProbeSettings | None = None,
     epochs: float = 4.0,
     minutes: float | None = None,
     train_rows: int | None = None,
@@ -81,6 +82,8 @@ def adapt(
     evaluations: int = 8,
     patience: int = 3,
     precision: TorchPrecision = "fp32",
+    pooling: Pooling | None = None,
+    cache: PathLike | None = None,
     tokenizer: str | None = None,
     vectors: PathLike | None = None,
     from_scratch: bool = False,
@@ -107,6 +110,8 @@ def adapt(
         out: folder of the new model.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
         train_rows: training rows of each task at most, drawn by the seed.
+        probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.
+        cache: file in which features of a probe are kept; None: one in your cache folder; "off": none.
 
     Raises:
         UsageError: an argument is wrong, or `out` holds something else.
@@ -116,10 +121,12 @@ def adapt(
     from lmtasks.workflow.adapt import AdaptRequest, adapt_model
     from lmtasks.workflow.choose_tasks import chosen_tasks
     from lmtasks.workflow.new_backbone import Start
+    from lmtasks.workflow.open_model import FEATURES, cache_file
 
     settings = AdaptSettings(
         method=method,
         lora=lora,
+        probe=probe,
         epochs=epochs,
         minutes=minutes,
         learning_rate=learning_rate,
@@ -130,6 +137,7 @@ def adapt(
         evaluations=evaluations,
         patience=patience,
         precision=precision,
+        pooling=pooling,
         device=device,
         seed=seed,
         rows=train_rows,
@@ -160,6 +168,7 @@ def adapt(
         data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
         rows=settings.rows,
         out=Path(out),
+        cache=cache_file(None if cache is None else str(cache), name=FEATURES),
     )
     with drawn(progress) as report:
         return TrainedModel(adapted=adapt_model(request, report=report))

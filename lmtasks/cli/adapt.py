@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import Prefix, Without
@@ -16,10 +16,15 @@ from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
 from lmtasks.settings.evaluation import Seed
 from lmtasks.settings.runs_on import Device
-from lmtasks.settings.training import AdaptSettings, AdaptTraining, BackboneChoice, LoraSettings, Method
-
-if TYPE_CHECKING:
-    from lmtasks.settings.training import LoraSettings
+from lmtasks.settings.training import (
+    AdaptSettings,
+    AdaptTraining,
+    BackboneChoice,
+    FeatureCache,
+    LoraSettings,
+    Method,
+    ProbeSettings,
+)
 
 
 def command(
@@ -29,27 +34,39 @@ def command(
     out: Annotated[Path, Setting("Folder of the new model.", metavar="FOLDER")],
     method: Method = "full",
     lora: Annotated[LoraSettings, Prefix("lora_")],
+    probe: Annotated[ProbeSettings, Prefix("probe_")],
     training: AdaptTraining,
     device: Device = "cpu",
     seed: Seed = 1234,
     access: DataAccess,
     trust_code: TrustCode = False,
+    cache: FeatureCache = None,
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
     from lmtasks.workflow.adapt import AdaptRequest, adapt_model, rows_set_aside
     from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
     from lmtasks.workflow.new_backbone import Start
+    from lmtasks.workflow.open_model import FEATURES, cache_file
 
-    if lora.model_fields_set and method != "lora":
-        given = next(name for name in type(lora).model_fields if name in lora.model_fields_set)
-        raise UsageError(f"--lora-{given} goes with --method lora, was --method {method}.")
+    for name, given in (("lora", lora), ("probe", probe)):
+        if given.model_fields_set and method != name:
+            field = next(field for field in type(given).model_fields if field in given.model_fields_set)
+            raise UsageError(f"--{name}-{field} goes with --method {name}, was --method {method}.")
+    if cache is not None and method != "probe":
+        raise UsageError(f"--cache is where features are kept, and goes with --method probe, was --method {method}.")
     tasks = TaskRequest.of(choice)
     chosen = chosen_tasks(tasks, use="both" if tasks.is_single else "train")
     sources = data_options(access)
     if tasks.is_single:
         print(rows_set_aside(chosen[0], sources))
-    settings = AdaptSettings(method=method, device=device, seed=seed, lora=lora if lora.model_fields_set else None)
+    settings = AdaptSettings(
+        method=method,
+        device=device,
+        seed=seed,
+        lora=lora if lora.model_fields_set else None,
+        probe=probe if probe.model_fields_set else None,
+    )
     request = AdaptRequest(
         start=Start(**dict(start)),
         tasks=chosen,
@@ -57,6 +74,7 @@ def command(
         data=sources,
         rows=training.rows,
         out=out,
+        cache=cache_file(cache, name=FEATURES),
     )
     first = is_first()  # of several processes one prints and writes
     with progress_bars() if first else nullcontext(quiet) as report:
@@ -73,7 +91,15 @@ def command(
     if adapted.trained is not None:
         trained = adapted.trained
         best = f", best validation score {trained.best:.4f} at step {trained.best_step}" if trained.best else ""
-        print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+        if trained.stopped == "fitted":
+            print(f"Fitted in {trained.seconds:.1f} s, validation score {trained.best:.4f}.")
+        else:
+            print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+    for name, how in adapted.fits.items():
+        print(f"{name}: logistic regression, {how}.")
+    if adapted.features is not None:
+        computed, found = adapted.features
+        print(f"The backbone read {computed:,} texts; the features of {found:,} were kept from before.")
     if adapted.weights is not None:
         print(f"{adapted.weights[0]:,} weights learned, of a model of {adapted.weights[1]:,}.")
     if adapted.truncated:

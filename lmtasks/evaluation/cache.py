@@ -1,6 +1,6 @@
 """An engine with a memory, for evaluation like any other: answers that were given before are not asked for again.
 
-    with closing(AnswerStore(file)) as store:
+    with closing(ByteStore(file)) as store:
         engine = CachedAnswers(engine, store=store, artefact=settings_hash)
         engine.score(requests, on_progress=None)     # asks the model for what the store lacks, and keeps it
 
@@ -48,7 +48,7 @@ from lmtasks.engine.requests import (
     Stopped,
 )
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.cache_store import AnswerStore
+from lmtasks.evaluation.cache_store import ByteStore
 from lmtasks.records import Floats32, ModelCard, RuntimeCard
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runtimes import is_cached, libraries_of
@@ -206,7 +206,7 @@ class CachedAnswers:
         UsageError: answers of the engine's precision depend on more than their requests.
     """
 
-    def __init__(self, engine: ObservableEngine, *, store: AnswerStore, artefact: str) -> None:
+    def __init__(self, engine: ObservableEngine, *, store: ByteStore, artefact: str) -> None:
         self.tokenizer = engine.tokenizer
         self._cached: Sequence[bool] = ()
         self._engine = engine

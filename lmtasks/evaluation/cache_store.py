@@ -1,4 +1,4 @@
-"""The file in which answers are kept: one SQLite table, shared by any number of processes.
+"""The file in which answers are kept, and the one of features: one SQLite table, shared by any number of processes.
 
     answers(key BLOB PRIMARY KEY, value BLOB)       value: CRC-32 over key and answer, then the answer
 
@@ -6,7 +6,7 @@ Each `put` is one transaction in the write-ahead log: a process that is killed l
 else. SQLite keeps no checksums of its data, so every value has its own, and a flipped bit cannot become an answer.
 A file of ours that is damaged or of another version is renamed and told of. A file is ours where it carries our
 application id, or where it lies in a place that is ours; any other is left as it is, and refused. Where no file can be
-used, scoring goes on without.
+used, the work goes on without.
 """
 
 import logging
@@ -38,10 +38,11 @@ KINDS: Mapping[int, str] = {
 CREATE = "CREATE TABLE answers (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 MOST_BYTES = 4 * 2**30
-"""A larger file takes no more answers."""
+"""A larger file takes no more."""
 CHECKED_WHOLE_BYTES = 64 * 2**20
 """Files up to this size are checked page by page when they are opened (a tenth of a second); of larger ones damage is
 found where it is read."""
+PAGE_BYTES = 4096
 BUSY_SECONDS = 60.0
 """Waiting for another process that writes; a batch takes it milliseconds."""
 AT_ONCE = 1000
@@ -69,7 +70,7 @@ class _Unfit(Exception):
 
 
 def check_place(file: Path, *, own_place: bool) -> None:
-    """May answers be kept in this file? Nothing is opened but a file that is whole, and nothing is written.
+    """May anything be kept in this file? Nothing is opened but a file that is whole, and nothing is written.
 
     Args:
         own_place: whatever file lies there is ours, damaged ones too.
@@ -79,7 +80,7 @@ def check_place(file: Path, *, own_place: bool) -> None:
     """
     what = _kind(file)
     if what:
-        raise UsageError(f"answers are kept in a file, and {file} is {what}; give --cache another file, or off.")
+        raise UsageError(f"a cache is a file, and {file} is {what}; give --cache another file, or off.")
     if not own_place and not _is_ours(file):
         raise UsageError(
             f"{file} is no cache of lmtasks (its head does not carry our mark), and is left as it is; give --cache "
@@ -87,19 +88,21 @@ def check_place(file: Path, *, own_place: bool) -> None:
         )
 
 
-class AnswerStore:
-    """Answers by key. It never raises for what is wrong with its file: it says so once, and holds nothing from then on.
+class ByteStore:
+    """Bytes by key. It never raises for what is wrong with its file: it says so once, and holds nothing from then on.
 
     Args:
         file: made if it is not there, with its folder.
         own_place: whatever file lies there is ours, and is renamed where it is unfit.
+        page_bytes: of a file that is made; a value of more than a quarter of a page takes pages of its own.
 
     Raises:
         UsageError: the file is another program's.
     """
 
-    def __init__(self, file: Path, *, own_place: bool = False) -> None:
+    def __init__(self, file: Path, *, own_place: bool = False, page_bytes: int = PAGE_BYTES) -> None:
         self.file = file
+        self._page_bytes = page_bytes
         self._own_place = own_place
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -141,9 +144,7 @@ class AnswerStore:
                 connection.execute("ROLLBACK")
             if _code(error) in TAKES_NO_MORE:
                 self._takes_more = False
-                log.warning(
-                    "the cache %s takes no more answers: %s; those in it are still used.", self.file, _why(error)
-                )
+                log.warning("the cache %s takes no more: %s; what is in it is still used.", self.file, _why(error))
             else:
                 self._failed(error)
 
@@ -163,10 +164,10 @@ class AnswerStore:
             if _kind(self.file):
                 raise _Unfit(f"it is {_kind(self.file)}")
             try:
-                self._connection = _opened(self.file)
+                self._connection = _opened(self.file, page_bytes=self._page_bytes)
             except _Unfit as reason:
                 self._set_aside(str(reason), inode=_inode(self.file))
-                self._connection = _opened(self.file)
+                self._connection = _opened(self.file, page_bytes=self._page_bytes)
             self._inode = _inode(self.file)
         except (OSError, sqlite3.Error, _Unfit) as error:
             self._do_without(error)
@@ -199,10 +200,10 @@ class AnswerStore:
 
     def _do_without(self, error: Exception) -> None:
         self.close()
-        log.warning("the cache %s is not used: %s; scoring goes on without it.", self.file, _why(error))
+        log.warning("the cache %s is not used: %s; the work goes on without it.", self.file, _why(error))
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _opened(file: Path, *, page_bytes: int) -> sqlite3.Connection:
     """A connection to a cache, new or checked.
 
     Raises:
@@ -217,6 +218,7 @@ def _opened(file: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)
         try:
+            connection.execute(f"PRAGMA page_size = {page_bytes}")  # nothing, where there are pages already
             _prepare(connection, file)
         except BaseException:
             connection.close()
@@ -254,8 +256,8 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     _use_log(connection)
     # After a loss of power, not of a process, the last batches may be gone; nothing is ever half there.
     connection.execute("PRAGMA synchronous = NORMAL")
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {MOST_BYTES // page_bytes}")
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {MOST_BYTES // size}")
     connection.execute("PRAGMA cache_size = -65536")  # in KiB: random keys touch many pages
 
 

@@ -10,7 +10,7 @@ Axes: B batch, T time (tokens), D width, C outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -110,6 +110,9 @@ class Head(ABC):
     """Do the tokens of a text compete for each output? Else the outputs do, for each text or token."""
     labelled: bool = True
     """Has it one output for each label?"""
+    linear_layer: str = ""
+    """The one layer that its logits are a product of pooled or single states with, so that logistic regression finds
+    its weights; empty: there is more to it."""
     predicts: bool = True
     """Has it logits of its own? Else the backbone's projection writes its answers."""
 
@@ -163,6 +166,14 @@ class Head(ABC):
     def score(self, right: float, count: int) -> float:
         """The 0-1 score of validation rows by the sums of `judged`; higher is better."""
         return right / max(1, count)
+
+    def scored(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+        """The score of validation rows by the logits and targets of their batches."""
+        right, total = 0.0, 0
+        for logits, targets in batches:
+            good, count = self.judged(logits, targets.to(logits.device))
+            right, total = right + good, total + count
+        return self.score(right, total)
 
     @abstractmethod
     def encode(

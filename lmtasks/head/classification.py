@@ -89,4 +89,4 @@ def classification_row(given: HeadInput, *, tokenizer: HeadTokenizer, max_length
     )
 
 
-CLASSIFICATION = ClassificationHead(name="classification", about="one label for a text")
+CLASSIFICATION = ClassificationHead(name="classification", about="one label for a text", linear_layer="output")

@@ -65,20 +65,23 @@ class TorchOperators:
 
     def pool(self, hidden: Tensor, pooling: str) -> Tensor:
         """See `HeadOperators`."""
-        mask = self._mask
-        if pooling == "mean":
-            real = mask.unsqueeze(-1).to(hidden.dtype)
-            return (hidden * real).sum(1) / real.sum(1).clamp(min=1.0)
-        if pooling == "max":
-            return hidden.masked_fill(~mask.unsqueeze(-1), torch.finfo(hidden.dtype).min).amax(1)
-        places = torch.arange(mask.shape[1], device=mask.device)
-        place = (
-            torch.where(mask, places, -1).amax(1)
-            if pooling == "last"
-            else torch.where(mask, places, mask.shape[1]).amin(1)
-        ).clamp(0, mask.shape[1] - 1)
-        index = place[:, None, None].expand(-1, 1, hidden.shape[-1])
-        return hidden.gather(1, index).squeeze(1)
+        return pooled(hidden, self._mask, pooling)
+
+
+def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One state for each text, (B, T, D) and mask (B, T) -> (B, D): `mean` or `max` over real tokens, the `first` or
+    `last` one."""
+    if pooling == "mean":
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(1) / real.sum(1).clamp(min=1.0)
+    if pooling == "max":
+        return hidden.masked_fill(~mask.unsqueeze(-1), torch.finfo(hidden.dtype).min).amax(1)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    place = (
+        torch.where(mask, places, -1).amax(1) if pooling == "last" else torch.where(mask, places, mask.shape[1]).amin(1)
+    ).clamp(0, mask.shape[1] - 1)
+    index = place[:, None, None].expand(-1, 1, hidden.shape[-1])
+    return hidden.gather(1, index).squeeze(1)
 
 
 def build_head(spec: HeadSpec, *, width: int) -> HeadModule | None:

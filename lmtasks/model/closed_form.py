@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lmtasks.backbone.closed_form import FITTED, NgramSizes, TermSizes, is_fitted, parse_fitted
 from lmtasks.backbone.kneser_ney import count_ngrams, kneser_ney
-from lmtasks.backbone.linear import Classifier, Linear, fit_classifier
+from lmtasks.backbone.linear import NEVER_SEEN, Classifier, Linear, fit_classifier
 from lmtasks.backbone.ngram import Ngram, NgramOrder
 from lmtasks.backbone.sizes import FAMILY, NO_LIMIT, FittedSizes
 from lmtasks.errors import UsageError
@@ -30,6 +30,7 @@ from lmtasks.records import Floats32, Ints, ModelCard
 
 __all__ = [
     "FITTED",
+    "NEVER_SEEN",
     "NO_LIMIT",
     "Classifier",
     "FittedModel",

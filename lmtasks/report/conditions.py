@@ -17,6 +17,7 @@ TRAININGS_CAPTION = (
     "no steps; without reading the data; the mean over seeds."
 )
 WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
+ENDED_EARLY: Mapping[str, str] = {"minutes": "its time was up", "patience": "it had stopped to gain"}
 TOLD_BY_WAY = ("num_beams", "temperature", "max_new_tokens")
 
 
@@ -190,7 +191,7 @@ def _training_line(run: RunRecords, variant: Variant, cells: Sequence[CellRecord
     by_seed = {cell.seed: cell.trained for cell in cells if cell.trained is not None}
     trainings = list(by_seed.values())
     seconds, steps = fmean(each.seconds for each in trainings), fmean(each.steps for each in trainings)
-    early = [seed for seed, each in by_seed.items() if each.stopped != "steps"]
+    early = [seed for seed, each in by_seed.items() if each.stopped in ENDED_EARLY]
     marks = [notes.number(f"{variant.model}: {_ended(by_seed[seed])} (seed {seed})") for seed in early]
     return Line(
         name=variant.model,
@@ -210,5 +211,4 @@ def _main_scores(run: RunRecords, variant: Variant) -> str:
 
 
 def _ended(trained: TrainedRecord) -> str:
-    how = {"minutes": "its time was up", "patience": "it had stopped to gain"}
-    return f"{how.get(trained.stopped, trained.stopped)} after {show.count(trained.steps)} steps"
+    return f"{ENDED_EARLY[trained.stopped]} after {show.count(trained.steps)} steps"

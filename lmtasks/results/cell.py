@@ -62,7 +62,7 @@ class TrainedRecord(StoredModel):
     steps: Whole
     seconds: Number
     stopped: str = ""
-    """Why it ended: `steps`, `minutes` or `patience`."""
+    """Why it ended: `steps`, `minutes` or `patience`; `fitted` where no step was needed."""
     best: Number | None = None
     """The validation score of the weights that were kept; None where nothing was validated."""
     best_step: Whole | None = None

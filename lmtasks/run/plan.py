@@ -32,7 +32,14 @@ from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SE
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision
-from lmtasks.settings.training import Adaptation, AdaptTraining, BackboneChoice, LoraSettings
+from lmtasks.settings.training import (
+    Adaptation,
+    AdaptSettings,
+    AdaptTraining,
+    BackboneChoice,
+    LoraSettings,
+    ProbeSettings,
+)
 from lmtasks.task.generation import changed
 from lmtasks.task.yaml_file import read_yaml, yaml_text
 
@@ -69,11 +76,22 @@ class ModelPlan(BackboneChoice):
 
     adaptation: Adaptation = "full"
     lora: LoraSettings | None = None
+    probe: ProbeSettings | None = None
     tasks: Names = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
     together: bool = True
     """One model for all its tasks; false: for each task a model of its own, as each rival is."""
     training: AdaptTraining = AdaptTraining()
+
+    def settings(self, *, seed: int) -> AdaptSettings:
+        """Settings of its adaptation.
+
+        Raises:
+            UsageError: some do not go together.
+        """
+        return AdaptSettings(
+            **{**dict(self.training), "method": self.adaptation, "seed": seed, "lora": self.lora, "probe": self.probe}
+        )
 
 
 class VariantPlan(RunsOn):
@@ -286,8 +304,13 @@ def _check(plan: Plan, file: Path) -> None:
                 f"{file}: model {name!r} is one for each task (`together: false`), and a variant is timed as one "
                 "model; give `bench: null`."
             )
-        if model.lora is not None and model.adaptation != "lora":
-            raise UsageError(f"{file}: model {name!r} has `lora`, which goes with `adaptation: lora`.")
+        for key, given in (("lora", model.lora), ("probe", model.probe)):
+            if given is not None and model.adaptation != key:
+                raise UsageError(f"{file}: model {name!r} has `{key}`, which goes with `adaptation: {key}`.")
+        try:
+            model.settings(seed=plan.seeds[0])
+        except UsageError as error:
+            raise UsageError(f"{file}: model {name!r}: {error}") from None
     for figure in plan.published:
         for what, name, allowed in (
             ("variant", figure.variant, [variant.name for variant in plan.variants]),

@@ -42,7 +42,7 @@ from lmtasks.run.variants import Artefacts, required_record, stored_variant, tas
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
-from lmtasks.workflow.open_model import card_in, hashes_folder, open_engine, settings_hash, with_cache
+from lmtasks.workflow.open_model import card_in, features_file, hashes_folder, open_engine, settings_hash, with_cache
 
 if TYPE_CHECKING:
     from lmtasks.bench.spec import SpeedSpec
@@ -125,7 +125,14 @@ def run_plan(
         splits = training_splits(tasks, plan=plan, options=options.data)
         for name, told in few_rows(plan, splits).items():
             log.warning("task %s: %s", name, told)
-        artefacts = Artefacts(plan=plan, tasks=tasks, folder=folder, options=options.data, report=report)
+        artefacts = Artefacts(
+            plan=plan,
+            tasks=tasks,
+            folder=folder,
+            options=options.data,
+            report=report,
+            features=features_file(options.cache),
+        )
         runner = _Runner(
             plan=plan,
             tasks=tasks,

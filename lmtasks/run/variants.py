@@ -23,7 +23,7 @@ from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
-from lmtasks.settings.training import AdaptSettings, AdaptTraining
+from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
@@ -50,6 +50,8 @@ class Artefacts:
     folder: RunFolder
     options: DataAccess
     report: Callable[[Progress], None]
+    features: Path | None = None
+    """The file in which features of probes are kept; None: none is."""
 
     def of(self, variant: VariantPlan, *, trial: Trial, task: Task | None = None) -> Path:
         """The folder that the variant runs: a model, or a package that is proved equal to it.
@@ -120,16 +122,16 @@ class Artefacts:
             if not start.is_new:  # a new family depends on its lines in the plan alone, see plan_changes
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
-        training = {**dict(wanted.training), "precision": _computed_in(wanted.training, name)}
         out.parent.mkdir(parents=True, exist_ok=True)
         adapt_to_tasks(
             start=start,
             tasks=self._trained_on(wanted.tasks, name) if made.task is None else [made.task],
-            settings=AdaptSettings(method=wanted.adaptation, seed=made.trial.seed, lora=wanted.lora).but(training),
+            settings=wanted.settings(seed=made.trial.seed).but({"precision": _computed_in(wanted.training, name)}),
             options=self.options,
             out=out,
             report=self.report,
             rows=wanted.training.rows if made.trial.rows is None else made.trial.most,
+            cache=self.features,
         )
         return out
 

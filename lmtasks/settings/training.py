@@ -16,6 +16,8 @@ from lmtasks.settings.runtimes import TorchPrecision
 Adaptation = Literal["prompt", "probe", "full", "lora"]
 Decay = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
+Pooling = Literal["mean", "max", "first", "last"]
+ProbeFit = Literal["steps", "logistic"]
 Objective = Literal["causal", "masked", "mixed", "span-corruption"]
 Role = Literal["attention", "feed-forward"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -40,8 +42,16 @@ TrainingRows = Annotated[
 Method = Annotated[
     Adaptation,
     Setting(
-        "prompt (nothing moves), probe (heads only), full (heads and backbone), lora (heads and adapters).",
+        "prompt (nothing moves), probe (heads alone), full (heads and backbone), lora (heads and adapters).",
         metavar="NAME",
+    ),
+]
+FeatureCache = Annotated[
+    str | None,
+    Setting(
+        "Where features of --method probe are kept, and not computed again; or off. Default: a file in your cache "
+        "folder.",
+        metavar="FILE",
     ),
 ]
 Precision = Annotated[TorchPrecision, Setting("fp32 or bf16.", metavar="NAME")]
@@ -106,6 +116,33 @@ class LoraSettings(Settings):
     """Roles of the matrices that get an adapter."""
 
 
+class ProbeSettings(Settings):
+    """A probe: heads over a backbone that stands still."""
+
+    fit: Annotated[
+        ProbeFit,
+        Setting(
+            "Of --method probe: steps (trained as any model) or logistic (logistic regression, for labels and tags).",
+            metavar="NAME",
+        ),
+    ] = "steps"
+    strength: Annotated[
+        float | None,
+        POSITIVE,
+        Setting(
+            "C of logistic regression, weaker a penalty the larger it is; default: chosen on validation rows, or where "
+            "they are few on parts of the training rows.",
+            metavar="NUMBER",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_strength(self) -> Self:
+        if self.strength is not None and self.fit != "logistic":
+            raise refusal(f"a strength belongs to the logistic fit, was {self.fit}.")
+        return self
+
+
 class AdaptTraining(Settings):
     """Length, pace and rows of an adaptation: `training` of a plan's model."""
 
@@ -146,6 +183,21 @@ class AdaptTraining(Settings):
         Setting("Evaluations without a gain before it stops; 0: it never does.", metavar="NUMBER", unit="evaluations"),
     ] = 3
     precision: Precision = "fp32"
+    pooling: Annotated[
+        Pooling | None,
+        Setting(
+            "State of a text that a label is read from: mean or max of its tokens, first (CLS) or last; default: the "
+            "family's.",
+            metavar="NAME",
+        ),
+    ] = None
+
+
+IN_STEPS = (
+    *("epochs", "minutes", "learning_rate", "tokens_per_batch", "window", "weight_decay", "label_smoothing"),
+    *("evaluations", "patience"),
+)
+"""Settings of an adaptation that say nothing where no step is taken."""
 
 
 class AdaptSettings(AdaptTraining):
@@ -156,16 +208,29 @@ class AdaptSettings(AdaptTraining):
     seed: Annotated[int, SEED] = 1234
     lora: LoraSettings | None = None
     """None: its defaults, where the method is `lora`."""
+    probe: ProbeSettings | None = None
+    """None: its defaults, where the method is `probe`."""
 
     @model_validator(mode="after")
-    def _check_lora(self) -> Self:
+    def _check_method(self) -> Self:
         if self.lora is not None and self.method != "lora":
             raise refusal(f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}.")
+        if self.probe is not None and self.method != "probe":
+            raise refusal(f"fit and strength belong to the method probe, was {self.method}.")
+        if self.probe is not None and self.probe.fit == "logistic":
+            for name in IN_STEPS:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise refusal(
+                        f"{name.replace('_', ' ')} is about training by steps, and logistic regression takes none; "
+                        "leave it out, or use the fit by steps."
+                    )
         return self
 
     def stored(self) -> dict[str, object]:
-        """As a model's folder has held it since its first schema, in that order; `rows` stand beside it."""
-        return {"method": self.method, **self.model_dump(exclude={"method", "rows"})}
+        """As a model's folder has held it since its first schema, in that order; `rows` stand beside it, and what came
+        later is left out where nobody set it."""
+        later = {name for name in ("probe", "pooling") if getattr(self, name) is None}
+        return {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
 
 
 Steps = Annotated[int, COUNT, Setting("Optimizer steps at most.", metavar="NUMBER", unit="steps")]

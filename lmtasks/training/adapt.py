@@ -1,5 +1,5 @@
-"""Backbone and tasks to model: heads are added and trained, alone (`probe`), with the backbone (`full`), or with
-adapters in it (`lora`).
+"""Backbone and tasks to model: heads are added and trained, alone over features (`probe`), with the backbone (`full`),
+or with adapters in it (`lora`).
 
 Several tasks train together: the backbone or its adapters move for all of them, each head for its own. Which rows stand
 in which step is planned beforehand, by their lengths.
@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 from types import MappingProxyType
 
 import torch
@@ -17,19 +18,20 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from lmtasks.data.batches import plan_batches
-from lmtasks.data.examples import HeadExamples, TrainingExample
+from lmtasks.data.examples import HeadExamples
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
-from lmtasks.head.base import IGNORED
 from lmtasks.model.adapters import Adapted, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
-from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, TrainingSettings
+from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, ProbeSettings, TrainingSettings
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
+from lmtasks.training.features import FeatureReader, KeptBytes, collate
 from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.probe import FeatureProbe, FittedLayer
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
 
@@ -52,6 +54,7 @@ def adapt(
     report: Callable[[Progress], None],
     validate: Callable[[Model], float] | None = None,
     provenance: Mapping[str, object] | None = None,
+    kept: KeptBytes | None = None,
 ) -> Trained | None:
     """Train heads on a backbone and write a model folder; None for `prompt`, where nothing moves.
 
@@ -65,6 +68,7 @@ def adapt(
         prepare: makes the rows of each head, given the loaded model (its tokenizer, its longest input).
         validate: judges the model for early stopping, higher is better; default: `score_heads` on validation rows.
         provenance: what to keep beside the training's own record in model.json.
+        kept: where the features of a probe are found and left; None: they are computed anew.
 
     Raises:
         UsageError: a head or adapters that the backbone cannot carry, or a task without training rows.
@@ -81,7 +85,6 @@ def adapt(
     }
     seen = read_training_rows(training_rows_file(backbone)) or TrainingRows()
     state = PartialState(cpu=settings.device == "cpu")
-    parts = state.num_processes
     if settings.method == "prompt":
         if state.is_main_process:
             _save(model, out, record, seen=seen)
@@ -99,11 +102,64 @@ def adapt(
         heads = [head for head in heads if head.head.predicts]
     for head in heads:
         seen = seen.united(head.seen)
+    work = out.with_name(out.name + ".work")
+    probe = _probe(model, heads, settings=settings, kept=kept, report=report) if settings.method == "probe" else None
+    fitted: Mapping[str, FittedLayer] = {}
+    wanted = settings.probe or ProbeSettings()
+    if probe is not None and wanted.fit == "logistic":
+        began = perf_counter()
+        fitted = probe.fit(strength=wanted.strength, seed=settings.seed)
+        best = probe.score()
+        trained = Trained(steps=0, seconds=perf_counter() - began, best=best, best_step=0, stopped="fitted")
+    else:
+        trained = _trained(
+            model, heads, probe=probe, settings=settings, folder=work, validate=validate, size=size, report=report
+        )
+    if probe is not None:
+        trained = replace(trained, seconds=trained.seconds + probe.reader.seconds)
+        record["features"] = {"read": probe.reader.computed, "found": probe.reader.found}
+    if not state.is_main_process:
+        return trained
+    record["trained"] = asdict(trained)
+    record["weights"] = {"trained": moving, "all": size}
+    record["tasks"] = {
+        head.head.name: {
+            "rows": len(head.train),
+            "validation_rows": len(head.validation),
+            "truncated": head.truncated,
+            **_strength(fitted.get(head.head.name)),
+        }
+        for head in heads
+    }
+    adapted = None if lora is None else _adapted(model, backbone)
+    _save(model, out, record, seen=seen, adapted=adapted, log=None if fitted else work / LOG)
+    shutil.rmtree(work, ignore_errors=True)
+    return trained
+
+
+def _trained(
+    model: Model,
+    heads: Sequence[HeadExamples],
+    *,
+    probe: FeatureProbe | None,
+    settings: AdaptSettings,
+    folder: Path,
+    validate: Callable[[Model], float] | None,
+    size: int,
+    report: Callable[[Progress], None],
+) -> Trained:
+    """Train the heads step by step, over features or with the model.
+
+    Args:
+        folder: of the checkpoint and the log.
+        size: number of the model's parameters.
+    """
     streams = {
         number: stream
         for number, head in enumerate(heads)
         if (stream := streams_of(head, tokens_per_batch=settings.tokens_per_batch, window=settings.window)) is not None
     }
+    parts = PartialState(cpu=settings.device == "cpu").num_processes
     if streams and parts > 1:
         raise UsageError(
             f"{model.card.family} carries its state through a running text, and learns from it in one process, was "
@@ -124,17 +180,20 @@ def adapt(
         if number in streams:
             batch = streams[number].batch(rows[0])
         else:
-            examples = [heads[number].train[row] for row in rows]
-            own = examples[part::parts]
-            batch = collate(own or examples[:1], pad_id=pad_id)
+            own = rows[part::parts] or rows[:1]
+            examples = [heads[number].train[row] for row in own]
+            batch = collate(examples, pad_id=pad_id) if probe is None else probe.batch(number, own)
             if parts > 1:
-                batch = {**batch, "share": torch.tensor(parts * count_targets(own) / max(1, count_targets(examples)))}
+                batch = {**batch, "share": torch.tensor(_share(heads[number], rows, part=part, parts=parts))}
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
-    work = out.with_name(out.name + ".work")
-    judge = validate or (lambda model: score_heads(model, heads, pad_id=pad_id))
-    trained = train(
-        module=TbpttModule(model, streams, smoothing=settings.label_smoothing),
+    def judge() -> float:
+        if validate is not None:
+            return validate(model)
+        return score_heads(model, heads, pad_id=pad_id) if probe is None else probe.score()
+
+    return train(
+        module=TbpttModule(model, streams, smoothing=settings.label_smoothing) if probe is None else probe.module,
         loss=lambda runner, batch: runner(batch),
         batch_at=batch_at,
         settings=TrainingSettings(
@@ -155,26 +214,18 @@ def adapt(
             patience=settings.patience,
             seed=settings.seed,
         ),
-        folder=work,
+        folder=folder,
         data_key=f"{model.card.weights_hash} {settings.stored()} {[head.fingerprint for head in heads]}",
-        validate=lambda: Validation(value=judge(model)),
+        validate=lambda: Validation(value=judge()),
         higher_is_better=True,
         report=report,
         device=settings.device,
         partly=True,
     )
-    if not state.is_main_process:
-        return trained
-    record["trained"] = asdict(trained)
-    record["weights"] = {"trained": moving, "all": size}
-    record["tasks"] = {
-        head.head.name: {"rows": len(head.train), "validation_rows": len(head.validation), "truncated": head.truncated}
-        for head in heads
-    }
-    adapted = None if lora is None else _adapted(model, backbone)
-    _save(model, out, record, seen=seen, adapted=adapted, log=work / LOG)
-    shutil.rmtree(work)
-    return trained
+
+
+def _strength(fitted: FittedLayer | None) -> Mapping[str, object]:
+    return {} if fitted is None else {"strength": fitted.strength, "chosen_on": fitted.chosen_on}
 
 
 def default_learning_rate(method: Adaptation, parameters: int) -> float:
@@ -208,15 +259,18 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
             continue
-        kind, right, total = head_of(head.head), 0.0, 0
         rows = head.validation[:VALIDATION_ROWS]
         lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
-        for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS):
-            part = collate([rows[place] for place in places], pad_id=pad_id)
-            batch = {name: tensor.to(device) for name, tensor in part.items()}
-            good, count = kind.judged(_logits(model, batch, head.head.name), batch["targets"])
-            right, total = right + good, total + count
-        scores.append(kind.score(right, total))
+        batches = (
+            {
+                name: tensor.to(device)
+                for name, tensor in collate([rows[place] for place in places], pad_id=pad_id).items()
+            }
+            for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS)
+        )
+        scores.append(
+            head_of(head.head).scored((_logits(model, batch, head.head.name), batch["targets"]) for batch in batches)
+        )
     return sum(scores) / max(1, len(scores))
 
 
@@ -257,23 +311,35 @@ def plan_steps(
     return tuple(steps)
 
 
-def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Mapping[str, Tensor]:
-    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
-    batch = {
-        "ids": _padded([example.ids for example in examples], pad_id),
-        "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
-        "targets": _padded([example.targets for example in examples], IGNORED),
-    }
-    if examples[0].types:
-        batch["types"] = _padded([example.types for example in examples], 0)
-    if examples[0].decoder_ids:
-        batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
-    return batch
+def _share(head: HeadExamples, rows: Sequence[int], *, part: int, parts: int) -> float:
+    """The weight of a process' part of a batch, by the targets that its mean loss is over: those of all parts add up to
+    as many as there are parts."""
+
+    def targets(places: Sequence[int]) -> int:
+        return sum(target >= 0 for place in places for target in head.train[place].targets)
+
+    return parts * targets(rows[part::parts]) / max(1, targets(rows))
 
 
-def count_targets(examples: Sequence[TrainingExample]) -> int:
-    """Number of targets that the mean loss of these examples is over."""
-    return sum(target >= 0 for example in examples for target in example.targets)
+def _probe(
+    model: Model,
+    heads: Sequence[HeadExamples],
+    *,
+    settings: AdaptSettings,
+    kept: KeptBytes | None,
+    report: Callable[[Progress], None],
+) -> FeatureProbe:
+    """The heads over features. Of several processes the first one reads, and the others find what it kept."""
+    state = PartialState(cpu=settings.device == "cpu")
+    with state.main_process_first():
+        return FeatureProbe(
+            model,
+            heads,
+            reader=FeatureReader(model.to(state.device), kept=kept, precision=settings.precision),
+            judged=VALIDATION_ROWS,
+            smoothing=settings.label_smoothing,
+            report=report,
+        )
 
 
 def _suited(model: Model, method: Adaptation) -> float | None:
@@ -334,8 +400,3 @@ def _save(
     if log is not None:
         shutil.copyfile(log, aside / LOG)
     replace_folder(aside, out)
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

@@ -42,7 +42,7 @@ class Trained:
     best: float | None
     best_step: int
     stopped: str
-    """Why it ended: `steps`, `minutes` or `patience`."""
+    """Why it ended: `steps`, `minutes` or `patience`; `fitted` where no step was needed."""
 
 
 @dataclass(frozen=True, kw_only=True)

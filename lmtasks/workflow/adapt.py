@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.training.curve import LOG
 from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone, started_tokenizer
+from lmtasks.workflow.open_model import kept_features
 
 if TYPE_CHECKING:
     from lmtasks.settings.training import AdaptSettings
@@ -39,6 +40,8 @@ class AdaptRequest:
     rows: int | None = None
     """Training rows of each task at most, drawn by the settings' seed; None: all."""
     out: Path
+    cache: Path | None = None
+    """The file in which features of a probe are kept; None: none is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,10 @@ class AdaptedModel:
     """How many were trained, of how many."""
     truncated: int = 0
     """Training texts that were cut, over all tasks."""
+    features: tuple[int, int] | None = None
+    """Of a probe: how many texts the backbone read, and the features of how many were found."""
+    fits: Mapping[str, str] = field(default_factory=dict)
+    """Of each task whose head is a logistic regression, how strong and how that was chosen, for people."""
 
 
 def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) -> AdaptedModel:
@@ -93,15 +100,18 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
             out=out,
             report=report,
             rows=request.rows,
+            cache=request.cache,
         )
     provenance = read_provenance(out) if is_first() else {}
-    weights = provenance.get("weights")
+    weights, features = provenance.get("weights"), provenance.get("features")
     return AdaptedModel(
         folder=out,
         trained=trained,
         skipped=skipped,
         weights=(weights["trained"], weights["all"]) if isinstance(weights, dict) else None,
         truncated=_truncated_rows(provenance),
+        features=(features["read"], features["found"]) if isinstance(features, dict) else None,
+        fits=_fits(provenance),
     )
 
 
@@ -131,6 +141,7 @@ def adapt_to_tasks(
     out: Path,
     report: Callable[[Progress], None],
     rows: int | None = None,
+    cache: Path | None = None,
 ) -> "Trained | None":
     """Adapt one backbone to several tasks together and write the model folder `out`.
 
@@ -138,6 +149,7 @@ def adapt_to_tasks(
         start: the backbone; a new one is written to `out`.new first, and lies there until the model is done.
         tasks: those without a train split are left out.
         rows: training rows of each task at most, drawn by the settings' seed; None: all.
+        cache: the file in which features of a probe are kept; None: none is.
 
     Raises:
         UsageError: no task has training rows, or a head or adapters do not fit the backbone.
@@ -167,7 +179,7 @@ def adapt_to_tasks(
             max_length=model.card.max_length_tokens,
             causal=model.card.kind == "causal",
             decoder_start=model.card.decoder_start,
-            pooling=model.backbone.traits.pooling,
+            pooling=settings.pooling or model.backbone.traits.pooling,
             stateful=model.backbone.traits.stateful,
         )
         return task_examples(learned, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
@@ -183,17 +195,19 @@ def adapt_to_tasks(
         backbone = started_backbone(
             start, tasks=learned, options=options, seed=settings.seed, rows=rows, folder=new, report=report
         )
-    trained = adapt(
-        backbone=backbone,
-        prepare=prepare,
-        settings=settings,
-        out=out,
-        report=report,
-        provenance={
-            **_asked(start, learned, rows),
-            "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
-        },
-    )
+    with kept_features(cache if settings.method == "probe" else None) as kept:
+        trained = adapt(
+            backbone=backbone,
+            prepare=prepare,
+            settings=settings,
+            out=out,
+            report=report,
+            provenance={
+                **_asked(start, learned, rows),
+                "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
+            },
+            kept=kept,
+        )
     if backbone == new and is_first():  # nothing refers to it any more; what else is called so belongs to somebody
         shutil.rmtree(new)
     return trained
@@ -324,6 +338,15 @@ def _truncated_rows(provenance: Mapping[str, object]) -> int:
     """Training texts that were cut, over all tasks of a model's record."""
     tasks = provenance.get("tasks")
     return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
+
+
+def _fits(provenance: Mapping[str, object]) -> Mapping[str, str]:
+    tasks = provenance.get("tasks")
+    return {
+        name: f"C = {task['strength']:.2g}" + (f", chosen on {task['chosen_on']}" if task["chosen_on"] else "")
+        for name, task in (tasks.items() if isinstance(tasks, dict) else ())
+        if "strength" in task
+    }
 
 
 def _asked(start: Start, tasks: Sequence[Task], rows: int | None) -> Mapping[str, object]:

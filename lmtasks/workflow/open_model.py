@@ -17,10 +17,13 @@ from lmtasks.settings.runtimes import is_cached
 if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine
     from lmtasks.evaluation.cache import ObservableEngine
+    from lmtasks.evaluation.cache_store import ByteStore
     from lmtasks.evaluation.protocols import InferenceEngine
 
 OFF = "off"
-FILE = "answers.sqlite"
+ANSWERS, FEATURES = "answers.sqlite", "features.sqlite"
+FEATURE_PAGE_BYTES = 16_384
+"""A pooled state of 384 numbers takes 1.5 KB."""
 HASHES = "training-rows"
 
 
@@ -98,14 +101,17 @@ def with_cache(engine: "ObservableEngine", *, folder: Path, cache: Path | None) 
         yield engine
         return
     from lmtasks.evaluation.cache import CachedAnswers
-    from lmtasks.evaluation.cache_store import AnswerStore
+    from lmtasks.evaluation.cache_store import ByteStore
 
-    with closing(AnswerStore(cache, own_place=_is_own_place(cache))) as store:
+    with closing(ByteStore(cache, own_place=_is_own_place(cache))) as store:
         yield CachedAnswers(engine, store=store, artefact=settings_hash(folder)) if store.usable else engine
 
 
-def cache_file(asked: str | None) -> Path | None:
+def cache_file(asked: str | None, *, name: str = ANSWERS) -> Path | None:
     """The file that `--cache` means: None asks for the default, `off` for none.
+
+    Args:
+        name: of the default file.
 
     Raises:
         UsageError: it is no plain file, or another program's.
@@ -114,21 +120,38 @@ def cache_file(asked: str | None) -> Path | None:
 
     if asked == OFF:
         return None
-    file = default_file() if asked is None else Path(asked).expanduser()
+    file = default_file(name) if asked is None else Path(asked).expanduser()
     if file.is_dir():
-        raise UsageError(f"--cache takes a file, or {OFF}; {file} is a folder. Give {file / FILE}, say.")
+        raise UsageError(f"--cache takes a file, or {OFF}; {file} is a folder. Give {file / name}, say.")
     check_place(file, own_place=_is_own_place(file))
     return file
 
 
-def default_file() -> Path:
-    """`answers.sqlite` in the folder of what is kept between commands."""
-    return cache_folder() / FILE
+def default_file(name: str = ANSWERS) -> Path:
+    """A file in the folder of what is kept between commands."""
+    return cache_folder() / name
+
+
+@contextmanager
+def kept_features(cache: Path | None) -> "Iterator[ByteStore | None]":
+    """The file in which features of probes are kept; None: none is."""
+    if cache is None:
+        yield None
+        return
+    from lmtasks.evaluation.cache_store import ByteStore
+
+    with closing(ByteStore(cache, own_place=_is_own_place(cache), page_bytes=FEATURE_PAGE_BYTES)) as store:
+        yield store
 
 
 def hashes_folder(cache: Path | None) -> Path | None:
     """Where hashes of training rows are kept, beside the default file of answers; None where nothing is kept."""
     return None if cache is None else cache_folder() / HASHES
+
+
+def features_file(cache: Path | None) -> Path | None:
+    """Where features of probes are kept, beside the default file of answers; None where nothing is kept."""
+    return None if cache is None else default_file(FEATURES)
 
 
 def settings_hash(folder: Path) -> str:
@@ -148,5 +171,5 @@ def settings_hash(folder: Path) -> str:
 
 
 def _is_own_place(file: Path) -> bool:
-    """Is it where lmtasks keeps its answers by itself?"""
-    return file == default_file()
+    """Is it where lmtasks keeps answers or features by itself?"""
+    return file in (default_file(ANSWERS), default_file(FEATURES))

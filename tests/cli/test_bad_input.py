@@ -82,6 +82,19 @@ LINES: Mapping[str, tuple[int, str]] = {
         2,
         "unknown --lora-points 'heads'",
     ),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --probe-fit logistic --out m": (
+        2,
+        "--probe-fit goes with --method probe, was --method full",
+    ),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --method probe --probe-strength 2 --out m": (
+        2,
+        "a strength belongs to the logistic fit, was steps",
+    ),
+    "adapt --backbone cnn --tasks starter_topic_en --method probe --probe-fit logistic --epochs 9 --out m": (
+        2,
+        "epochs is about training by steps, and logistic regression takes none",
+    ),
+    "adapt --backbone lmtasks-mini --tasks starter_topic_en --cache off --out m": (2, "goes with --method probe"),
     "adapt --backbone cnn --tasks starter_topic_en --method lora --out m": (2, "would be made new"),
     "adapt --backbone cnn --from-scratch --tasks starter_topic_en --out m": (2, "is made new anyway"),
     "adapt --backbone lmtasks-mini --tokenizer words:10 --tasks starter_topic_en --out m": (2, "has its own"),

@@ -14,7 +14,7 @@ from small_tasks import tokenizer
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.evaluation.cache import CachedAnswers
-from lmtasks.evaluation.cache_store import AnswerStore
+from lmtasks.evaluation.cache_store import ByteStore
 from lmtasks.records import Ints, TokenBatch, TokenScores, TokenTargets
 from lmtasks.runtime.base import DecodingState
 
@@ -57,5 +57,5 @@ def engine(*, slow: bool = False) -> Engine:
 
 
 if __name__ == "__main__":
-    with closing(AnswerStore(Path(sys.argv[1]))) as store:
+    with closing(ByteStore(Path(sys.argv[1]))) as store:
         CachedAnswers(engine(slow=True), store=store, artefact="").score(REQUESTS)

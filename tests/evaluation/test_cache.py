@@ -21,7 +21,7 @@ from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache import CachedAnswers
-from lmtasks.evaluation.cache_store import AnswerStore, count_answers
+from lmtasks.evaluation.cache_store import ByteStore, count_answers
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.head.base import EncodedRow
 from lmtasks.records import HeadSpec, RuntimeCard
@@ -76,7 +76,7 @@ def test_it_answers_as_without_a_cache_and_asks_nothing_twice(name: str, kind: s
     plain = ASKED[name](_engine(kind))
     for asked in (True, False):
         engine = _engine(kind)
-        with closing(AnswerStore(tmp_path / "a")) as store:
+        with closing(ByteStore(tmp_path / "a")) as store:
             assert ASKED[name](CachedAnswers(engine, store=store, artefact="")) == plain
         assert bool(_rows_read(engine)) is asked
 
@@ -85,7 +85,7 @@ def test_it_answers_as_without_a_cache_and_asks_nothing_twice(name: str, kind: s
 def test_half_a_list_that_is_known_changes_no_answer(name: str, tmp_path: Path) -> None:
     """Where something is drawn, each request keeps the number that it has in the whole list."""
     plain = ASKED[name](_engine())
-    with closing(AnswerStore(tmp_path / "a")) as store:
+    with closing(ByteStore(tmp_path / "a")) as store:
         ASKED[name](CachedAnswers(_engine(), store=store, artefact=""))
         _forget_half(tmp_path / "a")
         engine = CachedAnswers(_engine(), store=store, artefact="")
@@ -102,7 +102,7 @@ def _forget_half(file: Path) -> None:
 
 def test_equal_requests_are_asked_once_and_told_of_together(tmp_path: Path) -> None:
     engine, told = _engine(), list[int]()
-    with closing(AnswerStore(tmp_path / "a")) as store:
+    with closing(ByteStore(tmp_path / "a")) as store:
         cached = CachedAnswers(engine, store=store, artefact="")
         request = ScoreRequest(context_ids=(1, 2), target_ids=(3,))
         first = cached.score([request, request, replace(request, context_ids=(5, 6))], on_progress=told.append)
@@ -124,7 +124,7 @@ def test_equal_requests_are_asked_once_and_told_of_together(tmp_path: Path) -> N
     ],
 )
 def test_another_model_asks_for_itself(other: Callable[[Engine], None], tmp_path: Path) -> None:
-    with closing(AnswerStore(tmp_path / "a")) as store:
+    with closing(ByteStore(tmp_path / "a")) as store:
         ASKED["score"](CachedAnswers(_engine(), store=store, artefact=""))
         for engine, artefact in ((_engine(), "other settings"), (_engine(), "")):
             if not artefact:
@@ -138,7 +138,7 @@ def test_answers_that_depend_on_their_neighbours_are_refused(tmp_path: Path) -> 
     engine.runtime.card = RuntimeCard(
         runtime="onnx", version="1", device="cpu", precision="int8-tensor", threads=1, size_bytes=0
     )
-    store = AnswerStore(tmp_path / "a")
+    store = ByteStore(tmp_path / "a")
     with pytest.raises(UsageError, match="int8-tensor"):
         CachedAnswers(engine, store=store, artefact="")
     store.close()
@@ -150,7 +150,7 @@ def test_scores_of_every_kind_of_task_are_the_same(name: str, tmp_path: Path) ->
     plain = scored(EngineSolver(_engine()), task)
     for _ in range(2):
         engine = _engine()
-        with closing(AnswerStore(tmp_path / "a")) as store:
+        with closing(ByteStore(tmp_path / "a")) as store:
             result = scored(EngineSolver(CachedAnswers(engine, store=store, artefact="")), task)
         assert result.metrics == plain.metrics
         assert result.samples == plain.samples
@@ -158,7 +158,7 @@ def test_scores_of_every_kind_of_task_are_the_same(name: str, tmp_path: Path) ->
 
 
 def test_a_store_without_a_file_is_no_hindrance() -> None:
-    with closing(AnswerStore(Path("/proc/no/answers"))) as store:
+    with closing(ByteStore(Path("/proc/no/answers"))) as store:
         assert ASKED["score"](CachedAnswers(_engine(), store=store, artefact="")) == ASKED["score"](_engine())
 
 
@@ -166,7 +166,7 @@ def test_batches_are_those_of_the_whole_list(tmp_path: Path) -> None:
     """Requests of a length stand together, however many there are: keeping answers makes no batch smaller."""
     plain, cached = slow_model(), slow_model()
     plain.score(REQUESTS)
-    with closing(AnswerStore(tmp_path / "a")) as store:
+    with closing(ByteStore(tmp_path / "a")) as store:
         CachedAnswers(cached, store=store, artefact="").score(REQUESTS)
     assert cached.runtime.calls.batches == plain.runtime.calls.batches  # type: ignore[attr-defined]
 
@@ -186,7 +186,7 @@ def test_a_killed_process_loses_one_batch_at_most(batches: int, tmp_path: Path) 
         begun = batches + len(child.stdout.readlines())
     assert child.returncode == -signal.SIGKILL
     model = slow_model()
-    with closing(AnswerStore(file)) as store:
+    with closing(ByteStore(file)) as store:
         engine = CachedAnswers(model, store=store, artefact="")
         assert engine.score(REQUESTS) == slow_model().score(REQUESTS)
     known = sum(engine.cached)

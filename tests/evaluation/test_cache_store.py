@@ -12,15 +12,15 @@ import pytest
 
 from lmtasks.errors import UsageError
 from lmtasks.evaluation import cache_store
-from lmtasks.evaluation.cache_store import AnswerStore, check_place, count_answers
+from lmtasks.evaluation.cache_store import ByteStore, check_place, count_answers
 
 ANSWERS = [(number.to_bytes(16, "big"), b"answer %d" % number * 20) for number in range(3000)]
 WRITER = """
 import sys
 from pathlib import Path
-from lmtasks.evaluation.cache_store import AnswerStore
+from lmtasks.evaluation.cache_store import ByteStore
 first = int(sys.argv[2])
-store = AnswerStore(Path(sys.argv[1]))
+store = ByteStore(Path(sys.argv[1]))
 for start in range(first, first + 2000, 50):
     store.put([(number.to_bytes(16, "big"), b"answer %d" % number * 20) for number in range(start, start + 50)])
 store.close()
@@ -29,14 +29,14 @@ sys.exit(0 if store.file.exists() else 1)
 
 
 def _filled(file: Path) -> Path:
-    store = AnswerStore(file)
+    store = ByteStore(file)
     store.put(ANSWERS)
     store.close()
     return file
 
 
 def _found(file: Path) -> dict[bytes, bytes]:
-    store = AnswerStore(file)
+    store = ByteStore(file)
     try:
         return store.get([key for key, _ in ANSWERS])
     finally:
@@ -50,7 +50,7 @@ def test_what_is_put_is_found_by_whoever_opens_the_file(tmp_path: Path) -> None:
 
 
 def test_what_was_not_put_is_not_found(tmp_path: Path) -> None:
-    store = AnswerStore(tmp_path / "a")
+    store = ByteStore(tmp_path / "a")
     store.put(ANSWERS[:10])
     assert store.get([ANSWERS[3][0], ANSWERS[11][0]]) == dict([ANSWERS[3]])
     assert store.get([]) == {}
@@ -59,7 +59,7 @@ def test_what_was_not_put_is_not_found(tmp_path: Path) -> None:
 
 
 def test_the_first_answer_stays(tmp_path: Path) -> None:
-    store = AnswerStore(tmp_path / "a")
+    store = ByteStore(tmp_path / "a")
     store.put([(b"k" * 16, b"one")])
     store.put([(b"k" * 16, b"two"), (b"l" * 16, b"three")])
     assert store.get([b"k" * 16, b"l" * 16]) == {b"k" * 16: b"one", b"l" * 16: b"three"}
@@ -122,7 +122,7 @@ def test_an_unfit_file_is_set_aside_and_a_new_one_begun(
     spoil, reason = UNFIT[name]
     spoil(file)
     content = file.read_bytes()
-    store = AnswerStore(file, own_place=True)
+    store = ByteStore(file, own_place=True)
     for key, answer in store.get([key for key, _ in ANSWERS]).items():
         assert dict(ANSWERS)[key] == answer  # whatever is still given is right
     store.put(ANSWERS[:5])
@@ -146,9 +146,9 @@ def test_only_a_file_with_our_mark_is_renamed_where_somebody_named_it(
     UNFIT[name][0](file)
     before = {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in tmp_path.iterdir()}
     if name not in FOREIGN:
-        AnswerStore(file).close()
+        ByteStore(file).close()
         return
-    for ask in (lambda: AnswerStore(file), lambda: check_place(file, own_place=False)):
+    for ask in (lambda: ByteStore(file), lambda: check_place(file, own_place=False)):
         with pytest.raises(UsageError, match=r"is no cache of lmtasks .* and is left as it is"):
             ask()
     assert {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in tmp_path.iterdir()} == before
@@ -174,16 +174,16 @@ def test_what_is_no_plain_file_is_refused_and_never_waited_for(
     make(place)
     with pytest.raises(UsageError, match=f"is {what}; give --cache another file, or off"):
         check_place(place, own_place=own_place)
-    store = AnswerStore(place, own_place=own_place)  # a library's caller goes on without
+    store = ByteStore(place, own_place=own_place)  # a library's caller goes on without
     assert not store.usable
-    assert f"it is {what}; scoring goes on without it" in caplog.text
+    assert f"it is {what}; the work goes on without it" in caplog.text
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_missing_and_an_empty_file_become_a_cache_that_carries_its_mark_at_once(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):
-        store = AnswerStore(tmp_path / name)
+        store = ByteStore(tmp_path / name)
         store.put(ANSWERS[:1])
         check_place(tmp_path / name, own_place=False)  # while it is open, so that a killed process leaves it marked
         store.close()
@@ -192,7 +192,7 @@ def test_a_missing_and_an_empty_file_become_a_cache_that_carries_its_mark_at_onc
 def test_files_set_aside_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for text in (b"one", b"two"):
         (tmp_path / "a").write_bytes(text)
-        AnswerStore(tmp_path / "a", own_place=True).close()
+        ByteStore(tmp_path / "a", own_place=True).close()
         for file in (tmp_path / "a", tmp_path / "a-wal", tmp_path / "a-shm"):
             file.unlink(missing_ok=True)
     assert [(tmp_path / f"a.damaged-{number}").read_bytes() for number in (1, 2)] == [b"one", b"two"]
@@ -204,7 +204,7 @@ def test_damage_that_is_found_while_working(tmp_path: Path, caplog: pytest.LogCa
     _overwritten_page(file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache_store, "CHECKED_WHOLE_BYTES", 0)
-        store = AnswerStore(file)
+        store = ByteStore(file)
     assert caplog.text == ""
     found = store.get([key for key, _ in ANSWERS])
     assert all(dict(ANSWERS)[key] == answer for key, answer in found.items())
@@ -218,12 +218,12 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path, caplog: pytest.Log
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "answers", Path("/proc/answers.sqlite"), tmp_path):
         caplog.clear()
-        store = AnswerStore(place)
+        store = ByteStore(place)
         assert not store.usable
         store.put(ANSWERS[:3])
         assert store.get([ANSWERS[0][0]]) == {}
         store.close()
-        assert "scoring goes on without it" in caplog.text
+        assert "the work goes on without it" in caplog.text
         assert len(caplog.records) == 1
 
 
@@ -231,15 +231,15 @@ def test_a_full_disk_stops_writing_but_not_reading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_store, "MOST_BYTES", 30 * 4096)  # SQLite says the same of a file at its largest size
-    store = AnswerStore(tmp_path / "a")
+    store = ByteStore(tmp_path / "a")
     store.put(ANSWERS[:100])
     store.put(ANSWERS[100:])
     store.put(ANSWERS[100:])
     assert store.get([key for key, _ in ANSWERS]) == dict(ANSWERS[:100])
     store.close()
     assert [record.message for record in caplog.records] == [
-        f"the cache {tmp_path / 'a'} takes no more answers: the disk is full, or the file has reached its 4 GiB; "
-        "those in it are still used."
+        f"the cache {tmp_path / 'a'} takes no more: the disk is full, or the file has reached its 4 GiB; "
+        "what is in it is still used."
     ]
 
 
@@ -248,13 +248,13 @@ def test_a_file_that_is_locked_for_too_long(
 ) -> None:
     file = _filled(tmp_path / "a")
     monkeypatch.setattr(cache_store, "BUSY_SECONDS", 0.05)
-    store = AnswerStore(file)
+    store = ByteStore(file)
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     store.put([(b"k" * 16, b"new")])
     other.execute("ROLLBACK")
     other.close()
-    assert "another process has locked it; scoring goes on without it" in caplog.text
+    assert "another process has locked it; the work goes on without it" in caplog.text
     assert _found(file) == dict(ANSWERS)
 
 
@@ -278,7 +278,7 @@ def test_several_processes_write_one_new_file(count: int, tmp_path: Path) -> Non
 
 
 def test_two_stores_in_one_process_see_each_other(tmp_path: Path) -> None:
-    one, two = AnswerStore(tmp_path / "a"), AnswerStore(tmp_path / "a")
+    one, two = ByteStore(tmp_path / "a"), ByteStore(tmp_path / "a")
     one.put(ANSWERS[:2])
     assert two.get([ANSWERS[1][0]]) == dict([ANSWERS[1]])
     two.put(ANSWERS[2:4])

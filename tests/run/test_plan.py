@@ -26,6 +26,11 @@ variants: [{name: floor, baseline: [majority]}]
         (GOOD + "models: {m: {backbone: x, adaptation: lora, lora: {rnk: 3}}}", "did you mean 'rank'"),
         (GOOD + "models: {m: {backbone: x, adaptation: lora, lora: {points: heads}}}", "points"),
         (GOOD + "models: {m: {backbone: x, lora: {rank: 3}}}", "goes with `adaptation: lora`"),
+        (GOOD + "models: {m: {backbone: x, probe: {fit: logistic}}}", "goes with `adaptation: probe`"),
+        (
+            GOOD + "models: {m: {backbone: x, adaptation: probe, probe: {fit: logistic}, training: {epochs: 2}}}",
+            "model 'm': epochs is about training by steps",
+        ),
         (GOOD + "limit: 0", "limit"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a}]", "either `model` or `baseline`"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x}, {name: a, model: y}]", "two variants"),

@@ -1,0 +1,212 @@
+"""Features of a backbone that stands still: the states that a head reads of each row, computed once and kept.
+
+A head that answers a text once reads one pooled state, (1, D): a text of one token, which every pooling leaves as it
+is, so that the head itself computes over it. A head that answers each token reads all states of the row, (T, D).
+
+What is kept stands under a hash of all that it depends on: weights, configuration (and with it which way is read),
+device, precision, versions, pooling, and the row's token ids, which tokenizer, texts and longest input have made.
+Ten probes over the same rows, with other seeds, labels, strengths or fewer rows, pass through the backbone once.
+
+Axes: B batch, T time (tokens of a row), D width.
+"""
+
+import hashlib
+import json
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmtasks.data.batches import plan_batches
+from lmtasks.data.examples import TrainingExample
+from lmtasks.head import head_of
+from lmtasks.head.base import IGNORED
+from lmtasks.head.module import pooled
+from lmtasks.model.files import settings_files
+from lmtasks.model.model import Model
+from lmtasks.records import Floats32, HeadSpec, Progress
+from lmtasks.settings.runtimes import TorchPrecision
+from lmtasks.training.stepping import Batch
+
+MEANING = 1
+"""Raised when the same key would stand for other numbers, so that nothing older is found any more."""
+KEY_BYTES = 16
+TOKENS_AT_ONCE = 4096
+"""Of a batch that the backbone reads."""
+HELD_BYTES = 2 * 2**30
+"""Features of a head's rows that are held in memory."""
+
+
+class KeptBytes(Protocol):
+    """Bytes by key, kept between commands (`evaluation.cache_store.ByteStore`)."""
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Those that it has of these."""
+        ...
+
+    def put(self, answers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep these; what is there already stays."""
+        ...
+
+
+class FeatureReader:
+    """Reads rows with a backbone that stands still; `computed` and `found` count them, `seconds` is what that took.
+
+    Args:
+        model: on the device where it computes.
+        kept: where features are found and left; None: each row is read anew.
+        precision: of the products; features are fp32 in any case.
+    """
+
+    def __init__(self, model: Model, *, kept: KeptBytes | None, precision: TorchPrecision) -> None:
+        self._model, self._kept = model, kept
+        self._device = next(model.parameters()).device
+        self._bf16 = precision == "bf16"
+        self.width = model.backbone.traits.width
+        self.computed, self.found, self.seconds = 0, 0, 0.0
+        self._scope = _scope(model, device=self._device.type, precision=precision)
+
+    def lengths(self, head: str, rows: Sequence[TrainingExample]) -> list[int]:
+        """How many states a head of the model reads of each row."""
+        per_token = head_of(self._model.spec(head)).per_token
+        return [len(row.ids) if per_token else 1 for row in rows]
+
+    def read(
+        self,
+        head: str,
+        rows: Sequence[TrainingExample],
+        *,
+        report: Callable[[int], None] = lambda done: None,
+    ) -> tuple[Floats32, ...]:
+        """The features that a head of the model reads of each row, (1, D) or (T, D).
+
+        Args:
+            report: called with how many rows are done.
+        """
+        began = perf_counter()
+        spec = self._model.spec(head)
+        keys = [self._key(spec, row) for row in rows]
+        first = {key: place for place, key in reversed(list(enumerate(keys)))}
+        known = {} if self._kept is None else self._kept.get(list(first))
+        found = {key: np.frombuffer(value, dtype=np.float32).reshape(-1, self.width) for key, value in known.items()}
+        missing = [place for key, place in first.items() if key not in found]
+        done = len(rows) - len(missing)
+        report(done)
+        for places in plan_batches([len(rows[place].ids) for place in missing], tokens_per_batch=TOKENS_AT_ONCE):
+            batch = [missing[place] for place in places]
+            fresh = self._computed(spec, [rows[place] for place in batch])
+            pairs = [(keys[place], states) for place, states in zip(batch, fresh, strict=True)]
+            found.update(pairs)
+            if self._kept is not None:
+                self._kept.put([(key, states.tobytes()) for key, states in pairs if np.isfinite(states).all()])
+            done += len(batch)
+            report(done)
+        self.computed, self.found = self.computed + len(missing), self.found + len(rows) - len(missing)
+        self.seconds += perf_counter() - began
+        return tuple(found[key] for key in keys)
+
+    @torch.no_grad()
+    def _computed(self, spec: HeadSpec, rows: Sequence[TrainingExample]) -> list[Floats32]:
+        batch = collate(rows, pad_id=self._model.backbone.traits.pad)
+        ids, mask = batch["ids"].to(self._device), batch["mask"].to(self._device)
+        types = batch["types"].to(self._device) if "types" in batch else None
+        self._model.backbone.eval()
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            hidden = self._model.encode(ids, mask, types).float()
+        if head_of(spec).per_token:
+            return [_numbers(states[real]) for states, real in zip(hidden, mask, strict=True)]
+        return [_numbers(state[None]) for state in pooled(hidden, mask, spec.pooling)]
+
+    def _key(self, spec: HeadSpec, row: TrainingExample) -> bytes:
+        read = "tokens" if head_of(spec).per_token else spec.pooling
+        digest = hashlib.blake2b(self._scope, digest_size=KEY_BYTES, person=read.encode())
+        digest.update(array("q", (len(row.ids), *row.ids, *row.types)))
+        return digest.digest()
+
+
+class FeatureRows:
+    """The features of a head's rows: held in memory, or, where they would take too much of it, read batch by batch.
+
+    Args:
+        report: told while they are read.
+    """
+
+    def __init__(
+        self,
+        reader: FeatureReader,
+        head: str,
+        rows: Sequence[TrainingExample],
+        *,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.rows = rows
+        self.lengths = reader.lengths(head, rows)
+        self.width = reader.width
+        self._reader, self._head = reader, head
+        self._held: Sequence[Floats32] | None = None
+        if 4 * sum(self.lengths) * self.width <= HELD_BYTES:
+            progress = Progress(stage=f"read {head}", done=0, total=len(rows), unit="rows")
+            self._held = reader.read(head, rows, report=lambda done: report(replace(progress, done=done)))
+
+    def states(self, places: Sequence[int]) -> Sequence[Floats32]:
+        """The features of these rows, (1, D) or (T, D) each."""
+        if self._held is None:
+            return self._reader.read(self._head, [self.rows[place] for place in places])
+        return [self._held[place] for place in places]
+
+    def batch(self, places: Sequence[int]) -> Batch:
+        """These rows as padded tensors: states (B, T, D), mask (B, T), targets."""
+        states = self.states(places)
+        lengths = np.array([len(each) for each in states])
+        mask = np.arange(max(1, lengths.max())) < lengths[:, None]
+        padded = np.zeros((*mask.shape, self.width), dtype=np.float32)
+        padded[mask] = np.concatenate(states)
+        return {
+            "states": torch.from_numpy(padded),
+            "mask": torch.from_numpy(mask),
+            "targets": _padded([self.rows[place].targets for place in places], IGNORED),
+        }
+
+
+def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Batch:
+    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
+    batch = {
+        "ids": _padded([example.ids for example in examples], pad_id),
+        "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
+        "targets": _padded([example.targets for example in examples], IGNORED),
+    }
+    if examples[0].types:
+        batch["types"] = _padded([example.types for example in examples], 0)
+    if examples[0].decoder_ids:
+        batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
+    return batch
+
+
+def _scope(model: Model, *, device: str, precision: TorchPrecision) -> bytes:
+    settings = [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings_files(model.folder)]
+    facts = {
+        "meaning": [MEANING, sys.byteorder],
+        "weights": model.card.weights_hash,
+        "settings": settings,
+        "kind": model.card.kind,
+        "computed": [device, precision],
+        "libraries": [version("torch"), version("transformers")],
+    }
+    return hashlib.blake2b(json.dumps(facts).encode()).digest()
+
+
+def _numbers(states: Tensor) -> Floats32:
+    found: Floats32 = np.ascontiguousarray(states.cpu().numpy())
+    return found
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(1, *(len(row) for row in rows))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

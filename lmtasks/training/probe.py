@@ -1,0 +1,299 @@
+"""Probes: heads over a backbone that stands still, trained step by step over its features, or fitted at once.
+
+Logistic regression is scikit-learn's, over features that are brought to mean 0 and deviation 1; both are folded into
+the weights, so that what is stored is the linear layer of an ordinary head.
+
+Axes: B batch, T time (tokens), N rows, or tokens that have a target; D width, C classes.
+
+>>> random = np.random.default_rng(0)
+>>> labels = random.integers(0, 2, 60)
+>>> states = random.normal(size=(60, 3)) + 5 + 2 * labels[:, None] * np.array([0, 0, 1])
+>>> fitted = fit_logistic(Targets(states=states, labels=labels), classes=3, judged=None, strength=None, seed=0)
+>>> logits = states @ fitted.weights.T + fitted.bias
+>>> float((logits.argmax(1) == labels).mean()) > 0.8, bool((logits[:, 2] < -1000).all()), fitted.chosen_on
+(True, True, '5 parts of the training rows')
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmtasks.data.batches import plan_batches
+from lmtasks.data.examples import HeadExamples
+from lmtasks.errors import UsageError
+from lmtasks.head import head_of
+from lmtasks.model.closed_form import NEVER_SEEN
+from lmtasks.model.model import Model
+from lmtasks.records import Bools, Floats, Ints, Progress
+from lmtasks.training.features import FeatureReader, FeatureRows
+from lmtasks.training.stepping import Batch
+
+STRENGTHS: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-6, 5))
+"""C of logistic regression that are tried where nobody says one: 0.001 to 100, two a decade."""
+FOLDS = 5
+ENOUGH_ROWS = 100
+"""Validation rows (or words) that a strength is chosen on; fewer tell less than parts of the training rows do."""
+PAST_THE_BEST = 3
+MOST_ITERATIONS = 1000
+STATES_AT_ONCE = 16_384
+"""States of a batch of validation rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """States that have a label each."""
+
+    states: Floats
+    """(N, D)"""
+    labels: Ints
+    """(N,)"""
+
+    def where(self, kept: Bools) -> "Targets":
+        """Those that are kept, (N,)."""
+        return Targets(states=self.states[kept], labels=self.labels[kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLayer:
+    """Logistic regression as a linear layer."""
+
+    weights: Floats
+    """(C, D)"""
+    bias: Floats
+    """(C,)"""
+    strength: float
+    """C, by which the loss is multiplied against the squares of the weights."""
+    chosen_on: str
+    """For people; empty where somebody said it."""
+
+
+class FeatureProbe:
+    """The heads of a model over the features of its backbone.
+
+    Args:
+        model: on the device where it computes.
+        heads: those that learn.
+        judged: how many validation rows of each are looked at, a prefix.
+        smoothing: share of a right answer that all answers divide.
+        report: told while the backbone reads.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        heads: Sequence[HeadExamples],
+        *,
+        reader: FeatureReader,
+        judged: int,
+        smoothing: float,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.module = HeadsModule(model, smoothing=smoothing)
+        self.reader = reader
+        self._model, self._heads = model, heads
+        names = [head.head.name for head in heads]
+        self._train = [
+            FeatureRows(reader, name, head.train, report=report) for name, head in zip(names, heads, strict=True)
+        ]
+        self._judged = [
+            FeatureRows(reader, name, head.validation[:judged], report=report)
+            for name, head in zip(names, heads, strict=True)
+        ]
+
+    def batch(self, number: int, places: Sequence[int]) -> Batch:
+        """Training rows of a head: states (B, T, D), mask (B, T) and targets."""
+        return self._train[number].batch(places)
+
+    @torch.no_grad()
+    def score(self) -> float:
+        """Mean over heads of the 0-1 score on validation rows."""
+        return fmean(
+            head_of(head.head).scored(
+                (self.module.logits(head.head.name, batch), batch["targets"])
+                for places in plan_batches(rows.lengths, tokens_per_batch=STATES_AT_ONCE)
+                for batch in [rows.batch(places)]
+            )
+            for head, rows in zip(self._heads, self._judged, strict=True)
+        )
+
+    def fit(self, *, strength: float | None, seed: int) -> Mapping[str, FittedLayer]:
+        """Give every head the weights of logistic regression.
+
+        Args:
+            strength: None: the best one of `STRENGTHS`.
+            seed: of the parts that training rows are divided into.
+
+        Raises:
+            UsageError: a head of more than one layer, or training rows of one class alone.
+        """
+        found: dict[str, FittedLayer] = {}
+        for head, train, judged in zip(self._heads, self._train, self._judged, strict=True):
+            layer, name = head_of(head.head).linear_layer, head.head.name
+            if not layer:
+                raise UsageError(
+                    f"logistic regression cannot be the {head.head.kind} head {name!r}, which is more than one layer; "
+                    "use the fit by steps."
+                )
+            try:
+                fitted = fit_logistic(
+                    _targets(train),
+                    classes=len(head.head.labels),
+                    judged=_targets(judged),
+                    strength=strength,
+                    seed=seed,
+                )
+            except UsageError as error:
+                raise UsageError(f"task {name}: {error}") from error
+            linear = self._model.head(name).get_submodule(layer)
+            linear.load_state_dict({"weight": _tensor(fitted.weights), "bias": _tensor(fitted.bias)})
+            found[name] = fitted
+        return found
+
+
+class HeadsModule(nn.Module):
+    """The heads of a model over features: what a probe trains.
+
+    Args:
+        smoothing: share of a right answer that all answers divide.
+    """
+
+    def __init__(self, model: Model, *, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self._smoothing = model.heads, smoothing
+        self._specs = model.card.heads
+        self._head = model.head  # the model itself, as an attribute, would be a part of this module
+
+    def logits(self, head: str, batch: Batch) -> Tensor:
+        """Logits of one head for states (B, T, D) and mask (B, T)."""
+        device = next(self.parameters()).device
+        logits: Tensor = self._head(head)(batch["states"].to(device), batch["mask"].to(device))
+        return logits
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch of one head, in nats; of a part of a batch, times the share that it has in the batch."""
+        spec = self._specs[int(batch["place"])]
+        loss = head_of(spec).loss(self.logits(spec.name, batch), batch["targets"], smoothing=self._smoothing)
+        return loss * batch["share"] if "share" in batch else loss
+
+
+def fit_logistic(
+    train: Targets, *, classes: int, judged: Targets | None, strength: float | None, seed: int
+) -> FittedLayer:
+    """Logistic regression of labels on states, with a penalty on the squares of the weights of standardised states.
+
+    Args:
+        classes: C; a class without rows is never answered.
+        judged: rows that the strength is chosen on, by their mean loss; None, or fewer than `ENOUGH_ROWS`: each part of
+            the training rows is judged by what the others teach.
+        strength: None: the best one of `STRENGTHS`, of equal ones the smallest.
+
+    Raises:
+        UsageError: the rows have one label only.
+    """
+    seen = len(np.unique(train.labels))
+    if seen < 2:
+        raise UsageError(f"logistic regression needs training rows of at least two labels; these have {seen}.")
+    chosen_on = ""
+    if strength is None:
+        if judged is not None and len(judged.labels) >= ENOUGH_ROWS:
+            splits, chosen_on = [(train, judged)], f"{len(judged.labels):,} validation rows"
+        else:
+            splits = list(_parts(train, seed=seed))
+            chosen_on = f"{len(splits)} parts of the training rows"
+        strength = _best_strength(splits)
+    regression = _Regression(train)
+    regression.fit(strength)
+    weights, bias = regression.layer(classes)
+    return FittedLayer(weights=weights, bias=bias, strength=strength, chosen_on=chosen_on)
+
+
+class _Regression:
+    """scikit-learn's logistic regression over standardised states; a fit begins where the last one ended."""
+
+    def __init__(self, train: Targets) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self._mean = train.states.mean(0)
+        deviation = train.states.std(0)
+        self._deviation = np.where(deviation > 0, deviation, 1.0)
+        self._states, self._labels = self._standard(train.states), train.labels
+        self._fitted = LogisticRegression(max_iter=MOST_ITERATIONS, warm_start=True)
+
+    def fit(self, strength: float) -> None:
+        """Find the weights that this strength allows."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # where it stops is what is judged
+            self._fitted.set_params(C=strength).fit(self._states, self._labels)
+
+    def loss(self, judged: Targets) -> float:
+        """Sum over rows, in nats; a row of a class that it never saw tells strengths apart no better than chance, and
+        is left out."""
+        place = np.minimum(np.searchsorted(self._fitted.classes_, judged.labels), len(self._fitted.classes_) - 1)
+        known = self._fitted.classes_[place] == judged.labels
+        if not known.any():
+            return 0.0
+        scores = self._fitted.predict_log_proba(self._standard(judged.states[known]))
+        return -float(scores[np.arange(len(scores)), place[known]].sum())
+
+    def layer(self, classes: int) -> tuple[Floats, Floats]:
+        """Weights (C, D) and bias (C,) over states as they are."""
+        own, constant = self._fitted.coef_, self._fitted.intercept_
+        if len(own) == 1:  # of two classes scikit-learn keeps the second one's advantage
+            own, constant = np.concatenate([-own / 2, own / 2]), np.concatenate([-constant / 2, constant / 2])
+        weights, bias = np.zeros((classes, own.shape[1])), np.full(classes, NEVER_SEEN)
+        weights[self._fitted.classes_] = own / self._deviation
+        bias[self._fitted.classes_] = constant - weights[self._fitted.classes_] @ self._mean
+        return weights, bias
+
+    def _standard(self, states: Floats) -> Floats:
+        found: Floats = (states - self._mean) / self._deviation
+        return found
+
+
+def _best_strength(splits: Sequence[tuple[Targets, Targets]]) -> float:
+    """The strength of the least loss on what was not learned from. The loss falls and then rises with the strength, and
+    strong fits take longest: behind `PAST_THE_BEST` worse ones no more are tried."""
+    regressions = [(_Regression(learned), judged) for learned, judged in splits]
+    best, least, worse = 1.0, np.inf, 0
+    for strength in STRENGTHS if splits else ():
+        for regression, _ in regressions:
+            regression.fit(strength)
+        loss = sum(regression.loss(judged) for regression, judged in regressions)
+        if loss < least:
+            best, least, worse = strength, loss, 0
+        else:
+            worse += 1
+        if worse == PAST_THE_BEST:
+            break
+    return best
+
+
+def _parts(train: Targets, *, seed: int) -> Iterator[tuple[Targets, Targets]]:
+    """Learned and judged rows, for each of `FOLDS` parts; each label in its share, as far as its rows go."""
+    order = np.random.default_rng(seed).permutation(len(train.labels))
+    order = order[np.argsort(train.labels[order], kind="stable")]
+    part = np.empty(len(order), dtype=np.int64)
+    part[order] = np.arange(len(order)) % FOLDS
+    for number in range(min(FOLDS, len(order))):
+        learned = part != number
+        if len(np.unique(train.labels[learned])) > 1:
+            yield train.where(learned), train.where(~learned)
+
+
+def _targets(rows: FeatureRows) -> Targets:
+    """The states of rows that have a target: one a row, or one a word."""
+    states = rows.states(range(len(rows.rows)))
+    labels = np.array([target for row in rows.rows for target in row.targets], dtype=np.int64)
+    found = np.concatenate([np.zeros((0, rows.width)), *states])
+    return Targets(states=found, labels=labels).where(labels >= 0)
+
+
+def _tensor(numbers: Floats) -> Tensor:
+    return torch.from_numpy(numbers.astype(np.float32))
