@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lmtasks.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lmtasks.api.models import LoadedModel, adapt, export, load_model, predict
+    from lmtasks.api.models import LoadedModel, adapt, embed, export, load_model, predict
     from lmtasks.api.results import Results
     from lmtasks.api.scores import bench, compare, evaluate, load_task, report
     from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
@@ -34,6 +34,7 @@ __all__ = [
     "adapt",
     "bench",
     "compare",
+    "embed",
     "evaluate",
     "export",
     "load_model",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("LoadedModel", "adapt", "export", "load_model", "predict"), "lmtasks.api.models"),
+    **dict.fromkeys(("LoadedModel", "adapt", "embed", "export", "load_model", "predict"), "lmtasks.api.models"),
     **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "report"), "lmtasks.api.scores"),
     **dict.fromkeys(("GateError", "LmtasksError", "UsageError", "WorkError"), "lmtasks.errors"),
     "Results": "lmtasks.api.results",

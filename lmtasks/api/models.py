@@ -14,6 +14,9 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.progress_bars import Report
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from lmtasks.api.rows import GivenRows
     from lmtasks.records import ModelCard
     from lmtasks.settings.data import DataAccess
@@ -240,6 +243,39 @@ def predict(
             trust_code=trust_code,
             progress=progress,
         )
+
+
+def embed(
+    model: ModelLike,
+    texts: str | Iterable[str],
+    *,
+    prefix: str = "",
+    pooling: Pooling | None = None,
+    max_length: int | None = None,
+    device: str = "cpu",
+    precision: TorchPrecision = "fp32",
+    offline: bool = False,
+    token: str | None = None,
+) -> NDArray[np.float32]:
+    """Make vectors of texts, as `lmtasks embed` does: (N, D), each of length one.
+
+    near = lmtasks.embed("sentence-transformers/all-MiniLM-L6-v2", texts) @ lmtasks.embed(same, query).T
+
+    Args:
+        prefix: put before each text, as E5 has it: "query: ".
+        pooling: state of a text; None: the family's own.
+        max_length: tokens of a text that are read; None: 512.
+
+    Raises:
+        UsageError: there is no such model.
+        WorkError: the model yields numbers that are not finite.
+    """
+    from lmtasks.settings.training import EmbedText
+    from lmtasks.workflow.embed import open_encoder
+
+    asked = EmbedText(model=ref_of(model), prefix=prefix, pooling=pooling, max_length=max_length, precision=precision)
+    _, encode = open_encoder(asked, device=device, data=access_of(None, offline=offline, token=token))
+    return encode([texts] if isinstance(texts, str) else list(texts))
 
 
 def export(

@@ -19,7 +19,7 @@ from lmtasks.settings.training import PretrainSettings, PretrainText
 if TYPE_CHECKING:
     from lmtasks.training.heldout import HeldOut
 
-STEPWISE = ("weights", "mix", "start", "beside", "objective", "steps")
+STEPWISE = ("weights", "mix", "start", "beside", "objective", "teacher", "embeddings", "steps")
 """Settings that a family which counts its text has no use for."""
 
 
@@ -74,6 +74,9 @@ def command(
         cool_now=corpus.start is not None and training.cooldown_steps > 0 and "steps" not in training.model_fields_set,
         objective=corpus.objective,
         hidden=corpus.hidden,
+        teacher=corpus.teacher,
+        teacher_weight=corpus.teacher_weight,
+        embeddings=corpus.embeddings,
         device=device,
         data=sources,
     )

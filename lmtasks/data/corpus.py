@@ -120,14 +120,24 @@ class WindowSampler:
         return np.take(tokens, around, mode="wrap").astype(np.int64)
 
     def place(self, number: int) -> tuple[int, int]:
-        """The corpus that gives row `number`, and how many rows it has given before: evenly spread, with no state."""
-        for which in range(len(self.corpora) - 1):
-            share = self.shares[which] / self.shares[which:].sum()
-            before = int(number * share)
-            if int((number + 1) * share) > before:
-                return which, before
-            number -= before
-        return len(self.corpora) - 1, number
+        """The corpus that gives row `number`, and how many rows it has given before."""
+        return take_turns(number, self.shares)
+
+
+def take_turns(number: int, shares: NDArray[np.float64]) -> tuple[int, int]:
+    """Whose turn `number` is among some that have shares, and how many turns it had before: evenly spread, with no
+    state.
+
+    >>> [take_turns(number, np.array([0.5, 0.25, 0.25])) for number in range(4)]
+    [(2, 0), (0, 0), (1, 0), (0, 1)]
+    """
+    for which in range(len(shares) - 1):
+        share = shares[which] / shares[which:].sum()
+        before = int(number * share)
+        if int((number + 1) * share) > before:
+            return which, before
+        number -= before
+    return len(shares) - 1, number
 
 
 def _tokenize(

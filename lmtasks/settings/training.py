@@ -25,6 +25,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 VOCABULARY = Bound(least=2, most=10**7, whole=True)
 EPOCHS = Bound(least=0, above=True, most=10_000)
 TOKENS_PER_BATCH = Bound(least=16, most=10**7, whole=True)
+TEACHER_WEIGHT = 1.0
 HIDDEN = Bound(least=0, most=1, above=True, below=True)
 
 Minutes = Annotated[
@@ -362,6 +363,76 @@ class PretrainText(Settings):
             unit="share",
         ),
     ] = None
+    teacher: Annotated[
+        Path | None,
+        Setting(
+            "Vectors of passages of the text (`lmtasks embed`) that pooled hidden states are pulled towards.",
+            metavar="FILE",
+        ),
+    ] = None
+    embeddings: Annotated[
+        Path | None,
+        Setting("Vectors of the tokens (`lmtasks embed --vocabulary`) that their embeddings begin at.", metavar="FILE"),
+    ] = None
+    teacher_weight: Annotated[
+        float, POSITIVE, Setting("Of the teacher, beside the objective's nats.", metavar="NUMBER")
+    ] = TEACHER_WEIGHT
     vocabulary: Annotated[int, VOCABULARY, Setting("Tokens to learn.", metavar="NUMBER", unit="tokens")] = 10_240
     tokenizer: Annotated[Path | None, Setting("Folder of a tokenizer to use instead.", metavar="FOLDER")] = None
     window: Annotated[int, COUNT, Setting("Tokens per training row.", metavar="NUMBER", unit="tokens")] = 512
+
+
+class EmbedText(Settings):
+    """Texts, and the encoder or the program that makes vectors of them."""
+
+    data: Annotated[
+        tuple[str, ...], Setting("A file, a folder of a data set, or a Hub id; repeatable.", metavar="TEXT")
+    ] = ()
+    text: Annotated[str, Setting("Column that holds the text.", metavar="COLUMN")] = "text"
+    encoding: Encoding = None
+    vocabulary: Annotated[
+        Path | None,
+        Setting("Instead of --data: folder of a tokenizer, whose tokens are the texts.", metavar="FOLDER"),
+    ] = None
+    model: Annotated[
+        str | None,
+        Setting("Encoder: a model folder, a shipped name, or a Hub id with @revision.", metavar="MODEL"),
+    ] = None
+    command: Annotated[
+        str | None,
+        Setting(
+            "Instead: a program that reads a JSON string a line and prints a JSON list of numbers a line.",
+            metavar="COMMAND",
+        ),
+    ] = None
+    passages: Annotated[
+        int | None,
+        COUNT,
+        Setting(
+            "Cut documents into passages of whole sentences, of so many UTF-8 bytes at most.",
+            metavar="NUMBER",
+            unit="bytes",
+        ),
+    ] = None
+    """None: a text is read whole, as far as the encoder reads."""
+    count: Annotated[
+        int | None,
+        COUNT,
+        Setting("Texts at most; drawn by their content, a larger number keeps a smaller one's.", metavar="NUMBER"),
+    ] = None
+    prefix: Annotated[str, Setting("Put before each text, as E5 has it: 'query: '.", metavar="TEXT")] = ""
+    pooling: Annotated[
+        Pooling | None,
+        Setting("State of a text: mean or max of its tokens, first (CLS) or last.", metavar="NAME"),
+    ] = None
+    """None: the family's own."""
+    max_length: Annotated[
+        int | None, COUNT, Setting("Tokens of a text that are read; default: 512.", metavar="NUMBER", unit="tokens")
+    ] = None
+    precision: Precision = "fp32"
+    note: Annotated[
+        str,
+        Setting(
+            "Terms of the encoder and what it was tuned on; the card of what learns from it says so.", metavar="TEXT"
+        ),
+    ] = ""

@@ -8,6 +8,7 @@ from lmtasks.data.documents import SourceFacts
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.curve import Record
 from lmtasks.training.heldout import HeldOut, ReferenceScores, overall
+from lmtasks.training.teacher import Taught
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class PretrainingRecord:
     before: Mapping[str, object] | None = None
     """That one's own record, where it has one."""
     beside: ReferenceScores | None = None
+    teacher: Taught | None = None
+    embeddings: Taught | None = None
 
     def json(self) -> Mapping[str, object]:
         """Ready for JSON."""
@@ -169,7 +172,27 @@ def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
     if len(stages) > 1:
         tokens, minutes = sum(stage.tokens for stage in stages), sum(stage.seconds for stage in stages) / 60
         table = f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
-    return table if record.begun_from is None else f"{table}\n\nIt began with the weights of {record.begun_from}."
+    begun = "" if record.begun_from is None else f"\n\nIt began with the weights of {record.begun_from}."
+    return f"{table}{begun}{_taught(record)}"
+
+
+def _taught(record: PretrainingRecord) -> str:
+    """Sentences on teachers: what they were tuned on is no test of what learned from them."""
+    told = ""
+    if record.embeddings is not None:
+        told += (
+            f"\n\nIts token embeddings began at vectors of {record.embeddings.passages:,} tokens' texts by "
+            f"{record.embeddings.words()}."
+        )
+    if record.teacher is not None:
+        end = record.teacher.held_out
+        judged = "" if end is None else f" (cosine on held-out passages at the end: {1 - end:.3f})"
+        told += (
+            f"\n\nThe mean of its last hidden states, read both ways, was pulled towards vectors of "
+            f"{record.teacher.passages:,} passages of the text by {record.teacher.words()}, with the weight "
+            f"{record.teacher.weight:g} beside the objective{judged}."
+        )
+    return told
 
 
 def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:

@@ -20,6 +20,7 @@ from lmtasks.model.create import Backbone
 from lmtasks.records import Ints
 from lmtasks.settings.training import HIDDEN
 from lmtasks.training.stepping import Batch
+from lmtasks.training.teacher import TARGETS, TeacherModule
 
 NOT_ASKED = -100
 """Label of a position that nothing is predicted for."""
@@ -63,6 +64,11 @@ class Objective:
     """Number of tokens of a row that are asked for."""
     turns: tuple["Objective", ...] = ()
     """Those that the parts of a step take in turn, over one set of weights; empty: all parts learn this one."""
+
+    @property
+    def both_ways(self) -> bool:
+        """Does a token see those behind it while this is learned? Not where parts take turns: each says it itself."""
+        return self.loss in {masked_loss, span_loss}
 
     @property
     def hides(self) -> bool:
@@ -129,16 +135,29 @@ def make_batch(rows: Sequence[Mapping[str, Ints]]) -> dict[str, Tensor]:
 
 
 class ObjectiveModule(nn.Module):
-    """A backbone whose forward pass is the loss of its objective: what the loop trains, compiles and wraps."""
+    """A backbone whose forward pass is the loss of its objective: what the loop trains, compiles and wraps.
 
-    def __init__(self, backbone: Backbone, objective: Objective) -> None:
+    Args:
+        teacher: what batches that hold a teacher's targets are held against.
+        weight: of that, beside the objective's nats.
+    """
+
+    def __init__(
+        self, backbone: Backbone, objective: Objective, teacher: TeacherModule | None = None, *, weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.objective = objective
+        self.teacher = teacher
+        self.weight = weight
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of a batch, in nats."""
-        return self.objective.loss(self.backbone, batch)
+        """Mean loss of a batch: nats, and the teacher's part."""
+        loss = self.objective.loss(self.backbone, batch)
+        if self.teacher is None or TARGETS not in batch:
+            return loss
+        taught: Tensor = self.teacher(self.backbone, batch)
+        return loss + self.weight * taught
 
 
 def objective_loss(runner: nn.Module, batch: Batch) -> Tensor:

@@ -14,12 +14,13 @@ from accelerate import PartialState
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
 from lmtasks.data.documents import HELD_OUT_PER_MILLE, CorpusFacts, Document, held_out, survey
 from lmtasks.data.tokenizer import MASK, Tokenizer, load_tokenizer, train_byte_bpe
+from lmtasks.data.vectors import read_vectors
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.model.create import Backbone, Vocabulary, check_window, kind_of_family, new_language_model
 from lmtasks.model.verify import write_checksums
 from lmtasks.records import Progress
-from lmtasks.settings.training import TrainingSettings
+from lmtasks.settings.training import TEACHER_WEIGHT, TrainingSettings
 from lmtasks.training.attention import use_blocks, use_default
 from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import CURVE, RECORD, begun_from, copy_start, load_start, replace_folder
@@ -35,6 +36,7 @@ from lmtasks.training.objectives import (
     share_hidden,
 )
 from lmtasks.training.stepping import Batch, measured_work
+from lmtasks.training.teacher import Lessons, Taught, TeacherModule, begin_embeddings, prepare_lessons
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""
@@ -57,6 +59,9 @@ def pretrain(
     objective_name: str | None = None,
     hidden: float | None = None,
     tokenizer_folder: Path | None = None,
+    teacher: Path | None = None,
+    teacher_weight: float = TEACHER_WEIGHT,
+    embeddings: Path | None = None,
     start: Path | None = None,
     cool_now: bool = False,
     beside: Path | None = None,
@@ -73,6 +78,10 @@ def pretrain(
         window: tokens per row.
         objective_name: what is learned; None: what suits the family.
         hidden: share of the tokens that an objective hides; None: 0.15 by those that hide some.
+        teacher: vectors of the text's passages that pooled hidden states are pulled towards, in every part of a step
+            that is read both ways.
+        teacher_weight: of that, beside the objective.
+        embeddings: vectors of the vocabulary's tokens that their embeddings begin at.
         start: where to begin: the work folder of another training (its checkpoint, optimizer and step are taken), or
             a backbone folder (its weights and tokenizer are). Looked at once; then `out`.work goes on by itself.
         cool_now: with `start`, the cool-down begins at its step, and `settings.steps` follow from that.
@@ -87,6 +96,8 @@ def pretrain(
     check_window(family, window)
     name, objective = objective_for(objective_name, kind=kind_of_family(family), family=family)
     share = share_hidden(hidden, name)
+    vectors = read_vectors(teacher) if teacher is not None else None
+    token_vectors = read_vectors(embeddings) if embeddings is not None else None
     compared = read_reference_scores(beside) if beside is not None else None
     if start is not None:
         with state.main_process_first():
@@ -129,6 +140,13 @@ def pretrain(
         ),
         seed=settings.seed,
     )
+    begun_tokens = None
+    if token_vectors is not None:
+        begun_tokens = Taught(
+            encoder=token_vectors.encoder,
+            vectors=token_vectors.hash,
+            passages=begin_embeddings(backbone, token_vectors, tokenizer, name=str(embeddings)),
+        )
     load_start(work, backbone, special=objective.marks(window, share))
     if settings.compile:
         use_blocks(backbone)
@@ -137,18 +155,38 @@ def pretrain(
         [corpus.train for corpus in tokens], weights=weights, window=window, seed=settings.seed, names=names
     )
     count = settings.batch_rows // settings.accumulate
+    lessons = None
+    if vectors is not None:
+        if not any(part.both_ways for part in (objective, *objective.turns)):
+            raise UsageError(
+                f"a teacher is learned from text that is read both ways, and the objective {name} reads none."
+            )
+        with state.main_process_first():
+            lessons = prepare_lessons(
+                vectors,
+                corpora,
+                name=str(teacher),
+                tokenizer=tokenizer,
+                tokens=count * window,
+                seed=settings.seed,
+                folder=work / "tokens",
+                report=report,
+            )
     if objective.turns:
         _check_turns(backbone, name, len(objective.turns), settings.accumulate)
 
     def batch_at(step: int, part: int) -> Batch:
         first = step * settings.batch_rows + part * count
         learned = objective.for_part(part)
-        return make_batch(
+        batch = make_batch(
             [
                 learned.row(row, marks, np.random.default_rng((settings.seed, number)))
                 for number, row in enumerate(sampler.rows(first, count), start=first)
             ]
         )
+        if lessons is None or not learned.both_ways:
+            return batch
+        return batch | lessons.batch(step * settings.accumulate + part)
 
     def name_batch(step: int) -> str:
         numbers = range(step * settings.batch_rows, (step + 1) * settings.batch_rows)
@@ -178,9 +216,17 @@ def pretrain(
                 backbone, tokens, objective=other, marks=marks, window=window, limit=VALIDATION_WINDOWS
             )
             parts["hidden tokens"] = overall(masked)
+        if (apart := _from_teacher(learner, lessons)) is not None:
+            parts["teacher"] = apart
         return Validation(value=overall(scores), parts=parts)
 
-    learner = ObjectiveModule(backbone, objective)
+    torch.manual_seed(settings.seed)
+    learner = ObjectiveModule(
+        backbone,
+        objective,
+        None if lessons is None else TeacherModule(backbone.traits.width, lessons),
+        weight=teacher_weight,
+    )
     trained = train(
         module=learner,
         loss=objective_loss,
@@ -194,6 +240,8 @@ def pretrain(
             window,
             weights,
             [len(corpus.train) for corpus in tokens],
+            ("" if vectors is None else f" {vectors.hash} {teacher_weight}")
+            + ("" if token_vectors is None else f" {token_vectors.hash}"),
         ),
         validate=validate if settings.evaluate_every else None,
         higher_is_better=False,
@@ -231,6 +279,16 @@ def pretrain(
         begun_from=begun_with.name if begun_with else None,
         before=begun_with.record if begun_with else None,
         beside=compared,
+        teacher=None
+        if vectors is None or lessons is None
+        else Taught(
+            encoder=vectors.encoder,
+            vectors=vectors.hash,
+            passages=lessons.passages,
+            weight=teacher_weight,
+            held_out=_from_teacher(learner, lessons),
+        ),
+        embeddings=begun_tokens,
     )
     if state.is_main_process:
         curve = thinned(read_log(work / LOG))
@@ -266,10 +324,27 @@ def _check_turns(backbone: Backbone, name: str, turns: int, accumulate: int) -> 
             )
 
 
+@torch.no_grad()
+def _from_teacher(learner: ObjectiveModule, lessons: Lessons | None) -> float | None:
+    """One minus the mean cosine to the teacher over held-out passages; None: there is no teacher, or there are none."""
+    judged = None if lessons is None else lessons.judged()
+    if judged is None or learner.teacher is None:
+        return None
+    device = next(learner.parameters()).device
+    loss: torch.Tensor = learner.teacher(learner.backbone, {name: each.to(device) for name, each in judged.items()})
+    return float(loss)
+
+
 def _key(
-    tokenizer: Tokenizer, objective: str, family: str, window: int, weights: Sequence[float], sizes: Sequence[int]
+    tokenizer: Tokenizer,
+    objective: str,
+    family: str,
+    window: int,
+    weights: Sequence[float],
+    sizes: Sequence[int],
+    taught: str,
 ) -> str:
-    return f"{tokenizer.hash} {objective} {family} {window} {list(weights)} {list(sizes)}"
+    return f"{tokenizer.hash} {objective} {family} {window} {list(weights)} {list(sizes)}{taught}"
 
 
 def corpus_tokenizer(

@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lmtasks.errors import WorkError
 from lmtasks.settings.training import TrainingSettings
 
-EMBEDDING_PARTS = frozenset({"lm_head", "classifier", "decoder_predictions"})
-"""Modules by the last part of their name that project to a vocabulary or to labels, tied or not."""
+EMBEDDING_PARTS = frozenset({"lm_head", "classifier", "decoder_predictions", "teacher_projection"})
+"""Modules by the last part of their name that project to a vocabulary, to labels or to a teacher's vectors."""
 GEMM_SHAPE = (2048, 1024, 1024)
 GEMM_CALLS = 12
 Batch = Mapping[str, Tensor]

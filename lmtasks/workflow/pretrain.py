@@ -60,6 +60,9 @@ class PretrainRequest:
     cool_now: bool = False
     objective: str | None = None
     hidden: float | None = None
+    teacher: Path | None = None
+    teacher_weight: float
+    embeddings: Path | None = None
     device: str = "cpu"
     data: DataAccess
 
@@ -160,6 +163,9 @@ def pretrain_backbone(request: PretrainRequest, *, report: Callable[[Progress], 
             cool_now=request.cool_now,
             objective_name=request.objective,
             hidden=request.hidden,
+            teacher=request.teacher,
+            teacher_weight=request.teacher_weight,
+            embeddings=request.embeddings,
             device=request.device,
             complete=lambda folder: _draw(folder, work=work, name=out.name),
         )
