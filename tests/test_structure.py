@@ -14,7 +14,7 @@ KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
 FILES = 380
 """Raised from 355 for what a file each was added for: trials, sweeps and curves of plans, vectors and teachers, heads,
-kinds and rescoring of speech. A new use case is a file here and one in the command line; a helper lies with its user."""
+kinds and rescoring of speech. A new use case is two files; a helper lies with its user."""
 ONE_NEIGHBOUR = 75
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers). Both numbers fall."""
