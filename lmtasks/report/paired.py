@@ -68,10 +68,12 @@ def _table(run: RunRecords, relation: str) -> Table | None:
         )
         for task, base in rows
     )
+    seeds = max(each.seeds for each in comparisons)
+    over = f", over examples and {seeds} seeds" if seeds > 1 else ""
     who, general = RELATIONS[relation]
     base = general if len(bases) > 1 else next(iter(bases))
     return Table(
-        caption=f"{who} minus {base} on the main metric, paired by example, with its 95 % interval; "
+        caption=f"{who} minus {base} on the main metric, paired by example, with its 95 % interval{over}; "
         f"fractions in points, 0-100. better, worse: p < {SURE} by Holm's procedure over all {len(comparisons)} of "
         "the table.",
         corner="task",

@@ -7,15 +7,15 @@ lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. G
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from lmtasks.checksums import file_checksum
 from lmtasks.errors import UsageError
 from lmtasks.results.base import StoredFile
-from lmtasks.results.cell import CellRecord, TaskInfo, Variant
+from lmtasks.results.cell import CellRecord, RowsAsked, TaskInfo, Variant
 from lmtasks.results.comparison import PairedRecord, PairedRecords
 from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import PublishedFigure, RunRecord, StoredPlan
@@ -71,6 +71,25 @@ class RunRecords:
         """All paired comparisons; none where the run has no paired.json."""
         return self.paired.comparisons if self.paired else ()
 
+    @property
+    def rows_asked(self) -> tuple[RowsAsked, ...]:
+        """Numbers of training rows that the plan asks with, the fewest first; empty: it does not ask by rows."""
+        return _fewest_first({cell.rows.asked for cell in self.cells if cell.rows is not None})
+
+    @property
+    def row_counts(self) -> tuple[RowsAsked, ...]:
+        """Those of them that a task has."""
+        return _fewest_first({cell.rows.asked for cell in self.cells if cell.rows is not None and cell.metrics})
+
+    def at(self, rows: RowsAsked) -> "RunRecords":
+        """The run with so many training rows alone, beside what no rows change."""
+        kept = tuple(each for each in self.comparisons if each.rows == rows)
+        return replace(
+            self,
+            cells=tuple(cell for cell in self.cells if cell.rows_asked in (rows, None)),
+            paired=None if self.paired is None else self.paired.model_copy(update={"comparisons": kept}),
+        )
+
     def of(self, *, variant: str, task: str) -> tuple[CellRecord, ...]:
         """The cells of a variant on a task, one a seed."""
         return tuple(cell for cell in self.cells if cell.variant.name == variant and cell.task.name == task)
@@ -116,6 +135,10 @@ def read_run(folder: Path) -> RunRecords:
     )
 
 
+def _fewest_first(counts: set[int | Literal["all"]]) -> tuple[RowsAsked, ...]:
+    return tuple(sorted(counts, key=lambda rows: (rows == "all", rows if isinstance(rows, int) else 0)))
+
+
 def _read_if_there(model: type[_Record], file: Path) -> _Record | None:
     return model.read(file) if file.is_file() else None
 
@@ -138,13 +161,16 @@ def _package_files(folder: Path, kind: str) -> Mapping[str, Path]:
 
 
 def _in_order(cells: Sequence[CellRecord], plan: StoredPlan) -> list[CellRecord]:
-    """By the plan's variants, then its tasks (names or patterns), then seed; what it does not name comes behind."""
+    """By the plan's variants, then its tasks (names or patterns), training rows and seed; what it does not name comes
+    behind."""
     variants = [variant.name for variant in plan.variants]
 
-    def place(cell: CellRecord) -> tuple[int, bool, str, int, str, int]:
+    def place(cell: CellRecord) -> tuple[int, bool, str, int, str, bool, int, int]:
         variant, task = cell.variant.name, cell.task.name
         by_variant = variants.index(variant) if variant in variants else len(variants)
         by_task = next((n for n, pattern in enumerate(plan.tasks) if fnmatchcase(task, pattern)), len(plan.tasks))
-        return by_variant, bool(cell.baseline), variant, by_task, task, cell.seed
+        rows = cell.rows_asked
+        of_rows = rows == "all", rows if isinstance(rows, int) else 0
+        return by_variant, bool(cell.baseline), variant, by_task, task, *of_rows, cell.seed
 
     return sorted(cells, key=place)

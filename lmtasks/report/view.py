@@ -1,10 +1,12 @@
 """Everything that a report says, once, before it is HTML or Markdown: so both say the same."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.conditions import conditions_table, machine_facts, training_table, version_facts
+from lmtasks.report.curves import curve_sentences, curves_table, learning_curves, rows_text
 from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
@@ -13,6 +15,7 @@ from lmtasks.report.records import RunRecords
 from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
+from lmtasks.results.cell import RowsAsked
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
@@ -33,6 +36,10 @@ class Report:
     troubles: tuple[str, ...]
     against_trivial: tuple[str, ...]
     reading: str
+    curves: Table | None
+    """Scores by the number of training rows; only where the plan asks by rows. What follows is then of the largest
+    number, but for comparisons, which are made at each."""
+    curve_charts: tuple[Chart, ...]
     quality: Table
     published: Table | None
     """Only where the plan names figures of others."""
@@ -56,25 +63,42 @@ class Report:
     conditions: Table
     versions: tuple[tuple[str, str], ...]
     command: str
+    by_hand: tuple[str, ...]
+    """Commands that repeat one cell of each variant."""
     plan_text: str
+
+    @property
+    def all_charts(self) -> tuple[Chart, ...]:
+        """In the order of the page."""
+        return (*self.curve_charts, *self.charts)
 
 
 def view(run: RunRecords) -> Report:
     """Contents of the pages, computed from the run's records."""
+    by_rows = [(rows, run.at(rows)) for rows in run.row_counts]
+    whole, run = run, by_rows[-1][1] if by_rows else run
     return Report(
         title=run.name,
         question=run.question,
         about=run.about,
-        scope=_scope(run),
-        answer=answer(run),
-        troubles=troubles(run),
-        against_trivial=against_trivial(run),
+        scope=_scope(whole),
+        answer=(*curve_sentences(whole), *_with_rows(by_rows, answer, most=1)) if by_rows else answer(run),
+        troubles=troubles(whole),
+        against_trivial=_with_rows(by_rows, against_trivial) if by_rows else against_trivial(run),
         reading=READING,
-        quality=quality_table(run),
+        curves=curves_table(whole),
+        curve_charts=learning_curves(whole),
+        quality=_of_rows(quality_table(run), whole),
         published=published_table(run),
-        paired=paired_tables(run),
+        paired=tuple(
+            replace(table, caption=f"{_headed(rows)}: {table.caption}")
+            for rows, each in by_rows
+            for table in paired_tables(each)
+        )
+        if by_rows
+        else paired_tables(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
-        trainings=training_table(run),
+        trainings=_of_rows(trainings, whole) if (trainings := training_table(run)) is not None else None,
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),
@@ -84,11 +108,50 @@ def view(run: RunRecords) -> Report:
         proofs=proofs_table(run),
         gates=gates_table(run),
         machine=machine_facts(run),
-        conditions=conditions_table(run),
+        conditions=conditions_table(whole),
         versions=version_facts(run),
         command=run.command,
+        by_hand=_by_hand(whole),
         plan_text=run.plan_text,
     )
+
+
+def _by_hand(run: RunRecords) -> tuple[str, ...]:
+    """The commands of the first cell of each variant, each command once."""
+    firsts = [
+        next((cell for cell in run.cells if cell.variant.name == each.name and cell.status == "done"), None)
+        for each in run.variants
+    ]
+    return tuple(dict.fromkeys(command for cell in firsts if cell is not None for command in cell.repeat))
+
+
+def _with_rows(
+    by_rows: Sequence[tuple[RowsAsked, RunRecords]],
+    say: Callable[[RunRecords], tuple[str, ...]],
+    *,
+    most: int | None = None,
+) -> tuple[str, ...]:
+    """Sentences about each number of rows; those that hold for all numbers once.
+
+    Args:
+        most: sentences of each number; None: all.
+    """
+    said = {rows: say(run)[:most] for rows, run in by_rows}
+    everywhere = [each for each in next(iter(said.values())) if all(each in those for those in said.values())]
+    if len(by_rows) > 1 and everywhere and all(len(those) == len(everywhere) for those in said.values()):
+        return (f"With every number of rows: {everywhere[0]}", *everywhere[1:])
+    return tuple(f"{_headed(rows)}: {sentence}" for rows, those in said.items() for sentence in those)
+
+
+def _headed(rows: RowsAsked) -> str:
+    return f"With {rows_text(rows)}"
+
+
+def _of_rows(table: Table, whole: RunRecords) -> Table:
+    """A table of the largest number of rows says so."""
+    if not whole.row_counts:
+        return table
+    return replace(table, caption=f"{_headed(whole.row_counts[-1])}: {table.caption}")
 
 
 def _scope(run: RunRecords) -> tuple[str, ...]:
@@ -97,6 +160,7 @@ def _scope(run: RunRecords) -> tuple[str, ...]:
         _counted(len(models(run)), "variant"),
         _counted(baselines, "baseline") if baselines else "",
         _counted(len(run.tasks), "task"),
+        f"learned from {', '.join(map(rows_text, run.row_counts))}" if run.row_counts else "",
         f"{show.count(_examples(run))} scored examples",
         run.started[:10],
     ]

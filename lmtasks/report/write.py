@@ -13,7 +13,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -28,6 +28,7 @@ from lmtasks.scripts import text_width
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
 """An underline inside a word is one."""
+BY_HAND = "One cell of each variant by hand; cells/*.json have the commands of all of them."
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
@@ -51,8 +52,9 @@ def write_report(run_folder: Path) -> Path:
 def write_pages(run: RunRecords, *, out: Path) -> Path:
     """Write the pages and charts of these records into `out`; returns the page."""
     report = view(run)
-    files = chart_files(report.charts)
-    for chart, file in zip(report.charts, files, strict=True):
+    charts = report.all_charts
+    files = chart_files(charts)
+    for chart, file in zip(charts, files, strict=True):
         write_text(out / file, chart.svg)
     write_text(out / "report.md", render_markdown(report, chart_files=files))
     page = out / "index.html"
@@ -75,6 +77,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
     Args:
         chart_files: where each chart lies, relative to the report.
     """
+    pictures = iter(_picture(chart, file) for chart, file in zip(report.all_charts, chart_files, strict=True))
     trivial_answers = [f"- {_escaped(sentence)}" for sentence in report.against_trivial]
     blocks: list[str | None] = [
         f"# {_escaped(report.title)}",
@@ -83,6 +86,9 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         f"*{_escaped(' · '.join(report.scope))}*",
         "\n".join(f"> {_escaped(sentence)}\n>" for sentence in report.answer).removesuffix("\n>"),
         "\n".join(f"**{_escaped(sentence)}**" for sentence in report.troubles),
+        "## By the number of labelled rows" if report.curves else None,
+        _table(report.curves),
+        *islice(pictures, len(report.curve_charts)),
         "## Quality",
         _escaped(report.reading),
         _table(report.quality),
@@ -106,7 +112,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "## What production needs" if report.required else None,
         _table(report.required),
         "## Quality against speed" if report.charts else None,
-        *(_picture(chart, file) for chart, file in zip(report.charts, chart_files, strict=True)),
+        *islice(pictures, len(report.charts)),
         "## Proofs of export" if report.proofs else None,
         _table(report.proofs),
         "## What rounding costs" if report.gates else None,
@@ -118,6 +124,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         _facts(report.versions),
         "## How to repeat it",
         _code(report.command, "sh") if report.command else None,
+        f"{BY_HAND}\n\n{_code(chr(10).join(report.by_hand), 'sh')}" if report.by_hand else None,
         _code(report.plan_text, "yaml") if report.plan_text else None,
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -137,7 +144,7 @@ def render_page(report: Report) -> str:
     return (
         _environment()
         .get_template(TEMPLATE)
-        .render(report=report, script=Markup(script), script_hash=_content_hash(script))
+        .render(report=report, by_hand=BY_HAND, script=Markup(script), script_hash=_content_hash(script))
     )
 
 

@@ -115,6 +115,8 @@ class CellRecord(StoredFile):
         PlainSerializer(_or_empty),
     ] = None
     """None, `{}` in the file, where the run trained no model for the cell."""
+    repeat: Annotated[tuple[str, ...], SPARSE] = ()
+    """Commands that repeat the cell by hand; empty in cells of earlier versions."""
     settings_hash: Annotated[str, SPARSE] = ""
     """Of everything that says how the model computes, but for its weights; cells of earlier versions hold none."""
     samples_checksum: Annotated[str, SPARSE] = ""

@@ -14,7 +14,7 @@ index.html, report.md, charts/
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -183,12 +183,14 @@ def write_cell(
     variant: Variant,
     rows: LearnedRows | None,
     trained: TrainedRecord | None,
+    repeat: Sequence[str] = (),
 ) -> None:
     """Store how a cell ended.
 
     Args:
         rows: that it learned from; None where the plan does not ask by rows.
         trained: what its training took; None where the run trained nothing for it.
+        repeat: commands that repeat it by hand.
     """
     task, result = cell.task, ended.result
     record = CellRecord(
@@ -205,6 +207,7 @@ def write_cell(
         versions=versions(),
         conditions=result.conditions if result else {},
         trained=trained,
+        repeat=tuple(repeat),
         settings_hash=ended.settings,
         samples_checksum=ended.samples_checksum or "",
         result=None if result is None else scores_of(result).model_copy(update={"alias": "", "conditions": {}}),

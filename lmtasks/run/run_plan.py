@@ -29,6 +29,7 @@ from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
+from lmtasks.run.repeat import cell_commands
 from lmtasks.run.trials import (
     TrainingSplit,
     Trial,
@@ -372,6 +373,13 @@ class _Runner:
             variant=variant,
             rows=learned_rows(cell.trial, self.splits.get(cell.task.name)),
             trained=self.artefacts.trained(cell.variant, trial=cell.trial, task=cell.task),
+            repeat=cell_commands(
+                cell,
+                plan=self.plan,
+                rows=self._rival_rows(cell) if cell.variant.baseline else self.artefacts.most_rows(cell),
+                tasks=[task.name for task in self.artefacts.learned(cell.variant, cell.task)],
+                chosen={},
+            ),
         )
 
     def _speed_spec(self, variant: VariantPlan, bench: BenchPlan) -> "SpeedSpec":

@@ -18,7 +18,7 @@ from lmtasks.records import ModelCard, Progress
 from lmtasks.results.cell import TrainedRecord, Variant
 from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
-from lmtasks.run.folder import RunFolder
+from lmtasks.run.folder import Cell, RunFolder
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
 from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
@@ -82,6 +82,18 @@ class Artefacts:
         if made.tasks and task.name not in made.tasks:
             return f"model {variant.model!r} of the plan is not trained on {task.name}."
         return "" if "train" in task.sources else f"task {task.name} names no training data."
+
+    def learned(self, variant: VariantPlan, task: Task) -> tuple[Task, ...]:
+        """The tasks that the variant's model is trained on; none of a model that the plan does not make."""
+        made = self.plan.models.get(variant.model or "")
+        if made is None:
+            return ()
+        return self._trained_on(made.tasks, str(variant.model)) if made.together else (task,)
+
+    def most_rows(self, cell: Cell) -> int | None:
+        """Training rows of each task that the model of a cell learns from at most; None: all."""
+        made = self.plan.models.get(cell.variant.model or "")
+        return made.training.rows if made is not None and cell.trial.rows is None else cell.trial.most
 
     def trained(self, variant: VariantPlan, *, trial: Trial, task: Task) -> TrainedRecord | None:
         """Training of the variant's model, as its folder says; None where the plan makes none, or nothing moved.
