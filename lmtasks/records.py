@@ -30,8 +30,10 @@ Json = Mapping[str, object]
 TRAINING_ROWS = "training_rows.bin"
 """Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
-CLASSICAL_BASELINES = frozenset({"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram"})
-"""Baselines that learn from the task's training rows, the state before language models; all others are trivial."""
+CLASSICAL_BASELINES = frozenset({"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram", "reweighted"})
+"""Baselines that learn from the task's training rows, the state before language models."""
+BOUND_BASELINES = frozenset({"oracle"})
+"""Baselines that look at the right answers: bounds, and no rivals. All others are trivial."""
 
 
 # --- outcomes: what answering one example yields, before any metric --------------------------------------------

@@ -27,7 +27,14 @@ LABELS = ("O", "B-X", "I-X")
 GIVEN = HeadInput(
     first="who rang", second="ann rang", label=1, answers=("ann",), starts=(0,), tokens=("who", "rang"), tags=(1, 0)
 )
-ROWS = {"text": "who rang", "question": "who rang", "context": "ann rang", "tokens": ["who", "rang"]}
+ROWS = {
+    "text": "who rang",
+    "question": "who rang",
+    "context": "ann rang",
+    "tokens": ["who", "rang"],
+    "hypotheses": [{"text": "who ran", "acoustic": -2.0}, {"text": "who rang", "acoustic": -3.0}],
+    "references": "who rang",
+}
 PREDICTING = [name for name, head in HEADS.items() if head.predicts]
 
 over_kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -42,7 +49,7 @@ def task_of(kind: TaskKind) -> Task:
             kind=kind.name,
             dataset_path="json",
             sources={"test": SourceFile(split="test")},
-            inputs={role: role for role in (kind.roles or kind.optional_roles)},
+            inputs={role: role for role in (kind.roles or kind.prompted_roles or kind.optional_roles)},
             labels=list(LABELS) if kind.labelled else [],
             doc_to_text="{{q}}",
             doc_to_target="" if kind.answer == "choice" else "{{a}}",

@@ -99,6 +99,7 @@ def _baselines() -> None:
     print_table(("baseline", "is", "answers", "learns from", "about"), rows)
     print()
     print_table(("rival", "about"), list(GROUPS.items()))
+    print("\nA bound looks at the right answers: no system can be better than it, and it is no rival.")
     print("\nWhat a model must beat: lmtasks eval --model MODEL --model trivial --model classical --tasks TASKS")
 
 

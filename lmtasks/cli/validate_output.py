@@ -161,6 +161,10 @@ def _own_answers(found: OwnAnswers) -> str:
 
 
 def _asks(task: Task, check: TaskCheck) -> str:
+    from lmtasks.task.kinds import kind_of
+
+    if kind_of(task).answer == "hypothesis":
+        return "a likelihood for each hypothesis"
     if task.output_type in EACH_ROW_ASKS:
         one = EACH_ROW_ASKS[task.output_type]
         return one if task.repeats == 1 else f"{task.repeats} texts"

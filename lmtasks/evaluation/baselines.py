@@ -16,19 +16,20 @@ from lmtasks.evaluation import (
     baseline_fitted,
     baseline_tags,
     baseline_trivial,
+    rescoring,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
 from lmtasks.named_table import NamedTable
-from lmtasks.records import CLASSICAL_BASELINES, ModelCard, Progress, Report, Row, RuntimeCard
+from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, ModelCard, Progress, Report, Row, RuntimeCard
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
 from lmtasks.task.task import SplitName, Task
 from lmtasks.version import __version__
 
 Fit = Callable[[Task, Sequence[Row], int], AnswerRows]
 """(task, rows that it learns from, seed) -> answers to the rows of the scored split, in their order."""
-Group = Literal["trivial", "classical"]
-"""trivial: hardly looks at what is asked; classical: see `records.CLASSICAL_BASELINES`."""
+Group = Literal["trivial", "classical", "bound"]
+"""trivial: hardly looks at what is asked; classical, bound: see `records`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +124,28 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         answers={"likelihood": baseline_fitted.fit_ngram},
         learns="train",
     ),
+    Baseline(
+        name="first-best",
+        about="the recogniser's own answer, the first hypothesis of its list",
+        answers={"hypothesis": rescoring.first_best},
+    ),
+    Baseline(
+        name="reweighted",
+        about="the best hypothesis by the recogniser's own scores, weighed as is best on validation rows",
+        answers={"hypothesis": rescoring.reweighted},
+        learns="validation",
+    ),
+    Baseline(
+        name="oracle",
+        about="the hypothesis that is nearest to what was said: no ranking of the same lists can be better",
+        answers={"hypothesis": rescoring.oracle},
+    ),
 )
 
 
 def group_of(name: str) -> Group:
     """The group of a line of `BASELINES`."""
-    return "classical" if name in CLASSICAL_BASELINES else "trivial"
+    return "classical" if name in CLASSICAL_BASELINES else "bound" if name in BOUND_BASELINES else "trivial"
 
 
 class BaselineSolver:

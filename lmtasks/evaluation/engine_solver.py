@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from lmtasks.data.row_hashes import TrainingRows
-from lmtasks.data.splits import TaskData
-from lmtasks.errors import UsageError
+from lmtasks.data.row_hashes import TrainingRows, hash_rows
+from lmtasks.data.splits import TaskData, has_validation
+from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.custom_results import with_custom_values
 from lmtasks.evaluation.filtering import with_filters
 from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_text
-from lmtasks.evaluation.prompt_requests import prompt_request_builder
+from lmtasks.evaluation.prompt_requests import Prompted, prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import (
     AskedWay,
@@ -25,6 +25,7 @@ from lmtasks.evaluation.protocols import (
     Solved,
     decoding_notes,
 )
+from lmtasks.evaluation.rescoring import HypothesisRequests
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
 from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, Report, RuntimeCard, Text
@@ -32,6 +33,10 @@ from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+NO_VALIDATION = (
+    "task {task} has no rows that the weights of its scores could be chosen on; name a validation or train split in it "
+    "(sources: {{validation: ...}})."
+)
 log = logging.getLogger(__name__)
 
 
@@ -134,8 +139,8 @@ class EngineSolver:
         return found.spec if found is not None else None
 
     def needs(self, task: Task) -> frozenset[SplitName]:
-        """Nothing but the scored split; worked examples come from the task's own source of them."""
-        return frozenset()
+        """Validation rows where a choice is made on them; worked examples come from the task's own source of them."""
+        return frozenset({"validation"}) if kind_of(task).chooses else frozenset()
 
     @property
     def engine(self) -> InferenceEngine:
@@ -158,11 +163,16 @@ class EngineSolver:
         prompts = Prompts(task=task, prompt_context=_bare(prompt_context) if trained else prompt_context)
         if task.output_type == "generate_until":
             self._log_notes(task)
-        return prompt_request_builder(self._engine, task, prompts=prompts, trained=trained)
+        asked = Prompted(engine=self._engine, task=task, prompts=prompts, trained=trained)
+        if kind_of(task).chooses:
+            return HypothesisRequests(asked, choice=prompt_context.choice)
+        return prompt_request_builder(asked)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
-        """Fingerprints that the model brings along, whatever the task."""
-        return self._training
+        """Fingerprints that the model brings along, whatever the task; and of rows that a choice is made on."""
+        if self._training is None or not kind_of(task).chooses:
+            return self._training
+        return self._training.united(chosen_rows(task, data))
 
     def _log_notes(self, task: Task) -> None:
         """What is unexpected of how texts are written, before any is; nothing twice."""
@@ -218,13 +228,15 @@ class EngineSolver:
                 why_not=f"{model.name} is an encoder, which answers by heads alone, and it has none for {task.name}; "
                 f"{_heads_of(model)}. Adapt it to the task first."
             )
+        if _no_choice(task):
+            return _Plan(why_not=_no_choice(task))
         if task.templates.asked.question is None:
             return _Plan(why_not=f"task {task.name} has no doc_to_text to prompt with; it is answered by a head alone.")
         return _Plan()
 
     def _fit(self, head: HeadSpec, task: Task) -> _Plan:
         if not head.predicts:
-            return _Plan(head=FittingHead(spec=head))
+            return _Plan(why_not=_no_choice(task), head=None if _no_choice(task) else FittingHead(spec=head))
         kind = kind_of(task)
         if head.kind != kind.head:
             return _Plan(
@@ -291,6 +303,20 @@ def _bare(prompt_context: PromptContext) -> PromptContext:
     )
 
 
+def _no_choice(task: Task) -> str:
+    """Why nothing can be chosen that must be; empty where it can."""
+    missing = kind_of(task).chooses and not has_validation(task)
+    return NO_VALIDATION.format(task=task.name) if missing else ""
+
+
 def _heads_of(model: ModelCard) -> str:
     names = [head.name for head in model.heads]
     return f"its heads: {', '.join(names)}" if names else "it has no heads"
+
+
+def chosen_rows(task: Task, data: TaskData) -> TrainingRows:
+    """Fingerprints of the validation rows that a choice is made on; none where they cannot be told apart."""
+    try:
+        return TrainingRows(chosen=hash_rows(task, data.validation.rows if data.validation else ()).as_set())
+    except LmtasksError:
+        return TrainingRows()

@@ -20,13 +20,14 @@ from lmtasks.evaluation.chat import ChatUse
 from lmtasks.evaluation.outcome import Way
 from lmtasks.evaluation.processes import Processes
 from lmtasks.evaluation.prompts import Prompts, dropped_system_turns, open_pool
-from lmtasks.evaluation.protocols import AskedWay, Finished, PromptContext, ScoredExample, Solved, Solver
+from lmtasks.evaluation.protocols import AskedWay, ChoiceRows, Finished, PromptContext, ScoredExample, Solved, Solver
 from lmtasks.records import Json, Row
 from lmtasks.settings.bounds import SEED
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.evaluation import PromptFormat, Scoring, Uncertainty
 from lmtasks.task.fewshot import lm_eval_shots, pick_shots
 from lmtasks.task.identity import holds_own_answer
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Part, SplitName, Task
 
 MOST_LOOKED_AT = 200_000
@@ -128,6 +129,7 @@ def prepare_task(task: Task, *, solver: Solver, options: EvalOptions, way: Way) 
         chat=chat.chat if chat else None,
         system=chat.system if chat else None,
         think_end_token=options.think_end_token,
+        choice=ChoiceRows(task=task, rows=data.validation.rows) if kind_of(task).chooses and data.validation else None,
         seed=options.seed,
     )
     dropped = 0

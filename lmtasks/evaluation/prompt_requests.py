@@ -67,9 +67,9 @@ class Prompted:
         return ScoreRequest(context_ids=pair.context_ids, target_ids=pair.target_ids)
 
 
-def prompt_request_builder(engine: InferenceEngine, task: Task, *, prompts: Prompts, trained: bool) -> RequestBuilder:
+def prompt_request_builder(asked: Prompted) -> RequestBuilder:
     """How a task is asked by prompts."""
-    return REQUESTS_OF_OUTPUT[task.output_type](Prompted(engine=engine, task=task, prompts=prompts, trained=trained))
+    return REQUESTS_OF_OUTPUT[asked.task.output_type](asked)
 
 
 class ChoiceRequests:

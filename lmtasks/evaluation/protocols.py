@@ -112,6 +112,14 @@ def decoding_notes(model: ModelCard, task: str, settings: Decoding) -> list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChoiceRows:
+    """Validation rows that a choice is made on while a task is answered, with the task that reads them."""
+
+    task: Task
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptContext:
     """Settings by which a task's prompts are made."""
 
@@ -128,6 +136,8 @@ class PromptContext:
     """The system instruction of a prompt that is no chat."""
     think_end_token: str = ""
     """The answer begins behind it; empty: at once."""
+    choice: ChoiceRows | None = None
+    """Where a kind chooses something whenever it is answered."""
     seed: int = 1234
     """Of worked examples, sampling and random answers."""
 

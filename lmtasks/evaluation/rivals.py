@@ -9,13 +9,12 @@ Where only one of them fits a task there is no choice: `scores` is empty and `ro
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
 
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError, unknown
 from lmtasks.evaluation.baseline_trivial import main_scoring, main_value
-from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, Group, group_of, rows_seen, weights_hash
+from lmtasks.evaluation.baselines import BASELINES, BaselineSolver, group_of, rows_seen, weights_hash
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.prepare import first_rows
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
@@ -36,17 +35,21 @@ def baseline_names(wanted: Sequence[str]) -> tuple[str, ...]:
     """The baselines that names and groups stand for, each once.
 
     >>> baseline_names(["lead-3", "classical"])
-    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'nearest', 'linear-tagger', 'ngram')
+    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'nearest', 'linear-tagger', 'ngram', 'reweighted')
 
     Raises:
-        UsageError: there is no such baseline or group.
+        UsageError: there is no such baseline or group, or one that has seen the answers stands among others.
     """
     found: list[str] = []
     for name in wanted:
-        if name not in BASELINES and name not in get_args(Group):
+        if name not in BASELINES and name not in GROUPS:
             raise unknown("baseline", name, [*BASELINES, *GROUPS])
         found += [name] if name in BASELINES else [key for key in BASELINES if group_of(key) == name]
-    return tuple(dict.fromkeys(found))
+    names = tuple(dict.fromkeys(found))
+    bound = next((name for name in names if group_of(name) == "bound"), None)
+    if bound is not None and len(names) > 1:
+        raise UsageError(f"{bound} has seen the right answers, so it is no rival among others; name it alone.")
+    return names
 
 
 class RivalSolver:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from lmtasks.errors import UsageError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import choice, classes, likelihood, match, squad, tags, text_overlap
+from lmtasks.metric import choice, classes, error_rate, likelihood, match, squad, tags, text_overlap
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate
@@ -268,6 +268,20 @@ _OWN: Mapping[str, MetricSpec] = {
         scale="points",
         higher_is_better=False,
         build={"text": text_overlap.ter},
+    ),
+    "wer": MetricSpec(
+        description="word error rate: edits over right words, as jiwer counts",
+        scale="fraction",
+        higher_is_better=False,
+        build={"text": error_rate.wer},
+        options=error_rate.OPTIONS,
+    ),
+    "cer": MetricSpec(
+        description="character error rate: edits over right characters, as jiwer counts",
+        scale="fraction",
+        higher_is_better=False,
+        build={"text": error_rate.cer},
+        options=error_rate.OPTIONS,
     ),
     "rouge1": MetricSpec(description="F of shared words", scale="points", build={"text": text_overlap.rouge1}),
     "rouge2": MetricSpec(description="F of shared word pairs", scale="points", build={"text": text_overlap.rouge2}),

@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import fmean, stdev
 
 from lmtasks.metric.base import Scale
-from lmtasks.records import CLASSICAL_BASELINES, Estimate
+from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Estimate
 from lmtasks.report.records import RunRecords
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 
@@ -104,13 +104,25 @@ def models(run: RunRecords) -> tuple[Variant, ...]:
 
 def trivial(run: RunRecords) -> tuple[Variant, ...]:
     """The variants that answer without learning: majority class, copy of the source, ..."""
-    return tuple(v for v in run.variants if baseline_of(run, v) and v not in learned(run))
+    others = (*learned(run), *bounds(run))
+    return tuple(v for v in run.variants if baseline_of(run, v) and v not in others)
+
+
+def bounds(run: RunRecords) -> tuple[Variant, ...]:
+    """The baselines that have seen the right answers: nothing is held against them."""
+    names = {cell.variant.name for cell in run.cells if cell.baseline in BOUND_BASELINES}
+    return tuple(variant for variant in run.variants if variant.name in names)
 
 
 def learned(run: RunRecords) -> tuple[Variant, ...]:
     """The baselines that learn from the training split."""
     names = {cell.variant.name for cell in run.cells if cell.baseline in CLASSICAL_BASELINES}
     return tuple(variant for variant in run.variants if variant.name in names)
+
+
+def contenders(run: RunRecords) -> tuple[Variant, ...]:
+    """All variants that others are held against: models and rivals, no bounds."""
+    return tuple(variant for variant in run.variants if variant not in bounds(run))
 
 
 def best(run: RunRecords, *, variants: Sequence[Variant], task: TaskInfo) -> tuple[Variant, Score] | None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from lmtasks.metric.base import Scale
 from lmtasks.report import format as show
-from lmtasks.report.grid import Score, best, main_score
+from lmtasks.report.grid import Score, best, contenders, main_score
 from lmtasks.report.records import RunRecords
 from lmtasks.results.cell import TaskInfo, Variant
 from lmtasks.results.comparison import PairedRecord, Verdict
@@ -46,7 +46,7 @@ class Standing:
 
 def best_on(run: RunRecords, task: TaskInfo) -> tuple[Variant, Score] | None:
     """The best of all variants on the task, rivals among them; the one that the others were paired with."""
-    found = best(run, variants=run.variants, task=task)
+    found = best(run, variants=contenders(run), task=task)
     pairs = [each for each in run.comparisons if each.relation == "best" and each.task == task.name]
     if found is None or found[0].name not in {name for each in pairs for name in (each.base, each.variant)}:
         return found  # nobody compared it with the others: those that were compared may all be behind
@@ -62,7 +62,7 @@ def standings(run: RunRecords, task: TaskInfo) -> Mapping[str, Standing]:
         return {}
     first, theirs = top
     found = {first.name: Standing(status="best", change=0.0, loss=0.0, scale=theirs.scale)}
-    for variant in run.variants:
+    for variant in contenders(run):
         mine = main_score(run, variant=variant, task=task)
         if variant.name == first.name or mine is None:
             continue

@@ -6,7 +6,7 @@ Who keeps the quality of the best, and who beats a rival, is decided by paired c
 from collections.abc import Mapping, Sequence
 
 from lmtasks.report import format as show
-from lmtasks.report.grid import Score, baseline_of, best, learned, main_metric, main_score, models, trivial
+from lmtasks.report.grid import Score, baseline_of, best, contenders, learned, main_metric, main_score, models, trivial
 from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import pace, speed_up
 from lmtasks.report.standing import Standing, best_on, pair_of, shown_margin, standings
@@ -26,9 +26,9 @@ def answer(run: RunRecords) -> tuple[str, ...]:
     if len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates):
         return (*(_task_by_task(run, task) for task in tasks), *_rivals_ahead(run, candidates, tasks))
     everywhere = {task.name: standings(run, task) for task in tasks}
-    lost = {variant.name: _lost(everywhere, variant, tasks, "worse") for variant in run.variants}
-    unclear = {variant.name: _lost(everywhere, variant, tasks, "open") for variant in run.variants}
-    whole = [variant for variant in run.variants if _scored_on(run, variant, tasks)]
+    lost = {variant.name: _lost(everywhere, variant, tasks, "worse") for variant in contenders(run)}
+    unclear = {variant.name: _lost(everywhere, variant, tasks, "open") for variant in contenders(run)}
+    whole = [variant for variant in contenders(run) if _scored_on(run, variant, tasks)]
     keeping = [variant for variant in whole if not lost[variant.name] and not unclear[variant.name]]
     level = [variant for variant in whole if not lost[variant.name]]
     chosen = _fastest(run, keeping or level)

@@ -22,7 +22,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, holm, verdict
 from lmtasks.metric.paired import compare_over_seeds, resamples_for
-from lmtasks.records import CLASSICAL_BASELINES, Floats
+from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
 from lmtasks.results.cell import CellRecord, RowsAsked
 from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
@@ -220,7 +220,7 @@ def _kept(folder: RunFolder, plan: Plan) -> Sequence[PairedRecord]:
 
 
 def _task_scores(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> list[_Scored]:
-    """The variants that have a main metric on the task, in the plan's order."""
+    """The variants that have a main metric on the task, in the plan's order, without bounds."""
     cells = {variant.name: _cells(folder, plan, variant, task=task.name, rows=rows) for variant in plan.variants}
     name = comparable_metric(
         [
@@ -233,7 +233,8 @@ def _task_scores(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> 
     )
     if name is None:
         return []
-    found = (_scored(cells[variant.name], variant, name) for variant in plan.variants)
+    rivals = [variant for variant in plan.variants if not BOUND_BASELINES.intersection(variant.baseline)]
+    found = (_scored(cells[variant.name], variant, name) for variant in rivals)
     return [each for each in found if each is not None]
 
 

@@ -231,7 +231,7 @@ def _check_outputs(task: Task) -> None:
 
 def _check_inputs(task: Task) -> None:
     kind = kind_of(task)
-    needed = kind.roles
+    needed = (*kind.roles, *kind.prompted_roles)
     roles = (*needed, *kind.optional_roles, *EVERYWHERE)
     for role in task.inputs:
         if role not in roles:

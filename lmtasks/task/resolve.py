@@ -143,6 +143,8 @@ def _templates(
     if choices is None and kind.answer == "label" and output_type == "multiple_choice" and labels:
         choices = labels
     question, target = _spec(file.doc_to_text), _spec(file.doc_to_target)
+    if kind.prompted_roles and question is None:
+        question = ""
     if output_type == "loglikelihood_rolling":
         question = "" if question is None else question
         target = file.inputs.get("text") if target is None else target

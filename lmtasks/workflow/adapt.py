@@ -290,7 +290,7 @@ def fit_to_tasks(
         heads,
         tokenizer=tokenizer,
         name=out.name,
-        text_heads=frozenset(task.name for task in tasks if kind_of(task).answer == "likelihood"),
+        text_heads=frozenset(task.name for task in tasks if kind_of(task).answer in ("likelihood", "hypothesis")),
         report=report,
     )
     part = out.with_name(out.name + ".part")

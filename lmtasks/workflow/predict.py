@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine, HeadRow
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.protocols import ChoiceRows
     from lmtasks.records import Floats32, HeadSpec, ModelCard, Progress, RuntimeCard
     from lmtasks.task.task import Task
 
@@ -63,10 +64,11 @@ class PredictedTexts:
 class Predictor:
     """An opened model with one task; see `open_predictor`."""
 
-    def __init__(self, solver: EngineSolver, task: Task, *, seed: int) -> None:
+    def __init__(self, solver: EngineSolver, task: Task, *, seed: int, choice: ChoiceRows | None = None) -> None:
         self.task = task
         self._solver = solver
         self._seed = seed
+        self._choice = choice
 
     def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> PredictedTexts:
         """Answer each text; a task that reads several columns takes texts of JSON.
@@ -89,7 +91,7 @@ class Predictor:
         solved = self._solver.solve(
             self.task,
             TaskData(test=rows),
-            prompt_context=PromptContext(seed=self._seed),
+            prompt_context=PromptContext(seed=self._seed, choice=self._choice),
             report=report or (lambda progress: None),
         )
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
@@ -129,7 +131,20 @@ def open_predictor(
         why_not = solver.why_not(task, way="auto")
         if why_not:
             raise UsageError(why_not)
-        yield Predictor(solver, task, seed=request.seed)
+        yield Predictor(solver, task, seed=request.seed, choice=_choice_of(decoded, request))
+
+
+def _choice_of(task: Task, request: PredictRequest) -> ChoiceRows | None:
+    """The validation rows of a task that chooses something on them whenever it is answered."""
+    from lmtasks.data.splits import load_task_data
+    from lmtasks.evaluation.protocols import ChoiceRows
+    from lmtasks.settings.data import DataAccess
+
+    if not kind_of(task).chooses:
+        return None
+    options = DataAccess(offline=request.offline, token=request.token)
+    data = load_task_data(task, options=options, need=frozenset({"validation"}), seed=request.seed)
+    return ChoiceRows(task=task, rows=data.validation.rows if data.validation else ())
 
 
 def without_middle(text: str, most: int) -> tuple[str, str]:

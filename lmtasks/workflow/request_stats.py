@@ -15,6 +15,7 @@ from lmtasks.evaluation.protocols import InferenceEngine, Pending, PromptContext
 from lmtasks.records import Row
 from lmtasks.task.fewshot import lm_eval_stream, pick_shots
 from lmtasks.task.identity import holds_own_answer
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Task
 
@@ -137,7 +138,8 @@ class AskedRows:
             self.shown.append(prompt)
         if self._builder is None:
             if prompt is not None:
-                self._lengths.extend(_characters(prompt))
+                own = kind_of(self._task).candidates(self._task, row)
+                self._lengths.extend([len(prompt.context) + len(text) for text in own] or _characters(prompt))
                 self.requests = len(self._lengths) * self._task.repeats
             return
         asked = self._builder.build([example])  # one by one, so that what is wrong with a row is said of that row

@@ -47,6 +47,18 @@ BLANKS: Sequence[Row] = [
     {"s": f"The {word} saw _ near", "a": "it", "b": "the mat", "n": number % 2} for number, word in enumerate(WORDS[:4])
 ]
 
+LISTS: Sequence[Row] = [
+    {
+        "said": f"the {word} sat on a mat",
+        "heard": [
+            {"text": text, "acoustic": -20.0 + 3 * place - number, "language": -9.0 + 2 * place}
+            for place, text in enumerate((f"{word} hat on a mat", f"the {word} sat on a mat", "the", ""))
+            if place < 2 + number % 3
+        ],
+    }
+    for number, word in enumerate(WORDS[:8])
+]
+
 TASKS: Mapping[str, tuple[Mapping[str, Sequence[Row]], str]] = {
     "classification": (
         REVIEWS,
@@ -91,6 +103,10 @@ TASKS: Mapping[str, tuple[Mapping[str, Sequence[Row]], str]] = {
         {"test": TEXTS[2:]},
         "output_type: loglikelihood\ndoc_to_text: \"{{text.split(' ')[:cut] | join(' ')}}\"\n"
         "doc_to_target: \"{{' ' + text.split(' ')[cut:] | join(' ')}}\"",
+    ),
+    "rescoring": (
+        {"validation": LISTS[:5], "test": LISTS},
+        "kind: rescoring\ninputs: {hypotheses: heard, references: said}\nmetrics: [wer, cer]",
     ),
     "tagging": (
         {"test": TAGGED},

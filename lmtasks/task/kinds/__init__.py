@@ -11,6 +11,7 @@ from lmtasks.task.kinds.classification import CLASSIFICATION
 from lmtasks.task.kinds.generation import GENERATION, SUMMARIZATION, TRANSLATION
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_text
 from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
+from lmtasks.task.kinds.rescoring import RESCORING
 from lmtasks.task.kinds.span import SPAN
 from lmtasks.task.kinds.tagging import TAGGING
 from lmtasks.task.task import Task
@@ -37,6 +38,7 @@ KINDS: NamedTable[TaskKind] = NamedTable(
     GENERATION,
     MULTIPLE_CHOICE,
     LANGUAGE_MODELLING,
+    RESCORING,
 )
 
 

@@ -11,9 +11,10 @@ from lmtasks.task.roles import role_text
 from lmtasks.task.task import OutputType, Task
 from lmtasks.task.templates import question_of
 
-AnswerForm = Literal["label", "tags", "choice", "text", "likelihood"]
+AnswerForm = Literal["label", "tags", "choice", "text", "likelihood", "hypothesis"]
 """label: one of the task's labels a row, by the role `label`; tags: one of them for each word; choice: one of the row's
-own choices; text: a text; likelihood: none, a given text is scored."""
+own choices; text: a text; likelihood: none, a given text is scored; hypothesis: one of the row's own texts, by scores
+that it brings along and a model's."""
 
 OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "label": "choice",
@@ -21,6 +22,7 @@ OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "choice": "choice",
     "text": "text",
     "likelihood": "likelihood",
+    "hypothesis": "text",
 }
 
 
@@ -41,6 +43,8 @@ class TaskKind(ABC):
     roles: tuple[str, ...] = ()
     """Roles of `inputs` that it cannot do without; a kind with roles is answered by a head without any prompt."""
     optional_roles: tuple[str, ...] = ()
+    prompted_roles: tuple[str, ...] = ()
+    """Roles of `inputs` that a kind which is prompted cannot do without; nothing need be asked before its texts."""
     answer_role: str = ""
     """The role of the right answer, where that is read off one; the others of `roles` are read."""
     source_role: str = ""
@@ -56,6 +60,8 @@ class TaskKind(ABC):
     written_characters: int | None = None
     """From so many characters on a target is a text of its own, which a model could have learned by heart; None: it is
     a label, a span or a choice however long it is."""
+    chooses: bool = False
+    """Is something chosen on validation rows whenever it is answered (weights of scores)?"""
     reads_source: bool = False
     """Does the role `source` hold what is read, and so tell rows apart?"""
 
@@ -72,7 +78,8 @@ class TaskKind(ABC):
     @property
     def read_roles(self) -> tuple[str, ...]:
         """Roles of what is read, not of what is answered."""
-        return tuple(role for role in (*self.roles, *self.optional_roles) if role != self.answer_role)
+        known = (*self.roles, *self.prompted_roles, *self.optional_roles)
+        return tuple(role for role in known if role not in (self.answer_role, "references"))
 
     @abstractmethod
     def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
@@ -96,6 +103,11 @@ class TaskKind(ABC):
         first label, where there are labels."""
         del row
         return task.labels[0] if task.labels else ""
+
+    def candidates(self, task: Task, row: Row) -> tuple[str, ...]:
+        """Texts of the row's own that a model scores one by one; none where its prompt says what is asked."""
+        del task, row
+        return ()
 
     def source(self, task: Task, row: Row) -> str:
         """The text that the baselines `copy` and `lead-3` answer with.
