@@ -208,6 +208,7 @@ def print_scores(
         for (model, task), result in found.items()
         if result.cached
     ]
+    notes += _changes(found)
     notes += _remarks(found)
     if notes:
         print("\n" + "\n".join(dict.fromkeys(notes)))
@@ -269,6 +270,23 @@ def _overlaps(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
     )
     if unknown:
         notes.append(f"Not known: which rows {', '.join(unknown)} learned from.")
+    return notes
+
+
+def _changes(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
+    """Notes on tasks with changed rows: what the change costs, paired with the rows as they are."""
+    from lmtasks.report import format as form
+
+    notes = []
+    for (model, task), result in found.items():
+        if (change := result.changed) is None:
+            continue
+        ends = "" if change.ci95 is None else f", 95 % {' to '.join(map(form.difference, change.ci95))}"
+        unit = "" if change.scale == "raw" else " points"
+        notes.append(
+            f"{model}, {task}: {change.metric} changes by {form.difference(change.difference)}{unit} against "
+            f"{change.clean}, paired by row{ends}, p {change.p_holm:.2g} by Holm's procedure."
+        )
     return notes
 
 

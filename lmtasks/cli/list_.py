@@ -1,4 +1,4 @@
-"""`lmtasks list`: what there is of tasks, backbones, tokenizers, cleaning, baselines, heads, metrics, runtimes."""
+"""`lmtasks list`: tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics, runtimes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,13 @@ def command(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."
+            metavar="WHAT",
+            help="tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
         ),
     ],
     include_path: IncludePath = (),
 ) -> None:
-    """List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
+    """List tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks":
@@ -151,8 +152,18 @@ def _runtimes() -> None:
         print("\n" + "\n".join(notes))
 
 
+def _changes() -> None:
+    from lmtasks.task.changes import CHANGES
+
+    rows = [(name, ", ".join(line.languages) or "any", line.about) for name, line in CHANGES.items()]
+    print_table(("change", "language", "about"), rows)
+    print("\nA task with its scored rows changed, and what that costs: lmtasks eval --model MODEL --tasks TASK@CHANGE")
+    print("TASK@* takes all that suit the language, TASK@CHANGE:7 draws with seed 7.")
+
+
 LISTS: Mapping[str, Callable[[], None]] = {
     "tasks": lambda: _tasks(()),
+    "changes": _changes,
     "backbones": _backbones,
     "baselines": _baselines,
     "tokenizers": _tokenizers,

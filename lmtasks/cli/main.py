@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Rebuild the pages of runs from their records; nothing is scored or timed.",
     "predict": "Answer one text, or each line of standard input. A task that reads several columns takes lines of "
     "JSON.",
-    "list": "List tasks, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
+    "list": "List tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
     "validate": "Check task files and plans, and say what each would do.",
 }
 """First line of each command's help. Its file, `cli/<name>.py`, is loaded when it is called: settings take pydantic,

@@ -210,10 +210,11 @@ def print_plan(
     from lmtasks.run.plan import find_plan, load_plan
     from lmtasks.run.preflight import check_plan
     from lmtasks.run.trials import trials_of
+    from lmtasks.task.changes import with_clean
 
     file = find_plan(ref)
     plan = load_plan(file)
-    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    tasks = with_clean(index.find(",".join(plan.tasks), trust_code=trust_code))
     check = check_plan(plan, tasks, options=options, report=report)
     print(f"plan {plan.plan}, hash {plan.hash} ({file})")
     if plan.question:

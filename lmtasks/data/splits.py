@@ -22,7 +22,7 @@ from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
-from lmtasks.task.task import Source, SplitName, Task
+from lmtasks.task.task import ChangedRows, Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
 
 CARVED_SHARE = 0.1
@@ -212,7 +212,18 @@ def _read(
     if source.part is not None:
         rows, where = part_of(rows, source.part, where=where)
     rows = rows if limit is None else rows[:limit]
+    if source.changed is not None:
+        rows = _changed(task, source.changed, rows, notify=notify)
     return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out)
+
+
+def _changed(task: Task, how: ChangedRows, rows: Sequence[Row], *, notify: Notify) -> Sequence[Row]:
+    from lmtasks.task.changes import changed_rows
+
+    found, count = changed_rows(how, rows)
+    if count < len(rows):
+        notify(f"{task.name}: {count} of {len(rows)} scored rows are changed; {how.change} finds nothing in others.")
+    return found
 
 
 def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
@@ -235,7 +246,7 @@ def _has_own_validation(task: Task) -> bool:
 
 def _overlap(first: Source, second: Source) -> bool:
     """May the two hold the same rows? Two different slices of one split are trusted to be apart."""
-    if replace(first, split=second.split) != second:
+    if replace(first, split=second.split, changed=second.changed) != second:
         return False
     if first.split == second.split:
         return True

@@ -213,7 +213,7 @@ class EngineSolver:
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
         model = self.model
         if way != "prompt":
-            named = next((head for head in model.heads if head.name == task.name and head.pooling != "own"), None)
+            named = next((head for head in model.heads if head.name == task.head_name and head.pooling != "own"), None)
             own = next(
                 (head for head in model.heads if head.pooling == "own" and head.kind == kind_of(task).head), None
             )

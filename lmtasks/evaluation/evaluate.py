@@ -13,6 +13,7 @@ from time import perf_counter
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.row_hashes import hash_row
 from lmtasks.errors import LmtasksError, UsageError, WorkError
+from lmtasks.evaluation.baseline_trivial import main_scoring
 from lmtasks.evaluation.collector import (
     CollectedStatistics,
     StatisticsCollector,
@@ -30,9 +31,10 @@ from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
 from lmtasks.evaluation.scoring import meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
-from lmtasks.metric import estimate
+from lmtasks.metric import PairedResult, compare, estimate, holm
+from lmtasks.metric.paired import resamples_for
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
-from lmtasks.results.scores import KnownOverlap, RivalChoice
+from lmtasks.results.scores import ChangedScores, KnownOverlap, RivalChoice
 from lmtasks.task.task import Task
 
 
@@ -72,6 +74,8 @@ class TaskResult:
     """What a reader must know of the values, in sentences."""
     rival: RivalChoice | None = None
     """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
+    changed: ChangedScores | None = None
+    """What the change of its rows costs, where they are changed and were scored as they are, too."""
     samples: tuple[Json, ...] = ()
     """Where they were kept in memory."""
 
@@ -119,7 +123,7 @@ def evaluate(
         processes=processes,
         chunk=chunk,
     )
-    results = run.results(tasks)
+    results = with_changes(tasks, run.results(tasks), options=options)
     return tuple(replace(result, samples=tuple(kept.of.get(result.task, ()))) for result in results)
 
 
@@ -335,3 +339,46 @@ def _stage(scored: Sequence[_Scored]) -> str:
 
 def _raise(task: str, error: LmtasksError) -> None:
     raise error
+
+
+def with_changes(tasks: Sequence[Task], results: Sequence[TaskResult], *, options: EvalOptions) -> list[TaskResult]:
+    """The results, those of changed rows with what the change costs on the task's first metric, paired by example; all
+    changes are one family."""
+    by_name = {result.task: result for result in results}
+    scored = {task.name: main_scoring(task) for task in tasks if task.clean is not None and task.name in by_name}
+    compared: dict[str, PairedResult] = {}
+    for task in tasks:
+        clean = by_name.get(task.clean.name) if task.clean is not None else None
+        if clean is None or task.name not in scored or clean.n != by_name[task.name].n:
+            continue
+        name, metric = scored[task.name].name, scored[task.name].metric
+        mine = by_name[task.name]
+        if name in clean.metrics and name in mine.metrics:
+            compared[task.name] = compare(
+                metric,
+                clean.statistics[name],
+                mine.statistics[name],
+                resamples=resamples_for(len(scored)),
+                seed=options.seed,
+                clusters=clean.clusters,
+            )
+    adjusted = dict(zip(compared, holm([each.p_value for each in compared.values()]), strict=True))
+    found: dict[str, ChangedScores] = {}
+    for task in tasks:
+        how = task.sources["test"].changed if "test" in task.sources else None
+        if task.name in compared and task.clean is not None and how is not None:
+            paired, scoring = compared[task.name], scored[task.name]
+            found[task.name] = ChangedScores(
+                clean=task.clean.name,
+                change=how.change,
+                seed=how.seed,
+                metric=scoring.name,
+                scale=scoring.metric.scale,
+                n=by_name[task.name].n,
+                before=by_name[task.clean.name].metrics[scoring.name].value,
+                difference=paired.difference,
+                ci95=paired.ci95,
+                p_value=paired.p_value,
+                p_holm=adjusted[task.name],
+            )
+    return [replace(result, changed=found.get(result.task)) for result in results]

@@ -136,6 +136,7 @@ def scores_of(result: TaskResult) -> TaskScores:
         metrics=result.metrics,
         conditions=result.conditions,
         overlap=result.overlap,
+        changed=result.changed,
     )
 
 

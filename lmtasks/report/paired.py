@@ -18,6 +18,7 @@ PUBLISHED_CAPTION = (
 RELATIONS: Mapping[str, tuple[str, str]] = {
     "parent": ("Each exported variant", "the one that it was exported from"),
     "rival": ("Each model", "the best rivals: the best trivial answer, and the best that learns from the same rows"),
+    "clean": ("Each variant on changed rows", "itself on the rows as they are"),
     "best": ("Each variant", "the best that was scored, rivals among them"),
     "first": ("Each model", "the first one that has the task"),
 }
@@ -53,6 +54,8 @@ def _table(run: RunRecords, relation: str) -> Table | None:
     comparisons = [each for each in run.comparisons if each.relation == relation]
     if not comparisons:
         return None
+    if relation == "clean":  # the base of each is itself, which makes no line of its own
+        comparisons = [each.model_copy(update={"base": RELATIONS[relation][1]}) for each in comparisons]
     found = {(each.task, each.base, each.variant): each for each in comparisons}
     variants = list(dict.fromkeys(each.variant for each in comparisons))
     metrics = {each.task: each.metric for each in comparisons}

@@ -75,6 +75,26 @@ class RivalChoice(StoredModel):
     failed: Mapping[str, str]
 
 
+class ChangedScores(StoredModel):
+    """The task's first metric on changed rows against the same rows as they are, paired by example."""
+
+    clean: str
+    """The task as it is."""
+    change: str
+    seed: Whole
+    metric: str
+    scale: Scale
+    n: Whole
+    before: Number
+    """On the rows as they are."""
+    difference: Number
+    """Changed minus as they are; of fractions in points."""
+    ci95: Interval | None
+    p_value: Number
+    p_holm: Number
+    """Adjusted for all changes that were scored together."""
+
+
 class TaskScores(StoredModel):
     """The scores of one task."""
 
@@ -103,6 +123,8 @@ class TaskScores(StoredModel):
     """All that the scores depend on besides model, runtime and versions. A cell has them beside its scores."""
     overlap: Annotated[KnownOverlap | None, SPARSE] = None
     """None: nobody counted."""
+    changed: Annotated[ChangedScores | None, SPARSE] = None
+    """None: the rows are as they are, or were not scored as they are beside it."""
 
 
 class GroupEstimate(StoredModel):

@@ -1,6 +1,7 @@
-"""Comparisons after the cells of a run: variants paired by example on each task's main metric, in four questions.
+"""Comparisons after the cells of a run: variants paired by example on each task's main metric, in five questions.
 
     first   every model against the first one that has the task
+    clean   every variant on changed rows against itself on the rows as they are: how robust is it?
     best    everybody against the best that was scored, rivals among them: who keeps the quality?
     parent  every exported model against the one that it was exported from: what did the export cost?
     rival   every model against the best trivial answer and the best classical rival: is it worth its weights?
@@ -92,7 +93,10 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Pa
         pair
         for rows in plan.rows or (None,)
         for task in tasks
-        for pair in _pairs(_task_scores(folder, plan, task, rows), task=task.name, rows=rows)
+        for pair in (
+            *_pairs(_task_scores(folder, plan, task, rows), task=task.name, rows=rows),
+            *_changes(folder, plan, task, rows),
+        )
         if pair.relation != "best" or not _has_bare(folder, plan, task, rows)
     ]
     kept = _kept(folder, plan)
@@ -137,6 +141,17 @@ def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator
     for relation, base, other in wanted:
         if _alike(base, other):
             yield _Pair(relation=relation, task=task, rows=rows, base=base, other=other)
+
+
+def _changes(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> Iterator[_Pair]:
+    """Each variant on changed rows against itself on the rows as they are."""
+    if task.clean is None:
+        return
+    before = {each.variant.name: each for each in _task_scores(folder, plan, task.clean, rows)}
+    for other in _task_scores(folder, plan, task, rows):
+        base = before.get(other.variant.name)
+        if base is not None and (base.name, base.metric.signature) == (other.name, other.metric.signature):
+            yield _Pair(relation="clean", task=task.name, rows=rows, base=base, other=other)
 
 
 def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:

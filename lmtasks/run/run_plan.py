@@ -41,6 +41,7 @@ from lmtasks.run.trials import (
 )
 from lmtasks.run.variants import Artefacts, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
+from lmtasks.task.changes import with_clean
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in, features_file, hashes_folder, open_engine, settings_hash, with_cache
@@ -107,7 +108,7 @@ def run_plan(
         WorkError: the folder cannot be written, or another process writes it.
     """
     began = time.monotonic()
-    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    tasks = with_clean(index.find(",".join(plan.tasks), trust_code=trust_code))
     check_tasks(plan, tasks)
     check_devices(plan)
     names = [variant.name for variant in plan.variants]

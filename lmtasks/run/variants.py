@@ -79,7 +79,7 @@ class Artefacts:
         made = self.plan.models.get(variant.model or "")
         if made is None or made.together:
             return ""
-        if made.tasks and task.name not in made.tasks:
+        if made.tasks and task.head_name not in made.tasks:
             return f"model {variant.model!r} of the plan is not trained on {task.name}."
         return "" if "train" in task.sources else f"task {task.name} names no training data."
 
@@ -88,7 +88,7 @@ class Artefacts:
         made = self.plan.models.get(variant.model or "")
         if made is None:
             return ()
-        return self._trained_on(made.tasks, str(variant.model)) if made.together else (task,)
+        return self._trained_on(made.tasks, str(variant.model)) if made.together else (task.clean or task,)
 
     def most_rows(self, cell: Cell) -> int | None:
         """Training rows of each task that the model of a cell learns from at most; None: all."""
@@ -114,7 +114,7 @@ class Artefacts:
 
     def _made(self, variant: VariantPlan, trial: Trial, task: Task | None) -> "_Made":
         """The model; its task as the plan names it, not as the variant writes."""
-        own = next((each for each in self.tasks if task is not None and each.name == task.name), None)
+        own = next((each for each in self.tasks if task is not None and each.name == task.head_name), None)
         return _Made(name=str(variant.model), trial=trial, task=own if self.is_apart(variant) else None)
 
     def _model(self, made: "_Made") -> Path:
@@ -148,7 +148,7 @@ class Artefacts:
         return out
 
     def _trained_on(self, names: Sequence[str], model: str) -> tuple[Task, ...]:
-        chosen = [task for task in self.tasks if not names or task.name in names]
+        chosen = [task for task in self.tasks if task.clean is None and (not names or task.name in names)]
         unknown = sorted(set(names) - {task.name for task in self.tasks})
         if unknown:
             raise UsageError(f"model {model!r} is to be trained on {unknown[0]!r}, which is no task of the plan.")

@@ -132,6 +132,7 @@ def _source(source: Source) -> dict[str, object]:
         "rows": None if source.held is None else source.held.fingerprint,
         "stands_for": source.stands_for,
         "part": None if source.part is None else to_json(asdict(source.part)),
+        "changed": None if source.changed is None else to_json(asdict(source.changed)),
     }
     return {**fields, **{name: value for name, value in added.items() if value is not None}}
 

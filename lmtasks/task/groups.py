@@ -65,6 +65,10 @@ class UnloadedTask:
 
     name: str
     yaml: TaskYaml
+    change: str = ""
+    """How its scored rows are changed; `*`: in every way that suits them."""
+    must_fit: bool = True
+    """Was it named by itself? A task of several that cannot be changed so is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

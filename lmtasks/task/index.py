@@ -154,6 +154,8 @@ __all__ = ["TaskEntry", "TaskIndex", "default_index"]
 
 log = logging.getLogger(__name__)
 
+AT, EVERY = "@", "*"
+"""Between a task and a change of its rows; every change that suits its language."""
 NAMED = 3
 """Tasks to name of those that one note is about."""
 
@@ -212,7 +214,10 @@ class TaskIndex:
                     raise UsageError(
                         f"the task {each.name} is asked for twice, and groups set other things for it; name one."
                     )
-        tasks = tuple(task_of(each.yaml, trust_code=trust_code) for each in wanted.values())
+        loaded = [(each, task_of(each.yaml, trust_code=trust_code)) for each in wanted.values()]
+        tasks = tuple(task for each, base in loaded for task in _with_change(each, base))
+        if not tasks:
+            raise UsageError(f"no task of {pattern} can be changed so; their rows are what is scored.")
         _tell_notes(tasks)
         return tasks
 
@@ -237,6 +242,15 @@ class TaskIndex:
         found = names.find(word)
         if found:
             return found
+        if AT in word:
+            task, _, change = word.rpartition(AT)
+            meant = [
+                each for one in self._meant(task) for each in ((one,) if isinstance(one, UnloadedTask) else one.tasks)
+            ]
+            return [
+                replace(each, name=f"{each.name}{AT}{change}", change=change, must_fit=len(meant) == 1)
+                for each in meant
+            ]
         if _is_path(word):
             return self._at(Path(word))
         matched = [name for name in self.names() if fnmatchcase(name, word)]
@@ -277,6 +291,21 @@ def default_index(*, include: Sequence[Path] = ()) -> TaskIndex:
         if not folder.is_dir():
             raise UsageError(f"--include-path {folder} is no folder; give one with task files (*.yaml) in it.")
     return TaskIndex([shipped("tasks")], include=include)
+
+
+def _with_change(wanted: UnloadedTask, base: Task) -> tuple[Task, ...]:
+    """The task as it was asked for: as it is, or with changed rows; nothing where it cannot be changed and need not."""
+    from lmtasks.task.changes import changed, changed_columns, fitting
+
+    if not wanted.change:
+        return (base,)
+    try:
+        changed_columns(base)
+    except UsageError:
+        if wanted.must_fit:
+            raise
+        return ()
+    return tuple(changed(base, each) for each in (fitting(base) if wanted.change == EVERY else (wanted.change,)))
 
 
 def _tell_notes(tasks: Sequence[Task]) -> None:

@@ -38,10 +38,23 @@ class Source:
     """Rows in memory; `path` is then only a name."""
     stands_for: str | None = None
     """The data set that the task file names, where another one was taken instead and its rows are not the same."""
+    changed: "ChangedRows | None" = None
+    """The rows are changed once they are read."""
     part: "Part | None" = None
     """Only the rows for one use, of a file that holds those for all; see `data.held_out`."""
     base: Path | None = None
     """Folder of the task file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedRows:
+    """How rows are changed before they are scored; see `changes`."""
+
+    change: str
+    """A line of `changes.CHANGES`."""
+    seed: int
+    columns: tuple[str, ...]
+    """What is read; all else stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +222,8 @@ class Task:
     """The column whose equal values belong together (a passage with several questions): standard errors count it."""
     windows: Windows = Windows()
     """Of rolling likelihoods."""
+    clean: "Task | None" = None
+    """The task whose rows are changed, where this one is that task with other scored rows."""
     tags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What the file asks for and does not get, one sentence each; no score depends on them."""
@@ -218,3 +233,8 @@ class Task:
     fields: Mapping[str, object]
     """Everything above, resolved, ready for JSON."""
     version: str
+
+    @property
+    def head_name(self) -> str:
+        """The name of the head that answers it: its own, or that of the task whose rows are changed."""
+        return self.name if self.clean is None else self.clean.head_name

@@ -27,7 +27,7 @@ from lmtasks.task.functions import FunctionRef
 from lmtasks.timed_regex import timed
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Template, nodes
 
     from lmtasks.task.bounded_jinja import BoundedEnvironment
 
@@ -74,6 +74,44 @@ class Templates:
 def is_template(text: str) -> bool:
     """Does the text hold Jinja at all?"""
     return "{{" in text or "{%" in text or "{#" in text
+
+
+def columns_in(spec: str) -> list[str]:
+    """The variables of a template, in the order in which they stand there; what is no template is a column itself."""
+    if not is_template(spec):
+        return [spec]
+    from jinja2 import meta, nodes
+
+    tree = parsed(spec)
+    names = meta.find_undeclared_variables(tree) - {"row"}
+    found = [column_of(node) for node in tree.find_all((nodes.Getitem, nodes.Getattr))]
+    return sorted(names | {name for name in found if name is not None}, key=spec.find)
+
+
+def column_of(node: "nodes.Node") -> str | None:
+    """The column that an expression is: `name`, `row['name']` or `row.name`."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Name):
+        return node.name
+    if (
+        isinstance(node, nodes.Getitem | nodes.Getattr)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "row"
+    ):
+        if isinstance(node, nodes.Getattr):
+            return node.attr
+        return str(node.arg.value) if isinstance(node.arg, nodes.Const) else None
+    return None
+
+
+def parsed(template: str) -> "nodes.Template":
+    """The syntax tree of a template."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment()
+    environment.filters["regex_replace"] = str.replace  # a name that lm-evaluation-harness adds; nothing is rendered
+    return environment.parse(template)
 
 
 def question_of(wording: Wording, *, row: Row, task: str) -> str | int:

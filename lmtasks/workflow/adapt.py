@@ -237,8 +237,8 @@ def clear_work(out: Path) -> None:
 
 
 def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """The tasks that have a train split."""
-    return tuple(task for task in tasks if "train" in task.sources)
+    """The tasks that have a train split; those with changed rows are only scored."""
+    return tuple(task for task in tasks if "train" in task.sources and task.clean is None)
 
 
 def fit_to_tasks(

@@ -22,6 +22,7 @@ from lmtasks.results.scores import GroupScores
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
 from lmtasks.settings.runs_on import RunsOn
+from lmtasks.task.changes import with_clean
 from lmtasks.task.generation import read_kwargs, with_generation
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import (
@@ -136,7 +137,7 @@ class _Evaluation:
         request = self.request
         opening = replace(request.opening, on=_shared(request.opening.on))
         generation = {**read_kwargs(request.scoring.gen_kwargs), **request.generation}
-        tasks = with_generation(chosen_tasks(request.tasks, use=self._use()), generation)
+        tasks = with_generation(with_clean(chosen_tasks(request.tasks, use=self._use())), generation)
         variables = template_settings(request.prompts.chat_template_args)
         check_thinking(tasks, token=request.prompts.think_end_token, settings=variables)
         data = request.data

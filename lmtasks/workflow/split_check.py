@@ -19,6 +19,7 @@ from lmtasks.data.splits import ONLY_SCORED
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Report, Row
 from lmtasks.settings.data import DataAccess
+from lmtasks.task.changes import changed_rows
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.hooks import process_rows, shot_pool
 from lmtasks.task.identity import folded, texts_of
@@ -152,6 +153,8 @@ def check_split(
     rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)
     rows = labelled_rows(task, rows, where=where, drop=options.data.drop_unlabelled).rows
     rows = rows if limit is None else rows[:limit]
+    if source.changed is not None:
+        rows, _ = changed_rows(source.changed, rows)
     fitting = task if role == SCORED else _for_training(task, rows[0])
     count(len(rows))
     wrong, first_wrong = 0, ""

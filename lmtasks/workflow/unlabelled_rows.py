@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
@@ -17,10 +16,7 @@ from lmtasks.records import HeadSpec, Row
 from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.kinds.generation import GENERATION
 from lmtasks.task.task import Task
-from lmtasks.task.templates import Spec, is_template
-
-if TYPE_CHECKING:
-    from jinja2.nodes import Node, Template
+from lmtasks.task.templates import Spec, column_of, columns_in, is_template, parsed
 
 BLANK = "lmtasks_no_answer"
 """The column that stands where a data set has its answers. What it holds is never shown."""
@@ -114,7 +110,7 @@ def words_of(text: object, *, language: str) -> list[str]:
 
 def columns_of(task: Task) -> tuple[str, ...]:
     """The columns that a question is made of, answers left out: those of the head's inputs, else of the prompt."""
-    return tuple(dict.fromkeys(column for spec in _specs(task) for column in _columns_in(spec)))
+    return tuple(dict.fromkeys(column for spec in _specs(task) for column in columns_in(spec)))
 
 
 def _specs(task: Task) -> tuple[str, ...]:
@@ -167,18 +163,6 @@ def task_of_continuation(*, new_tokens: int) -> Task:
     return replace(task, generation=replace(task.generation, insists=True))
 
 
-def _columns_in(spec: str) -> list[str]:
-    """The variables of a template, in the order in which they stand there; what is no template is a column itself."""
-    if not is_template(spec):
-        return [spec]
-    from jinja2 import meta, nodes
-
-    tree = _parsed(spec)
-    names = meta.find_undeclared_variables(tree) - {"row"}
-    found = [_column(node) for node in tree.find_all((nodes.Getitem, nodes.Getattr))]
-    return sorted(names | {name for name in found if name is not None}, key=spec.find)
-
-
 def lists_in(spec: str) -> set[str]:
     """The columns that a template goes through item by item, by `join` or a loop.
 
@@ -189,7 +173,7 @@ def lists_in(spec: str) -> set[str]:
         return set()
     from jinja2 import nodes
 
-    tree = _parsed(spec)
+    tree = parsed(spec)
     gone = [each.iter for each in tree.find_all(nodes.For)]
     gone += [each.node for each in tree.find_all(nodes.Filter) if each.name == "join" and each.node is not None]
     gone += [
@@ -197,32 +181,7 @@ def lists_in(spec: str) -> set[str]:
         for each in tree.find_all(nodes.Call)
         if isinstance(each.node, nodes.Getattr) and each.node.attr == "join" and each.args
     ]
-    return {name for node in gone if (name := _column(node)) is not None}
-
-
-def _column(node: Node) -> str | None:
-    """The column that an expression is: `name`, `row['name']` or `row.name`."""
-    from jinja2 import nodes
-
-    if isinstance(node, nodes.Name):
-        return node.name
-    if (
-        isinstance(node, nodes.Getitem | nodes.Getattr)
-        and isinstance(node.node, nodes.Name)
-        and node.node.name == "row"
-    ):
-        if isinstance(node, nodes.Getattr):
-            return node.attr
-        return str(node.arg.value) if isinstance(node.arg, nodes.Const) else None
-    return None
-
-
-def _parsed(template: str) -> Template:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment()
-    environment.filters["regex_replace"] = str.replace  # a name that lm-evaluation-harness adds; nothing is rendered
-    return environment.parse(template)
+    return {name for node in gone if (name := column_of(node)) is not None}
 
 
 def _object(line: str) -> dict[str, object] | None:

@@ -25,6 +25,7 @@ def test_list_tasks(say: Say) -> None:
     [
         ("backbones", "llama"),
         ("baselines", "longest-choice"),
+        ("changes", "homophones"),
         ("heads", "span"),
         ("metrics", "bleu_zh"),
         ("runtimes", "onnx"),

@@ -9,6 +9,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.records import Json
 from lmtasks.report.grid import baseline_of, comparable_metric, learned, trivial
+from lmtasks.report.paired import paired_tables
 from lmtasks.report.quality import quality_table
 from lmtasks.report.records import read_run
 from lmtasks.run.plan import load_plan, rival_rows
@@ -129,3 +130,33 @@ def test_what_learned_from_other_rows_is_found_by_no_name() -> None:
 
     assert len({hashed("tfidf"), hashed("tfidf", rows=40), hashed("tfidf", rows=400)}) == 3
     assert hashed("copy", "lead-3") == hashed("copy", "lead-3", rows=40)  # which learn nothing
+
+
+CHANGED = """
+plan: changed
+tasks: ["starter_sentiment_en@upper", "starter_sentiment_en@fullwidth"]
+models:
+  linear: {backbone: "tfidf"}
+variants:
+  - {name: linear, model: linear}
+  - {name: floor, baseline: majority}
+bench: null
+"""
+
+
+def test_a_plan_says_what_changed_rows_cost(tmp_path: Path) -> None:
+    """The task itself is scored too, the model is trained on it alone, and its one head answers all three."""
+    ran = carried_out(tmp_path, CHANGED)
+    assert (ran.failed, ran.not_applicable) == ((), 0)
+    run = read_run(tmp_path / "run")
+    names = {"starter_sentiment_en", "starter_sentiment_en@upper", "starter_sentiment_en@fullwidth"}
+    assert {task.name for task in run.tasks} == names
+    costs = {(each.variant, each.task): each for each in run.comparisons if each.relation == "clean"}
+    assert len(costs) == 4
+    assert costs["linear", "starter_sentiment_en@upper"].difference == 0  # its tokenizer folds case
+    worst = costs["linear", "starter_sentiment_en@fullwidth"]
+    assert worst.difference < 0
+    assert worst.base == "linear"
+    (table,) = [table for table in paired_tables(run) if "itself on the rows as they are" in table.caption]
+    assert [line.name for line in table.lines] == ["starter_sentiment_en@upper", "starter_sentiment_en@fullwidth"]
+    assert all(len(line.cells) == 2 for line in table.lines)

@@ -60,6 +60,9 @@ class TaskKind(ABC):
     written_characters: int | None = None
     """From so many characters on a target is a text of its own, which a model could have learned by heart; None: it is
     a label, a span or a choice however long it is."""
+    changed_roles: tuple[str, ...] | None = ()
+    """Roles that changes of rows are made in (`changes`); none: the columns of its question. None: what is read is also
+    what is scored, so that nothing may be changed."""
     chooses: bool = False
     """Is something chosen on validation rows whenever it is answered (weights of scores)?"""
     reads_source: bool = False

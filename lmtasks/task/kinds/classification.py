@@ -32,6 +32,7 @@ CLASSIFICATION = ClassificationKind(
     optional_roles=("pair",),
     answer_role="label",
     source_role="text",
+    changed_roles=("text", "pair"),
     metrics=("acc", "macro_f1"),
     baselines=("majority", "random", "tfidf", "svm", "naive-bayes", "nearest"),
 )

@@ -27,6 +27,7 @@ TRANSLATION = WritingKind(
     baselines=("copy", "empty", "nearest"),
     written_characters=0,
     reads_source=True,
+    changed_roles=("source",),
 )
 SUMMARIZATION = WritingKind(
     name="summarization",
@@ -38,6 +39,7 @@ SUMMARIZATION = WritingKind(
     baselines=("copy", "lead-3", "lead-chars", "empty", "nearest"),
     written_characters=0,
     reads_source=True,
+    changed_roles=("source",),
 )
 GENERATION = WritingKind(
     name="generation",

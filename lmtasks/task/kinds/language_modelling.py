@@ -50,5 +50,6 @@ LANGUAGE_MODELLING = LanguageModellingKind(
     implied_by=("loglikelihood", "loglikelihood_rolling"),
     optional_roles=("text",),
     source_role="text",
+    changed_roles=None,
     baselines=("ngram",),
 )

@@ -122,4 +122,5 @@ RESCORING = RescoringKind(
     metrics=("wer",),
     baselines=("first-best", "reweighted", "oracle"),
     chooses=True,
+    changed_roles=None,
 )

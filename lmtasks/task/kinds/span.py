@@ -37,6 +37,7 @@ SPAN = SpanKind(
     roles=("question", "context", "answers"),
     answer_role="answers",
     source_role="context",
+    changed_roles=("question",),
     metrics=("squad_em", "squad_f1"),
     baselines=("empty",),
 )

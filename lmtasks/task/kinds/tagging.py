@@ -61,4 +61,5 @@ TAGGING = TaggingKind(
     metrics=("entity_f1", "tag_acc"),
     baselines=("majority", "linear-tagger"),
     in_words=True,
+    changed_roles=("tokens",),
 )
