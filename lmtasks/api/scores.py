@@ -269,22 +269,27 @@ def compare(
     return ComparedResults(compared=compare_folders(places, only=tuple(only), seed=seed))
 
 
-def report(run: PathLike) -> ReportPage:
-    """Rebuild the pages of a run from its records, as `lmtasks report` does.
+def report(*given: Results | PathLike, out: PathLike | None = None) -> ReportPage:
+    """Make the pages of a run from its records, or one page over results, as `lmtasks report` does.
+
+    lmtasks.report(first_scores, other_scores, out="runs/page").answer
+
+    Args:
+        given: the folder of one run; or results, or their folders.
+        out: folder of the page over results; None: that of the results, where one was given.
 
     Raises:
-        UsageError: the folder is no run, or a file in it is damaged.
+        UsageError: a folder is no run and no results, or a file in it is damaged.
         WorkError: the folder cannot be written.
     """
-    from lmtasks.files import locked
-    from lmtasks.report.records import read_run
     from lmtasks.report.view import view
-    from lmtasks.report.write import write_report
+    from lmtasks.workflow.report import ReportRequest, make_reports
 
-    folder = _folder(run)
-    with locked(folder):
-        page = write_report(folder)
-    return ReportPage(page=page, report=view(read_run(folder)))
+    folders = [each.folder if isinstance(each, Results) else _folder(each) for each in given]
+    made = make_reports(ReportRequest(folders=folders, out=None if out is None else Path(out)))
+    if len(made) != 1:
+        raise UsageError(f"report takes one run, or results; was given {len(made)} runs.")
+    return ReportPage(page=made[0].page, report=view(made[0].records))
 
 
 def _folder(given: object) -> Path:

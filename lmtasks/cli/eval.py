@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -123,10 +125,19 @@ def _tell(evaluated: Evaluated) -> None:
     Raises:
         UsageError, WorkError: a task failed. The scores of the others are kept.
     """
+    from lmtasks.workflow.report import report_results
+
     if evaluated.kept:
         _print(evaluated)
         folders = [each.folder for each in evaluated.models if each.results]
         print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
+        page = report_results(
+            [evaluated.folder],
+            out=evaluated.folder,
+            command=shlex.join(["lmtasks", *sys.argv[1:]]),
+            reasons=evaluated.reasons,
+        ).page
+        print(f"The report is {page} (and {page.with_name('report.md')}).")
         others = [str(each) for each in folders] if len(folders) > 1 else [str(evaluated.folder), "OTHER"]
         print(f"Next: lmtasks compare {' '.join(others)}")
     failure = evaluated.failure()

@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "alike.",
     "bench": "Measure speed and memory of models on runtimes, side by side; the first is what others are held to.",
     "compare": "Compare stored results, paired by example; all are held to the first.",
-    "report": "Rebuild the pages of runs from their records; nothing is scored or timed.",
+    "report": "Make pages from stored records: of each run its own, of results one; nothing is scored or timed.",
     "predict": "Answer one text, or each line of standard input. A task that reads several columns takes lines of "
     "JSON.",
     "list": "List tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",

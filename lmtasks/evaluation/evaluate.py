@@ -44,6 +44,8 @@ class TaskResult:
 
     task: str
     alias: str
+    kind: str
+    language: str
     task_hash: str
     data_fingerprint: str
     n: int
@@ -288,6 +290,8 @@ class _Run:
         return TaskResult(
             task=task.name,
             alias=task.alias,
+            kind=task.kind,
+            language=task.language,
             task_hash=task.hash,
             data_fingerprint=prepared.fingerprint,
             n=len(collected.doc_ids),

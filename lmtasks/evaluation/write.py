@@ -124,6 +124,8 @@ def scores_of(result: TaskResult) -> TaskScores:
     """Scores of one task as files hold them."""
     return TaskScores(
         alias=result.alias if result.alias != result.task else "",
+        kind=result.kind,
+        language=result.language,
         n=result.n,
         seconds=round(result.seconds, 3),
         seconds_total=round(result.seconds_total, 3),

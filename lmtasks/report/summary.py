@@ -19,7 +19,7 @@ Losses = list[tuple[TaskInfo, str]]
 def answer(run: RunRecords) -> tuple[str, ...]:
     """A few sentences: which variant is best for these tasks on this machine, and what the others trade. Rivals compete
     as models do."""
-    candidates = [variant for variant in models(run) if _scored_tasks(run, variant)]
+    candidates = [variant for variant in models(run) or contenders(run) if _scored_tasks(run, variant)]
     if not candidates:
         return ("No model was scored yet.",)
     tasks = [task for task in run.tasks if best(run, variants=candidates, task=task) is not None]

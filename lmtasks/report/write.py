@@ -122,7 +122,7 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "## Conditions",
         _table(report.conditions),
         _facts(report.versions),
-        "## How to repeat it",
+        "## How to repeat it" if report.command or report.by_hand or report.plan_text else None,
         _code(report.command, "sh") if report.command else None,
         f"{BY_HAND}\n\n{_code(chr(10).join(report.by_hand), 'sh')}" if report.by_hand else None,
         _code(report.plan_text, "yaml") if report.plan_text else None,

@@ -100,6 +100,9 @@ class TaskScores(StoredModel):
 
     alias: Annotated[str, SPARSE] = ""
     """What tables call the task; empty: its name."""
+    kind: Annotated[str, SPARSE] = ""
+    """Of the task; empty in results of earlier versions. A cell has it, and the language, beside its scores."""
+    language: Annotated[str, SPARSE] = ""
     n: Whole
     """Scored rows."""
     seconds: Number

@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
 from lmtasks.bench.machine import machine, versions
 from lmtasks.checksums import file_checksum
@@ -175,6 +176,10 @@ def damage_of(folder: RunFolder, cell: Cell) -> str:
     return ""
 
 
+BESIDE: Mapping[str, object] = MappingProxyType({"alias": "", "kind": "", "language": "", "conditions": {}})
+"""Of scores, what a cell holds beside them."""
+
+
 def write_cell(
     folder: RunFolder,
     cell: Cell,
@@ -210,7 +215,7 @@ def write_cell(
         repeat=tuple(repeat),
         settings_hash=ended.settings,
         samples_checksum=ended.samples_checksum or "",
-        result=None if result is None else scores_of(result).model_copy(update={"alias": "", "conditions": {}}),
+        result=None if result is None else scores_of(result).model_copy(update=BESIDE),
         recipes=result.recipes if result else {},
         statistics=storable(result.statistics) if result else None,
     )

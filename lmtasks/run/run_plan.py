@@ -22,10 +22,10 @@ from lmtasks.files import locked
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
 from lmtasks.results.cell import CellRecord
+from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.run import RunRecord
 from lmtasks.results.speed import SpeedRecord
 from lmtasks.run.folder import Cell, Ended, RunFolder, cell_id, damage_of, is_finished, write_cell
-from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_tasks
@@ -45,6 +45,7 @@ from lmtasks.task.changes import with_clean
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in, features_file, hashes_folder, open_engine, settings_hash, with_cache
+from lmtasks.workflow.pairing import pair_cells
 
 if TYPE_CHECKING:
     from lmtasks.bench.spec import SpeedSpec
@@ -83,6 +84,26 @@ class Ran:
     seconds: float
     missed: str = ""
     """Why no variant fulfils what the plan requires; empty where one does, or where nothing is required."""
+
+
+def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> PairedRecords:
+    """Compare the finished cells of a plan, for paired.json; what was compared before stays where a published folder
+    has no statistics."""
+    cells = (
+        CellRecord.read_if_whole(folder.cell(cell_id(variant=variant.name, task=task.name, trial=trial)))
+        for variant in plan.variants
+        for task in tasks
+        for trial in trials_of(plan, variant)
+    )
+    return pair_cells(
+        [cell for cell in cells if cell is not None],
+        variants=[variant.name for variant in plan.variants],
+        tasks=[task.name for task in tasks],
+        row_counts=plan.rows,
+        clean={task.name: task.clean.name for task in tasks if task.clean is not None},
+        seed=plan.seeds[0],
+        before=PairedRecords.read_if_whole(folder.paired),
+    )
 
 
 _Scored = tuple[Cell, str, str]

@@ -175,6 +175,8 @@ def _rescored(
     return TaskResult(
         task=record.name,
         alias=task.alias if task is not None else scores.alias or record.name,
+        kind=task.kind if task is not None else scores.kind,
+        language=task.language if task is not None else scores.language,
         task_hash=task.hash if task is not None else str(conditions.get("task_hash")),
         data_fingerprint=str(conditions.get("data_fingerprint")),
         n=scores.n,

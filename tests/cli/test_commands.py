@@ -42,7 +42,10 @@ def test_eval_of_one_model_writes_results_and_samples(say: Say, llama: Path, tmp
     assert said.code == 0, said.err
     assert "starter_sentiment_en  4  acc" in said.out
     assert f"Next: lmtasks compare {out} OTHER" in said.out
+    assert f"The report is {out / 'index.html'}" in said.out
     assert sorted(file.name for file in out.iterdir()) == [
+        "index.html",
+        "report.md",
         "results.json",
         "samples-starter_sentiment_en.jsonl",
         "statistics.json",

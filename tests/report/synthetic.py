@@ -88,7 +88,7 @@ def write_run(folder: Path, *, rename: Mapping[str, str] | None = None) -> Path:
 
 
 def paired(names: Mapping[str, str]) -> dict[str, object]:
-    """As run/paired.py writes it: onnx int8 is worse in translation, tf-idf is ahead on sst2 but not by more than
+    """As workflow/pairing.py writes it: onnx int8 is worse in translation, tf-idf is ahead on sst2 but not by more than
     chance, every model is better than the trivial answer; the rest is open, and all differences but those small."""
     comparisons: list[dict[str, object]] = []
 

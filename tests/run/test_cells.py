@@ -34,6 +34,8 @@ def test_texts_are_scored_again_where_they_would_be_written_otherwise(tmp_path: 
     result = TaskResult(
         task=task.name,
         alias=task.alias,
+        kind=task.kind,
+        language=task.language,
         task_hash=task.hash,
         data_fingerprint="",
         n=0,

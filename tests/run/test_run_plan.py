@@ -15,9 +15,8 @@ from lmtasks.report.publish import LEFT_OUT
 from lmtasks.report.records import read_run
 from lmtasks.report.write import write_report
 from lmtasks.run.folder import RunFolder
-from lmtasks.run.paired import paired_record
 from lmtasks.run.plan import load_plan
-from lmtasks.run.run_plan import Ran, RunOptions, run_plan
+from lmtasks.run.run_plan import Ran, RunOptions, paired_record, run_plan
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 

@@ -1,4 +1,4 @@
-"""Comparisons after the cells of a run: variants paired by example on each task's main metric, in five questions.
+"""Comparisons of scored cells: variants paired by example on each task's main metric, in five questions.
 
     first   every model against the first one that has the task
     clean   every variant on changed rows against itself on the rows as they are: how robust is it?
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
+from types import MappingProxyType
 from typing import get_args
 
 from lmtasks.errors import UsageError
@@ -25,13 +26,10 @@ from lmtasks.metric import Metric, PairedResult, holm, verdict
 from lmtasks.metric.paired import compare_over_seeds, resamples_for
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
-from lmtasks.results.cell import CellRecord, RowsAsked
+from lmtasks.results.cell import CellRecord, RowsAsked, Variant
 from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
-from lmtasks.run.folder import RunFolder, cell_id
-from lmtasks.run.plan import Plan, VariantPlan
-from lmtasks.run.trials import trials_of
-from lmtasks.task.task import Task
 
+NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
 
 
@@ -39,7 +37,10 @@ RELATIONS: tuple[Relation, ...] = get_args(Relation)
 class _Scored:
     """The main metric of the finished cells of a variant, one a seed."""
 
-    variant: VariantPlan
+    variant: Variant
+    baseline: str
+    """The baseline's name; empty for a model."""
+    num_fewshot: object
     metric: Metric
     name: str
     statistics: Mapping[int, Floats]
@@ -50,8 +51,6 @@ class _Scored:
     """The fingerprint of the scored rows."""
     tokenizer: str
     """Its hash."""
-    is_classical: bool
-    """A baseline that learns more than how often each answer is right."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,19 +86,35 @@ class _Pair:
         return [(base[seed], other[seed]) for seed in shared]
 
 
-def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> PairedRecords:
-    """Compare finished cells, for paired.json. Those that failed, or were scored on other examples, are left out."""
-    pairs = [
-        pair
-        for rows in plan.rows or (None,)
-        for task in tasks
-        for pair in (
-            *_pairs(_task_scores(folder, plan, task, rows), task=task.name, rows=rows),
-            *_changes(folder, plan, task, rows),
-        )
-        if pair.relation != "best" or not _has_bare(folder, plan, task, rows)
-    ]
-    kept = _kept(folder, plan)
+def pair_cells(
+    cells: Sequence[CellRecord],
+    *,
+    variants: Sequence[str],
+    tasks: Sequence[str],
+    row_counts: Sequence[RowsAsked] = (),
+    clean: Mapping[str, str] = NO_CHANGES,
+    seed: int,
+    before: PairedRecords | None = None,
+) -> PairedRecords:
+    """Compare finished cells. Those that failed, or were scored on other examples, are left out.
+
+    Args:
+        variants: names, in the order of the plan; the first model is what `first` holds the others to.
+        tasks: names, in the order of the plan.
+        row_counts: numbers of training rows that the plan asks with; empty: it does not ask by rows.
+        clean: task of changed rows -> the task of the rows as they are.
+        seed: of the resamples.
+        before: an earlier comparison; what it says of cells without statistics stays.
+    """
+    pairs: list[_Pair] = []
+    for rows in row_counts or (None,):
+        for task in tasks:
+            own = _of_task(cells, task, rows)
+            bare, scored = any(map(_is_bare, own)), _task_scores(own, variants)
+            pairs += [pair for pair in _pairs(scored, task=task, rows=rows) if pair.relation != "best" or not bare]
+            if task in clean:
+                pairs += _changes(scored, _task_scores(_of_task(cells, clean[task], rows), variants), task, rows)
+    kept = _kept(cells, before)
     sizes = Counter([(each.relation, each.rows) for each in pairs] + [(each.relation, each.rows) for each in kept])
     results: dict[tuple[object, ...], PairedResult] = {}
     for pair in pairs:
@@ -108,31 +123,31 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Pa
                 pair.base.metric,
                 pair.statistics,
                 resamples=resamples_for(max(sizes.values())),
-                seed=plan.seeds[0],
+                seed=seed,
                 clusters=pair.base.clusters,
             )
     made = [_record(pair, results[pair.names]) for pair in pairs]
     # What is made now stands in place of what was kept; in the plan's order of tasks, then of variants.
-    found = {_key(each): each for each in (*kept, *made)}
-    order = {name: place for place, name in enumerate(task.name for task in tasks)}
-    names = {variant.name: place for place, variant in enumerate(plan.variants)}
-    ordered = sorted(found.values(), key=lambda each: (order.get(each.task, -1), names[each.variant]))
+    all_pairs = {_key(each): each for each in (*kept, *made)}
+    order = {name: place for place, name in enumerate(tasks)}
+    names = {name: place for place, name in enumerate(variants)}
+    ordered = sorted(all_pairs.values(), key=lambda each: (order.get(each.task, -1), names.get(each.variant, -1)))
     return PairedRecords(
-        seed=plan.seeds[0],
+        seed=seed,
         comparisons=tuple(
-            each for rows in plan.rows or (None,) for one in RELATIONS for each in _judged(ordered, one, rows)
+            each for rows in row_counts or (None,) for one in RELATIONS for each in _judged(ordered, one, rows)
         ),
     )
 
 
 def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator[_Pair]:
     """The comparisons of one task."""
-    models = [each for each in scored if each.variant.model]
+    models = [each for each in scored if not each.baseline]
     best = max(scored, key=lambda each: each.order, default=None)
     rivals = [
         max(those, key=lambda each: each.order)
         for classical in (False, True)
-        if (those := [each for each in scored if each.variant.baseline and each.is_classical == classical])
+        if (those := [each for each in scored if each.baseline and (each.baseline in CLASSICAL_BASELINES) == classical])
     ]
     wanted: list[tuple[Relation, _Scored, _Scored]] = [("first", models[0], each) for each in models[1:]]
     wanted += [("best", best, each) for each in scored if best is not None and each is not best]
@@ -143,15 +158,17 @@ def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator
             yield _Pair(relation=relation, task=task, rows=rows, base=base, other=other)
 
 
-def _changes(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> Iterator[_Pair]:
+def _changes(changed: Sequence[_Scored], clean: Sequence[_Scored], task: str, rows: RowsAsked) -> Iterator[_Pair]:
     """Each variant on changed rows against itself on the rows as they are."""
-    if task.clean is None:
-        return
-    before = {each.variant.name: each for each in _task_scores(folder, plan, task.clean, rows)}
-    for other in _task_scores(folder, plan, task, rows):
+    before = {each.variant.name: each for each in clean}
+    for other in changed:
         base = before.get(other.variant.name)
         if base is not None and (base.name, base.metric.signature) == (other.name, other.metric.signature):
-            yield _Pair(relation="clean", task=task.name, rows=rows, base=base, other=other)
+            yield _Pair(relation="clean", task=task, rows=rows, base=base, other=other)
+
+
+def _of_task(cells: Sequence[CellRecord], task: str, rows: RowsAsked) -> list[CellRecord]:
+    return [cell for cell in cells if cell.task.name == task and cell.rows_asked in (rows, None)]
 
 
 def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
@@ -163,8 +180,8 @@ def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
         each
         for each in models
         if each.variant.runtime in ("torch", "torch-compile", "native")
-        and (each.variant.model, each.variant.num_fewshot, each.variant.generation_kwargs)
-        == (mine.model, mine.num_fewshot, mine.generation_kwargs)
+        and (each.variant.model, each.num_fewshot, each.variant.generation_kwargs)
+        == (mine.model, exported.num_fewshot, mine.generation_kwargs)
     ]
     return min(same, key=lambda each: each.variant.precision != "fp32", default=None)
 
@@ -201,59 +218,35 @@ def _key(comparison: PairedRecord) -> tuple[object, ...]:
     return comparison.rows, comparison.relation, base, comparison.variant, comparison.task
 
 
-def _has_bare(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> bool:
-    """Was a variant scored whose statistics are gone? Then it may be the best, and nobody can be compared with it."""
-    return any(_is_bare(folder, plan, variant, task=task.name, rows=rows) for variant in plan.variants)
+def _is_bare(cell: CellRecord) -> bool:
+    """Was it scored, and are its statistics gone? Then it may be the best, and nobody can be compared with it."""
+    return cell.result is not None and cell.statistics is None
 
 
-def _is_bare(folder: RunFolder, plan: Plan, variant: VariantPlan, *, task: str, rows: RowsAsked) -> bool:
-    cells = _cells(folder, plan, variant, task=task, rows=rows).values()
-    return any(cell.result is not None and cell.statistics is None for cell in cells)
-
-
-def _cells(
-    folder: RunFolder, plan: Plan, variant: VariantPlan, *, task: str, rows: RowsAsked
-) -> Mapping[int, CellRecord]:
-    """The stored cells of a variant that learned from so many rows, or for which rows are of no matter; by seed."""
-    own = [trial for trial in trials_of(plan, variant) if trial.rows in (rows, None)]
-    files = {trial.seed: folder.cell(cell_id(variant=variant.name, task=task, trial=trial)) for trial in own}
-    return {seed: cell for seed, file in files.items() if (cell := CellRecord.read_if_whole(file)) is not None}
-
-
-def _kept(folder: RunFolder, plan: Plan) -> Sequence[PairedRecord]:
+def _kept(cells: Sequence[CellRecord], before: PairedRecords | None) -> Sequence[PairedRecord]:
     """What was compared before between cells that have no statistics any more."""
-    stored = PairedRecords.read_if_whole(folder.paired)
-    variants = {variant.name: variant for variant in plan.variants}
+    bare = {(cell.variant.name, cell.task.name, rows) for cell in cells if _is_bare(cell) for rows in {cell.rows_asked}}
     return [
         each
-        for each in (stored.comparisons if stored else ())
-        if all(
-            name in variants and _is_bare(folder, plan, variants[name], task=each.task, rows=each.rows)
-            for name in (each.variant, each.base)
-        )
+        for each in (before.comparisons if before else ())
+        if all({(name, each.task, each.rows), (name, each.task, None)} & bare for name in (each.variant, each.base))
     ]
 
 
-def _task_scores(folder: RunFolder, plan: Plan, task: Task, rows: RowsAsked) -> list[_Scored]:
-    """The variants that have a main metric on the task, in the plan's order, without bounds."""
-    cells = {variant.name: _cells(folder, plan, variant, task=task.name, rows=rows) for variant in plan.variants}
+def _task_scores(cells: Sequence[CellRecord], variants: Sequence[str]) -> list[_Scored]:
+    """The variants that have a main metric among the cells of one task, in their order, without bounds."""
     name = comparable_metric(
-        [
-            (tuple(cell.recipes), cell.tokenizer_hash)
-            for mine in cells.values()
-            for cell in mine.values()
-            if cell.recipes
-        ],
-        language=task.language,
+        [(tuple(cell.recipes), cell.tokenizer_hash) for cell in cells if cell.recipes],
+        language=next((cell.task.language for cell in cells), ""),
     )
     if name is None:
         return []
-    rivals = [variant for variant in plan.variants if not BOUND_BASELINES.intersection(variant.baseline)]
-    found = (_scored(cells[variant.name], variant, name) for variant in rivals)
-    return [each for each in found if each is not None]
+    mine = {each: {cell.seed: cell for cell in cells if cell.variant.name == each} for each in variants}
+    found = (_scored(cells_of, name) for cells_of in mine.values())
+    return [each for each in found if each is not None and each.baseline not in BOUND_BASELINES]
 
 
-def _scored(cells: Mapping[int, CellRecord], variant: VariantPlan, name: str) -> _Scored | None:
+def _scored(cells: Mapping[int, CellRecord], name: str) -> _Scored | None:
     """The seeds that were scored on the same rows as the first of them."""
     scored = {seed: cell for seed, cell in cells.items() if name in cell.recipes and name in cell.metrics}
     tables = {
@@ -275,7 +268,9 @@ def _scored(cells: Mapping[int, CellRecord], variant: VariantPlan, name: str) ->
         and scored[seed].recipes[name] == first.recipes[name]
     ]
     return _Scored(
-        variant=variant,
+        variant=first.variant,
+        baseline=first.baseline,
+        num_fewshot=first.conditions.get("num_fewshot"),
         metric=metric,
         name=name,
         statistics={seed: tables[seed] for seed in alike},
@@ -283,7 +278,6 @@ def _scored(cells: Mapping[int, CellRecord], variant: VariantPlan, name: str) ->
         clusters=first.clusters,
         data=data,
         tokenizer=first.tokenizer_hash,
-        is_classical=first.model is not None and first.model.family in CLASSICAL_BASELINES,
     )
 
 

@@ -1,0 +1,231 @@
+"""Pages made from stored records: of the run of a plan, or of what `lmtasks eval` wrote, shown as a run is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from lmtasks.errors import UsageError
+from lmtasks.evaluation.write import RESULTS, StoredResults, StoredTask, check_samples, read_results
+from lmtasks.files import locked, slug
+from lmtasks.report.publish import publish as publish_run
+from lmtasks.report.records import RunRecords, read_run
+from lmtasks.report.write import write_pages, write_report
+from lmtasks.results.cell import CellRecord, TaskInfo, Variant
+from lmtasks.workflow.compare import results_folders
+from lmtasks.workflow.pairing import pair_cells
+
+SEED = 1234
+NO_REASONS: Mapping[tuple[str, str], str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """Folders whose pages are to be made: runs, each with pages of its own, or results, with one page for all."""
+
+    folders: Sequence[Path]
+    out: Path | None = None
+    """Of results: the folder of the page; None: that of the results, where one was given."""
+    publish: Path | None = None
+    """Where runs are published too; None: nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeReport:
+    """Pages that were made."""
+
+    page: Path
+    records: RunRecords
+    published: Path | None = None
+
+
+def make_reports(request: ReportRequest) -> Sequence[MadeReport]:
+    """Make pages from stored records; nothing is scored or timed.
+
+    Raises:
+        UsageError: a folder is neither a run nor results, a file in it was changed, or what was asked of runs was asked
+            of results or the reverse.
+        WorkError: a folder cannot be written to.
+    """
+    runs = [folder for folder in request.folders if (folder / "cells").is_dir()]
+    results = [folder for folder in request.folders if folder not in runs and _holds_results(folder)]
+    if not results:  # what is neither is told as a run that is none
+        if request.out is not None:
+            raise UsageError("a run has its pages in its own folder; leave --out out.")
+        return [_made_run(folder, publish=request.publish) for folder in request.folders]
+    strangers = [folder for folder in request.folders if folder not in results]
+    if strangers:
+        raise UsageError(
+            f"{strangers[0]} holds no results of `lmtasks eval`, and {results[0]} does: one page takes results alone."
+        )
+    if request.publish is not None:
+        raise UsageError("--publish is about runs of a plan; of results give --out FOLDER.")
+    out = request.out or results[0]
+    if request.out is None and len(results) > 1:
+        raise UsageError(f"{len(results)} folders of results make one page; say where it goes by --out FOLDER.")
+    with locked(out):
+        return [report_results(results, out=out)]
+
+
+def report_results(
+    given: Sequence[Path], *, out: Path, command: str = "", reasons: Mapping[tuple[str, str], str] = NO_REASONS
+) -> MadeReport:
+    """Write index.html, report.md and charts over folders of `lmtasks eval` into `out`.
+
+    Args:
+        command: that made the results, for people who want to repeat it.
+        reasons: (model, task) to why there are no scores.
+
+    Raises:
+        UsageError: a folder holds no results, or a file in it was changed.
+        WorkError: `out` cannot be written to.
+    """
+    records = records_of(given, name=out.resolve().name, command=command, reasons=reasons)
+    return MadeReport(page=write_pages(records, out=out), records=records)
+
+
+def _made_run(folder: Path, *, publish: Path | None) -> MadeReport:
+    with locked(folder):
+        page = write_report(folder)
+        published = None if publish is None else publish_run(folder, reports=publish)
+    return MadeReport(page=page, records=read_run(folder), published=published)
+
+
+def _holds_results(folder: Path) -> bool:
+    return (folder / RESULTS).is_file() or any(folder.glob(f"*/{RESULTS}"))
+
+
+def records_of(
+    given: Sequence[Path], *, name: str, command: str = "", reasons: Mapping[tuple[str, str], str] = NO_REASONS
+) -> RunRecords:
+    """The records of a run that results folders would be: each model a variant, each of its tasks a cell.
+
+    A model that stands in several folders with other tasks in each is one variant; with the same task in two, each
+    folder is one.
+
+    Raises:
+        UsageError: a folder holds no results, or a file in it was changed.
+    """
+    folders = [(each, folder) for each in given for folder in results_folders(each)]
+    stored = [read_results(folder) for _, folder in folders]
+    for each in stored:
+        check_samples(each)
+    # Of several models `eval` names each folder as it calls the model.
+    called = [
+        folder.name if folder != outer else each.record.model.name
+        for (outer, folder), each in zip(folders, stored, strict=True)
+    ]
+    names = _variant_names(stored, called)
+    cells = [
+        _cell(each, task, variant=_variant(each, variant))
+        for each, variant in zip(stored, names, strict=True)
+        for task in each.tasks.values()
+    ]
+    cells += [
+        _missing(each, task, variant=_variant(each, variant), status="failed", reason=reason)
+        for each, variant in zip(stored, names, strict=True)
+        for task, reason in each.record.failed.items()
+    ]
+    cells += [
+        _missing(each, task, variant=_variant(each, variant), status="not-applicable", reason=reason)
+        for each, variant in zip(stored, names, strict=True)
+        for (model, task), reason in reasons.items()
+        if model == variant and task not in each.tasks
+    ]
+    tasks = list(dict.fromkeys(cell.task.name for cell in cells))
+    return RunRecords(
+        folder=given[0],
+        name=name,
+        question="",
+        about="",
+        command=command,
+        started="",
+        plan_text="",
+        cells=tuple(sorted(cells, key=lambda cell: (names.index(cell.variant.name), tasks.index(cell.task.name)))),
+        speeds={},
+        proofs={},
+        gates={},
+        paired=pair_cells(
+            cells,
+            variants=list(dict.fromkeys(names)),
+            tasks=tasks,
+            clean={task: task.partition("@")[0] for task in tasks if "@" in task},
+            seed=SEED,
+        ),
+    )
+
+
+def _variant_names(stored: Sequence[StoredResults], called: Sequence[str]) -> list[str]:
+    """The models' names; with the folder where two that are not alike, or that answer the same task, are called so."""
+
+    def is_clear(place: int) -> bool:
+        own = stored[place]
+        others = [stored[other] for other, name in enumerate(called) if name == called[place] and other != place]
+        return all(_identity(one) == _identity(own) and not one.tasks.keys() & own.tasks.keys() for one in others)
+
+    return [
+        name if is_clear(place) else f"{name} ({'/'.join(stored[place].folder.resolve().parts[-2:])})"
+        for place, name in enumerate(called)
+    ]
+
+
+def _identity(stored: StoredResults) -> tuple[object, ...]:
+    model, runtime = stored.record.model, stored.record.runtime
+    return model.weights_hash, model.tokenizer_hash, runtime.runtime, runtime.device, runtime.precision
+
+
+def _variant(stored: StoredResults, name: str) -> Variant:
+    model, runtime = stored.record.model, stored.record.runtime
+    return Variant(
+        name=name,
+        model=model.name,
+        adaptation=model.adaptation,
+        runtime=runtime.runtime,
+        device=runtime.device,
+        precision=runtime.precision,
+        threads=runtime.threads,
+    )
+
+
+def _cell(stored: StoredResults, task: StoredTask, *, variant: Variant) -> CellRecord:
+    record, scores = stored.record, task.scores
+    return CellRecord(
+        id=slug(f"{variant.name}--{task.name}"),
+        variant=variant,
+        task=TaskInfo(
+            name=task.name,
+            kind=scores.kind,
+            language=scores.language,
+            hash=str(scores.conditions.get("task_hash", "")),
+        ),
+        seed=int(str(scores.conditions.get("seed") or 0)),
+        status="done",
+        model=record.model,
+        runtime=record.runtime,
+        machine=record.machine,
+        versions=record.versions,
+        conditions=scores.conditions,
+        result=scores,
+        recipes=task.statistics.recipes,
+        statistics=task.statistics.tables,
+        clusters=task.statistics.clusters,
+    )
+
+
+def _missing(stored: StoredResults, task: str, *, variant: Variant, status: str, reason: str) -> CellRecord:
+    record = stored.record
+    return CellRecord.model_validate(
+        {
+            "id": slug(f"{variant.name}--{task}"),
+            "variant": variant,
+            "task": TaskInfo(name=task),
+            "status": status,
+            "reason": reason,
+            "model": record.model,
+            "runtime": record.runtime,
+            "machine": record.machine,
+            "versions": record.versions,
+        }
+    )

@@ -1,0 +1,116 @@
+"""Pages over results folders: each model a variant, paired by example; folders of two kinds are told apart."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lmtasks.errors import UsageError
+from lmtasks.report.view import view
+from lmtasks.settings.data import DataAccess
+from lmtasks.settings.evaluation import ResultsOut, Scoring
+from lmtasks.workflow.choose_tasks import TaskRequest
+from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
+from lmtasks.workflow.report import ReportRequest, make_reports, records_of, report_results
+
+TASKS = "starter_sentiment_en,starter_topic_zh"
+
+
+def scored(out: Path, *models: str, tasks: str = TASKS, limit: int | None = None) -> Path:
+    request = EvalRequest(
+        models=models,
+        tasks=TaskRequest(tasks=tasks),
+        data=DataAccess(offline=True),
+        scoring=Scoring(limit=limit),
+        output=ResultsOut(out=out),
+    )
+    evaluate_models(request, report=lambda _: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scored(tmp_path_factory.mktemp("results") / "both", "tfidf", "majority")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scored(tmp_path_factory.mktemp("results") / "other", "naive-bayes", tasks="starter_topic_zh")
+
+
+def test_each_model_is_a_variant_and_has_its_scores(both: Path) -> None:
+    records = records_of([both], name="mine")
+    assert [variant.name for variant in records.variants] == ["majority", "tfidf"]
+    stored = json.loads((both / "tfidf" / "results.json").read_text())["results"]
+    for cell in records.cells:
+        if cell.variant.name == "tfidf":
+            assert cell.metrics["acc"].value == stored[cell.task.name]["metrics"]["acc"]["value"]
+            assert (cell.task.kind, cell.task.language) == ("classification", cell.task.name[-2:])
+
+
+def test_the_page_pairs_by_example_and_says_who_is_best(both: Path, tmp_path: Path) -> None:
+    made = report_results([both], out=tmp_path, command="lmtasks eval ...")
+    (first, second) = [each for each in made.records.comparisons if each.relation == "best"]
+    assert (first.base, first.variant, first.verdict) == ("tfidf", "majority", "worse")
+    assert second.verdict == "worse"
+    answer = " ".join(view(made.records).answer)
+    assert answer.startswith("tfidf (a rival) keeps the quality of the best on all 2 tasks")
+    text = (tmp_path / "report.md").read_text()
+    assert "lmtasks eval ..." in text
+    assert "No model was scored" not in text
+    assert made.page == tmp_path / "index.html"
+
+
+def test_several_folders_make_one_page(both: Path, other: Path, tmp_path: Path) -> None:
+    (made,) = make_reports(ReportRequest(folders=[both, other], out=tmp_path / "page"))
+    assert {variant.name for variant in made.records.variants} == {"tfidf", "majority", "naive-bayes"}
+    pairs = {(each.variant, each.task) for each in made.records.comparisons}
+    assert ("naive-bayes", "starter_topic_zh") in pairs or ("tfidf", "starter_topic_zh") in pairs
+
+
+def test_the_same_model_with_other_tasks_is_one_variant_with_the_same_task_two(both: Path, tmp_path: Path) -> None:
+    more = scored(tmp_path / "more", "tfidf", tasks="starter_topic_en")
+    again = scored(tmp_path / "again", "tfidf", tasks="starter_topic_zh")
+    assert [v.name for v in records_of([both / "tfidf", more], name="n").variants] == ["tfidf"]
+    names = {v.name for v in records_of([both / "tfidf", again], name="n").variants}
+    assert names == {"tfidf (both/tfidf)", f"tfidf ({tmp_path.name}/again)"}
+
+
+def test_scores_on_other_rows_are_told_and_not_compared(both: Path, tmp_path: Path) -> None:
+    few = scored(tmp_path / "few", "naive-bayes", tasks="starter_topic_zh", limit=10)
+    records = records_of([both, few], name="n")
+    assert any("scored on different" in each for each in view(records).troubles)
+    assert not any("naive-bayes" in (each.variant, each.base) for each in records.comparisons)
+
+
+def test_a_task_without_scores_says_why(both: Path) -> None:
+    records = records_of([both], name="n", reasons={("majority", "starter_qa_en"): "majority answers no spans"})
+    (cell,) = [cell for cell in records.cells if cell.status != "done"]
+    assert (cell.status, cell.reason) == ("not-applicable", "majority answers no spans")
+    assert "majority answers no spans" in str(view(records).quality)
+
+
+def test_what_does_not_go_together_is_refused(both: Path, other: Path, tmp_path: Path) -> None:
+    def ask(*folders: Path, out: Path | None = None, publish: Path | None = None) -> None:
+        make_reports(ReportRequest(folders=folders, out=out, publish=publish))
+
+    (tmp_path / "run" / "cells").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="2 folders of results make one page; say where it goes by --out"):
+        ask(both, other)
+    with pytest.raises(UsageError, match=r"run holds no results of `lmtasks eval`"):
+        ask(both, tmp_path / "run", out=tmp_path / "page")
+    with pytest.raises(UsageError, match="--publish is about runs"):
+        ask(both, publish=tmp_path / "reports")
+    with pytest.raises(UsageError, match="leave --out out"):
+        ask(tmp_path / "run", out=tmp_path / "page")
+    with pytest.raises(UsageError, match="is no run"):
+        ask(tmp_path / "empty")
+
+
+def test_results_that_were_changed_are_refused(tmp_path: Path) -> None:
+    folder = scored(tmp_path / "r", "majority", tasks="starter_topic_zh")
+    samples = folder / "samples-starter_topic_zh.jsonl"
+    samples.write_text(samples.read_text().replace("0", "1", 1))
+    with pytest.raises(UsageError, match="was changed since it was written"):
+        records_of([folder], name="n")
