@@ -209,7 +209,7 @@ def print_plan(
     """
     from lmtasks.run.plan import find_plan, load_plan
     from lmtasks.run.preflight import check_plan
-    from lmtasks.run.trials import trials_of
+    from lmtasks.run.trials import sweep_text, trials_of
     from lmtasks.task.changes import with_clean
 
     file = find_plan(ref)
@@ -230,6 +230,8 @@ def print_plan(
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}{apart}"
         start = f"{model.backbone}{' read both ways' * model.bidirectional}{' from scratch' * model.from_scratch}"
         print(f"  model {name}: {start}, {how}; {check.opened[name]}")
+        if model.sweep is not None:
+            print(f"    {sweep_text(model.sweep)}")
     cells = 0
     for variant in plan.variants:
         answered = len(variant.tasks) or len(tasks)

@@ -1,7 +1,7 @@
 """A run folder becomes a published one, small enough to commit: pages, charts and records; no weights, no samples.
 
     reports/<plan>/index.html report.md charts/*.svg     for people
-                   run.json paired.json plan.yaml cells/*.json speed/*.json
+                   run.json paired.json plan.yaml cells/*.json sweeps/*.json speed/*.json
                    parity/*.json gate/*.json         what they were made from
 
 Records lose their per-example statistics, raw timings, and the names of local folders. A published folder can be read
@@ -64,7 +64,15 @@ def slim(record: Json, *, private: tuple[tuple[str, str], ...] = ()) -> Json:
 
 def _copy_records(run_folder: Path, target: Path) -> None:
     private = _private(run_folder)
-    for pattern in ("run.json", "paired.json", "cells/*.json", "speed/*.json", "parity/*.json", "gate/*.json"):
+    for pattern in (
+        "run.json",
+        "paired.json",
+        "cells/*.json",
+        "sweeps/*.json",
+        "speed/*.json",
+        "parity/*.json",
+        "gate/*.json",
+    ):
         for file in sorted(run_folder.glob(pattern)):
             _copy(file, target / file.relative_to(run_folder), private)
     for file in sorted((run_folder / "packages").glob("*/*.json")):

@@ -20,6 +20,7 @@ from lmtasks.results.comparison import PairedRecord, PairedRecords
 from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import PublishedFigure, RunRecord, StoredPlan
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
+from lmtasks.results.sweep import SweepRecord
 
 _Record = TypeVar("_Record", bound=StoredFile)
 
@@ -50,6 +51,8 @@ class RunRecords:
     published: tuple[PublishedFigure, ...] = ()
     margin: float = MARGIN_POINTS
     """Points that a variant may lose against the best and still keep its quality, as the plan says."""
+    sweeps: tuple[SweepRecord, ...] = ()
+    """Settings of trainings that were tried, one record a choice."""
     required: RequiredRecord | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 
@@ -131,8 +134,13 @@ def read_run(folder: Path) -> RunRecords:
         published=plan.published,
         margin=MARGIN_POINTS if plan.margin is None else plan.margin,
         paired=_read_if_there(PairedRecords, folder / "paired.json"),
+        sweeps=tuple(sorted(map(SweepRecord.read, (folder / "sweeps").glob("*.json")), key=_sweep_place)),
         required=_read_if_there(RequiredRecord, folder / "required.json"),
     )
+
+
+def _sweep_place(record: SweepRecord) -> tuple[str, str, bool, int]:
+    return record.model, record.task, record.rows == "all", record.rows if isinstance(record.rows, int) else 0
 
 
 def _fewest_first(counts: set[int | Literal["all"]]) -> tuple[RowsAsked, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
+from lmtasks.report.chosen_settings import settings_charts, settings_sentences, settings_tables
 from lmtasks.report.conditions import conditions_table, machine_facts, training_table, version_facts
 from lmtasks.report.curves import curve_sentences, curves_table, learning_curves, rows_text
 from lmtasks.report.grid import baseline_of, models
@@ -49,6 +50,9 @@ class Report:
     """Only of tasks with more than one metric."""
     trainings: Table | None
     """Only where the run trained models."""
+    settings: tuple[Table, ...]
+    """Settings of trainings that the plan let choose on validation rows, a table a model."""
+    settings_charts: tuple[Chart, ...]
     variants: Table | None
     timings: Table | None
     loads: Table | None
@@ -70,7 +74,7 @@ class Report:
     @property
     def all_charts(self) -> tuple[Chart, ...]:
         """In the order of the page."""
-        return (*self.curve_charts, *self.charts)
+        return (*self.curve_charts, *self.settings_charts, *self.charts)
 
 
 def view(run: RunRecords) -> Report:
@@ -83,7 +87,7 @@ def view(run: RunRecords) -> Report:
         about=run.about,
         scope=_scope(whole),
         answer=(*curve_sentences(whole), *_with_rows(by_rows, answer, most=1)) if by_rows else answer(run),
-        troubles=troubles(whole),
+        troubles=(*troubles(whole), *settings_sentences(whole)),
         against_trivial=_with_rows(by_rows, against_trivial) if by_rows else against_trivial(run),
         reading=READING,
         curves=curves_table(whole),
@@ -99,6 +103,8 @@ def view(run: RunRecords) -> Report:
         else paired_tables(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         trainings=_of_rows(trainings, whole) if (trainings := training_table(run)) is not None else None,
+        settings=settings_tables(whole),
+        settings_charts=settings_charts(whole),
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),

@@ -15,6 +15,7 @@ from lmtasks.results.run import RunRecord
 from lmtasks.results.sample import SampleRecord
 from lmtasks.results.scores import ResultsRecord, StatisticsRecord
 from lmtasks.results.speed import BenchRecord, RequiredRecord, SpeedRecord
+from lmtasks.results.sweep import SweepRecord
 
 SCHEMAS: Mapping[str, type[StoredModel]] = {
     "results": ResultsRecord,
@@ -26,6 +27,7 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "required": RequiredRecord,
     "compared": ComparedRecord,
     "speed": SpeedRecord,
+    "sweep": SweepRecord,
     "bench": BenchRecord,
     "parity": ProofRecord,
     "gate": GateRecord,

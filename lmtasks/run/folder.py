@@ -5,6 +5,7 @@ plan.yaml                  the plan as it was given
 before-1/                  what an earlier form of the plan made, and this one makes otherwise
 models/<model>-s<seed>/    adapted models; <model>--<task>-r<rows>-s<seed> of a task alone, from so many rows
 packages/<model>-s<seed>-<precision>/
+sweeps/<model>.json        settings of its training that were tried, and the chosen ones; <model>--<task>-r<rows>
 cells/<id>.json            scores of one variant on one task under one seed, from so many rows
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
@@ -27,7 +28,7 @@ from lmtasks.evaluation.protocols import decoding_record
 from lmtasks.evaluation.write import scores_of, storable
 from lmtasks.files import slug
 from lmtasks.records import GenerationSettings, ModelCard, RuntimeCard
-from lmtasks.results.cell import CellRecord, LearnedRows, Status, TaskInfo, TrainedRecord, Variant
+from lmtasks.results.cell import CellRecord, LearnedRows, RowsAsked, Status, TaskInfo, TrainedRecord, Variant
 from lmtasks.results.run import RunRecord, StoredPlan
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.run.trials import Trial
@@ -48,6 +49,11 @@ class RunFolder:
         """An exported model; with a gate it may be another one in the same precision."""
         made = _made_of(name, trial=trial, task=task)
         return self.root / "packages" / f"{made}-{precision}{f'-{slug(gate)}' if gate else ''}"
+
+    def sweep(self, name: str, *, rows: RowsAsked, task: str = "") -> Path:
+        """The settings that were tried for a model."""
+        few = "" if rows is None else f"-r{rows}"
+        return self.root / "sweeps" / f"{slug(name)}{f'--{slug(task)}' if task else ''}{few}.json"
 
     def cell(self, identity: str) -> Path:
         """The scores of a cell."""

@@ -13,13 +13,22 @@ variants:
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from lmtasks.bench.judge import parse_requirements
@@ -28,7 +37,7 @@ from lmtasks.files import slug
 from lmtasks.installation import shipped
 from lmtasks.settings.base import BOUND, Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
-from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, SEED, Bound, shown
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, POSITIVE, SEED, Bound, shown
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision
@@ -71,6 +80,55 @@ Count = Annotated[int, COUNT]
 Seed = Annotated[int, SEED]
 
 
+class SweepSettings(Settings):
+    """Settings of a training with several values each, one of which is chosen on validation rows."""
+
+    seeds: Annotated[int, COUNT] = 1
+    """Trainings of each point, by the first seeds of the plan; the mean counts."""
+    budget_minutes: Annotated[float | None, POSITIVE] = None
+    """Time for one choice: of a model, at each number of rows, and of a model apart for each task."""
+
+    @property
+    def values(self) -> Mapping[str, tuple[object, ...]]:
+        """Settings to the values that are tried."""
+        found = {name: getattr(self, name, None) for name in AdaptTraining.model_fields}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def points(self) -> Iterator[Mapping[str, object]]:
+        """All values with all."""
+        for values in product(*self.values.values()):
+            yield dict(zip(self.values, values, strict=True))
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        if not self.values:
+            raise refusal("names no setting to choose; give one as a list, learning_rate: [0.001, 0.0003].")
+        for name, values in self.values.items():
+            double = next((value for value in values if values.count(value) > 1), None)
+            if double is not None:
+                raise refusal(f"{name} has {double} twice.")
+        return self
+
+
+if TYPE_CHECKING:
+    SweepPlan = SweepSettings
+else:
+    SweepPlan = create_model(
+        "SweepPlan",
+        __base__=SweepSettings,
+        __module__=__name__,
+        **{
+            name: (
+                Annotated[tuple[Annotated[field.annotation, *field.metadata], ...], Field(min_length=1)] | None,
+                None,
+            )
+            for name, field in AdaptTraining.model_fields.items()
+            if name != "rows"
+        },
+    )
+"""With a list for every setting of a training, but for its rows, which are no matter of choice."""
+
+
 class ModelPlan(BackboneChoice):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
@@ -82,6 +140,9 @@ class ModelPlan(BackboneChoice):
     together: bool = True
     """One model for all its tasks; false: for each task a model of its own, as each rival is."""
     training: AdaptTraining = AdaptTraining()
+    sweep: SweepPlan | None = None
+    """Settings of the training that are chosen on validation rows: {learning_rate: [...], seeds: 3, budget_minutes:
+    60}."""
 
     def settings(self, *, seed: int) -> AdaptSettings:
         """Settings of its adaptation.
@@ -308,9 +369,12 @@ def _check(plan: Plan, file: Path) -> None:
             if given is not None and model.adaptation != key:
                 raise UsageError(f"{file}: model {name!r} has `{key}`, which goes with `adaptation: {key}`.")
         try:
-            model.settings(seed=plan.seeds[0])
+            for point in model.sweep.points() if model.sweep is not None else ({},):
+                model.settings(seed=plan.seeds[0]).but(point)
         except UsageError as error:
             raise UsageError(f"{file}: model {name!r}: {error}") from None
+        if model.sweep is not None:
+            _check_sweep(name, model, file)
     for figure in plan.published:
         for what, name, allowed in (
             ("variant", figure.variant, [variant.name for variant in plan.variants]),
@@ -342,6 +406,20 @@ def _check(plan: Plan, file: Path) -> None:
                 f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "
                 "`runtime: onnx` and a `precision` other than fp32."
             )
+
+
+def _check_sweep(name: str, model: ModelPlan, file: Path) -> None:
+    from lmtasks.backbone.closed_form import is_fitted
+
+    assert model.sweep is not None  # the caller looked
+    double = sorted(set(model.sweep.values) & model.training.model_fields_set)
+    if double:
+        raise UsageError(
+            f"{file}: model {name!r} has `{double[0]}` in its `training` and in its `sweep`; give it once."
+        )
+    if model.adaptation == "prompt" or is_fitted(model.backbone):
+        why = "is used as it is" if model.adaptation == "prompt" else f"is fitted at once ({model.backbone})"
+        raise UsageError(f"{file}: model {name!r} has a `sweep`, but {why}, so no setting of a training matters.")
 
 
 def _listed(value: object) -> Sequence[object]:

@@ -94,7 +94,7 @@ def set_aside(folder: RunFolder, *, held: Plan, plan: Plan, tasks: Sequence[Task
     cells = [file for file in (folder.root / "cells").glob("*.json") if file.stem not in kept_cells]
     samples = [file for file in (folder.root / "samples").glob("*.jsonl") if file.stem not in kept_cells]
     speeds = [file for file in (folder.root / "speed").glob("*.json") if file.stem not in kept_speeds]
-    made = [*_made(folder, models), *_packages(folder, held, plan)]
+    made = [*_made(folder, models), *_packages(folder, held, plan), *_sweeps(folder, held, plan, models)]
     place = _place(folder)
     for item in (*cells, *samples, *speeds, *made):
         target = place / item.relative_to(folder.root)
@@ -151,6 +151,18 @@ def _made(folder: RunFolder, models: set[str]) -> Iterator[Path]:
         own = re.compile(rf"{re.escape(slug(name))}(--.+)?(-r(\d+|all))?-s\d+([.-].*)?")
         for place in ("models", "packages"):
             yield from (item for item in sorted((folder.root / place).glob("*")) if own.fullmatch(item.name))
+
+
+def _sweeps(folder: RunFolder, held: Plan, plan: Plan, models: set[str]) -> Iterator[Path]:
+    """Sweeps of changed models, but for those whose sweep alone is another: their points are what they were."""
+    for name in sorted(models):
+        before, now = held.models.get(name), plan.models.get(name)
+        if before is not None and now is not None:
+            alike = before.model_dump(exclude={"sweep"}) == now.model_dump(exclude={"sweep"})
+            if alike and (now.tasks or held.tasks == plan.tasks):
+                continue
+        own = re.compile(rf"{re.escape(slug(name))}(--.+)?(-r(\d+|all))?(\.json)?")
+        yield from (item for item in sorted((folder.root / "sweeps").glob("*")) if own.fullmatch(item.name))
 
 
 def _packages(folder: RunFolder, held: Plan, plan: Plan) -> Iterator[Path]:

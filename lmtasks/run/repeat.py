@@ -72,7 +72,9 @@ def _options(made: ModelPlan, chosen: Mapping[str, object]) -> list[str]:
     method = ["--method", made.adaptation] if made.adaptation != "full" else []
     training = made.training.but(chosen)
     words = [*start, *method, *_given(training, made.training.model_fields_set | set(chosen))]
-    return words if made.lora is None else [*words, *_given(made.lora, made.lora.model_fields_set, prefix="lora-")]
+    for prefix, settings in (("lora-", made.lora), ("probe-", made.probe)):
+        words += _given(settings, settings.model_fields_set, prefix=prefix) if settings is not None else ()
+    return words
 
 
 def _given(settings: Settings, names: set[str], *, prefix: str = "") -> Iterator[str]:

@@ -400,7 +400,7 @@ class _Runner:
                 plan=self.plan,
                 rows=self._rival_rows(cell) if cell.variant.baseline else self.artefacts.most_rows(cell),
                 tasks=[task.name for task in self.artefacts.learned(cell.variant, cell.task)],
-                chosen={},
+                chosen=self.artefacts.chosen(cell),
             ),
         )
 

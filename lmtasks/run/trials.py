@@ -15,7 +15,7 @@ from lmtasks.data.splits import labels_missing, load_task_data
 from lmtasks.evaluation.baselines import BASELINES
 from lmtasks.evaluation.rivals import baseline_names
 from lmtasks.results.cell import LearnedRows, RowsAsked
-from lmtasks.run.plan import Plan, VariantPlan
+from lmtasks.run.plan import Plan, SweepPlan, VariantPlan
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
@@ -157,5 +157,24 @@ def trainings_of(plan: Plan, tasks: Sequence[Task], splits: Mapping[str, Trainin
             if model.together or not model.tasks or task in model.tasks
             if task not in splits or not why_too_few(trial, splits[task], task=task, plan=plan)
         }
-        found[name] = 0 if model.adaptation == "prompt" else len(asked)
+        if model.sweep is not None:
+            choices = {(trial.rows, task) for trial, task in asked}
+            points = len(list(model.sweep.points())) * model.sweep.seeds
+            # Of the chosen settings there is a model for each seed that they were tried with.
+            more = sum(
+                max(0, len({t.seed for t, task in asked if (t.rows, task) == one}) - model.sweep.seeds)
+                for one in choices
+            )
+            found[name] = len(choices) * points + more
+        else:
+            found[name] = 0 if model.adaptation == "prompt" else len(asked)
     return found
+
+
+def sweep_text(sweep: SweepPlan) -> str:
+    """Tell people how much it is: `sweep of learning_rate (3 values), 2 seeds: 6 trainings, at most 60 minutes`."""
+    points = len(list(sweep.points())) * sweep.seeds
+    values = ", ".join(f"{name} ({len(values)} values)" for name, values in sweep.values.items())
+    seeds = f", {sweep.seeds} seeds" if sweep.seeds > 1 else ""
+    budget = f", at most {sweep.budget_minutes:g} minutes" if sweep.budget_minutes is not None else ""
+    return f"sweep of {values}{seeds}: {points} trainings a choice{budget}"

@@ -18,9 +18,11 @@ from lmtasks.records import ModelCard, Progress
 from lmtasks.results.cell import TrainedRecord, Variant
 from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
+from lmtasks.results.sweep import SweepRecord
 from lmtasks.run.folder import Cell, RunFolder
-from lmtasks.run.plan import BenchPlan, Plan, VariantPlan
-from lmtasks.run.trials import Trial
+from lmtasks.run.plan import BenchPlan, Plan, SweepPlan, VariantPlan
+from lmtasks.run.sweep import SettingsSweep, Train
+from lmtasks.run.trials import Trial, trials_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptTraining
@@ -135,17 +137,61 @@ class Artefacts:
                 _check_origin(out, resolve(start.backbone, offline=self.options.offline, token=self.options.token))
             return out
         out.parent.mkdir(parents=True, exist_ok=True)
-        adapt_to_tasks(
-            start=start,
-            tasks=self._trained_on(wanted.tasks, name) if made.task is None else [made.task],
-            settings=wanted.settings(seed=made.trial.seed).but({"precision": _computed_in(wanted.training, name)}),
-            options=self.options,
-            out=out,
-            report=self.report,
-            rows=wanted.training.rows if made.trial.rows is None else made.trial.most,
-            cache=self.features,
-        )
+
+        def train(point: Mapping[str, object], seed: int, folder: Path, report: Callable[[Progress], None]) -> None:
+            settings = wanted.settings(seed=seed).but(point)
+            adapt_to_tasks(
+                start=start,
+                tasks=self._trained_on(wanted.tasks, name) if made.task is None else [made.task],
+                settings=settings.but({"precision": _computed_in(settings, name)}),
+                options=self.options,
+                out=folder,
+                report=report,
+                rows=wanted.training.rows if made.trial.rows is None else made.trial.most,
+                cache=self.features,
+            )
+
+        if wanted.sweep is None:
+            train({}, made.trial.seed, out, self.report)
+            return out
+        sweep = self._sweep(made, wanted.sweep, train)
+        chosen = sweep.choose()
+        there = sweep.made(chosen, seed=made.trial.seed)
+        if (there / "model.json").is_file():
+            there.rename(out)
+        else:
+            train(chosen, made.trial.seed, out, self.report)
         return out
+
+    def _sweep(self, made: "_Made", plan: SweepPlan, train: Train) -> SettingsSweep:
+        task = made.task.name if made.task is not None else ""
+        trials = {
+            trial.seed: trial
+            for variant in self.plan.variants
+            if variant.model == made.name
+            for trial in trials_of(self.plan, variant)
+            if trial.rows == made.trial.rows
+        }
+        return SettingsSweep(
+            file=self.folder.sweep(made.name, rows=made.trial.rows, task=task),
+            model=made.name,
+            task=task,
+            rows=made.trial.rows,
+            plan=plan,
+            seeds=tuple(trials),
+            names={seed: self.folder.model(made.name, trial=trial, task=task).name for seed, trial in trials.items()},
+            train=train,
+            report=self.report,
+        )
+
+    def chosen(self, cell: Cell) -> Mapping[str, object]:
+        """Settings that a sweep has chosen for the model of a cell; none where there is no sweep, or no choice yet."""
+        made = self.plan.models.get(cell.variant.model or "")
+        if made is None or made.sweep is None:
+            return {}
+        task = "" if made.together else cell.task.name
+        record = SweepRecord.read_if_whole(self.folder.sweep(str(cell.variant.model), rows=cell.trial.rows, task=task))
+        return record.chosen if record is not None else {}
 
     def _trained_on(self, names: Sequence[str], model: str) -> tuple[Task, ...]:
         chosen = [task for task in self.tasks if task.clean is None and (not names or task.name in names)]
