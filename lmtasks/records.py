@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
+from lmtasks.settings.attention import Attention
 from lmtasks.settings.runtimes import Precision
 
 Ints = NDArray[np.int64]
@@ -212,6 +213,8 @@ class HeadSpec:
     """Class names in the order of the logits; empty for heads without classes."""
     pooling: Literal["mean", "last", "first", "max", "own"] = "mean"
     """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
+    attention: Attention | None = None
+    """How the backbone reads for it; None: as it reads by itself. A head that writes is never read both ways."""
 
     @property
     def predicts(self) -> bool:
@@ -368,6 +371,15 @@ class ModelCard:
     """How it writes texts where nobody says otherwise: its generation_config.json."""
     unheeded: Mapping[str, str] = field(default_factory=dict)
     """Settings of generation_config.json that are not carried out here, each with its value as JSON."""
+
+    @property
+    def attention(self) -> Attention:
+        """How its backbone reads by itself; an encoder-decoder's encoder, of which heads stand behind."""
+        return "causal" if self.kind == "causal" else "both"
+
+    def attention_of(self, head: HeadSpec) -> Attention:
+        """How its backbone reads for a head."""
+        return head.attention or self.attention
 
 
 NOT_KEPT = "generation_config.json"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lmtasks.api.rows import GivenRows
     from lmtasks.records import ModelCard
+    from lmtasks.settings.attention import Attention
     from lmtasks.settings.data import DataAccess
     from lmtasks.settings.runtimes import TorchPrecision
     from lmtasks.settings.training import Adaptation, LoraSettings, Pooling, ProbeSettings
@@ -90,7 +91,7 @@ def adapt(
     tokenizer: str | None = None,
     vectors: PathLike | None = None,
     from_scratch: bool = False,
-    bidirectional: bool = False,
+    attention: Attention | None = None,
     device: str = "cpu",
     seed: int = 1234,
     data_root: PathLike | None = None,
@@ -164,7 +165,7 @@ def adapt(
             tokenizer=tokenizer,
             vectors=None if vectors is None else Path(vectors),
             from_scratch=from_scratch,
-            bidirectional=bidirectional,
+            attention=attention,
         ),
         tasks=chosen_tasks(choice, use="both" if choice.is_single else "train"),
         settings=settings.but({"rows": None}),

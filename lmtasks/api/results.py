@@ -227,6 +227,8 @@ class TrainedModel(Tabular):
             "ended by": "made before" if self.adapted.found else "one fit" if trained is None else trained.stopped,
             "best validation score": None if trained is None else trained.best,
         }
+        both = [name for name, attention in self.adapted.attention.items() if attention == "both"]
+        facts |= {"read both ways": ", ".join(both)} if both else {}
         return plain_table("Adapted model", [facts])
 
 

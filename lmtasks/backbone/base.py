@@ -4,6 +4,7 @@ Axes: B batch, T time, S new tokens, D width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from lmtasks.backbone.lora_targets import AdaptPoints
 from lmtasks.errors import UsageError
+from lmtasks.settings.attention import ATTENTION_IN_WORDS, Attention
 
 Kind = Literal["causal", "encoder", "encoder-decoder"]
 Pooling = Literal["mean", "last", "first", "max"]
@@ -85,6 +87,36 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def embeddings(self) -> nn.Embedding:
         """Embeddings of the tokens that are read."""
+
+    @property
+    def attention(self) -> Attention:
+        """How it reads where nobody asks for anything else; of an encoder-decoder, its encoder."""
+        return "causal" if self.traits.kind == "causal" else "both"
+
+    def why_not(self, attention: Attention) -> str:
+        """Why it cannot read so, as a clause without a subject's name; empty: it can."""
+        return "" if attention == self.attention else WHY_NOT[attention]
+
+    def check_attention(self, attention: Attention) -> None:
+        """Raises: UsageError: it cannot read so; the sentence says why."""
+        why = self.why_not(attention)
+        if why:
+            raise UsageError(f"{self._named()} cannot read {ATTENTION_IN_WORDS[attention]}: {why}")
+
+    def read(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None = None, *, attention: Attention | None = None
+    ) -> Tensor:
+        """Last hidden states as a head wants them, (B, T) -> (B, T, D); see `encode`.
+
+        Args:
+            attention: None: as the backbone reads by itself.
+
+        Raises:
+            UsageError: it cannot read so.
+        """
+        if attention is not None:
+            self.check_attention(attention)
+        return self.encode(ids, mask, types)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Next-token logits of a causal model, (B, T) -> (B, T, V); without a mask nothing is padding."""
@@ -159,6 +191,12 @@ class Backbone(nn.Module, ABC):
 
 
 WRITERS = "a causal or an encoder-decoder model"
+WHY_NOT: Mapping[Attention, str] = {
+    "causal": "the tokens of an encoder see those behind them, too; leave --attention out, or take a causal backbone.",
+    "both": "it carries a state from each token to the next, so that a token knows of those before it alone; bilstm "
+    "and bigru are families that read both ways.",
+}
+"""Of the families of this folder."""
 
 
 @runtime_checkable

@@ -3,20 +3,19 @@
 The backbone owns the language-model projection, often tied to its embeddings. Positions are counted over real
 tokens only, so that padding may stand on either side wherever the architecture takes explicit positions.
 
-A causal one may be read both ways, as an encoder of the same weights: what a pretrained decoder knows serves better to
-label texts and words once each token sees those behind it, too (BehnamGhader et al. 2024, arXiv:2404.05961).
+A causal one can be read both ways, pass by pass, over the same weights: what a pretrained decoder knows serves better
+to label texts and words once each token sees those behind it, too (BehnamGhader et al. 2024, arXiv:2404.05961).
+Folders of earlier versions say it in their configuration, `is_causal: false`, and are encoders.
 """
 
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -28,11 +27,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from lmtasks.backbone.base import Backbone, Kind, Projection, Traits
+from lmtasks.backbone.base import WHY_NOT, Backbone, Kind, Projection, Traits
 from lmtasks.backbone.lora_targets import ADAPT_POINTS
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
 from lmtasks.files import reading
+from lmtasks.settings.attention import Attention
 
 LOADERS: Mapping[str, type] = {
     "": AutoModel,
@@ -67,6 +67,8 @@ class TransformerBackbone(Backbone):
         self.hf = hf
         self.traits = traits
         self._projects: bool | None = None
+        self._ahead: bool | None = None
+        self._turns: bool | None = None
         self.takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
         self.first_position = (
             int(hf.config.pad_token_id) + 1 if traits.family in POSITIONS_AFTER_PADDING else 0  # type: ignore[union-attr, arg-type]
@@ -86,11 +88,79 @@ class TransformerBackbone(Backbone):
         if self.traits.kind == "encoder-decoder":
             hidden: Tensor = self.hf.get_encoder()(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # type: ignore[operator]
             return hidden
-        body = self.hf.base_model
-        called = self.inputs(ids, mask, types)
+        return self._encoded(ids, mask, types)
+
+    def read(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None = None, *, attention: Attention | None = None
+    ) -> Tensor:
+        """See `Backbone`."""
+        if attention is not None:
+            self.check_attention(attention)
+        if attention == "both" and self.traits.kind == "causal":
+            return self._encoded(ids, mask, types, turned=True)
+        return self.encode(ids, mask, types)
+
+    @property
+    def attention(self) -> Attention:
+        """See `Backbone`. A body without a language-model head may be causal all the same."""
+        return "both" if self._sees_ahead() else "causal"
+
+    def why_not(self, attention: Attention) -> str:
+        """See `Backbone`. Whether it can be turned is asked of the module itself, once, with a few tokens."""
+        if attention == self.attention or (attention == "both" and self._can_turn()):
+            return ""
+        if attention == "causal":
+            return WHY_NOT["causal"]
+        if self.traits.kind == "encoder":
+            return (
+                "its config.json names a body without a language-model head, which is read as it is; give the folder "
+                "of the whole causal model."
+            )
+        return (
+            f"{self.traits.family} shows a token those before it alone, whatever it is asked for; take a causal "
+            "backbone of another family (Llama, Qwen, Mistral, Gemma, GPT-2 and others read as they are asked)."
+        )
+
+    def _encoded(self, ids: Tensor, mask: Tensor, types: Tensor | None, *, turned: bool = False) -> Tensor:
+        """Hidden states of the body, read as it reads by itself, or `turned` both ways.
+
+        transformers puts `is_causal` in the place of the configuration's, for this one pass and for all of its masks.
+        """
+        called: dict[str, object] = {**self.inputs(ids, mask, types)}
         if self.traits.kind == "causal":
-            return body(**called, use_cache=False).last_hidden_state  # type: ignore[operator, no-any-return]
-        return body(**called).last_hidden_state  # type: ignore[operator, no-any-return]
+            called["use_cache"] = False
+        if turned:
+            called["is_causal"] = False
+        hidden: Tensor = self.hf.base_model(**called).last_hidden_state  # type: ignore[operator]
+        return hidden
+
+    def _sees_ahead(self) -> bool:
+        """Do its early tokens see the late ones by themselves?"""
+        if self._ahead is None:
+            kind = self.traits.kind
+            self._ahead = kind == "encoder-decoder" or (kind == "encoder" and self._first_sees_last())
+        return self._ahead
+
+    def _can_turn(self) -> bool:
+        """Do its early tokens see the late ones where it is asked for that?"""
+        if self._turns is None:
+            takes = inspect.signature(self.hf.base_model.forward).parameters.values()  # type: ignore[union-attr]
+            open_ended = any(each.kind is each.VAR_KEYWORD or each.name == "is_causal" for each in takes)
+            self._turns = self.traits.kind == "causal" and open_ended and self._first_sees_last(turned=True)
+        return self._turns
+
+    @torch.no_grad()
+    def _first_sees_last(self, *, turned: bool = False) -> bool:
+        weight = self.embeddings().weight
+        ids = torch.arange(3, device=weight.device)[None] % self.traits.vocabulary
+        other = ids.clone()
+        other[0, -1] = (ids[0, -1] + 1) % self.traits.vocabulary
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        training = self.hf.training
+        self.hf.eval()
+        first, second = (self._encoded(each, mask, None, turned=turned)[0, 0] for each in (ids, other))
+        self.hf.train(training)
+        return not torch.equal(first, second)
 
     def encode_both_ways(self, ids: Tensor, mask: Tensor) -> Tensor:
         """See `Backbone`. Layers hand what they are called with to attention, and take a mask of four axes as it is."""
@@ -272,39 +342,6 @@ def traits_of(config: PreTrainedConfig) -> Traits:
         adapt_points=ADAPT_POINTS.get(config.model_type, {}),
         why_no_points=f"no roles are named for its layers, as they are for {', '.join(ADAPT_POINTS)}",
     )
-
-
-def config_both_ways(folder: Path) -> PreTrainedConfig:
-    """The configuration that reads the weights in a causal backbone's folder both ways.
-
-    Raises:
-        UsageError: there is no causal language model.
-    """
-    config = read_config(folder)
-    kind = traits_of(config).kind
-    if kind != "causal":
-        raise UsageError(
-            f"{folder} is no causal language model but an {kind}; attention both ways is something to give to those "
-            "that read one way."
-        )
-    config.is_causal = False
-    config.architectures = [cast(type, MODEL_MAPPING[type(config)]).__name__]
-    return config
-
-
-@torch.no_grad()
-def check_both_ways(backbone: Backbone) -> None:
-    """Raises: UsageError: the backbone's early tokens do not see the late ones: its architecture asks nobody how to
-    attend."""
-    ids = torch.arange(3)[None] % backbone.traits.vocabulary
-    other = ids.clone()
-    other[0, -1] = (ids[0, -1] + 1) % backbone.traits.vocabulary
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    if torch.equal(backbone.encode(ids, mask)[0, 0], backbone.encode(other, mask)[0, 0]):
-        raise UsageError(
-            f"{backbone.traits.family} attends to earlier tokens alone, whatever its configuration says; "
-            "take a causal model of another family (Llama, Qwen, Mistral, Gemma, GPT-2 and others do what it says)."
-        )
 
 
 def _longest(config: PreTrainedConfig) -> int:

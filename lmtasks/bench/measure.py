@@ -50,8 +50,8 @@ class OpenedVariant:
     engine: TimedEngine
     model: ModelCard
     card: RuntimeCard
-    traffic: Callable[[Graph], OpCosts | None] = lambda graph: None
-    """What a pass must at least read and multiply; None where nobody knows."""
+    traffic: Callable[[Graph, str], OpCosts | None] = lambda graph, head: None
+    """What a pass, for a head where it is one's, must at least read and multiply; None where nobody knows."""
 
 
 Open = Callable[[SpeedSpec], OpenedVariant]
@@ -153,7 +153,7 @@ def open_variant(spec: SpeedSpec) -> OpenedVariant:
         engine=Engine(runtime, tokenizer, ends=frozenset()),
         model=runtime.model,
         card=runtime.card,
-        traffic=lambda graph: traffic_of(spec.ref, graph=graph, precision=spec.precision),
+        traffic=lambda graph, head: traffic_of(spec.ref, graph=graph, precision=spec.precision, head=head),
     )
 
 
@@ -224,7 +224,7 @@ def _under_load(opened: OpenedVariant, job: _Job, load: Load) -> LoadSpeed:
 def _with_passes(timing: WorkloadSpeed, opened: OpenedVariant, spec: SpeedSpec) -> WorkloadSpeed:
     """With the least that its calls had to do, where the files of the model tell."""
     workload = next(each for each in spec.workloads if (each.task, each.length) == (timing.task, timing.length))
-    traffic = opened.traffic(GRAPH_OF[workload.kind])
+    traffic = opened.traffic(GRAPH_OF[workload.kind], workload.head)
     if traffic is None:
         return timing
     passes = passes_of(traffic, workload=workload, batches=batches_of(workload, timing.batch_size))

@@ -44,6 +44,7 @@ def command(
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
+    from lmtasks.settings.attention import ATTENTION_IN_WORDS
     from lmtasks.workflow.adapt import AdaptRequest, adapt_model, rows_set_aside
     from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
     from lmtasks.workflow.new_backbone import Start
@@ -102,6 +103,10 @@ def command(
         print(f"The backbone read {computed:,} texts; the features of {found:,} were kept from before.")
     if adapted.weights is not None:
         print(f"{adapted.weights[0]:,} weights learned, of a model of {adapted.weights[1]:,}.")
+    for attention, words in ATTENTION_IN_WORDS.items():
+        names = [name for name, way in adapted.attention.items() if way == attention]
+        if names:
+            print(f"Read {words}: {', '.join(names)}.")
     if adapted.truncated:
         print(f"{adapted.truncated} training texts were longer than the model takes and were cut.")
     asked = asked_again(choice, access)

@@ -171,6 +171,12 @@ def _of_command_line(error: typer.TyperException) -> str:
     where = context.command_path if context is not None else "lmtasks"
     option = getattr(error, "option_name", None)
     if option is not None and context is not None and "No such option" in error.message:
+        from lmtasks.settings.base import RENAMED  # loads pydantic, which no other message needs
+
+        old = str(option).removeprefix("--").replace("-", "_")
+        if old in RENAMED:
+            setting, value = RENAMED[old]
+            return f"{option} is no option of {where} any more: --{setting} {value} says it now. {_help(where)}"
         return str(unknown(f"option of {where}", option, _options(context.command.params), hint=_help(where)))
     if "No such command" in error.message and context is not None:
         given = error.message.split("'")[1]

@@ -210,6 +210,7 @@ def print_plan(
     from lmtasks.run.plan import find_plan, load_plan
     from lmtasks.run.preflight import check_plan
     from lmtasks.run.trials import sweep_text, trials_of
+    from lmtasks.settings.attention import ATTENTION_IN_WORDS
     from lmtasks.task.changes import with_clean
 
     file = find_plan(ref)
@@ -228,7 +229,8 @@ def print_plan(
         learned = [task.name for task in trained if "train" in task.sources]
         apart = "" if model.together else ", a model for each"
         how = "used as it is" if model.adaptation == "prompt" else f"{model.adaptation}, on {_names(learned)}{apart}"
-        start = f"{model.backbone}{' read both ways' * model.bidirectional}{' from scratch' * model.from_scratch}"
+        read = "" if model.attention is None else f" read {ATTENTION_IN_WORDS[model.attention]}"
+        start = f"{model.backbone}{read}{' from scratch' * model.from_scratch}"
         print(f"  model {name}: {start}, {how}; {check.opened[name]}")
         if model.sweep is not None:
             print(f"    {sweep_text(model.sweep)}")

@@ -4,7 +4,7 @@ One task file serves both ways to solve a task. A head that predicts reads the c
 head learns to continue the task's prompt with its target, the prompt it is scored on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from lmtasks.errors import UsageError
 from lmtasks.head import HEADS
 from lmtasks.head.base import IGNORED
 from lmtasks.records import HeadSpec, Row
+from lmtasks.settings.attention import Attention
 from lmtasks.task.kinds import head_input, kind_of, scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
@@ -62,13 +63,26 @@ class ReadingSettings:
     max_length: int
     """Longest row in tokens."""
     causal: bool
-    """Does it see the past only? Then a span head points at the end token where there is no answer."""
+    """Does it see the past only, where no head says otherwise? Then a span head points at the end token where there is
+    no answer."""
+    attention: Attention | None = None
+    """How it reads for a new head; None: as it reads by itself."""
+    heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    """Heads that are there already, by name: it reads for them as they have learned it."""
     decoder_start: int | None = None
     """What an encoder-decoder's decoder reads first; None for other models."""
     pooling: Literal["mean", "last", "first", "max"] = "mean"
     """Which hidden state a classification head reads."""
     stateful: bool = False
     """Does a causal model carry a state of its own through a running text?"""
+
+    def attention_of(self, task: Task) -> Attention | None:
+        """How the model reads for the head of a task; None: as it reads by itself. What writes reads causally."""
+        if task.name in self.heads:
+            return self.heads[task.name].attention
+        if HEADS.line(kind_of(task).head).predicts:
+            return self.attention
+        return "causal" if self.causal and self.attention is not None else None
 
 
 def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> HeadExamples:
@@ -105,6 +119,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         kind=kind.head,
         labels=task.labels,
         pooling=reading.pooling,
+        attention=reading.attention_of(task),
     )
     return HeadExamples(
         head=spec,
@@ -139,7 +154,7 @@ def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> t
         head_input(task, row, row_number=number),
         tokenizer=tokenizer,
         max_length=reading.max_length,
-        causal=reading.causal,
+        causal=(reading.attention_of(task) or ("causal" if reading.causal else "both")) == "causal",
     )
     examples = [
         TrainingExample(ids=each.ids, targets=targets, types=each.types if tokenizer.takes_types else ())

@@ -27,7 +27,7 @@ import json
 import math
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -49,7 +49,7 @@ from lmtasks.engine.requests import (
 )
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.cache_store import ByteStore
-from lmtasks.records import Floats32, ModelCard, RuntimeCard
+from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runtimes import is_cached, libraries_of
 from lmtasks.version import __version__
@@ -332,7 +332,7 @@ class Keys:
 
     def __init__(self, scope: bytes, *, model: ModelCard) -> None:
         self._scope = scope
-        self._heads = {head.name: asdict(head) for head in model.heads}
+        self._heads = {head.name: _meaning_of(head) for head in model.heads}
         self._score = self._begun("score", None)
         self._predict: dict[str, blake2b] = {}
         self._generate: dict[Decoding, blake2b] = {}
@@ -362,6 +362,11 @@ class Keys:
         digest = blake2b(self._scope, digest_size=KEY_BYTES)
         digest.update(_bytes([kind, settings]))
         return digest
+
+
+def _meaning_of(head: HeadSpec) -> Mapping[str, object]:
+    """What a head's answers depend on; how it reads only where it says so, as heads of earlier versions do not."""
+    return {name: value for name, value in asdict(head).items() if name != "attention" or value is not None}
 
 
 def _key(begun: blake2b, numbers: "array[int]") -> bytes:

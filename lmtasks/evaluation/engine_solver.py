@@ -73,7 +73,7 @@ class HeadRequests:
             given,
             tokenizer=self._engine.tokenizer,
             max_length=self._engine.max_length_tokens,
-            causal=self._engine.model.kind == "causal",
+            causal=self._engine.model.attention_of(self._head.spec) == "causal",
         )
         cut = sum(row.truncated for row in encoded.rows)
 

@@ -44,7 +44,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "xlm-roberta": BERT,
 }
 """By transformers' model_type, and the names of our own families."""
-ENCODING: Mapping[str, Architecture] = {"llama": EUROBERT, "mistral": EUROBERT, "qwen2": EUROBERT}
+ENCODING: Mapping[str, Architecture] = {
+    "llama": EUROBERT,
+    "mistral": EUROBERT,
+    "qwen2": EUROBERT,
+    "qwen3": EUROBERT,
+}
 """The same for causal architectures that are used as encoders; others of them are traced."""
 LABELS: frozenset[str] = frozenset(architecture.label for architecture in ARCHITECTURES.values())
 """As packages of this version name what built them."""

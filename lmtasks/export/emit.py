@@ -143,10 +143,10 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
     """Modules to trace, by the kind of model."""
     from lmtasks.export.traced_graphs import (
         decoder_graph,
-        heads_graph,
         score_graph,
         seq2seq_decoder_graph,
         seq2seq_encoder_graph,
+        traced_heads,
     )
 
     makers: Mapping[str, Mapping[GraphName, Callable[[Model], Traceable]]] = {
@@ -155,8 +155,9 @@ def _traceables(model: "Model") -> "dict[GraphName, Traceable]":
         "encoder-decoder": {"score": score_graph, "encoder": seq2seq_encoder_graph, "decoder": seq2seq_decoder_graph},
     }
     parts: dict[GraphName, Traceable] = {name: make(model) for name, make in makers[model.card.kind].items()}
-    heads = heads_graph(model)
-    return parts if heads is None else {**parts, "heads": heads}
+    names: tuple[GraphName, ...] = ("heads", "heads_both")
+    heads = {name: part for name in names if (part := traced_heads(model, name)) is not None}
+    return {**parts, **heads}
 
 
 def _rounded(

@@ -1,7 +1,7 @@
 """An exported model on disk. Reading one needs neither torch nor transformers.
 
 package.json              the model's card, precision, graphs, emitter, the hash of every other file, and its own
-score.onnx, decoder.onnx, encoder.onnx, heads.onnx    the graphs that its kind of model has (below)
+score.onnx, decoder.onnx, encoder.onnx, heads.onnx, heads_both.onnx    the graphs that its kind of model has (below)
 weights.bin               the weights of all graphs, equal ones once
 tokenizer.json, tokenizer_config.json, ...            its tokenizer, chat templates included
 parity.json               the proof that it computes what the model computes
@@ -12,10 +12,11 @@ Graphs traced from torch, rows padded on the right (prompts of a decoder on the 
 row's last token; `runtime/` brings any padding into that form). B rows, T and N tokens, P cached tokens, S source, V
 vocabulary:
 
-heads     ids, mask[, types] (B, T) -> the logits of every head, each an output of its own
-score     ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and whether it is the most likely one
-encoder   the source (B, S) and the decoder's start token (B, 1) -> next-token logits (B, V) and caches
-decoder   new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N
+heads       ids, mask[, types] (B, T) -> the logits of every head, each an output of its own
+heads_both  the same, of those heads that a causal backbone reads both ways for
+score       ids, mask (B, T) -> log-probability (B, T - 1) of each next token, and whether it is the most likely one
+encoder     the source (B, S) and the decoder's start token (B, 1) -> next-token logits (B, V) and caches
+decoder     new tokens (B, N), mask (B, P + N), caches of P tokens -> next-token logits (B, V), caches of P + N
 
 The inputs of graphs that were built block by block stand in `emitters/decoder.py`, `seq2seq.py` and `recurrent.py`.
 """
@@ -31,7 +32,7 @@ from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, read_object, write_json
 from lmtasks.model.files import tokenizer_files
 from lmtasks.model.weights import digest_of
-from lmtasks.records import TRAINING_ROWS, Json, ModelCard, card_from_json
+from lmtasks.records import TRAINING_ROWS, HeadSpec, Json, ModelCard, card_from_json
 from lmtasks.settings.runtimes import PRECISIONS, Precision
 
 SCHEMA = 1
@@ -47,7 +48,7 @@ EMITTED = "emitted:"
 TRACED = "traced-2"
 """How that of the others begins. Changes whenever tracing or quantizing may yield other numbers."""
 
-GraphName = Literal["heads", "score", "encoder", "decoder"]
+GraphName = Literal["heads", "heads_both", "score", "encoder", "decoder"]
 Operators = Mapping[GraphName, Mapping[str, int]]
 """How often operators stand in graphs."""
 NOTHING_WANTED: Operators = MappingProxyType({})
@@ -95,6 +96,11 @@ class Package:
         """Bytes of the graphs and their weights on disk."""
         names = {*self.graphs.values(), WEIGHTS}
         return sum(facts.size_bytes for name, facts in self.files.items() if name in names)
+
+
+def heads_graph(model: ModelCard, head: HeadSpec) -> GraphName:
+    """The graph that a head stands in: of those that a causal backbone reads both ways for, another one."""
+    return "heads_both" if model.kind == "causal" and head.attention == "both" else "heads"
 
 
 def device_of(precision: Precision) -> str:

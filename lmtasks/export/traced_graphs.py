@@ -1,6 +1,7 @@
 """Graphs that torch's exporter traces, for architectures that nothing builds block by block.
 
-heads     ids, mask[, types] (B, T) -> `head.<name>` for each head, by one pass of the backbone
+heads     ids, mask[, types] (B, T) -> `head.<name>` for each head, by one pass of the backbone; of heads that a causal
+          backbone reads both ways for, `heads_both`
 score     [source_ids, source_mask (B, S),] ids, mask (B, T) -> logprobs, greedy (B, T - 1); logits never leave it
 encoder   the source and the decoder's first token -> logits (B, V), and caches: keys and values of the source are
           computed once
@@ -11,6 +12,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
+from lmtasks.export.package import GraphName, heads_graph
 from lmtasks.export.trace import LENGTH, PAST, SOURCE, Input, Traceable, cache_input, ids_input, mask_input
 
 if TYPE_CHECKING:
@@ -20,14 +22,16 @@ if TYPE_CHECKING:
     from lmtasks.model.model import Model
 
 
-def heads_graph(model: "Model") -> Traceable | None:
-    """ids, mask[, types], (B, T) -> `head.<name>` for each head; None for a model without heads that predict."""
+def traced_heads(model: "Model", graph: GraphName) -> Traceable | None:
+    """ids, mask[, types], (B, T) -> `head.<name>` for each head of a graph; None where it has none."""
     from torch import Tensor, nn
 
-    names = tuple(spec.name for spec in model.card.heads if spec.predicts)
-    own = frozenset(spec.name for spec in model.card.heads if spec.pooling == "own")
-    if not names:
+    specs = [spec for spec in model.card.heads if spec.predicts and heads_graph(model.card, spec) == graph]
+    names = tuple(spec.name for spec in specs)
+    own = frozenset(spec.name for spec in specs if spec.pooling == "own")
+    if not specs:
         return None
+    attention = next((spec.attention for spec in specs if spec.pooling != "own"), None)
 
     class Heads(nn.Module):
         def __init__(self) -> None:
@@ -37,7 +41,7 @@ def heads_graph(model: "Model") -> Traceable | None:
         def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
             ids, mask, *rest = given
             types = rest[0] if rest else None
-            hidden = None if own.issuperset(names) else self.model.encode(ids, mask, types)
+            hidden = None if own.issuperset(names) else self.model.encode(ids, mask, types, attention=attention)
             return tuple(
                 self.model.head_logits(name, ids, mask, types) if name in own else self.model.head(name)(hidden, mask)
                 for name in names

@@ -10,8 +10,6 @@ from lmtasks.backbone.family import FAMILIES, is_family, new_backbone, new_maske
 from lmtasks.backbone.load import backbone_like, load_backbone
 from lmtasks.backbone.sizes import Sizes, Vocabulary
 from lmtasks.errors import UsageError
-from lmtasks.model.files import tokenizer_folder
-from lmtasks.model.weights import ADAPTERS, base_facts, weights_home, write_base
 
 __all__ = [
     "Backbone",
@@ -21,10 +19,8 @@ __all__ = [
     "kind_of_family",
     "load_backbone",
     "new_language_model",
-    "refer_to_weights",
     "write_backbone",
     "write_backbone_like",
-    "write_config_both_ways",
 ]
 
 
@@ -87,33 +83,6 @@ def write_backbone_like(source: Path, *, seed: int, folder: Path) -> None:
     """
     torch.manual_seed(seed)
     _save_beside(backbone_like(source), folder)
-
-
-def write_config_both_ways(source: Path, *, folder: Path) -> None:
-    """Write the configuration that reads the weights of a causal backbone both ways.
-
-    Raises:
-        UsageError: `source` holds no causal backbone, one that cannot be read so, or heads that learned to read one
-            way.
-    """
-    from lmtasks.backbone.transformer import check_both_ways, config_both_ways
-
-    home = tokenizer_folder(source)
-    config = config_both_ways(home)
-    if home != source:
-        raise UsageError(
-            f"what {source} has learned, it learned reading one way; give its backbone, {home}, "
-            "or the one that it was adapted from."
-        )
-    config.save_pretrained(folder)
-    check_both_ways(backbone_like(folder).eval())
-
-
-def refer_to_weights(source: Path, *, folder: Path) -> None:
-    """Let the backbone in `folder` have the weights in `source`, which stay where they are."""
-    (folder / ADAPTERS).mkdir(parents=True, exist_ok=True)
-    home = weights_home(source)
-    write_base(folder, base=home, weights_hash=base_facts(home).hash)
 
 
 def _save_beside(backbone: Backbone, folder: Path) -> None:

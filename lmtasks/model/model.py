@@ -11,11 +11,17 @@ from lmtasks.backbone.base import Backbone, Decodes, Projection, State
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head.module import build_head
 from lmtasks.records import HeadSpec, ModelCard
+from lmtasks.settings.attention import Attention
 
 __all__ = ["Decodes", "Model", "Projection", "State"]
 
 if TYPE_CHECKING:
     from lmtasks.backbone.transformer import TransformerBackbone
+
+WRITES = (
+    "{name} is answered by a head that writes, token by token, and what is not written yet nobody can read: it never "
+    "reads both ways; leave the attention out, or make it causal."
+)
 
 
 class Model(nn.Module):
@@ -25,6 +31,9 @@ class Model(nn.Module):
         backbone: shared by all heads.
         card: what identifies the model; its `heads` say which heads there are.
         folder: where `tokenizer.json` lies.
+
+    Raises:
+        UsageError: a head wants the backbone to read as it cannot.
     """
 
     def __init__(self, backbone: Backbone, *, card: ModelCard, folder: Path) -> None:
@@ -73,15 +82,18 @@ class Model(nn.Module):
         for spec in specs:
             self._add(spec)
 
-    def encode(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        """Hidden states, (B, T) -> (B, T, D)."""
-        return self.backbone.encode(ids, mask, types)
+    def encode(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None = None, *, attention: Attention | None = None
+    ) -> Tensor:
+        """Hidden states, (B, T) -> (B, T, D), read as a head wants them (`HeadSpec.attention`)."""
+        return self.backbone.read(ids, mask, types, attention=attention)
 
     def head_logits(self, name: str, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """Logits of one head: (B, C) for classification, (B, T, C) for tagging, (B, T, 2) for span."""
-        if self.spec(name).pooling == "own":
+        spec = self.spec(name)
+        if spec.pooling == "own":
             return self.backbone.own_logits(ids, mask, types)
-        logits: Tensor = self.head(name)(self.encode(ids, mask, types), mask)
+        logits: Tensor = self.head(name)(self.encode(ids, mask, types, attention=spec.attention), mask)
         return logits
 
     def lm_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -129,6 +141,10 @@ class Model(nn.Module):
         return self.decoder
 
     def _add(self, spec: HeadSpec) -> None:
+        if not spec.predicts and spec.attention == "both":
+            raise UsageError(WRITES.format(name=spec.name))
+        if spec.attention is not None:
+            self.backbone.check_attention(spec.attention)
         module = None if spec.pooling == "own" else build_head(spec, width=self.backbone.traits.width)
         if module is not None:
             self._places[spec.name] = len(self.heads)

@@ -8,7 +8,7 @@ run's folder.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lmtasks.run.folder import RunFolder, cell_id, claim, held_plan
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.run.trials import trials_of
 from lmtasks.run.variants import gate_name, tasks_of
+from lmtasks.settings.base import RENAMED
 from lmtasks.task.task import Task
 
 NOT_OF_ALL_CELLS = frozenset(
@@ -69,11 +70,26 @@ def take_over(folder: RunFolder, plan: Plan, *, tasks: Sequence[Task], plan_file
         if content.get("plan") != plan.plan:
             raise UsageError(f"{other}, and this one is {plan.plan!r}; give another --out, or delete the folder.")
         try:
-            held = Plan.model_validate(content)
+            held = Plan.model_validate(_with_new_names(content))
         except ValidationError as error:
             raise UsageError(f"{other} as another version wrote it; give another --out.") from error
         log.warning("%s", set_aside(folder, held=held, plan=plan, tasks=tasks))  # before the folder says otherwise
     claim(folder, plan, plan_file=plan_file, header=header)
+
+
+def _with_new_names(content: Mapping[str, object]) -> Mapping[str, object]:
+    """A plan as it was written, with settings of its models by the names that they have now."""
+    models = content.get("models")
+    if not isinstance(models, Mapping):
+        return content
+    return {**content, "models": {name: _renamed(model) for name, model in models.items()}}
+
+
+def _renamed(model: object) -> object:
+    if not isinstance(model, Mapping):
+        return model
+    kept = {name: value for name, value in model.items() if name not in RENAMED}
+    return {**kept, **{RENAMED[name][0]: RENAMED[name][1] for name in RENAMED if model.get(name)}}
 
 
 def set_aside(folder: RunFolder, *, held: Plan, plan: Plan, tasks: Sequence[Task]) -> SetAside:

@@ -16,7 +16,8 @@ from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainin
 from lmtasks.run.variants import tasks_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.task.task import Task
-from lmtasks.workflow.new_backbone import Start
+from lmtasks.workflow.adapt import check_attention
+from lmtasks.workflow.new_backbone import Start, pretrained_both_ways
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.split_check import PEEK_ROWS, CheckOptions
 from lmtasks.workflow.validate import check_task
@@ -129,23 +130,29 @@ def _start_of(name: str, plan: Plan, tasks: Sequence[Task]) -> str:
     if missing:
         raise unknown(f"task of model {name!r} of the plan:", missing[0], [task.name for task in tasks])
     try:
-        return _described(model)
+        start = _start(model)
+        learned = [task for task in tasks if not model.tasks or task.name in model.tasks]
+        check_attention(start, learned, model.adaptation)
+        return _described(model, start)
     except UsageError as error:
         raise UsageError(f"model {name!r} of the plan: {error}") from error
 
 
-def _described(model: ModelPlan) -> str:
-    from lmtasks.backbone.family import parse_family
-    from lmtasks.data.vocabulary import parse_tokenizer
-    from lmtasks.model.closed_form import parse_fitted
-
-    start = Start(
+def _start(model: ModelPlan) -> Start:
+    return Start(
         backbone=model.backbone,
         tokenizer=model.tokenizer,
         vectors=model.vectors,
         from_scratch=model.from_scratch,
-        bidirectional=model.bidirectional,
+        attention=model.attention,
     )
+
+
+def _described(model: ModelPlan, start: Start) -> str:
+    from lmtasks.backbone.family import parse_family
+    from lmtasks.data.vocabulary import parse_tokenizer
+    from lmtasks.model.closed_form import parse_fitted
+
     if model.tokenizer is not None and not Path(model.tokenizer).is_dir():
         parse_tokenizer(model.tokenizer)
     if model.vectors is not None and not model.vectors.is_file():
@@ -156,7 +163,9 @@ def _described(model: ModelPlan) -> str:
     if start.is_family:
         parse_family(model.backbone)
         return "made new"
-    return _card(model.backbone)
+    folder = _there(model.backbone)
+    both = folder is not None and start.attention is None and pretrained_both_ways(folder)
+    return f"{_card(model.backbone)}{', pretrained both ways, and so read by heads that do not write' * both}"
 
 
 def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:

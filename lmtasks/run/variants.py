@@ -130,7 +130,7 @@ class Artefacts:
             tokenizer=wanted.tokenizer,
             vectors=wanted.vectors,
             from_scratch=wanted.from_scratch,
-            bidirectional=wanted.bidirectional,
+            attention=wanted.attention,
         )
         if (out / "model.json").is_file():
             if not start.is_new:  # a new family depends on its lines in the plan alone, see plan_changes

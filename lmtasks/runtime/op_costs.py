@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.export.package import GraphName, is_package, load_package
+from lmtasks.export.package import GraphName, heads_graph, is_package, load_package
 from lmtasks.files import parse_json
 
 if TYPE_CHECKING:
@@ -44,15 +44,17 @@ class OpCosts:
     """Keys and values of one token, over all layers; 0 where nothing is kept."""
 
 
-def traffic_of(folder: Path, *, graph: GraphName, precision: str | None) -> OpCosts | None:
+def traffic_of(folder: Path, *, graph: GraphName, precision: str | None, head: str = "") -> OpCosts | None:
     """The traffic of a package's graph, or of the torch model in a folder; None where its files do not tell.
 
     Args:
         graph: which pass: `heads`, `score` or `decoder`.
         precision: of a torch model.
+        head: that answers, of several that stand in graphs of their own.
     """
     if is_package(folder):
         package = load_package(folder)
+        graph = next((heads_graph(package.model, spec) for spec in package.model.heads if spec.name == head), graph)
         if graph not in package.graphs:
             return None
         return _of_graph(folder / package.graphs[graph], vocabulary=package.model.vocabulary)

@@ -50,6 +50,8 @@ WORDS: Mapping[str, str] = {
     "model_type": "must be names with values",
 }
 """By pydantic's type of error; other types keep pydantic's message."""
+RENAMED: Mapping[str, tuple[str, str]] = {"bidirectional": ("attention", "both")}
+"""Settings that older versions had, yes or no: what is set in their place, and to what where they were set."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ def explain(
     first = error.errors(include_url=False)[0]
     place = place_of(error)
     if first["type"] == "extra_forbidden":
+        if str(place[-1]) in RENAMED:
+            setting, value = RENAMED[str(place[-1])]
+            return (
+                f"{name(place)} is no {what} any more: {setting} says it now, and is {value!r} where this was true; "
+                "where it was false, leave it out."
+            )
         inner = _schema_at(schema, place[:-1])
         return str(unknown(f"{what} of {name(place[:-1])}" if place[1:] else what, str(place[-1]), inner))
     if first["type"] == SENTENCE:

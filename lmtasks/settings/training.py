@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from lmtasks.settings.attention import Attention
 from lmtasks.settings.base import Setting, Settings, Several, refusal
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SHARE_BELOW_ONE, Bound
 from lmtasks.settings.data import Encoding
@@ -83,10 +84,15 @@ class BackboneChoice(Settings):
     from_scratch: Annotated[
         bool, Setting("Take shape and tokenizer of the backbone, and begin with random weights.")
     ] = False
-    bidirectional: Annotated[
-        bool,
-        Setting("Let a causal backbone read both ways: an encoder, for labels, tags and spans; it writes no text."),
-    ] = False
+    attention: Annotated[
+        Attention | None,
+        Setting(
+            "How heads for labels, tags and spans read: causal, or both (ways); default: both where the backbone was "
+            "pretrained so. What writes text reads causally.",
+            metavar="NAME",
+        ),
+    ] = None
+    """None: both ways over an encoder, and over a causal backbone that was pretrained so; else causally."""
 
 
 class LoraSettings(Settings):

@@ -127,6 +127,7 @@ def adapt(
             "rows": len(head.train),
             "validation_rows": len(head.validation),
             "truncated": head.truncated,
+            **({"attention": head.head.attention} if head.head.attention is not None else {}),
             **_strength(fitted.get(head.head.name)),
         }
         for head in heads
@@ -358,7 +359,7 @@ def _check(model: Model, head: HeadExamples) -> None:
     if not head.head.predicts and model.card.kind == "encoder":
         raise UsageError(
             f"{model.card.family} is read as an encoder, which cannot generate, so it cannot be adapted to "
-            f"{head.head.name!r}; use a causal backbone (without --bidirectional) or an encoder-decoder."
+            f"{head.head.name!r}; use a causal backbone or an encoder-decoder."
         )
     if not head.train and not head.text:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")

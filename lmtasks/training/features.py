@@ -3,8 +3,8 @@
 A head that answers a text once reads one pooled state, (1, D): a text of one token, which every pooling leaves as it
 is, so that the head itself computes over it. A head that answers each token reads all states of the row, (T, D).
 
-What is kept stands under a hash of all that it depends on: weights, configuration (and with it which way is read),
-device, precision, versions, pooling, and the row's token ids, which tokenizer, texts and longest input have made.
+What is kept stands under a hash of all that it depends on: weights, configuration, device, precision, versions, the
+head's attention and pooling, and the row's token ids, which tokenizer, texts and longest input have made.
 Ten probes over the same rows, with other seeds, labels, strengths or fewer rows, pass through the backbone once.
 
 Axes: B batch, T time (tokens of a row), D width.
@@ -119,13 +119,15 @@ class FeatureReader:
         types = batch["types"].to(self._device) if "types" in batch else None
         self._model.backbone.eval()
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            hidden = self._model.encode(ids, mask, types).float()
+            hidden = self._model.encode(ids, mask, types, attention=spec.attention).float()
         if head_of(spec).per_token:
             return [_numbers(states[real]) for states, real in zip(hidden, mask, strict=True)]
         return [_numbers(state[None]) for state in pooled(hidden, mask, spec.pooling)]
 
     def _key(self, spec: HeadSpec, row: TrainingExample) -> bytes:
-        read = "tokens" if head_of(spec).per_token else spec.pooling
+        read = "tokens" if head_of(spec).per_token else str(spec.pooling)
+        if spec.attention == "both" and self._model.card.kind == "causal":  # else as the configuration says
+            read = f"{read} both"
         digest = hashlib.blake2b(self._scope, digest_size=KEY_BYTES, person=read.encode())
         digest.update(array("q", (len(row.ids), *row.ids, *row.types)))
         return digest.digest()

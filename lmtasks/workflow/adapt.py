@@ -16,16 +16,26 @@ from lmtasks.data.sampling import label_reader
 from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
+from lmtasks.head import HEADS
 from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.settings.attention import ATTENTION_IN_WORDS, Attention
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 from lmtasks.training.curve import LOG
-from lmtasks.workflow.new_backbone import RECIPE, Start, started_backbone, started_tokenizer
+from lmtasks.workflow.new_backbone import (
+    PRETRAINED_BOTH_WAYS,
+    RECIPE,
+    Start,
+    pretrained_both_ways,
+    started_backbone,
+    started_tokenizer,
+)
 from lmtasks.workflow.open_model import kept_features
 
 if TYPE_CHECKING:
-    from lmtasks.settings.training import AdaptSettings
+    from lmtasks.model.model import Model
+    from lmtasks.settings.training import Adaptation, AdaptSettings
     from lmtasks.training.loop import Trained
 
 
@@ -63,6 +73,8 @@ class AdaptedModel:
     """Of a probe: how many texts the backbone read, and the features of how many were found."""
     fits: Mapping[str, str] = field(default_factory=dict)
     """Of each task whose head is a logistic regression, how strong and how that was chosen, for people."""
+    attention: Mapping[str, Attention] = field(default_factory=dict)
+    """How the backbone reads for each head that was trained, where it is read in more than one way."""
 
 
 def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) -> AdaptedModel:
@@ -112,6 +124,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         truncated=_truncated_rows(provenance),
         features=(features["read"], features["found"]) if isinstance(features, dict) else None,
         fits=_fits(provenance),
+        attention=_attention_of_tasks(provenance),
     )
 
 
@@ -170,14 +183,19 @@ def adapt_to_tasks(
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.model.files import tokenizer_folder
     from lmtasks.model.model import Model
+    from lmtasks.model.resolve import resolve
     from lmtasks.runtime.memory import keep_freed_memory
     from lmtasks.training.adapt import adapt
+
+    check_attention(start, learned, settings.method)
 
     def prepare(model: Model) -> Sequence[HeadExamples]:
         reading = ReadingSettings(
             tokenizer=load_tokenizer(model.folder),
             max_length=model.card.max_length_tokens,
-            causal=model.card.kind == "causal",
+            causal=model.card.attention == "causal",
+            attention=_attention_of(model, start, learned, both_ways=both_ways),
+            heads={spec.name: spec for spec in model.card.heads},
             decoder_start=model.card.decoder_start,
             pooling=settings.pooling or model.backbone.traits.pooling,
             stateful=model.backbone.traits.stateful,
@@ -195,6 +213,10 @@ def adapt_to_tasks(
         backbone = started_backbone(
             start, tasks=learned, options=options, seed=settings.seed, rows=rows, folder=new, report=report
         )
+    shape = backbone
+    if start.from_scratch:  # random weights are read as those would be whose place they take
+        shape = resolve(start.backbone, offline=options.offline, token=options.token)
+    both_ways = pretrained_both_ways(shape)
     with kept_features(cache if settings.method == "probe" else None) as kept:
         trained = adapt(
             backbone=backbone,
@@ -205,6 +227,7 @@ def adapt_to_tasks(
             provenance={
                 **_asked(start, learned, rows),
                 "cleaning": list(load_tokenizer(tokenizer_folder(backbone)).cleaning),
+                **({PRETRAINED_BOTH_WAYS: True} if both_ways else {}),
             },
             kept=kept,
         )
@@ -332,6 +355,61 @@ def task_examples(
         prepared.append(head_examples(task, drawn(task, data, rows=rows, seed=seed), reading=reading))
     report(Progress(stage="read the tasks", done=len(tasks), total=len(tasks), unit="tasks"))
     return tuple(prepared)
+
+
+def check_attention(start: Start, tasks: Sequence[Task], method: "Adaptation") -> None:
+    """Refuse an attention that nothing can be read with, before anything is read or made; of a backbone that is there,
+    it is asked once it is loaded.
+
+    Raises:
+        UsageError: no head is made, all heads write, or a family that is made new cannot read so.
+    """
+    from lmtasks.backbone.family import new_backbone
+    from lmtasks.model.create import Vocabulary
+    from lmtasks.model.model import WRITES
+
+    if start.attention is None:
+        return
+    if method == "prompt":
+        raise UsageError(
+            "attention is how a backbone reads for its heads, and prompt makes none; leave --attention out."
+        )
+    writers = [task.name for task in tasks if not HEADS.line(kind_of(task).head).predicts]
+    if start.attention == "both" and len(writers) == len(tasks):
+        raise UsageError(WRITES.format(name=", ".join(writers)))
+    if start.is_family:
+        few = Vocabulary(size=8, bos=0, eos=0, pad=1)
+        new_backbone(start.backbone, few).check_attention(start.attention)
+
+
+def _attention_of(model: "Model", start: Start, tasks: Sequence[Task], *, both_ways: bool) -> Attention:
+    """How the backbone reads for new heads that do not write.
+
+    Args:
+        both_ways: was a causal backbone pretrained so?
+
+    Raises:
+        UsageError: it cannot read as was asked, or a head that is there has learned to be read otherwise.
+    """
+    if start.attention is None:
+        return "both" if both_ways else model.backbone.attention
+    model.backbone.check_attention(start.attention)
+    names = {task.name for task in tasks}
+    for spec in model.card.heads:
+        if spec.name in names and spec.predicts and model.card.attention_of(spec) != start.attention:
+            raise UsageError(
+                f"head {spec.name!r} of {start.backbone} has learned to read "
+                f"{ATTENTION_IN_WORDS[model.card.attention_of(spec)]}, and goes on so; leave --attention out, or give "
+                "the backbone that it was adapted from."
+            )
+    return start.attention
+
+
+def _attention_of_tasks(provenance: Mapping[str, object]) -> Mapping[str, Attention]:
+    """By head of a model's record; nothing where all are read causally, or by an encoder."""
+    tasks = provenance.get("tasks")
+    found = {name: task.get("attention") for name, task in tasks.items()} if isinstance(tasks, dict) else {}
+    return found if len(set(found.values())) > 1 or "both" in found.values() else {}
 
 
 def _truncated_rows(provenance: Mapping[str, object]) -> int:

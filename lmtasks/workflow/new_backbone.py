@@ -6,7 +6,6 @@ line that tells how many there are. A file may be gzipped.
 
 import gzip
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.files import parse_json
-from lmtasks.records import TRAINING_ROWS, Floats32, Progress
+from lmtasks.files import parse_json, read_object
+from lmtasks.records import Floats32, Progress
+from lmtasks.settings.attention import Attention
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 RECIPE = "recipe.json"
 """Beside a new backbone: what it was made from."""
 
+PRETRAINED_BOTH_WAYS = "pretrained_both_ways"
+"""In a model's record: its backbone was, so that heads that come later read so, too."""
 MARKS = "Ġ▁ "
 """How tokenizers write the blank before a word."""
 
@@ -48,8 +50,8 @@ class Start:
     """Pretrained word vectors that its embeddings start from."""
     from_scratch: bool = False
     """Shape and tokenizer of a backbone that is there, with random weights: what did its pretraining give?"""
-    bidirectional: bool = False
-    """A causal backbone that is there attends both ways: an encoder, which writes no text."""
+    attention: Attention | None = None
+    """How it reads for heads that do not write; None: both ways if it was pretrained so, else as it reads by itself."""
 
     def __post_init__(self) -> None:
         made = self.is_family or self.is_fitted
@@ -57,10 +59,10 @@ class Start:
             raise UsageError(
                 f"{self.backbone!r} is made new anyway; --from-scratch goes with a backbone that is there."
             )
-        if self.bidirectional and made:
+        if self.attention is not None and self.is_fitted:
             raise UsageError(
-                f"--bidirectional goes with a causal backbone that is there; {self.backbone!r} would be made new: "
-                "eurobert, bilstm and bigru are families that read both ways."
+                f"attention is how a backbone reads for its heads, and {self.backbone!r} has none: it counts tokens; "
+                "leave --attention out."
             )
 
     @property
@@ -89,7 +91,7 @@ class Start:
             "tokenizer": self.tokenizer,
             "vectors": None if self.vectors is None else self.vectors.name,
             **({"from_scratch": "yes"} if self.from_scratch else {}),
-            **({"bidirectional": "yes"} if self.bidirectional else {}),
+            **({"attention": self.attention} if self.attention is not None else {}),
         }
 
 
@@ -120,7 +122,7 @@ def started_backbone(
             f"a tokenizer or word vectors go with a family that is made new; {start.backbone!r} has its own."
         )
     there = None if start.is_family else resolve(start.backbone, offline=options.offline, token=options.token)
-    if there is not None and not (start.from_scratch or start.bidirectional):
+    if there is not None and not start.from_scratch:
         return there
     recipe = _recipe(start, tasks, seed, rows)
     if (folder / RECIPE).is_file():
@@ -130,9 +132,31 @@ def started_backbone(
     if there is None:
         _make(start, tasks=tasks, options=options, seed=seed, rows=rows, folder=folder, report=report)
     else:
-        _make_like(there, start=start, seed=seed, folder=folder)
+        _make_like(there, seed=seed, folder=folder)
     (folder / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def pretrained_both_ways(folder: Path) -> bool:
+    """Did a causal backbone learn to read both ways before it was adapted, by any stage of its pretraining?
+
+    Args:
+        folder: a backbone, or a model over one.
+    """
+    from lmtasks.model.store import read_provenance
+    from lmtasks.model.weights import weights_home
+    from lmtasks.training.checkpoint import RECORD
+    from lmtasks.training.objectives import OBJECTIVES
+
+    if read_provenance(folder).get(PRETRAINED_BOTH_WAYS):
+        return True
+    record: object = read_object(weights_home(folder) / RECORD)
+    while isinstance(record, dict) and record:
+        objective = OBJECTIVES.get(str(record.get("objective")))
+        if objective is not None and any(part.both_ways for part in (objective, *objective.turns)):
+            return True
+        record = record.get("before")
+    return False
 
 
 def started_tokenizer(
@@ -213,24 +237,16 @@ def _make(
     )
 
 
-def _make_like(there: Path, *, start: Start, seed: int, folder: Path) -> None:
+def _make_like(there: Path, *, seed: int, folder: Path) -> None:
     from lmtasks.data.tokenizer import load_tokenizer
-    from lmtasks.model.create import refer_to_weights, write_backbone_like, write_config_both_ways
+    from lmtasks.model.create import write_backbone_like
     from lmtasks.model.files import copy_tokenizer, tokenizer_folder
-    from lmtasks.model.store import training_rows_file
 
     home = tokenizer_folder(there)
-    if start.bidirectional:  # first, since it may be refused
-        write_config_both_ways(there, folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
     load_tokenizer(home)  # one that cannot be read is told of before anything is made
     copy_tokenizer(home, folder)
-    if start.from_scratch:
-        write_backbone_like(folder if start.bidirectional else home, seed=seed, folder=folder)
-    else:
-        refer_to_weights(there, folder=folder)
-        if training_rows_file(there).is_file():  # what the weights have learned, they still know
-            shutil.copyfile(training_rows_file(there), folder / TRAINING_ROWS)
+    write_backbone_like(home, seed=seed, folder=folder)
 
 
 def _texts(tasks: Sequence[Task], options: DataAccess, seed: int, rows: int | None) -> Iterator[str]:
@@ -250,7 +266,6 @@ def _recipe(start: Start, tasks: Sequence[Task], seed: int, rows: int | None) ->
     return {
         "backbone": start.backbone,
         "from_scratch": start.from_scratch,
-        **({"bidirectional": True} if start.bidirectional else {}),
         "tokenizer": start.tokenizer,
         "vectors": None if start.vectors is None or not start.vectors.is_file() else file_hash(start.vectors),
         "tasks": {task.name: task.hash for task in tasks},

@@ -117,7 +117,8 @@ class _Asked:
         reading = ReadingSettings(
             tokenizer=tokenizer,
             max_length=card.max_length_tokens,
-            causal=card.kind == "causal",
+            causal=card.attention == "causal",
+            heads={task: head for task, head in heads.items() if head is not None},
             decoder_start=card.decoder_start,
         )
         return tuple(self._probe(task, heads[task.name], reading) for task in self.tasks)

@@ -165,7 +165,7 @@ def opened(spec: SpeedSpec) -> "OpenedVariant":
             KEPT.append(np.ones(64 << 20, np.uint8))
     from lmtasks.bench.measure import OpenedVariant  # its import is measured
 
-    return OpenedVariant(engine=SleepingEngine(), model=MODEL, card=CARD, traffic=lambda graph: TRAFFIC)
+    return OpenedVariant(engine=SleepingEngine(), model=MODEL, card=CARD, traffic=lambda graph, head: TRAFFIC)
 
 
 TRAFFIC = OpCosts(weight_bytes=10**9, body=10**6, projection=10**5, cache_bytes=1000)

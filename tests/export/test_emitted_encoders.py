@@ -31,6 +31,8 @@ from transformers import (
     LlamaConfig,
     LlamaForTokenClassification,
     LlamaModel,
+    MistralConfig,
+    MistralModel,
     ModernBertConfig,
     ModernBertForMaskedLM,
     ModernBertForQuestionAnswering,
@@ -106,6 +108,10 @@ def _qwen3(**changed: object) -> Qwen3Config:
     return Qwen3Config(**{**SIZES, "head_dim": 8, "bos_token_id": 0, "eos_token_id": 0, **changed})
 
 
+def _mistral(**changed: object) -> MistralConfig:
+    return MistralConfig(**{**SIZES, "head_dim": 8, "bos_token_id": 0, "eos_token_id": 0, **changed})
+
+
 def _modernbert(**changed: object) -> ModernBertConfig:
     """Two local layers between two that see the whole text; the window, 3 tokens to each side, is shorter than it."""
     ids = {"bos_token_id": 0, "eos_token_id": 0, "cls_token_id": 0, "sep_token_id": 0}
@@ -136,6 +142,11 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
     "eurobert, tags": (EuroBertForTokenClassification, _eurobert(**THREE)),
     "llama, both ways": (LlamaModel, _llama(is_causal=False, architectures=["LlamaModel"])),
     "qwen2, both ways": (Qwen2Model, _qwen2(num_key_value_heads=2, is_causal=False, architectures=["Qwen2Model"])),
+    "qwen3, both ways": (Qwen3Model, _qwen3(num_key_value_heads=2, is_causal=False, architectures=["Qwen3Model"])),
+    "mistral, both ways": (
+        MistralModel,
+        _mistral(num_key_value_heads=2, sliding_window=5, is_causal=False, architectures=["MistralModel"]),
+    ),
     "modernbert": (ModernBertModel, _modernbert()),
     "modernbert, masked": (ModernBertForMaskedLM, _modernbert(tie_word_embeddings=False)),
     "modernbert, all biases": (ModernBertModel, _modernbert(attention_bias=True, mlp_bias=True, norm_bias=True)),
@@ -158,8 +169,10 @@ def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
         "distilbert": DISTILBERT.emit,
         "eurobert": EUROBERT.emit,
         "llama": EUROBERT.emit,
+        "mistral": EUROBERT.emit,
         "modernbert": MODERNBERT.emit,
         "qwen2": EUROBERT.emit,
+        "qwen3": EUROBERT.emit,
     }.get(name.split(",")[0], BERT.emit)
 
 
@@ -276,7 +289,6 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "config", "message"),
     [
-        (Qwen3Model, _qwen3(is_causal=False, architectures=["Qwen3Model"]), "it normalizes queries"),
         (EuroBertForSequenceClassification, _eurobert(**THREE), "its own head for classification pools logits"),
         (LlamaForTokenClassification, _llama(**THREE), "its attention is causal"),
     ],

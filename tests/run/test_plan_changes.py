@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lmtasks.checksums import FIELD, sealed
 from lmtasks.errors import UsageError
 from lmtasks.report.records import read_run
 from lmtasks.run.plan import load_plan
@@ -106,3 +107,24 @@ def test_other_settings_of_a_model_with_the_same_weights_are_another_model(tmp_p
     (model / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
     ran = carry_out(tmp_path, plan)
     assert (ran.done, ran.found) == (2, 4)
+
+
+@pytest.mark.parametrize(("turned", "attention"), [(True, "both"), (False, ""), (True, "")])
+def test_a_run_of_a_version_that_turned_whole_models_is_gone_on_with(
+    tmp_path: Path, turned: bool, attention: str
+) -> None:
+    """Its run.json says `bidirectional`, which was yes or no, of every model."""
+    carry_out(tmp_path, PLAN)
+    file = tmp_path / "run" / "run.json"
+    content = json.loads(file.read_text())
+    for model in content["plan"]["models"].values():
+        del model["attention"]
+        model["bidirectional"] = turned
+    content.pop(FIELD)
+    content["plan_hash"] = "of another form"
+    file.write_text(json.dumps(sealed(content)))
+    changed = PLAN.replace("kpet", "kept")
+    if attention:
+        changed = changed.replace("{backbone:", f"{{attention: {attention}, backbone:")
+    ran = carry_out(tmp_path, changed)
+    assert (ran.done, ran.found) == ((0, 6) if turned == bool(attention) else (2, 4))

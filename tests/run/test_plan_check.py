@@ -53,6 +53,18 @@ def checked(old: str = "", new: str = "") -> PlanCheck:
     return check_plan(plan, tasks, options=CheckOptions(data=DataAccess(offline=True)), report=lambda _: None)
 
 
+def test_how_heads_read_is_told_and_held_against_the_backbone() -> None:
+    Path("backbone/pretraining.json").write_text('{"objective": "mixed"}')
+    assert checked().opened["own"].endswith(", pretrained both ways, and so read by heads that do not write")
+    asked = checked("own: {backbone", "own: {attention: causal, backbone")
+    assert asked.problems == ()
+    assert asked.opened["own"].endswith(" tokens")
+    (problem,) = checked("new: {backbone", "new: {attention: both, backbone").problems
+    assert problem.startswith(
+        "model 'new' of the plan: a backbone of family lstm (causal) cannot read both ways: it ca"
+    )
+
+
 def test_a_plan_is_opened_without_loading_a_model() -> None:
     check = checked()
     assert check.problems == ()

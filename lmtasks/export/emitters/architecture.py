@@ -55,7 +55,8 @@ def encoder_operators(layers: int, *, norm: str = NORM, norms: int | None = None
 
 def decoder_operators(layers: int, *, norm: str = NORM, norms_per_layer: int = 2) -> Operators:
     """For a causal model with one normalization behind its layers."""
-    return in_each({CACHED: layers, norm: norms_per_layer * layers + 1}, "score", "decoder", "heads")
+    norms = {norm: norms_per_layer * layers + 1}
+    return {**in_each({CACHED: layers, **norms}, "score", "decoder", "heads"), "heads_both": {WHOLE: layers, **norms}}
 
 
 def seq2seq_operators(encoder: int, decoder: int) -> Operators:

@@ -149,21 +149,19 @@ def cached_attention(
 
 
 def text_attention(graph: GraphBuilder, packed: "ir.Value", part: Attention, at: TextInputs) -> "ir.Value":
-    """Queries, keys and values side by side, (N, 3 x heads x width), mixed over all tokens of their row, (N, heads x
-    width); over the near ones where there is a window.
-
-    Raises:
-        CannotEmit: queries share keys, or are normalized.
+    """Queries, keys and values side by side, (N, (heads + 2 key heads) x width), mixed over all tokens of their row,
+    (N, heads x width); over the near ones where there is a window. Keys that queries share are repeated.
     """
-    if part.query_norm is not None or part.key_heads != part.heads:
-        raise CannotEmit("it normalizes queries or shares keys; plain attention to the whole text is built")
     rows = at.layout.apart(graph, packed)
-    if part.rotary is None:
+    if part.rotary is None and part.query_norm is None and part.key_heads == part.heads:
         parts = graph.add_many("Split", rows, outputs=3, attributes={"axis": -1, "num_outputs": 3})
     else:
-        assert at.positions is not None  # whoever made the inputs asked whether the model rotates
         query, key, value = _split(graph, rows, part)
-        parts = (*_rotated(graph, query, key, at.positions, part), value)
+        query, key = _normed_both(graph, query, key, at.layout, part)
+        if part.rotary is not None:
+            assert at.positions is not None  # whoever made the inputs asked whether the model rotates
+            query, key = _rotated(graph, query, key, at.positions, part)
+        parts = (query, *(_repeated(graph, each, part) for each in (key, value)))
     bias = at.bias if part.window is None else at.windowed
     inputs = [*parts, None, at.real] if bias is None else [*parts, None, at.real, bias]
     mixed = graph.add("MultiHeadAttention", *inputs, attributes=_scaled(part.heads, part.scale))
@@ -189,9 +187,7 @@ def _parts(
 ) -> "tuple[ir.Value, ir.Value, ir.Value]":
     """Queries, keys and values, (B, S, heads x width) each, normalized and rotated where that is not the operator's."""
     query, key, value = _split(graph, rows, part)
-    if part.query_norm is not None and part.key_norm is not None:
-        query = _normed(graph, query, part.query_norm, at, part.width)
-        key = _normed(graph, key, part.key_norm, at, part.width)
+    query, key = _normed_both(graph, query, key, at.layout, part)
     if at.positions is not None:
         query, key = _rotated(graph, query, key, at.positions, part)
     return query, key, value
@@ -216,9 +212,30 @@ def _rotated(
     return query, key
 
 
-def _normed(graph: GraphBuilder, x: "ir.Value", part: Norm, at: CacheInputs, width: int) -> "ir.Value":
+def _repeated(graph: GraphBuilder, x: "ir.Value", part: Attention) -> "ir.Value":
+    """Keys or values (B, S, key heads x width), each as often as queries share it: (B, S, heads x width)."""
+    each = part.heads // part.key_heads
+    if each == 1:
+        return x
+    apart = graph.add("Reshape", x, graph.integers(0, 0, part.key_heads, 1, part.width))
+    spread = graph.add("Expand", apart, graph.integers(1, 1, 1, each, 1))
+    return graph.add("Reshape", spread, graph.integers(0, 0, part.heads * part.width))
+
+
+def _normed_both(
+    graph: GraphBuilder, query: "ir.Value", key: "ir.Value", layout: Layout, part: Attention
+) -> "tuple[ir.Value, ir.Value]":
+    if part.query_norm is None or part.key_norm is None:
+        return query, key
+    return (
+        _normed(graph, query, part.query_norm, layout, part.width),
+        _normed(graph, key, part.key_norm, layout, part.width),
+    )
+
+
+def _normed(graph: GraphBuilder, x: "ir.Value", part: Norm, layout: Layout, width: int) -> "ir.Value":
     """(B, S, heads x width), each head normalized for itself."""
     heads = graph.add("Reshape", x, graph.integers(-1, width))
     weight = graph.constant(f"{part.name}.weight", part.weight)
     attributes: Mapping[str, Attribute] = {"axis": -1, "epsilon": part.epsilon}
-    return at.layout.apart(graph, graph.add("SimplifiedLayerNormalization", heads, weight, attributes=attributes))
+    return layout.apart(graph, graph.add("SimplifiedLayerNormalization", heads, weight, attributes=attributes))

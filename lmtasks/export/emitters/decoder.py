@@ -16,6 +16,7 @@ import numpy as np
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights
 from lmtasks.export.emitters.attention import Attended, Attention, CacheInputs, cached_attention
 from lmtasks.export.emitters.blocks import Dense, Norm, dense, ids_input, layout_of, norm
+from lmtasks.export.emitters.encoder import Encoder, heads_over, read_both_ways
 from lmtasks.export.emitters.heads import head_outputs
 from lmtasks.export.emitters.positions import MASKED, bias_backwards, counting
 from lmtasks.export.emitters.transformer import AttendSource, Embeddings, Layer, embedded, run_layers
@@ -91,9 +92,16 @@ class Decoder:
 
 
 def decoder_graphs(model: Decoder, heads: Sequence[HeadWeights]) -> "dict[GraphName, ir.Model]":
-    """All graphs of a causal model."""
+    """All graphs of a causal model. Heads that it reads both ways for have one of their own, over the same weights."""
     graphs: dict[GraphName, ir.Model] = {"score": _score(model), "decoder": _decoder(model)}
-    return {**graphs, "heads": _heads(model, heads)} if heads else graphs
+    both = [head for head in heads if head.spec.attention == "both"]
+    causal = [head for head in heads if head.spec.attention != "both"]
+    if causal:
+        graphs["heads"] = _heads(model, causal)
+    if both:
+        encoder = Encoder(embeddings=model.embeddings, layers=read_both_ways(model.layers), last=model.last)
+        graphs["heads_both"] = heads_over(encoder, both, name="heads_both")
+    return graphs
 
 
 def check_causal(checkpoint: Checkpoint) -> None:

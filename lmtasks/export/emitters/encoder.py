@@ -6,7 +6,7 @@ columns: there padding may stand on either side, not in between.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights, Weights
@@ -82,6 +82,17 @@ class Encoder:
         return x if self.last is None else norm(graph, x, self.last)
 
 
+def read_both_ways(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers of a decoder as those of an encoder. A window that ends `w` tokens back, the token itself counted,
+    ends `w` further ones off either way, as transformers has it."""
+    return tuple(
+        layer
+        if layer.attention.window is None
+        else replace(layer, attention=replace(layer.attention, window=layer.attention.window + 1))
+        for layer in layers
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnHead:
     """The head that a checkpoint carries."""
@@ -105,19 +116,31 @@ def encoder_graphs(checkpoint: Checkpoint, model: Encoder, own: OwnHeads) -> "di
     Raises:
         CannotEmit: a weight that the graph has no place for.
     """
-    graph = GraphBuilder("heads")
+    made = heads_over(model, checkpoint.heads, own=own)
+    checkpoint.weights.skip("pooler.dense.weight", "pooler.dense.bias")
+    checkpoint.weights.check_all_taken()
+    return {"heads": made}
+
+
+def heads_over(
+    model: Encoder, heads: Sequence[HeadWeights], *, own: OwnHeads | None = None, name: str = "heads"
+) -> "ir.Model":
+    """The graph of some heads over an encoder.
+
+    Args:
+        own: of a checkpoint's own heads; None: there are none.
+        name: of the graph.
+    """
+    graph = GraphBuilder(name)
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     layout = layout_of(graph, ids)
     hidden = model.hidden(graph, ids, mask, layout)
-    ours = [head for head in checkpoint.heads if head.spec.pooling != "own"]
-    head_outputs(graph, hidden, layout, mask, ours)
-    for head in checkpoint.heads:
-        if head.spec.pooling == "own":
+    head_outputs(graph, hidden, layout, mask, [head for head in heads if head.spec.pooling != "own"])
+    for head in heads:
+        if own is not None and head.spec.pooling == "own":
             name_head(graph, _own(graph, hidden, layout, mask, head, own(head)), head)
-    checkpoint.weights.skip("pooler.dense.weight", "pooler.dense.bias")
-    checkpoint.weights.check_all_taken()
-    return {"heads": graph.model()}
+    return graph.model()
 
 
 def check_encoder(checkpoint: Checkpoint) -> None:

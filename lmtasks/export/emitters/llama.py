@@ -7,13 +7,10 @@ EuroBERT, which is a Llama read both ways, behind heads.
     logits = head(RMSNorm(x))                            often the embedding's own table
 
 Touvron et al. 2023, arXiv:2302.13971; Boizard et al. 2025, arXiv:2503.05500. Queries, keys and values are one product,
-gate and up another. Read both ways, the operator takes a key and a value for each query (shared ones are repeated), and
-positions are counted over tokens, so that padding may stand anywhere.
+gate and up another. Read both ways, the operator takes a key and a value for each query (shared ones are repeated in
+the graph, whose weights stay those of the causal ones); positions are counted over tokens, so that padding may stand
+anywhere.
 """
-
-from dataclasses import replace
-
-import numpy as np
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators, encoder_operators
@@ -33,12 +30,12 @@ from lmtasks.export.emitters.encoder import (
     backbone_prefix,
     check_encoder,
     encoder_graphs,
+    read_both_ways,
     token_head,
 )
 from lmtasks.export.emitters.positions import Rotary, rotary_tables
 from lmtasks.export.emitters.transformer import Embeddings, FeedForward, Layer
 from lmtasks.export.package import Operators
-from lmtasks.records import Floats32
 
 
 def _emit(checkpoint: Checkpoint) -> Graphs:
@@ -126,32 +123,10 @@ def _emit_both_ways(checkpoint: Checkpoint) -> Graphs:
         embeddings=Embeddings(
             tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))
         ),
-        layers=tuple(map(_with_own_keys, _layers(checkpoint, prefix))),
+        layers=read_both_ways(_layers(checkpoint, prefix)),
         last=rms_norm_of(weights, f"{prefix}norm", config.number("rms_norm_eps")),
     )
     return encoder_graphs(checkpoint, model, lambda head: _token_head_only(weights, head))
-
-
-def _with_own_keys(layer: Layer) -> Layer:
-    """Each query with a key and a value of its own."""
-    part = layer.attention
-    if part.query_norm is not None or part.window is not None:
-        raise CannotEmit("it normalizes queries or looks only so far; plain attention to the whole text is built")
-    each, width = part.heads // part.key_heads, part.width
-    query, shared = part.heads * width, part.key_heads * width
-
-    def spread(rows: Floats32) -> Floats32:
-        """(query + key + value, ...), keys and values repeated for the queries that share them."""
-        parts = np.split(rows, [query, query + shared])
-        heads = [each_part.reshape(part.key_heads, width, *each_part.shape[1:]) for each_part in parts[1:]]
-        return np.concatenate([parts[0], *(head.repeat(each, 0).reshape(query, *head.shape[2:]) for head in heads)])
-
-    if each == 1:
-        return layer
-    packed = part.packed
-    bias = None if packed.bias is None else spread(packed.bias)
-    own = replace(part, packed=replace(packed, weight=spread(packed.weight), bias=bias), key_heads=part.heads)
-    return replace(layer, attention=own)
 
 
 def _token_head_only(weights: Weights, head: HeadWeights) -> OwnHead:
@@ -161,9 +136,19 @@ def _token_head_only(weights: Weights, head: HeadWeights) -> OwnHead:
 
 
 def _operators(checkpoint: Checkpoint) -> Operators:
+    return decoder_operators(
+        checkpoint.config.integer("num_hidden_layers"), norm=RMS, norms_per_layer=_norms_per_layer(checkpoint.config)
+    )
+
+
+def _operators_both_ways(checkpoint: Checkpoint) -> Operators:
+    layers = checkpoint.config.integer("num_hidden_layers")
+    return encoder_operators(layers, norm=RMS, norms=_norms_per_layer(checkpoint.config) * layers + 1)
+
+
+def _norms_per_layer(config: Config) -> int:
     """Qwen3 normalizes queries and keys as well."""
-    norms = 4 if checkpoint.config.text("model_type") == "qwen3" else 2
-    return decoder_operators(checkpoint.config.integer("num_hidden_layers"), norm=RMS, norms_per_layer=norms)
+    return 4 if config.text("model_type") == "qwen3" else 2
 
 
 LLAMA = Architecture(name="llama", version=1, emit=_emit, operators=_operators)
@@ -171,5 +156,5 @@ EUROBERT = Architecture(
     name="eurobert",
     version=1,
     emit=_emit_both_ways,
-    operators=lambda checkpoint: encoder_operators(checkpoint.config.integer("num_hidden_layers"), norm=RMS),
+    operators=_operators_both_ways,
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmtasks.cores import checked_threads
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.export.package import GraphName, Package
+from lmtasks.export.package import GraphName, Package, heads_graph
 from lmtasks.records import Floats32, HeadSpec, RuntimeCard, TokenBatch
 from lmtasks.runtime.driver import Driver, S
 from lmtasks.runtime.memory import OutOfMemory, ran_out
@@ -239,7 +239,7 @@ class GraphDriver(Driver[S]):
     def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
         types = batch.types if batch.types is not None else np.zeros_like(batch.ids)
         given = {"ids": batch.ids, "mask": batch.mask, "types": types}
-        (logits,) = self._graphs.ask("heads", given, [f"head.{spec.name}"])
+        (logits,) = self._graphs.ask(heads_graph(self.model, spec), given, [f"head.{spec.name}"])
         return logits
 
 
