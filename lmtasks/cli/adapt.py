@@ -96,6 +96,8 @@ def command(
             print(f"Fitted in {trained.seconds:.1f} s, validation score {trained.best:.4f}.")
         else:
             print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+    for name, how in adapted.calibrations.items():
+        print(f"{name}: {how}.")
     for name, how in adapted.fits.items():
         print(f"{name}: logistic regression, {how}.")
     if adapted.features is not None:

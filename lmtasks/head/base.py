@@ -113,6 +113,8 @@ class Head(ABC):
     linear_layer: str = ""
     """The one layer that its logits are a product of pooled or single states with, so that logistic regression finds
     its weights; empty: there is more to it."""
+    softmax: bool = False
+    """Is the softmax of its logits a share of right answers, which a temperature can bring into line?"""
     predicts: bool = True
     """Has it logits of its own? Else the backbone's projection writes its answers."""
 

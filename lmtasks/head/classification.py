@@ -89,4 +89,6 @@ def classification_row(given: HeadInput, *, tokenizer: HeadTokenizer, max_length
     )
 
 
-CLASSIFICATION = ClassificationHead(name="classification", about="one label for a text", linear_layer="output")
+CLASSIFICATION = ClassificationHead(
+    name="classification", about="one label for a text", linear_layer="output", softmax=True
+)

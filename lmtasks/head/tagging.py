@@ -131,4 +131,6 @@ def _words(tokens: tuple[str, ...]) -> list[int | None]:
     return found
 
 
-TAGGING = TaggingHead(name="tagging", about="one label for every token", per_token=True, linear_layer="output")
+TAGGING = TaggingHead(
+    name="tagging", about="one label for every token", per_token=True, linear_layer="output", softmax=True
+)

@@ -190,6 +190,13 @@ class AdaptTraining(Settings):
         Setting("Evaluations without a gain before it stops; 0: it never does.", metavar="NUMBER", unit="evaluations"),
     ] = 3
     precision: Precision = "fp32"
+    calibrate: Annotated[
+        bool,
+        Setting(
+            "Afterwards, fit a temperature on validation rows, so that probabilities of labels and tags say how often "
+            "they are right."
+        ),
+    ] = False
     pooling: Annotated[
         Pooling | None,
         Setting(
@@ -236,7 +243,7 @@ class AdaptSettings(AdaptTraining):
     def stored(self) -> dict[str, object]:
         """As a model's folder has held it since its first schema, in that order; `rows` stand beside it, and what came
         later is left out where nobody set it."""
-        later = {name for name in ("probe", "pooling") if getattr(self, name) is None}
+        later = {name for name in ("probe", "pooling", "calibrate") if not getattr(self, name)}
         return {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
 
 

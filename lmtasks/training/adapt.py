@@ -5,9 +5,10 @@ Several tasks train together: the backbone or its adapters move for all of them,
 in which step is planned beforehand, by their lengths.
 """
 
+import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
 from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, ProbeSettings, TrainingSettings
+from lmtasks.training.calibrate import LEAST, Calibration, calibrate_layer
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.features import FeatureReader, KeptBytes, collate
@@ -34,6 +36,8 @@ from lmtasks.training.loop import Trained, Validation, train
 from lmtasks.training.probe import FeatureProbe, FittedLayer
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
+
+log = logging.getLogger(__name__)
 
 REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
@@ -90,6 +94,8 @@ def adapt(
             _save(model, out, record, seen=seen)
         return None
     heads = list(prepare(model))
+    if settings.calibrate and not any(head_of(head.head).softmax for head in heads):
+        raise UsageError("--calibrate is about probabilities of labels and tags, and no task here has any.")
     for head in heads:
         _check(model, head)
     torch.manual_seed(settings.seed)
@@ -132,6 +138,8 @@ def adapt(
         }
         for head in heads
     }
+    if settings.calibrate:
+        record["calibration"] = {name: each.json() for name, each in _calibrated(model, heads).items()}
     adapted = None if lora is None else _adapted(model, backbone)
     _save(model, out, record, seen=seen, adapted=adapted, log=None if fitted else work / LOG)
     shutil.rmtree(work, ignore_errors=True)
@@ -254,25 +262,50 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
     generation head the geometric mean of the probabilities of the right tokens.
     """
     scores = []
-    device = next(model.parameters()).device
     for head in heads:
         if head.validation_text:
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
             continue
-        rows = head.validation[:VALIDATION_ROWS]
-        lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
-        batches = (
-            {
-                name: tensor.to(device)
-                for name, tensor in collate([rows[place] for place in places], pad_id=pad_id).items()
-            }
-            for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS)
-        )
-        scores.append(
-            head_of(head.head).scored((_logits(model, batch, head.head.name), batch["targets"]) for batch in batches)
-        )
+        scores.append(head_of(head.head).scored(_judged(model, head, pad_id=pad_id)))
     return sum(scores) / max(1, len(scores))
+
+
+def _judged(model: Model, head: HeadExamples, *, pad_id: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and targets of a head's validation rows, in batches."""
+    device = next(model.parameters()).device
+    rows = head.validation[:VALIDATION_ROWS]
+    lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
+    for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS):
+        collated = collate([rows[place] for place in places], pad_id=pad_id)
+        batch = {name: tensor.to(device) for name, tensor in collated.items()}
+        yield _logits(model, batch, head.head.name), batch["targets"]
+
+
+@torch.no_grad()
+def _calibrated(model: Model, heads: Sequence[HeadExamples]) -> Mapping[str, Calibration]:
+    """Bring the probabilities of heads into line with their validation rows; those with too few are left as they are.
+
+    Raises:
+        UsageError: no head has probabilities of labels.
+    """
+    model.eval()
+    able = [head for head in heads if head_of(head.head).softmax]
+    found: dict[str, Calibration] = {}
+    for head in able:
+        layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
+        judged = list(_judged(model, head, pad_id=model.backbone.traits.pad))
+        targets = [(logits, each if each.shape == logits.shape[:-1] else each[:, 0]) for logits, each in judged]
+        calibration = calibrate_layer(layer, targets)
+        if calibration is None:
+            log.warning(
+                "task %s has fewer than %d validation rows: its probabilities are left as they are.",
+                head.head.name,
+                LEAST,
+            )
+        else:
+            found[head.head.name] = calibration
+    return found
 
 
 def plan_steps(

@@ -73,6 +73,8 @@ class AdaptedModel:
     """Of a probe: how many texts the backbone read, and the features of how many were found."""
     fits: Mapping[str, str] = field(default_factory=dict)
     """Of each task whose head is a logistic regression, how strong and how that was chosen, for people."""
+    calibrations: Mapping[str, str] = field(default_factory=dict)
+    """Of each task whose probabilities were brought into line with validation rows, how, for people."""
     attention: Mapping[str, Attention] = field(default_factory=dict)
     """How the backbone reads for each head that was trained, where it is read in more than one way."""
 
@@ -124,6 +126,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         truncated=_truncated_rows(provenance),
         features=(features["read"], features["found"]) if isinstance(features, dict) else None,
         fits=_fits(provenance),
+        calibrations=_calibrations(provenance),
         attention=_attention_of_tasks(provenance),
     )
 
@@ -291,6 +294,8 @@ def fit_to_tasks(
     family, _ = parse_fitted(start.backbone)
     if settings.method != "full":
         raise UsageError(f"{family} {FITTED[family].why_no_steps}: use --method full, was {settings.method}.")
+    if settings.calibrate:
+        raise UsageError(f"{family} {FITTED[family].why_no_steps}, and --calibrate goes with a model that is trained.")
     if start.vectors is not None:
         raise UsageError(f"{family} has no embeddings that could start from word vectors; leave --vectors out.")
     aside = out.with_name(out.name + ".new")
@@ -416,6 +421,16 @@ def _truncated_rows(provenance: Mapping[str, object]) -> int:
     """Training texts that were cut, over all tasks of a model's record."""
     tasks = provenance.get("tasks")
     return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
+
+
+def _calibrations(provenance: Mapping[str, object]) -> Mapping[str, str]:
+    stored = provenance.get("calibration")
+    return {
+        name: f"temperature {each['temperature']:.2f}, fitted on {each['rows']:,} validation "
+        f"{'row' if each['rows'] == 1 else 'rows'}: expected calibration error {each['ece_before']:.3f} before, "
+        f"{each['ece_after']:.3f} after"
+        for name, each in (stored.items() if isinstance(stored, dict) else ())
+    }
 
 
 def _fits(provenance: Mapping[str, object]) -> Mapping[str, str]:
