@@ -106,6 +106,10 @@ OutcomeKind = Literal["choice", "text", "likelihood", "made"]
 # --- what a head reads ---------------------------------------------------------------------------------------------
 
 
+PREDICATE_MARKS = ("»", "«")
+"""Before and behind a predicate: rare in texts, and single tokens of the vocabularies of BERT."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadInput:
     """One row as a head reads it. A kind of task says which of these it fills (`lmtasks/task/kinds/`)."""
@@ -121,8 +125,24 @@ class HeadInput:
     """Where each answer begins in `second`, in characters; -1 where it is not in there."""
     tokens: tuple[str, ...] = ()
     """The words that are tagged."""
+    predicate: int | None = None
+    """The place of the word whose arguments are tagged, marked in `first`."""
     tags: tuple[int, ...] = ()
     """The number of each word's label."""
+    scheme: str = ""
+    """What tags may follow each other, a line of `tag_scheme.RULES`; empty: what the labels alone say."""
+
+    @property
+    def marked_tokens(self) -> tuple[str, ...]:
+        """The words, the predicate between its marks.
+
+        >>> HeadInput(first="", tokens=("ann", "rang", "me"), predicate=1).marked_tokens
+        ('ann', '»', 'rang', '«', 'me')
+        """
+        if self.predicate is None:
+            return self.tokens
+        before, behind = self.tokens[: self.predicate], self.tokens[self.predicate + 1 :]
+        return (*before, PREDICATE_MARKS[0], self.tokens[self.predicate], PREDICATE_MARKS[1], *behind)
 
     @property
     def shown(self) -> str:
@@ -215,6 +235,8 @@ class HeadSpec:
     """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
     attention: Attention | None = None
     """How the backbone reads for it; None: as it reads by itself. A head that writes is never read both ways."""
+    scheme: str = ""
+    """Of a tagging head, the scheme that its training rows keep to, a line of `tag_scheme.RULES`; empty: not known."""
 
     @property
     def predicts(self) -> bool:

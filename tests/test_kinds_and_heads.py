@@ -25,13 +25,15 @@ from lmtasks.workflow.unlabelled_rows import task_of_head
 
 LABELS = ("O", "B-X", "I-X")
 GIVEN = HeadInput(
-    first="who rang", second="ann rang", label=1, answers=("ann",), starts=(0,), tokens=("who", "rang"), tags=(1, 0)
-)
+    first="who rang", second="ann rang", label=1, answers=("ann",), starts=(0,), tokens=("who", "rang"), tags=(1, 0),
+    predicate=1,
+)  # fmt: skip
 ROWS = {
     "text": "who rang",
     "question": "who rang",
     "context": "ann rang",
     "tokens": ["who", "rang"],
+    "predicate": 1,
     "hypotheses": [{"text": "who ran", "acoustic": -2.0}, {"text": "who rang", "acoustic": -3.0}],
     "references": "who rang",
 }

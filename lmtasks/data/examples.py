@@ -120,6 +120,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         labels=task.labels,
         pooling=reading.pooling,
         attention=reading.attention_of(task),
+        scheme=kind.scheme(task, data.train.rows) or "",
     )
     return HeadExamples(
         head=spec,

@@ -16,13 +16,13 @@ from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.kinds import kind_of
-from lmtasks.task.roles import is_unlabelled, label_name, role_text, role_value
+from lmtasks.task.roles import is_unlabelled, label_name, role_text, role_value, row_list
 from lmtasks.task.task import Task
 
 MOST_UNLABELLED = 0.05
 MOST_LABELS = 200
 SHOWN = 5
-"""Rows that are named by their numbers."""
+"""Values that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Labelled:
 def labelled_rows(
     task: Task, rows: Sequence[Row], *, where: str, drop: bool = False, notify: Notify = log_notice
 ) -> Labelled:
-    """The rows of a split that have a label, where a task's labels stand in a column of their own; else all.
+    """The rows of a split that have a label, where a task's labels stand in a column of their own; else all. What the
+    kind of the task remarks in its rows is told.
 
     Args:
         where: the data, for messages.
@@ -47,6 +48,8 @@ def labelled_rows(
     Raises:
         UsageError: more than 5 % have no label, or none has one; a label or a text is of a wrong type.
     """
+    for sentence in kind_of(task).remarks(task, rows, where=where):
+        notify(sentence)
     if kind_of(task).answer != "label" or "label" not in task.inputs:
         return Labelled(rows=rows)
     missing, trimmed, empty = [], [], []
@@ -118,17 +121,6 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, notify: Notify 
     if both:
         notify(f"{what}: {', '.join(both[:SHOWN])} as a number and as a text were taken as one class.")
     return tuple(sorted(counts, key=lambda name: (int(name) if found == {"number"} else 0, name)))
-
-
-def row_list(numbers: Sequence[int]) -> str:
-    """Rows by their numbers, counted as people count them.
-
-    >>> row_list([2, 4]), row_list([0])
-    ('rows 3 and 5 (counted from 1)', 'row 1 (counted from 1)')
-    """
-    shown = [str(number + 1) for number in numbers[:SHOWN]]
-    *most, last = [*shown, f"{len(numbers) - SHOWN} more"] if len(numbers) > SHOWN else shown
-    return f"rows {', '.join(most)} and {last} (counted from 1)" if most else f"row {last} (counted from 1)"
 
 
 def _refuse_likeness(counts: Counter[str], what: str) -> None:

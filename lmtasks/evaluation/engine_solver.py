@@ -69,6 +69,8 @@ class HeadRequests:
 
     def _pending(self, example: ScoredExample) -> Pending:
         given = head_input(self._task, example.row, row_number=example.doc_id)
+        if given.tokens and not given.scheme:
+            given = replace(given, scheme=self._head.spec.scheme)
         encoded = head_of(self._head.spec).encode(
             given,
             tokenizer=self._engine.tokenizer,

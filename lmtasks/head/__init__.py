@@ -4,13 +4,13 @@ from lmtasks.head.base import Head
 from lmtasks.head.classification import CLASSIFICATION
 from lmtasks.head.generation import GENERATION
 from lmtasks.head.span import SPAN
-from lmtasks.head.tagging import TAGGING
+from lmtasks.head.tagging import SEMANTIC_ROLES, TAGGING
 from lmtasks.named_table import NamedTable
 from lmtasks.records import HeadSpec
 
 __all__ = ["HEADS", "Head", "head_of"]
 
-HEADS: NamedTable[Head] = NamedTable("head", CLASSIFICATION, SPAN, TAGGING, GENERATION)
+HEADS: NamedTable[Head] = NamedTable("head", CLASSIFICATION, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION)
 
 
 def head_of(spec: HeadSpec) -> Head:

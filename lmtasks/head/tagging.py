@@ -1,5 +1,8 @@
 """One label for every token, of which the first one of a word speaks for it.
 
+Where the labels are of a scheme (IOB2, IOBES, ...), the answer is the best sequence of tags that keeps to it, by
+Viterbi's algorithm; else the likeliest tag of each word.
+
 Words are joined by blanks and encoded as one text, so that a tokenizer sees what it was trained on; where a word's
 tokens stand is read off their offsets.
 
@@ -9,19 +12,19 @@ Axes: B batch, T time (tokens), C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.head.base import IGNORED, EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value
 from lmtasks.records import Floats32, HeadInput, HeadSpec, Text
+from lmtasks.tag_scheme import FORBIDDEN, OUTSIDE, best_path, label_scheme, transitions
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-OUTSIDE = "O"
-"""The tag of a word that was cut off, where the task has such a tag."""
 
 
 class TaggingHead(Head):
@@ -55,6 +58,21 @@ class TaggingHead(Head):
         return TaggedWords(given=given, rows=(tagging_row(given, tokenizer=tokenizer, max_length=max_length),))
 
 
+class RoleHead(TaggingHead):
+    """The same over a sentence in which one word, the predicate, is marked. The marks have no tags."""
+
+    def encode(
+        self, given: HeadInput, *, tokenizer: HeadTokenizer, max_length: int, causal: bool = False
+    ) -> EncodedInput:
+        """One row. Too long a sentence loses its last words."""
+        marked = replace(given, tokens=given.marked_tokens)
+        row = tagging_row(marked, tokenizer=tokenizer, max_length=max_length)
+        if given.predicate is not None:
+            places, mark = row.places, given.predicate  # the place of the first mark
+            row = replace(row, places=(*places[:mark], places[mark + 1], *places[mark + 3 :]))
+        return TaggedWords(given=given, rows=(row,))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaggingRow(EncodedRow):
     """One sentence for a tagging head."""
@@ -79,13 +97,21 @@ class TaggedWords(EncodedInput):
         return [(row, tuple(targets))] if any(target != IGNORED for target in targets) else ()
 
     def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> Text:
-        """The likeliest tags with blanks between, from logits (T, C)."""
-        best = logits[0][:, list(order)].argmax(axis=1)
-        outside = OUTSIDE if OUTSIDE in labels else labels[0]
-        tags = [outside if place is None else labels[int(best[place])] for place in self.rows[0].places]
+        """The best tags with blanks between, from logits (T, C). A word that no token speaks for is outside, where the
+        task has such a tag."""
+        table = logits[0][:, list(order)].astype(np.float64)
+        scores = np.zeros((len(self.given.tokens), len(labels)))
+        outside = labels.index(OUTSIDE) if OUTSIDE in labels else None
+        for word, place in enumerate(self.rows[0].places):
+            if place is not None:
+                scores[word] = table[place]
+            elif outside is not None:
+                scores[word] = FORBIDDEN
+                scores[word, outside] = 0.0
+        follows = transitions(tuple(labels), self.given.scheme or label_scheme(labels))
         return Text(
             references=(" ".join(labels[tag] for tag in self.given.tags),),
-            prediction=" ".join(tags),
+            prediction=" ".join(labels[tag] for tag in best_path(scores, follows)),
             source=self.given.first,
         )
 
@@ -133,4 +159,11 @@ def _words(tokens: tuple[str, ...]) -> list[int | None]:
 
 TAGGING = TaggingHead(
     name="tagging", about="one label for every token", per_token=True, linear_layer="output", softmax=True
+)
+SEMANTIC_ROLES = RoleHead(
+    name="semantic_roles",
+    about="one label for every token, about one word that is marked",
+    per_token=True,
+    linear_layer="output",
+    softmax=True,
 )

@@ -244,6 +244,11 @@ _OWN: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"text": tags.entity_f1},
     ),
+    "role_f1": MetricSpec(
+        description="F1 of a predicate's arguments, type and all borders (srl-eval of CoNLL-2005: V left out)",
+        scale="fraction",
+        build={"text": tags.role_f1},
+    ),
     "tag_acc": MetricSpec(description="share of right tags", scale="fraction", build={"text": tags.tag_accuracy}),
     "squad_em": MetricSpec(
         description="exact match by the SQuAD 2.0 script (zh: CMRC 2018)",

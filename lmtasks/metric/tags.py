@@ -1,4 +1,4 @@
-"""Metrics of tag sequences: `entity_f1`, `tag_acc`. A sequence is a text of tags with blanks between.
+"""Metrics of tag sequences: `entity_f1`, `role_f1`, `tag_acc`. A sequence is a text of tags with blanks between.
 
 An entity is a run of tags of one type, with its borders. It is right where type and both borders are, as in the script
 of CoNLL-2000 (`conlleval`, https://www.clips.uantwerpen.be/conll2000/chunking/output.html) and in seqeval's default
@@ -8,33 +8,28 @@ follows another type, or nothing, begins an entity; one that is not closed ends 
 All schemes are read that say where an entity begins or ends: IOB1, IOB2 (BIO), IOE, IOBES, BILOU, BMES, BMEWO. Their
 letters do not contradict each other, so that no scheme has to be named.
 
+`role_f1` counts the arguments of a predicate as the script of CoNLL-2005 does (srl-eval.pl,
+https://www.cs.upc.edu/~srlconll/soft.html): `C-A1` goes on the last argument A1 before it, and both are one argument,
+right where all its pieces are; without one before it, it is an A1. `R-A1` is a type of its own. V, the predicate
+itself, is not counted.
+
+>>> sorted(arguments(["B-A1", "B-V", "O", "B-C-A1", "I-C-A1", "B-R-A0"]))
+[('A1', ((0, 1), (3, 5))), ('R-A0', ((5, 6),))]
 >>> entities(["B-city", "I-city", "O", "I-date", "B-date"])
 [(0, 2, 'city'), (3, 4, 'date'), (4, 5, 'date')]
 >>> entities(["B-LOC", "L-LOC", "O", "U-PER"]), entities(["B-LOC", "O", "O", "U-PER"])
 ([(0, 2, 'LOC'), (3, 4, 'PER')], [(0, 1, 'LOC'), (3, 4, 'PER')])
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.metric.base import Formula, MetricSettings, Rate, first_column, only, ratio, references
 from lmtasks.records import Floats, Outcome, Text
+from lmtasks.tag_scheme import INSIDE, OUTSIDE
 
-OUTSIDE = "O"
-INSIDE: Mapping[str, str] = {
-    "B": "B",
-    "I": "I",
-    "M": "I",
-    "E": "E",
-    "L": "E",
-    "S": "S",
-    "U": "S",
-    "W": "S",
-}
-"""What stands before the type in any scheme, as IOBES has it: begins, goes on (middle), ends (last), is an entity by
-itself (single, unit, whole)."""
 SCHEMES: Mapping[str, frozenset[str]] = {
     "BILOU": frozenset("BILU"),
     "BMES": frozenset("BMES"),
@@ -45,6 +40,12 @@ NO_TAGS = "words that are tags of no scheme (B-LOC, O) count as an entity each; 
 
 Entity = tuple[int, int, str]
 """First tag, the one behind the last, type."""
+Argument = tuple[str, tuple[tuple[int, int], ...]]
+"""Type, and its pieces: first tag, the one behind the last."""
+CONTINUED = "C-"
+"""Stands before the type of a piece that goes on an argument."""
+PREDICATE = "V"
+"""The type of the predicate itself."""
 
 
 def entity_f1(settings: MetricSettings) -> Formula:
@@ -53,14 +54,37 @@ def entity_f1(settings: MetricSettings) -> Formula:
     Raises:
         UsageError: the task's labels are tags of no scheme.
     """
-    scheme = scheme_of(settings.labels)
+    scheme = scheme_of(settings.labels, metric="entity_f1")
+    return _span_f1(
+        entities,
+        metric="entity_f1",
+        signature=f"entities:conlleval|{f'scheme:{scheme}|' if scheme else ''}average:micro|zero_division:0",
+    )
 
+
+def role_f1(settings: MetricSettings) -> Formula:
+    """`role_f1`: F1 of the arguments of all predicates (micro-averaged), without V.
+
+    Raises:
+        UsageError: the task's labels are tags of no scheme.
+    """
+    scheme = scheme_of(settings.labels, metric="role_f1")
+    return _span_f1(
+        arguments,
+        metric="role_f1",
+        signature=f"arguments:srl-eval|{f'scheme:{scheme}|' if scheme else ''}without:V|average:micro|zero_division:0",
+    )
+
+
+def _span_f1(
+    found_in: Callable[[Sequence[str]], Collection[Entity] | Collection[Argument]], *, metric: str, signature: str
+) -> Formula:
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         rows = []
         for text in only(Text, outcomes):
             wanted, found = _pair(text)
-            scheme_of(tag for tag in wanted if "-" in tag)
-            one, other = set(entities(wanted)), set(entities(found))
+            scheme_of((tag for tag in wanted if "-" in tag), metric=metric)
+            one, other = set(found_in(wanted)), set(found_in(found))
             rows.append((2.0 * len(one & other), len(one) + len(other)))
         return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -69,7 +93,7 @@ def entity_f1(settings: MetricSettings) -> Formula:
         statistics=statistics,
         aggregate=_defined,
         per_example=_each,
-        signature=f"entities:conlleval|{f'scheme:{scheme}|' if scheme else ''}average:micro|zero_division:0",
+        signature=signature,
         rate=Rate(value=lambda value: value, slope=np.ones_like),
         remarks=_remarks,
     )
@@ -113,7 +137,21 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
-def scheme_of(tags: Iterable[str]) -> str:
+def arguments(tags: Sequence[str]) -> list[Argument]:
+    """The arguments of a predicate, each with its type and pieces, by a sequence of tags of any scheme."""
+    found: list[tuple[str, list[tuple[int, int]]]] = []
+    last: dict[str, int] = {}
+    for start, end, kind in entities(tags):
+        name = kind.removeprefix(CONTINUED)
+        if name != kind and name in last:
+            found[last[name]][1].append((start, end))
+        else:
+            last[name] = len(found)
+            found.append((name, [(start, end)]))
+    return [(name, tuple(pieces)) for name, pieces in found if name != PREDICATE]
+
+
+def scheme_of(tags: Iterable[str], *, metric: str = "entity_f1") -> str:
     """The scheme of these tags, where IOBES does not have its letters; else nothing.
 
     Raises:
@@ -123,7 +161,7 @@ def scheme_of(tags: Iterable[str]) -> str:
     for tag in tags:
         if not _is_tag(tag):
             raise UsageError(
-                f"entity_f1 reads tags that begin with {', '.join(INSIDE)} and a hyphen before the type (B-LOC), and "
+                f"{metric} reads tags that begin with {', '.join(INSIDE)} and a hyphen before the type (B-LOC), and "
                 f"{OUTSIDE} alone, was given {tag!r}; rename them, or score with tag_acc alone (metrics: [tag_acc])."
             )
         letters.add(tag.partition("-")[0])

@@ -77,6 +77,8 @@ def describe(task: Task) -> dict[str, object]:
         ]
     if task.repeats != 1:
         fields["repeats"] = task.repeats
+    if task.scheme is not None:
+        fields["scheme"] = task.scheme
     if task.cluster is not None:
         fields["cluster"] = task.cluster
     if task.windows != Windows():

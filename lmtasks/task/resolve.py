@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.tag_scheme import SchemeName
 from lmtasks.task.aliases import current
 from lmtasks.task.describe import with_fields
 from lmtasks.task.filters import check_filters
@@ -94,6 +95,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         sources=sources,
         inputs=dict(file.inputs),
         labels=labels,
+        scheme=_scheme(file, kind=kind),
         metrics=metrics.uses,
         generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
         num_fewshot=file.num_fewshot or 0,
@@ -134,6 +136,12 @@ def _labels(file: TaskFile, *, kind: TaskKind) -> tuple[str, ...]:
     if isinstance(choices, dict):
         return tuple(choices.values())
     return tuple(choices) if isinstance(choices, list) else ()
+
+
+def _scheme(file: TaskFile, *, kind: TaskKind) -> SchemeName | None:
+    if file.scheme is not None and kind.answer != "tags":
+        raise UsageError(f"task {file.task}: scheme is one of tags, and a {kind.name} task has none.")
+    return file.scheme
 
 
 def _templates(

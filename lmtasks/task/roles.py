@@ -18,6 +18,8 @@ MISSING = frozenset(
 ).union(("NULL", "NaN", "NaT", "None", "n/a", "nan", "null", "-", "--", "–", "—"))
 """What pandas reads as missing, and dashes. `none` in small letters is a class of many data sets."""
 INVISIBLE = "\ufeff\u200b\u2060"
+SHOWN = 5
+"""Rows that are named by their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,3 +200,14 @@ def label_name(value: object, *, where: str = "") -> str | None:
         list: "is a list; a row has one label, and rows with several (multi-label) are not classified here",
     }.get(type(value), f"is of type {type(value).__name__}; a class is a text, a truth value or a whole number")
     raise UsageError(f"{where}: {shown} {what}.")
+
+
+def row_list(numbers: Sequence[int]) -> str:
+    """Rows by their numbers, counted as people count them.
+
+    >>> row_list([2, 4]), row_list([0])
+    ('rows 3 and 5 (counted from 1)', 'row 1 (counted from 1)')
+    """
+    shown = [str(number + 1) for number in numbers[:SHOWN]]
+    *most, last = [*shown, f"{len(numbers) - SHOWN} more"] if len(numbers) > SHOWN else shown
+    return f"rows {', '.join(most)} and {last} (counted from 1)" if most else f"row {last} (counted from 1)"

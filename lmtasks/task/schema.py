@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from pydantic_core import PydanticCustomError
 
 from lmtasks.errors import UsageError, unknown
+from lmtasks.tag_scheme import SchemeName
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.kinds import KINDS
 from lmtasks.task.task import OutputType, SplitName
@@ -180,6 +181,7 @@ class TaskFile(BaseModel):
     language: Name = "en"
     inputs: dict[str, Name] = Field(default_factory=dict)
     labels: list[Name] = Field(default_factory=list)
+    scheme: SchemeName | None = None
     metrics: list[str | MetricWish] | None = None
     no_answer: str = ""
     cluster: str | None = None

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from lmtasks.records import Row
 from lmtasks.settings.generation import Decoding
+from lmtasks.tag_scheme import SchemeName
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.templates import Templates
 
@@ -185,6 +186,8 @@ class Task:
     inputs: Mapping[str, str]
     """Role to a column's name or a Jinja template: what a head reads."""
     labels: tuple[str, ...]
+    scheme: SchemeName | None = None
+    """What tags may follow each other; None: what the training rows keep to."""
     metrics: tuple[MetricUse, ...]
     generation: Decoding
     num_fewshot: int

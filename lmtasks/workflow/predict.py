@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
@@ -87,16 +88,22 @@ class Predictor:
         if not HEADS.line(kind.head).per_token:  # else the answer is about every part of a text
             found = [without_middle(text, longest) for text in texts]
             texts, notes = [text for text, _ in found], [note for _, note in found if note]
-        rows = make_rows([row_of(self.task, text) for text in texts], where="standard input")
+        typed = [row_of(self.task, text) for text in texts]
+        asked = [kind.asked_rows(self.task, row) for row in typed]
+        whole = make_rows([row for questions in asked for row in questions], where="standard input")
         solved = self._solver.solve(
             self.task,
-            TaskData(test=rows),
+            TaskData(test=whole),
             prompt_context=PromptContext(seed=self._seed, choice=self._choice),
             report=report or (lambda progress: None),
         )
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
+        answers = iter([example.answer for example in solved.examples])
         return PredictedTexts(
-            answers=tuple(example.answer for example in solved.examples),
+            answers=tuple(
+                kind.answer_of(self.task, row, list(islice(answers, len(questions))))
+                for row, questions in zip(typed, asked, strict=True)
+            ),
             written=generates or (kind.answer == "text" and not kind.roles),
             truncated=solved.truncated,
             notes=tuple(notes),

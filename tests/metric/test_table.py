@@ -17,7 +17,7 @@ from .examples import likelihoods, of_kind, texts, value
 
 LINES: list[tuple[str, OutcomeKind]] = [(name, kind) for name, spec in METRICS.items() for kind in spec.takes]
 
-TAGS = frozenset({"entity_f1", "tag_acc"})
+TAGS = frozenset({"entity_f1", "role_f1", "tag_acc"})
 """Texts are sequences of tags, as many as there are words; any other text is refused."""
 TEXTS = [name for name, kind in LINES if kind == "text" and name not in TAGS]
 

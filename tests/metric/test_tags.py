@@ -6,8 +6,9 @@ import pytest
 from lmtasks.errors import UsageError
 from lmtasks.metric import make_metric
 from lmtasks.metric.base import value_of
-from lmtasks.metric.tags import entities
+from lmtasks.metric.tags import arguments, entities
 from lmtasks.records import Text
+from tests.metric.random_tags import random_pairs, well_formed
 
 
 def text(wanted: str, found: str) -> Text:
@@ -114,3 +115,88 @@ def test_missing_tags_are_outside_and_sentences_without_entities_are_right() -> 
     assert f1.per_example(f1.statistics(rows)).tolist() == [1.0, 1.0]
     assert value_of(f1, f1.statistics([text("O", "O")])) == 0.0
     assert np.isfinite(value_of(f1, f1.statistics([text("O O", "B-a O")])))
+
+
+@pytest.mark.parametrize(
+    ("letters", "seed", "f1"),
+    [
+        ("BI", 1, 0.7249283667621778),
+        ("BI", 2, 0.7150108774474256),
+        ("IE", 1, 0.7390366642703091),
+        ("IE", 2, 0.7263537906137184),
+        ("BIES", 1, 0.7770534550195567),
+        ("BIES", 2, 0.7675613934894346),
+        ("BIE", 1, 0.75),
+        ("BIE", 2, 0.7970128988458928),
+    ],
+)
+def test_entities_of_random_tags_are_those_of_seqeval(letters: str, seed: int, f1: float) -> None:
+    """Golden: seqeval 1.2.2, `f1_score(wanted, found)` over these pairs, most of which break every scheme."""
+    pairs = random_pairs(letters, ("a", "b", "a-b"), seed=seed)
+    metric = make_metric("entity_f1")
+    rows = [text(" ".join(wanted), " ".join(found)) for wanted, found in pairs]
+    assert value_of(metric, metric.statistics(rows)) == pytest.approx(f1, abs=1e-12)
+
+
+ROLES = ("A0", "A1", "C-A0", "C-A1", "R-A1", "V", "C-V")
+
+
+@pytest.mark.parametrize(("seed", "counts"), [(1, (629, 296, 315)), (2, (604, 349, 347)), (3, (640, 349, 354))])
+def test_arguments_of_random_tags_are_those_of_the_script(seed: int, counts: tuple[int, int, int]) -> None:
+    """Golden: srl-eval.pl of CoNLL-2005 (2005/04/21), `Overall`: corr., excess, missed, over these pairs as its
+    start-end columns, one predicate a sentence."""
+    pairs = well_formed(random_pairs("BI", ROLES, seed=seed, count=400))
+    found = [(set(arguments(wanted)), set(arguments(answered))) for wanted, answered in pairs]
+    both = sum(len(wanted & answered) for wanted, answered in found)
+    assert (
+        both,
+        sum(len(answered) for _, answered in found) - both,
+        sum(len(wanted) for wanted, _ in found) - both,
+    ) == counts
+    metric = make_metric("role_f1")
+    rows = [text(" ".join(wanted), " ".join(answered)) for wanted, answered in pairs]
+    assert value_of(metric, metric.statistics(rows)) == pytest.approx(2 * both / (2 * both + counts[1] + counts[2]))
+
+
+@pytest.mark.parametrize("seed", range(4, 9))
+def test_arguments_are_those_of_the_definition_read_by_itself(seed: int) -> None:
+    """Word by word: each word belongs to the argument that its own piece goes on, or begins."""
+    for wanted, _ in well_formed(random_pairs("BI", ROLES, seed=seed)):
+        owner: dict[int, tuple[str, int]] = {}
+        begun: dict[str, int] = {}
+        for place, tag in enumerate(wanted):
+            letter, _, kind = tag.partition("-")
+            if letter == "I":
+                owner[place] = owner[place - 1]
+            elif letter == "B":
+                whole = kind[2:] if kind.startswith("C-") else kind
+                if whole == kind or whole not in begun:
+                    begun[whole] = place
+                owner[place] = (whole, begun[whole])
+        joined: dict[tuple[str, int], list[int]] = {}
+        for place, each in owner.items():
+            joined.setdefault(each, []).append(place)
+        borders = {place for place, tag in enumerate(wanted) if tag[0] == "B"}
+        expected = {
+            (kind, tuple(places), tuple(sorted(borders & set(places))))
+            for (kind, _), places in joined.items()
+            if kind != "V"
+        }
+        assert {
+            (kind, tuple(place for piece in pieces for place in range(*piece)), tuple(start for start, _ in pieces))
+            for kind, pieces in arguments(wanted)
+        } == expected
+
+
+def test_an_argument_in_pieces_is_right_with_all_of_them() -> None:
+    metric = make_metric("role_f1")
+    wanted = "B-A1 B-V O B-C-A1 I-C-A1 B-A0"
+    for found, value in (
+        (wanted, 1.0),
+        ("B-A1 O O B-C-A1 I-C-A1 B-A0", 1.0),  # V is not counted
+        ("B-A1 B-V O B-C-A1 O B-A0", 0.5),
+        ("B-A1 B-V O B-A1 I-A1 B-A0", 2 / 5),
+        ("O B-V O B-C-A1 I-C-A1 B-A0", 0.5),  # without one before it, it is an A1
+        ("B-A1 B-V O B-C-A1 I-C-A1 B-R-A0", 0.5),
+    ):
+        assert value_of(metric, metric.statistics([text(wanted, found)])) == pytest.approx(value)

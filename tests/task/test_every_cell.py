@@ -48,6 +48,10 @@ TASKS: Mapping[str, tuple[str, Mapping[str, object]]] = {
         "inputs: {tokens: tokens, tags: tags}\nlabels: [O, B-LOC]\n",
         {"tokens": ["x", "y"], "tags": ["O", "B-LOC"]},
     ),
+    "semantic_roles": (
+        "inputs: {tokens: tokens, predicate: predicate, tags: tags}\nlabels: [O, B-V]\n",
+        {"tokens": ["x", "y"], "predicate": 1, "tags": ["O", "B-V"]},
+    ),
     "generation": (
         "inputs: {references: references, source: source}\ndoc_to_text: text\n",
         {"text": "x", "references": ["y"], "source": "z"},

@@ -13,7 +13,7 @@ from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_tex
 from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
 from lmtasks.task.kinds.rescoring import RESCORING
 from lmtasks.task.kinds.span import SPAN
-from lmtasks.task.kinds.tagging import TAGGING
+from lmtasks.task.kinds.tagging import SEMANTIC_ROLES, TAGGING
 from lmtasks.task.task import Task
 
 __all__ = [
@@ -33,6 +33,7 @@ KINDS: NamedTable[TaskKind] = NamedTable(
     CLASSIFICATION,
     SPAN,
     TAGGING,
+    SEMANTIC_ROLES,
     TRANSLATION,
     SUMMARIZATION,
     GENERATION,

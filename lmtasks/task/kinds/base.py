@@ -1,11 +1,12 @@
 """A kind of task: everything that it means before a model is there."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lmtasks.records import HeadInput, OutcomeKind, Row
+from lmtasks.tag_scheme import SchemeName
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.roles import role_text
 from lmtasks.task.task import OutputType, Task
@@ -111,6 +112,31 @@ class TaskKind(ABC):
         """Texts of the row's own that a model scores one by one; none where its prompt says what is asked."""
         del task, row
         return ()
+
+    def remarks(self, task: Task, rows: Sequence[Row], *, where: str) -> Sequence[str]:
+        """Sentences on rows of a split that can be used, and that not everybody would take for right.
+
+        Args:
+            where: the data.
+        """
+        del task, rows, where
+        return ()
+
+    def scheme(self, task: Task, rows: Sequence[Row]) -> SchemeName | None:
+        """The scheme that the tags of training rows keep to, a line of `tag_scheme.RULES`; None where there are no
+        tags."""
+        del task, rows
+        return None
+
+    def asked_rows(self, task: Task, row: Row) -> Sequence[Row]:
+        """The questions of a row that somebody typed: one, but where a kind asks several things about one text."""
+        del task
+        return (row,)
+
+    def answer_of(self, task: Task, row: Row, answers: Sequence[str]) -> str:
+        """The answer to a row that somebody typed, from those to its questions (`asked_rows`)."""
+        del task, row
+        return answers[0]
 
     def source(self, task: Task, row: Row) -> str:
         """The text that the baselines `copy` and `lead-3` answer with.
