@@ -187,6 +187,7 @@ def predict(
     *,
     new_tokens: int = 64,
     generation: Mapping[str, object] | None = None,
+    explain: bool = False,
     runtime: str | None = None,
     device: str = "cpu",
     precision: str | None = None,
@@ -208,6 +209,7 @@ def predict(
         model: a model or package; one that `load_model` gave stays open, and runs as it was loaded.
         texts: one or several; texts of JSON where a task reads several columns.
         task: what is asked; None: the task of the model's one head, or to go on with the text.
+        explain: of labels and tags, also the words that moved each answer, each left out in turn.
 
     Raises:
         UsageError: an argument is wrong, or model, task and texts do not fit.
@@ -219,6 +221,7 @@ def predict(
             task,
             new_tokens=new_tokens,
             generation=generation,
+            explain=explain,
             seed=seed,
             include_path=include_path,
             trust_code=trust_code,
@@ -241,6 +244,7 @@ def predict(
             task,
             new_tokens=new_tokens,
             generation=generation,
+            explain=explain,
             seed=seed,
             include_path=include_path,
             trust_code=trust_code,
@@ -392,6 +396,7 @@ class LoadedModel:
         *,
         new_tokens: int = 64,
         generation: Mapping[str, object] | None = None,
+        explain: bool = False,
         seed: int = 1234,
         include_path: Sequence[PathLike] = (),
         trust_code: bool = False,
@@ -399,6 +404,7 @@ class LoadedModel:
     ) -> Predictions:
         """Answer texts as `lmtasks.predict` does; the model stays open between calls."""
         from lmtasks.task.task import Task
+        from lmtasks.workflow.explain import explain as explained
         from lmtasks.workflow.predict import PredictRequest, open_predictor
 
         request = PredictRequest(
@@ -424,4 +430,11 @@ class LoadedModel:
             return Predictions(texts=(), answers=())
         with drawn(progress) as report:
             answered = self._predictors[key].answer(given, report=report)
-        return Predictions(texts=given, answers=answered.answers, truncated=answered.truncated)
+            explanations = explained(self._predictors[key], given, report=report) if explain else ()
+        return Predictions(
+            texts=given,
+            answers=answered.answers,
+            probabilities=answered.probabilities,
+            explanations=explanations,
+            truncated=answered.truncated,
+        )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmtasks.report.view import Report
     from lmtasks.workflow.adapt import AdaptedModel
     from lmtasks.workflow.bench import Benched
+    from lmtasks.workflow.explain import Explanation
     from lmtasks.workflow.export import ExportedModel
 
 STYLE = "<style>.lmtasks button{all:unset}.lmtasks small{opacity:.65;margin-left:.3rem}</style>"
@@ -185,6 +186,10 @@ class Predictions(Tabular):
 
     texts: tuple[str, ...]
     answers: tuple[str, ...]
+    probabilities: tuple[Mapping[str, float] | None, ...] = ()
+    """Of each text's labels; None where its answer is none of them."""
+    explanations: tuple[Explanation, ...] = ()
+    """Of each text the words that moved its answer, where that was asked."""
     truncated: int = 0
     """Texts longer than the model takes, which were cut."""
 

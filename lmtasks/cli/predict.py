@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +13,7 @@ import typer
 from lmtasks.cli.signature import Without
 from lmtasks.cli.streams import waiting_lines
 from lmtasks.cli.values import open_options
+from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskNames, TrustCode
 from lmtasks.settings.evaluation import GenKwargs, Seed
 from lmtasks.settings.models import BatchSize, LabelMap, Model, NewTokens
@@ -17,8 +21,11 @@ from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.engine.requests import TokenEvent
-    from lmtasks.workflow.predict import PredictedTexts
+    from lmtasks.workflow.explain import WordEffect
+    from lmtasks.workflow.predict import PredictedTexts, Predictor
 
+SHOWN = 8
+"""Words that are shown of a text."""
 LINES = 64
 """Lines that are answered together, where so many wait."""
 
@@ -35,6 +42,12 @@ def command(
     gen_kwargs: GenKwargs = "",
     on: RunsOn,
     batch_size: BatchSize = "auto",
+    explain: Annotated[
+        bool, Setting("Of labels and tags: also the words that moved the answer, each left out in turn.")
+    ] = False,
+    json_lines: Annotated[
+        bool, Setting("One JSON object a text: answer, probabilities, words that moved it.", option="--json")
+    ] = False,
     seed: Seed = 1234,
     access: Annotated[DataAccess, Without("data_root")],
     trust_code: TrustCode = False,
@@ -54,12 +67,48 @@ def command(
         offline=access.offline,
         token=access.token,
     )
-    watched = sys.stdout.isatty()
+    watched = sys.stdout.isatty() and not explain and not json_lines
     with open_predictor(request, on_token=_show if watched else None) as predictor:
         if text is None and sys.stdin is not None and sys.stdin.isatty():
             print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
         for lines in waiting_lines(1 if watched else LINES) if text is None else ([text],):
-            _print(predictor.answer(lines), streamed=watched)
+            if explain or json_lines:
+                _print_each(predictor, lines, explained=explain, as_json=json_lines)
+            else:
+                _print(predictor.answer(lines), streamed=watched)
+
+
+def _print_each(predictor: Predictor, lines: Sequence[str], *, explained: bool, as_json: bool) -> None:
+    """Answers with more beside them than a line has room for."""
+    from lmtasks.workflow.explain import explain
+
+    answered = predictor.answer(lines)
+    explanations = explain(predictor, lines) if explained else ()
+    for place, (line, answer, shares) in enumerate(zip(lines, answered.answers, answered.probabilities, strict=True)):
+        words = explanations[place].words if explained else ()
+        if as_json:
+            told: dict[str, object] = {"text": line, "answer": answer}
+            told |= {} if shares is None else {"probabilities": shares}
+            told |= {"words": [asdict(word) for word in words]} if explained else {}
+            print(json.dumps(told, ensure_ascii=False), flush=True)
+            continue
+        print(answer if shares is None else f"{answer} ({shares[answer]:.3f})")
+        for word in explanations[place].strongest(SHOWN):
+            print(f"  {_effect(word, of_label=shares is not None)}")
+        if not explanations[place].strongest(1):
+            print("  No word alone changes it.")
+        if explanations[place].left:
+            print(f"  {explanations[place].left} words behind these were not asked about.", flush=True)
+    for note in answered.notes:
+        print(f"lmtasks: {note}", file=sys.stderr)
+
+
+def _effect(word: WordEffect, *, of_label: bool) -> str:
+    """One word and what it does, for people."""
+    if not of_label:
+        return f"{word.word}: without it {'; '.join(word.moved)}"
+    other = f"; without it {word.moved[0]}" if word.moved else ""
+    return f"{100 * word.change:+6.1f} points  {word.word}{other}"
 
 
 def _print(answered: PredictedTexts, *, streamed: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.head import HEADS
+from lmtasks.records import Choice, softmax_log
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import OpenOptions
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine, HeadRow
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.engine_solver import EngineSolver
-    from lmtasks.evaluation.protocols import ChoiceRows
-    from lmtasks.records import Floats32, HeadSpec, ModelCard, Progress, RuntimeCard
+    from lmtasks.evaluation.protocols import ChoiceRows, Solved
+    from lmtasks.records import Floats32, HeadSpec, ModelCard, Outcome, Progress, Row, RuntimeCard
     from lmtasks.task.task import Task
 
 MOST_CHARACTERS = 1_000_000
@@ -56,6 +57,8 @@ class PredictedTexts:
     answers: tuple[str, ...]
     written: bool
     """Were they written token by token?"""
+    probabilities: tuple[Mapping[str, float] | None, ...] = ()
+    """Of each text's labels; None where its answer is none of them."""
     truncated: int = 0
     """Texts longer than the model takes, which were cut."""
     notes: tuple[str, ...] = ()
@@ -78,36 +81,62 @@ class Predictor:
             UsageError: a text lacks a column that the task reads.
             WorkError: the model failed.
         """
-        from lmtasks.data.rows import make_rows
-        from lmtasks.data.splits import TaskData
-        from lmtasks.evaluation.protocols import PromptContext
-
-        longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
-        notes: list[str] = []
+        texts, notes = self._shortened(texts)
         kind = kind_of(self.task)
-        if not HEADS.line(kind.head).per_token:  # else the answer is about every part of a text
-            found = [without_middle(text, longest) for text in texts]
-            texts, notes = [text for text, _ in found], [note for _, note in found if note]
         typed = [row_of(self.task, text) for text in texts]
         asked = [kind.asked_rows(self.task, row) for row in typed]
-        whole = make_rows([row for questions in asked for row in questions], where="standard input")
-        solved = self._solver.solve(
-            self.task,
-            TaskData(test=whole),
-            prompt_context=PromptContext(seed=self._seed, choice=self._choice),
-            report=report or (lambda progress: None),
-        )
+        solved = self.solve([row for questions in asked for row in questions], report=report)
         generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
-        answers = iter([example.answer for example in solved.examples])
+        examples = iter(solved.examples)
+        found = [list(islice(examples, len(questions))) for questions in asked]
         return PredictedTexts(
             answers=tuple(
-                kind.answer_of(self.task, row, list(islice(answers, len(questions))))
-                for row, questions in zip(typed, asked, strict=True)
+                kind.answer_of(self.task, row, [example.answer for example in examples])
+                for row, examples in zip(typed, found, strict=True)
+            ),
+            probabilities=tuple(
+                probabilities_of(self.task.labels, examples[0].outcome) if len(examples) == 1 else None
+                for examples in found
             ),
             written=generates or (kind.answer == "text" and not kind.roles),
             truncated=solved.truncated,
             notes=tuple(notes),
         )
+
+    def solve(self, rows: Sequence[Row], *, report: Callable[[Progress], None] | None = None) -> Solved:
+        """Answer rows as `row_of` makes them.
+
+        Raises:
+            WorkError: the model failed.
+        """
+        from lmtasks.data.rows import make_rows
+        from lmtasks.data.splits import TaskData
+        from lmtasks.evaluation.protocols import PromptContext
+
+        return self._solver.solve(
+            self.task,
+            TaskData(test=make_rows(list(rows), where="standard input")),
+            prompt_context=PromptContext(seed=self._seed, choice=self._choice),
+            report=report or (lambda progress: None),
+        )
+
+    def _shortened(self, texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """The texts without what no model reads, and notes on that; of answers about every part all of it."""
+        if HEADS.line(kind_of(self.task).head).per_token:
+            return texts, ()
+        longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
+        found = [without_middle(text, longest) for text in texts]
+        return [text for text, _ in found], [note for _, note in found if note]
+
+
+def probabilities_of(labels: Sequence[str], outcome: Outcome) -> Mapping[str, float] | None:
+    """Probability of each label, the softmax of its log-probabilities; None where the answer is none of them."""
+    import numpy as np
+
+    if not isinstance(outcome, Choice) or len(outcome.scores) != len(labels):
+        return None
+    shares = softmax_log(np.asarray(outcome.scores, dtype=np.float64))
+    return {label: float(np.exp(share)) for label, share in zip(labels, shares, strict=True)}
 
 
 @contextmanager
