@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
-from lmtasks.settings.attention import Attention
+from lmtasks.settings.attention import ATTENTION_IN_WORDS, Attention
 from lmtasks.settings.runtimes import Precision
 
 Ints = NDArray[np.int64]
@@ -412,9 +412,12 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
     """The inverse of `dataclasses.asdict` for a card, after a way through JSON.
 
     Raises:
-        KeyError, TypeError: it is no card.
+        KeyError, TypeError, ValueError: it is no card.
     """
     heads = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in content["heads"])
+    strange = [head for head in heads if head.attention not in (None, *ATTENTION_IN_WORDS)]
+    if strange:
+        raise ValueError(f"head {strange[0].name!r} reads {strange[0].attention!r}, which is no attention")
     given = content.get("rules") or {}  # older files have none
     rules = TokenRules(
         first=given.get("first"),

@@ -115,6 +115,8 @@ def adapt(
         out: folder of the new model.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
         train_rows: training rows of each task at most, drawn by the seed.
+        attention: how heads that do not write read, `causal` or `both` ways; None: both where the backbone was
+            pretrained so.
         probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.
         cache: file in which features of a probe are kept; None: one in your cache folder; "off": none.
 

@@ -25,6 +25,7 @@ from lmtasks.export.package import WEIGHTS, load_package
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Floats32, HeadSpec, TokenBatch
+from lmtasks.runtime.op_costs import traffic_of
 from lmtasks.runtime.open import open_runtime
 
 SIZES: Mapping[str, int] = {
@@ -103,6 +104,14 @@ def test_each_attention_has_a_graph_over_one_set_of_weights(family: str, tmp_pat
         for head, sees in (("tags", True), ("spans", True), ("tags, causal", False), ("tags, as it reads", False)):
             one, two = (_first(folder, runtime, head, last=last) for last in (7, 8))
             assert np.array_equal(one, two) != sees, (runtime, head)
+    one, other = (
+        traffic_of(package, graph="heads", precision=None, head=head) for head in ("tags", "tags, as it reads")
+    )
+    assert one is not None
+    assert other is not None
+    assert one.body > 0
+    # Both graphs multiply with the layers of the one backbone, and each with its own heads.
+    assert abs(one.body - other.body) <= 32 * (32 + 2 + 3 * 3)
     stored = _stored_bytes(_model(tmp_path / "causal", family, ONE_WAY), tmp_path / "one way")
     # A traced graph holds tables of its own (frequencies, masks), no weights.
     assert (package / WEIGHTS).stat().st_size - stored <= (0 if made.emitted else 4096)

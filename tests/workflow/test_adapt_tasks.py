@@ -222,6 +222,30 @@ def test_nothing_reads_where_nothing_is_adapted(tmp_path: Path) -> None:
         _adapted(Start(backbone=str(there), attention="both"), tmp_path / "model", method="prompt")
 
 
+@pytest.mark.parametrize(
+    ("head", "attention", "message"),
+    [
+        ("starter_translation_en_zh", "both", "starter_translation_en_zh is answered by a head that writes"),
+        (
+            "starter_topic_en",
+            "sideways",
+            "head 'starter_topic_en' reads 'sideways', which is no attention",
+        ),
+    ],
+)
+def test_a_model_whose_file_says_what_cannot_be_is_refused(
+    head: str, attention: str, message: str, tmp_path: Path
+) -> None:
+    _adapted(Start(backbone=str(tiny_checkpoint(tmp_path / "there", "llama"))), tmp_path / "model")
+    content = json.loads((tmp_path / "model" / "model.json").read_text())
+    for each in content["card"]["heads"]:
+        each["attention"] = attention if each["name"] == head else each["attention"]
+    (tmp_path / "model" / "model.json").write_text(json.dumps(content))
+    (tmp_path / "model" / "checksums.json").unlink()
+    with pytest.raises(UsageError, match=message):
+        load_model(tmp_path / "model")
+
+
 def test_a_model_that_was_turned_as_a_whole_is_read_as_it_was(tmp_path: Path) -> None:
     """Earlier versions wrote `is_causal: false` into its configuration, and called it an encoder."""
     there, out = tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "model"
