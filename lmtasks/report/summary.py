@@ -215,8 +215,9 @@ def _scored_on(run: RunRecords, variant: Variant, tasks: Sequence[TaskInfo]) -> 
 
 
 def _named(run: RunRecords, variants: Sequence[Variant]) -> str:
-    """The variants, rivals told apart from models."""
-    return _list([f"{v.name} (a rival)" if baseline_of(run, v) else v.name for v in variants])
+    """The variants, rivals told apart from models where there are both."""
+    both = bool(models(run))
+    return _list([f"{v.name} (a rival)" if both and baseline_of(run, v) else v.name for v in variants])
 
 
 def _losses_text(losses: Losses) -> str:

@@ -163,7 +163,7 @@ def _of_rows(table: Table, whole: RunRecords) -> Table:
 def _scope(run: RunRecords) -> tuple[str, ...]:
     baselines = sum(bool(baseline_of(run, variant)) for variant in run.variants)
     counted = [
-        _counted(len(models(run)), "variant"),
+        _counted(len(models(run)), "variant") if models(run) else "",
         _counted(baselines, "baseline") if baselines else "",
         _counted(len(run.tasks), "task"),
         f"learned from {', '.join(map(rows_text, run.row_counts))}" if run.row_counts else "",

@@ -54,7 +54,7 @@ def test_the_page_pairs_by_example_and_says_who_is_best(both: Path, tmp_path: Pa
     assert (first.base, first.variant, first.verdict) == ("tfidf", "majority", "worse")
     assert second.verdict == "worse"
     answer = " ".join(view(made.records).answer)
-    assert answer.startswith("tfidf (a rival) keeps the quality of the best on all 2 tasks")
+    assert answer.startswith("tfidf keeps the quality of the best on all 2 tasks")
     text = (tmp_path / "report.md").read_text()
     assert "lmtasks eval ..." in text
     assert "No model was scored" not in text
