@@ -31,7 +31,9 @@ Json = Mapping[str, object]
 TRAINING_ROWS = "training_rows.bin"
 """Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
-CLASSICAL_BASELINES = frozenset({"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram", "reweighted"})
+CLASSICAL_BASELINES = frozenset(
+    {"tfidf", "svm", "naive-bayes", "ridge", "nearest", "linear-tagger", "ngram", "reweighted"}
+)
 """Baselines that learn from the task's training rows, the state before language models."""
 BOUND_BASELINES = frozenset({"oracle"})
 """Baselines that look at the right answers: bounds, and no rivals. All others are trivial."""
@@ -99,8 +101,32 @@ class CustomValues:
     """Of values that a metric's own function made under other names than the metric's (`pass@1`): that metric's."""
 
 
-Outcome = Choice | Text | Likelihood | CustomValues
-OutcomeKind = Literal["choice", "text", "likelihood", "made"]
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A number was answered."""
+
+    gold: float
+    prediction: float
+    """In the unit of `gold`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """Each label was answered by itself: it holds, or it does not."""
+
+    gold: tuple[int, ...]
+    """Numbers of the labels that hold, in ascending order; any number of them, also none."""
+    scores: tuple[float, ...]
+    """Log-odds of each label."""
+
+    @property
+    def answered(self) -> tuple[int, ...]:
+        """Labels that are more likely than not."""
+        return tuple(place for place, score in enumerate(self.scores) if score > 0)
+
+
+Outcome = Choice | Text | Likelihood | Quantity | LabelSet | CustomValues
+OutcomeKind = Literal["choice", "text", "likelihood", "number", "labels", "made"]
 
 
 # --- what a head reads ---------------------------------------------------------------------------------------------
@@ -129,6 +155,9 @@ class HeadInput:
     """The place of the word whose arguments are tagged, marked in `first`."""
     tags: tuple[int, ...] = ()
     """The number of each word's label."""
+    labels: tuple[int, ...] | None = None
+    """The numbers of all labels that hold, in ascending order."""
+    number: float | None = None
     scheme: str = ""
     """What tags may follow each other, a line of `tag_scheme.RULES`; empty: what the labels alone say."""
 
@@ -232,11 +261,15 @@ class HeadSpec:
     labels: tuple[str, ...] = ()
     """Class names in the order of the logits; empty for heads without classes."""
     pooling: Literal["mean", "last", "first", "max", "own"] = "mean"
-    """Which hidden state a classification head reads; `own`: the checkpoint's own classifier."""
+    """Which hidden state a head reads that answers a text once; `own`: the checkpoint's own classifier."""
     attention: Attention | None = None
     """How the backbone reads for it; None: as it reads by itself. A head that writes is never read both ways."""
     scheme: str = ""
     """Of a tagging head, the scheme that its training rows keep to, a line of `tag_scheme.RULES`; empty: not known."""
+    mean: float = 0.0
+    """Of the numbers of the training rows, where the head answers with one: what its logit 0 stands for."""
+    deviation: float = 1.0
+    """Of those numbers: what a logit counts in."""
 
     @property
     def predicts(self) -> bool:

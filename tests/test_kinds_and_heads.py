@@ -16,7 +16,8 @@ from lmtasks.head import HEADS, Head
 from lmtasks.head.base import IGNORED
 from lmtasks.head.module import build_head
 from lmtasks.metric import make_metric
-from lmtasks.records import Choice, HeadInput, HeadSpec, Text
+from lmtasks.metric.base import KINDS as OUTCOMES
+from lmtasks.records import HeadInput, HeadSpec
 from lmtasks.task.kinds import KINDS, TaskKind, head_input, infer_kind
 from lmtasks.task.resolve import resolve
 from lmtasks.task.schema import SourceFile, TaskFile
@@ -25,9 +26,17 @@ from lmtasks.workflow.unlabelled_rows import task_of_head
 
 LABELS = ("O", "B-X", "I-X")
 GIVEN = HeadInput(
-    first="who rang", second="ann rang", label=1, answers=("ann",), starts=(0,), tokens=("who", "rang"), tags=(1, 0),
+    first="who rang",
+    second="ann rang",
+    label=1,
+    answers=("ann",),
+    starts=(0,),
+    tokens=("who", "rang"),
+    tags=(1, 0),
     predicate=1,
-)  # fmt: skip
+    labels=(0, 2),
+    number=2.5,
+)
 ROWS = {
     "text": "who rang",
     "question": "who rang",
@@ -53,7 +62,7 @@ def task_of(kind: TaskKind) -> Task:
             sources={"test": SourceFile(split="test")},
             inputs={role: role for role in (kind.roles or kind.prompted_roles or kind.optional_roles)},
             labels=list(LABELS) if kind.labelled else [],
-            doc_to_text="{{q}}",
+            doc_to_text="{{q}}" if kind.prompted else None,
             doc_to_target="" if kind.answer == "choice" else "{{a}}",
             doc_to_choice=["x", "y"] if kind.answer == "choice" else None,
         ),
@@ -108,11 +117,12 @@ def test_a_head_encodes_learns_and_answers(head: Head) -> None:
     """Its rows, targets, logits, shape, loss and outcome fit each other, whatever the padding."""
     tokenizer = learn_tokenizer("words:20", ["who rang ann"])
     encoded = head.encode(GIVEN, tokenizer=tokenizer, max_length=32, causal=True)
-    spec = HeadSpec(name="h", kind=head.name, labels=LABELS if head.labelled else ())
+    spec = HeadSpec(name="h", kind=head.name, labels=LABELS if head.labelled else (), mean=2.0, deviation=0.5)
     module = build_head(spec, width=8)
     assert module is not None
     assert dict(module.named_children()).keys() == {"dropout", *head.layers(spec, width=8)}
-    ((row, targets),) = encoded.targets()
+    ((row, own),) = encoded.targets()
+    targets = head.learned(spec, own)
     hidden, mask = torch.randn(2, len(row.ids) + 3, 8), torch.zeros(2, len(row.ids) + 3, dtype=torch.bool)
     mask[:, : len(row.ids)] = True
     logits = module.eval()(hidden, mask)
@@ -121,19 +131,20 @@ def test_a_head_encodes_learns_and_answers(head: Head) -> None:
     assert len(shape) == 1 + head.per_token
     if head.over_tokens:
         assert (logits[:, len(row.ids) :] == head.padding).all()
-    wide = torch.full((2, hidden.shape[1] if len(targets) == len(row.ids) else len(targets)), IGNORED)
+    per_token = head.per_token and len(targets) == len(row.ids)
+    wide = torch.full((2, hidden.shape[1] if per_token else len(targets)), IGNORED, dtype=torch.tensor(targets).dtype)
     wide[:, : len(targets)] = torch.tensor(targets)
     assert head.loss(logits, wide, smoothing=0.1).ndim == 0
-    right, count = head.judged(logits, wide)
+    right, count = head.judged(logits.detach(), wide)
     assert 0 <= head.score(right, count) <= 1
     for table in head.choices(logits.detach().numpy(), mask.numpy()):
         assert table.ndim == 2
         assert np.abs(table).max() < abs(head.padding) or not head.over_tokens
     alone = logits[0, : len(row.ids)] if head.per_token else logits[0]
-    outcome = encoded.outcome([alone.detach().numpy()], labels=LABELS, order=range(len(LABELS)))
-    assert isinstance(outcome, Choice | Text)
+    answer = head.answers(spec, alone.detach().numpy())
+    outcome = encoded.outcome([answer], labels=LABELS, order=range(len(LABELS)))
     (kind,) = [kind for kind in KINDS.values() if kind.head == head.name]
-    assert kind.outcome == ("text" if isinstance(outcome, Text) else "choice")
+    assert isinstance(outcome, OUTCOMES[kind.outcome])
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -159,6 +170,9 @@ def _mentions(word: str) -> Iterator[str]:
 def test_a_kind_stands_in_its_two_files() -> None:
     """And where a checkpoint's own head is told by the name that transformers gives it."""
     assert list(_mentions('"tagging"')) == ["backbone/transformer.py", "head/tagging.py", "task/kinds/tagging.py"]
+    for kind in ("regression", "multi_label"):
+        named = ["head/{}.py", "settings/data.py", "task/kinds/{}.py", "workflow/choose_tasks.py"]
+        assert list(_mentions(f'"{kind}"')) == [file.format(kind) for file in named]
     assert list(_mentions('"span"')) == ["backbone/transformer.py", "head/span.py", "task/kinds/span.py"]
 
 

@@ -15,9 +15,10 @@ KIND_FILES = 6
 FILES = 380
 """Raised from 355 for what a file each was added for: trials, sweeps and curves of plans, vectors and teachers, heads,
 kinds and rescoring of speech. A new use case is two files; a helper lies with its user."""
-ONE_NEIGHBOUR = 75
+ONE_NEIGHBOUR = 81
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
-metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves. Both numbers fall."""
+metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves.
+Raised from 75 for lines of tables: heads, kinds and metrics of numbers and sets of labels. Both numbers fall."""
 
 Definition = ast.FunctionDef | ast.ClassDef
 

@@ -12,7 +12,7 @@ from lmtasks.progress_bars import Report, bars_on, is_watched, quiet
 
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
-    from lmtasks.settings.data import DataAccess
+    from lmtasks.settings.data import DataAccess, OwnKind
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.choose_tasks import TaskRequest
@@ -41,6 +41,7 @@ def tasks_of(
     text: str = "text",
     label: str | None = None,
     pair: str | None = None,
+    kind: OwnKind = "classification",
     name: str | None = None,
     language: str | None = None,
     encoding: str | None = None,
@@ -55,7 +56,7 @@ def tasks_of(
 
     if rows is not None and data is not None:
         raise UsageError("rows and data both say what the task is; give one of them.")
-    TaskChoice(text=text, label=label, pair=pair, name=name, language=language, encoding=encoding)
+    TaskChoice(text=text, label=label, pair=pair, kind=kind, name=name, language=language, encoding=encoding)
     given = list(tasks) if isinstance(tasks, Sequence) and not isinstance(tasks, str) else [tasks]
     for each in given:
         if not isinstance(each, str | Path | Task):
@@ -76,6 +77,7 @@ def tasks_of(
         text=text,
         label=label,
         pair=pair,
+        kind=kind,
         name=name,
         language=language,
         encoding=encoding,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
     from lmtasks.records import ModelCard
     from lmtasks.settings.attention import Attention
-    from lmtasks.settings.data import DataAccess
+    from lmtasks.settings.data import DataAccess, OwnKind
     from lmtasks.settings.runtimes import TorchPrecision
     from lmtasks.settings.training import Adaptation, LoraSettings, Pooling, ProbeSettings
     from lmtasks.task.task import Task
@@ -68,6 +68,7 @@ def adapt(
     text: str = "text",
     label: str | None = None,
     pair: str | None = None,
+    kind: OwnKind = "classification",
     name: str | None = None,
     language: str | None = None,
     encoding: str | None = None,
@@ -114,6 +115,7 @@ def adapt(
         tasks: names, files or tasks; or give `rows` or `data`.
         out: folder of the new model.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
+        kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
         train_rows: training rows of each task at most, drawn by the seed.
         attention: how heads that do not write read, `causal` or `both` ways; None: both where the backbone was
             pretrained so.
@@ -157,6 +159,7 @@ def adapt(
         text=text,
         label=label,
         pair=pair,
+        kind=kind,
         name=name,
         language=language,
         encoding=encoding,
@@ -298,6 +301,7 @@ def export(
     text: str = "text",
     label: str | None = None,
     pair: str | None = None,
+    kind: OwnKind = "classification",
     name: str | None = None,
     language: str | None = None,
     encoding: str | None = None,
@@ -342,6 +346,7 @@ def export(
             text=text,
             label=label,
             pair=pair,
+            kind=kind,
             name=name,
             language=language,
             encoding=encoding,

@@ -13,6 +13,7 @@ from lmtasks.progress_bars import Report
 
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
+    from lmtasks.settings.data import OwnKind
     from lmtasks.settings.evaluation import PromptFormat, SplitName, Uncertainty
     from lmtasks.task.task import Task
 
@@ -43,6 +44,7 @@ def evaluate(
     text: str = "text",
     label: str | None = None,
     pair: str | None = None,
+    kind: OwnKind = "classification",
     name: str | None = None,
     language: str | None = None,
     encoding: str | None = None,
@@ -86,6 +88,7 @@ def evaluate(
             `load_model` gave; one or several.
         tasks: names, globs, files or tasks; or give `rows` or `data`.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
+        kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
         label_map: a checkpoint's own label to a label of the task.
         generation: settings of generation in place of the tasks' own, as `{"num_beams": 4}`.
         baseline_rows: training rows that baselines learn from at most.
@@ -121,6 +124,7 @@ def evaluate(
             text=text,
             label=label,
             pair=pair,
+            kind=kind,
             name=name,
             language=language,
             encoding=encoding,
@@ -139,7 +143,8 @@ def evaluate(
             **dict(scoring),
             **dict(prompts),
             **dict(uncertainty),
-            **{"text": text, "label": label, "pair": pair, "name": name, "language": language, "encoding": encoding},
+            **{"text": text, "label": label, "pair": pair, "kind": kind, "name": name, "language": language},
+            **{"encoding": encoding},
             **{"runtime": runtime, "device": device, "precision": precision, "no_samples": no_samples},
             **{"drop_unlabelled": drop_unlabelled, "rescore": None},
             **({"gen_kwargs": dict(generation)} if generation else {}),

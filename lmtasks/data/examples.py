@@ -4,8 +4,9 @@ One task file serves both ways to solve a task. A head that predicts reads the c
 head learns to continue the task's prompt with its target, the prompt it is scored on.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lmtasks.data.continuation import ContinuationRow, continuation_row, prefix_token, rolling_windows, seq2seq_row
@@ -13,25 +14,30 @@ from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.head import HEADS
-from lmtasks.head.base import IGNORED
+from lmtasks.head import HEADS, head_of
+from lmtasks.head.base import IGNORED, Targets
 from lmtasks.records import HeadSpec, Row
 from lmtasks.settings.attention import Attention
 from lmtasks.task.kinds import head_input, kind_of, scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
+UNSEEN_SHOWN = 20
+"""Labels without a training row that are named."""
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingExample:
     """One training row.
 
-    `targets` of a head that predicts are those of its kind (`Head.loss`); of a generation head the next token at each
-    position, `IGNORED` inside the prompt.
+    `targets` of a head that predicts are those of its kind (`EncodedInput.targets`, in the task's own unit until
+    `in_units_of` has turned them); of a generation head the next token at each position, `IGNORED` inside the prompt.
     """
 
     ids: tuple[int, ...]
-    targets: tuple[int, ...]
+    targets: Targets
     types: tuple[int, ...] = ()
     decoder_ids: tuple[int, ...] = ()
     """What the decoder of an encoder-decoder reads; empty otherwise."""
@@ -114,6 +120,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         encoded = [encode(task, row, number, reading) for number, row in enumerate(rows.rows)]
         parts.append(tuple(example for examples, _ in encoded for example in examples))
         truncated += sum(cut for _, cut in encoded)
+    _tell_unseen_labels(task, data.train.rows)
     spec = HeadSpec(
         name=task.name,
         kind=kind.head,
@@ -123,13 +130,38 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         scheme=kind.scheme(task, data.train.rows) or "",
     )
     return HeadExamples(
-        head=spec,
+        head=HEADS.line(kind.head).fitted(spec, [example.targets for example in parts[0]]),
         train=parts[0],
         validation=parts[1],
         truncated=truncated,
         fingerprint=fingerprint,
         seen=seen,
     )
+
+
+def in_units_of(head: HeadExamples, spec: HeadSpec) -> HeadExamples:
+    """The rows with targets as the loss of this head of a model takes them (`Head.learned`)."""
+    kind = head_of(spec)
+
+    def turned(rows: Sequence[TrainingExample]) -> tuple[TrainingExample, ...]:
+        return tuple(replace(row, targets=kind.learned(spec, row.targets)) for row in rows)
+
+    return replace(head, head=spec, train=turned(head.train), validation=turned(head.validation))
+
+
+def _tell_unseen_labels(task: Task, rows: Sequence[Row]) -> None:
+    """Name the labels that no training row has: a head has an output for each, and learns only to be silent on them."""
+    if not kind_of(task).labelled:
+        return
+    seen: set[int] = set()
+    for number, row in enumerate(rows):
+        given = head_input(task, row, row_number=number)
+        seen.update(given.tags, given.labels or (), () if given.label is None else (given.label,))
+        if len(seen) == len(task.labels):
+            return
+    unseen = [label for number, label in enumerate(task.labels) if number not in seen]
+    shown = ", ".join(unseen[:UNSEEN_SHOWN]) + (f" and {more} more" if (more := len(unseen) - UNSEEN_SHOWN) > 0 else "")
+    log.warning("task %s: no training row has the label %s, which is never learned.", task.name, shown)
 
 
 Encoder = Callable[[Task, Row, int, ReadingSettings], tuple[Sequence[TrainingExample], bool]]

@@ -6,7 +6,7 @@ another one, or empty cells may mean something.
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,14 @@ from lmtasks.data.table import LazyRows, PickedRows
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.kinds import kind_of
-from lmtasks.task.roles import is_unlabelled, label_name, role_text, role_value, row_list
+from lmtasks.task.roles import label_name, listed_labels, role_text, role_value, row_list
 from lmtasks.task.task import Task
 
 MOST_UNLABELLED = 0.05
 MOST_LABELS = 200
+ANSWERS: Mapping[str, str] = {"label": "label", "labels": "list of labels", "number": "number"}
+"""Forms of answers without which a row is left out, as people call them."""
+CALLED_SO = "; a class that is called so must be named in the labels of a task file"
 SHOWN = 5
 """Values that are shown."""
 
@@ -37,8 +40,8 @@ class Labelled:
 def labelled_rows(
     task: Task, rows: Sequence[Row], *, where: str, drop: bool = False, notify: Notify = log_notice
 ) -> Labelled:
-    """The rows of a split that have a label, where a task's labels stand in a column of their own; else all. What the
-    kind of the task remarks in its rows is told.
+    """The rows of a split that have a right answer, where a task's labels or numbers stand in a column of their own;
+    else all. What the kind of the task remarks in its rows is told.
 
     Args:
         where: the data, for messages.
@@ -46,22 +49,29 @@ def labelled_rows(
         notify: called with how many were left out, how many labels were trimmed, and how many texts are empty.
 
     Raises:
-        UsageError: more than 5 % have no label, or none has one; a label or a text is of a wrong type.
+        UsageError: more than 5 % have none, or all; an answer or a text is of a wrong type.
     """
-    for sentence in kind_of(task).remarks(task, rows, where=where):
+    kind = kind_of(task)
+    for sentence in kind.remarks(task, rows, where=where):
         notify(sentence)
-    if kind_of(task).answer != "label" or "label" not in task.inputs:
+    what = ANSWERS.get(kind.answer)
+    if what is None or kind.answer_role not in task.inputs:
         return Labelled(rows=rows)
     missing, trimmed, empty = [], [], []
     spelled: Counter[str] = Counter()
     for number, row in enumerate(rows):
         place = f"task {task.name}, row {number}"
-        value = role_value(task, row, role="label")
-        if is_unlabelled(task, row, where=place):
+        value = role_value(task, row, role=kind.answer_role)
+        if kind.is_unanswered(task, row, where=place):
             missing.append(number)
             spelled[repr(value)] += 1
             continue
-        if isinstance(value, str) and value not in task.labels and value != label_name(value):
+        if (
+            kind.answer == "label"
+            and isinstance(value, str)
+            and value not in task.labels
+            and value != label_name(value)
+        ):
             trimmed.append(number)
         texts = [role_text(task, row, role=role, where=place) for role in ("text", "pair") if role in task.inputs]
         if not all(text.strip() for text in texts):
@@ -73,13 +83,13 @@ def labelled_rows(
     if not missing:
         return Labelled(rows=rows)
     written = ", ".join(f"{value} {count} times" if count > 1 else value for value, count in spelled.most_common(SHOWN))
-    message = f"{where}: {len(missing)} of {len(rows)} rows {_has(missing)} no label ({written})"
+    message = f"{where}: {len(missing)} of {len(rows)} rows {_has(missing)} no {what} ({written})"
     if len(missing) == len(rows):
-        raise UsageError(f"{message}; a split with hidden labels cannot be scored, and another column may hold them.")
+        raise UsageError(f"{message}; a split with hidden answers cannot be scored, and another column may hold them.")
     if len(missing) > MOST_UNLABELLED * len(rows) and not drop:
         raise UsageError(
             f"{message}, more than {MOST_UNLABELLED:.0%}: {row_list(missing)}. Fill them in, or leave them out with "
-            "--drop-unlabelled; a class that is called so must be named in the labels of a task file."
+            f"--drop-unlabelled{CALLED_SO if kind.answer == 'label' else ''}."
         )
     notify(f"{message}, and {_is(missing)} left out: {row_list(missing)}.")
     places = np.setdiff1d(np.arange(len(rows)), np.asarray(missing))
@@ -104,16 +114,7 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, notify: Notify 
             kinds[name].add("text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number")
             counts[name] += 1
     what = f"column {column!r} of {where}"
-    if len(counts) > MOST_LABELS:
-        some = ", ".join(map(repr, sorted(counts)[:3]))
-        raise UsageError(
-            f"{what} holds {len(counts)} different values ({some}, ...); a label column has at most {MOST_LABELS}."
-        )
-    if len(counts) < 2:
-        none = len(rows) - counts.total()
-        less = f" ({none} of {len(rows)} rows {'has' if none == 1 else 'have'} no label)" if none else ""
-        raise UsageError(f"{what} holds {len(counts)} value{less}; a label column has at least two.")
-    _refuse_likeness(counts, what)
+    _check_classes(counts, rows=len(rows), what=what)
     found = set().union(*kinds.values())
     if "bool" in found and len(found) > 1:
         raise UsageError(f"{what} holds truth values beside others ({', '.join(sorted(counts)[:5])}); write all alike.")
@@ -121,6 +122,34 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, notify: Notify 
     if both:
         notify(f"{what}: {', '.join(both[:SHOWN])} as a number and as a text were taken as one class.")
     return tuple(sorted(counts, key=lambda name: (int(name) if found == {"number"} else 0, name)))
+
+
+def read_label_lists(rows: Sequence[Row], *, column: str, where: str) -> tuple[str, ...]:
+    """The labels of one's own data whose column holds lists of them, by spelling.
+
+    Raises:
+        UsageError: fewer than two or more than 200, two that differ in case or spacing alone, or a cell that is no
+            list of labels, with its row.
+    """
+    counts: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        place = f"{where}, {row_list([number])}, column {column!r}"
+        counts.update(listed_labels(row[column], where=place) or ())
+    _check_classes(counts, rows=None, what=f"column {column!r} of {where}")
+    return tuple(sorted(counts))
+
+
+def _check_classes(counts: Counter[str], *, rows: int | None, what: str) -> None:
+    if len(counts) > MOST_LABELS:
+        some = ", ".join(map(repr, sorted(counts)[:3]))
+        raise UsageError(
+            f"{what} holds {len(counts)} different values ({some}, ...); a label column has at most {MOST_LABELS}."
+        )
+    if len(counts) < 2:
+        none = 0 if rows is None else rows - counts.total()
+        less = f" ({none} of {rows} rows {'has' if none == 1 else 'have'} no label)" if none else ""
+        raise UsageError(f"{what} holds {len(counts)} value{less}; a label column has at least two.")
+    _refuse_likeness(counts, what)
 
 
 def _refuse_likeness(counts: Counter[str], what: str) -> None:

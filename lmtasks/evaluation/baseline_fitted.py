@@ -9,7 +9,7 @@ every text; where counts define no discounts (a small text), it takes the usual 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,17 @@ from lmtasks.data.spacing import longest_terms, suited_tokenizer
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.baseline_trivial import UNLIKELY, certain, label_answer, text_answers
+from lmtasks.evaluation.baseline_trivial import (
+    UNLIKELY,
+    certain,
+    label_answer,
+    label_set_answer,
+    number_answer,
+    text_answers,
+)
 from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_likelihood
 from lmtasks.evaluation.rolling import likelihood_of
-from lmtasks.records import HeadInput, Ints, Row, softmax_log
+from lmtasks.records import Floats, HeadInput, Ints, Row, softmax_log
 from lmtasks.task.kinds import head_input, scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
@@ -39,6 +46,13 @@ AT_ONCE = 2000
 
 CELLS = 4_000_000
 """Of the table of asked rows by training rows that is in memory at a time."""
+
+PENALTIES: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-4, 5))
+"""Of ridge regression, that are tried: 0.01 to 100, two a decade."""
+ONE_AT_A_TIME = 2000
+FOLDS = 5
+
+Known = TypeVar("Known")
 
 AS_LIKELY = 1e-5
 """Log-probabilities nearer than this are equal."""
@@ -98,6 +112,123 @@ def _fit_linear(family: str, task: Task, train: Sequence[Row]) -> AnswerRows:
     return answer
 
 
+def labels_fit(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """Logistic regression over the TF-IDF of the family `tfidf`, for each label by itself, one against the rest; a
+    label that all training rows have, or none, is answered so.
+
+    Raises:
+        UsageError: the training rows have no words.
+    """
+    given = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
+    kept = [(each, each.labels) for each in given if each.labels is not None]
+    terms = _Terms(task, [each for each, _ in kept])
+    table = np.zeros((len(kept), len(task.labels)), dtype=np.int64)
+    for row, (_, labels) in enumerate(kept):
+        table[row, list(labels)] = 1
+    weights, bias = np.zeros((terms.table.shape[1], len(task.labels))), np.zeros(len(task.labels))
+    for label, column in enumerate(table.T):
+        weights[:, label], bias[label] = terms.logistic(column)
+
+    def scores(part: Sequence[HeadInput]) -> Floats:
+        found: Floats = np.clip(terms.of(part) @ weights + bias, UNLIKELY, -UNLIKELY)
+        return found
+
+    return _in_parts(task, scores, lambda each, row: label_set_answer(task, each, row.tolist()))
+
+
+def ridge_fit(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """Ridge regression over the TF-IDF of the family `tfidf`; the penalty is the best of `PENALTIES` on rows that are
+    left out, one at a time or, of many rows, a fifth (scikit-learn's RidgeCV).
+
+    Raises:
+        UsageError: the training rows have no words.
+    """
+    from sklearn.linear_model import RidgeCV
+    from threadpoolctl import threadpool_limits
+
+    given = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
+    kept = [(each, each.number) for each in given if each.number is not None]
+    terms = _Terms(task, [each for each, _ in kept])
+    with threadpool_limits(limits=1):
+        fitted = RidgeCV(alphas=PENALTIES, cv=_left_out(len(kept))).fit(terms.table, [number for _, number in kept])
+
+    def numbers(part: Sequence[HeadInput]) -> Floats:
+        found: Floats = fitted.predict(terms.of(part))[:, None]
+        return found
+
+    return _in_parts(task, numbers, lambda each, row: number_answer(each, float(row[0])))
+
+
+def _left_out(rows: int) -> int | None:
+    """None: one at a time, in closed form, which takes a table of rows by rows; of many rows a fifth at a time."""
+    return None if rows <= ONE_AT_A_TIME else FOLDS
+
+
+class _Terms:
+    """The terms of training rows, as the family `tfidf` has them, and their TF-IDF."""
+
+    def __init__(self, task: Task, given: Sequence[HeadInput]) -> None:
+        sizes = FITTED["tfidf"].sizes
+        assert isinstance(sizes, TermSizes)  # as the table has it
+        self._strength = sizes.strength
+        texts = [text for each in given for text in _texts(each)]
+        try:
+            self._tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
+            rows = self._rows(given)
+            self._longest = sizes.ngrams or longest_terms(rows, tokenizer=self._tokenizer)
+            self._known = known_terms(
+                rows, longest=self._longest, vocabulary=self._tokenizer.vocabulary, least=sizes.least
+            )
+        except UsageError as error:
+            raise UsageError(f"task {task.name}: {error}") from error
+        counts = self._counts(rows)
+        if not counts.nnz:
+            raise UsageError(f"task {task.name}: TF-IDF needs training rows with words in them; these have none.")
+        self._scale = inverse_frequencies(counts)
+        self.table = tfidf(counts, self._scale)
+        """(rows, terms)"""
+
+    def of(self, given: Sequence[HeadInput]) -> "csr_matrix":
+        """TF-IDF of other rows, (rows, terms)."""
+        return tfidf(self._counts(self._rows(given)), self._scale)
+
+    def logistic(self, column: Ints) -> tuple[Floats, float]:
+        """Weights and bias of zeros and ones, one a row."""
+        from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
+
+        if column.min() == column.max():
+            return np.zeros(self.table.shape[1]), -UNLIKELY if column[0] else UNLIKELY
+        with threadpool_limits(limits=1):
+            fitted = LogisticRegression(C=self._strength, max_iter=1000).fit(self.table, column)
+        return fitted.coef_[0], float(fitted.intercept_[0])
+
+    def _rows(self, given: Sequence[HeadInput]) -> list[Ints]:
+        own = {self._tokenizer.bos, self._tokenizer.eos, self._tokenizer.pad} - {None}
+        return without(
+            [_ids(each, self._tokenizer) for each in given], sorted(token for token in own if token is not None)
+        )
+
+    def _counts(self, rows: Sequence[Ints]) -> "csr_matrix":
+        return term_counts(rows, terms=self._known, longest=self._longest, vocabulary=self._tokenizer.vocabulary)
+
+
+def _in_parts(
+    task: Task, compute: Callable[[Sequence[HeadInput]], Floats], make: Callable[[HeadInput, Floats], Answered]
+) -> AnswerRows:
+    """Answers to rows, `AT_ONCE` of them in memory together."""
+
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        asked = [head_input(task, row, row_number=number) for number, row in enumerate(rows)]
+        return [
+            make(each, found)
+            for part in _parts(asked, AT_ONCE)
+            for each, found in zip(part, compute(part), strict=True)
+        ]
+
+    return answer
+
+
 def _texts(given: HeadInput) -> tuple[str, ...]:
     return (given.first,) if given.second is None else (given.first, given.second)
 
@@ -118,22 +249,50 @@ def nearest_text(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     return answer
 
 
-def nearest_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
-    """The label of the nearest training row that has one."""
+def nearest_labels(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The labels of the nearest training row."""
+    return _nearest(
+        task,
+        train,
+        known=lambda given: given.labels,
+        make=lambda asked, labels: label_set_answer(
+            task, asked, [-UNLIKELY if place in labels else UNLIKELY for place in range(len(task.labels))]
+        ),
+    )
+
+
+def nearest_number(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The number of the nearest training row."""
+    return _nearest(task, train, known=lambda given: given.number, make=number_answer)
+
+
+def _nearest(
+    task: Task,
+    train: Sequence[Row],
+    *,
+    known: Callable[[HeadInput], Known | None],
+    make: Callable[[HeadInput, Known], Answered],
+) -> AnswerRows:
     given = [head_input(task, row, row_number=number) for number, row in enumerate(train)]
-    labels = [each.label for each in given if each.label is not None]
-    find = _index([_question(task, row, number) for number, row in enumerate(train) if given[number].label is not None])
+    pairs = [(each, right) for each in given if (right := known(each)) is not None]
+    find = _index([each.shown for each, _ in pairs])
 
     def answer(rows: Sequence[Row]) -> Sequence[Answered]:
-        places = find([_question(task, row, number) for number, row in enumerate(rows)])
-        return [
-            label_answer(
-                task, head_input(task, row, row_number=number), certain(labels[places[number]], len(task.labels))
-            )
-            for number, row in enumerate(rows)
-        ]
+        asked = [head_input(task, row, row_number=number) for number, row in enumerate(rows)]
+        places = find([each.shown for each in asked])
+        return [make(each, pairs[place][1]) for each, place in zip(asked, places, strict=True)]
 
     return answer
+
+
+def nearest_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The label of the nearest training row that has one."""
+    return _nearest(
+        task,
+        train,
+        known=lambda given: given.label,
+        make=lambda asked, label: label_answer(task, asked, certain(label, len(task.labels))),
+    )
 
 
 def _question(task: Task, row: Row, number: int) -> str:
@@ -175,9 +334,9 @@ def _largest(likeness: "csr_matrix") -> list[int]:
     ]
 
 
-def _parts(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
+def _parts(items: Sequence[Known], size: int) -> Iterator[Sequence[Known]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def fit_ngram(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:

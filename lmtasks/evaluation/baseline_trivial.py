@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import log
+from math import log, tanh
+from statistics import fmean
 
 import regex
 
@@ -11,11 +12,19 @@ from lmtasks.data.rows import fingerprint
 from lmtasks.engine.sampling import draw
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
-from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_choice, answered_text, asks_without_context
+from lmtasks.evaluation.outcome import (
+    Answered,
+    AnswerRows,
+    answered_choice,
+    answered_labels,
+    answered_number,
+    answered_text,
+    asks_without_context,
+)
 from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.scoring import TaskMetric, scorings_for
 from lmtasks.metric.base import value_of
-from lmtasks.records import Choice, HeadInput, Row
+from lmtasks.records import Choice, HeadInput, LabelSet, Quantity, Row
 from lmtasks.task.kinds import baseline_source, head_input, kind_of
 from lmtasks.task.prompt import Prompt, build_prompt
 from lmtasks.task.task import Task
@@ -157,6 +166,47 @@ def majority_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
             counts[label] += 1
     scores = [log(count / sum(counts)) for count in counts]
     return _labels(task, lambda row: scores)
+
+
+def majority_labels(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The commonest set of labels, of equally common ones the smallest; the log-odds of each label are those of its
+    share (each seen once more than it was, and once more not), moved to the side of 0 on which the set has it."""
+    sets = [
+        labels for labels in (_input(task, row, place).labels for place, row in enumerate(train)) if labels is not None
+    ]
+    commonest = min(Counter(sets).items(), key=lambda found: (-found[1], len(found[0]), found[0]))[0] if sets else ()
+    counts = Counter(label for labels in sets for label in labels)
+    odds = [log((counts[place] + 1) / (len(sets) - counts[place] + 1)) for place in range(len(task.labels))]
+    # Into (-1, 1) by the hyperbolic tangent, which keeps the order of the labels within the set and without.
+    scores = [1 + tanh(odd) if place in commonest else tanh(odd) - 1 for place, odd in enumerate(odds)]
+    return lambda rows: [label_set_answer(task, _input(task, row, place), scores) for place, row in enumerate(rows)]
+
+
+def mean_number(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The mean of the training rows' numbers."""
+    numbers = [
+        number for number in (_input(task, row, place).number for place, row in enumerate(train)) if number is not None
+    ]
+    if not numbers:
+        raise UsageError(f"task {task.name}: there are no training rows that a mean could be of.")
+    answer = fmean(numbers)
+    return lambda rows: [number_answer(_input(task, row, place), answer) for place, row in enumerate(rows)]
+
+
+def label_set_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:
+    """An answer to a row with any number of labels, from the log-odds of each."""
+    outcome = LabelSet(gold=given.labels or (), scores=tuple(scores))
+    return answered_labels(outcome, prompt=given.shown, labels=task.labels)
+
+
+def number_answer(given: HeadInput, prediction: float) -> Answered:
+    """An answer to a row with a number."""
+    gold = float("nan") if given.number is None else given.number
+    return answered_number(Quantity(gold=gold, prediction=prediction), prompt=given.shown)
+
+
+def _input(task: Task, row: Row, number: int) -> HeadInput:
+    return head_input(task, row, row_number=number)
 
 
 def random_label(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:

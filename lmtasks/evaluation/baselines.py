@@ -56,12 +56,20 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     "baseline",
     Baseline(
         name="majority",
-        about="the label, the place of the choice, or the tag of a word that is right most often in the training data",
+        about="the label, the set of labels, the place of the choice, or the tag of a word that is right most often in "
+        "the training data",
         answers={
             "label": baseline_trivial.majority_label,
+            "labels": baseline_trivial.majority_labels,
             "choice": baseline_trivial.majority_number,
             "tags": baseline_tags.majority_tags,
         },
+        learns="train",
+    ),
+    Baseline(
+        name="mean",
+        about="the mean of the training data's numbers",
+        answers={"number": baseline_trivial.mean_number},
         learns="train",
     ),
     Baseline(
@@ -89,8 +97,9 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     ),
     Baseline(
         name="tfidf",
-        about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf",
-        answers={"label": baseline_fitted.linear_fit("tfidf")},
+        about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf; "
+        "of several labels each against the rest",
+        answers={"label": baseline_fitted.linear_fit("tfidf"), "labels": baseline_fitted.labels_fit},
         learns="train",
         version=2,
     ),
@@ -107,9 +116,20 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         learns="train",
     ),
     Baseline(
+        name="ridge",
+        about="ridge regression over the same terms",
+        answers={"number": baseline_fitted.ridge_fit},
+        learns="train",
+    ),
+    Baseline(
         name="nearest",
         about="the answer of the training row that is most like the asked one, by TF-IDF",
-        answers={"label": baseline_fitted.nearest_label, "text": baseline_fitted.nearest_text},
+        answers={
+            "label": baseline_fitted.nearest_label,
+            "labels": baseline_fitted.nearest_labels,
+            "number": baseline_fitted.nearest_number,
+            "text": baseline_fitted.nearest_text,
+        },
         learns="train",
     ),
     Baseline(

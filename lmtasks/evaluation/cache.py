@@ -366,8 +366,8 @@ class Keys:
 
 def _meaning_of(head: HeadSpec) -> Mapping[str, object]:
     """What a head's logits depend on; how it reads only where it says so, as heads of earlier versions do not. The
-    scheme of tags is looked at behind the logits."""
-    left_out = {"scheme", *(("attention",) if head.attention is None else ())}
+    scheme of tags and the unit of numbers are looked at behind the logits."""
+    left_out = {"scheme", "mean", "deviation", *(("attention",) if head.attention is None else ())}
     return {name: value for name, value in asdict(head).items() if name not in left_out}
 
 

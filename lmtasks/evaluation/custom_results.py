@@ -7,7 +7,7 @@ from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.scoring import filter_names
 from lmtasks.metric.base import references
-from lmtasks.records import Choice, CustomValues, Likelihood, Outcome, Text
+from lmtasks.records import Choice, CustomValues, LabelSet, Likelihood, Outcome, Quantity, Text
 from lmtasks.task.hooks import call_metric, call_process_results
 from lmtasks.task.task import Task
 
@@ -57,7 +57,9 @@ def lm_eval_result(task: Task, outcome: Outcome) -> Sequence[object]:
     if isinstance(outcome, Likelihood):
         rolling = task.output_type == "loglikelihood_rolling"
         return [outcome.logprob if rolling else (outcome.logprob, outcome.greedy)]
-    return [outcome.prediction] if isinstance(outcome, Text) else []
+    if isinstance(outcome, LabelSet):
+        return [[task.labels[place] for place in outcome.answered]]
+    return [outcome.prediction] if isinstance(outcome, Text | Quantity) else []
 
 
 def _measured(task: Task, outcome: Outcome, handed: Sequence[object]) -> CustomValues:

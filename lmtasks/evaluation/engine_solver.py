@@ -8,9 +8,16 @@ from types import MappingProxyType
 from lmtasks.data.row_hashes import TrainingRows, hash_rows
 from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
-from lmtasks.evaluation.custom_results import with_custom_values
+from lmtasks.evaluation.custom_results import lm_eval_result, with_custom_values
 from lmtasks.evaluation.filtering import with_filters
-from lmtasks.evaluation.outcome import Answered, Way, answered_choice, answered_text
+from lmtasks.evaluation.outcome import (
+    Answered,
+    Way,
+    answered_choice,
+    answered_labels,
+    answered_number,
+    answered_text,
+)
 from lmtasks.evaluation.prompt_requests import Prompted, prompt_request_builder
 from lmtasks.evaluation.prompts import Prompts
 from lmtasks.evaluation.protocols import (
@@ -28,7 +35,20 @@ from lmtasks.evaluation.protocols import (
 from lmtasks.evaluation.rescoring import HypothesisRequests
 from lmtasks.evaluation.stream import Job, Stream
 from lmtasks.head import head_of
-from lmtasks.records import Choice, HeadInput, HeadSpec, Json, ModelCard, Progress, Report, RuntimeCard, Text
+from lmtasks.head.base import HeadOutcome
+from lmtasks.records import (
+    Choice,
+    HeadInput,
+    HeadSpec,
+    Json,
+    LabelSet,
+    ModelCard,
+    Progress,
+    Quantity,
+    Report,
+    RuntimeCard,
+    Text,
+)
 from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.task import SplitName, Task
 
@@ -71,7 +91,8 @@ class HeadRequests:
         given = head_input(self._task, example.row, row_number=example.doc_id)
         if given.tokens and not given.scheme:
             given = replace(given, scheme=self._head.spec.scheme)
-        encoded = head_of(self._head.spec).encode(
+        kind = head_of(self._head.spec)
+        encoded = kind.encode(
             given,
             tokenizer=self._engine.tokenizer,
             max_length=self._engine.max_length_tokens,
@@ -80,7 +101,8 @@ class HeadRequests:
         cut = sum(row.truncated for row in encoded.rows)
 
         def finish(replies: Replies) -> Sequence[Finished]:
-            outcome = encoded.outcome(replies.logits, labels=self._task.labels, order=self._head.order)
+            logits = [kind.answers(self._head.spec, row) for row in replies.logits]
+            outcome = encoded.outcome(logits, labels=self._task.labels, order=self._head.order)
             answered = _answered(self._task, outcome, given=given, example=example)
             return [Finished(example=example, answered=answered, truncated=cut > 0)]
 
@@ -255,17 +277,23 @@ class EngineSolver:
         return _Plan(head=FittingHead(spec=head, order=order))
 
 
-def _answered(task: Task, outcome: Choice | Text, *, given: HeadInput, example: ScoredExample) -> Answered:
-    if isinstance(outcome, Text):
-        text = outcome.prediction
-        answered = answered_text(
-            text, prediction=text, prompt=given.shown, references=outcome.references, source=outcome.source
-        )
-        return with_filters(task, answered, example=example, texts=[text], trained=True)
-    answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
-    best = max(outcome.scores)
-    results = {"": [(score, score == best) for score in outcome.scores]}
-    return with_custom_values(answered, task, example=example, results=results)
+def _answered(task: Task, outcome: HeadOutcome, *, given: HeadInput, example: ScoredExample) -> Answered:
+    match outcome:
+        case Text(prediction=text):
+            answered = answered_text(
+                text, prediction=text, prompt=given.shown, references=outcome.references, source=outcome.source
+            )
+            return with_filters(task, answered, example=example, texts=[text], trained=True)
+        case Choice():
+            answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
+            best = max(outcome.scores)
+            results: Sequence[object] = [(score, score == best) for score in outcome.scores]
+        case Quantity():
+            answered, results = answered_number(outcome, prompt=given.shown), lm_eval_result(task, outcome)
+        case LabelSet():
+            answered = answered_labels(outcome, prompt=given.shown, labels=task.labels)
+            results = lm_eval_result(task, outcome)
+    return with_custom_values(answered, task, example=example, results={"": results})
 
 
 def match_labels(

@@ -1,12 +1,24 @@
 """Answers to examples, and the metrics that a task asks for, made for its outcomes."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lmtasks.errors import UsageError
 from lmtasks.metric import Metric, make_metric
-from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, OutcomeKind, Row, Text
+from lmtasks.records import (
+    Choice,
+    CustomValues,
+    Json,
+    LabelSet,
+    Likelihood,
+    Outcome,
+    OutcomeKind,
+    Quantity,
+    Row,
+    Text,
+)
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import MetricUse, Task
@@ -31,7 +43,8 @@ class Answered:
     target: tuple[str, ...]
     """The right answers."""
     raw: object
-    """What came from the model, ready for JSON: a text, log-probabilities of choices, one log-probability."""
+    """What came from the model, ready for JSON: a text, log-probabilities of choices, log-odds of labels, one
+    log-probability, one number."""
     answer: str
     """What was made of it; empty where a given text was scored."""
     scored: Mapping[str, Outcome] = field(default_factory=dict)
@@ -141,6 +154,29 @@ def answered_text(raw: str, *, prediction: str, prompt: str, references: tuple[s
         target=references,
         raw=raw,
         answer=prediction,
+    )
+
+
+def answered_number(outcome: Quantity, *, prompt: str) -> Answered:
+    """A number, shown with six digits that count."""
+    return Answered(
+        outcome=outcome,
+        prompt=prompt,
+        target=(f"{outcome.gold:.6g}",),
+        raw=outcome.prediction,
+        answer=f"{outcome.prediction:.6g}",
+    )
+
+
+def answered_labels(outcome: LabelSet, *, prompt: str, labels: tuple[str, ...]) -> Answered:
+    """Labels by name. The answer is a list in JSON: one without labels is then no empty line, and names may hold
+    commas."""
+    return Answered(
+        outcome=outcome,
+        prompt=prompt,
+        target=tuple(labels[place] for place in outcome.gold),
+        raw=list(outcome.scores),
+        answer=json.dumps([labels[place] for place in outcome.answered], ensure_ascii=False),
     )
 
 

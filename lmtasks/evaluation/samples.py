@@ -17,9 +17,17 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.protocols import Finished
 from lmtasks.files import AppendedFiles
-from lmtasks.records import Choice, CustomValues, Json, Likelihood, Outcome, Text
+from lmtasks.records import Choice, CustomValues, Json, LabelSet, Likelihood, Outcome, Quantity, Text
 from lmtasks.results.base import StoredModel, plain
-from lmtasks.results.sample import ChoiceOutcome, CustomOutcome, LikelihoodOutcome, SampleRecord, TextOutcome
+from lmtasks.results.sample import (
+    ChoiceOutcome,
+    CustomOutcome,
+    LabelsOutcome,
+    LikelihoodOutcome,
+    NumberOutcome,
+    SampleRecord,
+    TextOutcome,
+)
 
 
 class Samples(Protocol):
@@ -212,6 +220,11 @@ def _outcome(sample: SampleRecord) -> Outcome:
                 unknown=held.unknown,
                 altered=held.altered,
             )
+        case NumberOutcome() as held:
+            (prediction,) = _numbers([sample.raw])
+            return Quantity(gold=held.gold, prediction=prediction)
+        case LabelsOutcome() as held:
+            return LabelSet(gold=held.gold, scores=_numbers(sample.raw))
         case CustomOutcome():
             raise ValueError("code of the task file made its values")
 
@@ -253,6 +266,16 @@ def _likelihood_outcome(outcome: Outcome) -> LikelihoodOutcome:
     )
 
 
+def _number_outcome(outcome: Outcome) -> NumberOutcome:
+    assert isinstance(outcome, Quantity)
+    return NumberOutcome(kind="number", gold=outcome.gold)
+
+
+def _labels_outcome(outcome: Outcome) -> LabelsOutcome:
+    assert isinstance(outcome, LabelSet)
+    return LabelsOutcome(kind="labels", gold=outcome.gold)
+
+
 def _custom_outcome(outcome: Outcome) -> CustomOutcome:
     assert isinstance(outcome, CustomValues)
     return CustomOutcome(kind="made", values=outcome.values)
@@ -262,5 +285,7 @@ _OUTCOMES: Mapping[type[Outcome], Callable[[Outcome], StoredModel]] = {
     Choice: _choice_outcome,
     Text: _text_outcome,
     Likelihood: _likelihood_outcome,
+    Quantity: _number_outcome,
+    LabelSet: _labels_outcome,
     CustomValues: _custom_outcome,
 }

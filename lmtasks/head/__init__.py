@@ -3,6 +3,8 @@
 from lmtasks.head.base import Head
 from lmtasks.head.classification import CLASSIFICATION
 from lmtasks.head.generation import GENERATION
+from lmtasks.head.multi_label import MULTI_LABEL
+from lmtasks.head.regression import REGRESSION
 from lmtasks.head.span import SPAN
 from lmtasks.head.tagging import SEMANTIC_ROLES, TAGGING
 from lmtasks.named_table import NamedTable
@@ -10,7 +12,9 @@ from lmtasks.records import HeadSpec
 
 __all__ = ["HEADS", "Head", "head_of"]
 
-HEADS: NamedTable[Head] = NamedTable("head", CLASSIFICATION, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION)
+HEADS: NamedTable[Head] = NamedTable(
+    "head", CLASSIFICATION, MULTI_LABEL, REGRESSION, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION
+)
 
 
 def head_of(spec: HeadSpec) -> Head:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from lmtasks.records import Bools, Choice, EncodedText, Floats32, HeadInput, HeadSpec, Text
+from lmtasks.records import Bools, Choice, EncodedText, Floats32, HeadInput, HeadSpec, LabelSet, Quantity, Text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,10 @@ IGNORED = -100
 """Target of a position that is not learned: a prompt, padding, the later pieces of a word."""
 SHUT_OUT = -1e4
 """Logit of a padded position where the tokens of a text compete; no softmax sees it."""
+
+HeadOutcome = Choice | Text | LabelSet | Quantity
+Targets = tuple[int, ...] | tuple[float, ...]
+"""A fixed number of them a row, or one a token; `IGNORED` where nothing is learned."""
 
 Value = TypeVar("Value")
 """A tensor, or a value of a graph."""
@@ -83,15 +87,15 @@ class EncodedInput(ABC):
     rows: Sequence[EncodedRow]
 
     @abstractmethod
-    def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:
-        """The rows that can be learned from, each with its targets: a fixed number of them, or one a token."""
+    def targets(self) -> Sequence[tuple[EncodedRow, Targets]]:
+        """The rows that can be learned from, each with its targets in the task's own unit."""
 
     @abstractmethod
-    def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> Choice | Text:
+    def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> HeadOutcome:
         """The answer.
 
         Args:
-            logits: of each row, in the shape of `Head.shape`.
+            logits: of each row, in the shape of `Head.shape`, as `Head.answers` has them.
             labels: those of the task.
             order: for each of them its place among the logits.
         """
@@ -143,6 +147,29 @@ class Head(ABC):
             return (logits,)
         real = [row[seen] for row, seen in zip(logits, mask, strict=True)]  # (tokens, C) each
         return tuple(np.ascontiguousarray(row.T) if self.over_tokens else row for row in real)
+
+    def fitted(self, spec: HeadSpec, targets: Sequence[Targets]) -> HeadSpec:
+        """The head with what it must know of its training rows beforehand: nothing, but for one that answers with
+        numbers.
+
+        Args:
+            targets: of the training rows, in the task's own unit.
+
+        Raises:
+            UsageError: rows that teach it nothing.
+        """
+        del targets
+        return spec
+
+    def learned(self, spec: HeadSpec, targets: Targets) -> Targets:
+        """The targets in the unit of the logits, from those in the task's own."""
+        del spec
+        return targets
+
+    def answers(self, spec: HeadSpec, logits: Floats32) -> Floats32:
+        """The logits of a row in the task's own unit."""
+        del spec
+        return logits
 
     @abstractmethod
     def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value, first_tokens
+from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value, first_tokens
 from lmtasks.records import Choice, Floats32, HeadInput, HeadSpec, softmax_log
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LabelledText(EncodedInput):
 
     rows: Sequence[EncodedRow]
 
-    def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:
+    def targets(self) -> Sequence[tuple[EncodedRow, Targets]]:
         """The label; nothing where the row has none."""
         return () if self.given.label is None else [(row, (self.given.label,)) for row in self.rows]
 

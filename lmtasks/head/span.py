@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value, first_tokens
+from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value, first_tokens
 from lmtasks.records import Bools, EncodedText, Floats, Floats32, HeadInput, HeadSpec, Text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class QuestionWindows(EncodedInput):
 
     rows: Sequence[SpanWindow]
 
-    def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:
+    def targets(self) -> Sequence[tuple[EncodedRow, Targets]]:
         """First and last token of the answer; the null position twice in windows without it."""
         return [
             (

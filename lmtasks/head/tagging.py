@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import IGNORED, EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Value
+from lmtasks.head.base import IGNORED, EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value
 from lmtasks.records import Floats32, HeadInput, HeadSpec, Text
 from lmtasks.tag_scheme import FORBIDDEN, OUTSIDE, best_path, label_scheme, transitions
 
@@ -87,7 +87,7 @@ class TaggedWords(EncodedInput):
 
     rows: Sequence[TaggingRow]
 
-    def targets(self) -> Sequence[tuple[EncodedRow, tuple[int, ...]]]:
+    def targets(self) -> Sequence[tuple[EncodedRow, Targets]]:
         """Each word's tag at the token that speaks for it; nothing where no word has one."""
         (row,) = self.rows
         targets = [IGNORED] * len(row.ids)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from lmtasks.errors import UsageError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import choice, classes, error_rate, likelihood, match, squad, tags, text_overlap
+from lmtasks.metric import choice, classes, error_rate, label_sets, likelihood, match, numbers, squad, tags, text_overlap
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate
@@ -204,10 +204,14 @@ _OWN: Mapping[str, MetricSpec] = {
         options=classes.F1_OPTIONS,
     ),
     "macro_f1": MetricSpec(
-        description="mean of the F1 of every class", scale="fraction", build={"choice": classes.macro_f1}
+        description="mean of the F1 of every class",
+        scale="fraction",
+        build={"choice": classes.macro_f1, "labels": label_sets.macro_f1},
     ),
     "micro_f1": MetricSpec(
-        description="F1 over all classes together", scale="fraction", build={"choice": classes.micro_f1}
+        description="F1 over all classes together",
+        scale="fraction",
+        build={"choice": classes.micro_f1, "labels": label_sets.micro_f1},
     ),
     "weighted_f1": MetricSpec(
         description="mean of the F1 of every class, by how often it is true",
@@ -231,6 +235,40 @@ _OWN: Mapping[str, MetricSpec] = {
         higher_is_better=False,
         build={"choice": choice.expected_calibration_error},
         options=choice.ECE_OPTIONS,
+    ),
+    # sets of labels
+    "lrap": MetricSpec(
+        description="label-ranking average precision: of the labels that rank as high as a right one, the right share",
+        scale="fraction",
+        build={"labels": label_sets.ranking_precision},
+    ),
+    "subset_acc": MetricSpec(
+        description="share of rows whose labels are all right, none missing and none too many",
+        scale="fraction",
+        build={"labels": label_sets.subset_accuracy},
+    ),
+    # numbers
+    "pearson": MetricSpec(
+        description="linear correlation of answers and right numbers, -1 to 1",
+        scale="fraction",
+        build={"number": numbers.pearson},
+    ),
+    "spearman": MetricSpec(
+        description="correlation of the ranks of answers and right numbers, -1 to 1",
+        scale="fraction",
+        build={"number": numbers.spearman},
+    ),
+    "mae": MetricSpec(
+        description="mean absolute error, in the unit of the task",
+        scale="raw",
+        higher_is_better=False,
+        build={"number": numbers.absolute_error},
+    ),
+    "rmse": MetricSpec(
+        description="root of the mean squared error, in the unit of the task",
+        scale="raw",
+        higher_is_better=False,
+        build={"number": numbers.squared_error},
     ),
     # texts
     "exact_match": MetricSpec(

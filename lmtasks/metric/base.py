@@ -20,12 +20,14 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Choice, CustomValues, Floats, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, CustomValues, Floats, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
 
 KINDS: Mapping[OutcomeKind, type[Outcome]] = {
     "choice": Choice,
     "text": Text,
     "likelihood": Likelihood,
+    "number": Quantity,
+    "labels": LabelSet,
     "made": CustomValues,
 }
 
@@ -36,7 +38,7 @@ FormulaKind = Literal["mean", "ratio", "sums", "rows"]
 Remarks = Callable[[Sequence[Outcome]], Mapping[str, int]]
 """Outcomes -> what a reader must know of their values, as sentences, and of how many outcomes each is true."""
 
-_O = TypeVar("_O", Choice, Text, Likelihood, CustomValues)
+_O = TypeVar("_O", Choice, Text, Likelihood, Quantity, LabelSet, CustomValues)
 
 
 @dataclass(frozen=True, kw_only=True)

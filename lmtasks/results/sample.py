@@ -46,6 +46,21 @@ class LikelihoodOutcome(StoredModel):
     altered: Annotated[Flag, SPARSE] = False
 
 
+class NumberOutcome(StoredModel):
+    """A number was answered; it is the sample's `raw`."""
+
+    kind: Literal["number"] = "number"
+    gold: Number
+
+
+class LabelsOutcome(StoredModel):
+    """Each label was answered by itself; their log-odds are the sample's `raw`."""
+
+    kind: Literal["labels"] = "labels"
+    gold: tuple[Whole, ...]
+    """Numbers of the labels that hold."""
+
+
 class CustomOutcome(StoredModel):
     """A task's own code made the values of metrics."""
 
@@ -65,13 +80,16 @@ class SampleRecord(StoredModel):
     """The right answer, or all of them."""
     raw: object
     """What came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
-    choices, or one log-probability."""
+    choices, the log-odds of all labels, one log-probability, or one number."""
     answer: str
     """What was made of it; empty where a given text was scored."""
     metrics: Mapping[str, Number]
     hash: str
     """sha256 over doc, prompt and target, 16 hex digits."""
-    outcome: Annotated[ChoiceOutcome | TextOutcome | LikelihoodOutcome | CustomOutcome, Discriminator("kind")]
+    outcome: Annotated[
+        ChoiceOutcome | TextOutcome | LikelihoodOutcome | NumberOutcome | LabelsOutcome | CustomOutcome,
+        Discriminator("kind"),
+    ]
     filtered: Annotated[Json, SPARSE] = Field(default_factory=dict)
     """Filter to what it left of the answers."""
     made: Annotated[Mapping[str, Json], SPARSE] = Field(default_factory=dict)

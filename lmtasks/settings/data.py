@@ -1,13 +1,14 @@
 """Sources of rows: access to data sets, tasks by name, and a person's own file as a task."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import PrivateAttr
 
 from lmtasks.settings.base import Setting, Settings
 
 DropUnlabelled = Annotated[bool, Setting("Leave out rows without a label, also where they are more than 5 %.")]
+OwnKind = Literal["classification", "multi_label", "regression"]
 TrustCode = Annotated[bool, Setting("Let task files run their own Python code.")]
 TaskList = Annotated[str, Setting("Names, globs or files of tasks, with commas between.", metavar="TASKS")]
 IncludePath = Annotated[
@@ -61,8 +62,16 @@ class TaskChoice(TaskNames):
         Setting("Your own data instead of --tasks: CSV, TSV, Excel, JSON, JSONL, parquet or a folder.", metavar="FILE"),
     ] = None
     text: Annotated[str, Setting("Column of --data that holds the text.", metavar="COLUMN")] = "text"
-    label: Annotated[str | None, Setting("Column of --data that holds the label.", metavar="COLUMN")] = None
+    label: Annotated[
+        str | None, Setting("Column of --data that holds the label, a list of labels or a number.", metavar="COLUMN")
+    ] = None
     pair: Annotated[str | None, Setting("Column of --data with a second text.", metavar="COLUMN")] = None
+    kind: Annotated[
+        OwnKind,
+        Setting(
+            "What --label holds: one class (classification), a list of them (multi_label), or a number (regression)."
+        ),
+    ] = "classification"
     name: Annotated[
         str | None,
         Setting(

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from lmtasks.errors import UsageError, missing, unknown
+from lmtasks.settings.data import OwnKind
 from lmtasks.task.formats import SUFFIXES, builder_of
-from lmtasks.task.kinds import kind_of
-from lmtasks.task.kinds.classification import CLASSIFICATION
+from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING
 from lmtasks.task.task import SPLITS, HeldRows, Part, SplitName, Task
 from lmtasks.task.templates import Place, Spec, check_syntax
@@ -73,6 +73,7 @@ def own_task(
     label: str | None,
     labels: Sequence[str] = (),
     numbered: bool = False,
+    kind: OwnKind = "classification",
     pair: str | None = None,
     name: str | None = None,
     language: str = "en",
@@ -81,11 +82,12 @@ def own_task(
 ) -> Task:
     """A task from one's own data, without a task file.
 
-    With a label column it is classification, without one it is language modelling of the text column.
+    With a label column it is of that kind, without one it is language modelling of the text column.
 
     Args:
         data: a file, a folder with `train.*`, `validation.*` and `test.*`, or rows in memory.
         text, label, pair: columns.
+        kind: what the label column holds.
         labels: class names in the order of their numbers; the caller reads them off the label column.
         numbered: the label column holds their numbers, whatever they are called.
         name: of the task, and of a head that is adapted to it; the file's name without suffix if absent.
@@ -104,29 +106,29 @@ def own_task(
     place = _held_place(data, splits=splits) if isinstance(data, HeldRows) else _file_place(data, splits=splits)
     columns = [text] if pair is None else [text, pair]
     shown = "\n".join("{{row[" + repr(column) + "]}}" for column in columns)
-    classification = label is not None
+    known = KINDS[kind] if label is not None else LANGUAGE_MODELLING
+    role = _label_role(label, labels, numbered=numbered) if label is not None else ""
+    asks = ("\n类别：" if language == "zh" else "\nCategory:") if label is not None else ""
     file = TaskFile(
         task=name or place.name,
         about=f"your own data: {place.shown}",
-        kind=(CLASSIFICATION if classification else LANGUAGE_MODELLING).name,
+        kind=known.name,
         language=language,
         dataset_path=place.builder,
         dataset_kwargs=({"data_files": place.files} if place.files else {})
         | ({} if encoding is None else {"encoding": encoding}),
         sources={split: SourceFile(split=split) for split in SPLITS if split in place.splits},
-        inputs={"text": text}
-        | ({} if label is None else {"label": _label_role(label, labels, numbered=numbered)})
-        | ({"pair": pair} if pair else {}),
+        inputs={"text": text} | ({known.answer_role: role} if role else {}) | ({"pair": pair} if pair else {}),
         labels=list(labels),
-        doc_to_text=(shown + ("\n类别：" if language == "zh" else "\nCategory:")) if classification else "",
+        doc_to_text=None if not known.prompted else shown + asks if asks else "",
         target_delimiter="" if language == "zh" else " ",
-        metrics=["acc", "macro_f1"] if classification else ["token_perplexity", "byte_perplexity", "bits_per_byte"],
+        metrics=list(known.metrics) or ["token_perplexity", "byte_perplexity", "bits_per_byte"],
     )
     task = resolve(file, path=None, base=place.folder, need_scored=use != "train")
     if isinstance(data, HeldRows):
         task = _over(data, task)
     if divided:
-        task = _divided(task, texts=tuple(columns), label=label)
+        task = _divided(task, texts=tuple(columns), label=label if known.answer == "label" else None)
     check_task(task)
     return task
 
@@ -266,6 +268,10 @@ def _check_labels(task: Task) -> None:
 def _check_prompt(task: Task) -> None:
     """What a prompt is made of must be there, unless a head can answer without it."""
     asked, kind = task.templates.asked, kind_of(task)
+    if not kind.prompted and asked.question is not None:
+        raise UsageError(
+            f"task {task.name}: kind {task.kind} is answered by a head alone; take doc_to_text out, or change the kind."
+        )
     if kind.roles:
         return
     missing = []

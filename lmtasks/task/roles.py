@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.task.task import Task
-from lmtasks.task.templates import Place, column_value
+from lmtasks.task.templates import Place, column_value, structure
 
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
@@ -108,6 +108,90 @@ def is_unlabelled(task: Task, row: Row, *, where: str) -> bool:
     return name is None or (name == "-1" and name not in task.labels)
 
 
+def number_of(task: Task, row: Row, *, where: str) -> float | None:
+    """The number of a row by the role `number`; None where the cell has none (empty, NaN, N/A, a dash).
+
+    Raises:
+        UsageError: the cell holds a list, an infinite number, or a text that is no number.
+    """
+    value = role_value(task, row, role="number")
+    if isinstance(value, str):
+        text = value.strip().strip(INVISIBLE).strip()
+        if text in MISSING:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            raise _no_number(task, value, where=where) from None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _no_number(task, value, where=where)
+    return float(value)
+
+
+def _no_number(task: Task, value: object, *, where: str) -> UsageError:
+    hint = "; a list of labels is a task of kind multi_label" if isinstance(value, list | tuple) else ""
+    return UsageError(
+        f"{where}: {task.inputs['number']!r} (inputs.number) must be a finite number, was: {str(value)[:60]!r}{hint}."
+    )
+
+
+def label_numbers(task: Task, row: Row, *, where: str) -> tuple[int, ...] | None:
+    """The numbers of all labels of a row by the role `labels`, in ascending order; None where the cell is empty. An
+    empty list says that no label holds.
+
+    Raises:
+        UsageError: the cell holds no list, or a label that is none of the task's.
+    """
+    value = listed_labels(role_value(task, row, role="labels"), where=f"{where}, {task.inputs['labels']!r}")
+    if value is None:
+        return None
+    return tuple(sorted({_place_of(task, label, where=where) for label in value}))
+
+
+def listed_labels(value: object, *, where: str) -> list[str] | None:
+    """Names in a cell with a list of labels; None where the cell is empty. A text may be a list as JSON or Python
+    writes it, as tables without lists have it.
+
+    Args:
+        where: row and column, for the error.
+
+    Raises:
+        UsageError: the cell holds no list, or an item of it is no label.
+
+    >>> listed_labels('["joy", "love"]', where=""), listed_labels([], where=""), listed_labels(None, where="")
+    (['joy', 'love'], [], None)
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    given = value
+    if isinstance(value, str):
+        text = value.strip().strip(INVISIBLE).strip()
+        if text in MISSING:
+            return None
+        given = structure(text)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UsageError(
+            f"{where} must hold a list of labels, was: {str(value)[:60]!r}. A row with one label is of kind "
+            'classification; in a table without lists write ["a", "b"], or split the column in a task file, inputs: '
+            """{labels: "{{ row['column'].split(';') }}"}."""
+        )
+    names = [label_name(item, where=where) for item in given]
+    if None in names:
+        raise UsageError(f"{where} holds an empty label in {str(value)[:60]}; take it out.")
+    return [name for name in names if name is not None]
+
+
+def _place_of(task: Task, name: str, *, where: str) -> int:
+    if name in task.labels:
+        return task.labels.index(name)
+    if name.isdecimal() and int(name) < len(task.labels):
+        return int(name)
+    shown = ", ".join(task.labels[:20]) + (", ..." if len(task.labels) > 20 else "")
+    raise UsageError(f"{where}: the label {name!r} is none of the {len(task.labels)} labels ({shown}).")
+
+
 def references_of(task: Task, row: Row) -> tuple[str, ...]:
     """All right answers by the role `references`; none where the task has no such role, or the cell nothing.
 
@@ -196,8 +280,8 @@ def label_name(value: object, *, where: str = "") -> str | None:
         return str(int(value))
     shown = f"the label {str(value)[:60]!r}" if isinstance(value, str | float) else f"the label {str(value)[:60]}"
     what = {
-        float: "is no whole number; a class is a text, a truth value or a whole number, and a score is none",
-        list: "is a list; a row has one label, and rows with several (multi-label) are not classified here",
+        float: "is no whole number; a class is a text, a truth value or a whole number, a score is of kind regression",
+        list: "is a list; a row has one label, and rows with several are of kind multi_label",
     }.get(type(value), f"is of type {type(value).__name__}; a class is a text, a truth value or a whole number")
     raise UsageError(f"{where}: {shown} {what}.")
 

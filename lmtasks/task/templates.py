@@ -236,7 +236,7 @@ def column_value(spec: str, *, row: Row, place: Place) -> object:
     if not is_template(spec):
         raise _missing(spec, row=row, place=place)
     rendered = render(spec, row=row, place=place)
-    return _structure(rendered)
+    return structure(rendered)
 
 
 def _value(spec: Spec, *, row: Row, place: Place) -> object:
@@ -273,7 +273,7 @@ def _literal(text: str) -> list[object] | None:
     return list(value) if isinstance(value, list | tuple) else None
 
 
-def _structure(text: str) -> object:
+def structure(text: str) -> object:
     """A rendered list or mapping as such; any other text as it is."""
     if text[:1] + text[-1:] not in ("[]", "{}"):
         return text

@@ -19,10 +19,11 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from lmtasks.data.batches import plan_batches
-from lmtasks.data.examples import HeadExamples
+from lmtasks.data.examples import HeadExamples, in_units_of
 from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_training_rows
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
+from lmtasks.head.base import IGNORED
 from lmtasks.model.adapters import Adapted, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
@@ -100,6 +101,7 @@ def adapt(
         _check(model, head)
     torch.manual_seed(settings.seed)
     model.add_heads([head.head for head in heads if head.head.name not in {spec.name for spec in model.card.heads}])
+    heads = [in_units_of(head, model.spec(head.head.name)) for head in heads]
     size = sum(parameter.numel() for parameter in model.parameters())
     if lora is not None:
         add_lora(model, lora)
@@ -350,7 +352,7 @@ def _share(head: HeadExamples, rows: Sequence[int], *, part: int, parts: int) ->
     as many as there are parts."""
 
     def targets(places: Sequence[int]) -> int:
-        return sum(target >= 0 for place in places for target in head.train[place].targets)
+        return sum(target != IGNORED for place in places for target in head.train[place].targets)
 
     return parts * targets(rows[part::parts]) / max(1, targets(rows))
 
@@ -393,6 +395,13 @@ def _check(model: Model, head: HeadExamples) -> None:
         raise UsageError(
             f"{model.card.family} is read as an encoder, which cannot generate, so it cannot be adapted to "
             f"{head.head.name!r}; use a causal backbone or an encoder-decoder."
+        )
+    known = next((spec for spec in model.card.heads if spec.name == head.head.name), None)
+    if known is not None and (known.kind, known.labels) != (head.head.kind, head.head.labels):
+        there, asked = (f"{spec.kind} ({', '.join(spec.labels) or 'no labels'})" for spec in (known, head.head))
+        raise UsageError(
+            f"the backbone has a head {known.name!r} already, {there}, and the task of that name asks for {asked}; "
+            "give the task another name."
         )
     if not head.train and not head.text:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")

@@ -209,6 +209,6 @@ def _numbers(states: Tensor) -> Floats32:
     return found
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+def _padded(rows: Sequence[Sequence[int] | Sequence[float]], fill: int) -> Tensor:
     width = max(1, *(len(row) for row in rows))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

@@ -16,7 +16,7 @@ from lmtasks.task.task import HeldRows, Task
 
 if TYPE_CHECKING:
     from lmtasks.records import Row
-    from lmtasks.settings.data import TaskChoice
+    from lmtasks.settings.data import OwnKind, TaskChoice
     from lmtasks.task.groups import Group
     from lmtasks.task.index import TaskIndex
 
@@ -39,6 +39,7 @@ class TaskRequest:
     text: str = "text"
     label: str | None = None
     pair: str | None = None
+    kind: OwnKind = "classification"
     name: str | None = None
     language: str | None = None
     encoding: str | None = None
@@ -84,8 +85,8 @@ def chosen_tasks(choice: TaskRequest, *, use: Use = "score") -> tuple[Task, ...]
         if choice.tasks:
             raise UsageError("--tasks and --data both say what the task is; give one of them.")
         return (own_data_task(choice, data=choice.data, use=use),)
-    if any(given is not None for given in (choice.label, choice.pair, choice.name)):
-        raise UsageError("--label, --pair and --name describe --data, which is not given.")
+    if any(given is not None for given in (choice.label, choice.pair, choice.name)) or choice.kind != "classification":
+        raise UsageError("--label, --pair, --kind and --name describe --data, which is not given.")
     if choice.encoding is not None:
         raise UsageError(
             "--encoding describes --data, which is not given; a task file has dataset_kwargs: {encoding: NAME}."
@@ -111,7 +112,6 @@ def own_data_task(own: TaskRequest, *, data: Path | HeldRows, use: Use = "score"
         UsageError: no such data or column, or a label column that holds no labels.
     """
     from lmtasks.data.decoding import log_notice
-    from lmtasks.data.labelled import read_labels
     from lmtasks.task.load import own_task
 
     files = () if isinstance(data, HeldRows) else _files(data)
@@ -127,14 +127,16 @@ def own_data_task(own: TaskRequest, *, data: Path | HeldRows, use: Use = "score"
             f"{data}: without --label the likelihood of the texts in column {own.text!r} is asked, nothing is "
             f"classified; its columns: {', '.join(rows[0])}."
         )
-    stored = () if own.label is None else _stored_names(files, own.label)
-    labels = stored or (() if own.label is None else read_labels(rows, column=own.label, where=str(data)))
+    if own.label is None and own.kind != "classification":
+        raise UsageError(f"--kind {own.kind} is about the column of --label, which is not given.")
+    stored, labels = _labels(own, rows, files=files, where=str(data))
     return own_task(
         data=data,
         text=own.text,
         label=own.label,
         labels=labels,
-        numbered=bool(stored),
+        numbered=stored,
+        kind=own.kind,
         pair=own.pair,
         name=own.name,
         language=own.language or _language([str(row[own.text]) for row in rows[:GUESS_ROWS]]),
@@ -166,6 +168,20 @@ def _rows(files: Sequence[Path], *, encoding: str | None) -> Sequence[Row]:
     from lmtasks.task.task import ReaderOptions
 
     return joined([open_file(file, reading=ReaderOptions(encoding=encoding), notify=_later) for file in files])
+
+
+def _labels(
+    own: TaskRequest, rows: Sequence[Row], *, files: Sequence[Path], where: str
+) -> tuple[bool, tuple[str, ...]]:
+    """The labels in the label column, and whether the files hold their numbers in place of them."""
+    from lmtasks.data.labelled import read_label_lists, read_labels
+
+    if own.label is None or own.kind == "regression":
+        return False, ()
+    if own.kind == "multi_label":
+        return False, read_label_lists(rows, column=own.label, where=where)
+    stored = _stored_names(files, own.label)
+    return bool(stored), stored or read_labels(rows, column=own.label, where=where)
 
 
 def _stored_names(files: Sequence[Path], label: str) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ class _Asked:
             head=None if predicting is None else predicting.name,
             rows=tuple(example.ids for example in examples),
             types=tuple(example.types for example in examples) if examples and examples[0].types else (),
-            targets=tuple(example.targets for example in examples if example.decoder_ids),
+            targets=tuple(tuple(map(int, example.targets)) for example in examples if example.decoder_ids),
         )
 
     def _data(self, task: Task, *, whole: bool = False) -> Rows:

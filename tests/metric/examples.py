@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmtasks.metric import Metric, value_of
-from lmtasks.records import Choice, Likelihood, Outcome, OutcomeKind, Text
+from lmtasks.records import Choice, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "running", "dogs", "barked", ".", "loudly", "in", "1999", ",")
 HAN = "今天天气很好我们去北京大学看书。吃饭，"
@@ -54,11 +54,31 @@ def likelihoods(n: int, *, seed: int = 0) -> list[Outcome]:
     return found
 
 
+def quantities(n: int, *, seed: int = 0, decimals: int = 1) -> list[Outcome]:
+    """Rounded, so that there are ties."""
+    draw = np.random.default_rng(seed)
+    gold = draw.normal(3, 2, n)
+    pairs = zip(gold.round(decimals).tolist(), (gold + draw.normal(size=n)).round(decimals).tolist(), strict=True)
+    return [Quantity(gold=number, prediction=answer) for number, answer in pairs]
+
+
+def label_sets(n: int, *, labels: int = 4, seed: int = 0) -> list[Outcome]:
+    """Among them sets without labels and with all, and scores that are equal."""
+    draw = np.random.default_rng(seed)
+    true, scores = draw.random((n, labels)) < 0.4, draw.normal(size=(n, labels)).round(1)
+    return [
+        LabelSet(gold=tuple(np.flatnonzero(row).tolist()), scores=tuple(values.tolist()))
+        for row, values in zip(true, scores, strict=True)
+    ]
+
+
 def value(metric: Metric, outcomes: Sequence[Outcome]) -> float:
     """The metric over the outcomes."""
     return value_of(metric, metric.statistics(outcomes))
 
 
 def of_kind(kind: OutcomeKind, n: int, *, seed: int = 0) -> list[Outcome]:
-    makers = {"choice": choices, "text": texts, "likelihood": likelihoods}
+    makers = {
+        "choice": choices, "text": texts, "likelihood": likelihoods, "number": quantities, "labels": label_sets
+    }  # fmt: skip
     return makers[kind](n, seed=seed)

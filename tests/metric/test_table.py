@@ -21,7 +21,10 @@ TAGS = frozenset({"entity_f1", "role_f1", "tag_acc"})
 """Texts are sequences of tags, as many as there are words; any other text is refused."""
 TEXTS = [name for name, kind in LINES if kind == "text" and name not in TAGS]
 
-UNBOUNDED_OR_SIGNED = {"ter": (0.0, math.inf), "wer": (0.0, math.inf), "cer": (0.0, math.inf), "mcc": (-1.0, 1.0)}
+UNBOUNDED_OR_SIGNED = {
+    **dict.fromkeys(("ter", "wer", "cer"), (0.0, math.inf)),
+    **dict.fromkeys(("mcc", "pearson", "spearman"), (-1.0, 1.0)),
+}
 
 
 @pytest.fixture(params=LINES, ids=lambda line: "-".join(line))

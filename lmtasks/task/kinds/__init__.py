@@ -10,7 +10,9 @@ from lmtasks.task.kinds.base import AnswerForm, HeadTaskKind, TaskKind
 from lmtasks.task.kinds.classification import CLASSIFICATION
 from lmtasks.task.kinds.generation import GENERATION, SUMMARIZATION, TRANSLATION
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_text
+from lmtasks.task.kinds.multi_label import MULTI_LABEL
 from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
+from lmtasks.task.kinds.regression import REGRESSION
 from lmtasks.task.kinds.rescoring import RESCORING
 from lmtasks.task.kinds.span import SPAN
 from lmtasks.task.kinds.tagging import SEMANTIC_ROLES, TAGGING
@@ -31,6 +33,8 @@ __all__ = [
 KINDS: NamedTable[TaskKind] = NamedTable(
     "kind of task",
     CLASSIFICATION,
+    MULTI_LABEL,
+    REGRESSION,
     SPAN,
     TAGGING,
     SEMANTIC_ROLES,

@@ -12,13 +12,15 @@ from lmtasks.task.roles import role_text
 from lmtasks.task.task import OutputType, Task
 from lmtasks.task.templates import question_of
 
-AnswerForm = Literal["label", "tags", "choice", "text", "likelihood", "hypothesis"]
-"""label: one of the task's labels a row, by the role `label`; tags: one of them for each word; choice: one of the row's
-own choices; text: a text; likelihood: none, a given text is scored; hypothesis: one of the row's own texts, by scores
-that it brings along and a model's."""
+AnswerForm = Literal["label", "labels", "number", "tags", "choice", "text", "likelihood", "hypothesis"]
+"""label: one of the task's labels a row, by the role `label`; labels: any number of them; number: a number; tags: a
+label for each word; choice: one of the row's own choices; text: a text; likelihood: none, a given text is scored;
+hypothesis: one of the row's own texts, by scores that it brings along and a model's."""
 
 OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "label": "choice",
+    "labels": "labels",
+    "number": "number",
     "tags": "text",
     "choice": "choice",
     "text": "text",
@@ -54,6 +56,8 @@ class TaskKind(ABC):
     """Default metrics of a file that names the kind; empty: those of its output type."""
     baselines: tuple[str, ...] = ()
     """Trivial and classical answers that suit it, by their names in `lmtasks.evaluation.baselines`."""
+    prompted: bool = True
+    """May it be asked by a prompt? Else a head alone answers it."""
     in_words: bool = False
     """Does a head read a list of words, not a text?"""
     keeps_white_space: bool = False
@@ -72,7 +76,7 @@ class TaskKind(ABC):
     @property
     def labelled(self) -> bool:
         """Has such a task labels, which its metrics look at?"""
-        return self.answer in ("label", "tags")
+        return self.answer in ("label", "labels", "tags")
 
     @property
     def outcome(self) -> OutcomeKind:
@@ -96,6 +100,15 @@ class TaskKind(ABC):
         Raises:
             UsageError: a column is missing, a value is no text, or an answer is out of range.
         """
+
+    def is_unanswered(self, task: Task, row: Row, *, where: str) -> bool:
+        """Has the row no right answer, so that it can neither teach nor be scored?
+
+        Raises:
+            UsageError: the answer is of a type that no right answer has.
+        """
+        del task, row, where
+        return False
 
     def target(self, task: Task, row: Row) -> str | None:
         """The right answer as a text by which rows are told apart; None: the references of the row's prompt are."""

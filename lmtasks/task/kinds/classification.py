@@ -2,7 +2,7 @@
 
 from lmtasks.records import HeadInput, Row
 from lmtasks.task.kinds.base import HeadTaskKind
-from lmtasks.task.roles import label_number, role_text
+from lmtasks.task.roles import is_unlabelled, label_number, role_text
 from lmtasks.task.task import Task
 
 
@@ -16,6 +16,10 @@ class ClassificationKind(HeadTaskKind):
             second=role_text(task, row, role="pair", where=where) if "pair" in task.inputs else None,
             label=label_number(task, row, where=where) if labelled else None,
         )
+
+    def is_unanswered(self, task: Task, row: Row, *, where: str) -> bool:
+        """Is there no label, or -1, as splits with hidden labels have it?"""
+        return is_unlabelled(task, row, where=where)
 
     def target(self, task: Task, row: Row) -> str:
         """The label's name."""
