@@ -69,7 +69,11 @@ def _f1_formula(signature: str, *, macro: bool) -> Formula:
         return np.where(answered + true > 0, _f1(hits, answered, true), 1.0)
 
     return Formula(
-        kind="sums", statistics=statistics, aggregate=aggregate, per_example=per_example, signature=f"{signature}|threshold:0"
+        kind="sums",
+        statistics=statistics,
+        aggregate=aggregate,
+        per_example=per_example,
+        signature=f"{signature}|threshold:0",
     )
 
 

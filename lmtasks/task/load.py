@@ -3,16 +3,18 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError, missing, unknown
-from lmtasks.settings.data import OwnKind
 from lmtasks.task.formats import SUFFIXES, builder_of
 from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING
 from lmtasks.task.task import SPLITS, HeldRows, Part, SplitName, Task
 from lmtasks.task.templates import Place, Spec, check_syntax
 from lmtasks.task.yaml_file import TaskYaml, read_task_yaml
+
+if TYPE_CHECKING:
+    from lmtasks.settings.data import OwnKind
 
 EVERYWHERE = ("source", "references")
 """Roles of every kind: what baselines copy from; a column with all right answers."""
@@ -73,7 +75,7 @@ def own_task(
     label: str | None,
     labels: Sequence[str] = (),
     numbered: bool = False,
-    kind: OwnKind = "classification",
+    kind: "OwnKind" = "classification",
     pair: str | None = None,
     name: str | None = None,
     language: str = "en",

@@ -112,7 +112,7 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
         "copy, lead-3, lead-chars, empty and nearest do."
     )
     assert BaselineSolver("tfidf").why_not(small_task(tmp_path, "language_modelling"), way="auto") == (
-        "tfidf does not answer language_modelling tasks: it answers classification; ngram does."
+        "tfidf does not answer language_modelling tasks: it answers classification and multi_label; ngram does."
     )
     assert "neither by head nor by prompt" in BaselineSolver("random").why_not(task, way="head")
     without = replace(task, sources={"test": task.sources["test"]})
@@ -124,8 +124,8 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    trivial = {"majority", "random", "longest-choice", "copy", "lead-3", "lead-chars", "empty", "first-best"}
-    classical = {"tfidf", "svm", "naive-bayes", "nearest", "linear-tagger", "ngram", "reweighted"}
+    trivial = {"majority", "mean", "random", "longest-choice", "copy", "lead-3", "lead-chars", "empty", "first-best"}
+    classical = {"tfidf", "svm", "naive-bayes", "ridge", "nearest", "linear-tagger", "ngram", "reweighted"}
     assert set(BASELINES) == trivial | classical | {"oracle"}
     assert {kind for baseline in BASELINES.values() for kind in baseline.kinds} == set(KINDS)
 

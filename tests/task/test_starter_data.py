@@ -24,11 +24,13 @@ ROWS = {
     "summarization_zh": {"train": 45, "test": 22},
     "qa_en": {"train": 110, "test": 45},
     "qa_zh": {"train": 110, "test": 45},
+    "reviews_en": {"train": 67, "test": 33},
+    "reviews_zh": {"train": 67, "test": 33},
     "paragraphs_en": {"test": 30},
     "paragraphs_zh": {"test": 30},
 }
 """Half in each language of 300/150 sentiment and topic, 300/120 translation, 90/45 summarization, 220/90 questions,
-60 paragraphs."""
+134/66 reviews with stars and what they speak of, 60 paragraphs."""
 
 LABELS = {
     "sentiment_en": {"negative", "positive"},
@@ -42,6 +44,7 @@ COLUMNS = {
     "translation": {"en", "zh"},
     "summarization": {"text", "summary"},
     "qa": {"id", "context", "question", "answers"},
+    "reviews": {"text", "stars", "aspects"},
     "paragraphs": {"text"},
 }
 
@@ -113,6 +116,19 @@ def test_labels_are_balanced_within_one(name: str) -> None:
         counts = Counter(row["label"] for row in _rows(name, split))
         assert set(counts) == LABELS[name]
         assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize("name", ["reviews_en", "reviews_zh"])
+def test_reviews_have_every_grade_and_every_aspect_and_some_have_none(name: str) -> None:
+    for split in ROWS[name]:
+        rows = _rows(name, split)
+        stars = Counter(row["stars"] for row in rows)
+        assert set(stars) == {1, 2, 3, 4, 5}
+        assert max(stars.values()) - min(stars.values()) <= 2
+        aspects = Counter(aspect for row in rows if isinstance(row["aspects"], list) for aspect in row["aspects"])
+        assert set(aspects) == {"food", "location", "price", "room", "service", "staff"}
+        assert min(aspects.values()) >= 5
+        assert any(row["aspects"] == [] for row in rows)
 
 
 @pytest.mark.parametrize("name", ["qa_en", "qa_zh"])

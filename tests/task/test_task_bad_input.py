@@ -31,7 +31,10 @@ FILES = {
         r"task\.yaml:6: num_fewshot: Input should be a valid integer.*was: 'many'",
     ),
     "negative": (PROMPT + "num_fewshot: -1\n", r"task\.yaml:6: num_fewshot: .*greater than or equal to 0, was: -1"),
-    "unknown kind": (PROMPT + "kind: clasification\n", r"task\.yaml:6: kind: Input should be 'classification', 'span'"),
+    "unknown kind": (
+        PROMPT + "kind: clasification\n",
+        r"task\.yaml:6: kind: Input should be 'classification', 'multi_label'",
+    ),
     "unknown output": (
         PROMPT + "output_type: generate\n",
         r"task\.yaml:6: output_type: Input should be 'loglikelihood'",
