@@ -17,7 +17,18 @@ from types import MappingProxyType
 
 from lmtasks.errors import UsageError, code_failed, unknown
 from lmtasks.lm_eval_names import IMPLIED_AGGREGATION
-from lmtasks.metric import choice, classes, error_rate, label_sets, likelihood, match, numbers, squad, tags, text_overlap
+from lmtasks.metric import (
+    choice,
+    classes,
+    error_rate,
+    label_sets,
+    likelihood,
+    match,
+    numbers,
+    squad,
+    tags,
+    text_overlap,
+)
 from lmtasks.metric.base import Formula, Metric, MetricSettings, Scale, concatenate, value_of
 from lmtasks.metric.custom_aggregations import AGGREGATIONS, Aggregation, custom_formula
 from lmtasks.metric.interval import Draws, estimate

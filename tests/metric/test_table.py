@@ -187,6 +187,7 @@ def test_the_names_that_task_files_use() -> None:
         "rougeLsum",
     }
     ours |= {"wer", "cer", "distinct_1", "distinct_2", "repetition", "token_perplexity", *TAGS}
+    ours |= {"lrap", "subset_acc", "pearson", "spearman", "mae", "rmse"}
     assert set(METRICS) == theirs | ours
 
 
