@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lmtasks.head.base import IGNORED
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec
+from lmtasks.settings.attention import Attention
 from lmtasks.settings.training import AdaptSettings, ProbeSettings
 from lmtasks.training.adapt import adapt, score_heads
 from lmtasks.training.features import FeatureReader
@@ -97,12 +99,15 @@ def test_ten_probes_cost_one_pass(tmp_path: Path, read: list[int], store: ByteSt
     assert sum(read) > texts
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bert"])
+@pytest.mark.parametrize(("architecture", "attention"), [("llama", None), ("llama", "both"), ("bert", None)])
 @pytest.mark.parametrize("pooling", ["mean", "max", "first", "last"])
-def test_features_are_what_the_head_reads(architecture: str, pooling: str, tmp_path: Path, store: ByteStore) -> None:
+def test_features_are_what_the_head_reads(
+    architecture: str, attention: Attention | None, pooling: str, tmp_path: Path, store: ByteStore
+) -> None:
     """Computed in padded batches and found again, a row's feature gives the logits of the row by itself."""
     model = load_model(tiny_checkpoint(tmp_path / "there", architecture))
-    model.add_heads([HeadSpec(name="mood", kind="classification", labels=("a", "b"), pooling=pooling)])  # type: ignore[arg-type]
+    spec = HeadSpec(name="mood", kind="classification", labels=("a", "b"), attention=attention)
+    model.add_heads([replace(spec, pooling=pooling)])  # type: ignore[arg-type]
     model.eval()
     rows = [TrainingExample(ids=tuple(range(5, 5 + length)), targets=(0,)) for length in (7, 2, 5, 7)]
     fresh = FeatureReader(model, kept=store, precision="fp32")
@@ -116,6 +121,21 @@ def test_features_are_what_the_head_reads(architecture: str, pooling: str, tmp_p
                 found = model.head("mood")(torch.from_numpy(states.copy())[None], torch.ones(1, 1, dtype=torch.bool))
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     assert (fresh.computed, kept.computed) == (3, 0)
+
+
+def test_features_are_those_of_the_way_that_a_head_is_read(tmp_path: Path, store: ByteStore) -> None:
+    """Causally is what a causal backbone does by itself: whether a head says so is no matter."""
+    rows = [TrainingExample(ids=(5, 6, 7), targets=(0,))]
+    found = []
+    for attention, computed in ((None, 1), ("both", 1), ("causal", 0), ("both", 0)):
+        for kind in ("classification", "tagging"):
+            model = load_model(tiny_checkpoint(tmp_path / "there", "llama"))
+            model.add_heads([HeadSpec(name="mood", kind=kind, labels=("a", "b"), attention=attention)])  # type: ignore[arg-type]
+            reader = FeatureReader(model, kept=store, precision="fp32")
+            found.append(reader.read("mood", rows)[0])
+            assert reader.computed == computed
+    assert not np.allclose(found[0], found[2])
+    assert np.array_equal(found[3], found[7])
 
 
 def test_features_of_another_pooling_precision_or_model_are_others(tmp_path: Path, store: ByteStore) -> None:
