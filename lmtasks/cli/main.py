@@ -16,6 +16,7 @@ from lmtasks.settings.bounds import shown
 
 COMMANDS: Mapping[str, str] = {
     "run": "Carry out a benchmark plan; a run that was stopped goes on where it was.",
+    "new": "Write a task file over your data, or a plan over tasks, with a word beside every key.",
     "pretrain": "Train a backbone on text; the same command again goes on where it stopped.",
     "embed": "Make vectors of texts with an encoder or a program; the same command again goes on where it stopped.",
     "adapt": "Train heads on a backbone for one task or several together; the same command again goes on where it "
