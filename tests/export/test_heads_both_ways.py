@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from tiny import TEXTS, tiny_checkpoint, tiny_tokenizer
@@ -20,7 +21,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from lmtasks.export.emit import export_model
+from lmtasks.export.emit import export_model, load_graphs
+from lmtasks.export.graph import save_graphs
+from lmtasks.export.half import to_half
 from lmtasks.export.package import WEIGHTS, load_package
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
@@ -139,6 +142,26 @@ def test_rounded_weights_of_both_are_stored_once(precision: str, tmp_path: Path)
         assert done.parity.ok
         sizes[name] = (package / WEIGHTS).stat().st_size
     assert sizes["mixed"] == sizes["causal"]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3"])
+def test_in_16_bits_answers_are_close(family: str, tmp_path: Path) -> None:
+    """On the processor onnxruntime computes fp16 in fp32 between casts: enough to see that the graph is right."""
+    package = tmp_path / "package"
+    package.mkdir()
+    export_model(_model(tmp_path, family), out=package, precision="fp32", report=lambda _: None)
+    graph = load_graphs(load_package(package))["heads_both"]
+    assert to_half(graph, precision="fp16") > 10
+    save_graphs({tmp_path / "half.onnx": graph}, weights=tmp_path / "half.bin")
+    session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), providers=["CPUExecutionProvider"])
+    ids, mask = np.array([[5, 6, 7, 8], [9, 10, 1, 1]]), np.array([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=bool)
+    opened = open_runtime(package, runtime="onnx", threads=1)
+    for head in ("tags", "labels"):
+        (found,) = session.run([f"head.{head}"], {"ids": ids, "mask": mask})
+        wanted = opened.predict(head, TokenBatch(ids=ids, mask=mask))
+        real = mask if wanted.ndim == 3 else np.ones(2, dtype=bool)
+        np.testing.assert_allclose(found[real], wanted[real], atol=0.05, rtol=0.02)
+    opened.close()
 
 
 def test_a_model_whose_heads_all_read_both_ways_still_writes(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from lmtasks.data.row_hashes import TrainingRows, hash_rows, read_training_rows
 from lmtasks.data.splits import load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
+from lmtasks.model.files import copy_tokenizer
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance, training_rows_file
-from lmtasks.model.weights import read_base
+from lmtasks.model.weights import ADAPTERS, base_facts, read_base, write_base
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import TRAINING_ROWS
 from lmtasks.settings.attention import Attention
@@ -267,6 +268,23 @@ def test_a_model_that_was_turned_as_a_whole_is_read_as_it_was(tmp_path: Path) ->
     assert set(load_package(tmp_path / "package").graphs) == {"heads"}
     with pytest.raises(UsageError, match="cannot read causally: the tokens of an encoder"):
         _adapted(Start(backbone=str(out), attention="causal"), tmp_path / "again", tasks="starter_sentiment_en")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_turned_folder_that_refers_to_weights_elsewhere_is_adapted_further(
+    method: Adaptation, tmp_path: Path
+) -> None:
+    """Earlier versions put it beside a model, and adapters over it refer to the same weights."""
+    there, turned = tiny_checkpoint(tmp_path / "there", "llama"), tmp_path / "turned"
+    (turned / ADAPTERS).mkdir(parents=True)
+    write_base(turned, base=there, weights_hash=base_facts(there).hash)
+    copy_tokenizer(there, turned)
+    config = json.loads((there / "config.json").read_text())
+    (turned / "config.json").write_text(json.dumps({**config, "is_causal": False, "architectures": ["LlamaModel"]}))
+    model = _adapted(Start(backbone=str(turned)), tmp_path / "model", tasks="starter_topic_en", method=method)
+    assert (model.card.kind, _sees_ahead(model, "starter_topic_en")) == ("encoder", True)
+    base = read_base(tmp_path / "model")
+    assert (None if base is None else base.name) == ("there" if method == "lora" else None)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
