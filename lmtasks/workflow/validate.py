@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.errors import UsageError
+from lmtasks.data.splits import has_validation, load_task_data
+from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.prepare import shot_count
 from lmtasks.evaluation.prompts import open_pool
-from lmtasks.evaluation.protocols import PromptContext
+from lmtasks.evaluation.protocols import ChoiceRows, PromptContext
 from lmtasks.records import Report, Row
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.prompt import Prompt
 from lmtasks.task.task import Source, Task
 from lmtasks.workflow.choose_models import OpenOptions, chosen_models
@@ -78,7 +80,12 @@ def check_task(task: Task, *, options: CheckOptions, report: Report, solver: Eng
     if task.sources.get("test") is None:
         raise UsageError(f"task {task.name} names no split to score; give it a test_split or validation_split.")
     pool = open_pool(task, count=shots, options=options.data)
-    prompt_context = PromptContext(num_fewshot=shots, shot_pool=pool.rows if pool else (), seed=options.seed)
+    prompt_context = PromptContext(
+        num_fewshot=shots,
+        shot_pool=pool.rows if pool else (),
+        choice=_choice(task, options=options),
+        seed=options.seed,
+    )
     request_builder = AskedRows(
         task,
         prompt_context=prompt_context,
@@ -135,6 +142,19 @@ def opened_solver(
         raise UsageError(f"{ref} is a baseline, which reads no tokens; give --model a model or package folder.")
     with opening.engine(chosen.folder) as engine:
         yield EngineSolver(engine, label_names=opening.label_names)
+
+
+def _choice(task: Task, *, options: CheckOptions) -> ChoiceRows | None:
+    """The validation rows that are asked too, where something is chosen on them; what is wrong with the split is told
+    where it is looked at.
+    """
+    if not kind_of(task).chooses or not has_validation(task):
+        return None
+    try:
+        data = load_task_data(task, options=options.data, need=frozenset({"validation"}), seed=options.seed)
+    except LmtasksError:
+        return None
+    return ChoiceRows(task=task, rows=data.validation.rows if data.validation else ())
 
 
 def _other_sources(task: Task) -> Mapping[str, Source]:

@@ -26,8 +26,8 @@ from lmtasks.task.kinds import kind_of
 
 FILES = {entry.name: entry.file for entry in default_index().entries()}
 NAMES = sorted(FILES)
-STARTER = [name for name in NAMES if name.startswith("starter_")]
-HUB = [name for name in NAMES if not name.startswith("starter_")]
+EMBEDDED = [name for name in NAMES if name.startswith(("starter_", "bias_", "speech_"))]
+HUB = [name for name in NAMES if name not in EMBEDDED]
 MIRROR = os.environ.get("LMTASKS_DATA_ROOT")
 REAL_ROWS = 400
 
@@ -75,6 +75,8 @@ WANTED = [
     "starter_aspects_zh",
     "sst5_grades",
     "atis_intent_sets",
+    "speech_en",
+    *(f"bias_{group}_{language}" for group in ("gender", "names", "places", "age") for language in ("en", "zh")),
 ]
 
 
@@ -103,7 +105,7 @@ def test_metrics_exist_and_score_what_the_task_yields(name: str) -> None:
     assert (task.kind == "translation" and task.language == "zh") == bool(chinese_metrics)
 
 
-@pytest.mark.parametrize("name", STARTER)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_templates_fit_the_embedded_rows(name: str) -> None:
     task = load_task(FILES[name])
     for split, source in task.sources.items():
@@ -161,7 +163,7 @@ def _check_rows(task: Task, rows: list[Mapping[str, object]], *, split: str) -> 
         if task.kind == "language_modelling":
             assert scored_text(task, row), where
         assert isinstance(baseline_source(task, row), str)
-    if kind_of(task).prompted and task.kind not in ("language_modelling", "tagging", "semantic_roles"):
+    if kind_of(task).prompted and task.kind not in ("language_modelling", "tagging", "semantic_roles", "minimal_pairs"):
         shots = pick_shots(task, pool=rows, row=rows[0], row_number=0, count=2, seed=1)
         with_shots = build_prompt(task, rows[0], shots=shots)
         plain = build_prompt(task, rows[0])
