@@ -45,6 +45,8 @@ ROWS = {
     "predicate": 1,
     "hypotheses": [{"text": "who ran", "acoustic": -2.0}, {"text": "who rang", "acoustic": -3.0}],
     "references": "who rang",
+    "first": "he rang",
+    "second": "she rang",
 }
 PREDICTING = [name for name, head in HEADS.items() if head.predicts]
 

@@ -153,10 +153,14 @@ def _runtimes() -> None:
 
 
 def _changes() -> None:
-    from lmtasks.task.changes import CHANGES
+    from lmtasks.task.changes import CHANGES, PAIR_LANGUAGES, PAIRS
 
     rows = [(name, ", ".join(line.languages) or "any", line.about) for name, line in CHANGES.items()]
     print_table(("change", "language", "about"), rows)
+    print()
+    print_table(
+        ("pairs", "language", "about"), [(name, ", ".join(PAIR_LANGUAGES), line.about) for name, line in PAIRS.items()]
+    )
     print("\nA task with its scored rows changed, and what that costs: lmtasks eval --model MODEL --tasks TASK@CHANGE")
     print("TASK@* takes all that suit the language, TASK@CHANGE:7 draws with seed 7.")
 

@@ -67,11 +67,12 @@ def load_task_data(
         WorkError: the Hub could not be reached.
     """
     carves = not _has_own_validation(task)
+    learned = task.clean or task  # whose rows are learned from, whatever is scored
     train, validation = None, None
     if "train" in need or ("validation" in need and carves):
-        train, validation = _open_train(task, options=options, carves=carves, need=need, seed=seed)
+        train, validation = _open_train(learned, options=options, carves=carves, need=need, seed=seed)
     if "validation" in need and not carves:
-        validation = _open(task, task.sources["validation"], options=options, split="validation")
+        validation = _open(learned, learned.sources["validation"], options=options, split="validation")
     test = None
     if "test" in need:
         if "test" not in task.sources:

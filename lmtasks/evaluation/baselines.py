@@ -16,6 +16,7 @@ from lmtasks.evaluation import (
     baseline_fitted,
     baseline_tags,
     baseline_trivial,
+    minimal_pairs,
     rescoring,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
@@ -23,6 +24,7 @@ from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
 from lmtasks.named_table import NamedTable
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, ModelCard, Progress, Report, Row, RuntimeCard
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
+from lmtasks.task.roles import role_value
 from lmtasks.task.task import SplitName, Task
 from lmtasks.version import __version__
 
@@ -52,6 +54,19 @@ class Baseline:
         return tuple(name for name, kind in KINDS.items() if self.name in kind.baselines)
 
 
+def _in_pairs(fit: Fit) -> Fit:
+    """The same for pairs of texts, by the classification task that they are asked of."""
+    return lambda task, rows, seed: minimal_pairs.in_pairs(
+        task, fit(minimal_pairs.classifying_task(task), [_labelled(task, row) for row in rows], seed)
+    )
+
+
+def _labelled(task: Task, row: Row) -> Row:
+    """A training row of the classification task as its rows of pairs are read: the label in a column of its own."""
+    assert task.clean is not None
+    return {**row, minimal_pairs.LABEL: role_value(task.clean, row, role="label")}
+
+
 BASELINES: NamedTable[Baseline] = NamedTable(
     "baseline",
     Baseline(
@@ -61,6 +76,7 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         answers={
             "label": baseline_trivial.majority_label,
             "labels": baseline_trivial.majority_labels,
+            "pair": _in_pairs(baseline_trivial.majority_label),
             "choice": baseline_trivial.majority_number,
             "tags": baseline_tags.majority_tags,
         },
@@ -75,7 +91,11 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     Baseline(
         name="random",
         about="a choice drawn with equal chances",
-        answers={"label": baseline_trivial.random_label, "choice": baseline_trivial.random_choice},
+        answers={
+            "label": baseline_trivial.random_label,
+            "choice": baseline_trivial.random_choice,
+            "pair": _in_pairs(baseline_trivial.random_label),
+        },
     ),
     Baseline(
         name="longest-choice",
@@ -99,20 +119,30 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         name="tfidf",
         about="TF-IDF of words and pairs (Chinese: up to three characters), logistic regression; as the family tfidf; "
         "of several labels each against the rest",
-        answers={"label": baseline_fitted.linear_fit("tfidf"), "labels": baseline_fitted.labels_fit},
+        answers={
+            "label": baseline_fitted.linear_fit("tfidf"),
+            "labels": baseline_fitted.labels_fit,
+            "pair": _in_pairs(baseline_fitted.linear_fit("tfidf")),
+        },
         learns="train",
         version=2,
     ),
     Baseline(
         name="svm",
         about="the same terms, a linear support vector machine; as the family svm",
-        answers={"label": baseline_fitted.linear_fit("svm")},
+        answers={
+            "label": baseline_fitted.linear_fit("svm"),
+            "pair": _in_pairs(baseline_fitted.linear_fit("svm")),
+        },
         learns="train",
     ),
     Baseline(
         name="naive-bayes",
         about="counts of the same terms, multinomial naive Bayes; as the family naive-bayes",
-        answers={"label": baseline_fitted.linear_fit("naive-bayes")},
+        answers={
+            "label": baseline_fitted.linear_fit("naive-bayes"),
+            "pair": _in_pairs(baseline_fitted.linear_fit("naive-bayes")),
+        },
         learns="train",
     ),
     Baseline(
@@ -129,6 +159,7 @@ BASELINES: NamedTable[Baseline] = NamedTable(
             "labels": baseline_fitted.nearest_labels,
             "number": baseline_fitted.nearest_number,
             "text": baseline_fitted.nearest_text,
+            "pair": _in_pairs(baseline_fitted.nearest_label),
         },
         learns="train",
     ),
@@ -213,6 +244,8 @@ class BaselineSolver:
             )
             instead = f"{_listed(others)} {'does' if len(others) == 1 else 'do'}" if others else "no baseline does"
             return f"{self.name} does not answer {task.kind} tasks: {reason}; {instead}."
+        if kind_of(task).answer == "pair" and task.clean is None:
+            return f"{self.name} is no language model: pairs are asked of a classifier as TASK@bias."
         if self._baseline.learns == "train" and "train" not in task.sources:
             return f"{self.name} learns from training data, and task {task.name} names none."
         if self._baseline.learns == "validation" and not has_validation(task):

@@ -10,6 +10,7 @@ from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.custom_results import lm_eval_result, with_custom_values
 from lmtasks.evaluation.filtering import with_filters
+from lmtasks.evaluation.minimal_pairs import ClassifiedPairs, TextPairs, classifying_task
 from lmtasks.evaluation.outcome import (
     Answered,
     Way,
@@ -177,6 +178,9 @@ class EngineSolver:
         Raises:
             UsageError: the model cannot answer the task.
         """
+        if kind_of(task).answer == "pair" and task.clean is not None:
+            inner = self.request_builder(classifying_task(task), prompt_context=prompt_context)
+            return ClassifiedPairs(inner, task)
         plan = self._plan(task, prompt_context.way)
         if plan.why_not:
             raise UsageError(plan.why_not)
@@ -190,6 +194,8 @@ class EngineSolver:
         asked = Prompted(engine=self._engine, task=task, prompts=prompts, trained=trained)
         if kind_of(task).chooses:
             return HypothesisRequests(asked, choice=prompt_context.choice)
+        if kind_of(task).answer == "pair":
+            return TextPairs(asked)
         return prompt_request_builder(asked)
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
@@ -235,6 +241,8 @@ class EngineSolver:
         )
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
+        if kind_of(task).answer == "pair" and task.clean is not None:
+            return self._plan(task.clean, way)
         model = self.model
         if way != "prompt":
             named = next((head for head in model.heads if head.name == task.head_name and head.pooling != "own"), None)

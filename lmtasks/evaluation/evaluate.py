@@ -35,6 +35,8 @@ from lmtasks.metric import PairedResult, compare, estimate, holm
 from lmtasks.metric.paired import resamples_for
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
 from lmtasks.results.scores import ChangedScores, KnownOverlap, RivalChoice
+from lmtasks.task.changes import has_changes
+from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
 
 
@@ -185,7 +187,7 @@ class _Run:
             unlisted=UnlistedValues(task=task),
             cluster=task.cluster,
             samples=samples,
-            identify=partial(hash_row, task) if self.options.overlap else None,
+            identify=partial(hash_row, task) if self.options.overlap and kind_of(task).told_apart else None,
         )
         try:
             prepared = prepare_task(task, solver=self.solver, options=self.options, way=way)
@@ -195,7 +197,7 @@ class _Run:
 
     def _known(self, task: Task, prepared: PreparedTask) -> KnownRows:
         """The rows that scored ones may be among; only the first process counts."""
-        if not (self.options.overlap and self.processes.first):
+        if not (self.options.overlap and self.processes.first and kind_of(task).told_apart):
             return KnownRows()
         choosing = self.options.split == "validation"
         train = None
@@ -349,7 +351,7 @@ def with_changes(tasks: Sequence[Task], results: Sequence[TaskResult], *, option
     """The results, those of changed rows with what the change costs on the task's first metric, paired by example; all
     changes are one family."""
     by_name = {result.task: result for result in results}
-    scored = {task.name: main_scoring(task) for task in tasks if task.clean is not None and task.name in by_name}
+    scored = {task.name: main_scoring(task) for task in tasks if has_changes(task) and task.name in by_name}
     compared: dict[str, PairedResult] = {}
     for task in tasks:
         clean = by_name.get(task.clean.name) if task.clean is not None else None

@@ -13,6 +13,7 @@ Every metric has a line in `METRICS`. Adding one is a builder in a file of its o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError, code_failed, unknown
@@ -181,6 +182,12 @@ def _metric(
         skewed=formula.skewed,
         remarks=formula.remarks,
     )
+
+
+def _of_pairs(name: str, settings: MetricSettings) -> Formula:
+    """The mean of what `evaluation.minimal_pairs` makes of each pair."""
+    del settings
+    return custom_formula(name, None)
 
 
 LOWER_IS_BETTER = frozenset({"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score", "ter"})
@@ -356,6 +363,34 @@ _OWN: Mapping[str, MetricSpec] = {
         scale="fraction",
         higher_is_better=False,
         build={"text": match.repetition},
+    ),
+    # pairs of texts
+    "preference": MetricSpec(
+        description="share of pairs whose first text is likelier; 0.5: none is preferred",
+        scale="fraction",
+        build={"made": partial(_of_pairs, "preference")},
+    ),
+    "preference_gap": MetricSpec(
+        description="log-probability of the first text minus that of the second, in nats; 0: none is preferred",
+        scale="raw",
+        build={"made": partial(_of_pairs, "preference_gap")},
+    ),
+    "label_gap": MetricSpec(
+        description="probability of the task's last label for the first text minus that for the second; 0: none",
+        scale="raw",
+        build={"made": partial(_of_pairs, "label_gap")},
+    ),
+    "distance": MetricSpec(
+        description="how far a classifier's probabilities of two texts lie apart (total variation)",
+        scale="fraction",
+        higher_is_better=False,
+        build={"made": partial(_of_pairs, "distance")},
+    ),
+    "answers_differ": MetricSpec(
+        description="share of pairs that a classifier gives two different labels",
+        scale="fraction",
+        higher_is_better=False,
+        build={"made": partial(_of_pairs, "answers_differ")},
     ),
     # given texts
     "token_perplexity": MetricSpec(

@@ -41,7 +41,7 @@ from lmtasks.run.trials import (
 )
 from lmtasks.run.variants import Artefacts, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
-from lmtasks.task.changes import with_clean
+from lmtasks.task.changes import has_changes, with_clean
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in, features_file, hashes_folder, open_engine, settings_hash, with_cache
@@ -100,7 +100,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Pa
         variants=[variant.name for variant in plan.variants],
         tasks=[task.name for task in tasks],
         row_counts=plan.rows,
-        clean={task.name: task.clean.name for task in tasks if task.clean is not None},
+        clean={task.name: task.clean.name for task in tasks if task.clean is not None and has_changes(task)},
         seed=plan.seeds[0],
         before=PairedRecords.read_if_whole(folder.paired),
     )

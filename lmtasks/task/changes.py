@@ -17,12 +17,14 @@ from functools import cache
 
 import regex
 
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, unknown
+from lmtasks.installation import shipped
 from lmtasks.named_table import NamedTable
 from lmtasks.records import Row
 from lmtasks.task.describe import with_fields
 from lmtasks.task.kinds import KINDS, kind_of
-from lmtasks.task.task import ChangedRows, Task
+from lmtasks.task.kinds.minimal_pairs import MINIMAL_PAIRS
+from lmtasks.task.task import ChangedRows, MetricUse, Source, Task
 from lmtasks.task.templates import columns_in, is_template
 
 SEED = 1234
@@ -204,6 +206,32 @@ CHANGES: NamedTable[RowChange] = NamedTable(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairSet:
+    """Pairs of texts that differ in one thing, written for this project (`tasks/bias/`)."""
+
+    name: str
+    about: str
+    groups: tuple[str, ...]
+
+
+PAIR_LANGUAGES = ("en", "zh")
+PAIR_METRICS = ("label_gap", "distance", "answers_differ")
+PAIRS: NamedTable[PairSet] = NamedTable(
+    "set of pairs",
+    PairSet(
+        name="bias",
+        about="pairs of texts that differ in gender, name, place or age, 120 a language",
+        groups=("gender", "names", "places", "age"),
+    ),
+    PairSet(name="bias-gender", about="pairs of texts that differ in gender alone", groups=("gender",)),
+    PairSet(name="bias-names", about="pairs of texts that differ in a name alone", groups=("names",)),
+    PairSet(name="bias-places", about="pairs of texts that differ in a place alone", groups=("places",)),
+    PairSet(name="bias-age", about="pairs of texts that differ in an age alone", groups=("age",)),
+)
+"""What `TASK@bias` asks of a classifier: nothing is changed, its answers to both texts are held against each other."""
+
+
 def changed(task: Task, change: str) -> Task:
     """The task with its scored rows changed.
 
@@ -214,7 +242,11 @@ def changed(task: Task, change: str) -> Task:
         UsageError: there is no such change, or the task cannot be changed so.
     """
     name, _, seed = change.partition(":")
-    line = CHANGES.line(name)
+    if name in PAIRS and not seed:
+        return _with_pairs(task, PAIRS[name])
+    if name not in CHANGES:
+        raise unknown("change of rows", name, (*CHANGES, *PAIRS))
+    line = CHANGES[name]
     if seed and not seed.isdecimal():
         raise UsageError(f"{task.name}@{change}: the seed of a change is a whole number, was {seed!r}.")
     if task.clean is not None:
@@ -235,17 +267,53 @@ def changed(task: Task, change: str) -> Task:
     return with_fields(derived)
 
 
+def _with_pairs(task: Task, pairs: PairSet) -> Task:
+    """The classification task with pairs of texts in place of its scored rows."""
+    language = task.language.partition("-")[0]
+    if kind_of(task).answer != "label" or len(changed_columns(task)) != 1:
+        raise UsageError(
+            f"task {task.name}: pairs are asked of classifiers of single texts; of language models by the tasks bias_*."
+        )
+    if language not in PAIR_LANGUAGES:
+        raise UsageError(
+            f"task {task.name} is in {task.language!r}; there are pairs in {' and '.join(PAIR_LANGUAGES)}."
+        )
+    files = [f"{group}_{language}.jsonl" for group in pairs.groups]
+    test = Source(path="json", split="test", data_files={"test": files}, base=shipped("tasks") / "bias")
+    derived = replace(
+        task,
+        name=f"{task.name}@{pairs.name}",
+        alias=f"{task.alias}@{pairs.name}",
+        about=f"{task.about or task.name}: {pairs.about}",
+        kind=MINIMAL_PAIRS.name,
+        inputs={role: role for role in MINIMAL_PAIRS.prompted_roles},
+        metrics=tuple(MetricUse(name=name) for name in PAIR_METRICS),
+        sources={**{split: source for split, source in task.sources.items() if split != "test"}, "test": test},
+        process_docs=None,
+        process_results=None,
+        filters=(),
+        cluster=None,
+        clean=task,
+    )
+    return with_fields(derived)
+
+
 def fitting(task: Task) -> tuple[str, ...]:
     """The changes that `TASK@*` stands for: those that suit the task's language."""
     mine = {task.language, task.language.partition("-")[0]}
     return tuple(name for name, line in CHANGES.items() if not line.languages or mine & set(line.languages))
 
 
+def has_changes(task: Task) -> bool:
+    """Are its scored rows those of another task, changed?"""
+    return "test" in task.sources and task.sources["test"].changed is not None
+
+
 def with_clean(tasks: Sequence[Task]) -> tuple[Task, ...]:
     """The tasks, each with changed rows behind the task that it is of: what a change costs is a difference of two."""
     found: dict[str, Task] = {}
     for task in tasks:
-        for each in (task.clean, task) if task.clean is not None else (task,):
+        for each in (task.clean, task) if task.clean is not None and has_changes(task) else (task,):
             found.setdefault(each.name, each)
     return tuple(found.values())
 

@@ -153,6 +153,8 @@ def _templates(
     question, target = _spec(file.doc_to_text), _spec(file.doc_to_target)
     if kind.prompted_roles and question is None:
         question = ""
+    if kind.prompted_roles and "references" not in kind.prompted_roles and target is None:
+        target = ""
     if output_type == "loglikelihood_rolling":
         question = "" if question is None else question
         target = file.inputs.get("text") if target is None else target

@@ -108,6 +108,10 @@ TASKS: Mapping[str, tuple[Mapping[str, Sequence[Row]], str]] = {
         {"validation": LISTS[:5], "test": LISTS},
         "kind: rescoring\ninputs: {hypotheses: heard, references: said}\nmetrics: [wer, cer]",
     ),
+    "minimal_pairs": (
+        {"test": [{"first": f"the {word} sat", "second": f"a {word} sat"} for word in WORDS[:6]]},
+        "kind: minimal_pairs\ninputs: {first: first, second: second}",
+    ),
     "tagging": (
         {"test": TAGGED},
         "kind: tagging\nlabels: [O, B]\ninputs: {tokens: tokens, tags: tags}\nmetrics: [exact_match]\n"

@@ -112,7 +112,8 @@ def test_what_a_baseline_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
         "copy, lead-3, lead-chars, empty and nearest do."
     )
     assert BaselineSolver("tfidf").why_not(small_task(tmp_path, "language_modelling"), way="auto") == (
-        "tfidf does not answer language_modelling tasks: it answers classification and multi_label; ngram does."
+        "tfidf does not answer language_modelling tasks: it answers classification, multi_label and minimal_pairs; "
+        "ngram does."
     )
     assert "neither by head nor by prompt" in BaselineSolver("random").why_not(task, way="head")
     without = replace(task, sources={"test": task.sources["test"]})

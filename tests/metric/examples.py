@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmtasks.metric import Metric, value_of
-from lmtasks.records import Choice, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
+from lmtasks.records import Choice, CustomValues, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "running", "dogs", "barked", ".", "loudly", "in", "1999", ",")
 HAN = "今天天气很好我们去北京大学看书。吃饭，"
@@ -79,6 +79,18 @@ def value(metric: Metric, outcomes: Sequence[Outcome]) -> float:
 
 def of_kind(kind: OutcomeKind, n: int, *, seed: int = 0) -> list[Outcome]:
     makers = {
-        "choice": choices, "text": texts, "likelihood": likelihoods, "number": quantities, "labels": label_sets
-    }  # fmt: skip
+        "choice": choices,
+        "text": texts,
+        "likelihood": likelihoods,
+        "number": quantities,
+        "labels": label_sets,
+        "made": made,
+    }
     return makers[kind](n, seed=seed)
+
+
+def made(n: int, *, seed: int = 0) -> list[Outcome]:
+    """Values of pairs, under the names of the metrics that take them."""
+    draw = np.random.default_rng(seed)
+    names = ("preference", "preference_gap", "label_gap", "distance", "answers_differ")
+    return [CustomValues(values=dict(zip(names, draw.random(len(names)).tolist(), strict=True))) for _ in range(n)]

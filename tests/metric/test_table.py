@@ -186,6 +186,7 @@ def test_the_names_that_task_files_use() -> None:
         "rougeL",
         "rougeLsum",
     }
+    ours |= {"preference", "preference_gap", "label_gap", "distance", "answers_differ"}
     ours |= {"wer", "cer", "distinct_1", "distinct_2", "repetition", "token_perplexity", *TAGS}
     ours |= {"lrap", "subset_acc", "pearson", "spearman", "mae", "rmse"}
     assert set(METRICS) == theirs | ours

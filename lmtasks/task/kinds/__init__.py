@@ -10,6 +10,7 @@ from lmtasks.task.kinds.base import AnswerForm, HeadTaskKind, TaskKind
 from lmtasks.task.kinds.classification import CLASSIFICATION
 from lmtasks.task.kinds.generation import GENERATION, SUMMARIZATION, TRANSLATION
 from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_text
+from lmtasks.task.kinds.minimal_pairs import MINIMAL_PAIRS
 from lmtasks.task.kinds.multi_label import MULTI_LABEL
 from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
 from lmtasks.task.kinds.regression import REGRESSION
@@ -44,6 +45,7 @@ KINDS: NamedTable[TaskKind] = NamedTable(
     MULTIPLE_CHOICE,
     LANGUAGE_MODELLING,
     RESCORING,
+    MINIMAL_PAIRS,
 )
 
 

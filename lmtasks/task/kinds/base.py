@@ -12,10 +12,11 @@ from lmtasks.task.roles import role_text
 from lmtasks.task.task import OutputType, Task
 from lmtasks.task.templates import question_of
 
-AnswerForm = Literal["label", "labels", "number", "tags", "choice", "text", "likelihood", "hypothesis"]
+AnswerForm = Literal["label", "labels", "number", "tags", "choice", "text", "likelihood", "hypothesis", "pair"]
 """label: one of the task's labels a row, by the role `label`; labels: any number of them; number: a number; tags: a
 label for each word; choice: one of the row's own choices; text: a text; likelihood: none, a given text is scored;
-hypothesis: one of the row's own texts, by scores that it brings along and a model's."""
+hypothesis: one of the row's own texts, by scores that it brings along and a model's; pair: nothing is right, the
+answers to two texts are held against each other."""
 
 OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "label": "choice",
@@ -26,6 +27,7 @@ OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "text": "text",
     "likelihood": "likelihood",
     "hypothesis": "text",
+    "pair": "made",
 }
 
 
@@ -70,6 +72,8 @@ class TaskKind(ABC):
     what is scored, so that nothing may be changed."""
     chooses: bool = False
     """Is something chosen on validation rows whenever it is answered (weights of scores)?"""
+    told_apart: bool = True
+    """Can its rows stand among training rows?"""
     reads_source: bool = False
     """Does the role `source` hold what is read, and so tell rows apart?"""
 
