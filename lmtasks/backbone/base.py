@@ -132,16 +132,6 @@ class Backbone(nn.Module, ABC):
         del ids, places
         raise UsageError(f"{self._named()} fills in no hidden tokens; use an encoder that was pretrained masked.")
 
-    def encode_both_ways(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden states where each token sees all others, (B, T) -> (B, T, D); of an encoder those of `encode`.
-
-        Raises:
-            UsageError: the family attends to earlier tokens alone.
-        """
-        if self.traits.kind == "causal":
-            raise UsageError(f"{self._named()} attends to earlier tokens alone; use one that can be read both ways.")
-        return self.encode(ids, mask)
-
     def projection(self) -> Projection | None:
         """Hidden states -> logits. None: it is no language model, or its logits are more than one product (scaled,
         capped), so that only `forward` and `decode` yield them."""

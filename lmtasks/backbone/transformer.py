@@ -162,14 +162,6 @@ class TransformerBackbone(Backbone):
         self.hf.train(training)
         return not torch.equal(first, second)
 
-    def encode_both_ways(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """See `Backbone`. Layers hand what they are called with to attention, and take a mask of four axes as it is."""
-        if self.traits.kind != "causal":
-            return self.encode(ids, mask)
-        length = ids.shape[1]
-        called = self.inputs(ids, mask) | {"attention_mask": mask[:, None, None, :].expand(-1, -1, length, -1)}
-        return self.hf.base_model(**called, use_cache=False, is_causal=False).last_hidden_state  # type: ignore[operator, no-any-return]
-
     def projection(self) -> Projection | None:
         """See `Backbone`. Whether the logits are one product is asked of the module itself, once, with a few tokens."""
         layer = self.hf.get_output_embeddings()  # type: ignore[operator]

@@ -161,6 +161,7 @@ def pretrain(
             raise UsageError(
                 f"a teacher is learned from text that is read both ways, and the objective {name} reads none."
             )
+        backbone.check_attention("both")  # asked here, and known in a compiled step
         with state.main_process_first():
             lessons = prepare_lessons(
                 vectors,

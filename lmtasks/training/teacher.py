@@ -133,7 +133,7 @@ class TeacherModule(nn.Module):
     def forward(self, backbone: Backbone, batch: Batch) -> Tensor:
         """Mean of one minus the cosine between what was pooled and the targets, 0 to 2."""
         mask = batch[MASK]
-        hidden = backbone.encode_both_ways(batch[TOKENS], mask)
+        hidden = backbone.read(batch[TOKENS], mask, attention="both")
         real = mask.unsqueeze(-1).to(hidden.dtype)
         pooled = (hidden * real).sum(1) / real.sum(1)
         found = self.teacher_projection(pooled)
