@@ -11,7 +11,7 @@ from lmtasks.visible import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, Task, TaskID
 
     from lmtasks.records import Progress
 
@@ -31,7 +31,7 @@ def bars_on(terminal: TextIO | None = None) -> Iterator[Report]:
         terminal: where; None: standard error, or in a notebook the output of the cell.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     bars = Bars(
@@ -41,7 +41,7 @@ def bars_on(terminal: TextIO | None = None) -> Iterator[Report]:
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        _time_left(),
         TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=Console(file=terminal) if terminal is not None else Console(stderr=True),
     )
@@ -59,6 +59,29 @@ def is_watched() -> bool:
     return console.is_terminal or console.is_jupyter
 
 
+def _time_left() -> ProgressColumn:
+    """The time left as whoever works knows it, else by the rate so far."""
+    from rich.progress import ProgressColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        max_refresh = 0.5
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._by_rate = TimeRemainingColumn()
+
+        def render(self, task: Task) -> Text:
+            seconds = task.fields["seconds_left"]
+            if seconds is None or task.finished:
+                return self._by_rate.render(task)
+            minutes, rest = divmod(round(seconds), 60)
+            hours, minutes = divmod(minutes, 60)
+            return Text(f"{hours:d}:{minutes:02d}:{rest:02d}", style="progress.remaining")
+
+    return TimeLeft()
+
+
 class _Drawn:
     """Stages as bars, each from its first report on."""
 
@@ -73,10 +96,16 @@ class _Drawn:
             self._bars.start()
         if report.stage not in self._known:
             shown = visible(report.stage)
-            self._known[report.stage] = self._bars.add_task(shown, total=report.total, unit=report.unit, note="")
+            self._known[report.stage] = self._bars.add_task(
+                shown, total=report.total, unit=report.unit, note="", seconds_left=None
+            )
         elif report.done < self._done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
             self._bars.reset(self._known[report.stage], total=report.total)
         self._done[report.stage] = report.done
         self._bars.update(
-            self._known[report.stage], completed=report.done, total=report.total, note=visible(report.note)
+            self._known[report.stage],
+            completed=report.done,
+            total=report.total,
+            note=visible(report.note),
+            seconds_left=report.seconds_left,
         )

@@ -498,6 +498,8 @@ class Progress:
     total: int
     unit: str = "items"
     note: str = ""
+    seconds_left: float | None = None
+    """Where whoever works knows better than that what is to come takes as long as what was done."""
 
 
 Report = Callable[[Progress], None]

@@ -116,7 +116,7 @@ def adapt(
         out: folder of the new model.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
         kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
-        train_rows: training rows of each task at most, drawn by the seed.
+        train_rows: training rows of each task at most, nested by seed, each label with its share.
         attention: how heads that do not write read, `causal` or `both` ways; None: both where the backbone was
             pretrained so.
         probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.

@@ -51,7 +51,8 @@ class _Plain:
         self.printed[report.stage] = now
         rate = (report.done - first) / (now - began) if now > began else 0.0
         todo = report.total - report.done
-        left = f", {duration(todo / rate, whole=True)} left" if rate and todo > 0 else ""
+        seconds = report.seconds_left if report.seconds_left is not None else todo / rate if rate else None
+        left = f", {duration(seconds, whole=True)} left" if seconds is not None and todo > 0 else ""
         note = f", {report.note}" if report.note else ""
         line = f"{report.stage}: {report.done}/{report.total} {report.unit}{left}{note}"
         print(shown_line(line), file=sys.stderr, flush=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,9 @@ from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
 from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish
 from lmtasks.settings.runs_on import Threads
 
+if TYPE_CHECKING:
+    from lmtasks.run.plan import Plan
+
 
 def command(
     *,
@@ -25,6 +29,9 @@ def command(
     out: Out = None,
     publish: Publish = False,
     only: Annotated[str, Setting("Carry out these variants now, comma separated.", metavar="NAMES")] = "",
+    dry_run: Annotated[
+        bool, Setting("Say what would be done, and how much of it is there already, and do nothing.")
+    ] = False,
     limit: Limit = None,
     threads: Threads = None,
     access: DataAccess,
@@ -48,6 +55,9 @@ def command(
     if limit is not None:
         loaded = loaded.model_copy(update={"limit": limit})
     folder = out or Path("runs") / loaded.plan
+    if dry_run:
+        _say(file, loaded, folder=folder, include_path=include_path, access=access, trust_code=trust_code)
+        return
     with progress_bars() as report:
         ran = run_plan(
             loaded,
@@ -80,3 +90,25 @@ def command(
         raise GateError(ran.missed)
     if not publish:
         print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")
+
+
+def _say(
+    file: Path, plan: Plan, *, folder: Path, include_path: Sequence[Path], access: DataAccess, trust_code: bool
+) -> None:
+    """Say what a run would do.
+
+    Raises:
+        UsageError: what it would fail over.
+    """
+    from lmtasks.cli.validate_output import print_plan
+    from lmtasks.run.run_plan import cells_there
+    from lmtasks.task.index import default_index
+    from lmtasks.workflow.split_check import CheckOptions
+
+    index, options = default_index(include=include_path), CheckOptions(data=data_options(access))
+    with progress_bars() as report:
+        wrong = print_plan(str(file), index=index, trust_code=trust_code, options=options, report=report)
+    tasks = index.find(",".join(plan.tasks), trust_code=trust_code)
+    print(f"  {cells_there(plan, tasks=tasks, out=folder)} of them are in {folder} already")
+    if wrong is not None:
+        raise wrong

@@ -67,32 +67,34 @@ def sampled(task: Task, rows: Sequence[Row], sample: Sample) -> Sequence[Row]:
     return [rows[place] for place in places]
 
 
-def nested_order(task: Task, rows: Sequence[Row], *, seed: int) -> Ints:
-    """Places of the rows, (N,), in an order of which every beginning has each label in its share, and at least once.
+def nested_order(labels: Sequence[str], *, seed: int) -> Ints:
+    """Places of rows with these labels, (N,), in an order of which every beginning has each label in its share, and at
+    least once.
 
     The k-th row of a label with n rows comes at (k - 1/2) / n: Webster's method of dividing seats, where a larger house
     takes nobody's seat away. The first row of each label comes before all others, of the most frequent label first. Of
-    rows without labels a beginning is what a draw of so many would be.
+    rows without labels (all `NO_LABEL`) a beginning is what a draw of so many would be.
+
+    >>> labels = ["good"] * 4 + ["bad"] * 2
+    >>> [labels[place] for place in nested_order(labels, seed=1)]
+    ['good', 'bad', 'good', 'good', 'bad', 'good']
     """
-    drawn = np.random.default_rng(seed).permutation(len(rows))
-    read = label_reader(task)
-    if read is None:
-        return drawn
-    names, codes, counts = np.unique([read(row) for row in rows], return_inverse=True, return_counts=True)
-    labels = codes[drawn]
-    by_label = np.argsort(labels, kind="stable")  # rows of one label behind each other, as they were drawn
-    ranks = np.empty(len(rows), dtype=np.int64)
-    ranks[by_label] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_first = (ranks == 0) & (names[labels] != NO_LABEL)
-    place = np.where(is_first, 0.0, (ranks + 0.5) / counts[labels])
-    order: Ints = drawn[np.lexsort((np.where(is_first, -counts[labels], 0), place))]
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+    names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    codes = codes[drawn]
+    by_label = np.argsort(codes, kind="stable")  # rows of one label behind each other, as they were drawn
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[by_label] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_first = (ranks == 0) & (names[codes] != NO_LABEL)
+    place = np.where(is_first, 0.0, (ranks + 0.5) / counts[codes])
+    order: Ints = drawn[np.lexsort((np.where(is_first, -counts[codes], 0), place))]
     return order
 
 
-def label_counts(task: Task, rows: Sequence[Row]) -> Mapping[str, int]:
-    """How many rows each label has; empty where the task has no labels that all rows share."""
+def labels_of(task: Task, rows: Sequence[Row]) -> list[str]:
+    """The label of each row; `NO_LABEL` where it has none, and for all where the task has none that rows share."""
     read = label_reader(task)
-    return {} if read is None else Counter(name for row in rows if (name := read(row)) != NO_LABEL)
+    return [NO_LABEL] * len(rows) if read is None else [read(row) for row in rows]
 
 
 def label_shift(task: Task, rows: Sequence[Row], *, first: int) -> str:

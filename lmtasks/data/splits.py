@@ -16,7 +16,7 @@ from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import find_local
 from lmtasks.data.rows import Rows, make_rows, read_rows
-from lmtasks.data.sampling import Sample, label_counts, nested_order, part_of, sampled
+from lmtasks.data.sampling import NO_LABEL, Sample, labels_of, nested_order, part_of, sampled
 from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
@@ -103,12 +103,13 @@ def drawn(task: Task, data: TaskData, *, rows: int | None, seed: int) -> TaskDat
     """
     if rows is None or data.train is None or len(data.train.rows) <= rows:
         return data
-    counts = label_counts(task, data.train.rows)
-    if len(counts) > rows:
-        log.warning("task %s: %s", task.name, labels_missing(rows, labels=len(counts)))
-    places = np.sort(nested_order(task, data.train.rows, seed=seed)[:rows])
+    labels = labels_of(task, data.train.rows)
+    known = set(labels) - {NO_LABEL}
+    if len(known) > rows:
+        log.warning("task %s: %s", task.name, labels_missing(rows, labels=len(known)))
+    places = np.sort(nested_order(labels, seed=seed)[:rows])
     kept = tuple(data.train.rows[int(place)] for place in places)
-    how = f"{rows}/{seed}{'/by label' if counts else ''}"
+    how = f"{rows}/{seed}{'/by label' if known else ''}"
     return replace(data, train=replace(data.train, rows=kept, fingerprint=f"{data.train.fingerprint}/{how}"))
 
 

@@ -1,6 +1,6 @@
 """A run folder becomes a published one, small enough to commit: pages, charts and records; no weights, no samples.
 
-    reports/<plan>/index.html report.md charts/*.svg     for people
+    reports/<plan>/index.html report.md charts/*.svg     for people; results.csv for spreadsheets
                    run.json paired.json plan.yaml cells/*.json sweeps/*.json speed/*.json
                    parity/*.json gate/*.json         what they were made from
 

@@ -1,4 +1,4 @@
-"""Report pages of a run: index.html, report.md and charts/*.svg in a folder.
+"""Report pages of a run: index.html, report.md, results.csv and charts/*.svg in a folder.
 
 index.html is one file that needs no network, readable on a phone, on paper, in light and in dark. report.md says the
 same for a code host; its tables are aligned as text, a Chinese character counts as two.
@@ -12,7 +12,9 @@ same for a code host; its tables are aligned as text, a Chinese character counts
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from csv import writer
 from hashlib import sha256
+from io import StringIO
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -29,6 +31,23 @@ from lmtasks.scripts import text_width
 SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
 """An underline inside a word is one."""
 BY_HAND = "One cell of each variant by hand; cells/*.json have the commands of all of them."
+CSV_COLUMNS = (
+    *(
+        "variant",
+        "task",
+        "rows_asked",
+        "rows_learned",
+        "seed",
+        "status",
+        "metric",
+        "scale",
+        "value",
+        "low",
+        "high",
+        "n",
+    ),
+    "reason",
+)
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
@@ -56,6 +75,7 @@ def write_pages(run: RunRecords, *, out: Path) -> Path:
     files = chart_files(charts)
     for chart, file in zip(charts, files, strict=True):
         write_text(out / file, chart.svg)
+    write_text(out / "results.csv", cells_csv(run))
     write_text(out / "report.md", render_markdown(report, chart_files=files))
     page = out / "index.html"
     write_text(page, render_page(report))
@@ -131,6 +151,22 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         _code(report.plan_text, "yaml") if report.plan_text else None,
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def cells_csv(run: RunRecords) -> str:
+    """Every metric of every cell as a line for spreadsheets: values as the metric counts, unrounded."""
+    text = StringIO()
+    lines = writer(text, lineterminator="\n")
+    lines.writerow(CSV_COLUMNS)
+    for cell in run.cells:
+        learned = "" if cell.rows is None else cell.rows.learned
+        start = (cell.variant.name, cell.task.name, cell.rows_asked or "", learned, cell.seed, cell.status)
+        for name, estimate in cell.metrics.items():
+            low, high = estimate.ci95 or ("", "")
+            lines.writerow((*start, name, estimate.scale, estimate.value, low, high, cell.scores.n, ""))
+        if not cell.metrics:
+            lines.writerow((*start, "", "", "", "", "", "", cell.reason))
+    return text.getvalue()
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

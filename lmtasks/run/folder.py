@@ -11,7 +11,7 @@ samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
 paired.json                every variant against the first, paired by example
 required.json              which variants fulfil what the plan requires, where it requires anything
-index.html, report.md, charts/
+index.html, report.md, results.csv, charts/
 """
 
 import json

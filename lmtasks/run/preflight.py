@@ -15,6 +15,7 @@ from lmtasks.run.plan import ModelPlan, Plan, VariantPlan
 from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainings_of
 from lmtasks.run.variants import tasks_of
 from lmtasks.runtime.open import check_runs
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import check_attention
 from lmtasks.workflow.new_backbone import Start, pretrained_both_ways
@@ -96,6 +97,30 @@ def check_devices(plan: Plan) -> None:
                 check_runs(runtime=variant.runtime, device=variant.device, precision=variant.precision)
             except UsageError as error:
                 raise UsageError(f"variant {variant.name!r} of the plan cannot run on this machine: {error}") from None
+
+
+def check_models(plan: Plan, *, only: Sequence[str], data: DataAccess) -> None:
+    """Refuse backbones and models that are not there before anything is trained.
+
+    Args:
+        only: names of variants that are carried out; empty: all.
+
+    Raises:
+        UsageError: there is no such folder, or no model of that name.
+    """
+    for variant in plan.variants:
+        if variant.model is None or (only and variant.name not in only):
+            continue
+        made = plan.models.get(variant.model)
+        if made is not None and (_start(made).is_family or _start(made).is_fitted):
+            continue
+        try:
+            resolve(made.backbone if made is not None else variant.model, offline=data.offline, token=data.token)
+        except WorkError:  # of the Hub: this variant's cells say so, and the others go on
+            continue
+        except UsageError as error:
+            whose = f"variant {variant.name!r}" if made is None else f"model {variant.model!r}"
+            raise UsageError(f"{whose} of the plan: {error}") from None
 
 
 def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:

@@ -6,7 +6,7 @@ lmtasks eval --model runs/by-hand/mini-r64-s1 --tasks trec --seed 1
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pydantic.fields import FieldInfo
 
@@ -20,7 +20,13 @@ PLACE = PurePosixPath("runs/by-hand")
 
 
 def cell_commands(
-    cell: Cell, *, plan: Plan, rows: int | None, tasks: Sequence[str], chosen: Mapping[str, object]
+    cell: Cell,
+    *,
+    plan: Plan,
+    rows: int | None,
+    tasks: Sequence[str],
+    chosen: Mapping[str, object],
+    data_root: Path | None,
 ) -> tuple[str, ...]:
     """The commands of a cell, in order.
 
@@ -28,9 +34,11 @@ def cell_commands(
         rows: training rows at most, of a model of the plan or of baselines; None: all.
         tasks: that a model of the plan is trained on.
         chosen: settings of its training that a sweep has chosen.
+        data_root: the mirror that the run reads; None: none.
     """
+    mirror = [] if data_root is None else ["--data-root", str(data_root)]
     variant, seed = cell.variant, cell.trial.seed
-    scored = ["--tasks", cell.task.name]
+    scored = ["--tasks", cell.task.name, *mirror]
     scored += ["--limit", str(plan.limit)] if plan.limit is not None else []
     scored += ["--sample", str(plan.sample)] if plan.sample is not None else []
     if variant.baseline:
@@ -43,11 +51,25 @@ def cell_commands(
         name = model if made.together else f"{model} {cell.task.name}"
         model = str(PLACE / f"{slug(name)}-{cell.trial.suffix}")
         few = [] if rows is None else ["--rows", str(rows)]
-        options = ["--tasks", ",".join(tasks), *_options(made, chosen), *few, "--seed", str(seed), "--out", model]
+        options = [
+            "--tasks",
+            ",".join(tasks),
+            *_options(made, chosen),
+            *few,
+            "--seed",
+            str(seed),
+            *mirror,
+            "--out",
+            model,
+        ]
         commands.append(shlex.join(["lmtasks", "adapt", *options]))
     if variant.runtime == "onnx" and made is not None:
         package = f"{model}-{variant.precision}"
-        drop = [] if variant.max_drop is None else ["--max-drop", f"{variant.max_drop:g}", "--tasks", cell.task.name]
+        drop = (
+            []
+            if variant.max_drop is None
+            else ["--max-drop", f"{variant.max_drop:g}", "--tasks", cell.task.name, *mirror]
+        )
         options = ["--model", model, "--precision", variant.precision, *drop, "--out", package]
         commands.append(shlex.join(["lmtasks", "export", *options]))
         model = package

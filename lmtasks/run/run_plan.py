@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,10 @@ from lmtasks.results.speed import SpeedRecord
 from lmtasks.run.folder import Cell, Ended, RunFolder, cell_id, damage_of, is_finished, write_cell
 from lmtasks.run.plan import BenchPlan, Plan, VariantPlan, rival_rows
 from lmtasks.run.plan_changes import take_over
-from lmtasks.run.preflight import check_devices, check_tasks
+from lmtasks.run.preflight import check_devices, check_models, check_tasks
 from lmtasks.run.repeat import cell_commands
 from lmtasks.run.trials import (
+    TimeLeft,
     TrainingSplit,
     Trial,
     few_rows,
@@ -132,6 +134,7 @@ def run_plan(
     tasks = with_clean(index.find(",".join(plan.tasks), trust_code=trust_code))
     check_tasks(plan, tasks)
     check_devices(plan)
+    check_models(plan, only=options.only, data=options.data)
     names = [variant.name for variant in plan.variants]
     for name in options.only:
         if name not in names:
@@ -176,6 +179,19 @@ def run_plan(
     return replace(ran, failed=failed, missed=missed, seconds=time.monotonic() - began)
 
 
+def cells_there(plan: Plan, *, tasks: Sequence[Task], out: Path) -> int:
+    """How many cells of a plan an earlier run has scored into the folder `out`."""
+    folder = RunFolder(root=out)
+    ids = [
+        cell_id(variant=variant.name, task=task.name, trial=trial)
+        for variant in plan.variants
+        for trial in trials_of(plan, variant)
+        for task in tasks_of(variant, with_clean(tasks))
+    ]
+    records = (CellRecord.read_if_whole(folder.cell(each)) for each in ids)
+    return sum(record is not None and record.status == "done" for record in records)
+
+
 @dataclass(kw_only=True)
 class _Runner:
     plan: Plan
@@ -188,19 +204,42 @@ class _Runner:
 
     def cells(self) -> Ran:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
-        total = sum(len(self._tasks_of(each)) * len(trials_of(self.plan, each)) for each in self._variants())
+        coming = [
+            Cell(variant=variant, task=task, trial=trial)
+            for variant in self._variants()
+            for trial in trials_of(self.plan, variant)
+            for task in self._tasks_of(variant)
+        ]
+        # Those of an earlier run are most likely found, and take no time.
+        pending = {
+            cell.id: (cell.variant.name, self._rows_of(cell))
+            for cell in coming
+            if not self.folder.cell(cell.id).is_file() and not self._why_not(cell)
+        }
+        left, began = TimeLeft(), time.monotonic()
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
-        for variant in self._variants():
-            for trial in trials_of(self.plan, variant):
-                cells = [Cell(variant=variant, task=task, trial=trial) for task in self._tasks_of(variant)]
-                for cell, status, reason in self._trial_cells(variant, cells, trial):
-                    count[status] = count.get(status, 0) + 1
-                    failed += [f"{cell.id}: {reason}"] if status == "failed" else []
-                    finished = sum(count.values())
-                    rows = "" if trial.rows is None else f", {trial.rows} rows"
-                    note = f"{variant.name}, {cell.task.name}{rows}"
-                    self.report(Progress(stage="cells", done=finished, total=total, unit="cells", note=note))
+        for (variant, trial), group in groupby(coming, key=lambda cell: (cell.variant, cell.trial)):
+            for cell, status, reason in self._trial_cells(variant, list(group), trial):
+                count[status] = count.get(status, 0) + 1
+                failed += [f"{cell.id}: {reason}"] if status == "failed" else []
+                now = time.monotonic()
+                pending.pop(cell.id, None)
+                if status in ("done", "found"):
+                    seconds = now - began if status == "done" else self._took(cell)
+                    left.took(variant.name, rows=self._rows_of(cell), seconds=seconds)
+                began = now
+                rows = "" if trial.rows is None else f", {trial.rows} rows"
+                self.report(
+                    Progress(
+                        stage="cells",
+                        done=sum(count.values()),
+                        total=len(coming),
+                        unit="cells",
+                        note=f"{variant.name}, {cell.task.name}{rows}",
+                        seconds_left=left.of(list(pending.values())),
+                    )
+                )
         return Ran(
             folder=self.folder.root,
             done=count["done"],
@@ -273,9 +312,7 @@ class _Runner:
         """Score the cells of a trial; those of tasks with too few rows, or without a model, are not carried out."""
         kept: list[Cell] = []
         for cell in cells:
-            split = self.splits.get(cell.task.name)
-            reason = why_too_few(trial, split, task=cell.task.name, plan=self.plan)
-            reason = reason or self.artefacts.why_not_trained(variant, cell.task)
+            reason = self._why_not(cell)
             if reason:
                 self._write(cell, Ended(status="not-applicable", reason=reason, model=None, runtime=None))
                 yield cell, "not-applicable", reason
@@ -283,6 +320,22 @@ class _Runner:
                 kept.append(cell)
         for group in [[cell] for cell in kept] if self.artefacts.is_apart(variant) else [kept] if kept else []:
             yield from self._variant_cells(variant, group, trial)
+
+    def _why_not(self, cell: Cell) -> str:
+        split = self.splits.get(cell.task.name)
+        few = why_too_few(cell.trial, split, task=cell.task.name, plan=self.plan)
+        return few or self.artefacts.why_not_trained(cell.variant, cell.task)
+
+    def _took(self, cell: Cell) -> float:
+        """Seconds of a cell of an earlier run, with the training of its model."""
+        record = CellRecord.read_if_whole(self.folder.cell(cell.id))
+        trained = record.trained if record is not None else None
+        return (trained.seconds if trained else 0.0) + (record.scores.seconds_total if record is not None else 0.0)
+
+    def _rows_of(self, cell: Cell) -> int:
+        """Training rows that the cell learns from; 0 where the plan does not ask by rows."""
+        rows = learned_rows(cell.trial, self.splits.get(cell.task.name))
+        return 0 if rows is None else rows.learned
 
     def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], trial: Trial) -> Iterable[_Scored]:
         if variant.baseline:
@@ -401,6 +454,7 @@ class _Runner:
                 rows=self._rival_rows(cell) if cell.variant.baseline else self.artefacts.most_rows(cell),
                 tasks=[task.name for task in self.artefacts.learned(cell.variant, cell.task)],
                 chosen=self.artefacts.chosen(cell),
+                data_root=self.options.data.data_root,
             ),
         )
 

@@ -7,10 +7,11 @@ Fewer rows are asked for first: what is cheap is there early.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from lmtasks.data.mirror import with_stand_ins
-from lmtasks.data.sampling import label_counts
+from lmtasks.data.sampling import NO_LABEL, labels_of
 from lmtasks.data.splits import labels_missing, load_task_data
 from lmtasks.evaluation.baselines import BASELINES
 from lmtasks.evaluation.rivals import baseline_names
@@ -88,7 +89,9 @@ def training_splits(tasks: Sequence[Task], *, plan: Plan, options: DataAccess) -
         opened = with_stand_ins(task, options=options)
         data = load_task_data(opened, options=options, need=frozenset({"train"}), seed=plan.seeds[0])
         assert data.train is not None  # it was needed
-        found[task.name] = TrainingSplit(rows=len(data.train.rows), labels=len(label_counts(task, data.train.rows)))
+        found[task.name] = TrainingSplit(
+            rows=len(data.train.rows), labels=len(set(labels_of(task, data.train.rows)) - {NO_LABEL})
+        )
     return found
 
 
@@ -178,3 +181,39 @@ def sweep_text(sweep: SweepPlan) -> str:
     seeds = f", {sweep.seeds} seeds" if sweep.seeds > 1 else ""
     budget = f", at most {sweep.budget_minutes:g} minutes" if sweep.budget_minutes is not None else ""
     return f"sweep of {values}{seeds}: {points} trainings a choice{budget}"
+
+
+@dataclass(kw_only=True)
+class TimeLeft:
+    """Estimates the time of the cells to come from those that were carried out.
+
+    A cell takes as long as the mean of its variant's with as many rows; where there is none as that with the nearest
+    number, by the ratio of rows; of a variant that has none yet, as the mean of all.
+    """
+
+    seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    """By the variant's name and the rows that were learned from; 0: nobody knows."""
+
+    def took(self, variant: str, *, rows: int, seconds: float) -> None:
+        """Note a cell that was carried out."""
+        self.seconds.setdefault((variant, rows), []).append(seconds)
+
+    def of(self, cells: Sequence[tuple[str, int]]) -> float | None:
+        """Seconds that these cells take; None where nothing was carried out yet.
+
+        >>> left = TimeLeft()
+        >>> left.took("mini", rows=64, seconds=10.0)
+        >>> left.of([("mini", 64), ("mini", 256), ("other", 64)])
+        60.0
+        """
+        everything = [each for times in self.seconds.values() for each in times]
+        if not everything:
+            return None
+        return sum(self._one(variant, rows, otherwise=fmean(everything)) for variant, rows in cells)
+
+    def _one(self, variant: str, rows: int, *, otherwise: float) -> float:
+        known = {count: fmean(times) for (name, count), times in self.seconds.items() if name == variant}
+        if not known:
+            return otherwise
+        nearest = min(known, key=lambda count: (abs(count - rows), count))
+        return known[nearest] * (rows / nearest if rows and nearest else 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmtasks.data.rows import make_rows
-from lmtasks.data.sampling import label_counts, nested_order
+from lmtasks.data.sampling import NO_LABEL, labels_of, nested_order
 from lmtasks.data.splits import TaskData, drawn
 from lmtasks.records import Row
 from lmtasks.task import Task, load_task
@@ -84,9 +84,9 @@ def test_rows_stay_in_the_order_of_the_split_and_too_few_are_all(tmp_path: Path)
 
 def test_rows_without_labels_are_drawn_as_before(tmp_path: Path) -> None:
     """Results from translations and summaries stay what they were."""
-    order = nested_order(_task(tmp_path, TEXTS), _rows(), seed=3)
-    assert order.tolist() == np.random.default_rng(3).permutation(1000).tolist()
-    assert not label_counts(_task(tmp_path, TEXTS), _rows())
+    labels = labels_of(_task(tmp_path, TEXTS), _rows())
+    assert set(labels) == {NO_LABEL}
+    assert nested_order(labels, seed=3).tolist() == np.random.default_rng(3).permutation(1000).tolist()
 
 
 def test_a_row_whose_label_nobody_knows_takes_no_place_of_a_label(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The report of a run that asks by rows: curves, their table, and no value that joins different numbers of rows."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -127,6 +128,20 @@ def test_a_chart_has_a_line_and_a_band_a_variant(run: RunRecords) -> None:
     assert all(f">{text}<" in svg for text in ("tf-idf", "vectors", "majority", "random", "8", "60", "135", TASK))
     assert svg.count('aria-roledescription="area mark"') == 3
     assert "tf-idf: " in charts[0].about
+
+
+def test_every_cell_is_a_line_for_spreadsheets(folder: Path) -> None:
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    mine = [each for each in lines if (each["variant"], each["task"], each["metric"]) == ("tf-idf", TASK, "acc")]
+    assert [(each["rows_asked"], each["rows_learned"], each["seed"]) for each in mine[:4]] == [
+        ("8", "8", "1"), ("8", "8", "2"), ("8", "8", "3"), ("60", "60", "1")
+    ]  # fmt: skip
+    cell = json.loads((folder / "cells" / f"tf-idf--{TASK}--r60-s1.json").read_text())
+    assert float(mine[3]["value"]) == cell["result"]["metrics"]["acc"]["value"]
+    ended = [each for each in lines if each["rows_asked"] == "999"]
+    assert {each["status"] for each in ended} == {"not-applicable"}
+    assert all("its curve ends" in each["reason"] for each in ended)
 
 
 def test_a_published_folder_says_the_same(folder: Path, tmp_path: Path) -> None:

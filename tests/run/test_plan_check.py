@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint
 
+from lmtasks.errors import UsageError
 from lmtasks.run.plan import load_plan
 from lmtasks.run.preflight import PlanCheck, check_plan
+from lmtasks.run.run_plan import Ran, RunOptions, run_plan
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.index import default_index
 from lmtasks.workflow.split_check import CheckOptions
@@ -109,3 +111,24 @@ def test_rows_that_do_not_fit_are_said_before_anything_is_trained() -> None:
 def test_every_problem_is_found_at_once() -> None:
     Path("rows.csv").unlink()
     assert len(checked("baseline: majority", "baseline: nothing").problems) == 2
+
+
+def test_a_backbone_that_is_not_there_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "plan: away\ntasks: [starter_topic_en]\nlimit: 4\n"
+        "models: {gone: {backbone: runs/gone/away, tasks: [starter_topic_en]}}\n"
+        "variants: [{name: floor, baseline: majority}, {name: gone, model: gone}]\nbench: null\n"
+    )
+
+    def carry_out(*only: str) -> Ran:
+        options = RunOptions(data=DataAccess(offline=True), threads=1, only=only)
+        out = tmp_path / "run"
+        return run_plan(
+            load_plan(file), plan_file=file, index=default_index(), out=out, options=options, report=lambda _: None
+        )
+
+    with pytest.raises(UsageError, match=r"model 'gone' of the plan: .*runs/gone/away"):
+        carry_out()
+    assert not (tmp_path / "run").exists()
+    assert carry_out("floor").done == 1

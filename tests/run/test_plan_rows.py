@@ -70,8 +70,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {each.total for each in seen} == {2 * 2 * 4 + 2 * 2 + 2 * 2 * 4 + 4}
     made = {str(file): file.stat().st_mtime_ns for file in (folder / "run").glob("models/*/model.json")}
     stored = {str(file): file.stat().st_mtime_ns for file in (folder / "run").glob("cells/*.json")}
-    ran = carry_out(folder)
+    seen.clear()
+    ran = carry_out(folder, report=lambda progress: seen.append(progress) if progress.stage == "cells" else None)
     assert ran.failed == ()
+    assert seen[0].seconds_left is not None
+    assert seen[0].seconds_left > 0
+    assert seen[-1].seconds_left == 0
     assert all(Path(file).stat().st_mtime_ns == time for file, time in made.items())
     done = {name for name, cell in cells(folder).items() if cell["status"] == "done"}
     assert all(Path(file).stat().st_mtime_ns == time for file, time in stored.items() if Path(file).stem in done)

@@ -40,6 +40,11 @@ def test_the_commands_of_a_cell_repeat_it(tmp_path: Path) -> None:
         options=RunOptions(data=DataAccess(offline=True), threads=1), report=lambda _: None,
     )  # fmt: skip
     assert ran.failed == ()
+    words = [sys.executable, "-m", "lmtasks", "run", str(file), "--out", "run", "--offline", "--dry-run"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert "  1 training: small 1\n" in said
+    assert "2 cells, each learned from 24 rows" in said
+    assert said.endswith("  2 of them are in run already\n")
     cells = {
         name: json.loads((tmp_path / "run" / "cells" / f"{name}--{TASK}--r24-s5.json").read_text())
         for name in ("small", "bayes")
