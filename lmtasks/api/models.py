@@ -263,6 +263,7 @@ def embed(
     *,
     prefix: str = "",
     pooling: Pooling | None = None,
+    attention: Attention | None = None,
     max_length: int | None = None,
     device: str = "cpu",
     precision: TorchPrecision = "fp32",
@@ -276,6 +277,7 @@ def embed(
     Args:
         prefix: put before each text, as E5 has it: "query: ".
         pooling: state of a text; None: the family's own.
+        attention: how a causal backbone reads; None: both ways where it was pretrained so.
         max_length: tokens of a text that are read; None: 512.
 
     Raises:
@@ -285,7 +287,14 @@ def embed(
     from lmtasks.settings.training import EmbedText
     from lmtasks.workflow.embed import open_encoder
 
-    asked = EmbedText(model=ref_of(model), prefix=prefix, pooling=pooling, max_length=max_length, precision=precision)
+    asked = EmbedText(
+        model=ref_of(model),
+        prefix=prefix,
+        pooling=pooling,
+        attention=attention,
+        max_length=max_length,
+        precision=precision,
+    )
     _, encode = open_encoder(asked, device=device, data=access_of(None, offline=offline, token=token))
     return encode([texts] if isinstance(texts, str) else list(texts))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError
 from lmtasks.files import aside, first_line, parse_json
+from lmtasks.settings.attention import Attention
 
 KEY_BYTES = 16
 FORMAT = "lmtasks-vectors-1"
@@ -30,6 +31,8 @@ class EmbeddingModel:
     """Of weights and tokenizer; of a command its words."""
     pooling: str
     """`mean`, `first`, `last`; `command` where a program printed the vectors."""
+    attention: Attention | None = None
+    """How a causal backbone read; None: as it reads by itself."""
     prefix: str = ""
     """Put before each text."""
     max_length: int | None = None
@@ -84,7 +87,7 @@ def write_vectors(
         "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES),
         "vectors": values,
     }
-    facts = {"format": FORMAT, "encoder": json.dumps(asdict(encoder)), "hash": _hash(keys, values, encoder)}
+    facts = {"format": FORMAT, "encoder": json.dumps(_facts(encoder)), "hash": _hash(keys, values, encoder)}
     with aside(file) as part:
         save_file(tensors, str(part), metadata=facts)
 
@@ -116,8 +119,13 @@ def read_vectors(file: Path) -> Vectors:
     return Vectors(encoder=encoder, keys=keys, values=values, hash=facts["hash"])
 
 
+def _facts(encoder: EmbeddingModel) -> Mapping[str, object]:
+    """What came later is left out where nobody set it, so that older files keep their hash."""
+    return {name: value for name, value in asdict(encoder).items() if name != "attention" or value is not None}
+
+
 def _hash(keys: Sequence[bytes], values: NDArray[np.float16], encoder: EmbeddingModel) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(encoder), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(_facts(encoder), sort_keys=True).encode())
     digest.update(b"".join(keys))
     digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:16]

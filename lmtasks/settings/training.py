@@ -439,6 +439,13 @@ class EmbedText(Settings):
         Setting("State of a text: mean or max of its tokens, first (CLS) or last.", metavar="NAME"),
     ] = None
     """None: the family's own."""
+    attention: Annotated[
+        Attention | None,
+        Setting(
+            "How a causal backbone reads: causal or both (ways); default: both ways where it was pretrained so.",
+            metavar="NAME",
+        ),
+    ] = None
     max_length: Annotated[
         int | None, COUNT, Setting("Tokens of a text that are read; default: 512.", metavar="NUMBER", unit="tokens")
     ] = None

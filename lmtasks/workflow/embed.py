@@ -133,7 +133,7 @@ def open_encoder(asked: EmbedText, *, device: str, data: DataAccess) -> tuple[Em
     """The model that is asked for, loaded, and how it makes vectors of texts.
 
     Raises:
-        UsageError: no such model, or a precision that the processor lacks.
+        UsageError: no such model, a precision that the processor lacks, or attention that the model has not.
     """
     import torch
 
@@ -143,19 +143,25 @@ def open_encoder(asked: EmbedText, *, device: str, data: DataAccess) -> tuple[Em
     from lmtasks.model.resolve import resolve
     from lmtasks.model.store import load_model
     from lmtasks.training.schedule import computes_bf16
+    from lmtasks.workflow.new_backbone import pretrained_both_ways
 
     assert asked.model is not None
     if asked.precision == "bf16" and not computes_bf16(device):
         raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
-    model = load_model(resolve(asked.model, offline=data.offline, token=data.token))
+    folder = resolve(asked.model, offline=data.offline, token=data.token)
+    model = load_model(folder)
     model.to(device)
     traits, tokenizer = model.backbone.traits, load_tokenizer(model.folder)
+    attention = asked.attention or ("both" if traits.kind == "causal" and pretrained_both_ways(folder) else None)
+    if attention is not None:
+        model.backbone.check_attention(attention)
     longest = min(asked.max_length or LONGEST_TOKENS, traits.max_length_tokens)
     pooling = asked.pooling or traits.pooling
     encoder = EmbeddingModel(
         name=model.card.name,
         hash=f"{model.card.weights_hash} {tokenizer.hash}",
         pooling=pooling,
+        attention=attention,
         prefix=asked.prefix,
         max_length=longest,
         passages=asked.passages,
@@ -173,7 +179,7 @@ def open_encoder(asked: EmbedText, *, device: str, data: DataAccess) -> tuple[Em
                 torch.inference_mode(),
                 torch.autocast(device, dtype=torch.bfloat16, enabled=asked.precision == "bf16"),
             ):
-                hidden = model.encode(tokens, mask)
+                hidden = model.encode(tokens, mask, attention=attention)
             values[list(places)] = pooled(hidden.float(), mask, pooling).cpu().numpy()
         return _of_length_one(values, name=encoder.name)
 

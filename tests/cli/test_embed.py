@@ -134,3 +134,15 @@ def test_the_command_prints_what_comes_next(tmp_path: Path, say: Say) -> None:
     assert told.code == 0
     assert "holds the vectors of 2 texts, 2 numbers each" in told.out
     assert f"--teacher {out}" in told.out
+
+
+def test_a_causal_backbone_reads_both_ways_when_asked(tmp_path: Path) -> None:
+    import lmtasks
+
+    texts = ["The mill by the river.", "Birds over the sea."]
+    causal, both = (lmtasks.embed("lmtasks-mini", texts, attention=way) for way in ("causal", "both"))  # type: ignore[arg-type]
+    np.testing.assert_allclose(causal, lmtasks.embed("lmtasks-mini", texts), atol=1e-6)  # v2 was pretrained one way
+    assert np.abs(causal - both).max() > 0.01
+    asked = request(tmp_path, model="lmtasks-mini", attention="both")
+    embed_texts(asked, report=lambda _: None)
+    assert read_vectors(asked.out).encoder.attention == "both"
