@@ -32,7 +32,7 @@ TRAINING_ROWS = "training_rows.bin"
 """Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
 CLASSICAL_BASELINES = frozenset(
-    {"tfidf", "svm", "naive-bayes", "ridge", "nearest", "linear-tagger", "ngram", "reweighted"}
+    {"tfidf", "svm", "naive-bayes", "ridge", "bm25", "nearest", "linear-tagger", "ngram", "reweighted"}
 )
 """Baselines that learn from the task's training rows, the state before language models."""
 BOUND_BASELINES = frozenset({"oracle"})
@@ -155,6 +155,8 @@ class HeadInput:
     """The place of the word whose arguments are tagged, marked in `first`."""
     tags: tuple[int, ...] = ()
     """The number of each word's label."""
+    candidates: tuple[str, ...] = ()
+    """The texts of which one is the best; `label` is its number."""
     labels: tuple[int, ...] | None = None
     """The numbers of all labels that hold, in ascending order."""
     number: float | None = None

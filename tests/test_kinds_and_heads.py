@@ -34,12 +34,14 @@ GIVEN = HeadInput(
     tokens=("who", "rang"),
     tags=(1, 0),
     predicate=1,
+    candidates=("ann rang",),
     labels=(0, 2),
     number=2.5,
 )
 ROWS = {
     "text": "who rang",
     "question": "who rang",
+    "candidates": ["ann rang", "bob rang"],
     "context": "ann rang",
     "tokens": ["who", "rang"],
     "predicate": 1,

@@ -21,6 +21,7 @@ from lmtasks.data.table import class_names
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
+from lmtasks.task.hooks import is_made_whole, process_rows
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import ChangedRows, Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
@@ -204,9 +205,9 @@ def _read(
         notes.append(sentence)
         on_notice(sentence)
 
-    whole = task.process_docs is not None or source.part is not None
+    whole = is_made_whole(task) or source.part is not None
     rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, notify=notify)
-    rows = _processed(task, rows)
+    rows = process_rows(task, rows)
     _check_columns(task, rows[0], split=split)
     _check_class_names(task, source, options=options)
     labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, notify=notify)
@@ -226,14 +227,6 @@ def _changed(task: Task, how: ChangedRows, rows: Sequence[Row], *, notify: Notif
     if count < len(rows):
         notify(f"{task.name}: {count} of {len(rows)} scored rows are changed; {how.change} finds nothing in others.")
     return found
-
-
-def _processed(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
-    if task.process_docs is None:
-        return rows
-    from lmtasks.task.hooks import process_rows
-
-    return process_rows(task, rows)
 
 
 def has_validation(task: Task) -> bool:

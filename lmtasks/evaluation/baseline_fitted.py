@@ -6,9 +6,11 @@ the prompt's question. The third is the family `ngram` with its own defaults, ov
 every text; where counts define no discounts (a small text), it takes the usual ones (`fallback=1`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_trivial import (
     UNLIKELY,
+    candidate_answer,
     certain,
     label_answer,
     label_set_answer,
@@ -49,6 +52,8 @@ CELLS = 4_000_000
 
 PENALTIES: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-4, 5))
 """Of ridge regression, that are tried: 0.01 to 100, two a decade."""
+K1, B = 1.2, 0.75
+"""Of BM25: how soon a repeated term counts no more, and how much a long text loses."""
 ONE_AT_A_TIME = 2000
 FOLDS = 5
 
@@ -157,6 +162,55 @@ def ridge_fit(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
         return found
 
     return _in_parts(task, numbers, lambda each, row: number_answer(each, float(row[0])))
+
+
+def fit_bm25(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """BM25 of each candidate for the row's text, with k1 1.2 and b 0.75 (Robertson and Zaragoza 2009,
+    https://doi.org/10.1561/1500000019); how rare a term is, and how long a candidate usually is, the candidates of the
+    training rows say. Terms are words (Chinese: characters).
+    """
+    known = [text for number, row in enumerate(train) for text in head_input(task, row, row_number=number).candidates]
+    if not known:
+        raise UsageError(f"task {task.name}: BM25 needs training rows with candidates, and there are none.")
+    terms = Bm25(list(dict.fromkeys(known)))
+
+    def answer(rows: Sequence[Row]) -> Sequence[Answered]:
+        found = []
+        for number, row in enumerate(rows):
+            given = head_input(task, row, row_number=number)
+            found.append(candidate_answer(task, given, terms.scores(given.first, given.candidates)))
+        return found
+
+    return answer
+
+
+class Bm25:
+    """Rareness of terms over texts, and the score of any text for another."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
+        tokens = [self._tokens(text) for text in texts]
+        self._rows_with = Counter(token for row in tokens for token in set(row))
+        self._texts, self._usual = len(texts), max(1.0, sum(map(len, tokens)) / len(texts))
+
+    def scores(self, asked: str, texts: Sequence[str]) -> list[float]:
+        """Score each text for the one that is asked about."""
+        wanted = set(self._tokens(asked))
+        return [self._score(wanted, Counter(self._tokens(text))) for text in texts]
+
+    def _score(self, wanted: set[int], counts: Counter[int]) -> float:
+        length = K1 * (1 - B + B * counts.total() / self._usual)
+        return sum(
+            self._rareness(token) * counts[token] * (K1 + 1) / (counts[token] + length)
+            for token in sorted(wanted & counts.keys())
+        )
+
+    def _rareness(self, token: int) -> float:
+        having = self._rows_with[token]
+        return log(1 + (self._texts - having + 0.5) / (having + 0.5))
+
+    def _tokens(self, text: str) -> list[int]:
+        return [token for token in self._tokenizer.encode(text) if token != self._tokenizer.unknown]
 
 
 def _left_out(rows: int) -> int | None:

@@ -193,6 +193,13 @@ def mean_number(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     return lambda rows: [number_answer(_input(task, row, place), answer) for place, row in enumerate(rows)]
 
 
+def candidate_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:
+    """An answer to a row that brings its choices along, from a score of each."""
+    gold = () if given.label is None else (given.label,)
+    outcome = _outcome(task, scores, texts=given.candidates, gold=gold)
+    return answered_choice(outcome, prompt=given.shown, choices=given.candidates)
+
+
 def label_set_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:
     """An answer to a row with any number of labels, from the log-odds of each."""
     outcome = LabelSet(gold=given.labels or (), scores=tuple(scores))

@@ -152,6 +152,12 @@ BASELINES: NamedTable[Baseline] = NamedTable(
         learns="train",
     ),
     Baseline(
+        name="bm25",
+        about="BM25 of each candidate for the row's text, words by how rare they are in the training data",
+        answers={"choice": baseline_fitted.fit_bm25},
+        learns="train",
+    ),
+    Baseline(
         name="nearest",
         about="the answer of the training row that is most like the asked one, by TF-IDF",
         answers={

@@ -293,7 +293,7 @@ def _answered(task: Task, outcome: HeadOutcome, *, given: HeadInput, example: Sc
             )
             return with_filters(task, answered, example=example, texts=[text], trained=True)
         case Choice():
-            answered = answered_choice(outcome, prompt=given.shown, choices=task.labels)
+            answered = answered_choice(outcome, prompt=given.shown, choices=given.candidates or task.labels)
             best = max(outcome.scores)
             results: Sequence[object] = [(score, score == best) for score in outcome.scores]
         case Quantity():

@@ -4,6 +4,7 @@ from lmtasks.head.base import Head
 from lmtasks.head.classification import CLASSIFICATION
 from lmtasks.head.generation import GENERATION
 from lmtasks.head.multi_label import MULTI_LABEL
+from lmtasks.head.ranking import RANKING
 from lmtasks.head.regression import REGRESSION
 from lmtasks.head.span import SPAN
 from lmtasks.head.tagging import SEMANTIC_ROLES, TAGGING
@@ -13,7 +14,7 @@ from lmtasks.records import HeadSpec
 __all__ = ["HEADS", "Head", "head_of"]
 
 HEADS: NamedTable[Head] = NamedTable(
-    "head", CLASSIFICATION, MULTI_LABEL, REGRESSION, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION
+    "head", CLASSIFICATION, MULTI_LABEL, REGRESSION, RANKING, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION
 )
 
 

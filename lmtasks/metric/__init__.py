@@ -254,6 +254,25 @@ _OWN: Mapping[str, MetricSpec] = {
         build={"choice": choice.expected_calibration_error},
         options=choice.ECE_OPTIONS,
     ),
+    # rankings of choices
+    **{
+        f"recall_{k}": MetricSpec(
+            description=f"share of right choices among the {k} with the highest scores",
+            scale="fraction",
+            build={"choice": choice.recall_at(k)},
+        )
+        for k in (1, 2, 5, 10)
+    },
+    "mrr": MetricSpec(
+        description="mean of one over the rank of the right choice",
+        scale="fraction",
+        build={"choice": choice.reciprocal_rank},
+    ),
+    "ndcg_10": MetricSpec(
+        description="discounted gain of right choices among the first ten, of the most that there could be",
+        scale="fraction",
+        build={"choice": choice.discounted_gain},
+    ),
     # sets of labels
     "lrap": MetricSpec(
         description="label-ranking average precision: of the labels that rank as high as a right one, the right share",

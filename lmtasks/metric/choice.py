@@ -13,7 +13,9 @@ Noise alone moves every bin away from zero, so an ece over few examples is too l
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import comb, log2
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from lmtasks.records import Choice, Floats, Ints, Outcome
 Lengths = Callable[[Choice], Sequence[int]]
 
 ECE_OPTIONS = ("bins",)
+GAIN_DEPTH = 10
 BINS = 15
 """The paper's."""
 
@@ -65,6 +68,94 @@ def brier_score(settings: MetricSettings) -> Formula:
     Where several choices are right, the truth is spread evenly over them.
     """
     return mean(_squared_distance, signature="probabilities:softmax")
+
+
+def recall_at(k: int) -> Callable[[MetricSettings], Formula]:
+    """`recall_1` and the like: of the right choices the share that is among the k with the highest scores."""
+
+    def build(settings: MetricSettings) -> Formula:
+        del settings
+
+        def values(outcomes: Sequence[Outcome]) -> Floats:
+            found = []
+            for choice in only(Choice, outcomes):
+                if len(choice.scores) < k:
+                    raise UsageError(
+                        f"an example has {len(choice.scores)} candidates, fewer than the {k} of recall_{k}; take "
+                        "the metric out, or give more."
+                    )
+                shares = [float(np.clip((k - tie.above) / tie.size, 0, 1)) for tie in _ties(choice)]
+                found.append(sum(shares) / max(1, len(shares)))
+            return np.array(found)
+
+        return mean(values, signature=f"rank:score|at:{k}|ties:mean")
+
+    return build
+
+
+def reciprocal_rank(settings: MetricSettings) -> Formula:
+    """`mrr`: one over the rank of the best right choice."""
+    del settings
+
+    def value(choice: Choice) -> float:
+        best = min(_ties(choice), key=lambda tie: tie.above, default=None)
+        if best is None:
+            return 0.0
+        # Of all orders of m equal choices, g of them right, the share in which the first right one stands at place j.
+        orders = comb(best.size, best.right)
+        return sum(
+            comb(best.size - place, best.right - 1) / orders / (best.above + place)
+            for place in range(1, best.size - best.right + 2)
+        )
+
+    return mean(
+        lambda outcomes: np.array([value(choice) for choice in only(Choice, outcomes)], dtype=np.float64),
+        signature="rank:score|ties:mean",
+    )
+
+
+def discounted_gain(settings: MetricSettings) -> Formula:
+    """`ndcg_10`: 1 / log2(1 + rank) of each right choice among the first ten, over the most that there could be
+    (Järvelin and Kekäläinen 2002, https://doi.org/10.1145/582415.582418), as scikit-learn's `ndcg_score` has it."""
+    del settings
+    gains = [1 / log2(1 + rank) for rank in range(1, GAIN_DEPTH + 1)]
+
+    def value(choice: Choice) -> float:
+        ties = _ties(choice)
+        found = sum(sum(gains[tie.above : tie.above + tie.size]) / tie.size for tie in ties)
+        return found / sum(gains[: len(ties)]) if ties else 0.0
+
+    return mean(
+        lambda outcomes: np.array([value(choice) for choice in only(Choice, outcomes)], dtype=np.float64),
+        signature=f"rank:score|at:{GAIN_DEPTH}|gain:binary|ties:mean",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tie:
+    """The choices that score as one right choice does: their order says nothing, so that a value is the mean over all
+    orders, and a score that is the same for all choices is as good as chance."""
+
+    above: int
+    """Choices that score higher."""
+    size: int
+    """Choices that score as high, the right one among them."""
+    right: int
+    """Of these: the right ones."""
+
+
+def _ties(choice: Choice) -> list[_Tie]:
+    """One for each right choice."""
+    scores = _scores([choice])[0]
+    gold = [place for place in choice.gold if 0 <= place < len(choice.scores)]
+    return [
+        _Tie(
+            above=int((scores > scores[place]).sum()),
+            size=int((scores == scores[place]).sum()),
+            right=sum(scores[other] == scores[place] for other in gold),
+        )
+        for place in gold
+    ]
 
 
 def answers(choices: Sequence[Choice], lengths: Lengths | None = None) -> Ints:

@@ -77,6 +77,8 @@ def describe(task: Task) -> dict[str, object]:
         ]
     if task.repeats != 1:
         fields["repeats"] = task.repeats
+    if task.candidates is not None:
+        fields["candidates"] = asdict(task.candidates)
     if task.scheme is not None:
         fields["scheme"] = task.scheme
     if task.cluster is not None:

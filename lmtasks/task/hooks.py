@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import WorkError, unknown
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
+from lmtasks.task.kinds.ranking import drawn_candidates
 from lmtasks.task.task import MadeBy, MetricUse, Task
 
 if TYPE_CHECKING:
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
 
 
 def process_rows(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows of a split as `process_docs` makes them; the rows themselves where the task has none.
+    """The rows of a split as `process_docs` makes them, with candidates where the task has them drawn; the rows
+    themselves where it has neither.
 
     Raises:
+        UsageError: there are too few rows to draw candidates from.
         WorkError: the code failed, or yields no rows.
     """
-    return _rows_by(task.process_docs, rows, hook=f"process_docs of task {task.name}")
+    made = _rows_by(task.process_docs, rows, hook=f"process_docs of task {task.name}")
+    return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
+
+
+def is_made_whole(task: Task) -> bool:
+    """Do the rows of a split depend on each other, so that all are read before some are taken?"""
+    return task.process_docs is not None or task.candidates is not None
 
 
 def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
@@ -40,7 +49,8 @@ def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
     if task.shot_samples is not None:
         hook = f"fewshot_config.samples of task {task.name}"
         return _listed(task.shot_samples, task.shot_samples.call(), hook=hook)
-    return _rows_by(task.shot_docs, opened, hook=f"fewshot_config.process_docs of task {task.name}")
+    made = _rows_by(task.shot_docs, opened, hook=f"fewshot_config.process_docs of task {task.name}")
+    return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
 
 
 def call_process_results(task: Task, row: Row, results: Sequence[object]) -> Mapping[str, object]:

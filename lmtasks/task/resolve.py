@@ -17,6 +17,7 @@ from lmtasks.task.metrics import metrics_of
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile, refuse_fields
 from lmtasks.task.task import (
     SPLITS,
+    Candidates,
     FilterPipeline,
     FilterStep,
     MadeBy,
@@ -96,6 +97,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         inputs=dict(file.inputs),
         labels=labels,
         scheme=_scheme(file, kind=kind),
+        candidates=_candidates(file, kind=kind),
         metrics=metrics.uses,
         generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
         num_fewshot=file.num_fewshot or 0,
@@ -138,6 +140,19 @@ def _labels(file: TaskFile, *, kind: TaskKind) -> tuple[str, ...]:
     return tuple(choices) if isinstance(choices, list) else ()
 
 
+def _candidates(file: TaskFile, *, kind: TaskKind) -> Candidates | None:
+    if file.candidates is None:
+        return None
+    if "candidates" not in kind.roles:
+        raise UsageError(f"task {file.task}: candidates are those of a ranking, and a {kind.name} task has none.")
+    if file.inputs.get("candidates") != "candidates":
+        raise UsageError(
+            f"task {file.task}: drawn candidates stand in a column of that name; write inputs: {{candidates: "
+            "candidates}."
+        )
+    return Candidates(count=file.candidates.count, seed=file.candidates.seed)
+
+
 def _scheme(file: TaskFile, *, kind: TaskKind) -> SchemeName | None:
     if file.scheme is not None and kind.answer != "tags":
         raise UsageError(f"task {file.task}: scheme is one of tags, and a {kind.name} task has none.")
@@ -151,6 +166,9 @@ def _templates(
     if choices is None and kind.answer == "label" and output_type == "multiple_choice" and labels:
         choices = labels
     question, target = _spec(file.doc_to_text), _spec(file.doc_to_target)
+    if kind.wording is not None:
+        own = [_spec(file.inputs.get(role)) for role in kind.wording]
+        question, choices, target = _or(question, own[0]), _or(choices, own[1]), _or(target, own[2])
     if kind.prompted_roles and question is None:
         question = ""
     if kind.prompted_roles and "references" not in kind.prompted_roles and target is None:

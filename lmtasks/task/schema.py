@@ -102,6 +102,14 @@ class WindowsFile(BaseModel):
     between: str = "\n\n"
 
 
+class CandidatesFile(BaseModel):
+    """`candidates`: those of a ranking are drawn from other rows."""
+
+    model_config = STRICT
+    count: int = Field(ge=2)
+    seed: int = 1234
+
+
 class SourceFile(BaseModel):
     """One entry of `sources`: what is not given comes from the task's own data set, unless `path` names another."""
 
@@ -188,6 +196,7 @@ class TaskFile(BaseModel):
     revision: Name | None = None
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
     windows: WindowsFile | None = None
+    candidates: CandidatesFile | None = None
 
 
 NESTED: Mapping[str, type[BaseModel]] = {
@@ -196,6 +205,7 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "metrics": MetricWish,
     "filter_list": FilterLine,
     "windows": WindowsFile,
+    "candidates": CandidatesFile,
 }
 TOLD_FIRST: Mapping[str, int] = {"value_error": 0, "extra_forbidden": 1}
 """Of several faults: our own sentences, then a misspelt key, which may be why another one is missing."""

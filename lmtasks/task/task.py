@@ -169,6 +169,15 @@ class Windows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """How wrong candidates of a ranking are drawn from the right ones of other rows."""
+
+    count: int
+    """Candidates of a row, the right one among them."""
+    seed: int = 1234
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One task, checked. `test` in `sources` is the split that is scored, whatever its name in the data set."""
 
@@ -215,6 +224,8 @@ class Task:
     """`fewshot_config.process_docs`, or the task's `process_docs`: rows to rows, over the pool of worked examples."""
     process_docs: FunctionRef | None = None
     """Rows to rows, over every split that is opened."""
+    candidates: Candidates | None = None
+    """Draw them; else the rows bring them along."""
     process_results: FunctionRef | None = None
     """(row, answers) to metric values; then nothing else scores the task."""
     filters: tuple[FilterPipeline, ...] = ()

@@ -21,7 +21,7 @@ from lmtasks.records import Progress, Report, Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.changes import changed_rows
 from lmtasks.task.formats import BUILDERS
-from lmtasks.task.hooks import process_rows, shot_pool
+from lmtasks.task.hooks import is_made_whole, process_rows, shot_pool
 from lmtasks.task.identity import folded, texts_of
 from lmtasks.task.kinds import head_input
 from lmtasks.task.prompt import build_prompt
@@ -147,7 +147,7 @@ def check_split(
             lacking=lacking,
         )
     limit = options.limit if role == SCORED else None
-    read = limit if task.process_docs is None else None  # which may leave rows out, as when it is evaluated
+    read = None if is_made_whole(task) else limit  # as when it is evaluated
     peek = None if found is not None else min(PEEK_ROWS, limit or PEEK_ROWS)
     rows, where = read_rows(source, options=options.data, limit=read if peek is None else peek)
     rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)

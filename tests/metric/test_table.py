@@ -13,7 +13,7 @@ from lmtasks.metric.base import resampled
 from lmtasks.metric.interval import RANGES
 from lmtasks.records import Choice, Outcome, OutcomeKind, Text
 
-from .examples import likelihoods, of_kind, texts, value
+from .examples import choices, likelihoods, of_kind, texts, value
 
 LINES: list[tuple[str, OutcomeKind]] = [(name, kind) for name, spec in METRICS.items() for kind in spec.takes]
 
@@ -27,6 +27,11 @@ UNBOUNDED_OR_SIGNED = {
 }
 
 
+def some(metric: Metric, n: int) -> list[Outcome]:
+    """Outcomes that the metric scores; of rankings with as many choices as they look at."""
+    return choices(n, classes=12) if metric.name.startswith("recall_") else of_kind(metric.takes, n)
+
+
 @pytest.fixture(params=LINES, ids=lambda line: "-".join(line))
 def metric(request: pytest.FixtureRequest) -> Metric:
     name, kind = request.param
@@ -34,7 +39,7 @@ def metric(request: pytest.FixtureRequest) -> Metric:
 
 
 def test_statistics_do_not_depend_on_the_chunk(metric: Metric) -> None:
-    outcomes = of_kind(metric.takes, 12)
+    outcomes = some(metric, 12)
     rows = metric.statistics(outcomes)
     assert rows.shape[0] == 12
     assert rows.dtype == np.float64
@@ -46,7 +51,7 @@ def test_statistics_do_not_depend_on_the_chunk(metric: Metric) -> None:
 
 def test_weights_are_repeated_examples(metric: Metric) -> None:
     """A row that counts twice is an example that stands there twice: what every resample rests on."""
-    outcomes = of_kind(metric.takes, 12)
+    outcomes = some(metric, 12)
     rows = metric.statistics(outcomes)
     counts = np.random.default_rng(0).integers(4, size=(5, 12))
     expected = [value_of(metric, np.repeat(rows, times, axis=0)) for times in counts]
@@ -57,12 +62,12 @@ def test_weights_are_repeated_examples(metric: Metric) -> None:
 
 
 def test_order_does_not_matter(metric: Metric) -> None:
-    outcomes = of_kind(metric.takes, 12)
+    outcomes = some(metric, 12)
     assert value(metric, outcomes[::-1]) == pytest.approx(value(metric, outcomes), rel=1e-12)
 
 
 def test_values_are_numbers_in_range(metric: Metric) -> None:
-    outcomes = of_kind(metric.takes, 30)
+    outcomes = some(metric, 30)
     rows = metric.statistics(outcomes)
     lowest, highest = UNBOUNDED_OR_SIGNED.get(metric.name, RANGES[metric.scale])
     for found in (*metric.per_example(rows).tolist(), value(metric, outcomes)):
@@ -76,7 +81,7 @@ def test_values_are_numbers_in_range(metric: Metric) -> None:
 
 
 def test_means_are_the_mean_of_their_examples(metric: Metric) -> None:
-    outcomes = of_kind(metric.takes, 12)
+    outcomes = some(metric, 12)
     rows = metric.statistics(outcomes)
     if metric.kind == "mean":
         assert value(metric, outcomes) == pytest.approx(float(metric.per_example(rows).mean()), rel=1e-12)
@@ -84,7 +89,7 @@ def test_means_are_the_mean_of_their_examples(metric: Metric) -> None:
 
 
 def test_one_example_has_a_value_and_no_uncertainty(metric: Metric) -> None:
-    rows = metric.statistics(of_kind(metric.takes, 1))
+    rows = metric.statistics(some(metric, 1))
     result = estimate(metric, rows)
     assert math.isfinite(result.value)
     assert result.stderr is None
@@ -106,7 +111,7 @@ def test_outcomes_of_another_kind_are_refused(metric: Metric) -> None:
 
 
 def test_a_system_does_not_differ_from_itself(metric: Metric) -> None:
-    rows = metric.statistics(of_kind(metric.takes, 12))
+    rows = metric.statistics(some(metric, 12))
     result = compare(metric, rows, rows, resamples=100)
     assert (result.difference, result.p_value, result.wins, result.ties, result.losses) == (0.0, 1.0, 0, 12, 0)
     assert result.ci95 == (0.0, 0.0)
@@ -189,6 +194,7 @@ def test_the_names_that_task_files_use() -> None:
     ours |= {"preference", "preference_gap", "label_gap", "distance", "answers_differ"}
     ours |= {"wer", "cer", "distinct_1", "distinct_2", "repetition", "token_perplexity", *TAGS}
     ours |= {"lrap", "subset_acc", "pearson", "spearman", "mae", "rmse"}
+    ours |= {"recall_1", "recall_2", "recall_5", "recall_10", "mrr", "ndcg_10"}
     assert set(METRICS) == theirs | ours
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lmtasks.task import (
     pick_shots,
     scored_text,
 )
+from lmtasks.task.hooks import process_rows
 from lmtasks.task.kinds import kind_of
 
 FILES = {entry.name: entry.file for entry in default_index().entries()}
@@ -77,6 +78,9 @@ WANTED = [
     "atis_intent_sets",
     "speech_en",
     *(f"bias_{group}_{language}" for group in ("gender", "names", "places", "age") for language in ("en", "zh")),
+    "daily_dialog",
+    "starter_match_en",
+    "starter_match_zh",
 ]
 
 
@@ -127,7 +131,8 @@ def test_templates_fit_the_rows_of_the_mirror(name: str) -> None:
         _check_rows(task, rows, split=split)
 
 
-def _check_rows(task: Task, rows: list[Mapping[str, object]], *, split: str) -> None:
+def _check_rows(task: Task, rows: Sequence[Mapping[str, object]], *, split: str) -> None:
+    rows = process_rows(task, rows)
     for number, row in enumerate(rows):
         answer = head_input(task, row, row_number=number)
         if task.kind in ("tagging", "semantic_roles"):  # answered by heads alone, never prompted
@@ -162,6 +167,8 @@ def _check_rows(task: Task, rows: list[Mapping[str, object]], *, split: str) -> 
                 assert -1 not in answer.starts, where
         if task.kind == "language_modelling":
             assert scored_text(task, row), where
+        if task.kind == "ranking":
+            assert prompt.gold == (answer.label,), where
         assert isinstance(baseline_source(task, row), str)
     if kind_of(task).prompted and task.kind not in ("language_modelling", "tagging", "semantic_roles", "minimal_pairs"):
         shots = pick_shots(task, pool=rows, row=rows[0], row_number=0, count=2, seed=1)

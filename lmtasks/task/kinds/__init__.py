@@ -13,6 +13,7 @@ from lmtasks.task.kinds.language_modelling import LANGUAGE_MODELLING, scored_tex
 from lmtasks.task.kinds.minimal_pairs import MINIMAL_PAIRS
 from lmtasks.task.kinds.multi_label import MULTI_LABEL
 from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
+from lmtasks.task.kinds.ranking import RANKING
 from lmtasks.task.kinds.regression import REGRESSION
 from lmtasks.task.kinds.rescoring import RESCORING
 from lmtasks.task.kinds.span import SPAN
@@ -36,6 +37,7 @@ KINDS: NamedTable[TaskKind] = NamedTable(
     CLASSIFICATION,
     MULTI_LABEL,
     REGRESSION,
+    RANKING,
     SPAN,
     TAGGING,
     SEMANTIC_ROLES,

@@ -58,6 +58,9 @@ class TaskKind(ABC):
     """Default metrics of a file that names the kind; empty: those of its output type."""
     baselines: tuple[str, ...] = ()
     """Trivial and classical answers that suit it, by their names in `lmtasks.evaluation.baselines`."""
+    wording: tuple[str, str, str] | None = None
+    """The roles that question, choices and right answer of a prompt are read off where the file has no wording of its
+    own."""
     prompted: bool = True
     """May it be asked by a prompt? Else a head alone answers it."""
     in_words: bool = False
