@@ -24,7 +24,7 @@ from lmtasks.evaluation.collector import (
 )
 from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.overlap import KnownRows, known_rows, overlap_record, training_hashes
+from lmtasks.evaluation.overlap import NONE_AMONG_OTHERS, KnownRows, known_rows, overlap_record, training_hashes
 from lmtasks.evaluation.prepare import EvalOptions, PreparedTask, prepare_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.protocols import Solver
@@ -320,7 +320,9 @@ class _Run:
             conditions={**prepared.conditions, "decoding": each.decoding},
             overlap=overlap_record(
                 each.known, collected, scorings, resamples=self.options.resamples, seed=self.options.seed
-            ),
+            )
+            if kind_of(task).told_apart
+            else NONE_AMONG_OTHERS,
             recipes={scoring.name: scoring.recipe for scoring in scorings},
             statistics={scoring.name: collected.statistics[scoring.name] for scoring in scorings},
             clusters=collected.clusters,

@@ -54,6 +54,12 @@ class KnownRows:
     """Numbers of the rows whose prompts hold their own answer."""
 
 
+NONE_AMONG_OTHERS = KnownOverlap(
+    learned=RowCounts(seen=0, rows=0, inputs=0, targets=0), own_answers=0, seen=0, clean=None
+)
+"""The record of rows that have nothing to be right, so that nobody can have learned it (`TaskKind.told_apart`)."""
+
+
 def known_rows(
     training: TrainingRows | None, train: RowHashes | None, *, own_answers: frozenset[int], choosing: bool
 ) -> KnownRows:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lmtasks.metric import METRICS
 from lmtasks.report import format as show
-from lmtasks.report.grid import baseline_of, main_metric, metrics_of, models, score
+from lmtasks.report.grid import baseline_of, bounds, main_metric, metrics_of, models, score
 from lmtasks.report.overlap import is_marked, mean_on_the_others, seen_rows
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
@@ -18,7 +18,7 @@ PER_TENSOR = "one activation scale per tensor: an answer depends on what else is
 
 def quality_table(run: RunRecords) -> Table:
     """The main metric of every task for every variant; whichever are fewer stand as columns, so that it fits a page."""
-    order = (*models(run), *(v for v in run.variants if baseline_of(run, v)))
+    order = (*models(run), *(v for v in run.variants if baseline_of(run, v) and v not in bounds(run)), *bounds(run))
     notes = Notes()
     columns = [(task, main_metric(run, task)) for task in run.tasks]
     bests = [_best(run, order, task, metric) for task, metric in columns]
@@ -104,7 +104,7 @@ def _line(
     run: RunRecords, variant: Variant, cells: Sequence[TableCell], notes: Notes, *, grouped: bool = False
 ) -> Line:
     baseline = baseline_of(run, variant)
-    group = ("baselines" if baseline else "models") if grouped else ""
+    group = ("bounds" if variant in bounds(run) else "baselines" if baseline else "models") if grouped else ""
     return Line(
         name=variant.name,
         detail=variant_detail(variant) if grouped and not baseline else "",
@@ -205,8 +205,9 @@ def _remarks(cell: CellRecord) -> Iterator[str]:
 
 
 def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:
-    """The best value as it is shown, so that equal numbers are marked alike."""
-    found = [score(run.of(variant=variant.name, task=task.name), metric) for variant in variants]
+    """The best value as it is shown, so that equal numbers are marked alike; a bound is nobody's answer."""
+    able = [variant for variant in variants if variant not in bounds(run)]
+    found = [score(run.of(variant=variant.name, task=task.name), metric) for variant in able]
     top = max((each for each in found if each is not None), key=lambda each: each.order, default=None)
     return None if top is None else show.value(top.value, top.scale)
 

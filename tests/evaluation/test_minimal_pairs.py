@@ -80,6 +80,8 @@ def test_a_classifier_is_asked_both_texts_by_its_own_head(tmp_path: Path) -> Non
     result = scored(solver, asked)
     assert result.n == 30
     assert solver.way(asked, way="auto") == "head"
+    assert result.overlap is not None
+    assert result.overlap.seen == 0
     rows = [{"text": row[side], "label": "bad"} for row in pairs_of("names", "en") for side in ("first", "second")]
     file = tmp_path / "classification-test.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.records import Json
-from lmtasks.report.grid import baseline_of, comparable_metric, learned, trivial
+from lmtasks.report.grid import baseline_of, bounds, comparable_metric, learned, trivial
 from lmtasks.report.paired import paired_tables
 from lmtasks.report.quality import quality_table
 from lmtasks.report.records import read_run
@@ -160,3 +160,32 @@ def test_a_plan_says_what_changed_rows_cost(tmp_path: Path) -> None:
     (table,) = [table for table in paired_tables(run) if "itself on the rows as they are" in table.caption]
     assert [line.name for line in table.lines] == ["starter_sentiment_en@upper", "starter_sentiment_en@fullwidth"]
     assert all(len(line.cells) == 2 for line in table.lines)
+
+
+LISTS = """
+plan: lists
+tasks: [speech_en]
+limit: 20
+variants:
+  - {name: oracle, baseline: oracle}
+  - {name: first, baseline: first-best}
+  - {name: anew, baseline: reweighted}
+bench: null
+"""
+
+
+def test_a_bound_is_nobodys_rival(tmp_path: Path) -> None:
+    """It has the best value of all, and nothing is held against it, nor marked."""
+    ran = carried_out(tmp_path, LISTS)
+    assert (ran.failed, ran.not_applicable) == ((), 0)
+    run = read_run(tmp_path / "run")
+    assert [variant.name for variant in bounds(run)] == ["oracle"]
+    assert "oracle" not in {name for each in run.comparisons for name in (each.base, each.variant)}
+    lines = quality_table(run).lines
+    assert [(line.name, line.group) for line in lines] == [
+        ("first", "baselines"),
+        ("anew", "baselines"),
+        ("oracle", "bounds"),
+    ]
+    assert [line.name for line in lines for each in line.cells if each.best] != ["oracle"]
+    assert not any(line.cells[0].best for line in lines if line.name == "oracle")

@@ -1,9 +1,11 @@
 """Typed lines as rows of a task, and what decoding must know of a folder."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+import lmtasks
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadSpec
 from lmtasks.task.index import default_index
@@ -140,3 +142,18 @@ def test_a_line_that_is_no_text_is_refused(line: str) -> None:
     (task,) = default_index().find("sst2")
     with pytest.raises(UsageError, match="no UTF-8, or half of a surrogate pair"):
         row_of(unlabelled(task), line)
+
+
+def test_a_list_of_hypotheses_is_ranked_by_weights_of_validation_rows(tmp_path: Path) -> None:
+    """A row without its reference, as a line of JSON; the answer is the one that an evaluation gives."""
+    sentences = ("i left my umbrella on the bus", "please pass me a clean cup", "the museum closes early today")
+    rows = [{"text": f"{sentence} {number}"} for number in range(20) for sentence in sentences]
+    model = lmtasks.adapt("ngram:order=2,fallback=1", rows=rows, text="text", tokenizer="bpe:300", out=tmp_path / "lm")
+    scores = lmtasks.evaluate([model], tasks="speech_en", limit=3, out=tmp_path / "scores", cache="off")
+    samples = [json.loads(line) for line in (tmp_path / "scores" / "samples-speech_en.jsonl").read_text().splitlines()]
+    lines = [json.dumps({"hypotheses": sample["doc"]["hypotheses"]}) for sample in samples]
+    found = lmtasks.predict(model, lines, task="speech_en")
+    assert found.answers == tuple(sample["answer"] for sample in samples)
+    assert scores.tasks == ("speech_en",)
+    with pytest.raises(UsageError, match="must be a list"):
+        lmtasks.predict(model, ["hello"], task="speech_en")
