@@ -197,7 +197,7 @@ def metrics_of(file: TaskFile, *, kind: TaskKind, output_type: OutputType) -> Me
         listed = listed_metrics(file, output_type=output_type)
         uses, notes = list(listed.uses), listed.notes
     else:
-        implied = kind.metrics if file.kind is not None else ()
+        implied = kind.metrics_for(file.language) if file.kind is not None else ()
         uses = [MetricUse(name=name) for name in implied or OF_OUTPUT[output_type]]
     if file.process_results is not None:
         uses = [replace(use, aggregation=use.aggregation or IMPLIED_AGGREGATION.get(use.name, "mean")) for use in uses]

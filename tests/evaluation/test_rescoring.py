@@ -256,3 +256,17 @@ def test_data_of_lists_is_read_as_it_stands(tmp_path: Path) -> None:
     data = load_task_data(task, options=DataAccess(offline=True), need=frozenset({"validation", "test"}))
     assert data.test is not None
     assert [row["heard"] for row in data.test.rows] == [row["heard"] for row in LISTS]
+
+
+def test_chinese_lists_are_ranked_by_characters(tmp_path: Path) -> None:
+    """The metric that a file does not name, the weights and the words that are counted go by characters."""
+    right, wrong = "今天天气很好", "今天天汽很好"
+    rows = [{"said": right, "heard": heard((wrong, -1.0, -9.0), (right, -1.5, -4.0))} for _ in range(6)]
+    task = task_of(tmp_path, validation=rows, test=rows, more="language: zh")
+    assert [use.name for use in task.metrics] == ["cer"]
+    first, anew = scored(RivalSolver(["first-best"]), task), scored(BaselineSolver("reweighted"), task)
+    assert first.metrics["cer"].value == pytest.approx(1 / 6)
+    assert anew.metrics["cer"].value == 0
+    assert scored(model(), task).n == 6
+    english = task_of(tmp_path, validation=rows, test=rows)
+    assert [use.name for use in english.metrics] == ["wer"]

@@ -117,6 +117,11 @@ class TaskKind(ABC):
         del task, row, where
         return False
 
+    def metrics_for(self, language: str) -> tuple[str, ...]:
+        """Default metrics of a file that names the kind, for answers in a language."""
+        del language
+        return self.metrics
+
     def target(self, task: Task, row: Row) -> str | None:
         """The right answer as a text by which rows are told apart; None: the references of the row's prompt are."""
         del task, row

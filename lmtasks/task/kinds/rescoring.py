@@ -18,7 +18,7 @@ from lmtasks.task.kinds.base import TaskKind
 from lmtasks.task.roles import references_of, role_value
 from lmtasks.task.task import Task
 
-SCORES = ("acoustic", "language")
+WITHOUT_BLANKS = ("zh", "yue", "ja", "th", "lo", "km", "my")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,10 @@ class RescoringKind(TaskKind):
         """`first` is the recogniser's own answer, `answers` are the right texts."""
         first = hypotheses_of(task, row, where=where)[0].text
         return HeadInput(first=first, answers=_references(task, row, where=where) if labelled else ())
+
+    def metrics_for(self, language: str) -> tuple[str, ...]:
+        """Words that are wrong; characters, in a language that puts no blanks between words."""
+        return ("cer",) if language.partition("-")[0] in WITHOUT_BLANKS else self.metrics
 
     def candidates(self, task: Task, row: Row) -> tuple[str, ...]:
         """The hypotheses."""
