@@ -188,7 +188,7 @@ def adapt(
 def predict(
     model: ModelLike,
     texts: str | Iterable[str],
-    task: PathLike | Task | None = None,
+    task: PathLike | Task | Sequence[PathLike | Task] | None = None,
     *,
     new_tokens: int = 64,
     generation: Mapping[str, object] | None = None,
@@ -213,7 +213,8 @@ def predict(
     Args:
         model: a model or package; one that `load_model` gave stays open, and runs as it was loaded.
         texts: one or several; texts of JSON where a task reads several columns.
-        task: what is asked; None: the task of the model's one head, or to go on with the text.
+        task: what is asked, or a list of tasks, which the model then reads a text for once (`Predictions.tasks`); None:
+            the task of the model's one head, or to go on with the text.
         explain: of labels and tags, also the words that moved each answer, each left out in turn.
 
     Raises:
@@ -408,7 +409,7 @@ class LoadedModel:
     def predict(
         self,
         texts: str | Iterable[str],
-        task: PathLike | Task | None = None,
+        task: PathLike | Task | Sequence[PathLike | Task] | None = None,
         *,
         new_tokens: int = 64,
         generation: Mapping[str, object] | None = None,
@@ -433,7 +434,8 @@ class LoadedModel:
             offline=self._data.offline,
             token=self._data.token,
         )
-        asked = task.hash if isinstance(task, Task) else str(task)
+        given_tasks = (task,) if isinstance(task, str | Path | Task) or task is None else tuple(task)
+        asked = tuple(each.hash if isinstance(each, Task) else str(each) for each in given_tasks)
         key = (asked, new_tokens, repr(request.generation), seed, *map(str, include_path))
         if key not in self._predictors:
             self.close()  # one at a time: two tasks of a model share no memory
@@ -450,6 +452,7 @@ class LoadedModel:
         return Predictions(
             texts=given,
             answers=answered.answers,
+            tasks=answered.tasks,
             probabilities=answered.probabilities,
             explanations=explanations,
             truncated=answered.truncated,

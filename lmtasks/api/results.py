@@ -186,6 +186,9 @@ class Predictions(Tabular):
 
     texts: tuple[str, ...]
     answers: tuple[str, ...]
+    """One a text; of several tasks a JSON object of their answers by name."""
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The answers of each task that was asked."""
     probabilities: tuple[Mapping[str, float] | None, ...] = ()
     """Of each text's labels; None where its answer is none of them."""
     explanations: tuple[Explanation, ...] = ()
@@ -194,8 +197,12 @@ class Predictions(Tabular):
     """Texts longer than the model takes, which were cut."""
 
     def records(self) -> Sequence[Mapping[str, object]]:
-        """One row a text: text, answer."""
-        return [{"text": text, "answer": answer} for text, answer in zip(self.texts, self.answers, strict=True)]
+        """One row a text: text, answer; of several tasks a column for each."""
+        columns = self.tasks if len(self.tasks) > 1 else {"answer": self.answers}
+        return [
+            {"text": text, **{name: answers[place] for name, answers in columns.items()}}
+            for place, text in enumerate(self.texts)
+        ]
 
     def table(self) -> Table:
         """The same for people."""

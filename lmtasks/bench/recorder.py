@@ -60,6 +60,16 @@ class Recorder:
         spec = specs[head]
         return [np.zeros(head_of(spec).shape(spec, tokens=len(row.ids)), np.float32) for row in rows]
 
+    def predict_heads(
+        self, heads: Sequence[str], rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None
+    ) -> list[Floats32]:
+        """The same, each row for a head of its own."""
+        return [
+            logits
+            for head, row in zip(heads, rows, strict=True)
+            for logits in self.predict(head, [row], on_progress=on_progress)
+        ]
+
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """Log-probabilities of zero."""
         self._asked["score"] += [WorkRequest(ids=r.context_ids, target_ids=r.target_ids) for r in requests]

@@ -52,7 +52,8 @@ def command(
     access: Annotated[DataAccess, Without("data_root")],
     trust_code: TrustCode = False,
 ) -> None:
-    """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON."""
+    """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON; several
+    tasks answer with one, and a text that they all read is read once."""
     from lmtasks.task.generation import read_kwargs
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.predict import PredictRequest, open_predictor
@@ -87,7 +88,8 @@ def _print_each(predictor: Predictor, lines: Sequence[str], *, explained: bool, 
     for place, (line, answer, shares) in enumerate(zip(lines, answered.answers, answered.probabilities, strict=True)):
         words = explanations[place].words if explained else ()
         if as_json:
-            told: dict[str, object] = {"text": line, "answer": answer}
+            several = {name: own[place] for name, own in answered.tasks.items()}
+            told: dict[str, object] = {"text": line, "answer": several if len(several) > 1 else answer}
             told |= {} if shares is None else {"probabilities": shares}
             told |= {"words": [asdict(word) for word in words]} if explained else {}
             print(json.dumps(told, ensure_ascii=False), flush=True)

@@ -4,7 +4,7 @@ An answer depends on its request alone, not on what else is asked, in which orde
 (beyond the last bits of floating point).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -121,37 +121,63 @@ class Engine:
         Raises:
             UsageError: the model has no such head, or a row is longer than it takes.
         """
-        per_token = head_of(self.head(head)).per_token
+        self.head(head)
+        return self.predict_heads([head] * len(rows), rows, on_progress=on_progress, on_answers=on_answers)
+
+    def predict_heads(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[HeadRow],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Floats32] | None = None,
+    ) -> list[Floats32]:
+        """Logits of one head for each row, its own. Rows that are equal run once, for all heads that ask about them.
+
+        Raises:
+            UsageError: the model has no such head, or a row is longer than it takes.
+        """
+        per_token = {head: head_of(self.head(head)).per_token for head in dict.fromkeys(heads)}
         for number, row in enumerate(rows):
             self._check_length(len(row.ids), number)
         keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
         plan = distinct(keys)
-        answers = AnswerRouter[Floats32, Floats32](
+        answers = AnswerRouter[Mapping[str, Floats32], Floats32](
             plan,
             count=len(rows),
-            finish=lambda index, answer: answer,
+            finish=lambda index, answer: answer[heads[index]],
             on_progress=on_progress,
             on_answers=on_answers,
         )
+        asked = {first: tuple(sorted({heads[copy] for copy in plan.copies[first]})) for first in plan.firsts}
 
-        def run(batch: list[int], concurrent: bool) -> list[tuple[int, Floats32]]:
+        def run(batch: list[int], concurrent: bool) -> list[tuple[int, Mapping[str, Floats32]]]:
+            names = asked[batch[0]]
             ids = [rows[index].ids for index in batch]
             types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
             runtime = self.runtime.for_concurrent_calls() if concurrent else self.runtime
-            logits = runtime.predict(head, pad(ids, pad_id=self.tokenizer.pad, types=types))
+            found = runtime.predict_heads(names, pad(ids, pad_id=self.tokenizer.pad, types=types))
+            logits = dict(zip(names, found, strict=True))
             return [
-                (index, logits[place, : len(ids[place])].copy() if per_token else logits[place].copy())
+                (
+                    index,
+                    {
+                        name: (table[place, : len(ids[place])] if per_token[name] else table[place]).copy()
+                        for name, table in logits.items()
+                    },
+                )
                 for place, index in enumerate(batch)
             ]
 
-        run_batches(
-            plan.firsts,
-            size=lambda index: len(rows[index].ids),
-            budget=self.budget,
-            run=run,
-            give=lambda batch, found: answers.give(found),
-            callers=self.card.callers,
-        )
+        for names in dict.fromkeys(asked.values()):
+            run_batches(
+                [first for first in plan.firsts if asked[first] == names],
+                size=lambda index: len(rows[index].ids),
+                budget=self.budget,
+                run=run,
+                give=lambda batch, found: answers.give(found),
+                callers=self.card.callers,
+            )
         return answers.all()
 
     def score(

@@ -177,6 +177,15 @@ class ObservableEngine(Protocol):
         on_answers: OnAnswers[Floats32] | None = None,
     ) -> list[Floats32]: ...
 
+    def predict_heads(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[HeadRow],
+        *,
+        on_progress: OnProgress | None = None,
+        on_answers: OnAnswers[Floats32] | None = None,
+    ) -> list[Floats32]: ...
+
     def score(
         self,
         requests: Sequence[ScoreRequest],
@@ -236,13 +245,23 @@ class CachedAnswers:
 
     def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
         """As `Engine.predict`."""
+        return self.predict_heads([head] * len(rows), rows, on_progress=on_progress)
+
+    def predict_heads(
+        self, heads: Sequence[str], rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None
+    ) -> list[Floats32]:
+        """As `Engine.predict_heads`."""
 
         def ask(places: Sequence[int], report: OnProgress, on_answers: OnAnswers[Floats32]) -> list[Floats32]:
-            return self._engine.predict(
-                head, [rows[place] for place in places], on_progress=report, on_answers=on_answers
+            return self._engine.predict_heads(
+                [heads[place] for place in places],
+                [rows[place] for place in places],
+                on_progress=report,
+                on_answers=on_answers,
             )
 
-        return self._answered([self._keys.of_row(head, row) for row in rows], LOGITS, ask, on_progress)
+        keys = [self._keys.of_row(head, row) for head, row in zip(heads, rows, strict=True)]
+        return self._answered(keys, LOGITS, ask, on_progress)
 
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None = None) -> list[Scored]:
         """As `Engine.score`."""

@@ -218,27 +218,48 @@ class EngineSolver:
             UsageError: the model cannot answer the task, or the task does not fit its data.
             WorkError: the model yields no numbers.
         """
-        if data.test is None:
-            raise UsageError(f"task {task.name}: the scored split was not opened.")
-        rows = data.test.rows
-        finished: list[Finished] = []
-        job = Job(
-            name=task.name,
-            request_builder=self.request_builder(task, prompt_context=prompt_context),
-            examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(rows)),
-            take=finished.extend,
-        )
-        progress = Progress(stage=task.name, done=0, total=len(rows), unit="texts")
-        Stream(engine=self._engine, on_progress=lambda done, name: report(replace(progress, done=done))).run([job])
-        if job.failure is not None:
-            raise job.failure
-        return Solved(
-            examples=tuple(each.answered for each in finished),
-            truncated=sum(each.truncated for each in finished),
-            seconds=job.seconds,
-            cached=job.cached,
-            decoding=job.request_builder.decoding,
-        )
+        (solved,) = self.solve_together([(task, data)], prompt_context=prompt_context, report=report)
+        return solved
+
+    def solve_together(
+        self, asked: Sequence[tuple[Task, TaskData]], *, prompt_context: PromptContext, report: Report
+    ) -> list[Solved]:
+        """Answer several tasks; a text that several heads read is read once.
+
+        Raises:
+            UsageError, WorkError: as `solve`.
+        """
+        finished: list[list[Finished]] = []
+        jobs: list[Job] = []
+        for task, data in asked:
+            if data.test is None:
+                raise UsageError(f"task {task.name}: the scored split was not opened.")
+            answers: list[Finished] = []
+            finished.append(answers)
+            jobs.append(
+                Job(
+                    name=task.name,
+                    request_builder=self.request_builder(task, prompt_context=prompt_context),
+                    examples=(ScoredExample(doc_id=number, row=row) for number, row in enumerate(data.test.rows)),
+                    take=answers.extend,
+                )
+            )
+        total = sum(len(data.test.rows) for _, data in asked if data.test is not None)
+        progress = Progress(stage=", ".join(job.name for job in jobs), done=0, total=total, unit="texts")
+        Stream(engine=self._engine, on_progress=lambda done, name: report(replace(progress, done=done))).run(jobs)
+        for job in jobs:
+            if job.failure is not None:
+                raise job.failure
+        return [
+            Solved(
+                examples=tuple(each.answered for each in answers),
+                truncated=sum(each.truncated for each in answers),
+                seconds=job.seconds,
+                cached=job.cached,
+                decoding=job.request_builder.decoding,
+            )
+            for job, answers in zip(jobs, finished, strict=True)
+        ]
 
     def _plan(self, task: Task, way: AskedWay) -> _Plan:
         if kind_of(task).answer == "pair" and task.clean is not None:

@@ -183,18 +183,19 @@ class Stream:
             job.cached += sum(islice(known, count))
 
     def _predicted(self, waiting: Sequence[tuple[Job, Pending]], ticking: "_Ticking") -> list[Sequence[Floats32]]:
-        pendings = [pending for _, pending in waiting]
-        found: list[Sequence[Floats32]] = [()] * len(pendings)
-        for head in dict.fromkeys(pending.head for pending in pendings if pending.predict):
-            places = [place for place, pending in enumerate(pendings) if pending.predict and pending.head == head]
-            logits = _together([pendings[place].predict for place in places], self._predict(head, ticking))
-            self._count_known([(waiting[place][0], len(pendings[place].predict)) for place in places])
-            for place, each in zip(places, logits, strict=True):
-                found[place] = each
-        return found
+        """Logits of every row; rows of several heads together, so that what they all read is read once."""
+        heads = [pending.head for _, pending in waiting for _ in pending.predict]
+        engine = self.engine
 
-    def _predict(self, head: str, ticking: "_Ticking") -> Callable[[Sequence[HeadRow]], list[Floats32]]:
-        return lambda rows: self.engine.predict(head, rows, on_progress=ticking.part(len(rows)))
+        def ask(rows: Sequence[HeadRow]) -> list[Floats32]:
+            report = ticking.part(len(rows))
+            if len(set(heads)) == 1:
+                return engine.predict(heads[0], rows, on_progress=report)
+            return engine.predict_heads(heads, rows, on_progress=report)
+
+        found = _together([pending.predict for _, pending in waiting], ask)
+        self._count_known([(job, len(pending.predict)) for job, pending in waiting])
+        return found
 
     def _share(
         self, waiting: Sequence[tuple[Job, Pending]], ticking: "_Ticking", cost: Callable[[Pending], int]

@@ -90,11 +90,25 @@ class Model(nn.Module):
 
     def head_logits(self, name: str, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """Logits of one head: (B, C) for classification, (B, T, C) for tagging, (B, T, 2) for span."""
-        spec = self.spec(name)
-        if spec.pooling == "own":
-            return self.backbone.own_logits(ids, mask, types)
-        logits: Tensor = self.head(name)(self.encode(ids, mask, types, attention=spec.attention), mask)
+        (logits,) = self.heads_logits((name,), ids, mask, types)
         return logits
+
+    def heads_logits(
+        self, names: Sequence[str], ids: Tensor, mask: Tensor, types: Tensor | None = None
+    ) -> list[Tensor]:
+        """Logits of several heads over the same rows; the backbone reads them once for all that are read alike."""
+        states: dict[Attention, Tensor] = {}
+        found: list[Tensor] = []
+        for name in names:
+            spec = self.spec(name)
+            if spec.pooling == "own":
+                found.append(self.backbone.own_logits(ids, mask, types))
+                continue
+            way = self.card.attention_of(spec)
+            if way not in states:
+                states[way] = self.encode(ids, mask, types, attention=spec.attention)
+            found.append(self.head(name)(states[way], mask))
+        return found
 
     def lm_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Next-token logits at every position of a causal model, (B, T) -> (B, T, V)."""

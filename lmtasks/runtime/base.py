@@ -8,6 +8,7 @@ Axes: B batch, T time, S target tokens, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -83,6 +84,15 @@ class Runtime(ABC):
         Raises:
             UsageError: the model has no such head, or it writes text.
         """
+
+    def predict_heads(self, heads: Sequence[str], batch: TokenBatch) -> list[Floats32]:
+        """Logits of each of several heads, as of `predict`. A runtime that can reads the batch once for all heads that
+        are read alike.
+
+        Raises:
+            UsageError: as `predict`.
+        """
+        return [self.predict(head, batch) for head in heads]
 
     @abstractmethod
     def score(

@@ -7,6 +7,7 @@ Axes: B batch, T time, S target tokens, V vocabulary, C classes.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -88,6 +89,10 @@ class Driver(Runtime, Generic[S]):
     def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
         """Logits of a head, (B, C) or (B, T, C), for rows padded on the right; those at padding do not matter."""
 
+    def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
+        """The same of several heads, by one pass where a driver can."""
+        return [self._predict(spec, batch) for spec in specs]
+
     @abstractmethod
     def _score(self, given: ScoreInput[S]) -> tuple[Floats32, Bools]:
         """Log-probability of each target token, (S,), and "no other is more likely there", (S,)."""
@@ -108,19 +113,24 @@ class Driver(Runtime, Generic[S]):
 
     def predict(self, head: str, batch: TokenBatch) -> Floats32:
         """See `Runtime`."""
-        spec = self._specs.get(head)
-        if spec is None:
-            raise unknown("head", head, self._specs)
-        if not spec.predicts:
-            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
+        (logits,) = self.predict_heads((head,), batch)
+        return logits
+
+    def predict_heads(self, heads: Sequence[str], batch: TokenBatch) -> list[Floats32]:
+        """See `Runtime`."""
+        specs = [self._predicting(head) for head in heads]
         aligned = self._aligned(
             batch, side="right", longest=self._longest_prompt, empty_rows=self.heads_read_empty_rows
         )
         rows, columns = aligned.batch.ids.shape
-        with memory_errors(f"head {head!r} reads {_counted(rows)} of {columns} tokens"):
-            logits = self._predict(spec, aligned.batch)
-        kind = head_of(spec)
-        return aligned.restore(logits, padding=kind.padding) if kind.per_token else logits
+        names = ", ".join(map(repr, heads))
+        with memory_errors(f"head {names} reads {_counted(rows)} of {columns} tokens"):
+            found = self._predict_heads(specs, aligned.batch)
+        kinds = [head_of(spec) for spec in specs]
+        return [
+            aligned.restore(logits, padding=kind.padding) if kind.per_token else logits
+            for kind, logits in zip(kinds, found, strict=True)
+        ]
 
     def score(
         self,
@@ -185,6 +195,18 @@ class Driver(Runtime, Generic[S]):
     def predicts_tokens(self) -> bool:
         """Is it a language model, or does it answer by heads alone?"""
         return self.model.kind != "encoder"
+
+    def _predicting(self, head: str) -> HeadSpec:
+        """
+        Raises:
+            UsageError: there is no such head, or it writes.
+        """
+        spec = self._specs.get(head)
+        if spec is None:
+            raise unknown("head", head, self._specs)
+        if not spec.predicts:
+            raise UsageError(f"head {head!r} of {self.model.name} writes text; it has no logits to predict with.")
+        return spec
 
     def _own(self, state: DecodingState) -> S:
         """The state, which a runtime of this class made.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class PredictRequest:
 
     model: str
     tasks: TaskRequest = field(default_factory=TaskRequest)
-    """One task; none: that of the model's one head, or to go on with a text."""
+    """One task, or several that read the same texts; none: that of the model's one head, or to go on with a text."""
     opening: OpenOptions = field(default_factory=OpenOptions)
     new_tokens: int = 64
     """Longest continuation of a model that is asked without a task."""
@@ -54,79 +55,123 @@ class PredictRequest:
 class PredictedTexts:
     """Answers to some texts, in their order."""
 
-    answers: tuple[str, ...]
+    tasks: Mapping[str, tuple[str, ...]]
+    """The answers of each task."""
     written: bool
     """Were they written token by token?"""
     probabilities: tuple[Mapping[str, float] | None, ...] = ()
-    """Of each text's labels; None where its answer is none of them."""
+    """Of each text's labels; None where its answer is none of them, and of several tasks."""
     truncated: int = 0
     """Texts longer than the model takes, which were cut."""
     notes: tuple[str, ...] = ()
     """Sentences about texts of which a part was left out before."""
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """One a text: of several tasks a JSON object of their answers by name."""
+        if len(self.tasks) == 1:
+            (answers,) = self.tasks.values()
+            return answers
+        return tuple(
+            json.dumps(dict(zip(self.tasks, each, strict=True)), ensure_ascii=False)
+            for each in zip(*self.tasks.values(), strict=True)
+        )
+
 
 class Predictor:
-    """An opened model with one task; see `open_predictor`."""
+    """An opened model with one task, or with several that read the same texts; see `open_predictor`."""
 
-    def __init__(self, solver: EngineSolver, task: Task, *, seed: int, choice: ChoiceRows | None = None) -> None:
-        self.task = task
+    def __init__(
+        self, solver: EngineSolver, tasks: Sequence[Task], *, seed: int, choice: ChoiceRows | None = None
+    ) -> None:
+        self.tasks = tuple(tasks)
         self._solver = solver
         self._seed = seed
         self._choice = choice
 
-    def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> PredictedTexts:
-        """Answer each text; a task that reads several columns takes texts of JSON.
+    @property
+    def task(self) -> Task:
+        """The one task.
 
         Raises:
-            UsageError: a text lacks a column that the task reads.
+            UsageError: there are several.
+        """
+        if len(self.tasks) > 1:
+            names = ", ".join(task.name for task in self.tasks)
+            raise UsageError(f"words that moved an answer are told of one task at a time, and there are: {names}.")
+        return self.tasks[0]
+
+    def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> PredictedTexts:
+        """Answer each text; a task that reads several columns takes texts of JSON. What several heads read of a text
+        is read once.
+
+        Raises:
+            UsageError: a text lacks a column that a task reads.
             WorkError: the model failed.
         """
-        texts, notes = self._shortened(texts)
-        kind = kind_of(self.task)
-        typed = [row_of(self.task, text) for text in texts]
-        asked = [kind.asked_rows(self.task, row) for row in typed]
-        solved = self.solve([row for questions in asked for row in questions], report=report)
-        generates = self.task.output_type == "generate_until" and self._solver.way(self.task, way="auto") == "prompt"
-        examples = iter(solved.examples)
-        found = [list(islice(examples, len(questions))) for questions in asked]
+        notes: list[str] = []
+        typed = [[row_of(task, text) for text in self._shortened(task, texts, notes)] for task in self.tasks]
+        asked = [
+            [kind_of(task).asked_rows(task, row) for row in rows] for task, rows in zip(self.tasks, typed, strict=True)
+        ]
+        solved = self._solve([[row for own in questions for row in own] for questions in asked], report=report)
+        answers: dict[str, tuple[str, ...]] = {}
+        shares: list[Mapping[str, float] | None] = []
+        for task, rows, questions, each in zip(self.tasks, typed, asked, solved, strict=True):
+            examples = iter(each.examples)
+            found = [list(islice(examples, len(own))) for own in questions]
+            answers[task.name] = tuple(
+                kind_of(task).answer_of(task, row, [example.answer for example in own])
+                for row, own in zip(rows, found, strict=True)
+            )
+            shares = [probabilities_of(task.labels, own[0].outcome) if len(own) == 1 else None for own in found]
+        one = len(self.tasks) == 1
         return PredictedTexts(
-            answers=tuple(
-                kind.answer_of(self.task, row, [example.answer for example in examples])
-                for row, examples in zip(typed, found, strict=True)
-            ),
-            probabilities=tuple(
-                probabilities_of(self.task.labels, examples[0].outcome) if len(examples) == 1 else None
-                for examples in found
-            ),
-            written=generates or (kind.answer == "text" and not kind.roles),
-            truncated=solved.truncated,
-            notes=tuple(notes),
+            tasks=answers,
+            written=one and self._writes(self.tasks[0]),
+            probabilities=tuple(shares) if one else (None,) * len(texts),
+            truncated=max(each.truncated for each in solved),
+            notes=tuple(dict.fromkeys(notes)),
         )
 
     def solve(self, rows: Sequence[Row], *, report: Callable[[Progress], None] | None = None) -> Solved:
-        """Answer rows as `row_of` makes them.
+        """Answer rows of the one task, as `row_of` makes them.
 
         Raises:
+            UsageError: there are several tasks.
             WorkError: the model failed.
         """
+        assert self.task  # there is one
+        (solved,) = self._solve([rows], report=report)
+        return solved
+
+    def _solve(
+        self, rows: Sequence[Sequence[Row]], *, report: Callable[[Progress], None] | None = None
+    ) -> Sequence[Solved]:
         from lmtasks.data.rows import make_rows
         from lmtasks.data.splits import TaskData
         from lmtasks.evaluation.protocols import PromptContext
 
-        return self._solver.solve(
-            self.task,
-            TaskData(test=make_rows(list(rows), where="standard input")),
+        data = [TaskData(test=make_rows(list(each), where="standard input")) for each in rows]
+        return self._solver.solve_together(
+            list(zip(self.tasks, data, strict=True)),
             prompt_context=PromptContext(seed=self._seed, choice=self._choice),
             report=report or (lambda progress: None),
         )
 
-    def _shortened(self, texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    def _shortened(self, task: Task, texts: Sequence[str], notes: list[str]) -> Sequence[str]:
         """The texts without what no model reads, and notes on that; of answers about every part all of it."""
-        if HEADS.line(kind_of(self.task).head).per_token:
-            return texts, ()
+        if HEADS.line(kind_of(task).head).per_token:
+            return texts
         longest = max(MOST_CHARACTERS // 2, CHARACTERS_OF_TOKEN * self._solver.model.max_length_tokens)
         found = [without_middle(text, longest) for text in texts]
-        return [text for text, _ in found], [note for _, note in found if note]
+        notes += [note for _, note in found if note]
+        return [text for text, _ in found]
+
+    def _writes(self, task: Task) -> bool:
+        kind = kind_of(task)
+        generates = task.output_type == "generate_until" and self._solver.way(task, way="auto") == "prompt"
+        return generates or (kind.answer == "text" and not kind.roles)
 
 
 def probabilities_of(labels: Sequence[str], outcome: Outcome) -> Mapping[str, float] | None:
@@ -143,7 +188,7 @@ def probabilities_of(labels: Sequence[str], outcome: Outcome) -> Mapping[str, fl
 def open_predictor(
     request: PredictRequest, *, on_token: Callable[[TokenEvent], None] | None = None
 ) -> Iterator[Predictor]:
-    """The model, loaded, with the task that it is to answer.
+    """The model, loaded, with the tasks that it is to answer.
 
     Args:
         on_token: takes what is written while it is written.
@@ -158,16 +203,21 @@ def open_predictor(
     from lmtasks.workflow.open_model import card_in
 
     folder = resolve(request.model, offline=request.offline, token=request.token)
-    (decoded,) = with_generation([_chosen(request, card_in(folder))], request.generation)
-    task = unlabelled(decoded)
+    decoded = with_generation(_chosen(request, card_in(folder)), request.generation)
+    choosing = [task for task in decoded if kind_of(task).chooses]
+    if choosing and len(decoded) > 1:
+        raise UsageError(f"task {choosing[0].name} chooses on validation rows, and is answered by itself.")
+    tasks = [unlabelled(task) for task in decoded]
     opening = request.opening
     with opening.engine(folder) as engine:
-        answering = engine if on_token is None else _Watched(engine, on_token)
+        watched = on_token is not None and len(tasks) == 1  # several tasks' answers stand on one line
+        answering = _Watched(engine, on_token) if on_token is not None and watched else engine
         solver = EngineSolver(answering, label_names=opening.label_names)
-        why_not = solver.why_not(task, way="auto")
-        if why_not:
-            raise UsageError(why_not)
-        yield Predictor(solver, task, seed=request.seed, choice=_choice_of(decoded, request))
+        for task in tasks:
+            why_not = solver.why_not(task, way="auto")
+            if why_not:
+                raise UsageError(why_not)
+        yield Predictor(solver, tasks, seed=request.seed, choice=_choice_of(decoded[0], request))
 
 
 def _choice_of(task: Task, request: PredictRequest) -> ChoiceRows | None:
@@ -194,23 +244,19 @@ def without_middle(text: str, most: int) -> tuple[str, str]:
     return text[:most] + text[-most:], f"of a line of {len(text):,} characters the first and last {most:,} were read."
 
 
-def _chosen(request: PredictRequest, card: ModelCard) -> Task:
-    """The task that was named, a text being continued for one of language modelling; else that of the model's one
+def _chosen(request: PredictRequest, card: ModelCard) -> list[Task]:
+    """The tasks that were named, a text being continued for one of language modelling; else that of the model's one
     head; else to go on writing."""
     if request.tasks.tasks:
         found = chosen_tasks(request.tasks)
-        if len(found) > 1:
-            names = ", ".join(task.name for task in found)
-            raise UsageError(f"predict answers one task at a time, --tasks names {len(found)}: {names}.")
-        if kind_of(found[0]).answer == "likelihood":
-            return task_of_continuation(new_tokens=request.new_tokens)
-        return found[0]
+        continuation = task_of_continuation(new_tokens=request.new_tokens)
+        return [continuation if kind_of(task).answer == "likelihood" else task for task in found]
     if len(card.heads) == 1:
-        return _task_of(card.heads[0], request)
+        return [_task_of(card.heads[0], request)]
     if card.kind == "causal" and not card.heads:
-        return task_of_continuation(new_tokens=request.new_tokens)
-    names = ", ".join(head.name for head in card.heads) or "none"
-    raise UsageError(f"say with --tasks what {card.name} is to answer; its heads: {names}.")
+        return [task_of_continuation(new_tokens=request.new_tokens)]
+    names = ",".join(head.name for head in card.heads) or "none"
+    raise UsageError(f"say with --tasks what {card.name} is to answer, one or several; its heads: {names}.")
 
 
 def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
@@ -266,6 +312,11 @@ class _Watched:
 
     def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None) -> list[Floats32]:
         return self.engine.predict(head, rows, on_progress=on_progress)
+
+    def predict_heads(
+        self, heads: Sequence[str], rows: Sequence[HeadRow], *, on_progress: OnProgress | None
+    ) -> list[Floats32]:
+        return self.engine.predict_heads(heads, rows, on_progress=on_progress)
 
     def score(self, requests: Sequence[ScoreRequest], *, on_progress: OnProgress | None) -> list[Scored]:
         return self.engine.score(requests, on_progress=on_progress)

@@ -101,7 +101,7 @@ def test_every_driver_and_every_member_stands_here() -> None:
     assert set(drivers(Driver)) == {driver for driver, _ in OPENED.values()}
     members = {name for name in {**vars(Runtime), **Runtime.__annotations__} if not name.startswith("_")}
     assert members == {
-        *("model", "card", "sharing", "predict", "score", "prefill", "step", "reorder", "slots"),
+        *("model", "card", "sharing", "predict", "predict_heads", "score", "prefill", "step", "reorder", "slots"),
         *("for_concurrent_calls", "free_bytes", "close"),
     }
 
@@ -132,6 +132,19 @@ def test_heads_answer_for_rows_as_for_each_alone(name: str) -> None:
                 np.testing.assert_allclose(mine, wanted, atol=CLOSE)
             if kind.per_token:
                 assert (found[~batch.mask] == kind.padding).all()
+
+
+@over_all
+def test_several_heads_answer_as_each_alone(name: str) -> None:
+    ours = opened(name)
+    heads = [spec.name for spec in ours.model.heads if spec.predicts]
+    batch = padded(rows_of(ours))
+    if not heads:
+        return
+    for head, found in zip(heads, ours.predict_heads(heads, batch), strict=True):
+        np.testing.assert_allclose(found, ours.predict(head, batch), atol=1e-6)
+    with pytest.raises(UsageError):
+        ours.predict_heads([*heads, "nothing"], batch)
 
 
 @over_all

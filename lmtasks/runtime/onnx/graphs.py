@@ -237,10 +237,18 @@ class GraphDriver(Driver[S]):
         self._graphs.close()
 
     def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
+        (logits,) = self._predict_heads((spec,), batch)
+        return logits
+
+    def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
         types = batch.types if batch.types is not None else np.zeros_like(batch.ids)
         given = {"ids": batch.ids, "mask": batch.mask, "types": types}
-        (logits,) = self._graphs.ask(heads_graph(self.model, spec), given, [f"head.{spec.name}"])
-        return logits
+        found: dict[str, Floats32] = {}
+        for graph in dict.fromkeys(heads_graph(self.model, spec) for spec in specs):
+            names = [spec.name for spec in specs if heads_graph(self.model, spec) == graph]
+            logits = self._graphs.ask(graph, given, [f"head.{name}" for name in names])
+            found.update(zip(names, logits, strict=True))
+        return [found[spec.name] for spec in specs]
 
 
 def copied(value: "OrtValue") -> Floats32:

@@ -3,7 +3,7 @@
 Axes: B batch, T time, C classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -39,16 +39,19 @@ class TorchDevice:
         """An array on the device."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
-    def head_logits(self, head: Callable[..., Tensor], name: str, batch: TokenBatch) -> Floats32:
-        """Logits of a head, (B, C) or (B, T, C).
+    def heads_logits(
+        self, heads: Callable[..., list[Tensor]], names: Sequence[str], batch: TokenBatch
+    ) -> list[Floats32]:
+        """Logits of each of the heads, (B, C) or (B, T, C).
 
         Args:
-            head: (name of the head, ids, mask, types) -> logits.
+            heads: (names of the heads, ids, mask, types) -> logits.
             batch: padded on the right.
         """
         with self.computing():
             types = None if batch.types is None else self.tensor(batch.types)
-            return to_numpy(head(name, self.tensor(batch.ids), self.tensor(batch.mask), types))
+            found = heads(tuple(names), self.tensor(batch.ids), self.tensor(batch.mask), types)
+            return [to_numpy(logits) for logits in found]
 
     def free_bytes(self) -> int:
         """Memory that can still be taken on the device."""

@@ -6,7 +6,7 @@ and joining rows serves every family. Rows are right-padded.
 Axes: B batch, T time, S target tokens or source tokens, D width, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +62,12 @@ class OwnFamilyRuntime(FixedStateDriver[OwnState]):
         self._device = TorchDevice(device, threads=card.threads)
         self._model = model.eval().to(device=device, dtype=DTYPES[torch_precision(precision)])
         self._decoder = model.decoder
-        self._head: Callable[..., Tensor] = model.head_logits
+        self._heads: Callable[..., list[Tensor]] = model.heads_logits
         self._next: Callable[[State, Tensor, Tensor], tuple[Tensor, State]] | None = (
             None if self._decoder is None else self._decoder.next
         )
         if compiled:
-            self._head = torch.compile(self._head, dynamic=True)
+            self._heads = torch.compile(self._heads, dynamic=True)
             self._next = None if self._next is None else torch.compile(self._next, dynamic=True)
 
     @property
@@ -86,10 +86,14 @@ class OwnFamilyRuntime(FixedStateDriver[OwnState]):
 
     def close(self) -> None:
         """See `Runtime`."""
-        del self._model, self._head, self._next, self._decoder
+        del self._model, self._heads, self._next, self._decoder
 
     def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
-        return self._device.head_logits(self._head, spec.name, batch)
+        (logits,) = self._predict_heads((spec,), batch)
+        return logits
+
+    def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
+        return self._device.heads_logits(self._heads, [spec.name for spec in specs], batch)
 
     def _score(self, given: ScoreInput[OwnState]) -> tuple[Floats32, Bools]:
         targets = given.targets

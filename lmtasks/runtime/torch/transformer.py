@@ -12,7 +12,7 @@ Axes: B batch, T time, P tokens before, V vocabulary, S target tokens or source 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,8 +82,8 @@ class TorchRuntime(Driver[TorchState]):
         self._body.move(device=device, dtype=DTYPES[torch_precision(precision)], compiled=compiled)
         if device == "cpu":
             give_back_freed_memory()
-        self._head: Callable[..., Tensor] = (
-            torch.compile(model.head_logits, dynamic=True) if compiled else model.head_logits
+        self._heads: Callable[..., list[Tensor]] = (
+            torch.compile(model.heads_logits, dynamic=True) if compiled else model.heads_logits
         )
 
     @property
@@ -105,10 +105,14 @@ class TorchRuntime(Driver[TorchState]):
 
     def close(self) -> None:
         """See `Runtime`."""
-        del self._model, self._body, self._head
+        del self._model, self._body, self._heads
 
     def _predict(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
-        return self._body.head_logits(self._head, spec.name, batch)
+        (logits,) = self._predict_heads((spec,), batch)
+        return logits
+
+    def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
+        return self._body.heads_logits(self._heads, [spec.name for spec in specs], batch)
 
     def _score(self, given: ScoreInput[TorchState]) -> tuple[Floats32, Bools]:
         """A piece of the logits stands in memory at a time."""
