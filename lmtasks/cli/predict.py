@@ -52,8 +52,10 @@ def command(
     access: Annotated[DataAccess, Without("data_root")],
     trust_code: TrustCode = False,
 ) -> None:
-    """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON; several
-    tasks answer with one, and a text that they all read is read once."""
+    """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON.
+
+    Several tasks answer with one line of JSON a text, which is read once for all of them.
+    """
     from lmtasks.task.generation import read_kwargs
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.predict import PredictRequest, open_predictor
