@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmtasks.settings.attention import Attention
     from lmtasks.settings.data import DataAccess, OwnKind
     from lmtasks.settings.runtimes import TorchPrecision
-    from lmtasks.settings.training import Adaptation, LoraSettings, Pooling, ProbeSettings
+    from lmtasks.settings.training import Adaptation, LoraSettings, NewHeads, Pooling, ProbeSettings
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.predict import Predictor
@@ -76,19 +76,20 @@ def adapt(
     method: Adaptation = "full",
     lora: LoraSettings | None = None,
     probe: ProbeSettings | None = None,
-    epochs: float = 4.0,
+    epochs: float | None = None,
     minutes: float | None = None,
     train_rows: int | None = None,
     learning_rate: float | None = None,
-    tokens_per_batch: int = 2048,
+    tokens_per_batch: int | None = None,
     window: int = 35,
     weight_decay: float = 0.05,
     label_smoothing: float = 0.0,
-    evaluations: int = 8,
+    evaluations: int | None = None,
     patience: int = 3,
     precision: TorchPrecision = "fp32",
     calibrate: bool = False,
     pooling: Pooling | None = None,
+    new_heads: NewHeads | None = None,
     cache: PathLike | None = None,
     tokenizer: str | None = None,
     vectors: PathLike | None = None,
@@ -148,6 +149,7 @@ def adapt(
         precision=precision,
         calibrate=calibrate,
         pooling=pooling,
+        new_heads=new_heads,
         device=device,
         seed=seed,
         rows=train_rows,

@@ -19,6 +19,7 @@ Decay = Literal["cosine", "linear", "constant", "wsd"]
 OptimizerName = Literal["adamw", "muon"]
 Pooling = Literal["mean", "max", "first", "last"]
 ProbeFit = Literal["steps", "logistic"]
+NewHeads = Literal["logistic", "random"]
 Objective = Literal["causal", "masked", "mixed", "span-corruption"]
 Role = Literal["attention", "feed-forward"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -153,7 +154,15 @@ class ProbeSettings(Settings):
 class AdaptTraining(Settings):
     """Length, pace and rows of an adaptation: `training` of a plan's model."""
 
-    epochs: Annotated[float, EPOCHS, Setting("Passes over the training rows.", metavar="NUMBER")] = 4.0
+    epochs: Annotated[
+        float | None,
+        EPOCHS,
+        Setting(
+            "Passes over the training rows; default: 4, and more where they are few, so that there are steps enough.",
+            metavar="NUMBER",
+        ),
+    ] = None
+    """None: see `training.pace`."""
     minutes: Minutes = None
     rows: TrainingRows = None
     learning_rate: Annotated[
@@ -161,8 +170,14 @@ class AdaptTraining(Settings):
     ] = None
     """None: chosen by the size of what moves, see `training.adapt.default_learning_rate`."""
     tokens_per_batch: Annotated[
-        int, TOKENS_PER_BATCH, Setting("Tokens of a training batch.", metavar="NUMBER", unit="tokens")
-    ] = 2048
+        int | None,
+        TOKENS_PER_BATCH,
+        Setting(
+            "Tokens of a training batch; default: 2048, and at most 16 rows where they are few.",
+            metavar="NUMBER",
+            unit="tokens",
+        ),
+    ] = None
     window: Annotated[
         int,
         COUNT,
@@ -180,10 +195,14 @@ class AdaptTraining(Settings):
     ] = 0.0
     """Not of spans."""
     evaluations: Annotated[
-        int,
+        int | None,
         COUNT,
-        Setting("How often the validation rows are looked at; the best weights are kept.", metavar="NUMBER"),
-    ] = 8
+        Setting(
+            "How often the validation rows are looked at; the best weights are kept. Default: 8 times, more seldom and "
+            "fewer of them where that would take more than half the time of learning.",
+            metavar="NUMBER",
+        ),
+    ] = None
     patience: Annotated[
         int,
         COUNT_OR_NONE,
@@ -205,6 +224,15 @@ class AdaptTraining(Settings):
             metavar="NAME",
         ),
     ] = None
+    new_heads: Annotated[
+        NewHeads | None,
+        Setting(
+            "Weights that new heads begin with: random, or logistic (regression over the backbone as it was, for "
+            "labels and tags; then all weights learn); default: logistic where a trained backbone has few rows.",
+            metavar="NAME",
+        ),
+    ] = None
+    """Not of a probe."""
 
 
 IN_STEPS = (
@@ -231,6 +259,8 @@ class AdaptSettings(AdaptTraining):
             raise refusal(f"rank, alpha, dropout and points of adapters belong to the method lora, was {self.method}.")
         if self.probe is not None and self.method != "probe":
             raise refusal(f"fit and strength belong to the method probe, was {self.method}.")
+        if self.new_heads is not None and self.method == "probe":
+            raise refusal("new heads of a probe are all that it learns: its fit says how, and not new heads.")
         if self.probe is not None and self.probe.fit == "logistic":
             for name in IN_STEPS:
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -243,7 +273,7 @@ class AdaptSettings(AdaptTraining):
     def stored(self) -> dict[str, object]:
         """As a model's folder has held it since its first schema, in that order; `rows` stand beside it, and what came
         later is left out where nobody set it."""
-        later = {name for name in ("probe", "pooling", "calibrate") if not getattr(self, name)}
+        later = {name for name in ("probe", "pooling", "calibrate", "new_heads") if not getattr(self, name)}
         return {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
 
 

@@ -34,6 +34,16 @@ from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.features import FeatureReader, KeptBytes, collate
 from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.pace import (
+    HEADS_ALONE,
+    MOST_JUDGED,
+    WITH_BACKBONE,
+    HeadSize,
+    Pace,
+    is_few,
+    judged_rows,
+    pace_of,
+)
 from lmtasks.training.probe import FeatureProbe, FittedLayer
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule, score_text, streams_of
@@ -43,8 +53,10 @@ log = logging.getLogger(__name__)
 REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
 """The most that adapters learn with by themselves."""
-VALIDATION_ROWS = 1000
-"""Validation rows of each head that early stopping looks at, a prefix: as many as are set apart from training rows."""
+FEW_ROWS_RATE = 0.3
+"""A trained backbone learns from few rows with so much of its learning rate."""
+HEAD_STRENGTH, LEAST_BIAS = 0.03, -10.0
+"""C of the logistic regression that new heads begin with; and their logit of a class without rows."""
 VALIDATION_TOKENS = 4096
 """Tokens of a batch of validation rows."""
 NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
@@ -60,6 +72,7 @@ def adapt(
     validate: Callable[[Model], float] | None = None,
     provenance: Mapping[str, object] | None = None,
     kept: KeptBytes | None = None,
+    pretrained: bool = True,
 ) -> Trained | None:
     """Train heads on a backbone and write a model folder; None for `prompt`, where nothing moves.
 
@@ -74,6 +87,7 @@ def adapt(
         validate: judges the model for early stopping, higher is better; default: `score_heads` on validation rows.
         provenance: what to keep beside the training's own record in model.json.
         kept: where the features of a probe are found and left; None: they are computed anew.
+        pretrained: has the backbone been trained, or are its weights random?
 
     Raises:
         UsageError: a head or adapters that the backbone cannot carry, or a task without training rows.
@@ -100,7 +114,8 @@ def adapt(
     for head in heads:
         _check(model, head)
     torch.manual_seed(settings.seed)
-    model.add_heads([head.head for head in heads if head.head.name not in {spec.name for spec in model.card.heads}])
+    there = {spec.name for spec in model.card.heads}
+    model.add_heads([head.head for head in heads if head.head.name not in there])
     heads = [in_units_of(head, model.spec(head.head.name)) for head in heads]
     size = sum(parameter.numel() for parameter in model.parameters())
     if lora is not None:
@@ -111,7 +126,14 @@ def adapt(
     for head in heads:
         seen = seen.united(head.seen)
     work = out.with_name(out.name + ".work")
-    probe = _probe(model, heads, settings=settings, kept=kept, report=report) if settings.method == "probe" else None
+    pace = _pace(heads, settings)
+    few = pretrained and is_few([len(head.train) for head in heads])
+    probe = None
+    if settings.method == "probe":
+        probe = _probe(model, heads, settings=settings, judged=pace.judged, kept=kept, report=report)
+    begun = probe is None and (settings.new_heads == "logistic" or (settings.new_heads is None and few))
+    if begun:
+        _begin_heads(model, [head for head in heads if head.head.name not in there], settings=settings, report=report)
     fitted: Mapping[str, FittedLayer] = {}
     wanted = settings.probe or ProbeSettings()
     if probe is not None and wanted.fit == "logistic":
@@ -120,8 +142,23 @@ def adapt(
         best = probe.score()
         trained = Trained(steps=0, seconds=perf_counter() - began, best=best, best_step=0, stopped="fitted")
     else:
+        rate = (
+            settings.learning_rate
+            or _suited(model, settings.method)
+            or default_learning_rate(settings.method, size, few=few)
+        )
+        record["pace"] = {**asdict(pace), "learning_rate": rate, "new_heads": "logistic" if begun else "random"}
         trained = _trained(
-            model, heads, probe=probe, settings=settings, folder=work, validate=validate, size=size, report=report
+            model,
+            heads,
+            probe=probe,
+            settings=settings,
+            pace=pace,
+            rate=rate,
+            judge_first=begun,
+            folder=work,
+            validate=validate,
+            report=report,
         )
     if probe is not None:
         trained = replace(trained, seconds=trained.seconds + probe.reader.seconds)
@@ -154,21 +191,24 @@ def _trained(
     *,
     probe: FeatureProbe | None,
     settings: AdaptSettings,
+    pace: Pace,
+    rate: float,
+    judge_first: bool,
     folder: Path,
     validate: Callable[[Model], float] | None,
-    size: int,
     report: Callable[[Progress], None],
 ) -> Trained:
     """Train the heads step by step, over features or with the model.
 
     Args:
+        rate: the peak learning rate.
+        judge_first: are the weights that it begins with judged, too?
         folder: of the checkpoint and the log.
-        size: number of the model's parameters.
     """
     streams = {
         number: stream
         for number, head in enumerate(heads)
-        if (stream := streams_of(head, tokens_per_batch=settings.tokens_per_batch, window=settings.window)) is not None
+        if (stream := streams_of(head, tokens_per_batch=pace.tokens_per_batch, window=settings.window)) is not None
     }
     parts = PartialState(cpu=settings.device == "cpu").num_processes
     if streams and parts > 1:
@@ -178,8 +218,9 @@ def _trained(
         )
     steps = plan_steps(
         heads,
-        epochs=settings.epochs,
-        tokens_per_batch=settings.tokens_per_batch,
+        epochs=pace.epochs,
+        tokens_per_batch=pace.tokens_per_batch,
+        rows_at_once=pace.rows_at_once,
         seed=settings.seed,
         windows={number: len(stream) for number, stream in streams.items()},
     )
@@ -201,7 +242,7 @@ def _trained(
     def judge() -> float:
         if validate is not None:
             return validate(model)
-        return score_heads(model, heads, pad_id=pad_id) if probe is None else probe.score()
+        return score_heads(model, heads, pad_id=pad_id, judged=pace.judged) if probe is None else probe.score()
 
     return train(
         module=TbpttModule(model, streams, smoothing=settings.label_smoothing) if probe is None else probe.module,
@@ -210,9 +251,7 @@ def _trained(
         settings=TrainingSettings(
             steps=len(steps),
             minutes=settings.minutes,
-            learning_rate=settings.learning_rate
-            or _suited(model, settings.method)
-            or default_learning_rate(settings.method, size),
+            learning_rate=rate,
             batch_rows=parts,
             accumulate=parts,
             warmup=0.1,
@@ -221,7 +260,7 @@ def _trained(
             weight_decay=settings.weight_decay,
             betas=(0.9, 0.99),
             precision=settings.precision,
-            evaluate_every=max(1, len(steps) // settings.evaluations),
+            evaluate_every=-(-len(steps) // pace.looks),
             patience=settings.patience,
             seed=settings.seed,
         ),
@@ -232,6 +271,7 @@ def _trained(
         report=report,
         device=settings.device,
         partly=True,
+        judge_first=judge_first,
     )
 
 
@@ -239,29 +279,34 @@ def _strength(fitted: FittedLayer | None) -> Mapping[str, object]:
     return {} if fitted is None else {"strength": fitted.strength, "chosen_on": fitted.chosen_on}
 
 
-def default_learning_rate(method: Adaptation, parameters: int) -> float:
+def default_learning_rate(method: Adaptation, parameters: int, *, few: bool = False) -> float:
     """A peak learning rate that suits the size of what moves.
 
-    A new head alone bears 1e-3. So does a whole model of 11M parameters, and it gets less as it grows: 5e-5 at 110M,
+    New heads alone bear 1e-2. A whole model of 11M parameters bears 1e-3, and it gets less as it grows: 5e-5 at 110M,
     which is what BERT's authors fine-tune its base size with (Devlin et al., 2019, appendix A.3: 2e-5 to 5e-5).
     Adapters get ten times as much, 5e-4 at 110M: Hu et al. 2021 (https://arxiv.org/abs/2106.09685, table 9) give
     RoBERTa base 4e-4 to 5e-4.
 
     Args:
         parameters: of the model, those that stand still counted.
+        few: does a trained backbone learn from few rows?
     """
     if method == "probe":
-        return 1e-3
+        return 1e-2
     full = 1e-3 * (REFERENCE_PARAMETERS / max(1, parameters)) ** 1.3
-    return float(min(LORA_RATE, 10 * full) if method == "lora" else min(1e-3, full))
+    found = min(LORA_RATE, 10 * full) if method == "lora" else min(1e-3, full)
+    return float(found * (FEW_ROWS_RATE if few else 1.0))
 
 
 @torch.no_grad()
-def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> float:
+def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int, judged: int = MOST_JUDGED) -> float:
     """Mean over heads of a 0-1 score on validation rows, answered with the right prefix given (teacher forcing).
 
     Each kind of head says what is right (`Head.judged`, `Head.score`): the share of right labels, tags or spans; of a
     generation head the geometric mean of the probabilities of the right tokens.
+
+    Args:
+        judged: rows of each head at most.
     """
     scores = []
     for head in heads:
@@ -269,14 +314,16 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int) -> 
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
             continue
-        scores.append(head_of(head.head).scored(_judged(model, head, pad_id=pad_id)))
+        scores.append(head_of(head.head).scored(_judged(model, head, pad_id=pad_id, most=judged)))
     return sum(scores) / max(1, len(scores))
 
 
-def _judged(model: Model, head: HeadExamples, *, pad_id: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _judged(
+    model: Model, head: HeadExamples, *, pad_id: int, most: int = MOST_JUDGED
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and targets of a head's validation rows, in batches."""
     device = next(model.parameters()).device
-    rows = head.validation[:VALIDATION_ROWS]
+    rows = judged_rows(head.validation, most)
     lengths = [len(row.ids) + len(row.decoder_ids) for row in rows]
     for places in plan_batches(lengths, tokens_per_batch=VALIDATION_TOKENS):
         collated = collate([rows[place] for place in places], pad_id=pad_id)
@@ -316,11 +363,13 @@ def plan_steps(
     epochs: float,
     tokens_per_batch: int,
     seed: int,
+    rows_at_once: Sequence[int | None] = (),
     windows: Mapping[int, int] = NO_WINDOWS,
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
     """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments.
 
     Args:
+        rows_at_once: of a batch of each head at most; empty: as many as its tokens allow.
         windows: for each head that learns from a running text the number of its windows, which stay in order; such a
             head's "rows" are the number of one window.
     """
@@ -335,7 +384,12 @@ def plan_steps(
                 batches += [(number, (window,)) for window in range(windows[number])]
                 continue
             lengths = [len(example.ids) + len(example.decoder_ids) for example in head.train]
-            plan = plan_batches(lengths, tokens_per_batch=tokens_per_batch, seed=seed + epoch * 1009 + number)
+            plan = plan_batches(
+                lengths,
+                tokens_per_batch=tokens_per_batch,
+                seed=seed + epoch * 1009 + number,
+                max_rows=rows_at_once[number] if rows_at_once else None,
+            )
             batches += [(number, rows) for rows in plan]
         order = np.random.default_rng((seed, epoch)).permutation(len(batches))
         share = 1.0 if epoch + 1 < whole else epochs - (whole - 1)
@@ -362,6 +416,7 @@ def _probe(
     heads: Sequence[HeadExamples],
     *,
     settings: AdaptSettings,
+    judged: int,
     kept: KeptBytes | None,
     report: Callable[[Progress], None],
 ) -> FeatureProbe:
@@ -372,10 +427,48 @@ def _probe(
             model,
             heads,
             reader=FeatureReader(model.to(state.device), kept=kept, precision=settings.precision),
-            judged=VALIDATION_ROWS,
+            judged=judged,
             smoothing=settings.label_smoothing,
             report=report,
         )
+
+
+def _begin_heads(
+    model: Model, heads: Sequence[HeadExamples], *, settings: AdaptSettings, report: Callable[[Progress], None]
+) -> None:
+    """Give new heads of one layer the weights of logistic regression over the backbone as it is: a random head would
+    first push the backbone about (Kumar et al. 2022, https://arxiv.org/abs/2202.10054)."""
+    linear = [head for head in heads if head_of(head.head).linear_layer and len(_labels(head)) > 1]
+    if linear:
+        device = PartialState(cpu=settings.device == "cpu").device
+        reader = FeatureReader(model.to(device), kept=None, precision=settings.precision)
+        probe = FeatureProbe(model, linear, reader=reader, judged=0, smoothing=0.0, report=report)
+        probe.fit(strength=HEAD_STRENGTH, seed=settings.seed)
+        for head in linear:  # a class without rows is unlikely, and no more: labels may be smoothed
+            layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
+            layer.get_parameter("bias").data.clamp_(min=LEAST_BIAS)
+
+
+def _labels(head: HeadExamples) -> frozenset[int]:
+    return frozenset(int(label) for row in head.train for label in row.targets) - {IGNORED}
+
+
+def _pace(heads: Sequence[HeadExamples], settings: AdaptSettings) -> Pace:
+    return pace_of(
+        [_counted(head, window=settings.window) for head in heads],
+        HEADS_ALONE if settings.method == "probe" else WITH_BACKBONE,
+        epochs=settings.epochs,
+        tokens_per_batch=settings.tokens_per_batch,
+        looks=settings.evaluations,
+    )
+
+
+def _counted(head: HeadExamples, *, window: int) -> HeadSize:
+    if head.text:
+        train, judged = (-(-len(text) // window) for text in (head.text, head.validation_text))
+        return HeadSize(train=train, judged=judged, tokens=window, streamed=True)
+    tokens = sum(len(row.ids) + len(row.decoder_ids) for row in head.train) / max(1, len(head.train))
+    return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens)
 
 
 def _suited(model: Model, method: Adaptation) -> float | None:

