@@ -5,7 +5,7 @@ passes, and looking takes half as long as learning at most.
 
 >>> few, many = HeadSize(train=64, judged=1000, tokens=20.0), HeadSize(train=20_000, judged=1000, tokens=20.0)
 >>> pace_of([few], WITH_BACKBONE, epochs=None, tokens_per_batch=None, looks=None)
-Pace(epochs=15.0, tokens_per_batch=2048, rows_at_once=(16,), looks=4, judged=360)
+Pace(epochs=10.0, tokens_per_batch=2048, rows_at_once=(16,), looks=4, judged=240)
 >>> pace_of([many], WITH_BACKBONE, epochs=None, tokens_per_batch=None, looks=None)
 Pace(epochs=4.0, tokens_per_batch=2048, rows_at_once=(None,), looks=8, judged=1000)
 """
@@ -43,7 +43,7 @@ class Learner:
     """Does the backbone read at each pass and each look? Else features are read once."""
 
 
-WITH_BACKBONE = Learner(least_steps=60, each_time=True)
+WITH_BACKBONE = Learner(least_steps=40, each_time=True)
 HEADS_ALONE = Learner(least_steps=300, each_time=False)
 
 
@@ -94,20 +94,23 @@ def pace_of(
         math.ceil(head.train / min(most or math.inf, max(1.0, tokens // max(1.0, head.tokens))))
         for head, most in zip(heads, at_once, strict=True)
     )
-    passes = epochs or max(EPOCHS, learner.least_steps * len(heads) / max(1, batches))
-    learning = sum(head.train * head.tokens for head in heads) * (3 * passes if learner.each_time else 1)
+    suited = max(EPOCHS, learner.least_steps * len(heads) / max(1, batches))
+    passes = epochs or suited
+
+    def room(passes: float) -> float:
+        read = sum(head.train * head.tokens for head in heads)
+        return LOOKING_SHARE * read * (3 * passes if learner.each_time else 1)
 
     def looking(rows: int, times: int) -> float:
         return sum(min(rows, head.judged) * head.tokens for head in heads) * (times if learner.each_time else 1)
 
     judged = MOST_JUDGED
     if looks is None:
-        room = LOOKING_SHARE * learning
-        looks = next((n for n in range(MOST_LOOKS, LEAST_LOOKS, -1) if looking(judged, n) <= room), LEAST_LOOKS)
         there = max((head.judged for head in heads), default=0)
-        if looking(judged, looks) > room:
-            judged = max(LEAST_JUDGED, int(min(judged, there) * room / looking(judged, looks)))
-        looks = next((n for n in range(looks, 1, -1) if looking(judged, n) <= room), 1)
+        least = looking(judged, LEAST_LOOKS)
+        if least > room(suited):  # not by `epochs`: settings that are chosen among are judged on the same rows
+            judged = max(LEAST_JUDGED, int(min(judged, there) * room(suited) / least))
+        looks = next((times for times in range(MOST_LOOKS, 1, -1) if looking(judged, times) <= room(passes)), 1)
     return Pace(epochs=passes, tokens_per_batch=tokens, rows_at_once=at_once, looks=looks, judged=judged)
 
 

@@ -71,8 +71,8 @@ def test_of_few_rows_looking_takes_no_longer_than_learning(
     pace = read_provenance(tmp_path / "model")["pace"]
     assert pace["learning_rate"] == (1e-2 if method == "probe" else pytest.approx(3e-4))  # type: ignore[index]
     if method == "full":
-        assert trained["steps"] == 60  # type: ignore[index]
-        assert read[True] == 60 * 16 * 9
+        assert trained["steps"] == 40  # type: ignore[index]
+        assert read[True] == 40 * 16 * 9
         assert 0 < read[False] < 0.7 * 3 * read[True]
     else:
         assert trained["steps"] == 300  # type: ignore[index]
