@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 LONGEST = 400
 """Characters of an example that are shown."""
 LISTED = 12
+OWN_TEXTS_ASK: Mapping[str, str] = {
+    "hypothesis": "a likelihood for each hypothesis",
+    "pair": "an answer to each of two texts",
+}
+"""By the form of answer, where rows bring the texts along that are asked."""
 EACH_ROW_ASKS: Mapping[str, str] = {
     "loglikelihood": "1 likelihood",
     "loglikelihood_rolling": "1 likelihood (more for a long text)",
@@ -163,8 +168,9 @@ def _own_answers(found: OwnAnswers) -> str:
 def _asks(task: Task, check: TaskCheck) -> str:
     from lmtasks.task.kinds import kind_of
 
-    if kind_of(task).answer == "hypothesis":
-        return "a likelihood for each hypothesis"
+    own = OWN_TEXTS_ASK.get(kind_of(task).answer)
+    if own is not None:
+        return own
     if task.output_type in EACH_ROW_ASKS:
         one = EACH_ROW_ASKS[task.output_type]
         return one if task.repeats == 1 else f"{task.repeats} texts"

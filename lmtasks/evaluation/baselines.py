@@ -24,7 +24,6 @@ from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
 from lmtasks.named_table import NamedTable
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, ModelCard, Progress, Report, Row, RuntimeCard
 from lmtasks.task.kinds import KINDS, AnswerForm, kind_of
-from lmtasks.task.roles import role_value
 from lmtasks.task.task import SplitName, Task
 from lmtasks.version import __version__
 
@@ -57,14 +56,8 @@ class Baseline:
 def _in_pairs(fit: Fit) -> Fit:
     """The same for pairs of texts, by the classification task that they are asked of."""
     return lambda task, rows, seed: minimal_pairs.in_pairs(
-        task, fit(minimal_pairs.classifying_task(task), [_labelled(task, row) for row in rows], seed)
+        task, fit(minimal_pairs.classifying_task(task), [minimal_pairs.labelled_row(task, row) for row in rows], seed)
     )
-
-
-def _labelled(task: Task, row: Row) -> Row:
-    """A training row of the classification task as its rows of pairs are read: the label in a column of its own."""
-    assert task.clean is not None
-    return {**row, minimal_pairs.LABEL: role_value(task.clean, row, role="label")}
 
 
 BASELINES: NamedTable[Baseline] = NamedTable(

@@ -10,7 +10,7 @@ from lmtasks.data.splits import TaskData, has_validation
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.evaluation.custom_results import lm_eval_result, with_custom_values
 from lmtasks.evaluation.filtering import with_filters
-from lmtasks.evaluation.minimal_pairs import ClassifiedPairs, TextPairs, classifying_task
+from lmtasks.evaluation.minimal_pairs import ClassifiedPairs, TextPairs, classifying_task, with_labels
 from lmtasks.evaluation.outcome import (
     Answered,
     Way,
@@ -179,7 +179,7 @@ class EngineSolver:
             UsageError: the model cannot answer the task.
         """
         if kind_of(task).answer == "pair" and task.clean is not None:
-            inner = self.request_builder(classifying_task(task), prompt_context=prompt_context)
+            inner = self.request_builder(classifying_task(task), prompt_context=with_labels(task, prompt_context))
             return ClassifiedPairs(inner, task)
         plan = self._plan(task, prompt_context.way)
         if plan.why_not:

@@ -21,10 +21,11 @@ from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered, AnswerRows, best_choice
 from lmtasks.evaluation.prompt_requests import Prompted
-from lmtasks.evaluation.protocols import Finished, Pending, Replies, RequestBuilder, ScoredExample
+from lmtasks.evaluation.protocols import Finished, Pending, PromptContext, Replies, RequestBuilder, ScoredExample
 from lmtasks.records import Choice, CustomValues, Json, Row, softmax_log
 from lmtasks.task.changes import changed_columns
 from lmtasks.task.kinds import kind_of
+from lmtasks.task.roles import role_value
 from lmtasks.task.task import Task
 
 LABEL = "label of a pair"
@@ -45,6 +46,21 @@ def classifying_task(task: Task) -> Task:
         inputs={**task.clean.inputs, "label": LABEL},
         templates=replace(task.clean.templates, asked=asked),
         process_results=None,
+    )
+
+
+def labelled_row(task: Task, row: Row) -> Row:
+    """A row of the classification task as `classifying_task` reads it: its label in the column of its own."""
+    assert task.clean is not None
+    return {**row, LABEL: role_value(task.clean, row, role="label")}
+
+
+def with_labels(task: Task, prompt_context: PromptContext) -> PromptContext:
+    """The same with worked examples as `classifying_task` reads them."""
+    return replace(
+        prompt_context,
+        shot_pool=[labelled_row(task, row) for row in prompt_context.shot_pool],
+        drawn=[tuple(labelled_row(task, row) for row in rows) for rows in prompt_context.drawn],
     )
 
 

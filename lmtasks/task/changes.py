@@ -25,7 +25,7 @@ from lmtasks.task.describe import with_fields
 from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.kinds.minimal_pairs import MINIMAL_PAIRS
 from lmtasks.task.task import ChangedRows, MetricUse, Source, Task
-from lmtasks.task.templates import columns_in, is_template
+from lmtasks.task.templates import Templates, Wording, columns_in, is_template
 
 SEED = 1234
 
@@ -215,6 +215,9 @@ class PairSet:
     groups: tuple[str, ...]
 
 
+_EMPTY = Wording(question="", target="", choices=None, prefix=None, target_delimiter="", fewshot_delimiter="")
+NOTHING_ASKED = Templates(asked=_EMPTY, shot=_EMPTY, description="")
+"""Of the pairs themselves: each text is asked as a row of the task that they are asked of."""
 PAIR_LANGUAGES = ("en", "zh")
 PAIR_METRICS = ("label_gap", "distance", "answers_differ")
 PAIRS: NamedTable[PairSet] = NamedTable(
@@ -289,6 +292,8 @@ def _with_pairs(task: Task, pairs: PairSet) -> Task:
         inputs={role: role for role in MINIMAL_PAIRS.prompted_roles},
         metrics=tuple(MetricUse(name=name) for name in PAIR_METRICS),
         sources={**{split: source for split, source in task.sources.items() if split != "test"}, "test": test},
+        output_type=MINIMAL_PAIRS.output_types[0],
+        templates=NOTHING_ASKED,
         process_docs=None,
         process_results=None,
         filters=(),

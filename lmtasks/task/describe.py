@@ -70,6 +70,8 @@ def describe(task: Task) -> dict[str, object]:
         "shot_sampler": task.shot_sampler,
     }
     fields |= {name: to_json(hook) for name, hook in hooks.items() if hook is not None}
+    if task.clean is not None:
+        fields["clean"] = task.clean.hash
     if task.filters:
         fields["filters"] = [
             {"name": line.name, "steps": [{"function": to_json(s.function), **_options(s)} for s in line.steps]}

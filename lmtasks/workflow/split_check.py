@@ -132,6 +132,7 @@ def check_split(
         UsageError: the split cannot be read.
         WorkError: the Hub cannot be reached, or the task's own code failed.
     """
+    task = task if role == SCORED else task.clean or task
     found = find_local(source, options=options.data)
     lacking = _lacking(source, found, options=options.data) if may_lack else ""
     if lacking or (found is None and options.data.offline):

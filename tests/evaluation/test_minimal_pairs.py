@@ -16,6 +16,7 @@ from lmtasks.evaluation.rivals import RivalSolver
 from lmtasks.installation import shipped
 from lmtasks.metric import compare, make_metric
 from lmtasks.records import HeadSpec, softmax_log
+from lmtasks.settings.data import DataAccess
 from lmtasks.task.changes import PAIRS, changed, with_clean
 from lmtasks.task.index import default_index
 
@@ -160,3 +161,23 @@ def test_the_names_are_found_and_nothing_is_scored_beside_them() -> None:
     assert {each.groups for each in PAIRS.values()} == {GROUPS, *((group,) for group in GROUPS)}
     (group,) = default_index().find_groups("bias_en")
     assert group.tasks == tuple(f"bias_{name}_en" for name in GROUPS)
+
+
+def test_worked_examples_stand_before_pairs_as_before_rows(tmp_path: Path) -> None:
+    task = changed(small_task(tmp_path, "classification"), "bias-age")
+    few = scored(model(max_length=200), task, way="prompt", shots=2)
+    none = scored(model(max_length=200), task, way="prompt")
+    assert few.n == none.n == 30
+    prompts = few.samples[0]["prompt"]
+    assert isinstance(prompts, list | tuple)
+    assert all(str(prompt).count("Mood:") == 3 for prompt in prompts)
+    assert few.metrics["distance"].value != none.metrics["distance"].value
+
+
+def test_pairs_are_checked_as_they_are_asked() -> None:
+    from lmtasks.workflow.split_check import CheckOptions
+    from lmtasks.workflow.validate import check_task
+
+    (task,) = default_index().find("starter_sentiment_en@bias")
+    found = check_task(task, options=CheckOptions(data=DataAccess(offline=True)), report=lambda progress: None)
+    assert [split.wrong for split in found.splits] == [0, 0]
