@@ -188,10 +188,16 @@ def _until(run: RunRecords, by_rows: dict[RowsAsked, list[PairedRecord]]) -> lis
         if not asked:
             continue
         behind = asked[asked.index(ahead[-1]) + 1 :] if ahead else asked
-        place = f"with {rows_text(behind[0])} and more" if behind else "with more rows than were asked"
-        places.setdefault(place, []).append(task.name)
+        places.setdefault(f"with {rows_text(behind[0])} and more" if behind else "", []).append(task.name)
+    ahead_to_the_end = places.pop("", [])
     told = "; ".join(f"{place} on {', '.join(names)}" for place, names in places.items())
-    return [f"No model is ahead of the best classical rival by more than chance {told}."] if told else []
+    found = [f"No model is ahead of the best classical rival by more than chance {told}."] if told else []
+    if ahead_to_the_end:
+        found.append(
+            "With the most rows that were asked a model is ahead of the best classical rival by more than chance on "
+            f"{', '.join(ahead_to_the_end)}."
+        )
+    return found
 
 
 def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
