@@ -10,6 +10,9 @@ Unweighted (macro), the tasks being independent:
 
     value  sum m_i / k                  stderr  sqrt( sum e_i^2 ) / k
 
+The metric `main` is ours: of each task its first one, as a share of 1, so that tasks of several kinds have one mean. A
+task whose first metric has no best value (perplexity, bits), or for which less is better, takes no part.
+
 >>> total = aggregate([0.5, 0.8], stderrs=[0.05, 0.02], sizes=[100, 300], weight_by_size=True)
 >>> round(total.value, 4), round(total.stderr or 0, 6)
 (0.725, 0.019515)
@@ -26,6 +29,9 @@ from lmtasks.results.scores import GroupEstimate, GroupScores
 from lmtasks.task.groups import Group, GroupMetric
 
 NORMAL_95 = 1.96
+MAIN = "main"
+SCALES: Mapping[str, float] = {"fraction": 1.0, "points": 100.0}
+"""The best value of each scale that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +124,41 @@ def _all(groups: Sequence[Group]) -> list[Group]:
     return list(found.values())
 
 
+def _main(results: Sequence[TaskResult], *, weight_by_size: bool) -> list[tuple[str, GroupEstimate]]:
+    """The mean of the tasks' first metrics, 0-1; nothing where no task has one with a best value."""
+    first = [(result, next(iter(result.metrics.values()), None)) for result in results]
+    having = [
+        (result, estimate, SCALES[estimate.scale])
+        for result, estimate in first
+        if estimate is not None and estimate.scale in SCALES and estimate.higher_is_better
+    ]
+    if not having:
+        return []
+    total = aggregate(
+        [estimate.value / best for _, estimate, best in having],
+        stderrs=[None if estimate.stderr is None else estimate.stderr / best for _, estimate, best in having],
+        sizes=[result.n for result, _, _ in having],
+        weight_by_size=weight_by_size,
+    )
+    return [
+        (
+            MAIN,
+            GroupEstimate(
+                value=total.value,
+                stderr=total.stderr,
+                ci95=total.ci95,
+                weight_by_size=weight_by_size,
+                higher_is_better=True,
+                scale="fraction",
+                tasks=tuple(result.task for result, _, _ in having),
+            ),
+        )
+    ]
+
+
 def _values(wanted: GroupMetric, results: Sequence[TaskResult]) -> list[tuple[str, GroupEstimate]]:
+    if wanted.metric == MAIN:
+        return _main(results, weight_by_size=wanted.weight_by_size)
     found: list[tuple[str, GroupEstimate]] = []
     for name in _names(wanted, results):
         having = [result for result in results if name in result.metrics]

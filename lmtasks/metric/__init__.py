@@ -314,6 +314,11 @@ _OWN: Mapping[str, MetricSpec] = {
         build={"text": match.exact_match, "choice": choice.exact_match},
         options=match.OPTIONS,
     ),
+    "sql_match": MetricSpec(
+        description="share of queries equal to a reference, whatever their case, blanks, quotes and aliases",
+        scale="fraction",
+        build={"text": match.sql_match},
+    ),
     "entity_f1": MetricSpec(
         description="F1 of tagged entities, type and both borders (conlleval)",
         scale="fraction",

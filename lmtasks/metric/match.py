@@ -1,4 +1,4 @@
-"""Metrics of written texts as they stand: `exact_match`, and `distinct_1`, `distinct_2`, `repetition`.
+"""Metrics of written texts as they stand: `exact_match`, `sql_match`, and `distinct_1`, `distinct_2`, `repetition`.
 
 `exact_match` has lm-evaluation-harness' meaning and options (0.4.13). Both sides lose, in this order: every match of
 `regexes_to_ignore`, their case (`ignore_case`), ASCII punctuation (`ignore_punctuation`), ASCII digits
@@ -15,6 +15,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,6 +40,8 @@ SWITCHES: Mapping[str, Step] = {
 OPTIONS = ("regexes_to_ignore", *SWITCHES)
 
 REPETITION_ORDER = 4
+QUOTES = "'\""
+SQL_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|\w+(?:\.\d+)?|<=|>=|<>|!=|\|\||[^\w\s]""")
 
 
 def exact_match(settings: MetricSettings) -> Formula:
@@ -94,6 +97,36 @@ def _switch(options: Mapping[str, object], name: str) -> bool:
     if not isinstance(given, bool):
         raise UsageError(f"exact_match: {name} must be true or false, was: {given!r}.")
     return given
+
+
+def sql_match(settings: MetricSettings) -> Formula:
+    """`sql_match`: the prediction is a reference, both in the form of `plain_sql`."""
+    del settings
+
+    def values(outcomes: Sequence[Outcome]) -> Floats:
+        return np.array(
+            [float(plain_sql(text.prediction) in map(plain_sql, references(text))) for text in only(Text, outcomes)]
+        )
+
+    return mean(values, signature="match:equal|sql:case,blanks,quotes,aliases,semicolon|refs:any")
+
+
+def plain_sql(query: str) -> tuple[str, ...]:
+    """The tokens of a query without what means nothing: case outside of strings, blanks, the kind of quotes around
+    strings, the names of aliases, a semicolon at the end. Nothing else is changed: `a = b` is not `b = a`.
+
+    >>> plain_sql("SELECT X.A FROM T AS X WHERE X.B = 'Rome' ;") == plain_sql('select y.a from t as y where y.b="Rome"')
+    True
+    """
+    tokens = [
+        f"'{token[1:-1]}'" if token[0] in QUOTES and token[-1] == token[0] and len(token) > 1 else token.lower()
+        for token in SQL_TOKEN.findall(query)
+    ]
+    while tokens and tokens[-1] == ";":
+        tokens.pop()
+    named = [token for before, token in pairwise(tokens) if before == "as" and token.isidentifier()]
+    aliases = {name: f"alias {number}" for number, name in enumerate(dict.fromkeys(named))}
+    return tuple(aliases.get(token, token) for token in tokens)
 
 
 def distinct_1(settings: MetricSettings) -> Formula:

@@ -189,6 +189,29 @@ def test_groups_weigh_by_size_or_not(tmp_path: Path) -> None:
     assert metrics["acc_norm"].value == results[0].metrics["acc_norm"].value
 
 
+def test_the_mean_of_first_metrics_is_over_one_scale(tmp_path: Path) -> None:
+    results = score([small_task(tmp_path, name) for name in ("multiple_choice", "classification")])
+    first = [next(iter(result.metrics.values())) for result in results]
+    points = replace(first[1], value=100 * first[1].value, stderr=100 * (first[1].stderr or 0), scale="points")
+    loss = replace(first[1], higher_is_better=False)
+    raw = replace(first[1], scale="raw")
+    group = Group(
+        name="all", alias="All", members=("multiple_choice", "classification", "lower", "raw"),
+        aggregations=(GroupMetric(metric="main", weight_by_size=False),),
+    )  # fmt: skip
+    given = [
+        results[0],
+        replace(results[1], metrics={"bleu": points}),
+        replace(results[1], task="lower", metrics={"wer": loss}),
+        replace(results[1], task="raw", metrics={"token_perplexity": raw}),
+    ]
+    total = group_results([group], given)["all"].metrics["main"]
+    assert total.tasks == ("multiple_choice", "classification")
+    assert total.value == pytest.approx((first[0].value + first[1].value) / 2)
+    assert total.stderr == pytest.approx(np.hypot(first[0].stderr or 0, first[1].stderr or 0) / 2)
+    assert total.ci95 == pytest.approx((total.value - 1.96 * total.stderr, total.value + 1.96 * total.stderr))
+
+
 def test_streamed_samples_are_the_kept_ones(tmp_path: Path) -> None:
     task = small_task(tmp_path, "multiple_choice")
     (kept,) = score([task])

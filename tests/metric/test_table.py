@@ -179,6 +179,7 @@ def test_the_names_that_task_files_use() -> None:
     }
     theirs |= {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
     ours = {
+        "sql_match",
         "macro_f1",
         "micro_f1",
         "weighted_f1",

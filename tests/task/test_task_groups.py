@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmtasks.errors import UsageError
-from lmtasks.task import Group, GroupMetric, TaskIndex, load_task
+from lmtasks.task import Group, GroupMetric, TaskIndex, default_index, load_task
 
 SMALL = "dataset_path: a/b\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n"
 
@@ -169,3 +169,14 @@ def test_a_group_is_no_task(tmp_path: Path) -> None:
     _folder(tmp_path, {"g.yaml": "group: g\ntask: [a]\n"})
     with pytest.raises(UsageError, match=r"is a group of tasks, not a task; .*: a\."):
         load_task(tmp_path / "g.yaml")
+
+
+@pytest.mark.parametrize("name", ["glue", "nlu", "zh", "seeds"])
+def test_our_groups_have_a_mean_of_what_each_task_is_judged_by(name: str) -> None:
+    (group,) = default_index().find_groups(name)
+    assert group.aggregations == (GroupMetric(metric="main", weight_by_size=False),)
+    assert [task.name for task in default_index().find(name)] == list(group.tasks)
+    if name == "seeds":
+        inner = [member for member in group.members if isinstance(member, Group)]
+        assert len(inner) == len(group.members) >= 10
+        assert all(member.aggregations == group.aggregations for member in inner)
