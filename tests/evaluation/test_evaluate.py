@@ -170,7 +170,7 @@ def test_all_tasks_are_checked_before_the_first_is_answered(tmp_path: Path) -> N
     told: list[Progress] = []
     good = small_task(tmp_path, "translation")
     bad = small_task(tmp_path, "summarization", more="metrics: [macro_f1]")
-    with pytest.raises(UsageError, match=r"task summarization: macro_f1 scores choice, not text"):
+    with pytest.raises(UsageError, match=r"task summarization: macro_f1 scores choice or labels, not text"):
         evaluate(solver=model(), tasks=[good, bad], options=EvalOptions(), on_progress=told.append)
     assert told == []
 

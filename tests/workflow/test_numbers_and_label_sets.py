@@ -265,3 +265,29 @@ def test_a_head_is_not_trained_on_for_another_kind_under_its_name(tmp_path: Path
             made, data=data, text="said", label="about", kind="multi_label", name="one", out=tmp_path / "c",
             progress=False,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "label"), [("regression", "near"), ("multi_label", "about")])
+def test_pairs_of_texts_are_read_together(tmp_path: Path, kind: str, label: str) -> None:
+    """The second text alone tells what is right."""
+    rows = [
+        {"a": f"text {number}", "b": " and ".join(THINGS[: number % 4]) or "nothing", "near": float(number % 4)}
+        for number in range(120)
+    ]
+    made = [{**row, "about": list(THINGS[: int(str(row["near"])[0])])} for row in rows]
+    for split, part in (("train", made[:90]), ("test", made[90:])):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in part))
+    own = {"data": tmp_path, "text": "a", "pair": "b", "label": label, "kind": kind, "name": "pairs"}
+    model = lmtasks.adapt(
+        "average:width=24,buckets=100",
+        **own,  # type: ignore[arg-type]
+        out=tmp_path / "model",
+        epochs=30,
+        learning_rate=0.02,
+        patience=0,
+        progress=False,
+    )
+    lmtasks.evaluate([model, "ridge" if kind == "regression" else "tfidf"], **own, out=tmp_path / "s", progress=False)  # type: ignore[arg-type]
+    for place in (tmp_path / "s").glob("*/results.json"):
+        metrics = json.loads(place.read_text())["results"]["pairs"]["metrics"]
+        assert next(iter(metrics.values()))["value"] > 0.85, place
