@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import cast
 
 import regex
 
@@ -149,7 +150,9 @@ def _readings(text: str) -> list[str]:
         from pypinyin import Style, pinyin
     except ImportError as error:
         raise _lacking("characters that sound alike", "pypinyin") from error
-    found = pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=lambda rest: [""] * len(rest))
+    # One for each character that has none, as pypinyin takes them; its types speak of texts alone.
+    nothing = cast("Callable[[str], str]", lambda rest: [""] * len(rest))
+    found = pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, errors=nothing)
     return [str(each[0]) for each in found]
 
 
