@@ -130,15 +130,15 @@ class FeatureProbe:
             seed: of the parts that training rows are divided into.
 
         Raises:
-            UsageError: a head of more than one layer, or training rows of one class alone.
+            UsageError: a head that answers otherwise than by one label, or training rows of one class alone.
         """
         found: dict[str, FittedLayer] = {}
         for head, train, judged in zip(self._heads, self._train, self._judged, strict=True):
             layer, name = head_of(head.head).linear_layer, head.head.name
             if not layer:
                 raise UsageError(
-                    f"logistic regression cannot be the {head.head.kind} head {name!r}, which is more than one layer; "
-                    "use the fit by steps."
+                    f"logistic regression finds one label of several, and the {head.head.kind} head {name!r} answers "
+                    "otherwise; use the fit by steps."
                 )
             try:
                 fitted = fit_logistic(

@@ -240,7 +240,7 @@ def test_a_class_of_one_row_and_a_class_of_none() -> None:
 
 
 def test_a_span_head_is_no_logistic_regression(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the span head 'find', which is more than one layer; use the fit by steps"):
+    with pytest.raises(UsageError, match="the span head 'find' answers otherwise; use the fit by steps"):
         probe(tmp_path, "model", finds(), LOGISTIC, None)
     steps = AdaptSettings(method="probe", epochs=30, learning_rate=2e-2, tokens_per_batch=64, evaluations=1)
     assert score_heads(probe(tmp_path, "steps", finds(), steps, None), [finds()], pad_id=1) > 0.8
