@@ -35,7 +35,7 @@ def baseline_names(wanted: Sequence[str]) -> tuple[str, ...]:
     """The baselines that names and groups stand for, each once.
 
     >>> baseline_names(["lead-3", "classical"])
-    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'nearest', 'linear-tagger', 'ngram', 'reweighted')
+    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'ridge', 'bm25', 'nearest', 'linear-tagger', 'ngram', 'reweighted')
 
     Raises:
         UsageError: there is no such baseline or group, or one that has seen the answers stands among others.

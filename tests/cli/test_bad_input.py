@@ -265,7 +265,9 @@ def test_results_that_cannot_be_compared(say: Say, tmp_path: Path) -> None:
 
 
 def test_predict_says_what_it_lacks(say: Say, llama: Path, classifier: Path, tmp_path: Path) -> None:
-    assert "one task at a time" in say("predict", "--model", llama, "--tasks", "starter_topic_*", "x").sentence
+    several = ("predict", "--model", llama, "--tasks", "starter_topic_*", "x")
+    assert json.loads(say(*several).out).keys() == {"starter_topic_en", "starter_topic_zh"}
+    assert "of one task at a time" in say(*several, "--explain").sentence
     goes_on = ("predict", "--model", llama, "--tasks", "starter_paragraphs_en", "--new-tokens")
     assert say(*goes_on, 4, "x").code == 0
     assert "use at most 63" in say(*goes_on, 64, "x").sentence

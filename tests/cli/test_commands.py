@@ -46,6 +46,7 @@ def test_eval_of_one_model_writes_results_and_samples(say: Say, llama: Path, tmp
     assert sorted(file.name for file in out.iterdir()) == [
         "index.html",
         "report.md",
+        "results.csv",
         "results.json",
         "samples-starter_sentiment_en.jsonl",
         "statistics.json",

@@ -40,7 +40,9 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     content = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert list(content) == ["schema", "model", "runtime", "machine", "versions", "results", "checksums", "checksum"]
     record = content["results"]["classification"]
-    assert list(record) == ["n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions", "overlap"]
+    assert list(record) == [
+        "kind", "language", "n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions", "overlap",
+    ]  # fmt: skip
     assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
     assert record["conditions"]["task_hash"] == results[0].task_hash
     lines = (out / "samples-translation.jsonl").read_text(encoding="utf-8").splitlines()

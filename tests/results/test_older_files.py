@@ -51,4 +51,6 @@ def test_a_committed_report_is_rebuilt_byte_for_byte(name: str, tmp_path: Path) 
     written = sorted(file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file())
     assert Path("index.html") in written
     for file in written:
+        if file.name == "results.csv" and not (REPORTS / name / file).is_file():
+            continue  # a run that was published before there were any
         assert (tmp_path / file).read_bytes() == (REPORTS / name / file).read_bytes(), file
