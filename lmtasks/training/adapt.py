@@ -333,11 +333,7 @@ def _judged(
 
 @torch.no_grad()
 def _calibrated(model: Model, heads: Sequence[HeadExamples]) -> Mapping[str, Calibration]:
-    """Bring the probabilities of heads into line with their validation rows; those with too few are left as they are.
-
-    Raises:
-        UsageError: no head has probabilities of labels.
-    """
+    """Bring the probabilities of heads into line with their validation rows; those with too few stay as they are."""
     model.eval()
     able = [head for head in heads if head_of(head.head).softmax]
     found: dict[str, Calibration] = {}

@@ -21,6 +21,7 @@ from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vectors import EmbeddingModel, Vectors, text_key
 from lmtasks.errors import UsageError
 from lmtasks.files import aside
+from lmtasks.head.module import pooled
 from lmtasks.model.create import Backbone
 from lmtasks.records import Ints, Progress
 from lmtasks.training.stepping import Batch
@@ -84,10 +85,7 @@ class Lessons:
         tokens: of a batch, padding counted.
     """
 
-    def __init__(
-        self, encoder: EmbeddingModel, groups: Sequence[_Group], judged: _Group | None, *, tokens: int, seed: int
-    ) -> None:
-        self.encoder = encoder
+    def __init__(self, groups: Sequence[_Group], judged: _Group | None, *, tokens: int, seed: int) -> None:
         self.width = int(groups[0].targets.shape[1])
         self.passages = sum(len(group.lengths) for group in groups)
         self._groups, self._judged, self._tokens, self._seed = groups, judged, tokens, seed
@@ -134,9 +132,7 @@ class TeacherModule(nn.Module):
         """Mean of one minus the cosine between what was pooled and the targets, 0 to 2."""
         mask = batch[MASK]
         hidden = backbone.read(batch[TOKENS], mask, attention="both")
-        real = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * real).sum(1) / real.sum(1)
-        found = self.teacher_projection(pooled)
+        found = self.teacher_projection(pooled(hidden, mask, "mean"))
         return 1 - functional.cosine_similarity(found.float(), batch[TARGETS], dim=-1).mean()
 
 
@@ -184,7 +180,7 @@ def prepare_lessons(
     filled = [each for each in groups if len(each.lengths)]
     if not filled:
         raise UsageError(f"all texts that the vectors in {name} belong to stand in held-out documents; give more.")
-    return Lessons(vectors.encoder, filled, judged, tokens=tokens, seed=seed)
+    return Lessons(filled, judged, tokens=tokens, seed=seed)
 
 
 def token_texts(tokenizer: Tokenizer) -> dict[int, str]:
