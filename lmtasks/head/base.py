@@ -219,6 +219,24 @@ class Head(ABC):
         """
 
 
+class PooledHead(Head):
+    """A head of one layer over one pooled state of a text."""
+
+    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
+        """One, D -> C."""
+        return {"output": (width, self.outputs(spec))}
+
+    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
+        """(B, T, D) -> (B, C); dropout on the pooled state."""
+        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
+
+
+def beside_zero(logits: Floats32) -> Floats32:
+    """Each logit as a choice between it and 0, (B, C) -> (B x C, 2)."""
+    alone = logits.reshape(-1, 1)
+    return np.concatenate([alone, np.zeros_like(alone)], axis=1)
+
+
 def first_tokens(encoded: EncodedText, counts: Sequence[int]) -> list[int]:
     """Positions that stay when of each text only its first so many tokens do, and of added tokens all."""
     left = list(counts)

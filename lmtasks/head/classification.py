@@ -5,28 +5,20 @@ Axes: B batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value, first_tokens
-from lmtasks.records import Choice, Floats32, HeadInput, HeadSpec, softmax_log
+from lmtasks.head.base import EncodedInput, EncodedRow, HeadTokenizer, PooledHead, Targets, first_tokens
+from lmtasks.records import Choice, Floats32, HeadInput, softmax_log
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ClassificationHead(Head):
+class ClassificationHead(PooledHead):
     """A pooled hidden state to class logits."""
-
-    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
-        """One, D -> C."""
-        return {"output": (width, len(spec.labels))}
-
-    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
-        """(B, T, D) -> (B, C); dropout on the pooled state."""
-        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
 
     def loss(self, logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy of labels (B, 1) by logits (B, C)."""

@@ -5,13 +5,13 @@ Axes: B batch, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value
+from lmtasks.head.base import EncodedInput, EncodedRow, HeadTokenizer, PooledHead, Targets, beside_zero
 from lmtasks.head.classification import classification_row
 from lmtasks.records import Bools, Floats32, HeadInput, HeadSpec, LabelSet
 
@@ -19,21 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MultiLabelHead(Head):
+class MultiLabelHead(PooledHead):
     """A pooled hidden state to the log-odds of each label."""
-
-    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
-        """One, D -> C."""
-        return {"output": (width, len(spec.labels))}
-
-    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
-        """(B, T, D) -> (B, C); dropout on the pooled state."""
-        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
 
     def choices(self, logits: Floats32, mask: Bools) -> tuple[Floats32, ...]:
         """Each label beside 0, its absence, (B x C, 2): the softmax of a row is the label's probability."""
-        odds = logits.reshape(-1, 1)
-        return (np.concatenate([odds, np.zeros_like(odds)], axis=1),)
+        return (beside_zero(logits),)
 
     def learned(self, spec: HeadSpec, targets: Targets) -> Targets:
         """One for each label that holds, zero for the others, (C,), from the numbers of those that hold."""

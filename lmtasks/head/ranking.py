@@ -9,38 +9,30 @@ Axes: B batch, C outputs, here one; K candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value
+from lmtasks.head.base import EncodedInput, EncodedRow, HeadTokenizer, PooledHead, Targets, beside_zero
 from lmtasks.records import Bools, Choice, Floats32, HeadInput, HeadSpec, softmax_log
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RankingHead(Head):
+class RankingHead(PooledHead):
     """A pooled hidden state of a text with a candidate to one logit."""
 
     def outputs(self, spec: HeadSpec) -> int:
         """One."""
         return 1
 
-    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
-        """One, D -> 1."""
-        return {"output": (width, 1)}
-
-    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
-        """(B, T, D) -> (B, 1); dropout on the pooled state."""
-        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
-
     def choices(self, logits: Floats32, mask: Bools) -> tuple[Floats32, ...]:
         """Each candidate beside 0, a wrong one, (B, 2)."""
-        return (np.concatenate([logits, np.zeros_like(logits)], axis=1),)
+        return (beside_zero(logits),)
 
     def loss(self, logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """Mean binary cross-entropy of candidates (B, 1), one for the right one and zero for the others."""

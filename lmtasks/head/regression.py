@@ -9,14 +9,14 @@ Axes: B batch, C outputs, here one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtasks.errors import UsageError
-from lmtasks.head.base import EncodedInput, EncodedRow, Head, HeadOperators, HeadTokenizer, Targets, Value
+from lmtasks.head.base import EncodedInput, EncodedRow, HeadTokenizer, PooledHead, Targets, beside_zero
 from lmtasks.head.classification import classification_row
 from lmtasks.records import Bools, Floats32, HeadInput, HeadSpec, Quantity
 
@@ -24,24 +24,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RegressionHead(Head):
+class RegressionHead(PooledHead):
     """A pooled hidden state to one number."""
 
     def outputs(self, spec: HeadSpec) -> int:
         """One."""
         return 1
 
-    def layers(self, spec: HeadSpec, *, width: int) -> Mapping[str, tuple[int, int]]:
-        """One, D -> 1."""
-        return {"output": (width, 1)}
-
-    def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
-        """(B, T, D) -> (B, 1); dropout on the pooled state."""
-        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
-
     def choices(self, logits: Floats32, mask: Bools) -> tuple[Floats32, ...]:
         """Each number beside 0, the mean of the training rows: is the text above it?"""
-        return (np.concatenate([logits, np.zeros_like(logits)], axis=1),)
+        return (beside_zero(logits),)
 
     def fitted(self, spec: HeadSpec, targets: Sequence[Targets]) -> HeadSpec:
         """The head with mean and deviation of its training rows' numbers.
