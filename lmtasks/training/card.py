@@ -8,6 +8,7 @@ from lmtasks.data.documents import SourceFacts
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.curve import Record
 from lmtasks.training.heldout import HeldOut, ReferenceScores, overall
+from lmtasks.training.objectives import OBJECTIVES
 from lmtasks.training.teacher import Taught
 
 
@@ -173,7 +174,18 @@ def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
         tokens, minutes = sum(stage.tokens for stage in stages), sum(stage.seconds for stage in stages) / 60
         table = f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
     begun = "" if record.begun_from is None else f"\n\nIt began with the weights of {record.begun_from}."
-    return f"{table}{begun}{_taught(record)}"
+    return f"{table}{begun}{_attention(record.objective)}{_taught(record)}"
+
+
+def _attention(objective: str) -> str:
+    """A sentence on how heads read it, where it learned more than one way."""
+    turns = OBJECTIVES[objective].turns
+    if not any(part.both_ways for part in turns) or all(part.both_ways for part in turns):
+        return ""
+    return (
+        "\n\nIt learned to read one way and both ways over the same weights: heads that label texts, tag words or find "
+        "spans read both ways, those that write read causally, unless `adapt --attention` says otherwise."
+    )
 
 
 def _taught(record: PretrainingRecord) -> str:

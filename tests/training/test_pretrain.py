@@ -69,6 +69,7 @@ def test_the_backbone_learns_and_any_tool_can_load_it(tmp_path: Path) -> None:
     assert record["tokens_seen"] == 12 * 8 * 16
     card = (tmp_path / "new" / "README.md").read_text()
     assert "other (CC0) | 600" in card
+    assert "both ways" not in card  # of a causal objective
     assert math.isclose(record["held_out"][0]["bits_per_byte"], scores[0].bits_per_byte)
 
 

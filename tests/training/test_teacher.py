@@ -113,6 +113,7 @@ def test_a_backbone_comes_near_its_teacher(tmp_path: Path) -> None:
     assert record["teacher"]["held_out"] == pytest.approx(told[-1], abs=0.02)
     card = (tmp_path / "new" / "README.md").read_text()
     assert "teacher (CC0, tuned on nothing), pooled by mean" in card
+    assert "find spans read both ways, those that write read causally" in card.replace("\n", " ")
     load_backbone(tmp_path / "new")  # holds nothing of the teacher's
 
 
