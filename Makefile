@@ -9,7 +9,7 @@ SPREAD := --numprocesses auto --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-all lint run bench bench-store clean
+.PHONY: help install test test-all lint docs run bench bench-store clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy lmtasks
 
+docs: $(INSTALLED) ## the documents as a site, every link held: build/site/index.html
+	$(BIN)/python docs/make_site.py
+
 run: $(INSTALLED) ## carry out benchmarks/starter.yaml and say where its report is
 	$(BIN)/lmtasks run benchmarks/starter.yaml
 
@@ -42,10 +45,10 @@ bench-store: $(INSTALLED) .benchmarks/run.json ## the same, and keep them as the
 	$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' --benchmark-only --benchmark-json=$@
 
 clean: ## remove .venv and what tools left; runs/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .benchmarks dist build
+	rm -rf .venv .mypy_cache .ruff_cache .benchmarks .cache dist build
 
 # pip is asked again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
 	touch $@

@@ -1,36 +1,51 @@
-"""The command line is a promise: this fails when a command or an option changes unannounced.
+"""The command line, plans and task files are a promise: this fails when one changes and the documents do not.
 
 After a change that is meant:  python tests/test_cli_surface.py
 """
 
 import importlib
 import inspect
+import re
+import sys
 from pathlib import Path
 
+import pytest
+
 from lmtasks.cli.main import COMMANDS, load_command
+from lmtasks.task.schema import TaskFile
 
-GOLDEN = Path(__file__).parent / "cli_surface.txt"
+DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
 
+import make_tables  # noqa: E402  # lies with the pages that it makes
 
-def surface() -> str:
-    """One line for each command, then one for each of its parameters."""
-    lines = []
-    for name in sorted(COMMANDS):
-        command = load_command(name)
-        lines.append(name)
-        for parameter in command.params:
-            names = "/".join((*parameter.opts, *parameter.secondary_opts))
-            facts = [
-                parameter.param_type_name,
-                "required" if parameter.required else "",
-                "repeatable" if parameter.multiple or parameter.nargs == -1 else "",
-            ]
-            lines.append(f"  {names:18} {' '.join(fact for fact in facts if fact)}")
-    return "\n".join(lines) + "\n"
+COMMANDS_PAGE = DOCS / "reference" / "commands.md"
 
 
-def test_commands_and_options_are_those_that_were_announced() -> None:
-    assert surface() == GOLDEN.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", make_tables.pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_tables_of_the_documents_say_what_the_code_says(page: Path) -> None:
+    """Options, keys of plans and task files, kinds, metrics, baselines: an unannounced change of one fails here."""
+    text = page.read_text(encoding="utf-8")
+    assert text == make_tables.renewed(text), "renew it: python tests/test_cli_surface.py"
+
+
+@pytest.mark.parametrize("page", make_tables.pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_every_line_of_the_tables_says_what_it_is(page: Path) -> None:
+    rows = re.findall(r"^\| (`[^|]+`) \|(.*)\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows
+    assert [name for name, cells in rows if not re.search(r"\w{2}", cells.replace("*needed*", ""))] == []
+
+
+def test_the_tables_have_every_command_option_and_key() -> None:
+    """Counted by another way than the one that makes them."""
+    text = COMMANDS_PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == list(COMMANDS)
+    for name in COMMANDS:
+        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        options = {option for parameter in load_command(name).params for option in parameter.opts if option[0] == "-"}
+        assert set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE)) == options
+    keys = (DOCS / "reference" / "tasks.md").read_text(encoding="utf-8")
+    assert all(f"| `{key}` |" in keys for key in TaskFile.model_fields)
 
 
 def test_an_option_has_one_meaning_everywhere() -> None:
@@ -57,4 +72,4 @@ def test_no_command_function_writes_its_options_out() -> None:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(surface(), encoding="utf-8")
+    make_tables.renew()

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,13 +15,17 @@ import lmtasks
 from lmtasks.cli.main import COMMANDS, load_command
 
 ROOT = Path(lmtasks.__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import make_site  # noqa: E402  # lies with the pages
+
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 PAGES = sorted(
     page
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reports/*.md"), *ROOT.glob("*/*/*.md"))
     if page.name not in ("report.md",)  # held by the tests of reports
 )
-PROSE = sorted({README, CHINESE, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")})
+PROSE = sorted({README, CHINESE, ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")})
 """Pages about the code as it is now; the changelog names what was."""
 ELSEWHERE = ("http://", "https://", "mailto:")
 
@@ -143,7 +148,7 @@ def test_the_glossary_has_each_word_once_and_names_what_is_there() -> None:
     words = [word for cell in re.findall(r"^\| (?!word)([^|]+) \|", text, re.MULTILINE) for word in cell.split(", ")]
     assert sorted({word for word in words if words.count(word) > 1}) == []
     code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "lmtasks").rglob("*.py"))
-    options = (ROOT / "tests" / "cli_surface.txt").read_text(encoding="utf-8")
+    options = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     for name in re.findall(r"`([^`]+)`", text):
         where = options if name.startswith("--") else code
         assert all(word in where for word in re.split(r"[ =:]", name)[:1]), f"`{name}` is not there"
@@ -195,3 +200,12 @@ def importers(module: str) -> set[str]:
             if named_here:
                 found.add(named(file))
     return found
+
+
+def test_the_site_has_every_page_and_every_page_is_there() -> None:
+    """Pages that are read; `docs/schema` is for programs, and reports are reached from their gallery."""
+    named_there = [ROOT / page for page in make_site.navigation()]
+    assert len(set(named_there)) == len(named_there)
+    assert all(page.is_file() or page.with_suffix(".ipynb").is_file() for page in named_there)
+    written = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.ipynb")}
+    assert {page for page in written if page.with_suffix(".md") not in named_there} == set()

@@ -133,13 +133,17 @@ class ModelPlan(BackboneChoice):
     """A model that the plan makes: one backbone, adapted to all its tasks together."""
 
     adaptation: Adaptation = "full"
+    """Which weights move: all, those of adapters, of the heads alone, or none."""
     lora: LoraSettings | None = None
+    """Of `adaptation: lora`."""
     probe: ProbeSettings | None = None
+    """Of `adaptation: probe`."""
     tasks: Names = ()
     """Tasks that it is trained on; empty: all tasks of the plan that have a train split."""
     together: bool = True
     """One model for all its tasks; false: for each task a model of its own, as each rival is."""
     training: AdaptTraining = AdaptTraining()
+    """How it learns."""
     sweep: SweepPlan | None = None
     """Settings of the training that are chosen on validation rows: {learning_rate: [...], seeds: 3, budget_minutes:
     60}."""
@@ -159,6 +163,7 @@ class VariantPlan(RunsOn):
     """One row of the report: a model on a runtime, or one or several baselines."""
 
     name: str = Field(min_length=1)
+    """Stands in every table, and with `run --only`."""
     model: str | None = None
     """A model of this plan, or a folder, a shipped name or a Hub id, used as it is."""
     baseline: Names = ()
@@ -169,11 +174,13 @@ class VariantPlan(RunsOn):
     runtime: AnyRuntime = "torch"
     """`native` for a model of this plan that is fitted at once (n-grams, linear classifiers)."""
     precision: Precision = "fp32"
+    """What the weights of its package are kept in; other than fp32 with `runtime: onnx` alone."""
     max_drop: Annotated[float | None, NOT_NEGATIVE] = None
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     tasks: Names = ()
     """Task names that this variant answers; empty: all."""
     num_fewshot: Annotated[int, COUNT_OR_NONE] = 0
+    """Worked examples before each question of a prompted model."""
     generation_kwargs: Mapping[str, object] = {}
     """Settings of generation in place of the tasks' own, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
@@ -199,6 +206,7 @@ class BenchPlan(Settings):
     rate: Rates = ()
     """Also with so many requests coming a second."""
     arrival: ArrivalName = "poisson"
+    """How they come: poisson (independent of each other), or even (always the same gap)."""
     require: Require = ""
     """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
     tasks: Names = ()
@@ -218,7 +226,9 @@ class PublishedPlan(Settings):
     """A figure that somebody published, to stand beside a variant's."""
 
     task: str
+    """A task of the plan."""
     variant: str
+    """The variant that it stands beside."""
     value: Annotated[float, Bound()]
     """As it was printed: fractions in points, 0-100."""
     by: str = Field(min_length=1)
@@ -233,12 +243,19 @@ class Plan(Settings):
     """A checked plan."""
 
     plan: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    """Its name; results go to `runs/<plan>`."""
     question: str = ""
+    """The heading of the report."""
     about: str = ""
+    """Stands below it: what is compared, and what a reader must know."""
     tasks: tuple[str, ...] = Field(min_length=1)
+    """Names, globs or files of tasks, `TASK@CHANGE` too."""
     models: Mapping[str, ModelPlan] = {}
+    """Models that the plan makes, by name."""
     variants: tuple[VariantPlan, ...] = Field(min_length=1)
+    """What is compared: the rows of the report."""
     seeds: tuple[Seed, ...] = Field(default=(1234,), min_length=1)
+    """A training and a score of each model for every one of them."""
     rows: RowCounts = ()
     """Training rows of each task that models and baselines learn from, one curve over all of them: [64, 1000, all].
     Nested by seed, each label with its share; the scored rows stay the same. Empty: what each model says."""
@@ -247,6 +264,7 @@ class Plan(Settings):
     sample: Count | None = None
     """Scored rows of each task at most, drawn by the first seed, each label with its share; not with `limit`."""
     bench: BenchPlan | None = BenchPlan()
+    """How speed is measured; null: it is not."""
     margin: Annotated[float, Bound(least=0, above=True, most=100)] = 1.0
     """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
     percent): the report names who does, by paired comparison."""

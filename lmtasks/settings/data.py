@@ -69,7 +69,8 @@ class TaskChoice(TaskNames):
     kind: Annotated[
         OwnKind,
         Setting(
-            "What --label holds: one class (classification), a list of them (multi_label), or a number (regression)."
+            "What --label holds: one class (classification), a list of them (multi_label), or a number (regression).",
+            metavar="NAME",
         ),
     ] = "classification"
     name: Annotated[

@@ -65,9 +65,13 @@ class MetricLine(BaseModel):
 
     model_config = OPEN
     metric: str | Code
+    """Its name, or the task's own code for one example."""
     aggregation: str | Code | None = None
+    """How values of examples become one; none: as the metric implies."""
     higher_is_better: bool | None = None
+    """Where the file says so itself."""
     hf_evaluate: bool = False
+    """A metric of the package evaluate, which is not carried out here."""
 
 
 class MetricWish(BaseModel):
@@ -75,7 +79,9 @@ class MetricWish(BaseModel):
 
     model_config = STRICT
     name: str
+    """A line of `lmtasks list metrics`."""
     options: dict[str, object] = Field(default_factory=dict)
+    """Its options; they stand in its signature."""
 
 
 class FilterStepLine(BaseModel):
@@ -83,6 +89,7 @@ class FilterStepLine(BaseModel):
 
     model_config = OPEN
     function: str | Code
+    """`take_first`, `regex`, `majority_vote`, ..., or the task's own code."""
 
 
 class FilterLine(BaseModel):
@@ -90,7 +97,9 @@ class FilterLine(BaseModel):
 
     model_config = STRICT
     name: str
+    """Stands behind the names of the metrics that it yields."""
     filter: list[FilterStepLine]
+    """Its steps, in their order."""
 
 
 class WindowsFile(BaseModel):
@@ -98,8 +107,11 @@ class WindowsFile(BaseModel):
 
     model_config = STRICT
     stride: int | None = Field(default=None, ge=1)
+    """Tokens that each window after the first predicts, all else being context; none: as many as the model takes."""
     concatenate: bool = False
+    """Score the rows as one running text; each row keeps its own numbers."""
     between: str = "\n\n"
+    """Text between two rows of one running text."""
 
 
 class CandidatesFile(BaseModel):
@@ -107,7 +119,9 @@ class CandidatesFile(BaseModel):
 
     model_config = STRICT
     count: int = Field(ge=2)
+    """Candidates of a row, the right one among them."""
     seed: int = 1234
+    """Of the draw."""
 
 
 class SourceFile(BaseModel):
@@ -115,10 +129,15 @@ class SourceFile(BaseModel):
 
     model_config = STRICT
     path: str | None = None
+    """Another data set, instead of `dataset_path`."""
     name: str | None = None
+    """Its configuration."""
     split: str | None = None
+    """The split's name there."""
     revision: str | None = None
+    """A commit or branch of the Hub."""
     data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    """Files relative to the task file: one, a list, or by split."""
 
 
 class ShotsFile(BaseModel):
@@ -126,16 +145,27 @@ class ShotsFile(BaseModel):
 
     model_config = STRICT
     sampler: str | Code = "default"
+    """`default` (drawn), `first_n`, or the task's own code."""
     split: str | None = None
+    """Split of the worked examples."""
     process_docs: Code | None = None
+    """Code that changes their rows."""
     fewshot_indices: list[int] | None = None
+    """Refused: lm-evaluation-harness reads and never uses it."""
     samples: list[dict[str, object]] | Code | None = None
+    """The worked examples themselves, as rows."""
     doc_to_text: Text = None
+    """Their wording, where it is not that of the question."""
     doc_to_target: Target = None
+    """Their answer."""
     doc_to_choice: Choices = None
+    """Their choices."""
     gen_prefix: str | None = None
+    """The beginning of their answer."""
     fewshot_delimiter: str | None = None
+    """Stands between two of them."""
     target_delimiter: str | None = None
+    """Stands between question and answer of each."""
 
 
 class TaskFile(BaseModel):
@@ -145,58 +175,108 @@ class TaskFile(BaseModel):
 
     # identity
     task: Name
+    """Its name; a head that is adapted to it has the same."""
     task_alias: str | None = None
+    """The name to show."""
     tag: Names = None
+    """Names by which `--tasks` finds it together with others."""
     group: Names = None
+    """The same, as older files write it."""
     metadata: dict[str, object] | None = None
+    """`version` stands in results; all of it is handed to `custom_dataset`."""
     # where rows come from
     dataset_path: str | None = None
+    """A Hub id, a folder, or `csv`, `json`, `parquet`, ... with `data_files`."""
     dataset_name: str | None = None
+    """The configuration of the data set."""
     dataset_kwargs: dict[str, object] | None = None
+    """`data_files`, `data_dir`, `revision`, and how text files are read: `sep`, `header`, `column_names`, `field`,
+    `encoding`."""
     custom_dataset: Code | None = None
+    """Code that yields the rows of all splits; needs `--trust-code`, as all code of a file does."""
     training_split: str | None = None
+    """Rows to learn from."""
     validation_split: str | None = None
+    """Rows that choices are made on; scored where there is no `test_split`."""
     test_split: str | None = None
+    """Rows that are scored."""
     fewshot_split: str | None = None
+    """Split of the worked examples; none: train, else validation, else the scored one."""
     process_docs: Code | None = None
+    """Code that changes, leaves out or adds rows."""
     # what is asked
     doc_to_text: Text = None
+    """The question that a prompted model reads: a column, a template, or code."""
     doc_to_target: Target = None
+    """The right answer: a column, a template, or the place of the right choice."""
     doc_to_choice: Choices = None
+    """The choices: a list, a column, a template, or code."""
     doc_to_image: str | list[object] | Code | None = None
+    """Refused: the models here read text."""
     doc_to_audio: str | list[object] | Code | None = None
+    """Refused: the models here read text."""
     use_prompt: str | None = None
+    """Refused: a prompt of promptsource, which is no longer kept up."""
     description: str | None = None
+    """Stands before everything that is asked."""
     gen_prefix: str | None = None
+    """The beginning of the answer, given in the prompt."""
     target_delimiter: str = " "
+    """Stands between question and answer."""
     fewshot_delimiter: str = "\n\n"
+    """Stands between worked examples; where a task writes and names no `until`, it also ends an answer."""
     fewshot_config: ShotsFile | None = None
+    """How worked examples are chosen and worded."""
     num_fewshot: int | None = Field(default=None, ge=0)
+    """Worked examples before each question; 0 keeps `--num-fewshot` from adding any."""
     # how it is answered and scored
     output_type: OutputType | None = None
+    """How a model is prompted; none: the kind's own way."""
     generation_kwargs: dict[str, object] | None = None
+    """How texts are written: `until`, `max_gen_toks`, `num_beams`, `temperature`, ..."""
     repeats: int = Field(default=1, ge=1)
+    """Answers that are written to each question."""
     filter_list: list[FilterLine] | None = None
+    """Pipelines from the texts that a model wrote to the answer that is scored."""
     metric_list: list[MetricLine] | None = None
+    """Metrics in lm-evaluation-harness' schema, with its meaning."""
     process_results: Code | None = None
+    """Code that makes values of an answer."""
     unsafe_code: bool = False
+    """What a model writes is run as code; refused without `--trust-code`."""
     should_decontaminate: bool = False
+    """Read and not used, as in lm-evaluation-harness."""
     doc_to_decontamination_query: Text = None
+    """Read and not used, as in lm-evaluation-harness."""
     task_list: list[object] | None = None
+    """Refused: lm-evaluation-harness reads and drops it; write a group."""
     # ours
     about: str = ""
+    """One line for people."""
     kind: KindName | None = None
+    """What is asked, which says what else is needed; none: by `output_type`."""
     language: Name = "en"
+    """Of the answers; some metrics and changes go by it."""
     inputs: dict[str, Name] = Field(default_factory=dict)
+    """Role to column or template: what a head reads."""
     labels: list[Name] = Field(default_factory=list)
+    """Names of the classes, in the order of their numbers where rows hold numbers."""
     scheme: SchemeName | None = None
+    """Which tags may follow each other; none: what the training rows keep to."""
     metrics: list[str | MetricWish] | None = None
+    """Our own metrics, the main one first; none: the kind's."""
     no_answer: str = ""
+    """Of question answering: the answer that means none."""
     cluster: str | None = None
+    """Column by which examples belong together; they are resampled together."""
     revision: Name | None = None
+    """A commit or branch of the Hub, for all splits."""
     sources: dict[SplitName, SourceFile] = Field(default_factory=dict)
+    """Splits that come from elsewhere."""
     windows: WindowsFile | None = None
+    """How long texts are cut."""
     candidates: CandidatesFile | None = None
+    """Wrong candidates of a ranking are drawn from other rows."""
 
 
 NESTED: Mapping[str, type[BaseModel]] = {
