@@ -118,7 +118,7 @@ def training_table(run: RunRecords) -> Table | None:
         caption=TRAININGS_CAPTION,
         corner="model",
         columns=(
-            Column(title="training", detail="of one seed"),
+            Column(title="training", detail="of one seed", lower_is_better=True),
             Column(title="seeds"),
             Column(title="steps"),
             Column(title="weights", detail="that learned"),

@@ -13,6 +13,7 @@ from lmtasks.records import CLASSICAL_BASELINES
 from lmtasks.report import format as show
 from lmtasks.report.charts import ACCENT, HEIGHT, INK, PALE, PAPER, SHAPES, WIDTH, Chart, as_svg
 from lmtasks.report.grid import Score, baseline_of, main_metric, models, score
+from lmtasks.report.quality import marked
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.cell import CellRecord, RowsAsked, TaskInfo, Variant
@@ -25,7 +26,8 @@ CAPTION = (
     "The main metric by the number of training rows, with its 95 % interval over examples and seeds; fractions in "
     "points, 0-100. The rows of a seed are among the larger numbers of the same seed, each label with its share; "
     "models and rivals learn from the same ones, and all are scored on the same examples. Validation rows, on which "
-    "weights and rivals are chosen where there is a choice, come beside them. The best of each number is marked."
+    "weights and rivals are chosen where there is a choice, come beside them. Marked: better than every other one "
+    "with that number of rows by more than chance."
 )
 DASHES: Sequence[Sequence[int]] = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
 BAND = 0.14
@@ -63,14 +65,17 @@ def curves_table(run: RunRecords) -> Table | None:
     lines: list[Line] = []
     for task in run.tasks:
         metric = main_metric(run, task)
-        bests = {rows: _best(run, order, task, metric, rows) for rows in run.rows_asked}
+        ahead = {rows: marked(run.at(rows), task, metric) for rows in run.rows_asked}
         for variant in order:
             cells = run.of(variant=variant.name, task=task.name)
             if any(cell.status != "not-applicable" for cell in cells):
                 lines.append(
                     Line(
                         name=variant.name,
-                        cells=tuple(_cell(cells, metric, rows, bests[rows], notes) for rows in run.rows_asked),
+                        cells=tuple(
+                            _cell(cells, metric, rows, notes, best=variant.name in ahead[rows])
+                            for rows in run.rows_asked
+                        ),
                         group=_title(run, task, metric),
                         quiet=bool(baseline_of(run, variant)),
                     )
@@ -135,42 +140,28 @@ def _asked_with(cells: Sequence[CellRecord], rows: RowsAsked) -> list[CellRecord
     return [cell for cell in cells if cell.rows_asked in (rows, None)]
 
 
-def _cell(
-    cells: Sequence[CellRecord], metric: str | None, rows: RowsAsked, at_best: str | None, notes: Notes
-) -> TableCell:
+def _cell(cells: Sequence[CellRecord], metric: str | None, rows: RowsAsked, notes: Notes, *, best: bool) -> TableCell:
     mine = _asked_with(cells, rows)
     found = score(mine, metric)
     reasons = [f"failed: {cell.reason}" if cell.status == "failed" else cell.reason for cell in mine if cell.reason]
     if found is None:
         shown = "failed" if any(cell.status == "failed" for cell in mine) else show.MISSING
         return TableCell(text=shown, quiet=True, notes=_marks(notes, reasons))
-    text = show.value(found.value, found.scale)
     told = [*reasons, *([f"mean of {found.seeds} seeds"] if found.seeds > 1 else [])]
     told += ["learns from no rows: the same value for every number"] if all(cell.rows is None for cell in mine) else []
     lacking = max((cell.rows.labels_missing for cell in mine if cell.rows), default=0)
     told += [f"{lacking} labels are without an example among the rows"] if lacking else []
     return TableCell(
-        text=text,
+        text=show.value(found.value, found.scale),
         detail=show.uncertainty(found.value, found.ci95, found.scale),
         sort=found.value,
-        best=text == at_best,
+        best=best,
         notes=_marks(notes, told),
     )
 
 
 def _marks(notes: Notes, texts: Sequence[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(notes.number(text) for text in texts))
-
-
-def _best(
-    run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None, rows: RowsAsked
-) -> str | None:
-    """The best value as it is shown, so that equal numbers are marked alike; None where nobody learned from so many."""
-    if not any(cell.rows_asked == rows and cell.metrics for cell in run.cells if cell.task.name == task.name):
-        return None
-    found = [score(_asked_with(run.of(variant=each.name, task=task.name), rows), metric) for each in variants]
-    top = max((each for each in found if each is not None), key=lambda each: each.order, default=None)
-    return None if top is None else show.value(top.value, top.scale)
 
 
 def _against_classical(run: RunRecords) -> list[PairedRecord]:

@@ -7,7 +7,7 @@ from lmtasks.metric.paired import SURE
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, main_metric, score
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell, readable
 from lmtasks.results.comparison import PairedRecord
 from lmtasks.results.run import PublishedFigure
 
@@ -75,7 +75,7 @@ def _table(run: RunRecords, relation: str) -> Table | None:
     over = f", over examples and {seeds} seeds" if seeds > 1 else ""
     who, general = RELATIONS[relation]
     base = general if len(bases) > 1 else next(iter(bases))
-    return Table(
+    table = Table(
         caption=f"{who} minus {base} on the main metric, paired by example, with its 95 % interval{over}; "
         f"fractions in points, 0-100. better, worse: p < {SURE} by Holm's procedure over all {len(comparisons)} of "
         "the table.",
@@ -84,6 +84,7 @@ def _table(run: RunRecords, relation: str) -> Table | None:
         lines=lines,
         notes=notes.texts,
     )
+    return readable(table, value="difference", by_column=False, corner="variant")
 
 
 def _cell(record: PairedRecord | None, notes: Notes) -> TableCell:

@@ -32,7 +32,7 @@ def proofs_table(run: RunRecords) -> Table | None:
         corner="graph",
         columns=(
             Column(title="compared", detail="numbers"),
-            Column(title="largest difference"),
+            Column(title="largest difference", lower_is_better=True),
             Column(title="cosine", detail="smallest"),
             Column(title="equal choices"),
             Column(title="result"),
@@ -54,7 +54,7 @@ def gates_table(run: RunRecords) -> Table | None:
             Column(title="n"),
             Column(title="fp32"),
             Column(title="rounded"),
-            Column(title="drop", detail="95 % interval"),
+            Column(title="drop", detail="95 % interval", lower_is_better=True),
             Column(title="a larger drop"),
         ),
         lines=tuple(lines),

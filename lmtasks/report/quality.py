@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lmtasks.metric import METRICS
 from lmtasks.report import format as show
-from lmtasks.report.grid import baseline_of, bounds, main_metric, metrics_of, models, score
+from lmtasks.report.grid import Score, baseline_of, bounds, contenders, main_metric, metrics_of, models, score
 from lmtasks.report.overlap import is_marked, mean_on_the_others, seen_rows
 from lmtasks.report.records import RunRecords
-from lmtasks.report.table import Column, Line, Notes, Table, TableCell
+from lmtasks.report.standing import standings
+from lmtasks.report.table import Column, Line, Notes, Table, TableCell, readable
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 from lmtasks.results.scores import KnownOverlap
 
@@ -17,18 +18,23 @@ PER_TENSOR = "one activation scale per tensor: an answer depends on what else is
 
 
 def quality_table(run: RunRecords) -> Table:
-    """The main metric of every task for every variant; whichever are fewer stand as columns, so that it fits a page."""
+    """The main metric of every task for every variant; whichever are fewer stand as columns, so that it fits a page. A
+    list where most variants answer few of the tasks."""
     order = (*models(run), *(v for v in run.variants if baseline_of(run, v) and v not in bounds(run)), *bounds(run))
     notes = Notes()
     columns = [(task, main_metric(run, task)) for task in run.tasks]
-    bests = [_best(run, order, task, metric) for task, metric in columns]
+    ahead = [marked(run, task, metric) for task, metric in columns]
     known = [_known_notes(run, order, task, metric) for task, metric in columns]
     grid = [
         [
             _cell(
-                run.of(variant=variant.name, task=task.name), metric, at_best, notes, known=mine.get(variant.name, "")
+                run.of(variant=variant.name, task=task.name),
+                metric,
+                notes,
+                best=variant.name in first,
+                known=mine.get(variant.name, ""),
             )
-            for (task, metric), at_best, mine in zip(columns, bests, known, strict=True)
+            for (task, metric), first, mine in zip(columns, ahead, known, strict=True)
         ]
         for variant in order
     ]
@@ -46,20 +52,50 @@ def quality_table(run: RunRecords) -> Table:
         if by_task
         else tuple(_line(run, variant, row, notes, grouped=True) for variant, row in zip(order, grid, strict=True))
     )
-    return Table(
+    table = Table(
         caption="The main metric of each task with its 95 % interval; fractions in points, 0-100.",
         corner="task" if by_task else "variant",
         columns=tuple(_variant_column(run, variant) for variant in order)
         if by_task
-        else tuple(Column(title=task.name, detail=_metric_title(run, task, metric)) for task, metric in columns),
+        else tuple(
+            Column(
+                title=task.name,
+                detail=_metric_title(run, task, metric),
+                lower_is_better=bool(_arrow(run, task, metric or "")),
+            )
+            for task, metric in columns
+        ),
         lines=lines,
         notes=notes.texts,
     )
+    return readable(table, value="score", by_column=not by_task, corner="variant")
 
 
 def metric_tables(run: RunRecords) -> tuple[Table, ...]:
     """One table a task with every metric that was scored."""
     return tuple(_metric_table(run, task) for task in run.tasks if metrics_of(run, task))
+
+
+def marked(run: RunRecords, task: TaskInfo, metric: str | None) -> frozenset[str]:
+    """The variants that are better than every other one by more than chance: one, and those with the very same value.
+
+    Of the main metric the paired comparisons tell, of any other (and where nothing was paired) intervals apart.
+    """
+    found = {
+        variant.name: value
+        for variant in contenders(run)
+        if (value := score(run.of(variant=variant.name, task=task.name), metric)) is not None
+    }
+    top = max(found.values(), key=lambda value: value.order, default=None)
+    if top is None:
+        return frozenset()
+    first = frozenset(name for name, value in found.items() if value.value == top.value)
+    is_main = metric == main_metric(run, task)
+    stands = standings(run, task) if is_main else {}
+    worse = {name for name, at in stands.items() if at.status == "worse" and at.loss is not None}
+    others = found.keys() - first
+    is_ahead = bool(others) and all(name in worse or _is_apart(top, found[name]) for name in others)
+    return first if is_ahead else frozenset()
 
 
 def variant_detail(variant: Variant) -> str:
@@ -81,20 +117,24 @@ def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
     names = metrics_of(run, task)
     order = [v for v in (*models(run), *(v for v in run.variants if baseline_of(run, v)))
              if any(cell.status != "not-applicable" for cell in run.of(variant=v.name, task=task.name))]  # fmt: skip
-    bests = [_best(run, order, task, metric) for metric in names]
+    ahead = [marked(run, task, metric) for metric in names]
     known = [_known_notes(run, order, task, metric) for metric in names]
     lines = []
     for variant in order:
         cells = run.of(variant=variant.name, task=task.name)
         row = [
-            _cell(cells, metric, best, notes, known=mine.get(variant.name, ""))
-            for metric, best, mine in zip(names, bests, known, strict=True)
+            _cell(cells, metric, notes, best=variant.name in first, known=mine.get(variant.name, ""))
+            for metric, first, mine in zip(names, ahead, known, strict=True)
         ]
         lines.append(_line(run, variant, row, notes))
     return Table(
         caption=f"{task.name}: every metric",
         corner="variant",
-        columns=tuple(Column(title=f"{name}{_arrow(run, task, name)}", detail=_about(name)) for name in names),
+        columns=tuple(
+            Column(title=f"{name}{arrow}", detail=_about(name), lower_is_better=bool(arrow))
+            for name in names
+            for arrow in [_arrow(run, task, name)]
+        ),
         lines=tuple(lines),
         notes=notes.texts,
     )
@@ -147,9 +187,7 @@ def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, m
     return found
 
 
-def _cell(
-    cells: Sequence[CellRecord], metric: str | None, at_best: str | None, notes: Notes, *, known: str = ""
-) -> TableCell:
+def _cell(cells: Sequence[CellRecord], metric: str | None, notes: Notes, *, best: bool, known: str = "") -> TableCell:
     found = score(cells, metric)
     marks = [notes.number(mark) for cell in cells if (mark := _mark(cell))]
     if found is None:
@@ -158,12 +196,11 @@ def _cell(
         marks.append(notes.number(f"mean of {found.seeds} seeds"))
     if known:
         marks.append(notes.number(known))
-    text = show.value(found.value, found.scale)
     return TableCell(
-        text=text,
+        text=show.value(found.value, found.scale),
         detail=" · ".join(filter(None, [show.uncertainty(found.value, found.ci95, found.scale), _which(cells)])),
         sort=found.value,
-        best=text == at_best,
+        best=best,
         notes=tuple(dict.fromkeys(marks)),
     )
 
@@ -204,12 +241,11 @@ def _remarks(cell: CellRecord) -> Iterator[str]:
     yield from (f"{cell.task.name}: {note.rstrip('.')}" for note in scores.notes)
 
 
-def _best(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> str | None:
-    """The best value as it is shown, so that equal numbers are marked alike; a bound is nobody's answer."""
-    able = [variant for variant in variants if variant not in bounds(run)]
-    found = [score(run.of(variant=variant.name, task=task.name), metric) for variant in able]
-    top = max((each for each in found if each is not None), key=lambda each: each.order, default=None)
-    return None if top is None else show.value(top.value, top.scale)
+def _is_apart(one: Score, other: Score) -> bool:
+    """Do their intervals have nothing in common?"""
+    if one.ci95 is None or other.ci95 is None:
+        return False
+    return one.ci95[0] > other.ci95[1] or one.ci95[1] < other.ci95[0]
 
 
 def _metric_title(run: RunRecords, task: TaskInfo, metric: str | None) -> str:

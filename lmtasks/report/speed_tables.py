@@ -1,7 +1,7 @@
 """Tables of speed: one row a variant, one row a task and variant; under a load, at several batch sizes and lengths; and
 requirements held against all that."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lmtasks.report import format as show
@@ -11,7 +11,7 @@ from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import alone, latency_ratio, mean_ratio, speed_up, throughput_ratio, together
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.cell import Variant
-from lmtasks.results.speed import LoadTiming, Percentiles, SpeedRecord, Timing
+from lmtasks.results.speed import LoadTiming, Percentiles, Timing
 
 ARRIVALS = {"poisson": "independent of each other (Poisson)", "even": "at even gaps"}
 NOT_TIMED = "not timed"
@@ -24,15 +24,8 @@ def variant_table(run: RunRecords) -> Table | None:
         return None
     notes = Notes()
     rows = [(variant, run.speeds[variant.name]) for variant in timed]
-    smallest: Sequence[Callable[[SpeedRecord], float]] = (
-        lambda speed: speed.import_seconds,
-        lambda speed: speed.load_seconds,
-        lambda speed: speed.total_memory_bytes,
-        lambda speed: speed.artefact.size_bytes,
-    )
-    least = [min(of(speed) for _, speed in rows) for of in smallest]
+    smallest = min(speed.artefact.size_bytes for _, speed in rows)
     ratios = [(mean_ratio([latency_ratio(run, v, task.name) for task in run.tasks]), speed_up(run, v)) for v, _ in rows]
-    fastest = [max((pair[side] or 0.0 for pair in ratios), default=0.0) for side in (0, 1)]
     lines = []
     for (variant, speed), pair in zip(rows, ratios, strict=True):
         marks = [notes.number(f"{variant.name}: {note}") for note in speed.notes]
@@ -41,25 +34,18 @@ def variant_table(run: RunRecords) -> Table | None:
                 name=variant.name,
                 notes=(*name_notes(variant, notes), *marks),
                 cells=(
-                    *(
-                        TableCell(text=show.ratio(times), sort=times, best=times is not None and times == fastest[side])
-                        for side, times in enumerate(pair)
-                    ),
+                    *(TableCell(text=show.ratio(times), sort=times) for times in pair),
                     TableCell(text=show.layout(speed), sort=show.layout(speed)),
                     *(
-                        TableCell(text=show.duration(seconds), sort=seconds, best=seconds == least[side])
-                        for side, seconds in enumerate((speed.import_seconds, speed.load_seconds))
+                        TableCell(text=show.duration(seconds), sort=seconds)
+                        for seconds in (speed.import_seconds, speed.load_seconds)
                     ),
-                    TableCell(
-                        text=show.size(speed.total_memory_bytes),
-                        sort=speed.total_memory_bytes,
-                        best=speed.total_memory_bytes == least[2],
-                    ),
+                    TableCell(text=show.size(speed.total_memory_bytes), sort=speed.total_memory_bytes),
                     TableCell(text=show.size(speed.import_memory_bytes), sort=speed.import_memory_bytes),
                     TableCell(
                         text=show.size(speed.artefact.size_bytes),
                         sort=speed.artefact.size_bytes,
-                        best=speed.artefact.size_bytes == least[3],
+                        best=len(rows) > 1 and speed.artefact.size_bytes == smallest,
                     ),
                 ),
             )
@@ -72,11 +58,11 @@ def variant_table(run: RunRecords) -> Table | None:
             Column(title="latency", detail="× torch, batch 1"),
             Column(title="throughput", detail="× torch, largest batch"),
             Column(title="layout", detail="how it uses the processor"),
-            Column(title="imports"),
-            Column(title="loading", detail="to the first answers"),
-            Column(title="peak memory", detail="in all"),
-            Column(title="of it imports", detail="libraries"),
-            Column(title="on disk", detail="what was loaded"),
+            Column(title="imports", lower_is_better=True),
+            Column(title="loading", detail="to the first answers", lower_is_better=True),
+            Column(title="peak memory", detail="in all", lower_is_better=True),
+            Column(title="of it imports", detail="libraries", lower_is_better=True),
+            Column(title="on disk", detail="what was loaded", lower_is_better=True),
         ),
         lines=tuple(lines),
         notes=notes.texts,
@@ -99,11 +85,9 @@ def timing_table(run: RunRecords) -> Table | None:
             )
             for variant in timed
         ]
-        fastest = max((many.examples_per_s or 0.0 for _, _, many in pairs if many is not None), default=0.0)
-        quickest = min(
-            (one.latency_ms.p50 for _, one, _ in pairs if one is not None and one.latency_ms.p50), default=0.0
-        )
-        for variant, one, many in pairs:
+        fastest = _ahead([many for _, _, many in pairs])
+        quickest = _ahead([one for _, one, _ in pairs])
+        for place, (variant, one, many) in enumerate(pairs):
             if one is None and many is None:
                 continue
             lines.append(
@@ -112,8 +96,8 @@ def timing_table(run: RunRecords) -> Table | None:
                     group=f"{task.name} · {_asked(one or many)}",
                     notes=name_notes(variant, notes),
                     cells=(
-                        *_latency(one, quickest, notes),
-                        _throughput(many, fastest, notes),
+                        *_latency(one, notes, best=place == quickest),
+                        _throughput(many, notes, best=place == fastest),
                         TableCell(
                             text=show.ratio(throughput_ratio(run, variant, task.name)),
                             sort=throughput_ratio(run, variant, task.name),
@@ -123,12 +107,9 @@ def timing_table(run: RunRecords) -> Table | None:
                 )
             )
     columns = (
-        Column(title="p50", detail="batch 1"),
-        Column(title="p90", detail="batch 1"),
-        Column(title="p95", detail="batch 1"),
-        Column(title="p99", detail="batch 1"),
-        Column(title="first token", detail="p50, batch 1"),
-        Column(title="next token", detail="p50, batch 1"),
+        *(Column(title=title, detail="batch 1", lower_is_better=True) for title in ("p50", "p90", "p95", "p99")),
+        Column(title="first token", detail="p50, batch 1", lower_is_better=True),
+        Column(title="next token", detail="p50, batch 1", lower_is_better=True),
         Column(title="throughput", detail=_batches(run)),
         Column(title="× torch", detail="throughput"),
         Column(title="of the limit", detail="what the machine allows"),
@@ -136,7 +117,8 @@ def timing_table(run: RunRecords) -> Table | None:
     return shown_columns(
         caption="Latency of one request alone; throughput of many handed over at once. Texts are already tokens. A "
         "text is streamed: its first token comes when the prompt is read, then one after the other. The limit is the "
-        "time that the machine would need at least, to read all weights from memory or to multiply them.",
+        "time that the machine would need at least, to read all weights from memory or to multiply them. Marked: "
+        "faster than every other variant, their intervals apart.",
         columns=columns,
         lines=lines,
         notes=notes,
@@ -203,13 +185,10 @@ def load_table(run: RunRecords) -> Table | None:
         "at which its request was to come: a pause shows in everybody who waited for its end. Texts that join are "
         "written beside those that were there before; queued requests wait for the next batch.",
         columns=(
-            Column(title="p50"),
-            Column(title="p90"),
-            Column(title="p95"),
-            Column(title="p99"),
-            Column(title="first token", detail="p95"),
-            Column(title="next token", detail="p95"),
-            Column(title="at work", detail="share of the time"),
+            *(Column(title=title, lower_is_better=True) for title in ("p50", "p90", "p95", "p99")),
+            Column(title="first token", detail="p95", lower_is_better=True),
+            Column(title="next token", detail="p95", lower_is_better=True),
+            Column(title="at work", detail="share of the time", lower_is_better=True),
             Column(title="batching"),
         ),
         lines=lines,
@@ -231,10 +210,10 @@ def sweep_table(run: RunRecords) -> Table | None:
     return shown_columns(
         caption="The same work at several batch sizes and lengths.",
         columns=(
-            Column(title="p50"),
-            Column(title="p95"),
-            Column(title="first token", detail="p50"),
-            Column(title="next token", detail="p50"),
+            Column(title="p50", lower_is_better=True),
+            Column(title="p95", lower_is_better=True),
+            Column(title="first token", detail="p50", lower_is_better=True),
+            Column(title="next token", detail="p50", lower_is_better=True),
             Column(title="throughput"),
             Column(title="of the limit", detail="what the machine allows"),
         ),
@@ -258,13 +237,14 @@ def required_table(run: RunRecords) -> Table | None:
         shown = show.milliseconds(None if cost is None else 1000 * cost)
         cost_cell = TableCell(text=shown, sort=cost, best=each.variant == best)
         lines.append(Line(name=each.variant, cells=(*verdicts, cost_cell)))
+    core = Column(title="core time", detail="an answer, largest batch", lower_is_better=True)
     answer = (
         f"{best} fulfils all of it for the fewest core-seconds an answer." if best else "No variant fulfils all of it."
     )
     return Table(
         caption=f"What production needs, as the plan says: {run.required.require}. {answer}",
         corner="variant",
-        columns=(*(Column(title=name) for name in names), Column(title="core time", detail="an answer, largest batch")),
+        columns=(*(Column(title=name) for name in names), core),
         lines=tuple(lines),
     )
 
@@ -278,13 +258,23 @@ def _timed(run: RunRecords) -> tuple[Variant, ...]:
     return tuple(variant for variant in models(run) if variant.name in run.speeds)
 
 
-def _latency(one: Timing | None, quickest: float, notes: Notes) -> tuple[TableCell, ...]:
+def _ahead(timings: Sequence[Timing | None]) -> int | None:
+    """The place of the fastest one, where the interval of its throughput lies above that of every other."""
+    ends = {place: each.examples_ci95 for place, each in enumerate(timings) if each is not None and each.examples_per_s}
+    known = {place: interval for place, interval in ends.items() if interval is not None}
+    if len(known) < max(2, len(ends)):
+        return None
+    first = max(known, key=lambda place: known[place][0])
+    return first if all(known[first][0] > high for place, (_, high) in known.items() if place != first) else None
+
+
+def _latency(one: Timing | None, notes: Notes, *, best: bool) -> tuple[TableCell, ...]:
     if one is None:
         return tuple(TableCell(text=NOT_TIMED, quiet=True) for _ in range(6))
     found = one.latency_ms
     marks = marks_of(one.note, one.flags, notes)
     return (
-        milliseconds(found.p50, best=found.p50 == quickest, notes=marks),
+        milliseconds(found.p50, best=best, notes=marks),
         milliseconds(found.p90),
         milliseconds(found.p95),
         milliseconds(found.p99),
@@ -301,11 +291,11 @@ def _of_limit(one: Timing | None, many: Timing | None, notes: Notes) -> TableCel
     return TableCell(text=show.of_limit(timing.limit), sort=timing.limit.share, notes=(notes.number(how),))
 
 
-def _throughput(many: Timing | None, fastest: float, notes: Notes) -> TableCell:
+def _throughput(many: Timing | None, notes: Notes, *, best: bool) -> TableCell:
     if many is None:
         return TableCell(text=NOT_TIMED, quiet=True)
     cell = throughput_cell(many)
-    return replace(cell, best=many.examples_per_s == fastest, notes=marks_of(many.note, many.flags, notes))
+    return replace(cell, best=best, notes=marks_of(many.note, many.flags, notes))
 
 
 def _asked(timing: Timing | None) -> str:

@@ -20,7 +20,8 @@ from lmtasks.results.cell import RowsAsked
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
-    "examples. ↓ marks metrics of which less is better. The best value of each task is marked, and any equal one."
+    "examples. ↓ marks metrics of which less is better. A value is marked where it is better than every other one "
+    "of its task by more than chance."
 )
 
 

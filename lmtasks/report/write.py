@@ -183,7 +183,14 @@ def render_page(report: Report) -> str:
     return (
         _environment()
         .get_template(TEMPLATE)
-        .render(report=report, by_hand=BY_HAND, script=Markup(script), script_hash=_content_hash(script))
+        .render(
+            report=report,
+            by_hand=BY_HAND,
+            language="en",
+            other_language="中文",
+            script=Markup(script),
+            script_hash=_content_hash(script),
+        )
     )
 
 
@@ -191,6 +198,15 @@ def render_table(table: Table) -> str:
     """One table as HTML, as the page has it; every text is escaped."""
     macros = _environment().get_template(TABLE).make_module()
     return str(macros.table(table))  # type: ignore[attr-defined]  # a macro is an attribute of its template
+
+
+def notes_title(number: int) -> str:
+    """The line that stands for so many notes.
+
+    >>> notes_title(1), notes_title(62)
+    ('1 note', '62 notes')
+    """
+    return f"{number} note{'' if number == 1 else 's'}"
 
 
 def _table(table: Table | None) -> str | None:
@@ -257,6 +273,8 @@ def _environment() -> Environment:
     )
     environment.filters["groups"] = _groups
     environment.filters["inline"] = _inline
+    environment.filters["t"] = environment.filters["word"] = str
+    environment.globals["notes_title"] = notes_title
     return environment
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,39 @@ def test_quality_has_a_row_a_variant_and_a_column_a_task(run: RunRecords) -> Non
     assert torch[1].detail == "[20.4, 23.0]"
 
 
-def test_the_best_and_its_equals_are_marked(run: RunRecords) -> None:
+def test_the_significantly_best_and_nobody_else_is_marked(run: RunRecords) -> None:
+    """tf-idf is ahead on sst2, but not by more than chance; in translation int8 and trivial are."""
     table = quality_table(run)
-    marked = [[line.name for line in table.lines if line.cells[place].best] for place in range(5)]
-    same = ["torch", "onnx fp32"]
-    assert marked == [["tf-idf"], same, same, same, same]
+    ahead = [[line.name for line in table.lines if line.cells[place].best] for place in range(5)]
+    assert ahead == [[], ["torch", "onnx fp32"], [], [], []]
+
+
+def test_one_variant_alone_is_not_marked(folder: Path) -> None:
+    for file in folder.glob("cells/*"):
+        if not file.name.startswith("torch"):
+            file.unlink()
+    assert not any(cell.best for line in quality_table(read_run(folder)).lines for cell in line.cells)
+
+
+def test_a_sparse_matrix_becomes_a_list_in_which_no_failure_is_lost(folder: Path) -> None:
+    """A task that one variant alone answers fills a fifth of its column; with most cells empty the table is a list."""
+    for file in folder.glob("cells/*"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["variant"]["name"] not in ("torch", "trivial") and record["task"]["name"] != "sst2":
+            record |= {"status": "not-applicable", "reason": "not asked"}
+        if (record["variant"]["name"], record["task"]["name"]) == ("torch", "ptb"):
+            record |= {"status": "failed", "reason": "out of memory"}
+        file.write_text(json.dumps(record), encoding="utf-8")
+    assert quality_table(read_run(folder)).corner == "variant"
+    table = quality_table(read_run(folder))
+    assert [column.title for column in table.columns] == ["score"]
+    groups = list(dict.fromkeys(line.group.partition(" · ")[0] for line in table.lines))
+    assert groups == ["sst2", "tatoeba_en_zh", "dialogsum", "squad_v2", "ptb"]
+    sst2 = [line for line in table.lines if line.group.startswith("sst2")]
+    assert [line.name for line in sst2] == ["tf-idf", "torch", "onnx fp32", "onnx int8", "trivial"]  # the best first
+    assert [line.cells[0].text for line in table.lines if line.group.startswith("ptb")] == ["failed"]
+    assert "not applicable: not asked" in table.notes
+    assert "failed: out of memory" in table.notes
 
 
 def test_what_has_no_number_says_why(run: RunRecords) -> None:
@@ -88,7 +117,7 @@ def test_speed_is_held_to_torch(run: RunRecords) -> None:
         "385 MB",
         "28.4 MB",
     ]
-    assert [line.name for line in table.lines if line.cells[1].best] == ["onnx int8"]
+    assert [column.lower_is_better for column in table.columns] == [False, False, False, *[True] * 5]
     assert table.notes == ("torch: the machine was not idle before the start: load 1.9 on 2 cores",)
 
 
@@ -102,11 +131,22 @@ def test_memory_is_ranked_by_all_that_the_process_takes(folder: Path) -> None:
     table = variant_table(read_run(folder))
     assert table is not None
     place = [column.title for column in table.columns].index("peak memory")
-    assert [(line.name, line.cells[place].text, line.cells[place].best) for line in table.lines] == [
-        ("torch", "584 MB", False),
-        ("onnx fp32", "314 MB", True),
-        ("onnx int8", "400 MB", False),
-    ]
+    assert table.columns[place].lower_is_better
+    assert {line.name: (line.cells[place].text, line.cells[place].sort) for line in table.lines} == {
+        "torch": ("584 MB", 584e6),
+        "onnx fp32": ("314 MB", 314.2e6),
+        "onnx int8": ("400 MB", 400e6),
+    }
+
+
+def test_a_throughput_is_marked_where_its_interval_is_apart(run: RunRecords) -> None:
+    table = timing_table(run)
+    assert table is not None
+    place = [column.title for column in table.columns].index("throughput")
+    assert {line.name for line in table.lines if line.cells[place].best} == {"onnx int8"}
+    ahead = timing_table(replace(run, speeds={**run.speeds, "onnx fp32": run.speeds["onnx int8"]}))
+    assert ahead is not None
+    assert not [line.name for line in ahead.lines if line.cells[place].best]  # equal intervals
 
 
 def test_texts_and_choices_stand_in_examples_a_second(folder: Path) -> None:

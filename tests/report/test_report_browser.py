@@ -1,0 +1,174 @@
+"""The page in a real browser: headless Chromium, as Debian has it. Skipped where it, playwright or axe is not there."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MISSING = [
+    name
+    for name, there in {
+        "Chromium (apt-get install chromium)": CHROMIUM,
+        "playwright (pip install lmtasks[browser])": find_spec("playwright"),
+        "axe-core-python (pip install lmtasks[browser])": find_spec("axe_core_python"),
+    }.items()
+    if not there
+]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the browser's tests need {', '.join(MISSING)}")
+SERIOUS = ("serious", "critical")
+
+
+@dataclass
+class Opened:
+    """A page and what went wrong in it."""
+
+    page: "Page"
+    faults: list[str] = field(default_factory=list)
+    """Messages of the console, errors of the script, and requests beyond the file itself."""
+
+    def table(self, caption: str) -> str:
+        """The selector of the table that a caption begins so."""
+        return f'.table:has(.caption:text-matches("^{re.escape(caption)}"))'
+
+    def names(self, caption: str) -> list[str]:
+        """The names of the lines that are seen."""
+        rows = self.page.locator(f"{self.table(caption)} tbody tr:not(.group):visible > th")
+        return [str(row.get_attribute("data-sort")) for row in rows.all()]
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: "Browser", file: Path, *, width: int = 1440, dark: bool = False) -> Opened:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    found = Opened(page=context.new_page())
+    found.page.on("console", lambda message: found.faults.append(f"console: {message.text}"))
+    found.page.on("pageerror", lambda error: found.faults.append(f"script: {error}"))
+    found.page.on("request", lambda request: found.faults.append(f"request: {request.url}"))
+    found.page.goto(file.as_uri())
+    found.faults.remove(f"request: {file.as_uri()}")
+    return found
+
+
+@pytest.fixture
+def shown(browser: "Browser", written: Path) -> Iterator[Opened]:
+    found = opened(browser, written / "index.html")
+    yield found
+    assert found.faults == []
+    found.page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1440, 1920])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_opens_without_a_fault_and_nothing_serious_is_found(
+    width: int, dark: bool, browser: "Browser", written: Path
+) -> None:
+    from axe_core_python.sync_playwright import Axe
+
+    found = opened(browser, written / "index.html", width=width, dark=dark)
+    result = Axe().run(found.page)
+    assert [(each["id"], each["nodes"][0]["html"]) for each in result["violations"] if each["impact"] in SERIOUS] == []
+    assert found.faults == []
+    found.page.context.close()
+
+
+@pytest.mark.parametrize("width", [1440, 1920])
+def test_no_column_is_cut(width: int, browser: "Browser", written: Path) -> None:
+    found = opened(browser, written / "index.html", width=width)
+    beyond = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.ariaLabel)"
+    assert found.page.locator(".wide").evaluate_all(beyond) == []
+    assert found.page.evaluate("document.documentElement.scrollWidth") == width
+    found.page.context.close()
+
+
+def test_a_phone_shows_that_a_table_goes_on_to_the_side(browser: "Browser", written: Path) -> None:
+    found = opened(browser, written / "index.html", width=390)
+    assert found.page.evaluate("document.documentElement.scrollWidth") == 390
+    wide = found.page.locator(f"{found.table('Each variant in fresh processes')} .wide")
+    assert wide.evaluate("box => box.classList.contains('cut')")
+    wide.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
+    found.page.wait_for_function("box => !box.classList.contains('cut')", arg=wide.element_handle())
+    first = wide.locator("tbody th").first.bounding_box()
+    assert first is not None
+    assert first["x"] >= 0  # the names stay where they are
+    found.page.context.close()
+
+
+def test_the_first_click_puts_the_best_first(shown: Opened) -> None:
+    caption = "Each variant in fresh processes"
+    head = shown.page.locator(f"{shown.table(caption)} thead th")
+    head.filter(has_text="throughput").locator("button").click()
+    assert shown.names(caption) == ["onnx int8", "onnx fp32", "torch"]
+    head.filter(has_text="on disk").locator("button").click()  # the smallest
+    assert shown.names(caption) == ["onnx int8", "onnx fp32", "torch"]
+    head.filter(has_text="on disk").locator("button").click()
+    assert shown.names(caption) == ["torch", "onnx fp32", "onnx int8"]
+    assert head.filter(has_text="on disk").get_attribute("aria-sort") == "descending"
+
+
+def test_a_filter_leaves_the_lines_with_its_words(shown: Opened) -> None:
+    caption = "Latency of one request alone"
+    before = shown.names(caption)
+    shown.page.locator(f"{shown.table(caption)} .filter").fill("sst2 int8")
+    assert shown.names(caption) == ["onnx int8"]
+    assert shown.page.locator(f"{shown.table(caption)} tr.group:visible").count() == 1
+    shown.page.locator(f"{shown.table(caption)} .filter").fill("")
+    assert shown.names(caption) == before
+
+
+def test_a_table_is_copied_as_it_is_seen(shown: Opened) -> None:
+    caption = "The main metric of each task"
+    table = shown.page.locator(shown.table(caption))
+    table.locator("[data-as=csv]").click()
+    copied = shown.page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copied[0].startswith(",variant,sst2 acc · n 872,tatoeba_en_zh")
+    assert copied[1].startswith('models,"torch mini, full, fp32, 2 threads",81.3 ±1.3,')
+    assert len(copied) == 6
+    table.locator("[data-as=markdown]").click()
+    copied = shown.page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert re.fullmatch(r"\|( :--- )(\| ---: )+\|", copied[1])
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in copied}) == 1
+
+
+def test_contents_lead_to_every_section(shown: Opened) -> None:
+    links = shown.page.locator("nav a")
+    targets = [str(link.get_attribute("href")) for link in links.all()]
+    assert len(targets) == len(set(targets)) >= 8
+    assert all(shown.page.locator(target).count() == 1 for target in targets)
+    shown.page.locator("nav a", has_text="Conditions").click()
+    shown.page.wait_for_function("document.querySelector('nav a[aria-current]') !== null")
+
+
+def test_notes_are_one_line_until_they_are_asked_for(shown: Opened) -> None:
+    notes = shown.page.locator(f"{shown.table('The main metric of each task')} .notes")
+    assert not notes.locator("li").first.is_visible()
+    notes.locator("summary").click()
+    assert notes.locator("li").first.is_visible()
+
+
+def test_paper_shows_what_is_folded_and_no_buttons(shown: Opened) -> None:
+    shown.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    shown.page.emulate_media(media="print")
+    assert shown.page.locator(".notes li").first.is_visible()
+    assert not shown.page.locator(".tools").first.is_visible()
+    assert not shown.page.locator("nav").is_visible()
