@@ -18,7 +18,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "build" / "site"
-CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+NO_LINKS = re.compile(r"```.*?```|`[^`\n]*`|<!--.*?-->", re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)[^)\n]*\)")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -39,7 +39,7 @@ def navigation() -> list[str]:
 
 def linked(page: Path) -> list[Path]:
     """Files of the repository that a page leads to, relative to its root."""
-    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    text = NO_LINKS.sub("", page.read_text(encoding="utf-8"))
     targets = ((page.parent / link).resolve() for link in LINK.findall(text) if "://" not in link)
     return [target.relative_to(ROOT) for target in targets if target.is_relative_to(ROOT)]
 

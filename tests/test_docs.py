@@ -35,8 +35,8 @@ def named(page: Path) -> str:
 
 
 def links(text: str) -> Iterator[str]:
-    """The targets of a page's links, those in code left out."""
-    yield from re.findall(r"\[[^\]\n]*\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL))
+    """The targets of a page's links, those in code and in comments left out."""
+    yield from re.findall(r"\[[^\]\n]*\]\(([^)\s]+)\)", make_site.NO_LINKS.sub("", text))
 
 
 def anchors(page: Path) -> set[str]:

@@ -83,10 +83,13 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
 
 
 def learning_baseline(refs: Sequence[str]) -> bool:
-    """Is one a baseline that learns? Of a single file all are then scored on the part that it does not learn from."""
+    """Is one a baseline that learns, or a group with such a one? Of a single file all are then scored on the part that
+    it does not learn from."""
     from lmtasks.evaluation.baselines import BASELINES
+    from lmtasks.evaluation.rivals import GROUPS, baseline_names
 
-    return any(_is_baseline(ref, BASELINES) and BASELINES[ref].learns for ref in refs)
+    wanted = [ref for ref in refs if _is_baseline(ref, {**BASELINES, **GROUPS})]
+    return any(BASELINES[name].learns for ref in wanted for name in baseline_names([ref]))
 
 
 @contextmanager

@@ -51,6 +51,15 @@ def test_a_baseline_that_learns_is_scored_on_what_it_has_not_seen(say: Say, hole
     assert "reviews: the 2 rows of the file that adapt sets aside" in said.out
 
 
+def test_rivals_of_a_single_file_learn_from_the_part_that_is_not_scored(say: Say, tmp_path: Path) -> None:
+    rows = [f"{'works well' if number % 2 else 'broke at once'} {number},{number % 2}" for number in range(40)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    models = ("--model", "trivial", "--model", "classical")
+    said = say("eval", *models, "--data", tmp_path / "reviews.csv", "--label", "label", "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "reviews: the 8 rows of the file that adapt sets aside" in said.out
+
+
 def test_another_encoding_and_delimiter_are_read_once_they_are_known(say: Say, tmp_path: Path) -> None:
     file = tmp_path / "reviews.csv"
     file.write_bytes("text;label\n음식이 맛있고;pos\n배송이 너무 늦어서;neg\n".encode("euc-kr"))
