@@ -49,7 +49,6 @@ class Attentive(OwnBackbone):
             max_length_tokens=sizes.context,
             pad=vocabulary.pad,
             learning_rate=1e-3,
-            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             stateful=True,
         )
         self.tokens = TokenEmbedding(vocabulary, width, scale=even_scale(width), dropout=sizes.word_dropout)

@@ -31,7 +31,6 @@ class Average(OwnBackbone):
             max_length_tokens=sizes.context,
             pad=vocabulary.pad,
             learning_rate=5e-3,
-            why_no_points="it has embeddings and no layers above them",
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=1 / sizes.width, dropout=sizes.word_dropout)
         self.pairs = nn.Embedding(sizes.buckets, sizes.width) if sizes.buckets else None

@@ -5,7 +5,7 @@ Axes: B batch, T time, S new tokens, D width, V vocabulary.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmtasks.backbone.lora_targets import AdaptPoints
 from lmtasks.errors import UsageError
 from lmtasks.settings.attention import ATTENTION_IN_WORDS, Attention
+from lmtasks.settings.training import Role
 
 Kind = Literal["causal", "encoder", "encoder-decoder"]
 Pooling = Literal["mean", "last", "first", "max"]
@@ -49,10 +49,6 @@ class Traits:
     """Is it a module of transformers, which decodes with a cache of keys and values?"""
     stateful: bool = False
     """Does it decode with a state of its own (`Decodes`)?"""
-    adapt_points: AdaptPoints = field(default_factory=dict)
-    """The matrices that adapters can stand beside, by their role; empty: none."""
-    why_no_points: str = ""
-    """Why a family has no adapt points, as the rest of a sentence: "its weights are ..."."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +83,16 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def embeddings(self) -> nn.Embedding:
         """Embeddings of the tokens that are read."""
+
+    @property
+    def adapted(self) -> nn.Module:
+        """The module that adapters stand in, and that their names begin at."""
+        return self
+
+    def adapt_places(self) -> Mapping[str, Role]:
+        """Names of the matrices in `adapted` that adapters can stand beside, each with its role: of a linear layer the
+        layer's name, of anything else the parameter's. Empty: it has embeddings alone."""
+        return {}
 
     @property
     def attention(self) -> Attention:

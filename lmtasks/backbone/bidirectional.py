@@ -39,7 +39,6 @@ class Bidirectional(OwnBackbone):
             max_length_tokens=sizes.context,
             pad=vocabulary.pad,
             pooling="max",
-            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             learning_rate=2e-3,
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=even_scale(sizes.width), dropout=sizes.word_dropout)

@@ -30,7 +30,6 @@ class Cnn(OwnBackbone):
             max_length_tokens=sizes.context,
             pad=vocabulary.pad,
             learning_rate=1e-3,
-            why_no_points="its filters are convolutions, small enough to move whole",
             pooling="max",
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=0.25, dropout=sizes.word_dropout)

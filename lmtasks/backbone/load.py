@@ -22,14 +22,14 @@ def load_backbone(folder: Path, *, weights: Path | None = None) -> Backbone:
     """Load a folder in fp32.
 
     Args:
-        weights: of a transformers folder, where its weights lie; None: in it.
+        weights: the folder whose weights are read; None: `folder` itself.
 
     Raises:
         UsageError: no configuration, no weights, or weights that do not fit the configuration.
     """
     config = _own_config(folder)
     if config is not None:
-        return _load_own(config, folder)
+        return _load_own(config, folder, weights=weights or folder)
     from lmtasks.backbone.transformer import load_transformer
 
     return load_transformer(folder, weights=weights)
@@ -89,8 +89,8 @@ def _made_like(config: Mapping[str, object], file: Path) -> Backbone:
         return build(name, _sizes(config["sizes"], FAMILIES[name].sizes), _vocabulary(config))
 
 
-def _load_own(config: Mapping[str, object], folder: Path) -> Backbone:
-    """A backbone with the weights that lie beside its configuration.
+def _load_own(config: Mapping[str, object], folder: Path, *, weights: Path) -> Backbone:
+    """A backbone with the weights of a folder.
 
     Raises:
         UsageError: the weights are those of another family or size, or not there.
@@ -99,12 +99,12 @@ def _load_own(config: Mapping[str, object], folder: Path) -> Backbone:
     from safetensors.torch import load_file
 
     backbone = _made_like(config, folder / "config.json")
-    file = folder / "model.safetensors"
+    file = weights / "model.safetensors"
     try:
         tensors = load_file(str(file))
     except (OSError, SafetensorError) as error:
         raise UsageError(f"the weights in {file} cannot be read: {str(error).splitlines()[0]}.") from error
-    _fill(backbone, tensors, folder)
+    _fill(backbone, tensors, weights)
     return backbone.eval()
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lmtasks.backbone.base import Backbone, State
+from lmtasks.backbone.lora_targets import own_places
 from lmtasks.backbone.sizes import FAMILY, Sizes, Vocabulary
+from lmtasks.settings.training import Role
 
 CELLS: Mapping[str, Callable[[int, int], nn.RNNBase]] = {
     "rnn": lambda given, width: nn.RNN(given, width, batch_first=True),
@@ -44,6 +46,10 @@ class OwnBackbone(Backbone):
     def embeddings(self) -> nn.Embedding:
         """See `Backbone`."""
         return self.tokens
+
+    def adapt_places(self) -> Mapping[str, Role]:
+        """See `Backbone`."""
+        return own_places(self)
 
     def save(self, folder: Path) -> None:
         """See `Backbone`. A tensor that stands in two places is written once."""

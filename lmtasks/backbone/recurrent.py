@@ -44,7 +44,6 @@ class Recurrent(OwnBackbone):
             max_length_tokens=sizes.context,
             pad=vocabulary.pad,
             learning_rate=2e-3,
-            why_no_points="its recurrent weights are fused in one module each, and small enough to move whole",
             stateful=True,
         )
         self.tokens = TokenEmbedding(vocabulary, sizes.width, scale=even_scale(sizes.width), dropout=sizes.word_dropout)

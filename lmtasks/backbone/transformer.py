@@ -28,11 +28,12 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lmtasks.backbone.base import WHY_NOT, Backbone, Kind, Projection, Traits
-from lmtasks.backbone.lora_targets import ADAPT_POINTS
+from lmtasks.backbone.lora_targets import linear_places
 from lmtasks.backbone.sizes import NO_LIMIT
 from lmtasks.errors import UsageError
 from lmtasks.files import reading
 from lmtasks.settings.attention import Attention
+from lmtasks.settings.training import Role
 
 LOADERS: Mapping[str, type] = {
     "": AutoModel,
@@ -50,6 +51,8 @@ OWN_HEADS: Mapping[str, str] = {
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 FILLING: Mapping[str, str] = {"bert": "cls", "eurobert": "lm_head"}
 """Name of the module that makes logits where tokens are hidden, by model_type."""
+FEW_TOKENS = 8
+"""By which a module is asked for its layers."""
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
 """Families that count positions from padding_idx + 1."""
 
@@ -99,6 +102,20 @@ class TransformerBackbone(Backbone):
         if attention == "both" and self.traits.kind == "causal":
             return self._encoded(ids, mask, types, turned=True)
         return self.encode(ids, mask, types)
+
+    @property
+    def adapted(self) -> nn.Module:
+        """See `Backbone`."""
+        return self.hf
+
+    def adapt_places(self) -> Mapping[str, Role]:
+        """See `Backbone`."""
+        device = self.embeddings().weight.device
+        ids = torch.arange(FEW_TOKENS, device=device)[None] % self.traits.vocabulary
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        if self.traits.kind == "encoder-decoder":
+            return linear_places(self.hf, lambda: self.decoded(ids, mask, ids))
+        return linear_places(self.hf, lambda: self.encode(ids, mask))
 
     @property
     def attention(self) -> Attention:
@@ -331,8 +348,6 @@ def traits_of(config: PreTrainedConfig) -> Traits:
         takes_types=int(getattr(config, "type_vocab_size", 0) or 0) > 1,
         pad=int(config.pad_token_id or 0),
         by_transformers=True,
-        adapt_points=ADAPT_POINTS.get(config.model_type, {}),
-        why_no_points=f"no roles are named for its layers, as they are for {', '.join(ADAPT_POINTS)}",
     )
 
 

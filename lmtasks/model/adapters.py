@@ -5,20 +5,22 @@ adapters/1/adapter_config.json, adapter_model.safetensors
 adapters/2/...            of a model that was adapted again; merged in this order
 
 Merging is one product for each matrix, W + alpha / rank * B A (Hu et al. 2021, https://arxiv.org/abs/2106.09685), so
-that nothing behind `load_model` needs peft.
+that nothing behind `load_model` needs peft. Modules of transformers learn with peft's own layers; what peft knows no
+layer for (recurrent weights, filters) learns in the matrix' place, see `low_rank`.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.backbone.lora_targets import matching, points_pattern
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.model.files import settings_files
+from lmtasks.model.low_rank import low_rank_tensors, owner_of, put_low_rank, sides
 from lmtasks.model.weights import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -28,15 +30,22 @@ from lmtasks.model.weights import (
     weights_home,
     write_base,
 )
-from lmtasks.settings.training import LoraSettings
+from lmtasks.settings.training import LoraSettings, Role
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lmtasks.model.model import Model
 
+log = logging.getLogger(__name__)
+
+USUAL_RANK = 16
+MOST_STORED = 0.05
+"""Of a backbone's numbers adapters hold so many at most where nobody asks for a rank."""
 NAME = "default"
 """What peft calls an adapter that has no name."""
+TURNED = "Conv1D"
+"""Layers of transformers that keep their matrix the other way round, (K, N)."""
 PREFIX = "base_model.model."
 """peft names a module as it stands in its own wrapper."""
 NOT_MERGED: Mapping[str, tuple[object, ...]] = {
@@ -70,6 +79,30 @@ class Adapted:
     """The folder that holds the weights under all adapters."""
     adapters: tuple[Adapter, ...]
     """In the order in which they are merged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraShape:
+    """Where adapters stand in a backbone, and how large they are."""
+
+    roles: Mapping[str, Role]
+    """Names of the matrices, as `Backbone.adapt_places` has them, each with its role."""
+    rank: int
+    numbers: int
+    """That the adapters hold."""
+    weights: int
+    """Numbers of the backbone."""
+
+    @property
+    def share(self) -> float:
+        """Share of the backbone's numbers, 0-1."""
+        return self.numbers / self.weights
+
+    def stored(self) -> Mapping[str, object]:
+        """As a model's record holds it."""
+        roles = list(self.roles.values())
+        counts = {role: roles.count(role) for role in dict.fromkeys(roles)}
+        return {"rank": self.rank, "matrices": counts, "numbers": self.numbers, "share": round(self.share, 5)}
 
 
 def adapted_of(folder: Path) -> Adapted:
@@ -113,23 +146,38 @@ def merge_adapter(module: "nn.Module", adapter: Adapter) -> None:
     import torch
 
     matrices = dict(module.named_parameters())
-    scale = float(str(adapter.config["lora_alpha"])) / int(str(adapter.config["r"]))
-    for name, down in adapter.tensors.items():
-        place, found, _ = name.partition(".lora_A.")
-        if not found:
-            continue
-        up, weight = adapter.tensors.get(f"{place}.lora_B.weight"), matrices.get(f"{place}.weight")
-        if up is None or weight is None:
-            raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}, or a half is missing.")
+    for place, change in changes_of(module, adapter).items():
+        weight = matrices.get(f"{place}.weight", matrices.get(place))
+        if weight is None:
+            raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
         with torch.no_grad():
-            change = (up.float() @ down.float()) * scale
-            change = change.T if adapter.config.get("fan_in_fan_out") else change
-            if change.shape != weight.shape:
+            if sides(weight) != tuple(change.shape):
+                asked, there = tuple(change.shape), sides(weight)
                 raise UsageError(
-                    f"the adapters do not fit the backbone: {place!r} is {tuple(weight.shape)} there, "
-                    f"and {tuple(change.shape)} asked for."
+                    f"the adapters do not fit the backbone: {place!r} is {there} there, and {asked} asked for."
                 )
-            weight.add_(change.to(weight))
+            weight.add_(change.view_as(weight).to(weight))
+
+
+def changes_of(module: "nn.Module", adapter: Adapter) -> Mapping[str, "Tensor"]:
+    """Compute what an adapter adds to each matrix, (N, K), as the backbone keeps the matrix.
+
+    Raises:
+        UsageError: a half of a pair is missing.
+    """
+    turned = {name for name, layer in module.named_modules() if type(layer).__name__ == TURNED}
+    scale = float(str(adapter.config["lora_alpha"])) / int(str(adapter.config["r"]))
+    found = {}
+    for name, down in adapter.tensors.items():
+        place, first, _ = name.partition(".lora_A.")
+        if not first:
+            continue
+        up = adapter.tensors.get(f"{place}.lora_B.weight")
+        if up is None:
+            raise UsageError(f"the adapters are damaged: a half of {place!r} is missing.")
+        change = (up.float() @ down.float()) * scale
+        found[place] = change.T if place in turned else change
+    return found
 
 
 def _read(place: Path) -> Adapter:
@@ -157,63 +205,105 @@ def _read(place: Path) -> Adapter:
     return Adapter(config=config, tensors=tensors)
 
 
-def check_lora(model: "Model", settings: LoraSettings) -> None:
-    """That a model can carry these adapters.
+def check_lora(model: "Model", settings: LoraSettings) -> LoraShape:
+    """Where adapters would stand in a model, and how large they would be; more than they should be is a warning.
 
     Raises:
-        UsageError: its family has no adapt points, or the rank is above that of a matrix.
+        UsageError: no matrix plays the roles that are asked for, or the rank is above that of a matrix.
     """
-    traits = model.backbone.traits
-    if not traits.adapt_points:
+    traits, module = model.backbone.traits, model.backbone.adapted
+    places = model.backbone.adapt_places()
+    if not places:
         raise UsageError(
-            f"a {traits.family} backbone has no adapt points for lora: {traits.why_no_points}; use full or probe."
+            f"a {traits.family} backbone has nothing that adapters could stand beside: no linear or recurrent layer "
+            "and no filter stands between its embeddings and its output; use full or probe."
         )
-    modules = dict(model.hf.named_modules())
-    names = matching(points_pattern(traits.adapt_points, settings.points), tuple(modules))
-    if not names:
+    roles = {place: role for place, role in places.items() if role in settings.points}
+    if not roles:
+        there = ", ".join(dict.fromkeys(places.values()))
         raise UsageError(
-            f"no layer of {model.card.name} ({traits.family}) plays the role of {' or '.join(settings.points)}."
+            f"no matrix of {model.card.name} ({traits.family}) plays the role of {' or '.join(settings.points)}; "
+            f"its roles: {there}."
         )
-    narrow = min(names, key=lambda name: min(_shape(modules[name])))
-    most = min(_shape(modules[narrow]))
-    if settings.rank > most:
+    matrices = {place: sides(_matrix(module, place)) for place in roles}
+    narrow = min(matrices, key=lambda place: min(matrices[place]))
+    most = min(matrices[narrow])
+    if settings.rank is not None and settings.rank > most:
         raise UsageError(
             f"the rank of adapters must be at most {most}, the smaller side of {narrow}, was {settings.rank}."
         )
+    each = sum(rows + columns for rows, columns in matrices.values())
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    fitting = min(most, int(MOST_STORED * weights / each))
+    rank = max(1, min(USUAL_RANK, fitting)) if settings.rank is None else settings.rank
+    shape = LoraShape(roles=roles, rank=rank, numbers=rank * each, weights=weights)
+    if shape.share > MOST_STORED:
+        log.warning(
+            "adapters of rank %d hold %.1f %% of the backbone's numbers, more than %.0f %%%s.",
+            rank,
+            100 * shape.share,
+            100 * MOST_STORED,
+            f"; --lora-rank {fitting} holds at most that" if fitting else "",
+        )
+    return shape
 
 
-def add_lora(model: "Model", settings: LoraSettings) -> None:
-    """Put adapters into the backbone, in place; all of its own weights stand still from now on."""
-    from peft import LoraConfig, inject_adapter_in_model
-    from transformers.pytorch_utils import Conv1D
+def add_lora(model: "Model", settings: LoraSettings) -> LoraShape:
+    """Put adapters into the backbone, in place; all of its own weights stand still from now on.
 
-    check_lora(model, settings)
-    pattern = points_pattern(model.backbone.traits.adapt_points, settings.points)
-    modules = dict(model.hf.named_modules())
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=2 * settings.rank if settings.alpha is None else settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
-        target_modules=pattern,
-        # GPT-2 keeps its matrices the other way round
-        fan_in_fan_out=isinstance(modules[matching(pattern, tuple(modules))[0]], Conv1D),
-    )
-    inject_adapter_in_model(config, model.hf, adapter_name=NAME)
+    Raises:
+        UsageError: as `check_lora`.
+    """
+    shape = check_lora(model, settings)
+    alpha = 2.0 * shape.rank if settings.alpha is None else settings.alpha
+    if model.backbone.traits.by_transformers:
+        from peft import LoraConfig, inject_adapter_in_model
+        from transformers.pytorch_utils import Conv1D
+
+        config = LoraConfig(
+            r=shape.rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.dropout,
+            target_modules=list(shape.roles),
+            # GPT-2 keeps its matrices the other way round
+            fan_in_fan_out=isinstance(model.hf.get_submodule(next(iter(shape.roles))), Conv1D),
+        )
+        inject_adapter_in_model(config, model.hf, adapter_name=NAME)
+        return shape
+    for parameter in model.backbone.parameters():
+        parameter.requires_grad_(False)
+    for place in shape.roles:
+        scale = alpha / shape.rank
+        put_low_rank(model.backbone, place, rank=shape.rank, scale=scale, dropout=settings.dropout)
+    return shape
 
 
-def take_lora(model: "Model", *, base_name: str) -> Adapter:
+def take_lora(model: "Model", shape: LoraShape, settings: LoraSettings, *, base_name: str) -> Adapter:
     """The adapters that `add_lora` put in, as they are now."""
-    from peft import get_peft_model_state_dict
+    written: Mapping[str, object]
+    if model.backbone.traits.by_transformers:
+        from peft import get_peft_model_state_dict
 
-    written = model.hf.peft_config[NAME].to_dict()  # type: ignore[index, union-attr, operator]
+        written = model.hf.peft_config[NAME].to_dict()  # type: ignore[index, union-attr, operator]
+        tensors = get_peft_model_state_dict(model.hf, adapter_name=NAME)
+    else:
+        tensors = low_rank_tensors(model.backbone, tuple(shape.roles))
+        written = {
+            "peft_type": "LORA",
+            "r": shape.rank,
+            "lora_alpha": 2 * shape.rank if settings.alpha is None else settings.alpha,
+            "lora_dropout": settings.dropout,
+            "target_modules": list(shape.roles),
+        }
     content = {name: value for name, value in written.items() if value is not None}
     listed = {name: sorted(value) if isinstance(value, set) else value for name, value in content.items()}
-    tensors = get_peft_model_state_dict(model.hf, adapter_name=NAME)
     return Adapter(
         config={**listed, "base_model_name_or_path": base_name, "inference_mode": True},
         tensors={name: tensor.detach().cpu() for name, tensor in tensors.items()},
     )
 
 
-def _shape(module: object) -> tuple[int, ...]:
-    return tuple(module.weight.shape)  # type: ignore[attr-defined]
+def _matrix(module: "nn.Module", place: str) -> "Tensor":
+    layer, name = owner_of(module, place)
+    found: Tensor = getattr(layer, name)
+    return found

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
@@ -26,7 +26,6 @@ from lmtasks.model.weights import weight_facts
 from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
 
 if TYPE_CHECKING:
-    from lmtasks.backbone.transformer import TransformerBackbone
     from lmtasks.model.adapters import Adapted
     from lmtasks.model.model import Model
 
@@ -104,7 +103,7 @@ def load_model(folder: Path) -> "Model":
     adapted = adapted_of(folder)
     backbone = load_backbone(folder / "backbone" if assembled else folder, weights=adapted.base)
     for adapter in adapted.adapters:
-        merge_adapter(cast("TransformerBackbone", backbone).hf, adapter)
+        merge_adapter(backbone.adapted, adapter)
     model = Model(backbone, card=card, folder=tokenizer_folder(folder))
     for spec in card.heads:
         if not spec.predicts or spec.pooling == "own":

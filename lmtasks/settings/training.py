@@ -21,8 +21,10 @@ Pooling = Literal["mean", "max", "first", "last"]
 ProbeFit = Literal["steps", "logistic"]
 NewHeads = Literal["logistic", "random"]
 Objective = Literal["causal", "masked", "mixed", "span-corruption"]
-Role = Literal["attention", "feed-forward"]
+Role = Literal["attention", "feed-forward", "recurrent", "convolution", "other"]
 ROLES: tuple[Role, ...] = get_args(Role)
+EARLIER_ROLES: tuple[Role, ...] = ("attention", "feed-forward")
+EARLIER_RANK = 16
 
 VOCABULARY = Bound(least=2, most=10**7, whole=True)
 EPOCHS = Bound(least=0, above=True, most=10_000)
@@ -101,10 +103,19 @@ class LoraSettings(Settings):
 
     The defaults are those that Biderman et al. 2024 ("LoRA learns less and forgets less",
     https://arxiv.org/abs/2405.09673, section 6) end with: all matrices of attention and feed-forward layers, rank 16,
-    alpha twice the rank; the dropout is that of Dettmers et al. 2023 (https://arxiv.org/abs/2305.14314, appendix A).
+    alpha twice the rank; here they are never more than 5 % of the backbone unasked. The dropout is that of Dettmers et
+    al. 2023 (https://arxiv.org/abs/2305.14314, appendix A).
     """
 
-    rank: Annotated[int, COUNT, Setting("Rank of the adapters of --method lora.", metavar="NUMBER")] = 16
+    rank: Annotated[
+        int | None,
+        COUNT,
+        Setting(
+            "Rank of the adapters of --method lora; default: 16, and less where they would hold more than 5 % of the "
+            "backbone's numbers.",
+            metavar="NUMBER",
+        ),
+    ] = None
     alpha: Annotated[
         float | None,
         POSITIVE,
@@ -119,9 +130,19 @@ class LoraSettings(Settings):
         tuple[Role, ...],
         Several,
         Field(min_length=1),
-        Setting("Where they stand: attention, feed-forward, or both with a comma between.", metavar="ROLES"),
+        Setting(
+            "Where they stand, commas between: attention, feed-forward, recurrent, convolution, other; default: "
+            "everywhere between embeddings and output.",
+            metavar="ROLES",
+        ),
     ] = ROLES
     """Roles of the matrices that get an adapter."""
+
+    def stored(self) -> dict[str, object]:
+        """As a model's folder has held it since its first schema; where nobody asked for a rank or roles, what these
+        defaults were then. Rank and matrices that a model got stand in its record beside it."""
+        points = EARLIER_ROLES if self.points == ROLES else self.points
+        return {**self.model_dump(), "rank": EARLIER_RANK if self.rank is None else self.rank, "points": points}
 
 
 class ProbeSettings(Settings):
@@ -274,7 +295,8 @@ class AdaptSettings(AdaptTraining):
         """As a model's folder has held it since its first schema, in that order; `rows` stand beside it, and what came
         later is left out where nobody set it."""
         later = {name for name in ("probe", "pooling", "calibrate", "new_heads") if not getattr(self, name)}
-        return {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
+        stored = {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
+        return stored if self.lora is None else {**stored, "lora": self.lora.stored()}
 
 
 Steps = Annotated[int, COUNT, Setting("Optimizer steps at most.", metavar="NUMBER", unit="steps")]

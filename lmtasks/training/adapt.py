@@ -24,7 +24,7 @@ from lmtasks.data.row_hashes import TrainingRows, read_training_rows, write_trai
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
 from lmtasks.head.base import IGNORED
-from lmtasks.model.adapters import Adapted, adapted_of, add_lora, check_lora, take_lora
+from lmtasks.model.adapters import Adapted, LoraShape, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, Progress
@@ -118,8 +118,9 @@ def adapt(
     model.add_heads([head.head for head in heads if head.head.name not in there])
     heads = [in_units_of(head, model.spec(head.head.name)) for head in heads]
     size = sum(parameter.numel() for parameter in model.parameters())
+    shape, adapted = None, None
     if lora is not None:
-        add_lora(model, lora)
+        shape = add_lora(model, lora)
     moving = _freeze(model, settings.method)
     if settings.method == "probe":
         heads = [head for head in heads if head.head.predicts]
@@ -179,7 +180,9 @@ def adapt(
     }
     if settings.calibrate:
         record["calibration"] = {name: each.json() for name, each in _calibrated(model, heads).items()}
-    adapted = None if lora is None else _adapted(model, backbone)
+    if lora is not None and shape is not None:
+        record["adapters"] = dict(shape.stored())
+        adapted = _adapted(model, shape, lora, backbone)
     _save(model, out, record, seen=seen, adapted=adapted, log=None if fitted else work / LOG)
     shutil.rmtree(work, ignore_errors=True)
     return trained
@@ -509,10 +512,10 @@ def _freeze(model: Model, method: Adaptation) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _adapted(model: Model, backbone: Path) -> Adapted:
+def _adapted(model: Model, shape: LoraShape, settings: LoraSettings, backbone: Path) -> Adapted:
     """Adapters that were there, and those that have learned as the last ones."""
     before = adapted_of(backbone)
-    learned = take_lora(model, base_name=before.base.name)
+    learned = take_lora(model, shape, settings, base_name=before.base.name)
     return replace(before, adapters=(*before.adapters, learned))
 
 

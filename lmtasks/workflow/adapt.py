@@ -69,6 +69,8 @@ class AdaptedModel:
     """How many were trained, of how many."""
     truncated: int = 0
     """Training texts that were cut, over all tasks."""
+    adapters: str = ""
+    """Of `lora`: where adapters stand, and how much they hold, for people."""
     features: tuple[int, int] | None = None
     """Of a probe: how many texts the backbone read, and the features of how many were found."""
     fits: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +126,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         skipped=skipped,
         weights=(weights["trained"], weights["all"]) if isinstance(weights, dict) else None,
         truncated=_truncated_rows(provenance),
+        adapters=_adapters(provenance),
         features=(features["read"], features["found"]) if isinstance(features, dict) else None,
         fits=_fits(provenance),
         calibrations=_calibrations(provenance),
@@ -422,6 +425,17 @@ def _truncated_rows(provenance: Mapping[str, object]) -> int:
     """Training texts that were cut, over all tasks of a model's record."""
     tasks = provenance.get("tasks")
     return sum(int(task["truncated"]) for task in tasks.values()) if isinstance(tasks, dict) else 0
+
+
+def _adapters(provenance: Mapping[str, object]) -> str:
+    stored = provenance.get("adapters")
+    if not isinstance(stored, dict):
+        return ""
+    beside = ", ".join(f"{count} of {role}" for role, count in stored["matrices"].items())
+    return (
+        f"adapters of rank {stored['rank']} beside {sum(stored['matrices'].values())} matrices ({beside}): "
+        f"{stored['numbers']:,} numbers, {100 * stored['share']:.1f} % of the backbone's"
+    )
 
 
 def _calibrations(provenance: Mapping[str, object]) -> Mapping[str, str]:

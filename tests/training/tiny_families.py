@@ -1,4 +1,4 @@
-"""A tiny random checkpoint of every transformers family that has adapt points."""
+"""Tiny random checkpoints of transformers families whose layers are called differently."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,7 +64,19 @@ FAMILIES: Mapping[str, tuple[Mapping[str, int], Maker]] = {
     "modernbert": (_MODERN, _plain),
     "distilbert": ({"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 32}, _plain),
     **{name: (_PAIR, _pair) for name in ("marian", "bart", "mbart", "pegasus")},
-    **{name: (_T5, _pair) for name in ("t5", "mt5")},
+    **{name: (_T5, _pair) for name in ("t5", "mt5", "longt5", "umt5")},
+    **{
+        name: (_LLAMA, _causal)
+        for name in ("gemma2", "phi3", "stablelm", "cohere", "qwen2_moe", "falcon", "nemotron_h")
+    },
+    "falcon": ({"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}, _causal),
+    "bloom": ({"hidden_size": 16, "n_layer": 2, "n_head": 2}, _causal),
+    "openai-gpt": ({"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}, _causal),
+    "gptj": ({"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "rotary_dim": 4}, _causal),
+    "mamba": ({"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, _causal),
+    "rwkv": ({"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 2}, _causal),
+    **{name: (_BERT, _plain) for name in ("albert", "deberta-v2", "mpnet", "roformer")},
+    "m2m_100": (_PAIR, _pair),
 }
 """By model_type: sizes, and what makes the module."""
 
