@@ -21,7 +21,7 @@ from lmtasks.version import __version__ as __version__
 if TYPE_CHECKING:
     from lmtasks.api.models import LoadedModel, adapt, embed, export, load_model, predict
     from lmtasks.api.results import Results
-    from lmtasks.api.scores import bench, compare, evaluate, load_task, report
+    from lmtasks.api.scores import bench, compare, evaluate, load_task, report, try_
     from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
 
 __all__ = [
@@ -41,11 +41,12 @@ __all__ = [
     "load_task",
     "predict",
     "report",
+    "try_",
 ]
 
 _HOMES = {
     **dict.fromkeys(("LoadedModel", "adapt", "embed", "export", "load_model", "predict"), "lmtasks.api.models"),
-    **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "report"), "lmtasks.api.scores"),
+    **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "report", "try_"), "lmtasks.api.scores"),
     **dict.fromkeys(("GateError", "LmtasksError", "UsageError", "WorkError"), "lmtasks.errors"),
     "Results": "lmtasks.api.results",
 }

@@ -371,6 +371,25 @@ class ReportPage(Tabular):
         return self.report.quality
 
 
+@dataclass(frozen=True, kw_only=True)
+class TriedReport(ReportPage):
+    """The pages of `try_`, and what they were made of."""
+
+    plan: Path
+    """plan.yaml, to be edited and run again."""
+    found: tuple[str, ...]
+    """Sentences on what the data is."""
+    notes: tuple[str, ...]
+    """Sentences about the data that one should mind."""
+    failed: tuple[str, ...]
+    """A sentence for each cell or timing that failed."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.page.parent
+
+
 def plain_table(caption: str, records: Sequence[Mapping[str, object]], *, notes: Sequence[str] = ()) -> Table:
     """Records as a table for people; the first column names the rows."""
     from lmtasks.report.table import Column, Line, Table, TableCell

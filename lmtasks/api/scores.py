@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lmtasks.api.arguments import ModelLike, PathLike, access_of, drawn, opening_of, refs_of, tasks_of
-from lmtasks.api.results import ComparedResults, ReportPage, Results, Timings
+from lmtasks.api.results import ComparedResults, ReportPage, Results, Timings, TriedReport
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import Report
 
@@ -67,6 +67,7 @@ def evaluate(
     out: PathLike | None = None,
     overwrite: bool = False,
     no_samples: bool = False,
+    speed: bool = False,
     cache: PathLike | None = None,
     data_root: PathLike | None = None,
     offline: bool = False,
@@ -92,6 +93,7 @@ def evaluate(
         label_map: a checkpoint's own label to a label of the task.
         generation: settings of generation in place of the tasks' own, as `{"num_beams": 4}`.
         baseline_rows: training rows that baselines learn from at most.
+        speed: time the models, too, each in fresh processes; `report` has quality beside speed then.
         out: folder of the results; None: `runs/eval-N`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
 
@@ -138,6 +140,7 @@ def evaluate(
         uncertainty=uncertainty,
         generation=dict(generation or {}),
         output=ResultsOut(out=None if out is None else Path(out), overwrite=overwrite, no_samples=no_samples),
+        speed=speed,
         given={
             **dict.fromkeys(("gen_kwargs", "label_map", "metrics"), ""),
             **dict(scoring),
@@ -249,6 +252,88 @@ def bench(
     )
     with drawn(progress) as report:
         return Timings(benched=bench_models(request, report=report))
+
+
+def try_(
+    *,
+    rows: GivenRows | None = None,
+    data: PathLike | None = None,
+    text: str = "text",
+    label: str | None = None,
+    pair: str | None = None,
+    kind: OwnKind = "classification",
+    name: str | None = None,
+    language: str | None = None,
+    encoding: str | None = None,
+    drop_unlabelled: bool = False,
+    models: ModelLike | Sequence[ModelLike] = (),
+    minutes: float = 10.0,
+    threads: int | None = None,
+    seed: int = 1234,
+    out: PathLike | None = None,
+    cache: PathLike | None = None,
+    data_root: PathLike | None = None,
+    offline: bool = False,
+    token: str | None = None,
+    progress: bool | Report = True,
+) -> TriedReport:
+    """Answer which model to take for rows of your own, as `lmtasks try` does: looks at them, divides them, writes a
+    plan and carries it out.
+
+    tried = lmtasks.try_(rows=frame, text="comment", label="stars")
+    tried.answer, tried.plan
+
+    The same call again goes on where it stopped.
+
+    Args:
+        rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test; or give `data`.
+        kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
+        models: beside the shipped backbone.
+        minutes: for all of it, about; trainings keep to their share of it.
+        out: folder of the run; None: `runs/try-NAME`.
+        cache: file in which answers are kept; None: one in your cache folder; "off": none.
+
+    Raises:
+        UsageError: the rows make no task, a model is not there, or the folder holds something else.
+        WorkError: nothing could be scored. What failed beside scores that are kept stands in `failed`.
+    """
+    from lmtasks.report.records import read_run
+    from lmtasks.report.view import view
+    from lmtasks.run.try_data import DataPlan, TryRequest, try_data
+    from lmtasks.workflow.open_model import cache_file
+
+    made: list[DataPlan] = []
+    request = TryRequest(
+        tasks=tasks_of(
+            (),
+            rows=rows,
+            data=data,
+            text=text,
+            label=label,
+            pair=pair,
+            kind=kind,
+            name=name,
+            language=language,
+            encoding=encoding,
+        ),
+        models=refs_of(models),
+        minutes=minutes,
+        data=access_of(data_root, offline=offline, token=token, drop_unlabelled=drop_unlabelled),
+        threads=threads,
+        seed=seed,
+        cache=cache_file(None if cache is None else str(cache)),
+        out=None if out is None else Path(out),
+    )
+    with drawn(progress) as report:
+        tried = try_data(request, report=report, on_plan=made.append)
+    return TriedReport(
+        page=tried.page,
+        report=view(read_run(tried.folder)),
+        plan=tried.plan,
+        found=made[0].found,
+        notes=made[0].notes,
+        failed=tried.ran.failed,
+    )
 
 
 def compare(

@@ -24,6 +24,7 @@ from lmtasks.interruption import ENDING
 from lmtasks.visible import shown_line
 
 GO_ON: Mapping[str, str] = {
+    "try": "finished cells are kept; the same command again goes on where it stopped",
     "run": "finished cells are kept; the same command again goes on where it stopped",
     "eval": "answers are kept in the cache (but with --cache off); the same command again asks for the others",
     "predict": "what was answered is printed; give the lines that are left again",

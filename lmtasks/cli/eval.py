@@ -17,7 +17,7 @@ from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
-from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Uncertainty
+from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Speed, Uncertainty
 from lmtasks.settings.models import BatchSize, LabelMap, Models
 from lmtasks.settings.runs_on import RunsOn
 
@@ -55,6 +55,7 @@ def command(
     batch_size: BatchSize = "auto",
     scoring: Scoring,
     output: ResultsOut,
+    speed: Speed = False,
     prompts: PromptFormat,
     uncertainty: Uncertainty,
     stored: RescoreChoice,
@@ -100,6 +101,7 @@ def command(
         prompts=prompts,
         uncertainty=uncertainty,
         output=output,
+        speed=speed,
         given=context.params,
     )
     first = is_first()  # of several processes one prints and writes
@@ -129,6 +131,13 @@ def _tell(evaluated: Evaluated) -> None:
 
     if evaluated.kept:
         _print(evaluated)
+        if evaluated.speed is not None:
+            from lmtasks.cli.bench import print_compared
+
+            print()
+            print_compared(evaluated.speed)
+        for sentence in evaluated.not_timed:
+            print(f"note: {sentence}")
         folders = [each.folder for each in evaluated.models if each.results]
         print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
         page = report_results(

@@ -15,6 +15,7 @@ from lmtasks.errors import UsageError
 from lmtasks.settings.bounds import shown
 
 COMMANDS: Mapping[str, str] = {
+    "try": "Answer which model to take for your data: looks at it, writes a plan, carries it out; no plan is needed.",
     "run": "Carry out a benchmark plan; a run that was stopped goes on where it was.",
     "new": "Write a task file over your data, or a plan over tasks, with a word beside every key.",
     "pretrain": "Train a backbone on text; the same command again goes on where it stopped.",
@@ -35,6 +36,8 @@ COMMANDS: Mapping[str, str] = {
 """First line of each command's help. Its file, `cli/<name>.py`, is loaded when it is called: settings take pydantic,
 which the list of commands can do without."""
 
+TAKEN = ("list", "try")
+"""Commands whose file has `_` behind its name, which is Python's own."""
 UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and what Python makes of bytes that it cannot decode."""
 OUT = "--out"
@@ -72,7 +75,7 @@ def load_command(name: str) -> TyperCommand:
     """A command with its options, as typer has it."""
     from lmtasks.cli.signature import derived
 
-    module = importlib.import_module(f"lmtasks.cli.{name}{'_' if name == 'list' else ''}")
+    module = importlib.import_module(f"lmtasks.cli.{name}{'_' if name in TAKEN else ''}")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     alone.command(name)(derived(module.command))
     command = typer.main.get_command(alone)

@@ -20,6 +20,7 @@ from lmtasks.settings.runs_on import Threads
 
 if TYPE_CHECKING:
     from lmtasks.run.plan import Plan
+    from lmtasks.run.run_plan import Ran
 
 
 def command(
@@ -76,20 +77,36 @@ def command(
             trust_code=trust_code,
         )
     page = write_report(folder)
+    published = publish_run(folder, reports=Path("reports")) if publish else None
+    tell_run(ran, page=page, published=published)
+    if not publish:
+        print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")
+
+
+def tell_run(ran: Ran, *, page: Path, published: Path | None = None) -> None:
+    """The decision, how many cells there are, and where the page is.
+
+    Raises:
+        WorkError: a cell failed.
+        GateError: no variant fulfils what the plan requires.
+    """
+    from lmtasks.report.records import read_run
+    from lmtasks.report.view import view
+
+    for sentence in view(read_run(ran.folder)).answer:
+        print(sentence)
     print(
-        f"{ran.done} cells scored, {ran.found} found from before, {ran.not_applicable} not applicable, "
+        f"\n{ran.done} cells scored, {ran.found} found from before, {ran.not_applicable} not applicable, "
         f"{len(ran.failed)} failed, in {ran.seconds / 60:.1f} min."
     )
-    print(f"The report is {page} (and {folder / 'report.md'}).")
-    if publish:
-        print(f"Published: {publish_run(folder, reports=Path('reports'))}")
+    print(f"The report is {page} (and {page.with_name('report.md')}).")
+    if published is not None:
+        print(f"Published: {published}")
     if ran.failed:
         more = f" (and {len(ran.failed) - 1} more)" if len(ran.failed) > 1 else ""
         raise WorkError(f"{ran.failed[0]}{more}; the same command again tries what failed once more.")
     if ran.missed:
         raise GateError(ran.missed)
-    if not publish:
-        print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")
 
 
 def _say(

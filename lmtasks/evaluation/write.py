@@ -3,6 +3,7 @@
     OUT/results.json            model, runtime, machine, versions, and each task's metrics
     OUT/samples-<task>.jsonl    one line an example
     OUT/statistics.json         statistics of each example and metric: what paired comparisons need
+    OUT/speed.json              time and memory of the model, where that was asked
 
 `results.scores` and `results.sample` describe their fields. All files are written aside and then renamed, results.json
 last: where it stands, the others stand too. It holds the checksum of every other file (`checksums`), and one of its own
@@ -34,6 +35,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_GROUPS: Mapping[str, GroupScores] = MappingProxyType({})
 RESULTS = "results.json"
 STATISTICS = "statistics.json"
+SPEED = "speed.json"
 
 
 @dataclass(frozen=True, kw_only=True)

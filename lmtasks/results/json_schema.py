@@ -11,7 +11,7 @@ from lmtasks.results.base import StoredModel
 from lmtasks.results.cell import CellRecord
 from lmtasks.results.comparison import ComparedRecord, PairedRecords
 from lmtasks.results.proof import GateRecord, ProofRecord
-from lmtasks.results.run import RunRecord
+from lmtasks.results.run import RunRecord, TryRecord
 from lmtasks.results.sample import SampleRecord
 from lmtasks.results.scores import ResultsRecord, StatisticsRecord
 from lmtasks.results.speed import BenchRecord, RequiredRecord, SpeedRecord
@@ -23,6 +23,7 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "sample": SampleRecord,
     "cell": CellRecord,
     "run": RunRecord,
+    "try": TryRecord,
     "paired": PairedRecords,
     "required": RequiredRecord,
     "compared": ComparedRecord,

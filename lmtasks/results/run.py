@@ -1,5 +1,7 @@
 """run.json: the plan that a run folder holds, and how to repeat the run."""
 
+from collections.abc import Mapping
+
 from pydantic import ConfigDict, Field
 
 from lmtasks.records import Json
@@ -55,3 +57,20 @@ class RunRecord(StoredFile):
     """ISO 8601."""
     machine: Json = Field(default_factory=dict)
     versions: Json = Field(default_factory=dict)
+
+
+class TryRecord(StoredFile):
+    """try.json of `lmtasks try`: what its task and its plan were made of."""
+
+    asked: Mapping[str, str]
+    """Option to its value, the data by the checksum of its content."""
+    found: tuple[str, ...] = ()
+    """Sentences on what the data is."""
+    notes: tuple[str, ...] = ()
+    """Sentences that whoever scores on it will want to know."""
+    plan_checksum: str = ""
+    """Of plan.yaml as it was written."""
+    candidates: tuple[str, ...] = ()
+    """Several models of the plan of which the best one is to be exported; empty: there is one alone."""
+    chosen: Mapping[str, Number] = Field(default_factory=dict)
+    """The main metric of each of them on validation rows."""

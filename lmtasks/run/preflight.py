@@ -194,13 +194,14 @@ def _described(model: ModelPlan, start: Start) -> str:
 
 
 def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
+    from lmtasks.export.package import is_package
     from lmtasks.runtime.onnx.open import check_package
 
     ref = str(variant.model)
     try:
         told = _card(ref)
         folder = _there(ref)
-        if variant.runtime == "onnx" and folder is not None:
+        if variant.runtime == "onnx" and folder is not None and is_package(folder):
             check_package(folder, device=variant.device, precision=variant.precision)
     except UsageError:
         if "/" not in ref and not Path(ref).exists():  # a slip in a name of this plan, most likely

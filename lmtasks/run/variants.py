@@ -67,9 +67,12 @@ class Artefacts:
         GateError: rounding costs more than the variant allows.
         """
         assert variant.model is not None  # checked with the plan; a baseline runs on no folder
+        from lmtasks.export.package import is_package
+
         made = self._made(variant, trial, task)
         model = self._model(made)
-        return self._package(variant, model, made) if RUNTIMES[variant.runtime].folders == "onnx" else model
+        exported = RUNTIMES[variant.runtime].folders == "onnx" and not is_package(model)
+        return self._package(variant, model, made) if exported else model
 
     def is_apart(self, variant: VariantPlan) -> bool:
         """Has the variant a model of its own for each task?"""

@@ -40,6 +40,14 @@ Cache = Annotated[
 ]
 
 
+Speed = Annotated[
+    bool,
+    Setting(
+        "Time the models, too, each in fresh processes as `lmtasks bench` does; the page has quality beside speed then."
+    ),
+]
+
+
 class Scoring(Settings):
     """The rows that are scored, and how answers to them are asked for."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lmtasks.bench.compare import SpeedComparison, compare_variants
@@ -13,14 +13,14 @@ from lmtasks.bench.spec import SpeedSpec, Sweep
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import REQUESTS, Arrival
 from lmtasks.cores import usable_cores
-from lmtasks.errors import GateError, UsageError, unknown
+from lmtasks.errors import GateError, UsageError, WorkError, unknown
 from lmtasks.files import locked
 from lmtasks.records import Progress
 from lmtasks.results.speed import BenchRecord, SideBySideRecord
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task
-from lmtasks.workflow.choose_models import ChosenModel, chosen_models
+from lmtasks.workflow.choose_models import ChosenModel, OpenOptions, chosen_models
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 from lmtasks.workflow.open_model import card_in, runtime_for
 from lmtasks.workflow.quality_drop import drops_of
@@ -51,6 +51,8 @@ class BenchRequest:
     threads: int | None = None
     rows_at_once: int | None = None
     """None: auto."""
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    """A checkpoint's own label to a label of the tasks."""
     limit: int | None = None
     rounds: int = 5
     seconds: float = 1.0
@@ -118,6 +120,53 @@ def bench_models(request: BenchRequest, *, report: Callable[[Progress], None]) -
         )
         judged = judge(request.requirements, records=compared.variants, drops=drops) if request.requirements else ()
         return Benched(file=_write(compared, judged, request.require, folder), compared=compared, judged=judged)
+
+
+def time_scored(
+    scored: Sequence[tuple[ChosenModel, Sequence[Task]]],
+    *,
+    opening: OpenOptions,
+    data: DataAccess,
+    seed: int,
+    report: Callable[[Progress], None],
+) -> tuple[SpeedComparison | None, tuple[str, ...]]:
+    """Time models on the tasks that they have scores of, as `bench_models` does; and a sentence for each model that
+    could not be timed. None: none could. Baselines are not timed.
+    """
+    request = BenchRequest(
+        models=(),
+        tasks=TaskRequest(),
+        data=data,
+        device=opening.on.device,
+        precision=opening.on.precision,
+        threads=opening.on.threads,
+        rows_at_once=opening.rows_per_batch,
+        label_names=opening.label_names,
+        seed=seed,
+        sweep=Sweep(),
+    )
+    specs: list[SpeedSpec] = []
+    failed: list[str] = []
+    for chosen, tasks in scored:
+        if chosen.folder is None:
+            continue
+        runtime = runtime_for(chosen.folder, wanted=opening.on.runtime)
+        counts = (request.threads or usable_cores(),)
+        try:
+            specs += _specs(chosen, tasks, runtime, counts, request)
+        except WorkError as error:  # none of its tasks is timed, say; its scores are kept
+            failed.append(f"speed of {chosen.label}: {error}")
+    if not specs:
+        return None, tuple(failed)
+    compared = compare_variants(
+        specs,
+        measures=Isolated(),
+        rounds=request.rounds,
+        seed=seed,
+        on_progress=report,
+        on_failure=lambda name, error: failed.append(f"speed of {name}: {error}"),
+    )
+    return compared, tuple(failed)
 
 
 def _write(compared: SpeedComparison, judged: Sequence[Judged], require: str, folder: Path) -> Path:
@@ -215,6 +264,7 @@ def _specs(
         options=request.data,
         rows=request.limit or REQUESTS,
         seed=request.seed,
+        label_names=request.label_names,
     )
     workloads = (*own, *at_lengths(own, request.sweep.length, model=card))
     settings = SpeedSettings(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Use = Literal["score", "train", "both"]
 """Purpose of the rows of one's own data. Of a single file, `both` sets a part aside to be scored."""
+LOOKED_AT, MOST_CLASSES = 2000, 30
+"""Rows of which a column's different values are counted, and values of a column that may be a label."""
 GUESS_ROWS = 50
 """Rows that the language of one's own data is guessed from."""
 
@@ -143,6 +145,37 @@ def own_data_task(own: TaskRequest, *, data: Path | HeldRows, use: Use = "score"
         encoding=own.encoding,
         use=use,
     )
+
+
+def own_rows(own: TaskRequest) -> Sequence[Row]:
+    """The rows of one's own data, of all splits.
+
+    Raises:
+        UsageError: there is no such data, or it holds no rows.
+    """
+    data = own.data
+    assert data is not None  # the caller looked
+    rows = data.all_rows if isinstance(data, HeldRows) else _rows(_files(data), encoding=own.encoding)
+    if not rows:
+        raise UsageError(f"{data} holds no rows.")
+    return rows
+
+
+def own_columns(own: TaskRequest) -> str:
+    """A sentence on the columns of one's own data; those with few different values may hold a label.
+
+    Raises:
+        UsageError: there is no such data, or it holds no rows.
+    """
+    rows = own_rows(own)
+    few = {
+        column: len(values)
+        for column in rows[0]
+        if 2 <= len(values := {str(row.get(column)) for row in rows[:LOOKED_AT]}) <= MOST_CLASSES
+    }
+    likely = [f"{column} ({count} different values)" for column, count in few.items() if column != own.text]
+    it_may_be = f"; it may be {' or '.join(likely)}" if likely else ""
+    return f"Its columns: {', '.join(rows[0])}{it_may_be}."
 
 
 def _files(data: Path) -> Sequence[Path]:

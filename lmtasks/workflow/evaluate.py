@@ -16,6 +16,7 @@ from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import Processes, launched_here, started
+from lmtasks.evaluation.write import SPEED
 from lmtasks.files import locked
 from lmtasks.records import Json, Progress
 from lmtasks.results.scores import GroupScores
@@ -40,6 +41,7 @@ from lmtasks.workflow.results_folder import asked_json, check_free, check_rows, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmtasks.bench.compare import SpeedComparison
     from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
@@ -60,6 +62,8 @@ class EvalRequest:
     """Settings of generation in place of what the tasks say, beside `scoring.gen_kwargs`."""
     output: ResultsOut = field(default_factory=ResultsOut)
     """`out` None: `runs/eval-N`. The cache stands in `opening`."""
+    speed: bool = False
+    """Time the models, too: `speed.json` beside the scores of each."""
     given: Mapping[str, object] = field(default_factory=dict)
     """Options as they were given, for results.json."""
 
@@ -68,6 +72,8 @@ class EvalRequest:
             raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
         if self.scoring.split == "all" and not self.tasks.is_single:
             raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
+        if self.speed and launched_here() > 1:
+            raise UsageError("--speed times models in processes of its own; leave the launcher out, or --speed.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +98,10 @@ class Evaluated:
     models: tuple[ModelScores, ...]
     reasons: Mapping[tuple[str, str], str]
     """(model, task) to why the model cannot answer it."""
+    speed: SpeedComparison | None = None
+    """Models that were timed side by side."""
+    not_timed: tuple[str, ...] = ()
+    """A sentence for each model that could not be timed."""
 
     @property
     def kept(self) -> int:
@@ -169,7 +179,45 @@ class _Evaluation:
                 )
                 for chosen in models
             )
-        return Evaluated(folder=folder, tasks=tuple(task.name for task in tasks), models=scores, reasons=reasons)
+            speed, not_timed = self._timed(models, scores, tasks, opening=opening)
+        return Evaluated(
+            folder=folder,
+            tasks=tuple(task.name for task in tasks),
+            models=scores,
+            reasons=reasons,
+            speed=speed,
+            not_timed=not_timed,
+        )
+
+    def _timed(
+        self,
+        models: Sequence[ChosenModel],
+        scores: Sequence[ModelScores],
+        tasks: Sequence[Task],
+        *,
+        opening: OpenOptions,
+    ) -> tuple[SpeedComparison | None, tuple[str, ...]]:
+        """Models that were timed, and why others were not; each record lies beside the scores of its model."""
+        from lmtasks.workflow.bench import time_scored
+
+        if not self.request.speed:
+            return None, ()
+        scored = [
+            (chosen, [task for task in tasks if any(result.task == task.name for result in each.results)])
+            for chosen, each in zip(models, scores, strict=True)
+        ]
+        if not any(chosen.folder is not None and own for chosen, own in scored):
+            return None, ("nothing was timed: baselines are not.",)
+        compared, failed = time_scored(
+            [(chosen, own) for chosen, own in scored if own],
+            opening=opening,
+            data=self.request.data,
+            seed=self.request.scoring.seed,
+            report=self.report,
+        )
+        for record in compared.variants if compared is not None else ():
+            record.write(next(each.folder for each in scores if each.label == record.variant.name) / SPEED)
+        return compared, failed
 
     def _use(self) -> Literal["score", "both"]:
         request = self.request

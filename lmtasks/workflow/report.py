@@ -8,12 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.write import RESULTS, StoredResults, StoredTask, check_samples, read_results
+from lmtasks.evaluation.write import RESULTS, SPEED, StoredResults, StoredTask, check_samples, read_results
 from lmtasks.files import locked, slug
 from lmtasks.report.publish import publish as publish_run
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.write import write_pages, write_report
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
+from lmtasks.results.speed import SpeedRecord
 from lmtasks.workflow.compare import results_folders
 from lmtasks.workflow.pairing import pair_cells
 
@@ -144,7 +145,11 @@ def records_of(
         started="",
         plan_text="",
         cells=tuple(sorted(cells, key=lambda cell: (names.index(cell.variant.name), tasks.index(cell.task.name)))),
-        speeds={},
+        speeds={
+            name: record
+            for each, name in zip(stored, names, strict=True)
+            if (record := _speed(each, _variant(each, name))) is not None
+        },
         proofs={},
         gates={},
         paired=pair_cells(
@@ -187,6 +192,27 @@ def _variant(stored: StoredResults, name: str) -> Variant:
         precision=runtime.precision,
         threads=runtime.threads,
     )
+
+
+def _speed(stored: StoredResults, variant: Variant) -> SpeedRecord | None:
+    """The timings beside the scores; None where there are none, or they are of another model than the scores are.
+
+    Raises:
+        UsageError: the file was changed since it was written.
+    """
+    file = stored.folder / SPEED
+    if not file.is_file():
+        return None
+    record, model = SpeedRecord.read(file), stored.record.model
+    timed = record.variant
+    same = (record.artefact.weights_hash, timed.runtime, timed.device) == (
+        model.weights_hash,
+        variant.runtime,
+        variant.device,
+    )
+    if not same or (variant.runtime != "native" and timed.precision != variant.precision):
+        return None
+    return record.model_copy(update={"variant": variant})
 
 
 def _cell(stored: StoredResults, task: StoredTask, *, variant: Variant) -> CellRecord:

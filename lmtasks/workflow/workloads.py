@@ -1,8 +1,9 @@
 """Workloads and loads that a variant is timed on: what its tasks ask of an engine, noted down without a model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from lmtasks.bench.judge import Requirement
 from lmtasks.bench.percentile import least_samples
@@ -18,6 +19,7 @@ from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 USUAL_PERCENTILE = 95
 """So many requests come under a load that this one can be told."""
 SPARE = 1.1
@@ -25,15 +27,23 @@ NO_RUNTIME = RuntimeCard(runtime="native", version="", device="cpu", precision="
 
 
 def workloads_of(
-    tasks: Sequence[Task], *, ref: Path, model: ModelCard, options: DataAccess, rows: int, seed: int
+    tasks: Sequence[Task],
+    *,
+    ref: Path,
+    model: ModelCard,
+    options: DataAccess,
+    rows: int,
+    seed: int,
+    label_names: Mapping[str, str] = NO_NAMES,
 ) -> tuple[Workload, ...]:
     """The workloads of all tasks that the model in `ref` can answer.
 
     Args:
         rows: scored rows of each task that requests are drawn from, a prefix.
+        label_names: a checkpoint's own label to a label of the tasks.
     """
     recorder = Recorder(model=model, card=NO_RUNTIME, tokenizer=load_tokenizer(tokenizer_folder(ref)))
-    solver = EngineSolver(recorder)
+    solver = EngineSolver(recorder, label_names=label_names)
     found = []
     for task in tasks:
         if solver.why_not(task, way="auto"):

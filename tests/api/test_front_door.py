@@ -212,12 +212,12 @@ def test_wrong_arguments_are_refused_in_the_sentences_of_the_command_line(
     assert not list(Path().glob("runs/*"))
 
 
-@pytest.mark.parametrize("name", ["adapt", "evaluate", "predict", "export", "bench"])
+@pytest.mark.parametrize("name", ["adapt", "evaluate", "predict", "export", "bench", "try_"])
 def test_arguments_have_the_defaults_of_the_options(name: str) -> None:
     """Each argument that an option shares its name with has its default; options have theirs from settings/."""
     from lmtasks.cli.main import load_command
 
-    command = load_command({"evaluate": "eval"}.get(name, name))
+    command = load_command({"evaluate": "eval", "try_": "try"}.get(name, name))
     defaults = {each.name: each.default for each in command.params}
     empty = ("", (), [], None)
     arguments = inspect.signature(getattr(lmtasks, name)).parameters.values()
