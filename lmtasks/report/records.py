@@ -7,7 +7,7 @@ lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. G
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -53,6 +53,8 @@ class RunRecords:
     """Points that a variant may lose against the best and still keep its quality, as the plan says."""
     sweeps: tuple[SweepRecord, ...] = ()
     """Settings of trainings that were tried, one record a choice."""
+    samples: Mapping[str, Path] = field(default_factory=dict)
+    """Files with the scored examples, by cell; empty where none are stored."""
     required: RequiredRecord | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 
@@ -135,6 +137,7 @@ def read_run(folder: Path) -> RunRecords:
         margin=MARGIN_POINTS if plan.margin is None else plan.margin,
         paired=_read_if_there(PairedRecords, folder / "paired.json"),
         sweeps=tuple(sorted(map(SweepRecord.read, (folder / "sweeps").glob("*.json")), key=_sweep_place)),
+        samples={cell.id: file for cell in cells if (file := folder / "samples" / f"{cell.id}.jsonl").is_file()},
         required=_read_if_there(RequiredRecord, folder / "required.json"),
     )
 

@@ -13,6 +13,7 @@ from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
+from lmtasks.report.samples import TaskSamples, samples_table
 from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
 from lmtasks.report.summary import against_trivial, answer, troubles
 from lmtasks.report.table import Table
@@ -49,6 +50,9 @@ class Report:
     """Variants against each other, on the same examples."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
+    samples: Table | None
+    """How many examples of each kind there are; None where no samples are stored."""
+    shown_samples: tuple[TaskSamples, ...]
     trainings: Table | None
     """Only where the run trained models."""
     settings: tuple[Table, ...]
@@ -78,8 +82,12 @@ class Report:
         return (*self.curve_charts, *self.settings_charts, *self.charts)
 
 
-def view(run: RunRecords) -> Report:
-    """Contents of the pages, computed from the run's records."""
+def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
+    """Contents of the pages, computed from the run's records.
+
+    Args:
+        samples: those of `read_samples`; none: the pages show none.
+    """
     by_rows = [(rows, run.at(rows)) for rows in run.row_counts]
     whole, run = run, by_rows[-1][1] if by_rows else run
     return Report(
@@ -103,6 +111,8 @@ def view(run: RunRecords) -> Report:
         if by_rows
         else paired_tables(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
+        samples=samples_table(samples),
+        shown_samples=samples,
         trainings=_of_rows(trainings, whole) if (trainings := training_table(run)) is not None else None,
         settings=settings_tables(whole),
         settings_charts=settings_charts(whole),

@@ -24,6 +24,7 @@ from markupsafe import Markup
 from lmtasks.files import write_text
 from lmtasks.report.charts import Chart, inline
 from lmtasks.report.records import RunRecords, read_run
+from lmtasks.report.samples import as_data, read_samples
 from lmtasks.report.table import Line, Table, TableCell
 from lmtasks.report.view import Report, view
 from lmtasks.scripts import text_width
@@ -51,8 +52,16 @@ CSV_COLUMNS = (
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
-SCRIPT = "page.js"
-"""The only script that the page may run: its content policy names the hash."""
+SCRIPTS = ("page.js", "samples.js")
+"""Together the only script that the page may run: its content policy names the hash."""
+KINDS_OF_SAMPLES = (
+    ("differ", "variants differ"),
+    ("fail", "all fail"),
+    ("pair", "A and B answer differently"),
+    ("wins", "A is better than B"),
+    ("losses", "B is better than A"),
+    ("all", "all that are shown"),
+)
 
 
 def write_report(run_folder: Path) -> Path:
@@ -70,7 +79,7 @@ def write_report(run_folder: Path) -> Path:
 
 def write_pages(run: RunRecords, *, out: Path) -> Path:
     """Write the pages and charts of these records into `out`; returns the page."""
-    report = view(run)
+    report = view(run, samples=read_samples(run, out=out))
     charts = report.all_charts
     files = chart_files(charts)
     for chart, file in zip(charts, files, strict=True):
@@ -120,6 +129,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         "\n".join(trivial_answers),
         "## Every metric" if report.metrics else None,
         *(_table(table) for table in report.metrics),
+        "## Samples" if report.samples else None,
+        _table(report.samples),
         "## Settings chosen on validation rows" if report.settings else None,
         *(_table(table) for table in report.settings),
         *islice(pictures, len(report.settings_charts)),
@@ -179,7 +190,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def render_page(report: Report) -> str:
     """The page. Every name and text from records is escaped."""
-    script = (HERE / SCRIPT).read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -188,6 +199,8 @@ def render_page(report: Report) -> str:
             by_hand=BY_HAND,
             language="en",
             other_language="中文",
+            kinds_of_samples=KINDS_OF_SAMPLES,
+            sample_data=Markup(as_data(report.shown_samples)),
             script=Markup(script),
             script_hash=_content_hash(script),
         )

@@ -8,7 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.write import RESULTS, SPEED, StoredResults, StoredTask, check_samples, read_results
+from lmtasks.evaluation.write import (
+    RESULTS,
+    SPEED,
+    StoredResults,
+    StoredTask,
+    check_samples,
+    read_results,
+    samples_file,
+)
 from lmtasks.files import locked, slug
 from lmtasks.report.publish import publish as publish_run
 from lmtasks.report.records import RunRecords, read_run
@@ -135,6 +143,12 @@ def records_of(
         for (model, task), reason in reasons.items()
         if model == variant and task not in each.tasks
     ]
+    samples = {
+        slug(f"{variant}--{task}"): file
+        for each, variant in zip(stored, names, strict=True)
+        for task in each.tasks
+        if (file := each.folder / samples_file(task)).is_file()
+    }
     tasks = list(dict.fromkeys(cell.task.name for cell in cells))
     return RunRecords(
         folder=given[0],
@@ -152,6 +166,7 @@ def records_of(
         },
         proofs={},
         gates={},
+        samples=samples,
         paired=pair_cells(
             cells,
             variants=list(dict.fromkeys(names)),

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from synthetic import write_run
+from synthetic import write_run, write_samples
 
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.write import write_report
@@ -11,6 +11,7 @@ from lmtasks.report.write import write_report
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with its report."""
     folder = write_run(tmp_path_factory.mktemp("report") / "first-light")
+    write_samples(folder)
     write_report(folder)
     return folder
 

@@ -1,7 +1,7 @@
 """A small run folder, as the suite writes it: 3 variants of a model and 2 baselines on 5 tasks. Numbers are made up."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -142,6 +142,37 @@ def paired(names: Mapping[str, str]) -> dict[str, object]:
         for task in ("sst2", "tatoeba_en_zh", "dialogsum", "squad_v2"):
             add("rival", variant, "trivial", task, difference=4.0, half=1.0, verdict="better")
     return {"schema": 1, "seed": 1234, "comparisons": comparisons}
+
+
+def write_samples(
+    folder: Path, *, task: str = "sst2", labels: Sequence[str] = ("negative", "positive"), n: int = 40, text: str = ""
+) -> None:
+    """Samples of a task of classes as evaluation/samples.py writes them: torch is right but on every fifth example,
+    int8 but on every fourth, trivial always says the first class; all fail on every twentieth."""
+    (folder / "samples").mkdir(exist_ok=True)
+    for variant, wrong in (("torch", 5), ("onnx int8", 4), ("trivial", 0)):
+        lines = []
+        for doc in range(n):
+            gold = doc % len(labels)
+            answer = 0 if not wrong else (gold + 1) % len(labels) if doc % wrong == 0 else gold
+            answer = (gold + 1) % len(labels) if doc % 20 == 0 else answer
+            asked = text or f"sentence {doc} on the film" + " and on" * (doc % 7)
+            lines.append(
+                {
+                    "doc_id": doc,
+                    "doc": {"text": asked, "label": labels[gold]},
+                    "prompt": asked,
+                    "target": labels[gold],
+                    "raw": [-0.2 if number == answer else -1.7 for number in range(len(labels))],
+                    "answer": labels[answer],
+                    "metrics": {"acc": float(answer == gold)},
+                    "hash": f"{doc:016x}",
+                    "outcome": {"kind": "choice", "gold": [gold], "chars": [], "bytes": [], "greedy": [],
+                                "unconditional": []},
+                }
+            )  # fmt: skip
+        file = folder / "samples" / f"{variant}--{task}--s1234.jsonl"
+        file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
 def variant_of(name: str) -> dict[str, object]:

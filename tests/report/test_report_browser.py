@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from synthetic import write_run, write_samples
+
+from lmtasks.report.write import write_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -172,3 +175,60 @@ def test_paper_shows_what_is_folded_and_no_buttons(shown: Opened) -> None:
     assert shown.page.locator(".notes li").first.is_visible()
     assert not shown.page.locator(".tools").first.is_visible()
     assert not shown.page.locator("nav").is_visible()
+
+
+def test_samples_are_found_by_kind_label_length_and_words(shown: Opened) -> None:
+    box, cards = shown.page.locator("#sample-box"), shown.page.locator("#sample-box article")
+
+    def numbers() -> list[int]:
+        return [int(each.removeprefix("#")) for each in cards.locator(".over").all_inner_texts()]
+
+    count = box.locator(".count")
+    assert count.inner_text().endswith("/ 40 / 40")
+    box.locator("[name=kind]").select_option("fail")
+    assert numbers() == [0, 20]
+    assert [line.inner_text().split()[0] for line in cards.first.locator(".said-by").all()] == [
+        "right",
+        "torch",
+        "onnx",
+    ]
+    box.locator("[name=kind]").select_option("wins")  # torch against int8: int8 alone errs
+    assert [card.locator(".over").inner_text() for card in cards.all()] == [
+        f"#{doc}" for doc in (4, 8, 12, 16, 24, 28, 32, 36)
+    ]
+    box.locator("[name=kind]").select_option("losses")
+    assert [card.locator(".over").inner_text() for card in cards.all()] == [
+        f"#{doc}" for doc in (5, 10, 15, 25, 30, 35)
+    ]
+    box.locator("[name=label]").select_option("negative")
+    assert numbers() == [10, 30]
+    box.locator("[name=words]").fill("sentence 30")
+    assert cards.count() == 1
+    assert cards.first.locator("mark").all_inner_texts() == ["positive"]  # the wrong one
+    box.locator("[name=words]").fill("")
+    box.locator("[name=label]").select_option("")
+    box.locator("[name=kind]").select_option("all")
+    box.locator("[name=least]").fill("60")
+    assert all(len(text) >= 60 for text in cards.locator(".asked").all_inner_texts())
+    box.locator("[name=least]").fill("")
+    assert cards.count() == 12
+    box.locator("[name=more]").click()
+    assert cards.count() == 40
+
+
+def test_the_matrix_and_f1_of_each_class_are_drawn(shown: Opened) -> None:
+    matrix = shown.page.locator(".matrix").nth(0)
+    assert matrix.locator("caption").inner_text() == "torch"
+    cells = [row.locator("td").all_inner_texts() for row in matrix.locator("tbody tr").all()]
+    assert cells == [["16", "4", "80.0", "80.0", "80.0"], ["4", "16", "80.0", "80.0", "80.0"]]
+
+
+def test_hostile_samples_stay_text(browser: "Browser", tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    write_samples(folder, text="<img src=x onerror=alert(1)></script><script>alert(1)</script>\x1b[31m\u202e")
+    found = opened(browser, write_report(folder))
+    asked = found.page.locator("article .asked").first
+    assert asked.inner_text() == "<img src=x onerror=alert(1)></script><script>alert(1)</script>\\x1b[31m\\u202e"
+    assert found.page.locator("article img").count() == 0
+    assert found.faults == []
+    found.page.context.close()
