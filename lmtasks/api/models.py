@@ -42,8 +42,8 @@ def load_model(
 ) -> LoadedModel:
     """Find a model or package: a folder, a shipped name, or a Hub id with @revision.
 
-    with lmtasks.load_model("runs/mine") as model:
-        model.predict(["very good", "rather poor"]).answers
+        with lmtasks.load_model("runs/mine") as model:
+            model.predict(["very good", "rather poor"]).answers
 
     Raises:
         UsageError: there is no such model, or a part of it is missing or damaged.
@@ -106,7 +106,7 @@ def adapt(
 ) -> TrainedModel:
     """Train heads on a backbone, for named tasks or for rows of your own, as `lmtasks adapt` does.
 
-    model = lmtasks.adapt("tfidf", rows=frame, text="comment", label="stars", out="runs/stars")
+        model = lmtasks.adapt("tfidf", rows=frame, text="comment", label="stars", out="runs/stars")
 
     Of undivided rows a fifth of each label is set aside to be scored (`evaluate(..., split="test")`). The same call
     again finds the model; after a kill it goes on where it stopped.
@@ -210,7 +210,7 @@ def predict(
 ) -> Predictions:
     """Answer texts, as `lmtasks predict` does.
 
-    lmtasks.predict("runs/stars", ["arrived broken", "works well"]).answers
+        lmtasks.predict("runs/stars", ["arrived broken", "works well"]).answers
 
     Args:
         model: a model or package; one that `load_model` gave stays open, and runs as it was loaded.
@@ -275,7 +275,8 @@ def embed(
 ) -> NDArray[np.float32]:
     """Make vectors of texts, as `lmtasks embed` does: (N, D), each of length one.
 
-    near = lmtasks.embed("sentence-transformers/all-MiniLM-L6-v2", texts) @ lmtasks.embed(same, query).T
+        encoder = "sentence-transformers/all-MiniLM-L6-v2"
+        cosines = lmtasks.embed(encoder, texts) @ lmtasks.embed(encoder, query).T
 
     Args:
         prefix: put before each text, as E5 has it: "query: ".
@@ -331,7 +332,7 @@ def export(
 ) -> ProvedPackage:
     """Export a model to an ONNX package, kept only if it is proved equal, as `lmtasks export` does.
 
-    package = lmtasks.export("runs/stars", out="runs/stars-int8", precision="int8")
+        package = lmtasks.export("runs/stars", out="runs/stars-int8", precision="int8")
 
     Args:
         tasks: on whose texts it is proved, or give `rows` or `data`; nothing: embedded texts.

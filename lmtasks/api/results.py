@@ -63,27 +63,35 @@ class TaskScore:
     """One metric of one model on one task."""
 
     model: str
+    """Its short name."""
     task: str
+    """Of the task, `TASK@CHANGE` too."""
     metric: str
+    """With its filter, where the task has several."""
     value: float
     """By the metric's scale: a fraction 0-1, points 0-100, or raw (perplexity, bits)."""
     stderr: float | None
+    """On the same scale; None: the metric has none."""
     ci95: tuple[float, float] | None
+    """Ends of the 95 % interval."""
     n: int
     """Scored examples."""
     scale: Literal["fraction", "points", "raw"]
+    """What `value` is on."""
     higher_is_better: bool
+    """Else less is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results(Tabular):
     """Scores of models on tasks, as they are stored in a folder.
 
-    scores = lmtasks.evaluate(["tfidf", "majority"], rows=rows, text="comment", label="stars")
-    scores.value("tfidf", metric="acc")
+        scores = lmtasks.evaluate(["tfidf", "majority"], rows=rows, text="comment", label="stars")
+        scores.value("tfidf", metric="acc")
     """
 
     folder: Path
+    """Where they lie, with page and samples."""
     models: Mapping[str, StoredResults]
     """Short name of a model to its stored results."""
     failed: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -123,7 +131,8 @@ class Results(Tabular):
         """One number, by the metric's scale.
 
         Args:
-            model, task: needed only where there are several.
+            model: needed only where there are several.
+            task: as `model`.
             metric: None: the task's main one, its first.
 
         Raises:
@@ -205,7 +214,7 @@ class Predictions(Tabular):
         ]
 
     def table(self) -> Table:
-        """The same for people."""
+        """What `records` says, for people."""
         cut = (f"{self.truncated} texts are longer than the model takes, and were cut.",) if self.truncated else ()
         return plain_table("Answers", self.records(), notes=cut)
 
@@ -265,7 +274,7 @@ class ProvedPackage(Tabular):
         return [check.model_dump() for check in self.exported.parity.checks]
 
     def table(self) -> Table:
-        """The same for people."""
+        """What `records` says, for people."""
         return plain_table(f"Proof of {self.folder}, in {self.exported.parity.precision}", self.records())
 
 
@@ -308,7 +317,7 @@ class Timings(Tabular):
         ]
 
     def table(self) -> Table:
-        """The same for people."""
+        """What `records` says, for people."""
         return plain_table("Speed, beside the first variant", self.records())
 
 
@@ -340,7 +349,7 @@ class ComparedResults(Tabular):
         ]
 
     def table(self) -> Table:
-        """The same for people."""
+        """What `records` says, for people."""
         return plain_table(f"Held to {self.compared.base.folder}", self.records(), notes=self.compared.left_out)
 
 

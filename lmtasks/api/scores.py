@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def load_task(ref: PathLike, *, include_path: Sequence[PathLike] = (), trust_code: bool = False) -> Task:
     """The task of a name or a file, checked.
 
-    >>> load_task("starter_sentiment_en").labels
-    ('negative', 'positive')
+        >>> load_task("starter_sentiment_en").labels
+        ('negative', 'positive')
 
     Raises:
         UsageError: there is no such task, several are meant, or its file is wrong.
@@ -78,8 +78,8 @@ def evaluate(
 ) -> Results:
     """Score models and baselines on tasks or on rows of your own, as `lmtasks eval` does.
 
-    scores = lmtasks.evaluate([model, "tfidf"], rows=frame, text="comment", label="stars")
-    scores.to_frame()
+        scores = lmtasks.evaluate([model, "tfidf"], rows=frame, text="comment", label="stars")
+        scores.to_frame()
 
     Of undivided rows every one is scored; where a baseline that learns is among the models, or with `split="test"`, a
     fifth of each label, which `adapt` sets aside too.
@@ -198,8 +198,8 @@ def bench(
 ) -> Timings:
     """Measure speed and memory of models on runtimes, side by side, as `lmtasks bench` does.
 
-    speeds = lmtasks.bench(["runs/stars", "runs/stars-int8"], require="p95_ms<=50")
-    speeds.best
+        speeds = lmtasks.bench(["runs/stars", "runs/stars-int8"], require="p95_ms<=50")
+        speeds.best
 
     Args:
         models: the first is what others are held to.
@@ -341,8 +341,8 @@ def compare(
 ) -> ComparedResults:
     """Compare results, paired by example; all are held to the first, as `lmtasks compare` does.
 
-    lmtasks.compare(scores)                     # the models of one evaluation, held to its first
-    lmtasks.compare("runs/eval-1", "runs/eval-2", only=["sst2/acc"])
+        lmtasks.compare(scores)  # the models of one evaluation, held to its first
+        lmtasks.compare("runs/eval-1", "runs/eval-2", only=["sst2/acc"])
 
     Raises:
         UsageError: fewer than two results, or results that cannot be compared.
@@ -362,7 +362,7 @@ def compare(
 def report(*given: Results | PathLike, out: PathLike | None = None) -> ReportPage:
     """Make the pages of a run from its records, or one page over results, as `lmtasks report` does.
 
-    lmtasks.report(first_scores, other_scores, out="runs/page").answer
+        lmtasks.report(first_scores, other_scores, out="runs/page").answer
 
     Args:
         given: the folder of one run; or results, or their folders.
