@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import yaml
 
 ROOT = Path(__file__).parents[1]
+HOW_TO_READ = "build/site/index.html; with search: python -m http.server --directory build/site"
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "build" / "site"
 NO_LINKS = re.compile(r"```.*?```|`[^`\n]*`|<!--.*?-->", re.DOTALL)
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)[^)\n]*\)")
@@ -124,7 +125,7 @@ def build() -> int:
         print("\n".join(line[:200] for line in lines if "│" not in line), file=sys.stderr)
         return done.returncode
     wrong = broken(SITE)
-    print("\n".join([*wrong, f"{len(wrong)} broken links"]) if wrong else f"{SITE.relative_to(ROOT)}/index.html")
+    print("\n".join([*wrong, f"{len(wrong)} broken links"]) if wrong else HOW_TO_READ)
     return int(bool(wrong))
 
 

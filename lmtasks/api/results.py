@@ -86,8 +86,8 @@ class TaskScore:
 class Results(Tabular):
     """Scores of models on tasks, as they are stored in a folder.
 
-        scores = lmtasks.evaluate(["tfidf", "majority"], rows=rows, text="comment", label="stars")
-        scores.value("tfidf", metric="acc")
+    scores = lmtasks.evaluate(["tfidf", "majority"], rows=rows, text="comment", label="stars")
+    scores.value("tfidf", metric="acc")
     """
 
     folder: Path
