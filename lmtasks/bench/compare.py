@@ -1,24 +1,21 @@
 """Variants side by side: rounds in alternation, every measurement in a fresh process, one ratio a round.
 
 A machine drifts (heat, neighbours), so two variants are compared within a round, where they ran close to each other.
-The order of a round is drawn, and the next round has it reversed, so that no variant is always first. The interval of
-the ratio is Student's t over the logarithms of the rounds' ratios.
-
->>> ratio = ratio_of([2.0, 2.1, 1.9], [1.0, 1.0, 1.0])
->>> round(ratio.value, 3), [round(end, 2) for end in ratio.ci95]
-(1.998, [1.76, 2.26])
+The order of a round is drawn, and the next round has it reversed, so that no variant is always first. `metric/ratio.py`
+has the interval.
 """
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from datetime import UTC, datetime
+from statistics import median
 from typing import Protocol, TypeVar
 
 from lmtasks.bench.pool import Memory, Round, pooled
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.metric.ratio import Ratio, ratio_of
 from lmtasks.records import Progress
 from lmtasks.results.speed import MachineLimits, SpeedRecord
 
@@ -41,17 +38,6 @@ class Measures(Protocol):
     def limits(self, *, threads: int, device: str) -> MachineLimits:
         """The most that the machine can do."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """How many times as much, over rounds."""
-
-    value: float
-    """Geometric mean of the rounds' ratios."""
-    ci95: tuple[float, float] | None
-    """None for a single round."""
-    rounds: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +93,7 @@ def compare_variants(
         UsageError: no variants or no rounds, or two variants of the same name.
         WorkError: a measurement failed.
     """
+    started = datetime.now(UTC).isoformat()
     names = [spec.name for spec in specs]
     if not specs or rounds < 1:
         raise UsageError(f"bench needs at least 1 variant and 1 round, was given {len(specs)} and {rounds}.")
@@ -142,7 +129,8 @@ def compare_variants(
                 if record is not None:
                     found[name].append(record)
     records = tuple(
-        pooled(found[name], memory=memory[name], limits=limits[_place(spec)]) for name, spec in left.items()
+        pooled(found[name], memory=memory[name], limits=limits[_place(spec)]).model_copy(update={"alternated": started})
+        for name, spec in left.items()
     )
     return SpeedComparison(variants=records, rows=tuple(side_by_side(records)))
 
@@ -173,20 +161,6 @@ def side_by_side(records: Sequence[SpeedRecord]) -> Iterator[SideBySide]:
                     examples_per_s=median(mine[key]),
                     ratio=ratio_of(mine[key], base),
                 )
-
-
-def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
-    """Ratio of paired positive values, one pair a round."""
-    from scipy.special import stdtrit
-
-    ratios = tuple(a / b for a, b in zip(values, base, strict=True))
-    logs = [math.log(ratio) for ratio in ratios]
-    centre = fmean(logs)
-    if len(logs) < 2:
-        return Ratio(value=math.exp(centre), ci95=None, rounds=ratios)
-    quantile = float(stdtrit(len(logs) - 1, 0.975))
-    half = quantile * stdev(logs) / math.sqrt(len(logs))
-    return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=ratios)
 
 
 class _ProgressCounter:

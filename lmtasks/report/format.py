@@ -93,6 +93,15 @@ def ratio(times: float | None) -> str:
     return MISSING if times is None else f"{_digits(times)}×"
 
 
+def ratio_interval(times: float, ci95: tuple[float, float] | None) -> str:
+    """How many times as much, with its interval.
+
+    >>> ratio_interval(2.314, (2.25, 2.38)), ratio_interval(1.0, None)
+    ('2.31× [2.25, 2.38]', '1.00×')
+    """
+    return ratio(times) if ci95 is None else f"{ratio(times)} [{_digits(ci95[0])}, {_digits(ci95[1])}]"
+
+
 def layout(speed: SpeedRecord) -> str:
     """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any:
     `2 callers × 1 thread`."""

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 
 from lmtasks.metric.base import Scale
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Estimate
+from lmtasks.report import format as show
 from lmtasks.report.records import RunRecords
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 
@@ -90,6 +91,12 @@ def score(cells: Sequence[CellRecord], metric: str | None) -> Score | None:
 def main_score(run: RunRecords, *, variant: Variant, task: TaskInfo) -> Score | None:
     """The variant's score in the task's main metric."""
     return score(run.of(variant=variant.name, task=task.name), main_metric(run, task))
+
+
+def score_text(found: Score) -> str:
+    """A score with its interval, for people."""
+    interval = show.uncertainty(found.value, found.ci95, found.scale)
+    return f"{show.value(found.value, found.scale)} {interval}".strip()
 
 
 def baseline_of(run: RunRecords, variant: Variant) -> str:

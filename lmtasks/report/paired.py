@@ -20,7 +20,7 @@ RELATIONS: Mapping[str, tuple[str, str]] = {
     "rival": ("Each model", "the best rivals: the best trivial answer, and the best that learns from the same rows"),
     "clean": ("Each variant on changed rows", "itself on the rows as they are"),
     "best": ("Each variant", "the best that was scored, rivals among them"),
-    "first": ("Each model", "the first one that has the task"),
+    "first": ("Each model", "the reference, or the first one that has the task"),
 }
 """In the order of the page: who is compared, and with whom."""
 

@@ -51,6 +51,9 @@ class RunRecords:
     published: tuple[PublishedFigure, ...] = ()
     margin: float = MARGIN_POINTS
     """Points that a variant may lose against the best and still keep its quality, as the plan says."""
+    reference: str = ""
+    """The variant that others are held to, as the plan says; empty: what an export was made from, else the first
+    model."""
     sweeps: tuple[SweepRecord, ...] = ()
     """Settings of trainings that were tried, one record a choice."""
     samples: Mapping[str, Path] = field(default_factory=dict)
@@ -115,6 +118,7 @@ def read_run(folder: Path) -> RunRecords:
     cells = [CellRecord.read(file) for file in sorted(cells_folder.glob("*.json"))]
     for cell in cells:
         _check_samples(cell, folder)
+    cells = list(told_apart(cells))
     if not cells:
         raise UsageError(f"{folder} has no finished cell yet; carry out the plan first (lmtasks run).")
     header = _read_if_there(RunRecord, folder / "run.json") or RunRecord()
@@ -134,12 +138,76 @@ def read_run(folder: Path) -> RunRecords:
         proofs={name: ProofRecord.read(file) for name, file in _package_files(folder, "parity").items()},
         gates={name: GateRecord.read(file) for name, file in _package_files(folder, "gate").items()},
         published=plan.published,
+        reference=plan.reference,
         margin=MARGIN_POINTS if plan.margin is None else plan.margin,
-        paired=_read_if_there(PairedRecords, folder / "paired.json"),
+        paired=_pairs_apart(_read_if_there(PairedRecords, folder / "paired.json"), cells),
         sweeps=tuple(sorted(map(SweepRecord.read, (folder / "sweeps").glob("*.json")), key=_sweep_place)),
         samples={cell.id: file for cell in cells if (file := folder / "samples" / f"{cell.id}.jsonl").is_file()},
         required=_read_if_there(RequiredRecord, folder / "required.json"),
     )
+
+
+def told_apart(cells: Sequence[CellRecord]) -> tuple[CellRecord, ...]:
+    """Cells of a task that were scored on other rows, or were asked otherwise, as those of a task of their own.
+
+    Nothing of theirs can be compared with the others', so that tables, decisions and paired comparisons take them for
+    another task. The rows that most variants were scored on keep the name; the others are called `sst2 (50 rows)`, or
+    `sst2 (other rows)` and `sst2 (asked otherwise)`.
+    """
+    renamed = {
+        id(cell): name
+        for task, groups in _groups(cells).items()
+        if len(groups) > 1
+        for name, group in zip(_names(task, groups), groups, strict=True)
+        for cell in group
+    }
+    return tuple(_renamed(cell, renamed.get(id(cell), cell.task.name)) for cell in cells)
+
+
+def _groups(cells: Sequence[CellRecord]) -> Mapping[str, list[list[CellRecord]]]:
+    """Task -> its done cells by what was asked of which rows, those of most variants first."""
+    found: dict[str, dict[tuple[str, str], list[CellRecord]]] = {}
+    for task in dict.fromkeys(cell.task.name for cell in cells):
+        own = [cell for cell in cells if cell.task.name == task and cell.status == "done"]
+        field = "asked_hash" if all(cell.conditions.get("asked_hash") for cell in own) else "task_hash"
+        for cell in own:
+            key = str(cell.conditions.get("data_fingerprint")), str(cell.conditions.get(field))
+            found.setdefault(task, {}).setdefault(key, []).append(cell)
+    return {
+        task: sorted(groups.values(), key=lambda group: (-len({c.variant.name for c in group}), -group[0].scores.n))
+        for task, groups in found.items()
+    }
+
+
+def _names(task: str, groups: Sequence[Sequence[CellRecord]]) -> list[str]:
+    """A name for each group, the task's own for the first."""
+    first, names = groups[0][0], [task]
+    for group in groups[1:]:
+        rows, own = group[0].scores.n, group[0].conditions.get("data_fingerprint")
+        same = own == first.conditions.get("data_fingerprint")
+        what = "asked otherwise" if same else "other rows" if rows == first.scores.n else f"{rows} rows"
+        name = f"{task} ({what})"
+        names.append(name if name not in names else f"{task} ({what}, {names.count(name) + len(names)})")
+    return names
+
+
+def _renamed(cell: CellRecord, name: str) -> CellRecord:
+    if cell.task.name == name:
+        return cell
+    return cell.model_copy(update={"task": cell.task.model_copy(update={"name": name, "apart_from": cell.task.name})})
+
+
+def _pairs_apart(paired: PairedRecords | None, cells: Sequence[CellRecord]) -> PairedRecords | None:
+    """Stored comparisons under the names of cells that are told apart; those across them are gone."""
+    apart = {(cell.variant.name, cell.task.apart_from): cell.task.name for cell in cells if cell.task.apart_from}
+    if paired is None or not apart:
+        return paired
+    kept = []
+    for each in paired.comparisons:
+        sides = {apart.get((name, each.task), each.task) for name in (each.variant, each.base)}
+        if len(sides) == 1:
+            kept.append(each.model_copy(update={"task": sides.pop()}))
+    return paired.model_copy(update={"comparisons": tuple(kept)})
 
 
 def _sweep_place(record: SweepRecord) -> tuple[str, str, bool, int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import exp, log
 from statistics import fmean
 
+from lmtasks.metric.ratio import Ratio, ratio_apart, ratio_of
 from lmtasks.report.grid import reference_of
 from lmtasks.report.records import RunRecords
 from lmtasks.results.cell import Variant
@@ -51,6 +52,43 @@ def mean_ratio(ratios: Sequence[float | None]) -> float | None:
 def speed_up(run: RunRecords, variant: Variant) -> float | None:
     """Geometric mean of the throughput ratios over all tasks that both were timed on."""
     return mean_ratio([throughput_ratio(run, variant, task.name) for task in run.tasks])
+
+
+def speed_against(run: RunRecords, variant: Variant, base: Variant, *, largest: bool) -> tuple[Ratio, int, int] | None:
+    """Examples a second of a variant over those of another one, a geometric mean over tasks.
+
+    Rounds that both were timed in, in alternation, are pairs; what was timed apart has an interval that joins both.
+
+    Args:
+        largest: of many handed over at once; else of one alone.
+
+    Returns:
+        The ratio, over how many tasks it is, and the batch size; None where no task was timed alike for both.
+    """
+    pick = together if largest else alone
+    pairs = [
+        (mine, theirs)
+        for task in run.tasks
+        if (mine := pick(timings_of(run, variant), task.name)) is not None
+        and (theirs := pick(timings_of(run, base), task.name)) is not None
+        and mine.batch_size == theirs.batch_size
+        and mine.examples_per_s
+        and theirs.examples_per_s
+    ]
+    if not pairs:
+        return None
+    size = max(mine.batch_size for mine, _ in pairs)
+    stamps = {run.speeds[each.name].alternated for each in (variant, base)}
+    counts = {len(timing.rounds) for pair in pairs for timing in pair}
+    if "" not in stamps and len(stamps) == 1 and len(counts) == 1 and 0 not in counts:
+        of_rounds = [
+            [mean_ratio([pair[side].rounds[number] for pair in pairs]) or 1.0 for number in range(counts.copy().pop())]
+            for side in (0, 1)
+        ]
+        return ratio_of(*of_rounds), len(pairs), size
+    rates = [[pair[side].examples_per_s or 0.0 for pair in pairs] for side in (0, 1)]
+    intervals = [[pair[side].examples_ci95 for pair in pairs] for side in (0, 1)]
+    return ratio_apart(*rates, intervals=intervals[0], base_intervals=intervals[1]), len(pairs), size
 
 
 def pace(run: RunRecords, variant: Variant, *, among: Sequence[Variant]) -> float | None:

@@ -4,38 +4,97 @@ Who keeps the quality of the best, and who beats a rival, is decided by paired c
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lmtasks.report import format as show
-from lmtasks.report.grid import Score, baseline_of, best, contenders, learned, main_metric, main_score, models, trivial
+from lmtasks.report.grid import (
+    Score,
+    baseline_of,
+    best,
+    contenders,
+    learned,
+    main_metric,
+    main_score,
+    models,
+    score_text,
+    trivial,
+)
 from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import pace, speed_up
-from lmtasks.report.standing import Standing, best_on, pair_of, shown_margin, standings
+from lmtasks.report.standing import Standing, pair_of, shown_margin, standings
 from lmtasks.results.cell import TaskInfo, Variant
 
 Losses = list[tuple[TaskInfo, str]]
 """Tasks, and how much was lost there, in words."""
 
 
-def answer(run: RunRecords) -> tuple[str, ...]:
-    """A few sentences: which variant is best for these tasks on this machine, and what the others trade. Rivals compete
-    as models do."""
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Who keeps the quality of the best on the tasks that anybody answers, and whom to take."""
+
+    candidates: Sequence[Variant]
+    """Scored on some task: models, or rivals where there are no models."""
+    tasks: Sequence[TaskInfo]
+    keeping: Sequence[Variant] = ()
+    """Those that keep it on all tasks."""
+    level: Sequence[Variant] = ()
+    """Those that are nowhere shown to be worse; the keeping ones too."""
+    lost: Mapping[str, Losses] = field(default_factory=dict)
+    """By variant: where it is worse."""
+    unclear: Mapping[str, Losses] = field(default_factory=dict)
+    """By variant: where neither is shown."""
+    fastest: Variant | None = None
+    """Of the keeping ones, or else of the level ones; None where nothing was timed."""
+
+    @property
+    def is_by_task(self) -> bool:
+        """Does nobody answer all tasks?"""
+        return len(self.tasks) > 1 and not self.level and not self.lost
+
+    @property
+    def nearest(self) -> Variant | None:
+        """The candidate that is worse on the fewest tasks."""
+        if not self.lost:
+            return None
+        return min(self.candidates, key=lambda each: (len(self.lost[each.name]), len(self.unclear[each.name])))
+
+
+def choose(run: RunRecords) -> Choice:
+    """Weigh the variants of a run against each other. Rivals compete as models do."""
     candidates = [variant for variant in models(run) or contenders(run) if _scored_tasks(run, variant)]
-    if not candidates:
-        return ("No model was scored yet.",)
-    tasks = [task for task in run.tasks if best(run, variants=candidates, task=task) is not None]
-    if len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates):
-        return (*(_task_by_task(run, task) for task in tasks), *_rivals_ahead(run, candidates, tasks))
+    tasks = [task for task in _shared(run) if best(run, variants=candidates, task=task) is not None]
+    if not candidates or (len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates)):
+        return Choice(candidates=candidates, tasks=tasks)
     everywhere = {task.name: standings(run, task) for task in tasks}
     lost = {variant.name: _lost(everywhere, variant, tasks, "worse") for variant in contenders(run)}
     unclear = {variant.name: _lost(everywhere, variant, tasks, "open") for variant in contenders(run)}
-    whole = [variant for variant in contenders(run) if _scored_on(run, variant, tasks)]
-    keeping = [variant for variant in whole if not lost[variant.name] and not unclear[variant.name]]
-    level = [variant for variant in whole if not lost[variant.name]]
-    chosen = _fastest(run, keeping or level)
-    sentences = [_choice(run, candidates, keeping, level, lost, unclear, len(tasks), chosen)]
-    sentences += _faster_but_worse(run, {name: [*lost[name], *unclear[name]] for name in lost}, chosen)
-    sentences += _rivals_ahead(run, candidates, tasks)
-    return tuple(sentences)
+    level = [each for each in contenders(run) if _scored_on(run, each, tasks) and not lost[each.name]]
+    keeping = [variant for variant in level if not unclear[variant.name]]
+    return Choice(
+        candidates=candidates,
+        tasks=tasks,
+        keeping=keeping,
+        level=level,
+        lost=lost,
+        unclear=unclear,
+        fastest=_fastest(run, keeping or level),
+    )
+
+
+def answer(run: RunRecords, choice: Choice | None = None) -> tuple[str, ...]:
+    """A few sentences: which variant is best for these tasks on this machine, and what the others trade.
+
+    Args:
+        choice: of `choose`, where the caller has it.
+    """
+    choice = choice or choose(run)
+    if not choice.candidates:
+        return ("No model was scored yet.",)
+    ahead = _rivals_ahead(run, choice.candidates, choice.tasks)
+    if choice.is_by_task:
+        return (f"No variant answers all {len(choice.tasks)} tasks; the table says who is best on each.", *ahead)
+    losses = {name: [*choice.lost[name], *choice.unclear[name]] for name in choice.lost}
+    return (_choice(run, choice), *_faster_but_worse(run, losses, choice.fastest), *ahead)
 
 
 def against_trivial(run: RunRecords) -> tuple[str, ...]:
@@ -52,7 +111,7 @@ def against_trivial(run: RunRecords) -> tuple[str, ...]:
         compared += len(scored)
         behind = [(v, s) for v, s in scored if not _beats(run, v, s, baseline, theirs, task)]
         if behind:
-            who = _list([f"{v.name} ({_shown(s)})" for v, s in behind])
+            who = _list([f"{v.name} ({score_text(s)})" for v, s in behind])
             verb = "does" if len(behind) == 1 else "do"
             which = next((c.baseline for c in run.of(variant=baseline.name, task=task.name)), baseline.name)
             answered = f"{which} ({show.value(theirs.value, theirs.scale)} {main_metric(run, task)})"
@@ -65,6 +124,16 @@ def against_trivial(run: RunRecords) -> tuple[str, ...]:
     return (*fails, rest) if len(fails) < len(run.tasks) else tuple(fails)
 
 
+def behind_trivial(run: RunRecords, variant: Variant) -> tuple[str, ...]:
+    """Tasks on which a model does not beat the best trivial answer by more than chance."""
+    found = []
+    for task in run.tasks:
+        top, mine = best(run, variants=trivial(run), task=task), main_score(run, variant=variant, task=task)
+        if top is not None and mine is not None and variant not in trivial(run):
+            found += [] if _beats(run, variant, mine, *top, task) else [task.name]
+    return tuple(found)
+
+
 def troubles(run: RunRecords) -> tuple[str, ...]:
     """Warnings before comparing: failed cells, conditions that differ within a task."""
     found = []
@@ -72,14 +141,13 @@ def troubles(run: RunRecords) -> tuple[str, ...]:
     if failed:
         found.append(f"{len(failed)} of {len(run.cells)} cells failed; the tables say why.")
     for task in run.tasks:
-        for key, what in (("data_fingerprint", "data"), ("task_hash", "task files"), ("limit", "limits")):
-            values = {
-                str(cell.conditions.get(key))
-                for cell in run.cells
-                if cell.task.name == task.name and cell.status == "done" and key in cell.conditions
-            }
-            if len(values) > 1:
-                found.append(f"The rows of {task.name} were scored on different {what} and must not be compared.")
+        if task.apart_from:
+            mine = [v.name for v in run.variants if any(c.metrics for c in run.of(variant=v.name, task=task.name))]
+            verb = "was" if len(mine) == 1 else "were"
+            found.append(
+                f"{_list(mine)} {verb} scored on {_apart_in(run, task)} {task.apart_from} than the others: that stands "
+                f"as a task of its own, {task.name}, and is not compared."
+            )
     machines = {str(cell.machine.get("processor")) for cell in run.cells if cell.machine.get("processor")}
     machines |= {str(s.machine.get("processor")) for s in run.speeds.values() if s.machine.get("processor")}
     if len(machines) > 1:
@@ -87,38 +155,40 @@ def troubles(run: RunRecords) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _choice(
-    run: RunRecords,
-    candidates: Sequence[Variant],
-    keeping: Sequence[Variant],
-    level: Sequence[Variant],
-    lost: Mapping[str, Losses],
-    unclear: Mapping[str, Losses],
-    tasks: int,
-    chosen: Variant | None,
-) -> str:
-    on_tasks = "on the one task" if tasks == 1 else f"on all {tasks} tasks"
+def _apart_in(run: RunRecords, task: TaskInfo) -> str:
+    """In what the rows of a task that stands apart differ."""
+    both = [
+        {str(cell.conditions.get("data_fingerprint")) for cell in run.cells if cell.task.name == name and cell.metrics}
+        for name in (task.name, task.apart_from)
+    ]
+    return "other questions of" if both[0] & both[1] else "other rows of"
+
+
+def _choice(run: RunRecords, choice: Choice) -> str:
+    on_tasks = "on the one task" if len(choice.tasks) == 1 else f"on all {len(choice.tasks)} tasks"
     if len(run.variants) == 1:
-        return f"One model was scored, {candidates[0].name}: there is nothing to choose between."
+        return f"One model was scored, {choice.candidates[0].name}: there is nothing to choose between."
     excluded = f"a loss of more than {shown_margin(run)}"
-    if keeping:
-        verb = "keeps" if len(keeping) == 1 else "keep"
+    if choice.keeping:
+        verb = "keeps" if len(choice.keeping) == 1 else "keep"
         quality = (
-            f"{_named(run, keeping)} {verb} the quality of the best {on_tasks} "
+            f"{_named(run, choice.keeping)} {verb} the quality of the best {on_tasks} "
             f"(paired by example: not worse by more than chance, and {excluded} is excluded)"
         )
-        return f"{quality}{_pick(run, keeping, chosen)}."
-    if level:
-        few = _list([f"{v.name} ({_losses_text(unclear[v.name])})" for v in level])
-        verb = "is" if len(level) == 1 else "are"
+        return f"{quality}{_pick(run, choice.keeping, choice.fastest)}."
+    if choice.level:
+        few = _list([f"{v.name} ({losses_text(choice.unclear[v.name])})" for v in choice.level])
+        verb = "is" if len(choice.level) == 1 else "are"
         return (
             f"Nobody is shown to keep the quality of the best {on_tasks}. Nowhere worse by more than chance {verb} "
-            f"{_named(run, level)}, but these examples do not exclude {excluded}: {few}{_pick(run, level, chosen)}."
+            f"{_named(run, choice.level)}, but these examples do not exclude {excluded}: "
+            f"{few}{_pick(run, choice.level, choice.fastest)}."
         )
-    least = min(candidates, key=lambda variant: (len(lost[variant.name]), len(unclear[variant.name])))
+    least = choice.nearest
+    assert least is not None  # somebody was scored on all tasks
     return (
         f"Nobody keeps the quality of the best {on_tasks}; {least.name} comes nearest among the models, "
-        f"worse by more than chance on {_losses_text(lost[least.name])}."
+        f"worse by more than chance on {losses_text(choice.lost[least.name])}."
     )
 
 
@@ -128,21 +198,6 @@ def _pick(run: RunRecords, among: Sequence[Variant], chosen: Variant | None) -> 
         return "; their speed was not measured" if any(not baseline_of(run, each) for each in among) else ""
     which = f"; the fastest of them is {chosen.name}" if len(among) > 1 else ""
     return f"{which}{_times_torch(run, chosen)}"
-
-
-def _task_by_task(run: RunRecords, task: TaskInfo) -> str:
-    """Where nobody answers all tasks: who is best on one, and who is not told apart from it."""
-    top, stands = best_on(run, task), standings(run, task)
-    assert top is not None  # only tasks that somebody answers come here
-    first, theirs = top
-    if len(stands) == 1:
-        return f"{task.name}: {_named(run, [first])}, {_shown(theirs)}, the only one."
-    parts = [f"{task.name}: {_named(run, [first])}, {_shown(theirs)}"]
-    for status, words in (("keeps", "keeping its quality"), ("open", "not told apart from it")):
-        those = [variant for variant in run.variants if (at := stands.get(variant.name)) and at.status == status]
-        if those:
-            parts.append(f"{words}: {_list([f'{each.name} ({stands[each.name].shown})' for each in those])}")
-    return f"{'; '.join(parts)}."
 
 
 def _times_torch(run: RunRecords, variant: Variant) -> str:
@@ -167,7 +222,7 @@ def _faster_but_worse(run: RunRecords, losses: Mapping[str, Losses], chosen: Var
             times = show.ratio(mine / theirs)
             found.append(
                 f"{variant.name} is faster still, {times} {chosen.name}, but not shown to keep the quality: "
-                f"{_losses_text(losses[variant.name])}."
+                f"{losses_text(losses[variant.name])}."
             )
     return found
 
@@ -182,7 +237,7 @@ def _rivals_ahead(run: RunRecords, candidates: Sequence[Variant], tasks: Sequenc
             continue
         record = pair_of(run, relation="rival", variant=model[0].name, base=rival[0].name, task=task.name)
         sure = "not paired" if record is None else "more than chance" if record.verdict == "worse" else "open"
-        ahead.append(f"{task.name} ({_shown(rival[1])} by {rival[0].name} against {_shown(model[1])}: {sure})")
+        ahead.append(f"{task.name} ({score_text(rival[1])} by {rival[0].name} against {score_text(model[1])}: {sure})")
     return [f"A rival is ahead of every model on {_list(ahead)}."] if ahead else []
 
 
@@ -207,7 +262,12 @@ def _lost(
 
 
 def _scored_tasks(run: RunRecords, variant: Variant) -> bool:
-    return any(main_score(run, variant=variant, task=task) is not None for task in run.tasks)
+    return any(main_score(run, variant=variant, task=task) is not None for task in _shared(run))
+
+
+def _shared(run: RunRecords) -> Sequence[TaskInfo]:
+    """Tasks but for those that stand apart, of other rows than most were scored on."""
+    return [task for task in run.tasks if not task.apart_from]
 
 
 def _scored_on(run: RunRecords, variant: Variant, tasks: Sequence[TaskInfo]) -> bool:
@@ -220,13 +280,9 @@ def _named(run: RunRecords, variants: Sequence[Variant]) -> str:
     return _list([f"{v.name} (a rival)" if both and baseline_of(run, v) else v.name for v in variants])
 
 
-def _losses_text(losses: Losses) -> str:
+def losses_text(losses: Losses) -> str:
+    """Tasks with what was lost there, in one line."""
     return _list([f"{task.name} {by}" for task, by in losses])
-
-
-def _shown(score: Score) -> str:
-    interval = show.uncertainty(score.value, score.ci95, score.scale)
-    return f"{show.value(score.value, score.scale)} {interval}".strip()
 
 
 def _list(names: Sequence[str]) -> str:

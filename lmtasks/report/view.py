@@ -1,13 +1,13 @@
 """Everything that a report says, once, before it is HTML or Markdown: so both say the same."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart, quality_charts
 from lmtasks.report.chosen_settings import settings_charts, settings_sentences, settings_tables
 from lmtasks.report.conditions import conditions_table, machine_facts, training_table, version_facts
-from lmtasks.report.curves import curve_sentences, curves_table, learning_curves, rows_text
+from lmtasks.report.curves import curves_table, learning_curves, rows_text
+from lmtasks.report.decision import Fact, decide, facts, with_rows
 from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
@@ -15,15 +15,20 @@ from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
 from lmtasks.report.samples import TaskSamples, samples_table
 from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
-from lmtasks.report.summary import against_trivial, answer, troubles
-from lmtasks.report.table import Table
+from lmtasks.report.summary import against_trivial
+from lmtasks.report.table import Column, Line, Table, TableCell
 from lmtasks.results.cell import RowsAsked
+from lmtasks.results.decision import DecisionRecord, TaskAnswer
 
 READING = (
     "Fractions are given in points, 0-100, as BLEU, chrF and ROUGE are. ± and [low, high] are 95 % intervals over the "
     "examples. ↓ marks metrics of which less is better. A value is marked where it is better than every other one "
     "of its task by more than chance."
 )
+
+
+SHOWN_NAMES = 3
+"""In a cell of the answers task by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,12 @@ class Report:
     about: str
     scope: tuple[str, ...]
     """How much was compared, and when."""
+    decision: DecisionRecord
     answer: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    """Quality, speed, costs and caveats of the recommended variant."""
+    by_task: Table | None
+    """Who is best on each task; only where nobody keeps the quality of the best on all of them."""
     troubles: tuple[str, ...]
     against_trivial: tuple[str, ...]
     reading: str
@@ -88,6 +98,7 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
     Args:
         samples: those of `read_samples`; none: the pages show none.
     """
+    decision = decide(run)
     by_rows = [(rows, run.at(rows)) for rows in run.row_counts]
     whole, run = run, by_rows[-1][1] if by_rows else run
     return Report(
@@ -95,9 +106,12 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
         question=run.question,
         about=run.about,
         scope=_scope(whole),
-        answer=(*curve_sentences(whole), *_with_rows(by_rows, answer, most=1)) if by_rows else answer(run),
-        troubles=(*troubles(whole), *settings_sentences(whole)),
-        against_trivial=_with_rows(by_rows, against_trivial) if by_rows else against_trivial(run),
+        decision=decision,
+        answer=decision.said,
+        facts=facts(decision),
+        by_task=_task_table(decision),
+        troubles=(*decision.troubles, *settings_sentences(whole)),
+        against_trivial=with_rows(whole, against_trivial) if by_rows else against_trivial(run),
         reading=READING,
         curves=curves_table(whole),
         curve_charts=learning_curves(whole),
@@ -142,22 +156,44 @@ def _by_hand(run: RunRecords) -> tuple[str, ...]:
     return tuple(dict.fromkeys(command for cell in firsts if cell is not None for command in cell.repeat))
 
 
-def _with_rows(
-    by_rows: Sequence[tuple[RowsAsked, RunRecords]],
-    say: Callable[[RunRecords], tuple[str, ...]],
-    *,
-    most: int | None = None,
-) -> tuple[str, ...]:
-    """Sentences about each number of rows; those that hold for all numbers once.
+def _task_table(decision: DecisionRecord) -> Table | None:
+    """Who is best on each task, where no variant is for all."""
+    if len(decision.by_task) < 2:
+        return None
+    columns = ("take", "best", "keeps its quality", "not told apart", "worse", "no score")
+    lines = tuple(
+        Line(
+            name=each.task,
+            detail=each.metric,
+            cells=(
+                TableCell(text=each.advice, sort=each.advice),
+                TableCell(text=each.best, detail=" · ".join(filter(None, [each.shown, _rival(each)]))),
+                *(_names(those) for those in (each.keeps, each.open, each.worse, each.missing)),
+            ),
+        )
+        for each in decision.by_task
+    )
+    kept = [place for place in range(len(columns)) if any(line.cells[place].text != show.MISSING for line in lines)]
+    return Table(
+        caption="Task by task, paired by example: the best, who keeps its quality (a loss beyond the margin is "
+        "excluded), who is not told apart from it (with the loss that is not excluded), and who is worse by more than "
+        "chance. To take: the fastest of the best and of those that keep its quality, where they were timed.",
+        corner="task",
+        columns=tuple(Column(title=columns[place]) for place in kept),
+        lines=tuple(replace(line, cells=tuple(line.cells[place] for place in kept)) for line in lines),
+    )
 
-    Args:
-        most: sentences of each number; None: all.
-    """
-    said = {rows: say(run)[:most] for rows, run in by_rows}
-    everywhere = [each for each in next(iter(said.values())) if all(each in those for those in said.values())]
-    if len(by_rows) > 1 and everywhere and all(len(those) == len(everywhere) for those in said.values()):
-        return (f"With every number of rows: {everywhere[0]}", *everywhere[1:])
-    return tuple(f"{_headed(rows)}: {sentence}" for rows, those in said.items() for sentence in those)
+
+def _rival(answer: TaskAnswer) -> str:
+    if not answer.rival or answer.rival == answer.best:
+        return "a rival" if answer.rival else ""
+    return f"{answer.rival}, a rival"
+
+
+def _names(those: tuple[str, ...]) -> TableCell:
+    """A few names; of more, the first ones and how many others."""
+    shown = those if len(those) <= SHOWN_NAMES else (*those[: SHOWN_NAMES - 1], f"{len(those) - SHOWN_NAMES + 1} more")
+    return TableCell(text=", ".join(shown) or show.MISSING, sort=len(those), quiet=not those)
 
 
 def _headed(rows: RowsAsked) -> str:

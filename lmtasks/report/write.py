@@ -1,4 +1,4 @@
-"""Report pages of a run: index.html, report.md, results.csv and charts/*.svg in a folder.
+"""Report pages of a run: index.html, report.md, results.csv, decision.json and charts/*.svg in a folder.
 
 index.html is one file that needs no network, readable on a phone, on paper, in light and in dark. report.md says the
 same for a code host; its tables are aligned as text, a Chinese character counts as two.
@@ -52,6 +52,7 @@ CSV_COLUMNS = (
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
+DECISION = "decision.json"
 SCRIPTS = ("page.js", "samples.js")
 """Together the only script that the page may run: its content policy names the hash."""
 KINDS_OF_SAMPLES = (
@@ -80,6 +81,7 @@ def write_report(run_folder: Path) -> Path:
 def write_pages(run: RunRecords, *, out: Path) -> Path:
     """Write the pages and charts of these records into `out`; returns the page."""
     report = view(run, samples=read_samples(run, out=out))
+    report.decision.write(out / DECISION)
     charts = report.all_charts
     files = chart_files(charts)
     for chart, file in zip(charts, files, strict=True):
@@ -113,7 +115,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         _escaped(report.question),
         _escaped(report.about),
         f"*{_escaped(' · '.join(report.scope))}*",
-        "\n".join(f"> {_escaped(sentence)}\n>" for sentence in report.answer).removesuffix("\n>"),
+        _decision(report),
+        _table(report.by_task),
         "\n".join(f"**{_escaped(sentence)}**" for sentence in report.troubles),
         "## By the number of labelled rows" if report.curves else None,
         _table(report.curves),
@@ -220,6 +223,17 @@ def notes_title(number: int) -> str:
     ('1 note', '62 notes')
     """
     return f"{number} note{'' if number == 1 else 's'}"
+
+
+def _decision(report: Report) -> str:
+    """The box: sentences, then facts as a list."""
+    lines = [line for sentence in report.answer for line in (_escaped(sentence), "")]
+    for fact in report.facts:
+        if len(fact.lines) == 1:
+            lines.append(f"- **{_escaped(fact.label)}**: {_escaped(fact.lines[0])}")
+        else:
+            lines += [f"- **{_escaped(fact.label)}**", *(f"  - {_escaped(line)}" for line in fact.lines)]
+    return "\n".join(f"> {line}".rstrip() for line in lines).removesuffix("\n>")
 
 
 def _table(table: Table | None) -> str | None:

@@ -54,6 +54,8 @@ class TaskInfo(StoredModel):
     kind: str = ""
     language: str = ""
     hash: str = ""
+    apart_from: Annotated[str, SPARSE] = ""
+    """The task's own name, where the cell stands apart from others of it that were scored on other rows."""
 
 
 class TrainedRecord(StoredModel):

@@ -7,8 +7,8 @@ from lmtasks.results.cell import RowsAsked
 from lmtasks.results.scores import Interval, Scale
 
 Relation = Literal["first", "best", "parent", "rival", "clean"]
-"""What the base is: the first variant that has the task, the best one, the model that an export was made from, the best
-rival, the variant itself on the rows of the task before they were changed."""
+"""What the base is: the plan's reference, else the first model that has the task; the best one; the model that an
+export was made from; the best rival; the variant itself on the rows of the task before they were changed."""
 Verdict = Literal["better", "worse", "open"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from lmtasks.results.base import StoredModel
 from lmtasks.results.cell import CellRecord
 from lmtasks.results.comparison import ComparedRecord, PairedRecords
+from lmtasks.results.decision import DecisionRecord
 from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import RunRecord, TryRecord
 from lmtasks.results.sample import SampleRecord
@@ -25,6 +26,7 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "run": RunRecord,
     "try": TryRecord,
     "paired": PairedRecords,
+    "decision": DecisionRecord,
     "required": RequiredRecord,
     "compared": ComparedRecord,
     "speed": SpeedRecord,

@@ -43,6 +43,8 @@ class StoredPlan(StoredModel):
     """Names or patterns."""
     variants: tuple[PlannedVariant, ...] = ()
     published: tuple[PublishedFigure, ...] = ()
+    reference: str = ""
+    """The variant that others are held to; empty: the plan names none."""
     margin: Number | None = None
     """Points that a variant may lose against the best and still keep its quality."""
 

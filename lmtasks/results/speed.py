@@ -213,6 +213,9 @@ class SpeedRecord(StoredFile):
     import_memory_bytes: Whole = 0
     """Of the libraries, before anything is loaded."""
     rounds: Whole = 1
+    alternated: Annotated[str, SPARSE] = ""
+    """When the measurement began: records with the same were timed in alternation, and their rounds are pairs. Empty in
+    records of earlier versions."""
     limits: MachineLimits | None = None
 
     @property

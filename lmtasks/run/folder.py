@@ -9,8 +9,9 @@ sweeps/<model>.json        settings of its training that were tried, and the cho
 cells/<id>.json            scores of one variant on one task under one seed, from so many rows
 samples/<id>.jsonl         its examples, with prompt, answer and values
 speed/<variant>.json       timings of one variant in a process of its own
-paired.json                every variant against the first, paired by example
+paired.json                variants against each other, paired by example
 required.json              which variants fulfil what the plan requires, where it requires anything
+decision.json              the decision, as its page says it
 index.html, report.md, results.csv, charts/
 """
 

@@ -268,6 +268,9 @@ class Plan(Settings):
     margin: Annotated[float, Bound(least=0, above=True, most=100)] = 1.0
     """Points that a variant may lose against the best one and still keep its quality (of a perplexity so many
     percent): the report names who does, by paired comparison."""
+    reference: str = ""
+    """The variant that the report holds the recommended one to, in quality and speed: what is in production now, say.
+    Empty: what an export was made from, else the first model."""
     published: tuple[PublishedPlan, ...] = ()
     """Figures of others, for the report."""
 
@@ -393,6 +396,8 @@ def _check(plan: Plan, file: Path) -> None:
             raise UsageError(f"{file}: model {name!r}: {error}") from None
         if model.sweep is not None:
             _check_sweep(name, model, file)
+    if plan.reference and plan.reference not in {variant.name for variant in plan.variants}:
+        raise unknown(f"`reference` in {file}:", plan.reference, [variant.name for variant in plan.variants])
     for figure in plan.published:
         for what, name, allowed in (
             ("variant", figure.variant, [variant.name for variant in plan.variants]),

@@ -103,6 +103,7 @@ def paired_record(folder: RunFolder, *, plan: Plan, tasks: Sequence[Task]) -> Pa
         tasks=[task.name for task in tasks],
         row_counts=plan.rows,
         clean={task.name: task.clean.name for task in tasks if task.clean is not None and has_changes(task)},
+        reference=plan.reference,
         seed=plan.seeds[0],
         before=PairedRecords.read_if_whole(folder.paired),
     )

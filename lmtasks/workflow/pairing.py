@@ -1,6 +1,6 @@
 """Comparisons of scored cells: variants paired by example on each task's main metric, in five questions.
 
-    first   every model against the first one that has the task
+    first   every model against the plan's reference, else the first model that has the task
     clean   every variant on changed rows against itself on the rows as they are: how robust is it?
     best    everybody against the best that was scored, rivals among them: who keeps the quality?
     parent  every exported model against the one that it was exported from: what did the export cost?
@@ -26,6 +26,7 @@ from lmtasks.metric import Metric, PairedResult, holm, verdict
 from lmtasks.metric.paired import compare_over_seeds, resamples_for
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
+from lmtasks.report.records import told_apart
 from lmtasks.results.cell import CellRecord, RowsAsked, Variant
 from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
 
@@ -93,25 +94,33 @@ def pair_cells(
     tasks: Sequence[str],
     row_counts: Sequence[RowsAsked] = (),
     clean: Mapping[str, str] = NO_CHANGES,
+    reference: str = "",
     seed: int,
     before: PairedRecords | None = None,
 ) -> PairedRecords:
-    """Compare finished cells. Those that failed, or were scored on other examples, are left out.
+    """Compare finished cells. Those that failed are left out; those of other rows are compared among themselves.
 
     Args:
         variants: names, in the order of the plan; the first model is what `first` holds the others to.
         tasks: names, in the order of the plan.
         row_counts: numbers of training rows that the plan asks with; empty: it does not ask by rows.
         clean: task of changed rows -> the task of the rows as they are.
+        reference: the variant that `first` holds the others to where it has the task; empty: the first model.
         seed: of the resamples.
         before: an earlier comparison; what it says of cells without statistics stays.
     """
+    cells = told_apart(cells)
+    tasks = [*tasks, *dict.fromkeys(cell.task.name for cell in cells if cell.task.apart_from)]
     pairs: list[_Pair] = []
     for rows in row_counts or (None,):
         for task in tasks:
             own = _of_task(cells, task, rows)
             bare, scored = any(map(_is_bare, own)), _task_scores(own, variants)
-            pairs += [pair for pair in _pairs(scored, task=task, rows=rows) if pair.relation != "best" or not bare]
+            pairs += [
+                pair
+                for pair in _pairs(scored, task=task, rows=rows, reference=reference)
+                if pair.relation != "best" or not bare
+            ]
             if task in clean:
                 pairs += _changes(scored, _task_scores(_of_task(cells, clean[task], rows), variants), task, rows)
     kept = _kept(cells, before)
@@ -140,7 +149,7 @@ def pair_cells(
     )
 
 
-def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator[_Pair]:
+def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked, reference: str) -> Iterator[_Pair]:
     """The comparisons of one task."""
     models = [each for each in scored if not each.baseline]
     best = max(scored, key=lambda each: each.order, default=None)
@@ -149,7 +158,10 @@ def _pairs(scored: Sequence[_Scored], *, task: str, rows: RowsAsked) -> Iterator
         for classical in (False, True)
         if (those := [each for each in scored if each.baseline and (each.baseline in CLASSICAL_BASELINES) == classical])
     ]
-    wanted: list[tuple[Relation, _Scored, _Scored]] = [("first", models[0], each) for each in models[1:]]
+    first = next((each for each in scored if each.variant.name == reference), models[0] if models else None)
+    wanted: list[tuple[Relation, _Scored, _Scored]] = [
+        ("first", first, each) for each in models if first is not None and each is not first
+    ]
     wanted += [("best", best, each) for each in scored if best is not None and each is not best]
     wanted += [("parent", parent, each) for each in models if (parent := _parent(each, models)) is not None]
     wanted += [("rival", rival, each) for each in models for rival in rivals]

@@ -19,7 +19,7 @@ from lmtasks.evaluation.write import (
 )
 from lmtasks.files import locked, slug
 from lmtasks.report.publish import publish as publish_run
-from lmtasks.report.records import RunRecords, read_run
+from lmtasks.report.records import RunRecords, read_run, told_apart
 from lmtasks.report.write import write_pages, write_report
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 from lmtasks.results.speed import SpeedRecord
@@ -149,6 +149,7 @@ def records_of(
         for task in each.tasks
         if (file := each.folder / samples_file(task)).is_file()
     }
+    cells = list(told_apart(cells))
     tasks = list(dict.fromkeys(cell.task.name for cell in cells))
     return RunRecords(
         folder=given[0],

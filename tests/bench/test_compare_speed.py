@@ -1,13 +1,10 @@
-import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy import stats
 from speed_records import LIMITS, MEMORY, times
 
-from lmtasks.bench.compare import compare_variants, orders, ratio_of
+from lmtasks.bench.compare import compare_variants, orders
 from lmtasks.bench.pool import Memory, Round
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
@@ -88,21 +85,6 @@ def test_orders_are_drawn_and_then_reversed() -> None:
     assert len({tuple(order) for order in drawn}) > 10
     assert drawn == list(orders(names, rounds=40, seed=1))
     assert drawn != list(orders(names, rounds=40, seed=2))
-
-
-def test_an_interval_that_holds_one_is_no_difference() -> None:
-    ratio = ratio_of([1.1, 0.9, 1.05], [1.0, 1.0, 1.0])
-    assert ratio.ci95 is not None
-    assert ratio.ci95[0] < 1 < ratio.ci95[1]
-    assert ratio_of([2.0], [1.0]).ci95 is None
-
-
-def test_the_interval_is_students() -> None:
-    ratios = [1.1, 0.9, 1.05, 1.2]
-    found = ratio_of(ratios, [1.0] * 4)
-    logs = [math.log(ratio) for ratio in ratios]
-    expected = stats.t.interval(0.95, df=3, loc=np.mean(logs), scale=stats.sem(logs))
-    assert found.ci95 == pytest.approx([math.exp(end) for end in expected], rel=1e-12)
 
 
 def test_nothing_to_compare_is_refused() -> None:

@@ -1,12 +1,13 @@
 """A small run folder, as the suite writes it: 3 variants of a model and 2 baselines on 5 tasks. Numbers are made up."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from lmtasks.records import ModelCard
+from lmtasks.report.records import RunRecords, read_run
 
 TASKS: Mapping[str, tuple[str, str, str, str]] = {
     "sst2": ("classification", "acc", "fraction", "head"),
@@ -85,6 +86,34 @@ def write_run(folder: Path, *, rename: Mapping[str, str] | None = None) -> Path:
         if variant in SPEED:
             _write(folder / "speed" / f"{variant.replace(' ', '-')}.json", _speed(variant, names))
     return folder
+
+
+def edited(folder: Path, pattern: str, edit: Callable[[dict[str, dict[str, object]]], None]) -> RunRecords:
+    for file in folder.glob(pattern):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        edit(record)
+        file.write_text(json.dumps(record), encoding="utf-8")
+    return read_run(folder)
+
+
+def pairs_changed(folder: Path, edit: Callable[[dict[str, object]], bool]) -> RunRecords:
+    """Comparisons edited in place; those for which `edit` says no are gone."""
+    file = folder / "paired.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["comparisons"] = [each for each in record["comparisons"] if edit(each)]
+    file.write_text(json.dumps(record), encoding="utf-8")
+    return read_run(folder)
+
+
+def without_tfidf(folder: Path) -> RunRecords:
+    """torch is the best on every task."""
+    for file in folder.glob("cells/tf-idf--*.json"):
+        file.unlink()
+    record = json.loads((folder / "paired.json").read_text(encoding="utf-8"))
+    kept = [each for each in record["comparisons"] if "tf-idf" not in (each["base"], each["variant"])]
+    kept += [{**each, "relation": "best"} for each in kept if (each["relation"], each["task"]) == ("first", "sst2")]
+    (folder / "paired.json").write_text(json.dumps({**record, "comparisons": kept}), encoding="utf-8")
+    return read_run(folder)
 
 
 def paired(names: Mapping[str, str]) -> dict[str, object]:
