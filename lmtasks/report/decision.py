@@ -15,7 +15,7 @@ from lmtasks.report.quality import variant_detail
 from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import pace, speed_against
 from lmtasks.report.standing import best_on, margin_of, pair_of, standings
-from lmtasks.report.summary import Choice, answer, behind_trivial, choose, troubles
+from lmtasks.report.summary import Shortlist, answer, behind_trivial, choose, troubles
 from lmtasks.results.cell import RowsAsked, TaskInfo, Variant
 from lmtasks.results.comparison import PairedRecord
 from lmtasks.results.decision import (
@@ -93,7 +93,7 @@ def decide(run: RunRecords) -> DecisionRecord:
     )
 
 
-def said_of(whole: RunRecords, choice: Choice | None = None) -> tuple[str, ...]:
+def said_of(whole: RunRecords, choice: Shortlist | None = None) -> tuple[str, ...]:
     """The decision in sentences; of a run that asks by rows, at each number of rows.
 
     Args:
@@ -152,7 +152,7 @@ def facts(decision: DecisionRecord) -> tuple[Fact, ...]:
     return tuple(found)
 
 
-def _chosen(run: RunRecords, choice: Choice) -> Variant | None:
+def _chosen(run: RunRecords, choice: Shortlist) -> Variant | None:
     """The fastest of those that may be taken; where nothing was timed, the one that is best on most tasks."""
     if not choice.candidates or choice.is_by_task:
         return None
@@ -165,7 +165,7 @@ def _chosen(run: RunRecords, choice: Choice) -> Variant | None:
     return max(among, key=lambda each: firsts.count(each.name))
 
 
-def _outcome(run: RunRecords, choice: Choice) -> Outcome:
+def _outcome(run: RunRecords, choice: Shortlist) -> Outcome:
     if not choice.candidates:
         return "none"
     if len(run.variants) == 1:
@@ -370,7 +370,7 @@ def _rounded_sentence(run: RunRecords, answered: RoundedAnswer, named: Sequence[
     return f"{reason}{'. It brings ' + ', and '.join(gains) if gains else ''}."
 
 
-def _task_answers(run: RunRecords, choice: Choice) -> Iterator[TaskAnswer]:
+def _task_answers(run: RunRecords, choice: Shortlist) -> Iterator[TaskAnswer]:
     for task in choice.tasks:
         top, stands = best_on(run, task), standings(run, task)
         if top is None:

@@ -29,7 +29,7 @@ Losses = list[tuple[TaskInfo, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Shortlist:
     """Who keeps the quality of the best on the tasks that anybody answers, and whom to take."""
 
     candidates: Sequence[Variant]
@@ -59,18 +59,18 @@ class Choice:
         return min(self.candidates, key=lambda each: (len(self.lost[each.name]), len(self.unclear[each.name])))
 
 
-def choose(run: RunRecords) -> Choice:
+def choose(run: RunRecords) -> Shortlist:
     """Weigh the variants of a run against each other. Rivals compete as models do."""
     candidates = [variant for variant in models(run) or contenders(run) if _scored_tasks(run, variant)]
     tasks = [task for task in _shared(run) if best(run, variants=candidates, task=task) is not None]
     if not candidates or (len(tasks) > 1 and not any(_scored_on(run, variant, tasks) for variant in candidates)):
-        return Choice(candidates=candidates, tasks=tasks)
+        return Shortlist(candidates=candidates, tasks=tasks)
     everywhere = {task.name: standings(run, task) for task in tasks}
     lost = {variant.name: _lost(everywhere, variant, tasks, "worse") for variant in contenders(run)}
     unclear = {variant.name: _lost(everywhere, variant, tasks, "open") for variant in contenders(run)}
     level = [each for each in contenders(run) if _scored_on(run, each, tasks) and not lost[each.name]]
     keeping = [variant for variant in level if not unclear[variant.name]]
-    return Choice(
+    return Shortlist(
         candidates=candidates,
         tasks=tasks,
         keeping=keeping,
@@ -81,7 +81,7 @@ def choose(run: RunRecords) -> Choice:
     )
 
 
-def answer(run: RunRecords, choice: Choice | None = None) -> tuple[str, ...]:
+def answer(run: RunRecords, choice: Shortlist | None = None) -> tuple[str, ...]:
     """A few sentences: which variant is best for these tasks on this machine, and what the others trade.
 
     Args:
@@ -164,7 +164,7 @@ def _apart_in(run: RunRecords, task: TaskInfo) -> str:
     return "other questions of" if both[0] & both[1] else "other rows of"
 
 
-def _choice(run: RunRecords, choice: Choice) -> str:
+def _choice(run: RunRecords, choice: Shortlist) -> str:
     on_tasks = "on the one task" if len(choice.tasks) == 1 else f"on all {len(choice.tasks)} tasks"
     if len(run.variants) == 1:
         return f"One model was scored, {choice.candidates[0].name}: there is nothing to choose between."
