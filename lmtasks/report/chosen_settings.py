@@ -6,14 +6,12 @@ from math import isfinite
 from statistics import fmean, stdev
 
 from lmtasks.report import format as show
-from lmtasks.report.charts import ACCENT, HEIGHT, INK, PALE, PAPER, SHAPES, WIDTH, Chart, as_svg
+from lmtasks.report.charts import Chart
 from lmtasks.report.curves import rows_text
+from lmtasks.report.plot import PlotPoint, Series, draw_lines
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.sweep import SweepPoint, SweepRecord
-
-LOGARITHMIC = 10.0
-"""Values whose largest is so many times the smallest stand on a logarithmic axis."""
 
 
 def settings_tables(run: RunRecords) -> tuple[Table, ...]:
@@ -118,41 +116,31 @@ def _chart(record: SweepRecord) -> Chart | None:
 
 
 def draw_settings(rows: Sequence[Mapping[str, object]], *, axis: str, title: str) -> str:
-    """Draw a point each training, a line through the means, the chosen point filled: a whole SVG file.
+    """Draw a point each training, a line through the means, the chosen settings in the accent's colour: a whole SVG
+    file.
 
     Args:
         rows: with `x`, `score`, `others` (the other settings) and `chosen`.
     """
-    import altair as alt
-
-    values = sorted({float(str(row["x"])) for row in rows})
-    is_log = values[0] > 0 and values[-1] >= LOGARITHMIC * values[0]
-    room = 1.3 if is_log else 0.08 * ((values[-1] - values[0]) or 1.0)
-    domain = [values[0] / room, values[-1] * room] if is_log else [values[0] - room, values[-1] + room]
-    x = alt.X(
-        "x:Q",
-        title=axis,
-        scale=alt.Scale(type="log" if is_log else "linear", domain=domain, nice=False),
-        axis=alt.Axis(values=values, format="~g", grid=False, labelOverlap=True),
+    series: list[Series] = []
+    for others in dict.fromkeys(str(row["others"]) for row in rows):
+        mine = sorted((row for row in rows if row["others"] == others), key=lambda row: float(str(row["x"])))
+        points = [PlotPoint(x=float(str(row["x"])), y=float(str(row["score"]))) for row in mine]
+        places = sorted({point.x for point in points})
+        means = [PlotPoint(x=x, y=fmean(point.y for point in points if point.x == x)) for x in places]
+        series.append(Series(name=others, points=means, is_main=False, has_marks=False))
+        series.append(Series(name="", points=points, is_main=False, has_line=False))
+    best = [(float(str(row["x"])), float(str(row["score"]))) for row in rows if row["chosen"]]
+    if best:
+        middle = PlotPoint(x=best[0][0], y=fmean(score for _, score in best))
+        series.append(Series(name="chosen", points=(middle,), has_line=False))
+    return draw_lines(
+        series,
+        title=title,
+        x_title=axis,
+        x_ticks=sorted({float(str(row["x"])) for row in rows}),
+        y_title="validation score, points",
     )
-    y = alt.Y("score:Q", title="validation score, points", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
-    base = alt.Chart({"values": [dict(row) for row in rows]}).encode(x=x)
-    layers: list[alt.Chart] = []
-    for number, others in enumerate(dict.fromkeys(str(row["others"]) for row in rows)):
-        line = base.transform_filter(alt.datum.others == others)
-        shape = SHAPES[number % len(SHAPES)]
-        last = max(float(str(row["x"])) for row in rows if row["others"] == others)
-        mean = line.encode(y=alt.Y("mean(score):Q", title="validation score, points", scale=alt.Scale(zero=False)))
-        layers += [
-            mean.mark_line(color=PALE, strokeWidth=1.5),
-            line.mark_point(color=PALE, shape=shape, size=36, filled=False, opacity=1, strokeWidth=1.5).encode(y=y),
-            mean.transform_filter(alt.datum.x == last)
-            .mark_text(align="left", dx=8, fontSize=10.5, color=INK)
-            .encode(text="others:N"),
-        ]
-    chosen = base.transform_filter(alt.datum.chosen)
-    layers.append(chosen.mark_point(color=ACCENT, size=90, filled=True, opacity=1).encode(y=alt.Y("mean(score):Q")))
-    return as_svg(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, background=PAPER, title=title))
 
 
 def _settings(record: SweepRecord) -> list[Mapping[str, object]]:

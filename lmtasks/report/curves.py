@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from lmtasks.records import CLASSICAL_BASELINES
 from lmtasks.report import format as show
-from lmtasks.report.charts import ACCENT, HEIGHT, INK, PALE, PAPER, SHAPES, WIDTH, Chart, as_svg
+from lmtasks.report.charts import Chart
 from lmtasks.report.grid import Score, baseline_of, main_metric, models, score
+from lmtasks.report.plot import PlotPoint, Series, draw_lines
 from lmtasks.report.quality import marked
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell
 from lmtasks.results.cell import CellRecord, RowsAsked, TaskInfo, Variant
 from lmtasks.results.comparison import PairedRecord
-
-if TYPE_CHECKING:
-    import altair as alt
 
 CAPTION = (
     "The main metric by the number of training rows, with its 95 % interval over examples and seeds; fractions in "
@@ -29,11 +26,6 @@ CAPTION = (
     "weights and rivals are chosen where there is a choice, come beside them. Marked: better than every other one "
     "with that number of rows by more than chance."
 )
-DASHES: Sequence[Sequence[int]] = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4])
-BAND = 0.14
-"""Opacity of a band."""
-APART = 0.055
-"""Of the height of a chart: names of lines are at least so far from each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,111 +203,34 @@ def _chart(run: RunRecords, task: TaskInfo) -> Chart | None:
     return Chart(
         task=f"curve {task.name}",
         about=f"{task.name}, {metric} by the number of training rows. {told}.",
-        svg=draw_curves(
+        svg=draw_lines(
             [
-                _Drawn(name=variant.name, points=points, is_model=not baseline_of(run, variant), number=number)
-                for number, (variant, points) in enumerate(lines)
+                Series(
+                    name=variant.name,
+                    points=[_plotted(variant, point) for point in points],
+                    is_main=not baseline_of(run, variant),
+                    variant=variant.name,
+                )
+                for variant, points in lines
             ],
             levels=[(variant.name, show.in_points(value.value, value.scale)) for variant, value in flat],
             title=task.name,
+            x_title="training rows",
+            x_ticks=sorted({point.learned for _, points in lines for point in points}),
             y_title=f"{metric}{unit}{'' if first.higher_is_better else ' (lower is better)'}",
+            width=420,
+            height=280,
         ),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Drawn:
-    """One line of a chart."""
-
-    name: str
-    points: Sequence[CurvePoint]
-    is_model: bool
-    number: int
-
-    @property
-    def values(self) -> list[dict[str, object]]:
-        """Its points for altair; the ends of the band are those of the interval."""
-        rows = []
-        for point in self.points:
-            value, scale = point.score.value, point.score.scale
-            low, high = point.score.ci95 or (value, value)
-            rows.append(
-                {
-                    "name": self.name,
-                    "rows": point.learned,
-                    "value": show.in_points(value, scale),
-                    "low": show.in_points(low, scale),
-                    "high": show.in_points(high, scale),
-                }
-            )
-        return rows
-
-
-def draw_curves(lines: Sequence[_Drawn], *, levels: Sequence[tuple[str, float]], title: str, y_title: str) -> str:
-    """Draw one line a variant with its band, over a logarithmic axis: a whole SVG file.
-
-    Args:
-        levels: values that no rows change, by name.
-    """
-    import altair as alt
-
-    values = [value for line in lines for value in line.values]
-    ends = [float(str(value[end])) for value in values for end in ("low", "high")] + [level for _, level in levels]
-    low, high = min(ends), max(ends)
-    room = 0.06 * ((high - low) or 1.0)
-    ticks = sorted({float(str(value["rows"])) for value in values})
-    x = alt.X(
-        "rows:Q",
-        title="training rows",
-        scale=alt.Scale(type="log", domain=[ticks[0] / 1.15, ticks[-1] * 1.15], nice=False),
-        axis=alt.Axis(values=ticks, format="~s", grid=False, labelOverlap=True),
+def _plotted(variant: Variant, point: CurvePoint) -> PlotPoint:
+    value, scale = point.score.value, point.score.scale
+    low, high = point.score.ci95 or (value, value)
+    return PlotPoint(
+        x=point.learned,
+        y=show.in_points(value, scale),
+        low=show.in_points(low, scale),
+        high=show.in_points(high, scale),
+        said=f"{variant.name}: {show.value(value, scale)} with {show.count(round(point.learned))} rows",
     )
-    scale = alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
-    y = alt.Y("value:Q", title=y_title, scale=scale, axis=alt.Axis(tickCount=5))
-    layers: list[alt.Chart] = []
-    for name, level in levels:
-        base = alt.Chart({"values": [{"name": name, "value": level}]}).encode(y=y)
-        layers += [
-            base.mark_rule(color=PALE, strokeDash=[3, 3]),
-            base.mark_text(color=PALE, align="left", baseline="bottom", dx=4, dy=-3, fontSize=10.5).encode(
-                x=alt.value(0), text="name:N"
-            ),
-        ]
-    for line in lines:
-        layers += _line(line, x, y)
-    layers += _names(lines, x, y, apart=APART * (high - low + 2 * room))
-    return as_svg(alt.layer(*layers).properties(width=1.2 * WIDTH, height=1.3 * HEIGHT, background=PAPER, title=title))
-
-
-def _line(line: _Drawn, x: "alt.X", y: "alt.Y") -> "list[alt.Chart]":
-    import altair as alt
-
-    colour = ACCENT if line.is_model else PALE
-    base = alt.Chart({"values": line.values}).encode(x=x)
-    shape = SHAPES[line.number % len(SHAPES)]
-    return [
-        base.mark_area(color=colour, opacity=BAND).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_line(color=colour, strokeWidth=2, strokeDash=list(DASHES[line.number % len(DASHES)])).encode(y=y),
-        base.mark_point(
-            color=colour, shape=shape, fill=PAPER, filled=False, size=42, opacity=1, strokeWidth=1.8
-        ).encode(y=y),
-    ]
-
-
-def _names(lines: Sequence[_Drawn], x: "alt.X", y: "alt.Y", *, apart: float) -> "list[alt.Chart]":
-    """The name of each line behind its last point; names that would touch stand one above the other."""
-    import altair as alt
-
-    ends = sorted(
-        ({**line.values[-1], "is_model": line.is_model} for line in lines), key=lambda e: float(str(e["value"]))
-    )
-    below = -float("inf")
-    found: list[alt.Chart] = []
-    for end in ends:
-        below = max(float(str(end["value"])), below + apart)
-        found.append(
-            alt.Chart({"values": [{**end, "value": below}]})
-            .mark_text(color=INK if end["is_model"] else PALE, align="left", baseline="middle", dx=8, fontSize=11)
-            .encode(x=x, y=y, text="name:N")
-        )
-    return found

@@ -232,3 +232,25 @@ def test_hostile_samples_stay_text(browser: "Browser", tmp_path: Path) -> None:
     assert found.page.locator("article img").count() == 0
     assert found.faults == []
     found.page.context.close()
+
+
+def test_names_in_charts_do_not_touch_in_the_browsers_own_letters(shown: Opened) -> None:
+    touching = """charts => charts.flatMap(chart => {
+        const names = [...chart.querySelectorAll("text")].map(each => [each.textContent, each.getBoundingClientRect()]);
+        const meet = (p, q) =>
+            p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 2 && q.top < p.bottom - 2;
+        return names.flatMap(([a, p], i) => names.slice(i + 1).filter(([b, q]) => meet(p, q)).map(([b]) => [a, b]));
+    })"""
+    assert shown.page.locator("#trade svg").evaluate_all(touching) == []
+
+
+def test_a_click_on_a_point_leaves_its_variant_in_all_tables(shown: Opened) -> None:
+    point = shown.page.locator("#trade figure").first.locator("[data-variant='onnx int8']")
+    mark = point.locator("rect, polygon")
+    mark.first.click()
+    assert shown.page.locator("#only span").inner_text() == "onnx int8"
+    assert set(shown.names("Latency of one request alone")) == {"onnx int8"}
+    heads = shown.page.locator(f"{shown.table('Each exported variant minus')} thead th:visible .sort")
+    assert [head.inner_text() for head in heads.all()] == ["task", "onnx int8"]
+    shown.page.locator("#only button").click()
+    assert set(shown.names("Latency of one request alone")) == {"torch", "onnx fp32", "onnx int8"}
