@@ -209,3 +209,30 @@ def test_the_site_has_every_page_and_every_page_is_there() -> None:
     assert all(page.is_file() or page.with_suffix(".ipynb").is_file() for page in named_there)
     written = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.ipynb")}
     assert {page for page in written if page.with_suffix(".md") not in named_there} == set()
+
+
+def test_the_reference_has_every_name_of_the_front_door() -> None:
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    shown = {name.rsplit(".", 1)[1] for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)}
+    assert set(lmtasks.__all__) <= shown
+
+
+def test_broken_links_of_the_built_site_are_found(tmp_path: Path) -> None:
+    """zensical looks at links from page to page alone."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "index.html").write_text('<p id="there">')
+    (tmp_path / "page.html").write_text(
+        '<a href="folder/">1</a><a href="folder/index.html#there">2</a><a href="https://a.b/c">3</a>'
+        '<a href="folder/index.html#gone">4</a><a href="other.html">5</a><img src="none.png"><a href="#top">6</a>'
+    )
+    assert make_site.broken(tmp_path) == [
+        f"page.html: {link}" for link in ("folder/index.html#gone", "other.html", "none.png", "#top")
+    ]
+
+
+def test_pages_are_laid_with_what_they_lead_to(tmp_path: Path) -> None:
+    laid = {file.as_posix() for file in make_site.lay(["README.md", "docs/notebook.md"], out=tmp_path / "out")}
+    assert {"docs/start.md", "reports/first-light/index.html", "benchmarks/starter.yaml", "docs/notebook.md"} <= laid
+    page = (tmp_path / "out" / "docs" / "notebook.md").read_text(encoding="utf-8")
+    assert "```python\nimport pandas as pd" in page
+    assert (tmp_path / "out" / "docs" / "notebook.ipynb").is_file()

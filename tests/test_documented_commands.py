@@ -18,7 +18,7 @@ import typer
 from test_docs import PROSE, ROOT, named
 from tiny import tiny_checkpoint
 
-from lmtasks.cli.main import COMMANDS, run
+from lmtasks.cli.main import COMMANDS, TAKEN, run
 from lmtasks.cli.signature import derived
 from lmtasks.run.plan import shipped_plans
 from lmtasks.task.index import default_index
@@ -123,7 +123,7 @@ def test_every_page_where_a_person_starts_is_there_in_chinese() -> None:
 def settings_of(arguments: list[str]) -> Mapping[str, object]:
     """The options of a command line, all settings built and checked, nothing carried out."""
     command, *rest = arguments
-    function = importlib.import_module(f"lmtasks.cli.{command}{'_' if command == 'list' else ''}").command
+    function = importlib.import_module(f"lmtasks.cli.{command}{'_' if command in TAKEN else ''}").command
     alone = typer.Typer(add_completion=False)
     alone.command(command)(derived(functools.wraps(function)(lambda **_: None)))
     click_command = typer.main.get_command(alone)

@@ -280,8 +280,8 @@ def try_(
     """Answer which model to take for rows of your own, as `lmtasks try` does: looks at them, divides them, writes a
     plan and carries it out.
 
-    tried = lmtasks.try_(rows=frame, text="comment", label="stars")
-    tried.answer, tried.plan
+        tried = lmtasks.try_(rows=frame, text="comment", label="stars")
+        tried.answer, tried.plan
 
     The same call again goes on where it stopped.
 
