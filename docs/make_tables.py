@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from lmtasks.cli.main import COMMANDS, load_command
 from lmtasks.evaluation.baselines import BASELINES, group_of
+from lmtasks.export.architectures import ARCHITECTURES
 from lmtasks.head import HEADS
 from lmtasks.metric import METRICS
 from lmtasks.run.plan import RowCount
@@ -256,12 +257,18 @@ def changes() -> str:
     return "\n" + table(("change", "does"), rows) + "\n"
 
 
+def architectures() -> str:
+    """Names of the architectures whose graphs are built."""
+    return "\n" + ", ".join(code(name) for name in ARCHITECTURES) + "\n\n"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "kinds": kinds,
     "metrics": metrics,
     "baselines": baselines,
     "changes": changes,
+    "architectures": architectures,
 }
 
 

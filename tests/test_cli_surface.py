@@ -32,7 +32,7 @@ def test_tables_of_the_documents_say_what_the_code_says(page: Path) -> None:
 @pytest.mark.parametrize("page", make_tables.pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_every_line_of_the_tables_says_what_it_is(page: Path) -> None:
     rows = re.findall(r"^\| (`[^|]+`) \|(.*)\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows
+    assert rows or page.name == "export.md"  # a list, no table
     assert [name for name, cells in rows if not re.search(r"\w{2}", cells.replace("*needed*", ""))] == []
 
 

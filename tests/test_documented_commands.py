@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
-from test_docs import PROSE, ROOT, named
+import yaml
+from test_docs import CHINESE as CHINESE_README
+from test_docs import PROSE, README, ROOT, named
 from tiny import tiny_checkpoint
 
 from lmtasks.cli.main import COMMANDS, TAKEN, run
 from lmtasks.cli.signature import derived
-from lmtasks.run.plan import shipped_plans
+from lmtasks.run.plan import VariantPlan, load_plan, shipped_plans
 from lmtasks.task.index import default_index
+from lmtasks.task.load import load_task
 
 BLOCK = re.compile(
     r"(?:<!-- (?P<rule>[^\n]*) -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL
@@ -98,6 +102,36 @@ def test_every_command_is_read_to_its_last_option(page: Path) -> None:
         if arguments[0] == "run":
             plan = arguments[1]
             assert PLACEHOLDER.match(plan) or plan in shipped_plans() or plan.endswith(".yaml"), f"no plan {plan}"
+
+
+def yaml_blocks() -> list[str]:
+    """Plans and task files of the pages, and parts of plans."""
+    blocks = (block for page in PROSE for block in BLOCK.finditer(page.read_text(encoding="utf-8")))
+    return list(dict.fromkeys(block["code"] for block in blocks if block["language"] == "yaml"))
+
+
+@pytest.mark.parametrize("text", yaml_blocks(), ids=lambda text: text.splitlines()[0])
+def test_every_plan_and_task_file_is_one(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "shown.yaml"
+    file.write_text(text, encoding="utf-8")
+    content = yaml.safe_load(text)
+    match next(iter(content)):
+        case "plan":
+            assert load_plan(file).variants
+        case "task":
+            assert load_task(file).metrics
+        case "variants":
+            assert [VariantPlan.model_validate(variant) for variant in content["variants"]]
+        case other:
+            assert other == "name", f"nobody checks {text}"  # a workflow of a code host
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [README, CHINESE_README], ids=named)
+def test_the_example_in_python_does_what_it_says(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    (block,) = [each for each in BLOCK.finditer(page.read_text(encoding="utf-8")) if each["language"] == "python"]
+    exec(compile(block["code"], str(page), "exec"), {"frame": pd.read_csv(workspace / "reviews.csv")})
 
 
 CHINESE = {ROOT / "README.zh-CN.md": ROOT / "README.md"} | {
