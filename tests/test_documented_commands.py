@@ -128,8 +128,10 @@ def test_every_plan_and_task_file_is_one(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, CHINESE_README], ids=named)
-def test_the_example_in_python_does_what_it_says(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def test_the_example_in_python_does_what_it_says(
+    page: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (block,) = [each for each in BLOCK.finditer(page.read_text(encoding="utf-8")) if each["language"] == "python"]
     exec(compile(block["code"], str(page), "exec"), {"frame": pd.read_csv(workspace / "reviews.csv")})
 
