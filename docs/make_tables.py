@@ -202,6 +202,7 @@ PARTS: Mapping[str, str] = {
     "FilterStepLine": "a step",
     "WindowsFile": "windows",
     "CandidatesFile": "candidates",
+    "CorpusFile": "corpus",
     "SourceFile": "a source",
     "ShotsFile": "fewshot_config",
 }

@@ -32,7 +32,10 @@ TRAINING_ROWS = "training_rows.bin"
 """Fingerprints of the rows that a model learned from, in its folder and in packages of it; see `data.row_hashes`."""
 
 CLASSICAL_BASELINES = frozenset(
-    {"tfidf", "svm", "naive-bayes", "ridge", "bm25", "nearest", "linear-tagger", "ngram", "reweighted"}
+    {
+        *("tfidf", "svm", "naive-bayes", "ridge", "bm25", "tfidf-cosine", "nearest", "linear-tagger", "ngram"),
+        "reweighted",
+    }
 )
 """Baselines that learn from the task's training rows, the state before language models."""
 BOUND_BASELINES = frozenset({"oracle"})
@@ -125,8 +128,31 @@ class LabelSet:
         return tuple(place for place, score in enumerate(self.scores) if score > 0)
 
 
-Outcome = Choice | Text | Likelihood | Quantity | LabelSet | CustomValues
-OutcomeKind = Literal["choice", "text", "likelihood", "number", "labels", "made"]
+@dataclass(frozen=True, kw_only=True)
+class RankTie:
+    """Texts that score as one right text does: their order says nothing, so that a value is the mean over all orders,
+    and a score that is the same for all texts is as good as chance."""
+
+    above: int
+    """Texts that score higher."""
+    size: int
+    """Texts that score as high, the right one among them."""
+    right: int
+    """Of these: the right ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Texts of a corpus were put in order; of the order only where the right ones stand."""
+
+    ties: tuple[RankTie, ...]
+    """One for each right text."""
+    count: int
+    """Texts of the corpus."""
+
+
+Outcome = Choice | Text | Likelihood | Quantity | LabelSet | Ranks | CustomValues
+OutcomeKind = Literal["choice", "text", "likelihood", "number", "labels", "ranks", "made"]
 
 
 # --- what a head reads ---------------------------------------------------------------------------------------------
@@ -160,6 +186,8 @@ class HeadInput:
     labels: tuple[int, ...] | None = None
     """The numbers of all labels that hold, in ascending order."""
     number: float | None = None
+    prefixes: tuple[str, str] = ("", "")
+    """What an encoder was trained to read before a question, and before what may answer it (`HeadSpec`)."""
     scheme: str = ""
     """What tags may follow each other, a line of `tag_scheme.RULES`; empty: what the labels alone say."""
 
@@ -272,6 +300,12 @@ class HeadSpec:
     """Of the numbers of the training rows, where the head answers with one: what its logit 0 stands for."""
     deviation: float = 1.0
     """Of those numbers: what a logit counts in."""
+    width: int = 0
+    """D of the vectors, where the head answers with one."""
+    query_prefix: str = ""
+    """Of a head that answers with a vector: what stands before a text that asks, or is as good as any other."""
+    text_prefix: str = ""
+    """And what before one that is looked for."""
 
     @property
     def predicts(self) -> bool:
@@ -428,11 +462,19 @@ class ModelCard:
     """How it writes texts where nobody says otherwise: its generation_config.json."""
     unheeded: Mapping[str, str] = field(default_factory=dict)
     """Settings of generation_config.json that are not carried out here, each with its value as JSON."""
+    vectors: HeadSpec | None = None
+    """The head by which it answers with vectors though nobody has adapted one; None: it has none, or is a package
+    without it."""
 
     @property
     def attention(self) -> Attention:
         """How its backbone reads by itself; an encoder-decoder's encoder, of which heads stand behind."""
         return "causal" if self.kind == "causal" else "both"
+
+    @property
+    def answering(self) -> tuple[HeadSpec, ...]:
+        """Its heads, and the one that nobody has adapted."""
+        return self.heads if self.vectors is None else (*self.heads, self.vectors)
 
     def attention_of(self, head: HeadSpec) -> Attention:
         """How its backbone reads for a head."""
@@ -449,8 +491,12 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
     Raises:
         KeyError, TypeError, ValueError: it is no card.
     """
-    heads = tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in content["heads"])
-    strange = [head for head in heads if head.attention not in (None, *ATTENTION_IN_WORDS)]
+    vectors = content.get("vectors")
+    heads, own_vectors = (
+        tuple(HeadSpec(**{**head, "labels": tuple(head["labels"])}) for head in listed)
+        for listed in (content["heads"], [] if vectors is None else [vectors])
+    )
+    strange = [head for head in (*heads, *own_vectors) if head.attention not in (None, *ATTENTION_IN_WORDS)]
     if strange:
         raise ValueError(f"head {strange[0].name!r} reads {strange[0].attention!r}, which is no attention")
     given = content.get("rules") or {}  # older files have none
@@ -470,7 +516,13 @@ def card_from_json(content: Mapping[str, Any]) -> ModelCard:
     unheeded = content.get("unheeded") or {}
     if "generation" not in content and content["kind"] in ("causal", "encoder-decoder"):
         unheeded = {NOT_KEPT: "unknown"}
-    read = {"heads": heads, "ends": tuple(content["ends"]), "rules": rules, "generation": settings}
+    read = {
+        "heads": heads,
+        "vectors": next(iter(own_vectors), None),
+        "ends": tuple(content["ends"]),
+        "rules": rules,
+        "generation": settings,
+    }
     return ModelCard(**{**content, **read, "unheeded": unheeded})
 
 

@@ -40,6 +40,7 @@ GIVEN = HeadInput(
 )
 ROWS = {
     "text": "who rang",
+    "pair": "ann rang",
     "question": "who rang",
     "candidates": ["ann rang", "bob rang"],
     "context": "ann rang",
@@ -121,7 +122,7 @@ def test_a_head_encodes_learns_and_answers(head: Head) -> None:
     """Its rows, targets, logits, shape, loss and outcome fit each other, whatever the padding."""
     tokenizer = learn_tokenizer("words:20", ["who rang ann"])
     encoded = head.encode(GIVEN, tokenizer=tokenizer, max_length=32, causal=True)
-    spec = HeadSpec(name="h", kind=head.name, labels=LABELS if head.labelled else (), mean=2.0, deviation=0.5)
+    spec = HeadSpec(name="h", kind=head.name, labels=LABELS if head.labelled else (), mean=2.0, deviation=0.5, width=8)
     module = build_head(spec, width=8)
     assert module is not None
     assert dict(module.named_children()).keys() == {"dropout", *head.layers(spec, width=8)}
@@ -138,17 +139,18 @@ def test_a_head_encodes_learns_and_answers(head: Head) -> None:
     per_token = head.per_token and len(targets) == len(row.ids)
     wide = torch.full((2, hidden.shape[1] if per_token else len(targets)), IGNORED, dtype=torch.tensor(targets).dtype)
     wide[:, : len(targets)] = torch.tensor(targets)
-    assert head.loss(logits, wide, smoothing=0.1).ndim == 0
-    right, count = head.judged(logits.detach(), wide)
+    learned = logits if row.apart is None else torch.stack([logits, logits.flip(0)], dim=1)  # read apart
+    assert head.loss(learned, wide, smoothing=0.1).ndim == 0
+    right, count = head.judged(learned.detach(), wide)
     assert 0 <= head.score(right, count) <= 1
     for table in head.choices(logits.detach().numpy(), mask.numpy()):
         assert table.ndim == 2
         assert np.abs(table).max() < abs(head.padding) or not head.over_tokens
     alone = logits[0, : len(row.ids)] if head.per_token else logits[0]
     answer = head.answers(spec, alone.detach().numpy())
-    outcome = encoded.outcome([answer], labels=LABELS, order=range(len(LABELS)))
-    (kind,) = [kind for kind in KINDS.values() if kind.head == head.name]
-    assert isinstance(outcome, OUTCOMES[kind.outcome])
+    outcome = encoded.outcome([answer] * len(encoded.rows), labels=LABELS, order=range(len(LABELS)))
+    kinds = [kind for kind in KINDS.values() if kind.head == head.name]
+    assert isinstance(outcome, OUTCOMES[kinds[0].outcome])
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -89,6 +89,8 @@ def adapt(
     precision: TorchPrecision = "fp32",
     calibrate: bool = False,
     pooling: Pooling | None = None,
+    query_prefix: str | None = None,
+    text_prefix: str | None = None,
     new_heads: NewHeads | None = None,
     cache: PathLike | None = None,
     tokenizer: str | None = None,
@@ -120,6 +122,9 @@ def adapt(
         train_rows: training rows of each task at most, nested by seed, each label with its share.
         attention: how heads that do not write read, `causal` or `both` ways; None: both where the backbone was
             pretrained so.
+        query_prefix: of similarity and retrieval: what the encoder was trained to read before a question; None: what
+            its own files say.
+        text_prefix: and before a text that is looked for.
         probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.
         cache: file in which features of a probe are kept; None: one in your cache folder; "off": none.
 
@@ -149,6 +154,8 @@ def adapt(
         precision=precision,
         calibrate=calibrate,
         pooling=pooling,
+        query_prefix=query_prefix,
+        text_prefix=text_prefix,
         new_heads=new_heads,
         device=device,
         seed=seed,

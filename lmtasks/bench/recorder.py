@@ -52,7 +52,7 @@ class Recorder:
 
     def predict(self, head: str, rows: Sequence[HeadRow], *, on_progress: OnProgress | None = None) -> list[Floats32]:
         """Zeros in the shape of the head's logits."""
-        specs = {spec.name: spec for spec in self.model.heads}
+        specs = {spec.name: spec for spec in self.model.answering}
         if head not in specs:
             raise unknown(f"head of {self.model.name}", head, specs)
         self._head = head

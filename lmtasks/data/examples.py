@@ -40,7 +40,7 @@ class TrainingExample:
     targets: Targets
     types: tuple[int, ...] = ()
     decoder_ids: tuple[int, ...] = ()
-    """What the decoder of an encoder-decoder reads; empty otherwise."""
+    """What the decoder of an encoder-decoder reads, or the other text, which is read apart; empty otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,8 @@ class ReadingSettings:
     """What an encoder-decoder's decoder reads first; None for other models."""
     pooling: Literal["mean", "last", "first", "max"] = "mean"
     """Which hidden state a classification head reads."""
+    vectors: HeadSpec | None = None
+    """A head that answers with vectors, as the model would have it by itself; None: nobody asks for one."""
     stateful: bool = False
     """Does a causal model carry a state of its own through a running text?"""
 
@@ -129,6 +131,8 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         attention=reading.attention_of(task),
         scheme=kind.scheme(task, data.train.rows) or "",
     )
+    if HEADS.line(kind.head).vectors:
+        spec = vector_head(task, reading)
     return HeadExamples(
         head=HEADS.line(kind.head).fitted(spec, [example.targets for example in parts[0]]),
         train=parts[0],
@@ -137,6 +141,12 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         fingerprint=fingerprint,
         seen=seen,
     )
+
+
+def vector_head(task: Task, reading: ReadingSettings) -> HeadSpec:
+    """The head that answers a task with vectors: the model's own of that name, or a new one."""
+    assert reading.vectors is not None  # whoever adapts to such a task says it
+    return reading.heads.get(task.name) or replace(reading.vectors, name=task.name)
 
 
 def in_units_of(head: HeadExamples, spec: HeadSpec) -> HeadExamples:
@@ -182,15 +192,24 @@ def row_encoder(task: Task, *, reading: ReadingSettings, by_head: bool) -> Encod
 
 
 def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
-    tokenizer = reading.tokenizer
-    encoded = HEADS.line(kind_of(task).head).encode(
-        head_input(task, row, row_number=number),
+    tokenizer, kind = reading.tokenizer, HEADS.line(kind_of(task).head)
+    given = head_input(task, row, row_number=number)
+    if kind.vectors:
+        spec = vector_head(task, reading)
+        given = replace(given, prefixes=(spec.query_prefix, spec.text_prefix))
+    encoded = kind.encode(
+        given,
         tokenizer=tokenizer,
         max_length=reading.max_length,
         causal=(reading.attention_of(task) or ("causal" if reading.causal else "both")) == "causal",
     )
     examples = [
-        TrainingExample(ids=each.ids, targets=targets, types=each.types if tokenizer.takes_types else ())
+        TrainingExample(
+            ids=each.ids,
+            targets=targets,
+            types=each.types if tokenizer.takes_types else (),
+            decoder_ids=each.apart.ids if each.apart is not None else (),
+        )
         for each, targets in encoded.targets()
     ]
     return examples, any(each.truncated for each in encoded.rows)

@@ -23,6 +23,7 @@ from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.hooks import is_made_whole, process_rows
 from lmtasks.task.kinds import kind_of
+from lmtasks.task.kinds.retrieval import CORPUS, Corpus, right_texts
 from lmtasks.task.task import ChangedRows, Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
 
@@ -205,7 +206,8 @@ def _read(
         notes.append(sentence)
         on_notice(sentence)
 
-    whole = is_made_whole(task) or source.part is not None
+    ranks = kind_of(task).answer == "ranks"
+    whole = is_made_whole(task) or source.part is not None or ranks
     rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, notify=notify)
     rows = process_rows(task, rows)
     _check_columns(task, rows[0], split=split)
@@ -214,10 +216,37 @@ def _read(
     rows = labelled.rows
     if source.part is not None:
         rows, where = part_of(rows, source.part, where=where)
+    rows = with_corpus(task, rows, options=options) if ranks else rows
     rows = rows if limit is None else rows[:limit]
     if source.changed is not None:
         rows = _changed(task, source.changed, rows, notify=notify)
     return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out)
+
+
+def with_corpus(task: Task, rows: Sequence[Row], *, options: DataAccess) -> Sequence[Row]:
+    """The rows of a whole split with the texts among which the right ones are looked for.
+
+    Raises:
+        UsageError: the texts cannot be read, or are fewer than two.
+        WorkError: the Hub could not be reached.
+    """
+    if task.corpus is None:
+        texts = [
+            text
+            for number, row in enumerate(rows)
+            for text in right_texts(task, row, where=f"task {task.name}, row {number}")
+        ]
+        where = f"{len(rows)} rows"
+    else:
+        opened, where = read_rows(task.corpus.source, options=options)
+        place = Place(task=task.name, field="corpus.text")
+        texts = [str(column_value(task.corpus.text, row=row, place=place)) for row in opened]
+    corpus = Corpus(texts)
+    if len(corpus.texts) < 2:
+        raise UsageError(
+            f"task {task.name}: a corpus of {len(corpus.texts)} different texts ({where}) leaves nothing to look for."
+        )
+    return [{**row, CORPUS: corpus} for row in rows]
 
 
 def _changed(task: Task, how: ChangedRows, rows: Sequence[Row], *, notify: Notify) -> Sequence[Row]:

@@ -103,7 +103,7 @@ class Engine:
         Raises:
             UsageError: it has none.
         """
-        heads = {head.name: head for head in self.runtime.model.heads}
+        heads = {head.name: head for head in self.runtime.model.answering}
         if name not in heads:
             raise unknown(f"head of {self.runtime.model.name}", name, heads)
         return heads[name]

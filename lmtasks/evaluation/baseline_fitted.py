@@ -34,6 +34,7 @@ from lmtasks.evaluation.baseline_trivial import (
     text_answers,
 )
 from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_likelihood
+from lmtasks.evaluation.retrieval import ScoreCorpus, over_corpus
 from lmtasks.evaluation.rolling import likelihood_of
 from lmtasks.records import Floats, HeadInput, Ints, Row, softmax_log
 from lmtasks.task.kinds import head_input, scored_text
@@ -198,6 +199,25 @@ class Bm25:
         wanted = set(self._tokens(asked))
         return [self._score(wanted, Counter(self._tokens(text))) for text in texts]
 
+    def weights(self, texts: Sequence[str]) -> "csr_matrix":
+        """Score of each text for each single token, (tokens, texts)."""
+        from scipy.sparse import csr_matrix
+
+        cells: list[tuple[int, int, float]] = []
+        for place, text in enumerate(texts):
+            counts = Counter(self._tokens(text))
+            cells += [(token, place, self._score({token}, counts)) for token in sorted(counts)]
+        tokens, places, values = zip(*cells, strict=True) if cells else ((), (), ())
+        return csr_matrix((values, (tokens, places)), shape=(self._tokenizer.vocabulary, len(texts)))
+
+    def asked(self, texts: Sequence[str]) -> "csr_matrix":
+        """Which tokens each text has, (texts, tokens)."""
+        from scipy.sparse import csr_matrix
+
+        cells = [(place, token) for place, text in enumerate(texts) for token in sorted(set(self._tokens(text)))]
+        rows, tokens = zip(*cells, strict=True) if cells else ((), ())
+        return csr_matrix((np.ones(len(cells)), (rows, tokens)), shape=(len(texts), self._tokenizer.vocabulary))
+
     def _score(self, wanted: set[int], counts: Counter[int]) -> float:
         length = K1 * (1 - B + B * counts.total() / self._usual)
         return sum(
@@ -353,29 +373,79 @@ def _question(task: Task, row: Row, number: int) -> str:
     return head_input(task, row, row_number=number, labelled=False).shown
 
 
+class _TermIndex:
+    """TF-IDF of texts: of other texts, and how like each is to them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
+        known = self._encoded(texts)
+        self._longest = longest_terms(known, tokenizer=self._tokenizer)
+        self._terms = known_terms(known, longest=self._longest, vocabulary=self._tokenizer.vocabulary, least=1)
+        counts = self._counts(known)
+        self._scale = inverse_frequencies(counts)
+        self._table = tfidf(counts, self._scale).T.tocsr()
+
+    def of(self, texts: Sequence[str]) -> "csr_matrix":
+        """(texts, terms), each row of length 1."""
+        return tfidf(self._counts(self._encoded(texts)), self._scale)
+
+    def likeness(self, asked: Sequence[str]) -> Iterator["csr_matrix"]:
+        """Cosines (asked, texts), a part at a time."""
+        for part in _parts(asked, max(1, CELLS // max(1, self._table.shape[1]))):
+            yield self.of(part) @ self._table
+
+    def _encoded(self, texts: Sequence[str]) -> list[Ints]:
+        rows = [np.array(ids, dtype=np.int64) for ids in self._tokenizer.encode_many(texts)]
+        return without(rows, [] if self._tokenizer.unknown is None else [self._tokenizer.unknown])
+
+    def _counts(self, rows: Sequence[Ints]) -> "csr_matrix":
+        return term_counts(rows, terms=self._terms, longest=self._longest, vocabulary=self._tokenizer.vocabulary)
+
+
 def _index(texts: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
     """Texts -> what finds the nearest of them to each of others; of equals the first."""
-    tokenizer = learn_tokenizer(suited_tokenizer(FITTED["tfidf"].tokenizer, [texts]), texts)
+    index = _TermIndex(texts)
+    return lambda asked: [place for part in index.likeness(asked) for place in _largest(part)]
 
-    def encoded(asked: Sequence[str]) -> list[Ints]:
-        rows = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode_many(asked)]
-        return without(rows, [] if tokenizer.unknown is None else [tokenizer.unknown])
 
-    known = encoded(texts)
-    longest = longest_terms(known, tokenizer=tokenizer)
-    terms = known_terms(known, longest=longest, vocabulary=tokenizer.vocabulary, least=1)
-    counts = term_counts(known, terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
-    scale = inverse_frequencies(counts)
-    table = tfidf(counts, scale).T.tocsr()
+def cosine_fit(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The cosine of the TF-IDF of two texts; how rare a term is, the texts of the training rows say."""
+    texts = [text for number, row in enumerate(train) for text in _texts(head_input(task, row, row_number=number))]
+    if not texts:
+        raise UsageError(f"task {task.name}: there are no training rows that could say which terms are rare.")
+    index = _TermIndex(texts)
 
-    def find(asked: Sequence[str]) -> list[int]:
-        found: list[int] = []
-        for part in _parts(asked, max(1, CELLS // max(1, len(texts)))):
-            rows = term_counts(encoded(part), terms=terms, longest=longest, vocabulary=tokenizer.vocabulary)
-            found += _largest(tfidf(rows, scale) @ table)
+    def cosines(part: Sequence[HeadInput]) -> Floats:
+        first, second = index.of([each.first for each in part]), index.of([each.second or "" for each in part])
+        found: Floats = np.asarray(first.multiply(second).sum(axis=1), dtype=np.float64)
         return found
 
-    return find
+    return _in_parts(task, cosines, lambda each, row: number_answer(each, float(row[0])))
+
+
+def cosine_of_corpus(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """Texts of the corpus by the cosine of their TF-IDF with the query's, by how rare terms are in the corpus."""
+
+    def scorer(corpus: Sequence[str]) -> ScoreCorpus:
+        index = _TermIndex(corpus)
+        return lambda asked: (row for part in index.likeness(asked) for row in part.toarray())
+
+    return over_corpus(task, scorer)
+
+
+def bm25_of_corpus(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """Texts of the corpus by BM25, as `fit_bm25` has it, by how rare terms are in the corpus."""
+
+    def scorer(corpus: Sequence[str]) -> ScoreCorpus:
+        terms = Bm25(corpus)
+        weights = terms.weights(corpus)
+        return lambda asked: (
+            row
+            for part in _parts(asked, max(1, CELLS // len(corpus)))
+            for row in (terms.asked(part) @ weights).toarray()
+        )
+
+    return over_corpus(task, scorer)
 
 
 def _largest(likeness: "csr_matrix") -> list[int]:

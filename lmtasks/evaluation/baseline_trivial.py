@@ -24,6 +24,7 @@ from lmtasks.evaluation.outcome import (
 from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.scoring import TaskMetric, scorings_for
 from lmtasks.metric.base import value_of
+from lmtasks.metric.words import words
 from lmtasks.records import Choice, HeadInput, LabelSet, Quantity, Row
 from lmtasks.task.kinds import baseline_source, head_input, kind_of
 from lmtasks.task.prompt import Prompt, build_prompt
@@ -204,6 +205,19 @@ def label_set_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> A
     """An answer to a row with any number of labels, from the log-odds of each."""
     outcome = LabelSet(gold=given.labels or (), scores=tuple(scores))
     return answered_labels(outcome, prompt=given.shown, labels=task.labels)
+
+
+def shared_words(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
+    """The share of the words of two texts that both have (Chinese: characters)."""
+    del train, seed
+
+    def share(given: HeadInput) -> float:
+        first, second = set(words(given.first)), set(words(given.second or ""))
+        return len(first & second) / max(1, len(first | second))
+
+    return lambda rows: [
+        number_answer(each, share(each)) for each in (_input(task, row, n) for n, row in enumerate(rows))
+    ]
 
 
 def number_answer(given: HeadInput, prediction: float) -> Answered:

@@ -18,6 +18,7 @@ from lmtasks.evaluation import (
     baseline_trivial,
     minimal_pairs,
     rescoring,
+    retrieval,
 )
 from lmtasks.evaluation.outcome import AnswerRows, Way
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, Solved
@@ -44,6 +45,8 @@ class Baseline:
     """How it answers, by the form of the answer."""
     learns: SplitName | None = None
     """The split whose rows it looks at: it learns from training rows, and makes a choice on validation rows."""
+    unlearned: tuple[AnswerForm, ...] = ()
+    """Forms of answers that it gives without having looked at any."""
     version: int = 1
     """Another one where its answers changed: what an older one was scored with is not found again."""
 
@@ -51,6 +54,10 @@ class Baseline:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of task that it answers."""
         return tuple(name for name, kind in KINDS.items() if self.name in kind.baselines)
+
+    def learns_for(self, task: Task) -> SplitName | None:
+        """The split that it looks at for a task."""
+        return None if kind_of(task).answer in self.unlearned else self.learns
 
 
 def _in_pairs(fit: Fit) -> Fit:
@@ -83,10 +90,11 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     ),
     Baseline(
         name="random",
-        about="a choice drawn with equal chances",
+        about="a choice, or an order of texts, drawn with equal chances",
         answers={
             "label": baseline_trivial.random_label,
             "choice": baseline_trivial.random_choice,
+            "ranks": retrieval.random_order,
             "pair": _in_pairs(baseline_trivial.random_label),
         },
     ),
@@ -146,9 +154,24 @@ BASELINES: NamedTable[Baseline] = NamedTable(
     ),
     Baseline(
         name="bm25",
-        about="BM25 of each candidate for the row's text, words by how rare they are in the training data",
-        answers={"choice": baseline_fitted.fit_bm25},
+        about="BM25 of each candidate for the row's text, words by how rare they are in the training data, or in the "
+        "corpus that is looked in",
+        answers={"choice": baseline_fitted.fit_bm25, "ranks": baseline_fitted.bm25_of_corpus},
         learns="train",
+        unlearned=("ranks",),
+    ),
+    Baseline(
+        name="shared-words",
+        about="the share of the words of two texts that both have (Chinese: characters)",
+        answers={"number": baseline_trivial.shared_words},
+    ),
+    Baseline(
+        name="tfidf-cosine",
+        about="the cosine of the TF-IDF of two texts, terms by how rare they are in the training data, or in the "
+        "corpus that is looked in",
+        answers={"number": baseline_fitted.cosine_fit, "ranks": baseline_fitted.cosine_of_corpus},
+        learns="train",
+        unlearned=("ranks",),
     ),
     Baseline(
         name="nearest",
@@ -245,9 +268,9 @@ class BaselineSolver:
             return f"{self.name} does not answer {task.kind} tasks: {reason}; {instead}."
         if kind_of(task).answer == "pair" and task.clean is None:
             return f"{self.name} is no language model: pairs are asked of a classifier as TASK@bias."
-        if self._baseline.learns == "train" and "train" not in task.sources:
+        if self._baseline.learns_for(task) == "train" and "train" not in task.sources:
             return f"{self.name} learns from training data, and task {task.name} names none."
-        if self._baseline.learns == "validation" and not has_validation(task):
+        if self._baseline.learns_for(task) == "validation" and not has_validation(task):
             return f"{self.name} makes a choice on validation data, and task {task.name} has none."
         if way != "auto":
             return f"{self.name} is a baseline: it answers neither by head nor by prompt."
@@ -259,7 +282,8 @@ class BaselineSolver:
 
     def needs(self, task: Task) -> frozenset[SplitName]:
         """The split that the baseline learns from."""
-        return frozenset({self._baseline.learns}) if self._baseline.learns else frozenset()
+        split = self._baseline.learns_for(task)
+        return frozenset() if split is None else frozenset({split})
 
     def training_rows(self, task: Task, data: TaskData) -> TrainingRows | None:
         """Fingerprints of the rows that it learns from, or makes a choice on; None where they cannot be told apart."""
@@ -272,7 +296,7 @@ class BaselineSolver:
             UsageError: it does not answer such tasks, the split it needs was not opened, or teaches it nothing.
         """
         why_not = self.why_not(task, way=prompt_context.way)
-        split = self._baseline.learns
+        split = self._baseline.learns_for(task)
         known = None if split is None else data.train if split == "train" else data.validation
         if not why_not and split is not None and known is None:
             why_not = f"task {task.name}: a split that {self.name} needs was not opened."

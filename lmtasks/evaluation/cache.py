@@ -68,7 +68,7 @@ _Answer = TypeVar("_Answer")
 KEY_BYTES = 16
 MEANING = 2
 """Raised when the engine changes what it answers to the same request, so that no older answer hits any more."""
-NO_MATTER = ("name", "adaptation", "parameters", "heads")
+NO_MATTER = ("name", "adaptation", "parameters", "heads", "vectors")
 """Of a model's card: what people read, and the heads, of which only the one that is asked counts."""
 
 
@@ -351,7 +351,7 @@ class Keys:
 
     def __init__(self, scope: bytes, *, model: ModelCard) -> None:
         self._scope = scope
-        self._heads = {head.name: _meaning_of(head) for head in model.heads}
+        self._heads = {head.name: _meaning_of(head) for head in model.answering}
         self._score = self._begun("score", None)
         self._predict: dict[str, blake2b] = {}
         self._generate: dict[Decoding, blake2b] = {}
@@ -385,8 +385,10 @@ class Keys:
 
 def _meaning_of(head: HeadSpec) -> Mapping[str, object]:
     """What a head's logits depend on; how it reads only where it says so, as heads of earlier versions do not. The
-    scheme of tags and the unit of numbers are looked at behind the logits."""
-    left_out = {"scheme", "mean", "deviation", *(("attention",) if head.attention is None else ())}
+    scheme of tags and the unit of numbers are looked at behind the logits; prefixes stand in the row, and the width is
+    the weights'."""
+    left_out = {"scheme", "mean", "deviation", "width", "query_prefix", "text_prefix"}
+    left_out |= {"attention"} if head.attention is None else set()
     return {name: value for name, value in asdict(head).items() if name not in left_out}
 
 

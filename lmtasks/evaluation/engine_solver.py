@@ -34,8 +34,9 @@ from lmtasks.evaluation.protocols import (
     decoding_notes,
 )
 from lmtasks.evaluation.rescoring import HypothesisRequests
+from lmtasks.evaluation.retrieval import CorpusRequests
 from lmtasks.evaluation.stream import Job, Stream
-from lmtasks.head import head_of
+from lmtasks.head import HEADS, head_of
 from lmtasks.head.base import HeadOutcome
 from lmtasks.records import (
     Choice,
@@ -90,9 +91,11 @@ class HeadRequests:
 
     def _pending(self, example: ScoredExample) -> Pending:
         given = head_input(self._task, example.row, row_number=example.doc_id)
+        spec, kind = self._head.spec, head_of(self._head.spec)
         if given.tokens and not given.scheme:
-            given = replace(given, scheme=self._head.spec.scheme)
-        kind = head_of(self._head.spec)
+            given = replace(given, scheme=spec.scheme)
+        if kind.vectors:
+            given = replace(given, prefixes=(spec.query_prefix, spec.text_prefix))
         encoded = kind.encode(
             given,
             tokenizer=self._engine.tokenizer,
@@ -184,6 +187,8 @@ class EngineSolver:
         plan = self._plan(task, prompt_context.way)
         if plan.why_not:
             raise UsageError(plan.why_not)
+        if plan.head is not None and kind_of(task).answer == "ranks":
+            return CorpusRequests(self._engine, task, plan.head.spec)
         if plan.head is not None and plan.head.spec.predicts:
             return HeadRequests(self._engine, task, plan.head)
         trained = plan.head is not None
@@ -270,7 +275,7 @@ class EngineSolver:
             own = next(
                 (head for head in model.heads if head.pooling == "own" and head.kind == kind_of(task).head), None
             )
-            head = named or own
+            head = named or own or (_vector_head(model) if HEADS.line(kind_of(task).head).vectors else None)
             fitting = self._fit(head, task) if head is not None else _Plan()
             if fitting.head is not None or (fitting.why_not and (named or way == "head" or model.kind == "encoder")):
                 return fitting
@@ -366,6 +371,14 @@ def _no_choice(task: Task) -> str:
     """Why nothing can be chosen that must be; empty where it can."""
     missing = kind_of(task).chooses and not has_validation(task)
     return NO_VALIDATION.format(task=task.name) if missing else ""
+
+
+def _vector_head(model: ModelCard) -> HeadSpec | None:
+    """A head that answers with vectors for a task that the model was not adapted to: the model's own, or one of those
+    that it was adapted to others with, if all of these read alike."""
+    adapted = [head for head in model.heads if head_of(head).vectors]
+    alike = {(head.pooling, head.attention, head.query_prefix, head.text_prefix) for head in adapted}
+    return adapted[0] if len(alike) == 1 else model.vectors
 
 
 def _heads_of(model: ModelCard) -> str:

@@ -16,6 +16,7 @@ from lmtasks.records import (
     Outcome,
     OutcomeKind,
     Quantity,
+    Ranks,
     Row,
     Text,
 )
@@ -44,7 +45,7 @@ class Answered:
     """The right answers."""
     raw: object
     """What came from the model, ready for JSON: a text, log-probabilities of choices, log-odds of labels, one
-    log-probability, one number."""
+    log-probability, one number, place and score of the first texts."""
     answer: str
     """What was made of it; empty where a given text was scored."""
     scored: Mapping[str, Outcome] = field(default_factory=dict)
@@ -177,6 +178,23 @@ def answered_labels(outcome: LabelSet, *, prompt: str, labels: tuple[str, ...]) 
         target=tuple(labels[place] for place in outcome.gold),
         raw=list(outcome.scores),
         answer=json.dumps([labels[place] for place in outcome.answered], ensure_ascii=False),
+    )
+
+
+def answered_ranks(
+    outcome: Ranks, *, prompt: str, right: tuple[str, ...], corpus: Sequence[str], first: Sequence[tuple[int, float]]
+) -> Answered:
+    """Texts of a corpus in order.
+
+    Args:
+        first: place in the corpus and score of the first ones.
+    """
+    return Answered(
+        outcome=outcome,
+        prompt=prompt,
+        target=right,
+        raw=[[place, score] for place, score in first],
+        answer=corpus[first[0][0]],
     )
 
 

@@ -17,7 +17,7 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.protocols import Finished
 from lmtasks.files import AppendedFiles
-from lmtasks.records import Choice, CustomValues, Json, LabelSet, Likelihood, Outcome, Quantity, Text
+from lmtasks.records import Choice, CustomValues, Json, LabelSet, Likelihood, Outcome, Quantity, Ranks, RankTie, Text
 from lmtasks.results.base import StoredModel, plain
 from lmtasks.results.sample import (
     ChoiceOutcome,
@@ -25,7 +25,9 @@ from lmtasks.results.sample import (
     LabelsOutcome,
     LikelihoodOutcome,
     NumberOutcome,
+    RanksOutcome,
     SampleRecord,
+    StoredTie,
     TextOutcome,
 )
 
@@ -225,6 +227,9 @@ def _outcome(sample: SampleRecord) -> Outcome:
             return Quantity(gold=held.gold, prediction=prediction)
         case LabelsOutcome() as held:
             return LabelSet(gold=held.gold, scores=_numbers(sample.raw))
+        case RanksOutcome() as held:
+            ties = tuple(RankTie(above=each.above, size=each.size, right=each.right) for each in held.ties)
+            return Ranks(ties=ties, count=held.count)
         case CustomOutcome():
             raise ValueError("code of the task file made its values")
 
@@ -276,6 +281,12 @@ def _labels_outcome(outcome: Outcome) -> LabelsOutcome:
     return LabelsOutcome(kind="labels", gold=outcome.gold)
 
 
+def _ranks_outcome(outcome: Outcome) -> RanksOutcome:
+    assert isinstance(outcome, Ranks)
+    ties = tuple(StoredTie(above=each.above, size=each.size, right=each.right) for each in outcome.ties)
+    return RanksOutcome(kind="ranks", ties=ties, count=outcome.count)
+
+
 def _custom_outcome(outcome: Outcome) -> CustomOutcome:
     assert isinstance(outcome, CustomValues)
     return CustomOutcome(kind="made", values=outcome.values)
@@ -287,5 +298,6 @@ _OUTCOMES: Mapping[type[Outcome], Callable[[Outcome], StoredModel]] = {
     Likelihood: _likelihood_outcome,
     Quantity: _number_outcome,
     LabelSet: _labels_outcome,
+    Ranks: _ranks_outcome,
     CustomValues: _custom_outcome,
 }

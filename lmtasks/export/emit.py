@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -75,6 +76,7 @@ def export_model(
         check_rows(rows)
     if base is None:
         model = load_model(model_folder)
+        model.card = _exported(model.card)
         _check_exportable(model, model_folder)
         check_precision(wanted, model.card)
         emitter, graphs, operators = _build(model, report, emitters)
@@ -235,6 +237,13 @@ def check_precision(precision: str, card: ModelCard) -> None:
             f"int8-static is for encoders, which read a text once; {card.name} is {card.kind} and writes token by "
             "token: take int8, which measures each row as it comes, or w8 or int4, which round weights alone."
         )
+
+
+def _exported(card: ModelCard) -> ModelCard:
+    """The card with the heads that a package has. An encoder that nobody has adapted answers with vectors; of other
+    models only heads of their own are exported, vectors where they were adapted to such a task."""
+    alone = card.kind == "encoder" and not card.heads and card.vectors is not None
+    return replace(card, heads=(card.vectors,) if alone and card.vectors else card.heads, vectors=None)
 
 
 def _check_exportable(model: "Model", folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from lmtasks.head.base import Head
 from lmtasks.head.classification import CLASSIFICATION
+from lmtasks.head.embedding import EMBEDDING
 from lmtasks.head.generation import GENERATION
 from lmtasks.head.multi_label import MULTI_LABEL
 from lmtasks.head.ranking import RANKING
@@ -14,7 +15,7 @@ from lmtasks.records import HeadSpec
 __all__ = ["HEADS", "Head", "head_of"]
 
 HEADS: NamedTable[Head] = NamedTable(
-    "head", CLASSIFICATION, MULTI_LABEL, REGRESSION, RANKING, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION
+    "head", CLASSIFICATION, MULTI_LABEL, REGRESSION, RANKING, EMBEDDING, SPAN, TAGGING, SEMANTIC_ROLES, GENERATION
 )
 
 

@@ -77,6 +77,8 @@ class EncodedRow:
     """(T,) segment ids."""
     truncated: bool
     """Was something cut off?"""
+    apart: EncodedRow | None = None
+    """A text that is read apart from this one while both are learned from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,8 @@ class Head(ABC):
     """Is the softmax of its logits a share of right answers, which a temperature can bring into line?"""
     predicts: bool = True
     """Has it logits of its own? Else the backbone's projection writes its answers."""
+    vectors: bool = False
+    """Are its logits the backbone's own states, pooled? Then it has no weights, and answers before it has learned."""
 
     @property
     def padding(self) -> float:

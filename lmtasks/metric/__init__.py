@@ -259,19 +259,19 @@ _OWN: Mapping[str, MetricSpec] = {
         f"recall_{k}": MetricSpec(
             description=f"share of right choices among the {k} with the highest scores",
             scale="fraction",
-            build={"choice": choice.recall_at(k)},
+            build={"choice": choice.recall_at(k), "ranks": choice.recall_at(k)},
         )
-        for k in (1, 2, 5, 10)
+        for k in (1, 2, 5, 10, 100)
     },
     "mrr": MetricSpec(
         description="mean of one over the rank of the right choice",
         scale="fraction",
-        build={"choice": choice.reciprocal_rank},
+        build={"choice": choice.reciprocal_rank, "ranks": choice.reciprocal_rank},
     ),
     "ndcg_10": MetricSpec(
         description="discounted gain of right choices among the first ten, of the most that there could be",
         scale="fraction",
-        build={"choice": choice.discounted_gain},
+        build={"choice": choice.discounted_gain, "ranks": choice.discounted_gain},
     ),
     # sets of labels
     "lrap": MetricSpec(

@@ -20,7 +20,18 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import Choice, CustomValues, Floats, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
+from lmtasks.records import (
+    Choice,
+    CustomValues,
+    Floats,
+    LabelSet,
+    Likelihood,
+    Outcome,
+    OutcomeKind,
+    Quantity,
+    Ranks,
+    Text,
+)
 
 KINDS: Mapping[OutcomeKind, type[Outcome]] = {
     "choice": Choice,
@@ -28,6 +39,7 @@ KINDS: Mapping[OutcomeKind, type[Outcome]] = {
     "likelihood": Likelihood,
     "number": Quantity,
     "labels": LabelSet,
+    "ranks": Ranks,
     "made": CustomValues,
 }
 
@@ -38,7 +50,7 @@ FormulaKind = Literal["mean", "ratio", "sums", "rows"]
 Remarks = Callable[[Sequence[Outcome]], Mapping[str, int]]
 """Outcomes -> what a reader must know of their values, as sentences, and of how many outcomes each is true."""
 
-_O = TypeVar("_O", Choice, Text, Likelihood, Quantity, LabelSet, CustomValues)
+_O = TypeVar("_O", Choice, Text, Likelihood, Quantity, LabelSet, Ranks, CustomValues)
 
 
 @dataclass(frozen=True, kw_only=True)

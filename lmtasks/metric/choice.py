@@ -13,15 +13,15 @@ Noise alone moves every bin away from zero, so an ece over few examples is too l
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import comb, log2
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.metric.base import Formula, MetricSettings, mean, of_rows, only
-from lmtasks.records import Choice, Floats, Ints, Outcome
+from lmtasks.records import Choice, Floats, Ints, Outcome, Ranks, RankTie
 
 Lengths = Callable[[Choice], Sequence[int]]
 
@@ -78,13 +78,13 @@ def recall_at(k: int) -> Callable[[MetricSettings], Formula]:
 
         def values(outcomes: Sequence[Outcome]) -> Floats:
             found = []
-            for choice in only(Choice, outcomes):
-                if len(choice.scores) < k:
+            for outcome in _ranked(outcomes):
+                if (count := _counted(outcome)) < k:
                     raise UsageError(
-                        f"an example has {len(choice.scores)} candidates, fewer than the {k} of recall_{k}; take "
+                        f"an example has {count} candidates, fewer than the {k} of recall_{k}; take "
                         "the metric out, or give more."
                     )
-                shares = [float(np.clip((k - tie.above) / tie.size, 0, 1)) for tie in _ties(choice)]
+                shares = [float(np.clip((k - tie.above) / tie.size, 0, 1)) for tie in _ties(outcome)]
                 found.append(sum(shares) / max(1, len(shares)))
             return np.array(found)
 
@@ -97,8 +97,8 @@ def reciprocal_rank(settings: MetricSettings) -> Formula:
     """`mrr`: one over the rank of the best right choice."""
     del settings
 
-    def value(choice: Choice) -> float:
-        best = min(_ties(choice), key=lambda tie: tie.above, default=None)
+    def value(outcome: Choice | Ranks) -> float:
+        best = min(_ties(outcome), key=lambda tie: tie.above, default=None)
         if best is None:
             return 0.0
         # Of all orders of m equal choices, g of them right, the share in which the first right one stands at place j.
@@ -109,7 +109,7 @@ def reciprocal_rank(settings: MetricSettings) -> Formula:
         )
 
     return mean(
-        lambda outcomes: np.array([value(choice) for choice in only(Choice, outcomes)], dtype=np.float64),
+        lambda outcomes: np.array([value(outcome) for outcome in _ranked(outcomes)], dtype=np.float64),
         signature="rank:score|ties:mean",
     )
 
@@ -120,42 +120,45 @@ def discounted_gain(settings: MetricSettings) -> Formula:
     del settings
     gains = [1 / log2(1 + rank) for rank in range(1, GAIN_DEPTH + 1)]
 
-    def value(choice: Choice) -> float:
-        ties = _ties(choice)
+    def value(outcome: Choice | Ranks) -> float:
+        ties = _ties(outcome)
         found = sum(sum(gains[tie.above : tie.above + tie.size]) / tie.size for tie in ties)
         return found / sum(gains[: len(ties)]) if ties else 0.0
 
     return mean(
-        lambda outcomes: np.array([value(choice) for choice in only(Choice, outcomes)], dtype=np.float64),
+        lambda outcomes: np.array([value(outcome) for outcome in _ranked(outcomes)], dtype=np.float64),
         signature=f"rank:score|at:{GAIN_DEPTH}|gain:binary|ties:mean",
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tie:
-    """The choices that score as one right choice does: their order says nothing, so that a value is the mean over all
-    orders, and a score that is the same for all choices is as good as chance."""
-
-    above: int
-    """Choices that score higher."""
-    size: int
-    """Choices that score as high, the right one among them."""
-    right: int
-    """Of these: the right ones."""
+def _ranked(outcomes: Sequence[Outcome]) -> Sequence[Choice | Ranks]:
+    """Those of a kind that has an order."""
+    return only(Ranks, outcomes) if outcomes and isinstance(outcomes[0], Ranks) else only(Choice, outcomes)
 
 
-def _ties(choice: Choice) -> list[_Tie]:
-    """One for each right choice."""
-    scores = _scores([choice])[0]
-    gold = [place for place in choice.gold if 0 <= place < len(choice.scores)]
+def _ties(outcome: Choice | Ranks) -> Sequence[RankTie]:
+    """One for each right choice, or right text."""
+    if isinstance(outcome, Ranks):
+        return outcome.ties
+    right = [place for place in outcome.gold if 0 <= place < len(outcome.scores)]
+    return rank_ties(_scores([outcome])[0], right)
+
+
+def rank_ties(scores: NDArray[np.floating], right: Sequence[int]) -> list[RankTie]:
+    """Where the right ones of some scores (N,) stand."""
     return [
-        _Tie(
+        RankTie(
             above=int((scores > scores[place]).sum()),
             size=int((scores == scores[place]).sum()),
-            right=sum(scores[other] == scores[place] for other in gold),
+            right=sum(bool(scores[other] == scores[place]) for other in right),
         )
-        for place in gold
+        for place in right
     ]
+
+
+def _counted(outcome: Choice | Ranks) -> int:
+    """How much was put in order."""
+    return outcome.count if isinstance(outcome, Ranks) else len(outcome.scores)
 
 
 def answers(choices: Sequence[Choice], lengths: Lengths | None = None) -> Ints:

@@ -43,7 +43,7 @@ class Model(nn.Module):
         self.folder = folder
         self.heads = nn.ModuleList()
         self._places: dict[str, int] = {}
-        for spec in card.heads:
+        for spec in card.answering:
             self._add(spec)
 
     @property
@@ -64,7 +64,7 @@ class Model(nn.Module):
 
     def spec(self, name: str) -> HeadSpec:
         """The head of that name."""
-        for spec in self.card.heads:
+        for spec in self.card.answering:
             if spec.name == name:
                 return spec
         raise unknown("head", name, [spec.name for spec in self.card.heads])
@@ -140,11 +140,22 @@ class Model(nn.Module):
         return self._carrier().next(state, ids, torch.ones_like(ids, dtype=torch.bool))
 
     def forward(
-        self, ids: Tensor, mask: Tensor, head: str, types: Tensor | None = None, decoder_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        head: str,
+        types: Tensor | None = None,
+        decoder_ids: Tensor | None = None,
+        decoder_mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits for a training: of a head; of the language model for a generation head."""
+        """Logits for a training: of a head; of the language model for a generation head; vectors (B, 2, D) of rows of
+        two texts that are read apart."""
         if self.spec(head).predicts:
-            return self.head_logits(head, ids, mask, types)
+            logits = self.head_logits(head, ids, mask, types)
+            if decoder_ids is None or decoder_mask is None:
+                return logits
+            apart = None if types is None else torch.zeros_like(decoder_ids)
+            return torch.stack([logits, self.head_logits(head, decoder_ids, decoder_mask, apart)], dim=1)
         if decoder_ids is None:
             return self.lm_logits(ids, mask)
         return self.backbone.decode(ids, mask, decoder_ids)

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 from lmtasks.backbone.closed_form import FITTED
 from lmtasks.errors import UsageError
 from lmtasks.files import first_line, parse_json, read_object, reading
+from lmtasks.head import head_of
 from lmtasks.model.files import copy_tokenizer, tokenizer_folder
 from lmtasks.model.generation_settings import read_generation, read_rules, read_settings, settings_file
+from lmtasks.model.vectors import PRETRAINING, vector_head_of, was_pretrained_both_ways
 from lmtasks.model.verify import check_files, write_checksums
 from lmtasks.model.weights import weight_facts
 from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
@@ -64,6 +66,7 @@ def card_of(folder: Path) -> ModelCard:
         if traits.own_head
         else ()
     )
+    both_ways = traits.kind == "causal" and was_pretrained_both_ways(read_object(folder / PRETRAINING))
     card = ModelCard(
         name=folder.name,
         family=traits.family,
@@ -77,6 +80,7 @@ def card_of(folder: Path) -> ModelCard:
         heads=own,
         decoder_start=_first_token(folder) if traits.kind == "encoder-decoder" else None,
         ends=_end_tokens(folder),
+        vectors=vector_head_of(folder, traits, attention="both" if both_ways else None),
     )
     return _as_its_files_say(card, folder)
 
@@ -106,7 +110,7 @@ def load_model(folder: Path) -> "Model":
         merge_adapter(backbone.adapted, adapter)
     model = Model(backbone, card=card, folder=tokenizer_folder(folder))
     for spec in card.heads:
-        if not spec.predicts or spec.pooling == "own":
+        if not spec.predicts or spec.pooling == "own" or head_of(spec).vectors:
             continue
         file = folder / "heads" / spec.name / "head.safetensors"
         if not file.is_file():
@@ -138,7 +142,7 @@ def save_model(
         place = folder / "heads" / spec.name
         place.mkdir()
         (place / "head.json").write_text(_pretty(asdict(spec)), encoding="utf-8")
-        if spec.predicts and spec.pooling != "own":
+        if spec.predicts and spec.pooling != "own" and not head_of(spec).vectors:
             tensors = {name: tensor.contiguous() for name, tensor in model.head(spec.name).state_dict().items()}
             save_file(tensors, str(place / "head.safetensors"))
     write_card(folder, model.card, provenance=provenance)

@@ -61,6 +61,27 @@ class LabelsOutcome(StoredModel):
     """Numbers of the labels that hold."""
 
 
+class StoredTie(StoredModel):
+    """Where one right text stands among those of a corpus."""
+
+    above: Whole
+    """Texts that score higher."""
+    size: Whole
+    """Texts that score as high, the right one among them."""
+    right: Whole
+    """Of these: the right ones."""
+
+
+class RanksOutcome(StoredModel):
+    """A corpus was put in order; `raw` are the scores of the first texts, and where each stands in the corpus."""
+
+    kind: Literal["ranks"] = "ranks"
+    ties: tuple[StoredTie, ...]
+    """One for each right text."""
+    count: Whole
+    """Texts of the corpus."""
+
+
 class CustomOutcome(StoredModel):
     """A task's own code made the values of metrics."""
 
@@ -80,14 +101,14 @@ class SampleRecord(StoredModel):
     """The right answer, or all of them."""
     raw: object
     """What came from the model: a text (a list of them where requests are repeated), the log-probabilities of all
-    choices, the log-odds of all labels, one log-probability, or one number."""
+    choices, the log-odds of all labels, one log-probability, one number, or [place, score] of the first texts."""
     answer: str
     """What was made of it; empty where a given text was scored."""
     metrics: Mapping[str, Number]
     hash: str
     """sha256 over doc, prompt and target, 16 hex digits."""
     outcome: Annotated[
-        ChoiceOutcome | TextOutcome | LikelihoodOutcome | NumberOutcome | LabelsOutcome | CustomOutcome,
+        ChoiceOutcome | TextOutcome | LikelihoodOutcome | NumberOutcome | LabelsOutcome | RanksOutcome | CustomOutcome,
         Discriminator("kind"),
     ]
     filtered: Annotated[Json, SPARSE] = Field(default_factory=dict)

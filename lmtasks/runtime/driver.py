@@ -81,7 +81,7 @@ class Driver(Runtime, Generic[S]):
         self._prompt_side: Literal["left", "right"] = prompt_side
         self._longest_prompt = longest_prompt_tokens
         self.heads_read_empty_rows = heads_read_empty_rows
-        self._specs = {spec.name: spec for spec in model.heads}
+        self._specs = {spec.name: spec for spec in model.answering}
 
     # --- what a driver computes
 

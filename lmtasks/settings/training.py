@@ -62,6 +62,10 @@ FeatureCache = Annotated[
 Precision = Annotated[TorchPrecision, Setting("fp32 or bf16.", metavar="NAME")]
 
 
+BOTH_WAYS = frozenset({"masked", "mixed", "span-corruption"})
+"""Objectives of pretraining by which a token sees those behind it, in a part of the steps at least."""
+
+
 class BackboneChoice(Settings):
     """The backbone that an adaptation starts from: one that is there, or a family that is made new."""
 
@@ -245,6 +249,18 @@ class AdaptTraining(Settings):
             metavar="NAME",
         ),
     ] = None
+    query_prefix: Annotated[
+        str | None,
+        Setting(
+            "Of similarity and retrieval: what the encoder was trained to read before a question, e5: 'query: '; "
+            "default: what the checkpoint's own files say.",
+            metavar="TEXT",
+        ),
+    ] = None
+    text_prefix: Annotated[
+        str | None,
+        Setting("And before a text that is looked for, e5: 'passage: '; default: as above.", metavar="TEXT"),
+    ] = None
     new_heads: Annotated[
         NewHeads | None,
         Setting(
@@ -295,6 +311,7 @@ class AdaptSettings(AdaptTraining):
         """As a model's folder has held it since its first schema, in that order; `rows` stand beside it, and what came
         later is left out where nobody set it."""
         later = {name for name in ("probe", "pooling", "calibrate", "new_heads") if not getattr(self, name)}
+        later |= {name for name in ("query_prefix", "text_prefix") if getattr(self, name) is None}
         stored = {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
         return stored if self.lora is None else {**stored, "lora": self.lora.stored()}
 

@@ -81,6 +81,8 @@ def describe(task: Task) -> dict[str, object]:
         fields["repeats"] = task.repeats
     if task.candidates is not None:
         fields["candidates"] = asdict(task.candidates)
+    if task.corpus is not None:
+        fields["corpus"] = {**_source(task.corpus.source), "text": task.corpus.text}
     if task.scheme is not None:
         fields["scheme"] = task.scheme
     if task.cluster is not None:

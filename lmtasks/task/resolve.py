@@ -18,6 +18,7 @@ from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile, refuse_fields
 from lmtasks.task.task import (
     SPLITS,
     Candidates,
+    CorpusSource,
     FilterPipeline,
     FilterStep,
     MadeBy,
@@ -98,6 +99,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         labels=labels,
         scheme=_scheme(file, kind=kind),
         candidates=_candidates(file, kind=kind),
+        corpus=_corpus(file, kind=kind, base=base),
         metrics=metrics.uses,
         generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
         num_fewshot=file.num_fewshot or 0,
@@ -151,6 +153,14 @@ def _candidates(file: TaskFile, *, kind: TaskKind) -> Candidates | None:
             "candidates}."
         )
     return Candidates(count=file.candidates.count, seed=file.candidates.seed)
+
+
+def _corpus(file: TaskFile, *, kind: TaskKind, base: Path | None) -> CorpusSource | None:
+    if file.corpus is None:
+        return None
+    if kind.answer != "ranks":
+        raise UsageError(f"task {file.task}: a corpus is what a retrieval looks in, and a {kind.name} task has none.")
+    return CorpusSource(source=source_of(file, file.corpus, split="train", base=base), text=file.corpus.text)
 
 
 def _scheme(file: TaskFile, *, kind: TaskKind) -> SchemeName | None:

@@ -140,6 +140,13 @@ class SourceFile(BaseModel):
     """Files relative to the task file: one, a list, or by split."""
 
 
+class CorpusFile(SourceFile):
+    """`corpus`: texts among which a retrieval looks for the right ones; else they are those of the scored rows."""
+
+    text: Name
+    """The column, or a template."""
+
+
 class ShotsFile(BaseModel):
     """`fewshot_config`."""
 
@@ -277,6 +284,8 @@ class TaskFile(BaseModel):
     """How long texts are cut."""
     candidates: CandidatesFile | None = None
     """Wrong candidates of a ranking are drawn from other rows."""
+    corpus: CorpusFile | None = None
+    """Texts among which a retrieval looks for the right ones; none: those of the scored rows."""
 
 
 NESTED: Mapping[str, type[BaseModel]] = {
@@ -286,6 +295,7 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "filter_list": FilterLine,
     "windows": WindowsFile,
     "candidates": CandidatesFile,
+    "corpus": CorpusFile,
 }
 TOLD_FIRST: Mapping[str, int] = {"value_error": 0, "extra_forbidden": 1}
 """Of several faults: our own sentences, then a misspelt key, which may be why another one is missing."""

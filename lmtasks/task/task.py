@@ -178,6 +178,15 @@ class Candidates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorpusSource:
+    """Where the texts lie among which the right ones are looked for."""
+
+    source: Source
+    text: str
+    """The column, or a template."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One task, checked. `test` in `sources` is the split that is scored, whatever its name in the data set."""
 
@@ -226,6 +235,8 @@ class Task:
     """Rows to rows, over every split that is opened."""
     candidates: Candidates | None = None
     """Draw them; else the rows bring them along."""
+    corpus: CorpusSource | None = None
+    """Of a retrieval; None: the right texts of the scored rows."""
     process_results: FunctionRef | None = None
     """(row, answers) to metric values; then nothing else scores the task."""
     filters: tuple[FilterPipeline, ...] = ()

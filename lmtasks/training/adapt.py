@@ -27,7 +27,7 @@ from lmtasks.head.base import IGNORED
 from lmtasks.model.adapters import Adapted, LoraShape, adapted_of, add_lora, check_lora, take_lora
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
-from lmtasks.records import TRAINING_ROWS, Progress
+from lmtasks.records import TRAINING_ROWS, HeadSpec, Progress
 from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, ProbeSettings, TrainingSettings
 from lmtasks.training.calibrate import LEAST, Calibration, calibrate_layer
 from lmtasks.training.checkpoint import replace_folder
@@ -66,6 +66,7 @@ def adapt(
     *,
     backbone: Path,
     prepare: Callable[[Model], Sequence[HeadExamples]],
+    untrained: Callable[[Model], Sequence[HeadSpec]] = lambda model: (),
     settings: AdaptSettings,
     out: Path,
     report: Callable[[Progress], None],
@@ -84,6 +85,7 @@ def adapt(
     Args:
         backbone: a model folder or a transformers folder.
         prepare: makes the rows of each head, given the loaded model (its tokenizer, its longest input).
+        untrained: heads without weights that `prompt` gives it.
         validate: judges the model for early stopping, higher is better; default: `score_heads` on validation rows.
         provenance: what to keep beside the training's own record in model.json.
         kept: where the features of a probe are found and left; None: they are computed anew.
@@ -105,6 +107,7 @@ def adapt(
     seen = read_training_rows(training_rows_file(backbone)) or TrainingRows()
     state = PartialState(cpu=settings.device == "cpu")
     if settings.method == "prompt":
+        model.add_heads(untrained(model))
         if state.is_main_process:
             _save(model, out, record, seen=seen)
         return None
@@ -121,9 +124,9 @@ def adapt(
     shape, adapted = None, None
     if lora is not None:
         shape = add_lora(model, lora)
-    moving = _freeze(model, settings.method)
     if settings.method == "probe":
-        heads = [head for head in heads if head.head.predicts]
+        heads = [head for head in heads if head.head.predicts and not head_of(head.head).vectors]
+    moving = _freeze(model, settings.method, heads=len(heads))
     for head in heads:
         seen = seen.united(head.seen)
     work = out.with_name(out.name + ".work")
@@ -477,7 +480,12 @@ def _suited(model: Model, method: Adaptation) -> float | None:
 
 def _logits(runner: nn.Module, batch: Batch, head: str) -> Tensor:
     logits: Tensor = runner(
-        batch["ids"], batch["mask"], head, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
+        batch["ids"],
+        batch["mask"],
+        head,
+        types=batch.get("types"),
+        decoder_ids=batch.get("decoder_ids"),
+        decoder_mask=batch.get("decoder_mask"),
     )
     return logits
 
@@ -499,14 +507,21 @@ def _check(model: Model, head: HeadExamples) -> None:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
 
 
-def _freeze(model: Model, method: Adaptation) -> int:
+def _freeze(model: Model, method: Adaptation, *, heads: int) -> int:
     """Fix what the method does not move; the number of parameters that are left to move.
 
-    A probe moves heads only, so that a generation head, which has no weights of its own, has nothing to learn.
+    A probe moves heads only, so that heads that write or answer with vectors, which have no weights of their own, have
+    nothing to learn.
+
+    Args:
+        heads: those that a probe trains.
     """
     if method == "probe":
-        if not len(model.heads):
-            raise UsageError("a probe trains heads alone, and a generation head has no weights; use full.")
+        if not heads:
+            raise UsageError(
+                "a probe trains heads alone, and heads that write or answer with vectors have no weights; use full or "
+                "lora, or prompt, which takes the backbone's vectors as they are."
+            )
         for parameter in model.backbone.parameters():
             parameter.requires_grad_(False)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

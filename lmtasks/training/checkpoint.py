@@ -26,13 +26,14 @@ from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, read_object, reading
 from lmtasks.model.create import Backbone, load_backbone
 from lmtasks.model.files import copy_tokenizer
+from lmtasks.model.vectors import PRETRAINING
 from lmtasks.model.verify import check_files
 from lmtasks.training.curve import LOG, Record
 from lmtasks.training.stepping import load_optimizer_tensors, optimizer_tensors
 
 BACKBONE = "start"
 STEP = "start.json"
-RECORD = "pretraining.json"
+RECORD = PRETRAINING
 CURVE = "curve.jsonl"
 """Beside a backbone's weights: how it was trained, and its loss by step, thinned, with every evaluation."""
 

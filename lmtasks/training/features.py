@@ -178,7 +178,7 @@ class FeatureRows:
 
 
 def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Batch:
-    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids where they are used)."""
+    """Examples as padded tensors: ids, mask, targets (and types, decoder_ids with decoder_mask where they are used)."""
     batch = {
         "ids": _padded([example.ids for example in examples], pad_id),
         "mask": _padded([(1,) * len(example.ids) for example in examples], 0).bool(),
@@ -188,6 +188,7 @@ def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Batch:
         batch["types"] = _padded([example.types for example in examples], 0)
     if examples[0].decoder_ids:
         batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
+        batch["decoder_mask"] = _padded([(1,) * len(example.decoder_ids) for example in examples], 0).bool()
     return batch
 
 

@@ -111,7 +111,12 @@ class TbpttModule(nn.Module):
             hidden = self.model.written(batch["ids"], batch["mask"], batch.get("decoder_ids"))
             return written_loss(self.model, hidden, batch["targets"], smoothing=self.smoothing)
         logits = self.model(
-            batch["ids"], batch["mask"], spec.name, types=batch.get("types"), decoder_ids=batch.get("decoder_ids")
+            batch["ids"],
+            batch["mask"],
+            spec.name,
+            types=batch.get("types"),
+            decoder_ids=batch.get("decoder_ids"),
+            decoder_mask=batch.get("decoder_mask"),
         )
         return head_of(spec).loss(logits, batch["targets"], smoothing=self.smoothing)
 

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from lmtasks.data.splits import drawn, load_task_data
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.processes import is_first
 from lmtasks.head import HEADS
-from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, Progress
+from lmtasks.records import TRAINING_ROWS, WRITING_HEAD, HeadSpec, Progress
 from lmtasks.settings.attention import ATTENTION_IN_WORDS, Attention
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.kinds import kind_of
@@ -93,7 +93,9 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
     from lmtasks.files import locked
     from lmtasks.model.store import read_provenance
 
-    out, skipped = request.out, tuple(task.name for task in request.tasks if "train" not in task.sources)
+    learned = {task.name for task in trainable(request.tasks, request.settings.method)}
+    out = request.out
+    skipped = tuple(task.name for task in request.tasks if "train" not in task.sources and task.name not in learned)
     if out.exists():
         if not is_adapted(
             out,
@@ -173,7 +175,7 @@ def adapt_to_tasks(
     Raises:
         UsageError: no task has training rows, or a head or adapters do not fit the backbone.
     """
-    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks], settings.method)
     if not learned:
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"none of these tasks has a train split: {names}; adapt needs one that has.")
@@ -195,15 +197,37 @@ def adapt_to_tasks(
 
     check_attention(start, learned, settings.method)
 
+    def vectors_of(model: Model, attention: Attention) -> HeadSpec:
+        traits = model.backbone.traits
+        own = model.card.vectors or HeadSpec(name="", kind="embedding", pooling=traits.pooling, width=traits.width)
+        return replace(
+            own,
+            pooling=settings.pooling or own.pooling,
+            attention=attention,
+            query_prefix=own.query_prefix if settings.query_prefix is None else settings.query_prefix,
+            text_prefix=own.text_prefix if settings.text_prefix is None else settings.text_prefix,
+        )
+
+    def untrained(model: Model) -> Sequence[HeadSpec]:
+        there = {spec.name for spec in model.card.heads}
+        own = vectors_of(model, _attention_of(model, start, learned, both_ways=both_ways))
+        return [
+            replace(own, name=task.name)
+            for task in learned
+            if HEADS.line(kind_of(task).head).vectors and task.name not in there
+        ]
+
     def prepare(model: Model) -> Sequence[HeadExamples]:
+        attention = _attention_of(model, start, learned, both_ways=both_ways)
         reading = ReadingSettings(
             tokenizer=load_tokenizer(model.folder),
             max_length=model.card.max_length_tokens,
             causal=model.card.attention == "causal",
-            attention=_attention_of(model, start, learned, both_ways=both_ways),
+            attention=attention,
             heads={spec.name: spec for spec in model.card.heads},
             decoder_start=model.card.decoder_start,
             pooling=settings.pooling or model.backbone.traits.pooling,
+            vectors=vectors_of(model, attention),
             stateful=model.backbone.traits.stateful,
         )
         return task_examples(learned, reading=reading, options=options, seed=settings.seed, rows=rows, report=report)
@@ -227,6 +251,7 @@ def adapt_to_tasks(
         trained = adapt(
             backbone=backbone,
             prepare=prepare,
+            untrained=untrained,
             settings=settings,
             out=out,
             report=report,
@@ -253,7 +278,7 @@ def is_adapted(
         made = read_provenance(out)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    learned = trainable([with_stand_ins(task, options=options) for task in tasks])
+    learned = trainable([with_stand_ins(task, options=options) for task in tasks], settings.method)
     asked: dict[str, object] = {**_asked(start, learned, rows)}
     asked |= {"seed": settings.seed} if start.is_fitted else {"settings": settings.stored()}
     return bool(json.loads(json.dumps(asked)) == {name: made.get(name) for name in asked})
@@ -266,9 +291,15 @@ def clear_work(out: Path) -> None:
             shutil.rmtree(place)
 
 
-def trainable(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """The tasks that have a train split; those with changed rows are only scored."""
-    return tuple(task for task in tasks if "train" in task.sources and task.clean is None)
+def trainable(tasks: Sequence[Task], method: "Adaptation") -> tuple[Task, ...]:
+    """The tasks that have a train split, or that `prompt` gives a head without weights; those with changed rows are
+    only scored."""
+    return tuple(
+        task
+        for task in tasks
+        if task.clean is None
+        and ("train" in task.sources or (method == "prompt" and HEADS.line(kind_of(task).head).vectors))
+    )
 
 
 def fit_to_tasks(
@@ -379,7 +410,7 @@ def check_attention(start: Start, tasks: Sequence[Task], method: "Adaptation") -
 
     if start.attention is None:
         return
-    if method == "prompt":
+    if method == "prompt" and not any(HEADS.line(kind_of(task).head).vectors for task in tasks):
         raise UsageError(
             "attention is how a backbone reads for its heads, and prompt makes none; leave --attention out."
         )

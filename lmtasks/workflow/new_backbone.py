@@ -144,19 +144,12 @@ def pretrained_both_ways(folder: Path) -> bool:
         folder: a backbone, or a model over one.
     """
     from lmtasks.model.store import read_provenance
+    from lmtasks.model.vectors import PRETRAINING, was_pretrained_both_ways
     from lmtasks.model.weights import weights_home
-    from lmtasks.training.checkpoint import RECORD
-    from lmtasks.training.objectives import OBJECTIVES
 
     if read_provenance(folder).get(PRETRAINED_BOTH_WAYS):
         return True
-    record: object = read_object(weights_home(folder) / RECORD)
-    while isinstance(record, dict) and record:
-        objective = OBJECTIVES.get(str(record.get("objective")))
-        if objective is not None and any(part.both_ways for part in (objective, *objective.turns)):
-            return True
-        record = record.get("before")
-    return False
+    return was_pretrained_both_ways(read_object(weights_home(folder) / PRETRAINING))
 
 
 def started_tokenizer(

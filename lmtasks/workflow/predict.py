@@ -16,7 +16,7 @@ from lmtasks.records import Choice, softmax_log
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import OpenOptions
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
-from lmtasks.workflow.unlabelled_rows import row_of, task_of_continuation, task_of_head, unlabelled
+from lmtasks.workflow.unlabelled_rows import BLANK, row_of, task_of_continuation, task_of_head, unlabelled
 
 if TYPE_CHECKING:
     from lmtasks.data.tokenizer import Tokenizer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1_000_000
 """Of a line that is cut into tokens as a whole, which takes a second or two; what a model takes is far less."""
 CHARACTERS_OF_TOKEN = 32
+NO_CORPORA: Mapping[str, Row] = {}
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +83,16 @@ class Predictor:
     """An opened model with one task, or with several that read the same texts; see `open_predictor`."""
 
     def __init__(
-        self, solver: EngineSolver, tasks: Sequence[Task], *, seed: int, choice: ChoiceRows | None = None
+        self,
+        solver: EngineSolver,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        choice: ChoiceRows | None = None,
+        corpora: Mapping[str, Row] = NO_CORPORA,
     ) -> None:
         self.tasks = tuple(tasks)
+        self._corpora = corpora
         self._solver = solver
         self._seed = seed
         self._choice = choice
@@ -110,7 +118,10 @@ class Predictor:
             WorkError: the model failed.
         """
         notes: list[str] = []
-        typed = [[row_of(task, text) for text in self._shortened(task, texts, notes)] for task in self.tasks]
+        typed = [
+            [{**row_of(task, text), **self._corpora.get(task.name, {})} for text in self._shortened(task, texts, notes)]
+            for task in self.tasks
+        ]
         asked = [
             [kind_of(task).asked_rows(task, row) for row in rows] for task, rows in zip(self.tasks, typed, strict=True)
         ]
@@ -217,7 +228,13 @@ def open_predictor(
             why_not = solver.why_not(task, way="auto")
             if why_not:
                 raise UsageError(why_not)
-        yield Predictor(solver, tasks, seed=request.seed, choice=_choice_of(decoded[0], request))
+        yield Predictor(
+            solver,
+            tasks,
+            seed=request.seed,
+            choice=_choice_of(decoded[0], request),
+            corpora={task.name: _corpus_of(task, request) for task in decoded if kind_of(task).answer == "ranks"},
+        )
 
 
 def _choice_of(task: Task, request: PredictRequest) -> ChoiceRows | None:
@@ -231,6 +248,20 @@ def _choice_of(task: Task, request: PredictRequest) -> ChoiceRows | None:
     options = DataAccess(offline=request.offline, token=request.token)
     data = load_task_data(task, options=options, need=frozenset({"validation"}), seed=request.seed)
     return ChoiceRows(task=task, rows=data.validation.rows if data.validation else ())
+
+
+def _corpus_of(task: Task, request: PredictRequest) -> Row:
+    """The corpus of a task's scored rows, in which texts are looked for, and an answer that nobody reads."""
+    from lmtasks.data.splits import load_task_data
+    from lmtasks.settings.data import DataAccess
+    from lmtasks.task.kinds.retrieval import CORPUS, Corpus
+
+    options = DataAccess(offline=request.offline, token=request.token)
+    test = load_task_data(task, options=options, need=frozenset({"test"}), limit=1, seed=request.seed).test
+    assert test is not None  # it was needed
+    corpus = test.rows[0][CORPUS]
+    assert isinstance(corpus, Corpus)  # as rows of such a task have it
+    return {CORPUS: corpus, BLANK: corpus.texts[0]}
 
 
 def without_middle(text: str, most: int) -> tuple[str, str]:

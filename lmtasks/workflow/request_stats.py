@@ -144,8 +144,8 @@ class AskedRows:
             return
         asked = self._builder.build([example])  # one by one, so that what is wrong with a row is said of that row
         self._count(asked)
-        if number in self._to_time:  # of validation rows, which come before the first row, not each row has its share
-            self._timed.append(asked[-1:] if kind_of(self._task).chooses else asked)
+        if number in self._to_time:  # of what comes once, before the first row, not each row has its share
+            self._timed.append(asked[-1:])
 
     def end(self) -> None:
         """Requests after the last row."""

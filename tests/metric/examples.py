@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmtasks.metric import Metric, value_of
-from lmtasks.records import Choice, CustomValues, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Text
+from lmtasks.metric.choice import rank_ties
+from lmtasks.records import Choice, CustomValues, LabelSet, Likelihood, Outcome, OutcomeKind, Quantity, Ranks, Text
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "running", "dogs", "barked", ".", "loudly", "in", "1999", ",")
 HAN = "今天天气很好我们去北京大学看书。吃饭，"
@@ -72,6 +73,14 @@ def label_sets(n: int, *, labels: int = 4, seed: int = 0) -> list[Outcome]:
     ]
 
 
+def ranks(n: int, *, count: int = 120, seed: int = 0) -> list[Outcome]:
+    """One to three right texts among so many, with scores that are equal among them."""
+    draw = np.random.default_rng(seed)
+    scores = draw.normal(size=(n, count)).round(1)
+    right = [draw.choice(count, size=draw.integers(1, 4), replace=False).tolist() for _ in range(n)]
+    return [Ranks(ties=tuple(rank_ties(row, gold)), count=count) for row, gold in zip(scores, right, strict=True)]
+
+
 def value(metric: Metric, outcomes: Sequence[Outcome]) -> float:
     """The metric over the outcomes."""
     return value_of(metric, metric.statistics(outcomes))
@@ -84,6 +93,7 @@ def of_kind(kind: OutcomeKind, n: int, *, seed: int = 0) -> list[Outcome]:
         "likelihood": likelihoods,
         "number": quantities,
         "labels": label_sets,
+        "ranks": ranks,
         "made": made,
     }
     return makers[kind](n, seed=seed)

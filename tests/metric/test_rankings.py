@@ -8,7 +8,8 @@ from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, t
 
 from lmtasks.errors import UsageError
 from lmtasks.metric import make_metric
-from lmtasks.records import Choice
+from lmtasks.metric.choice import rank_ties
+from lmtasks.records import Choice, Ranks
 
 from .examples import value
 
@@ -61,3 +62,27 @@ def test_a_score_that_is_the_same_for_all_is_chance() -> None:
 def test_candidates_fewer_than_k_are_refused() -> None:
     with pytest.raises(UsageError, match="an example has 3 candidates, fewer than the 5 of recall_5"):
         value(make_metric("recall_5"), [choice([0.0] * 5, 0), choice([0.0] * 3, 0)])
+
+
+def test_ranks_in_a_corpus_are_trec_evals() -> None:
+    """trec_eval's `recall.k`, `recip_rank` and `ndcg_cut.10` (binary gain, log2(1 + rank), the best order of as many
+    right texts), written out; and what the same order is worth as a choice among all texts."""
+    draw = np.random.default_rng(2)
+    scores, right = draw.normal(size=(40, 120)), draw.random((40, 120)) < 0.05
+    right[:, 7] |= ~right.any(axis=1)
+    ranks, choices = [], []
+    for row, gold in zip(scores, right, strict=True):
+        places = np.flatnonzero(gold).tolist()
+        ranks.append(Ranks(ties=tuple(rank_ties(row, places)), count=len(row)))
+        choices.append(choice(row.tolist(), *places))
+    orders = [[bool(gold[place]) for place in np.argsort(-row)] for row, gold in zip(scores, right, strict=True)]
+    for k in (1, 10, 100):
+        wanted = np.mean([sum(order[:k]) / sum(order) for order in orders])
+        assert value(make_metric(f"recall_{k}", takes="ranks"), ranks) == pytest.approx(wanted)
+        assert value(make_metric(f"recall_{k}"), choices) == pytest.approx(wanted)
+    wanted = np.mean([1 / (1 + order.index(True)) for order in orders])
+    assert value(make_metric("mrr", takes="ranks"), ranks) == pytest.approx(wanted)
+    gains = 1 / np.log2(np.arange(2, 12))
+    wanted = np.mean([gains @ order[:10] / gains[: sum(order)].sum() for order in orders])
+    assert value(make_metric("ndcg_10", takes="ranks"), ranks) == pytest.approx(wanted)
+    assert value(make_metric("ndcg_10"), choices) == pytest.approx(wanted)

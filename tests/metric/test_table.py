@@ -29,7 +29,8 @@ UNBOUNDED_OR_SIGNED = {
 
 def some(metric: Metric, n: int) -> list[Outcome]:
     """Outcomes that the metric scores; of rankings with as many choices as they look at."""
-    return choices(n, classes=12) if metric.name.startswith("recall_") else of_kind(metric.takes, n)
+    wide = metric.name.startswith("recall_") and metric.takes == "choice"
+    return choices(n, classes=120) if wide else of_kind(metric.takes, n)
 
 
 @pytest.fixture(params=LINES, ids=lambda line: "-".join(line))
@@ -195,7 +196,7 @@ def test_the_names_that_task_files_use() -> None:
     ours |= {"preference", "preference_gap", "label_gap", "distance", "answers_differ"}
     ours |= {"wer", "cer", "distinct_1", "distinct_2", "repetition", "token_perplexity", *TAGS}
     ours |= {"lrap", "subset_acc", "pearson", "spearman", "mae", "rmse"}
-    ours |= {"recall_1", "recall_2", "recall_5", "recall_10", "mrr", "ndcg_10"}
+    ours |= {"recall_1", "recall_2", "recall_5", "recall_10", "recall_100", "mrr", "ndcg_10"}
     assert set(METRICS) == theirs | ours
 
 

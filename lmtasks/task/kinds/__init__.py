@@ -16,6 +16,8 @@ from lmtasks.task.kinds.multiple_choice import MULTIPLE_CHOICE
 from lmtasks.task.kinds.ranking import RANKING
 from lmtasks.task.kinds.regression import REGRESSION
 from lmtasks.task.kinds.rescoring import RESCORING
+from lmtasks.task.kinds.retrieval import RETRIEVAL
+from lmtasks.task.kinds.similarity import SIMILARITY
 from lmtasks.task.kinds.span import SPAN
 from lmtasks.task.kinds.tagging import SEMANTIC_ROLES, TAGGING
 from lmtasks.task.task import Task
@@ -38,6 +40,8 @@ KINDS: NamedTable[TaskKind] = NamedTable(
     MULTI_LABEL,
     REGRESSION,
     RANKING,
+    SIMILARITY,
+    RETRIEVAL,
     SPAN,
     TAGGING,
     SEMANTIC_ROLES,

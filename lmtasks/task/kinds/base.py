@@ -12,11 +12,11 @@ from lmtasks.task.roles import role_text
 from lmtasks.task.task import OutputType, Task
 from lmtasks.task.templates import question_of
 
-AnswerForm = Literal["label", "labels", "number", "tags", "choice", "text", "likelihood", "hypothesis", "pair"]
+AnswerForm = Literal["label", "labels", "number", "tags", "choice", "ranks", "text", "likelihood", "hypothesis", "pair"]
 """label: one of the task's labels a row, by the role `label`; labels: any number of them; number: a number; tags: a
-label for each word; choice: one of the row's own choices; text: a text; likelihood: none, a given text is scored;
-hypothesis: one of the row's own texts, by scores that it brings along and a model's; pair: nothing is right, the
-answers to two texts are held against each other."""
+label for each word; choice: one of the row's own choices; ranks: the texts of a corpus in order; text: a text;
+likelihood: none, a given text is scored; hypothesis: one of the row's own texts, by scores that it brings along and a
+model's; pair: nothing is right, the answers to two texts are held against each other."""
 
 OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "label": "choice",
@@ -24,6 +24,7 @@ OUTCOME_OF_FORM: Mapping[AnswerForm, OutcomeKind] = {
     "number": "number",
     "tags": "text",
     "choice": "choice",
+    "ranks": "ranks",
     "text": "text",
     "likelihood": "likelihood",
     "hypothesis": "text",
