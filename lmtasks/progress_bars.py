@@ -40,7 +40,6 @@ def bars_on(terminal: TextIO | None = None) -> Iterator[Report]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
         _time_left(),
         TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=Console(file=terminal) if terminal is not None else Console(stderr=True),
@@ -60,30 +59,30 @@ def is_watched() -> bool:
 
 
 def _time_left() -> ProgressColumn:
-    """The time left as whoever works knows it, else by the rate so far."""
-    from rich.progress import ProgressColumn, TimeRemainingColumn
+    """The time left as whoever works knows it, else by the rate of parts that take alike; nothing where neither is
+    known."""
+    from rich.progress import ProgressColumn
     from rich.text import Text
 
     class TimeLeft(ProgressColumn):
         max_refresh = 0.5
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._by_rate = TimeRemainingColumn()
-
         def render(self, task: Task) -> Text:
             seconds = task.fields["seconds_left"]
+            if seconds is None and task.fields["is_even"]:
+                seconds = task.time_remaining
             if seconds is None or task.finished:
-                return self._by_rate.render(task)
+                return Text("")
             minutes, rest = divmod(round(seconds), 60)
             hours, minutes = divmod(minutes, 60)
-            return Text(f"{hours:d}:{minutes:02d}:{rest:02d}", style="progress.remaining")
+            return Text(f"{hours:d}:{minutes:02d}:{rest:02d} left", style="progress.remaining")
 
     return TimeLeft()
 
 
 class _Drawn:
-    """Stages as bars, each from its first report on."""
+    """Stages as bars, each from its first report on; behind the first, which is that of the whole, a bar goes when its
+    stage ends."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -97,15 +96,20 @@ class _Drawn:
         if report.stage not in self._known:
             shown = visible(report.stage)
             self._known[report.stage] = self._bars.add_task(
-                shown, total=report.total, unit=report.unit, note="", seconds_left=None
+                shown, total=report.total, unit=report.unit, note="", seconds_left=None, is_even=report.is_even
             )
         elif report.done < self._done[report.stage]:  # the same stage again, of the next variant: its clock starts anew
             self._bars.reset(self._known[report.stage], total=report.total)
         self._done[report.stage] = report.done
+        if report.finished:
+            self._bars.console.print(visible(report.finished), markup=False, highlight=False)
+        is_first = report.stage == next(iter(self._known))
         self._bars.update(
             self._known[report.stage],
             completed=report.done,
             total=report.total,
             note=visible(report.note),
             seconds_left=report.seconds_left,
+            is_even=report.is_even,
+            visible=is_first or report.done < report.total,
         )

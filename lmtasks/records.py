@@ -554,6 +554,10 @@ class Progress:
     note: str = ""
     seconds_left: float | None = None
     """Where whoever works knows better than that what is to come takes as long as what was done."""
+    is_even: bool = True
+    """Do its parts take alike, so that their rate says how long the others take?"""
+    finished: str = ""
+    """A line on a piece that was finished just now; it stays where bars pass."""
 
 
 Report = Callable[[Progress], None]

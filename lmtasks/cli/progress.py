@@ -1,4 +1,5 @@
-"""`Progress` on standard error: bars with the time left on a terminal, a plain line every few seconds elsewhere."""
+"""`Progress` on standard error: on a terminal bars with the time left, elsewhere a line on every piece that is
+finished, and one every few seconds on a stage that takes long."""
 
 import sys
 import time
@@ -30,7 +31,8 @@ def progress_bars() -> Iterator[Report]:
 
 
 class _Plain:
-    """One line a stage every few seconds, with an estimate of the time left."""
+    """Lines on pieces that are finished; and of a stage that takes long a line every few seconds, with the time left
+    where it is known."""
 
     def __init__(self) -> None:
         self.started: dict[str, tuple[float, int]] = {}
@@ -41,15 +43,17 @@ class _Plain:
         from lmtasks.report.format import duration
 
         now = time.monotonic()
+        if report.finished:
+            print(shown_line(f"[{report.done}/{report.total}] {report.finished}"), file=sys.stderr, flush=True)
         if report.done < self.done.get(report.stage, 0):  # the same stage again, of the next variant
             del self.started[report.stage], self.printed[report.stage]
         self.done[report.stage] = report.done
         began, first = self.started.setdefault(report.stage, (now, report.done))
-        last = self.printed.get(report.stage)
-        if last is not None and now - last < PLAIN_SECONDS and report.done < report.total:
+        last = self.printed.setdefault(report.stage, began)
+        if now - last < PLAIN_SECONDS:
             return
         self.printed[report.stage] = now
-        rate = (report.done - first) / (now - began) if now > began else 0.0
+        rate = (report.done - first) / (now - began) if now > began and report.is_even else 0.0
         todo = report.total - report.done
         seconds = report.seconds_left if report.seconds_left is not None else todo / rate if rate else None
         left = f", {duration(seconds, whole=True)} left" if seconds is not None and todo > 0 else ""

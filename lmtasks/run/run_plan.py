@@ -22,6 +22,7 @@ from lmtasks.evaluation.samples import sample_files
 from lmtasks.files import locked
 from lmtasks.model.store import training_rows_file
 from lmtasks.records import ModelCard, Progress, RuntimeCard
+from lmtasks.report import format as form
 from lmtasks.results.cell import CellRecord
 from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.run import RunRecord
@@ -220,6 +221,10 @@ class _Runner:
         left, began = TimeLeft(), time.monotonic()
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
+        there = sum(self.folder.cell(cell.id).is_file() for cell in coming)
+        if there and pending:
+            log.info("%d of %d cells are there from before; the run goes on behind them", there, len(coming))
+        self._report_cell(coming, done=0, left=left.of(list(pending.values())))
         for (variant, trial), group in groupby(coming, key=lambda cell: (cell.variant, cell.trial)):
             for cell, status, reason in self._trial_cells(variant, list(group), trial):
                 count[status] = count.get(status, 0) + 1
@@ -230,16 +235,11 @@ class _Runner:
                     seconds = now - began if status == "done" else self._took(cell)
                     left.took(variant.name, rows=self._rows_of(cell), seconds=seconds)
                 began = now
-                rows = "" if trial.rows is None else f", {trial.rows} rows"
-                self.report(
-                    Progress(
-                        stage="cells",
-                        done=sum(count.values()),
-                        total=len(coming),
-                        unit="cells",
-                        note=f"{variant.name}, {cell.task.name}{rows}",
-                        seconds_left=left.of(list(pending.values())),
-                    )
+                self._report_cell(
+                    coming,
+                    done=sum(count.values()),
+                    left=left.of(list(pending.values())),
+                    finished=self._finished(cell, status, reason),
                 )
         return Ran(
             folder=self.folder.root,
@@ -249,6 +249,32 @@ class _Runner:
             failed=tuple(failed),
             seconds=0.0,
         )
+
+    def _report_cell(self, coming: Sequence[Cell], *, done: int, left: float | None, finished: str = "") -> None:
+        """Report how many cells are done, and which one is at work."""
+        self.report(
+            Progress(
+                stage="cells",
+                done=done,
+                total=len(coming),
+                unit="cells",
+                note=_cell_text(coming[done]) if done < len(coming) else "",
+                seconds_left=left if done < len(coming) else None,
+                is_even=False,
+                finished=finished,
+            )
+        )
+
+    def _finished(self, cell: Cell, status: str, reason: str) -> str:
+        """A line on a cell that was carried out just now; empty where it was found, or does not apply."""
+        if status == "failed":
+            return f"{_cell_text(cell)}: failed: {reason}"
+        record = CellRecord.read_if_whole(self.folder.cell(cell.id)) if status == "done" else None
+        if record is None or not record.metrics:
+            return ""
+        name, estimate = next(iter(record.metrics.items()))
+        half = form.uncertainty(estimate.value, estimate.ci95, estimate.scale)
+        return f"{_cell_text(cell)}: {name} {form.value(estimate.value, estimate.scale)} {half}".rstrip()
 
     def speeds(self) -> tuple[str, ...]:
         """Time every variant with a model that was not timed yet, in alternation; a sentence for each that failed."""
@@ -478,3 +504,9 @@ class _Runner:
 
     def _threads(self, variant: VariantPlan) -> int:
         return variant.threads or self.options.threads or usable_cores()
+
+
+def _cell_text(cell: Cell) -> str:
+    """A cell for people."""
+    rows = "" if cell.trial.rows is None else f", {cell.trial.rows} rows"
+    return f"{cell.variant.name}, {cell.task.name}{rows}"

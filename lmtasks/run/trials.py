@@ -188,7 +188,8 @@ class TimeLeft:
     """Estimates the time of the cells to come from those that were carried out.
 
     A cell takes as long as the mean of its variant's with as many rows; where there is none as that with the nearest
-    number, by the ratio of rows; of a variant that has none yet, as the mean of all.
+    number, by the ratio of rows. Of a variant that has none yet nothing is known: a baseline and a training have no
+    time in common.
     """
 
     seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
@@ -199,21 +200,18 @@ class TimeLeft:
         self.seconds.setdefault((variant, rows), []).append(seconds)
 
     def of(self, cells: Sequence[tuple[str, int]]) -> float | None:
-        """Seconds that these cells take; None where nothing was carried out yet.
+        """Seconds that these cells take; None where that is not known.
 
         >>> left = TimeLeft()
         >>> left.took("mini", rows=64, seconds=10.0)
-        >>> left.of([("mini", 64), ("mini", 256), ("other", 64)])
-        60.0
+        >>> left.of([("mini", 64), ("mini", 256)]), left.of([("other", 64)])
+        (50.0, None)
         """
-        everything = [each for times in self.seconds.values() for each in times]
-        if not everything:
+        if {variant for variant, _ in cells} - {variant for variant, _ in self.seconds}:
             return None
-        return sum(self._one(variant, rows, otherwise=fmean(everything)) for variant, rows in cells)
+        return sum((self._one(variant, rows) for variant, rows in cells), 0.0)
 
-    def _one(self, variant: str, rows: int, *, otherwise: float) -> float:
+    def _one(self, variant: str, rows: int) -> float:
         known = {count: fmean(times) for (name, count), times in self.seconds.items() if name == variant}
-        if not known:
-            return otherwise
         nearest = min(known, key=lambda count: (abs(count - rows), count))
         return known[nearest] * (rows / nearest if rows and nearest else 1.0)
