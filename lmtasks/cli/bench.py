@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+from lmtasks.cli.output import speeds_of, tell
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import Without
 from lmtasks.cli.table import print_table
@@ -74,6 +75,7 @@ def command(
     with progress_bars() as report:
         benched = bench_models(request, report=report)
     print_compared(benched.compared)
+    tell(lambda: {"files": (str(benched.file),), "speeds": speeds_of(benched.compared)})
     print(f"\nAll timings are in {benched.file}.")
     if benched.judged:
         _tell(benched)
@@ -100,6 +102,7 @@ def print_compared(compared: SpeedComparison) -> None:
     _needs(compared.variants)
     print()
     missing = _speeds(compared)
+    _ratios(compared)
     missing = _loads(compared.variants) or missing
     if missing:
         print("\n–: too few samples for that percentile (p50 needs 7, p90 44, p95 90, p99 459).")
@@ -167,6 +170,23 @@ def _speeds(compared: SpeedComparison) -> bool:
         ("of the limit", False, lambda each: form.of_limit(each[1].limit)),
     )
     return form.MISSING in _print(columns, rows)
+
+
+def _ratios(compared: SpeedComparison) -> None:
+    """Each variant against the first in a sentence, a line each batch size."""
+    from lmtasks.bench.compare import over_tasks
+
+    rows = list(over_tasks(compared.rows))
+    if not rows:
+        return
+    tasks = len(rows[0].task.split(", "))
+    print()
+    for row in rows:
+        print(f"{row.sentence}, at batch {row.batch_size}.")
+    mean = f"Geometric means over {tasks} tasks, " if tasks > 1 else ""
+    rounds = len(rows[0].ratio.rounds)
+    if rounds > 1:
+        print(f"{mean or 'By '}{'by ' if mean else ''}the ratios of {rounds} rounds; ± is half of the 95 % interval.")
 
 
 def _loads(records: Sequence[SpeedRecord]) -> bool:

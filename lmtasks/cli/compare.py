@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmtasks.cli.output import lines_of_speeds, tell
 from lmtasks.cli.table import print_table
 from lmtasks.errors import GateError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.bounds import COUNT_OR_NONE
-from lmtasks.settings.evaluation import Seed
+from lmtasks.settings.evaluation import Seed, Slower
 
 if TYPE_CHECKING:
+    from lmtasks.bench.compare import SideBySide
     from lmtasks.evaluation.comparing import Compared, DifferingExample, MetricComparison
     from lmtasks.evaluation.write import StoredResults
     from lmtasks.results.sample import SampleRecord
@@ -48,24 +50,95 @@ def command(
     fail_if_worse: Annotated[
         bool, Setting("Exit with 3 if another is significantly worse than A in any metric that is compared.")
     ] = False,
+    fail_if_slower: Slower = None,
+    markdown: Annotated[bool, Setting("Print Markdown, for a pull request.")] = False,
     out: Annotated[Path | None, Setting("Write every number to this file too.", metavar="FILE.json")] = None,
     seed: Seed = 1234,
 ) -> None:
     """Compare stored results, paired by example; all are held to the first."""
     from lmtasks.evaluation.comparing import examples_that_differ
-    from lmtasks.workflow.compare import compare_folders, write_comparison
+    from lmtasks.workflow.compare import compare_folders, compare_speeds, compared_record, write_comparison
 
     compared = compare_folders(results, only=only, seed=seed)
     base = compared.base
-    _print(compared)
+    speeds = () if fail_if_slower is None else compare_speeds(base, compared.others)
+    tell(lambda: {"comparisons": compared_record(compared).comparisons, "speeds": lines_of_speeds(speeds)})
+    if markdown:
+        _print_markdown(compared, speeds)
+    else:
+        _print(compared)
+        _print_speeds(speeds)
     for comparison in _first_of_each_task(compared) if examples else ():
         _print_examples(base, comparison, examples_that_differ(base, comparison, count=examples))
     if out is not None:
         write_comparison(compared, out)
         print(f"\nEvery number is in {out}.")
+    if fail_if_slower is not None:
+        slower = [
+            f"{row.variant} on {row.task}, batch {row.batch_size} ({row.sentence})"
+            for row in speeds
+            if row.verdict == "slower" and 1 - row.ratio.value > fail_if_slower / 100
+        ]
+        if slower:
+            raise GateError(f"slower than {base.folder} by more than {fail_if_slower:g} %: {'; '.join(slower)}.")
     worse = [_named(comparison) for comparison in compared.comparisons if comparison.verdict == "worse"]
     if fail_if_worse and worse:
         raise GateError(f"worse than {base.folder}: {'; '.join(worse)}.")
+
+
+MARKDOWN = ("task", "metric", "n", "base", "this", "difference", "95 %", "p (Holm)", "verdict")
+
+
+def _print_markdown(compared: Compared, speeds: Sequence[SideBySide]) -> None:
+    base = compared.base
+    lines = [f"**Base:** {_escaped(f'{base.folder} ({_what(base)})')}", ""]
+    for other in compared.others:
+        mine = [comparison for comparison in compared.comparisons if comparison.other is other]
+        worse, better = (sum(each.verdict == verdict for each in mine) for verdict in ("worse", "better"))
+        lines += [
+            f"**{_escaped(str(other.folder))}** ({_escaped(_what(other))}): {len(mine)} metrics, {worse} worse and "
+            f"{better} better by more than chance.",
+            "",
+            *_markdown_table(MARKDOWN, [_markdown_row(base, each) for each in mine]),
+            "",
+        ]
+    if speeds:
+        rows = [(row.variant, row.task, str(row.batch_size), *_speed_cells(row), row.verdict) for row in speeds]
+        lines += [*_markdown_table(("variant", "task", "batch", "times as fast", "95 %", "verdict"), rows), ""]
+    lines += [f"Not compared: {_escaped(reason)}" for reason in compared.left_out]
+    lines.append("Paired by example; differences in points, p by Holm's procedure over all of the table.")
+    print("\n".join(lines))
+
+
+def _markdown_row(base: StoredResults, comparison: MetricComparison) -> Sequence[str]:
+    row = dict(zip(COLUMNS, _row(base, comparison), strict=True))
+    verdict = row["verdict"]
+    return tuple(
+        f"**{verdict}**" if name == "verdict" and verdict in ("worse", "better") else row[name] for name in MARKDOWN
+    )
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for line in (columns, ["---"] * len(columns), *rows):
+        yield f"| {' | '.join(_escaped(cell) for cell in line)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown and HTML leave as it is; bold stays."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return plain.replace("|", "\\|").replace("`", "\\`").replace("_", "\\_")
+
+
+def _print_speeds(speeds: Sequence[SideBySide]) -> None:
+    if speeds:
+        print()
+        rows = [(row.variant, row.task, str(row.batch_size), *_speed_cells(row), row.verdict) for row in speeds]
+        print_table(("variant", "task", "batch", "times as fast", "95 %", "verdict"), rows, right=(2, 3))
+
+
+def _speed_cells(row: SideBySide) -> tuple[str, str]:
+    ends = row.ratio.ci95
+    return f"{row.ratio.value:.2f}", "" if ends is None else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
 
 
 def _print(compared: Compared) -> None:

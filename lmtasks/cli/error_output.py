@@ -19,6 +19,7 @@ from types import FrameType
 
 import typer
 
+from lmtasks.cli.output import tell
 from lmtasks.errors import GateError, LmtasksError, UsageError, unknown
 from lmtasks.interruption import ENDING
 from lmtasks.visible import shown_line
@@ -48,7 +49,7 @@ class Failure:
 
 
 def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
-    """Carry out a command line and return its exit code; a failure is told on standard error.
+    """Carry out a command line and return its exit code; a failure is told on standard error, and to --json.
 
     Args:
         work: returns its exit code, or nothing where all went well.
@@ -60,7 +61,9 @@ def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
             ended = work()
             sys.stdout.flush()  # that nobody reads it any more is known here, and not in the interpreter's last breath
         except KeyboardInterrupt:
-            _tell(f"{ending.how}; {GO_ON.get(command, STARTS_AGAIN)}.", before="\n")
+            sentence = f"{ending.how}; {GO_ON.get(command, STARTS_AGAIN)}."
+            tell(lambda: {"error": sentence})
+            _tell(sentence, before="\n")
             return ending.code
         except BrokenPipeError:
             _close_output()
@@ -69,6 +72,7 @@ def guarded(work: Callable[[], object], *, command: str, debug: bool) -> int:
             if debug:
                 raise
             failure = failure_of(error)
+            tell(lambda: {"error": failure.sentence})
             _tell(failure.sentence)
             return failure.code
     return ended if isinstance(ended, int) else 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import typer
 
+from lmtasks.cli.output import scores_of, speeds_of, tell, typed_command
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import is_given
 from lmtasks.cli.table import print_table
@@ -143,10 +142,23 @@ def _tell(evaluated: Evaluated) -> None:
         page = report_results(
             [evaluated.folder],
             out=evaluated.folder,
-            command=shlex.join(["lmtasks", *sys.argv[1:]]),
+            command=typed_command(),
             reasons=evaluated.reasons,
         ).page
         print(f"The report is {page} (and {page.with_name('report.md')}).")
+        tell(
+            lambda: {
+                "folder": str(evaluated.folder),
+                "files": (str(page), *(str(each / "results.json") for each in folders)),
+                "scores": [
+                    line
+                    for each in evaluated.models
+                    for result in each.results
+                    for line in scores_of(each.label, result.task, result.n, result.metrics)
+                ],
+                "speeds": [] if evaluated.speed is None else speeds_of(evaluated.speed),
+            }
+        )
         others = [str(each) for each in folders] if len(folders) > 1 else [str(evaluated.folder), "OTHER"]
         print(f"Next: lmtasks compare {' '.join(others)}")
     failure = evaluated.failure()

@@ -1,46 +1,104 @@
 """`lmtasks list`: tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics, runtimes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmtasks.cli.table import print_table
-from lmtasks.errors import UsageError, unknown
+from lmtasks.errors import LmtasksError, UsageError, unknown
+from lmtasks.settings.base import Setting
 from lmtasks.settings.data import IncludePath
 
 if TYPE_CHECKING:
     from lmtasks.backbone.sizes import FittedSizes, Sizes
 
+WHAT = "tasks, models, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes"
+
 
 def command(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="WHAT",
-            help="tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
-        ),
-    ],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=f"{WHAT}.")],
     include_path: IncludePath = (),
+    kind: Annotated[str, Setting("Of tasks: those of this kind alone.", metavar="NAME")] = "",
+    language: Annotated[str, Setting("Of tasks: those in this language alone, or from or to it.", metavar="CODE")] = "",
 ) -> None:
-    """List tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
+    """List tasks, models, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     if what == "tasks":
-        _tasks(include_path)
+        _tasks(include_path, kind=kind, language=language)
         return
     if include_path:
         raise UsageError(f"--include-path names folders of task files; {what} are not in them.")
+    if kind or language:
+        raise UsageError(f"--kind and --language choose among tasks; leave them out of `list {what}`.")
     LISTS[what]()
 
 
-def _tasks(include: Sequence[Path]) -> None:
+def _tasks(include: Sequence[Path], *, kind: str = "", language: str = "") -> None:
     from lmtasks.task.index import default_index
+    from lmtasks.task.kinds import KINDS
 
-    entries = default_index(include=include).entries()
-    rows = [(entry.name, entry.kind, entry.language, entry.source, entry.about) for entry in entries]
+    if kind and kind not in KINDS:
+        raise unknown("kind of task", kind, KINDS)
+    entries = list(default_index(include=include).entries())
+    there = {code for entry in entries for code in (entry.language, *entry.language.split("-"))}
+    if language and language not in there:
+        raise unknown("language of the tasks", language, there)
+    rows = [
+        (entry.name, entry.kind, entry.language, entry.source, entry.about)
+        for entry in entries
+        if kind in ("", entry.kind) and language in ("", entry.language, *entry.language.split("-"))
+    ]
+    if not rows:
+        raise UsageError(f"no task is of kind {kind} in the language {language}; leave one of the two out.")
     print_table(("task", "kind", "language", "data", "about"), rows)
+
+
+def _models() -> None:
+    """What --model takes that is on this machine."""
+    from lmtasks.export.package import is_package, load_package
+    from lmtasks.model.resolve import resolve, shipped_names
+    from lmtasks.workflow.open_model import card_in
+
+    def line(name: str, folder: Path, what: str) -> tuple[str, ...]:
+        try:
+            card = card_in(folder)
+            package = f", package in {load_package(folder).precision}" if is_package(folder) else ""
+        except LmtasksError as error:
+            return (name, f"{what}, which cannot be read", "", "", str(error))
+        heads = ", ".join(head.name for head in card.heads) or "–"
+        return (name, f"{what}{package}", card.kind, f"{card.parameters:,}", heads)
+
+    rows = [line(name, resolve(name, offline=True), "shipped") for name in shipped_names()]
+    rows += [line(str(folder), folder, "made here") for folder in _made_here(Path("runs"))]
+    rows += [line(name, folder, "from the Hub") for name, folder in _from_the_hub()]
+    print_table(("model", "is", "kind", "weights", "heads"), rows, right=(3,))
+    print("\nAnd every transformers checkpoint, as a folder or a Hub id; baselines: lmtasks list baselines")
+
+
+def _made_here(root: Path) -> Iterator[Path]:
+    """Folders of models and packages below a folder of runs, models inside of packages left out."""
+    found = {file.parent for name in ("model.json", "package.json") for file in root.glob(f"**/{name}")}
+    for folder in sorted(found):
+        if not any(parent in found for parent in folder.parents) and folder.suffix != ".part":
+            yield folder
+
+
+def _from_the_hub() -> Iterator[tuple[str, Path]]:
+    """Checkpoints that were fetched before: id and folder."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = sorted(scan_cache_dir().repos, key=lambda each: each.repo_id)
+    except CacheNotFound:
+        return
+    for repository in repositories:
+        latest = max(repository.revisions, key=lambda each: each.last_modified, default=None)
+        if repository.repo_type == "model" and latest is not None and (latest.snapshot_path / "config.json").is_file():
+            yield repository.repo_id, latest.snapshot_path
 
 
 def _backbones() -> None:
@@ -167,6 +225,7 @@ def _changes() -> None:
 
 LISTS: Mapping[str, Callable[[], None]] = {
     "tasks": lambda: _tasks(()),
+    "models": _models,
     "changes": _changes,
     "backbones": _backbones,
     "baselines": _baselines,

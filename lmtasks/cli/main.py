@@ -1,15 +1,19 @@
 """The `lmtasks` command: its table of commands, and how it starts."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lmtasks.cli.defaults import find_defaults
 from lmtasks.cli.error_output import guarded
+from lmtasks.cli.output import Output, answering
 from lmtasks.cli.streams import prepare_streams, quiet_libraries
 from lmtasks.errors import UsageError
 from lmtasks.settings.bounds import shown
@@ -30,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Make pages from stored records: of each run its own, of results one; nothing is scored or timed.",
     "predict": "Answer one text, or each line of standard input. A task that reads several columns takes lines of "
     "JSON.",
-    "list": "List tasks, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
+    "list": "List tasks, models, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
     "validate": "Check task files and plans, and say what each would do.",
 }
 """First line of each command's help. Its file, `cli/<name>.py`, is loaded when it is called: settings take pydantic,
@@ -41,6 +45,7 @@ TAKEN = ("list", "try")
 UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and what Python makes of bytes that it cannot decode."""
 OUT = "--out"
+COMPLETION = "_LMTASKS_COMPLETE"
 VALUES = {"--apply-chat-template": "default"}
 """Values of options that may stand without one."""
 
@@ -63,7 +68,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="lmtasks",
     cls=_Commands,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would take longer to load than the help takes to read
 )
@@ -87,36 +91,60 @@ def load_command(name: str) -> TyperCommand:
 def _root(
     _version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback; any command takes it.")] = False,
+    _quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no notices and no progress; any command takes it.")
+    ] = False,
+    _json: Annotated[
+        bool,
+        typer.Option("--json", help="Answer with one JSON object (docs/schema/answer.json); any command takes it."),
+    ] = False,
 ) -> None:
     """Which model, adapted how, running on what, is best for my tasks on my machine?"""
 
 
 def main() -> None:
-    """Entry point of the `lmtasks` command."""
+    """Entry point of the `lmtasks` command; a shell that completes a line asks by an environment variable."""
+    if COMPLETION in os.environ:
+        sys.exit(_completed(os.environ[COMPLETION]))
     sys.exit(prepare_streams() or run(sys.argv[1:]))
+
+
+def _completed(asked: str) -> int:
+    """Print the completions of the line that a shell has in its environment, or what a shell needs to ask for them."""
+    from typer._completion_classes import completion_init
+    from typer.completion import shell_complete
+
+    completion_init()
+    return shell_complete(typer.main.get_command(app), {}, "lmtasks", COMPLETION, asked)
 
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns the exit code.
 
-    `--debug` and `--version` may stand anywhere before a lone `--`, so they are taken out before typer looks.
+    `--debug`, `--quiet`, `--json` and `--version` may stand anywhere before a lone `--`, so they are taken out before
+    typer looks; predict has a --json of its own, an object a text.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     ours, rest = arguments[:end], arguments[end:]
-    debug = "--debug" in ours
-    ours = [argument for argument in ours if argument != "--debug"]
+    command = next((argument for argument in ours if argument in COMMANDS), "")
+    debug, quiet = "--debug" in ours, "--quiet" in ours
+    as_json = "--json" in ours and command != "predict"
+    taken = {"--debug", "--quiet", *(["--json"] if as_json else [])}
+    ours = [argument for argument in ours if argument not in taken]
     if "--version" in ours:
         from lmtasks.version import __version__
 
         print(f"lmtasks {__version__}")
         return 0
-    quiet_libraries(debug=debug)
-    command = next((argument for argument in ours if argument in COMMANDS), "")
+    quiet_libraries(debug=debug, quiet=quiet)
     words = [*_with_values(ours), *rest] or ["--help"]
-    return guarded(lambda: _carry_out(words), command=command, debug=debug)
+    with answering(Output(quiet=quiet, as_json=as_json), command=command) as answered:
+        code = guarded(lambda: _carry_out(words, command=command), command=command, debug=debug)
+        answered(code)
+    return code
 
 
-def _carry_out(words: list[str]) -> int:
+def _carry_out(words: list[str], *, command: str) -> int:
     """As typer's own main, but for its handling of errors and signals, which is ours.
 
     Raises:
@@ -132,10 +160,13 @@ def _carry_out(words: list[str]) -> int:
     for word, after in zip(words, [*words[1:], "-"], strict=True):
         if word == f"{OUT}=" or (word == OUT and not after):  # a variable of the shell that is not set
             raise UsageError(f"{OUT} is empty; name a folder or a file.")
-    command = typer.main.get_command(app)
+    commands = typer.main.get_command(app)
+    asks_help = "--help" in words
+    defaults = find_defaults(Path.cwd()) if command and not asks_help else None
+    known = {} if defaults is None else {command: defaults.of(command, load=load_command, commands=COMMANDS)}
     try:
-        with command.make_context("lmtasks", words) as context:
-            command.invoke(context)
+        with commands.make_context("lmtasks", words, default_map=known) as context:
+            commands.invoke(context)
     except typer.Exit as ended:  # so --help ends
         return ended.exit_code
     return 0

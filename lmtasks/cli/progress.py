@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lmtasks.cli.output import output
 from lmtasks.cli.streams import VisibleStream
-from lmtasks.progress_bars import Report, bars_on
+from lmtasks.progress_bars import Report, bars_on, quiet
 from lmtasks.visible import shown_line
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ PLAIN_SECONDS = 10.0
 @contextmanager
 def progress_bars() -> Iterator[Report]:
     """A callback that draws; all on standard error, so that standard output holds results only."""
+    if output().quiet:
+        yield quiet
+        return
     if not sys.stderr.isatty():
         yield _Plain()
         return

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmtasks.cli.output import scores_of, tell, typed_command
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.values import data_options
 from lmtasks.errors import GateError, WorkError
@@ -70,7 +70,7 @@ def command(
                 threads=threads,
                 samples=not no_samples,
                 cache=cache_file(cache),
-                command=shlex.join(["lmtasks", *sys.argv[1:]]),
+                command=typed_command(),
                 only=[name.strip() for name in only.split(",") if name.strip()],
             ),
             report=report,
@@ -93,8 +93,29 @@ def tell_run(ran: Ran, *, page: Path, published: Path | None = None) -> None:
     from lmtasks.report.records import read_run
     from lmtasks.report.view import view
 
-    for sentence in view(read_run(ran.folder)).answer:
+    records = read_run(ran.folder)
+    decision = view(records).answer
+    for sentence in decision:
         print(sentence)
+    tell(
+        lambda: {
+            "decision": decision,
+            "folder": str(ran.folder),
+            "files": (str(page),),
+            "cells": {
+                "scored": ran.done,
+                "found": ran.found,
+                "not_applicable": ran.not_applicable,
+                "failed": ran.failed,
+            },
+            "scores": [
+                line
+                for cell in records.cells
+                if cell.status == "done"
+                for line in scores_of(cell.variant.name, cell.task.name, cell.scores.n, cell.metrics)
+            ],
+        }
+    )
     print(
         f"\n{ran.done} cells scored, {ran.found} found from before, {ran.not_applicable} not applicable, "
         f"{len(ran.failed)} failed, in {ran.seconds / 60:.1f} min."

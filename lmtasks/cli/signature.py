@@ -6,6 +6,8 @@ of the command's option of its name, where there is one: the seed of two models 
 """
 
 import inspect
+import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lmtasks.cli.output import output, tell_made
 from lmtasks.errors import UsageError
 from lmtasks.settings.base import Place, Setting, Settings, Several, explain
 
+log = logging.getLogger(__name__)
 AS_IT_IS = (str, Path, bool)
 """Types that typer reads by itself."""
 
@@ -102,7 +106,12 @@ def derived(command: Callable[..., None]) -> Callable[..., None]:
             parameters[name] = parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
 
     def called(context: typer.Context, **values: object) -> None:
-        given = {key: value for key, value in values.items() if is_given(context, key)}
+        by_file = [key for key in values if _source(context, key) == "DEFAULT_MAP"]
+        given = {key: value for key, value in values.items() if is_given(context, key) or key in by_file}
+        if by_file:
+            typed = [word for key in by_file for word in _typed(options.get(key, f"--{key}"), values[key])]
+            output().defaults.extend(typed)
+            log.info("from a file of defaults: %s", shlex.join(typed))
         plain = {
             key: tuple(value) if isinstance(value, list) and key in options else value
             for key, value in values.items()
@@ -110,6 +119,9 @@ def derived(command: Callable[..., None]) -> Callable[..., None]:
         }
         built = {name: model.build(given, options) for name, model in models.items()}
         command(**plain, **built, **({"context": context} if "context" in hints else {}))
+        out = values.get("out")
+        if isinstance(out, Path):
+            tell_made(out)
 
     called.__doc__ = command.__doc__
     called.__signature__ = _signature(parameters)  # type: ignore[attr-defined]  # inspect reads it
@@ -118,8 +130,20 @@ def derived(command: Callable[..., None]) -> Callable[..., None]:
 
 def is_given(context: typer.Context, name: str) -> bool:
     """Whether a parameter of a command stands on its command line."""
+    return _source(context, name) == "COMMANDLINE"
+
+
+def _source(context: typer.Context, name: str) -> str:
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return "" if source is None else source.name
+
+
+def _typed(option: str, value: object) -> list[str]:
+    """An option as one would type it."""
+    if isinstance(value, bool):
+        return [option] if value else []
+    values = value if isinstance(value, list | tuple) else [value]
+    return [word for each in values for word in (option, str(each))]
 
 
 def _signature(parameters: Mapping[str, inspect.Parameter]) -> inspect.Signature:

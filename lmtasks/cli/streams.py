@@ -92,14 +92,15 @@ class VisibleStream(io.TextIOBase):
         return True
 
 
-def quiet_libraries(*, debug: bool) -> None:
-    """Silence libraries before the first is imported, and show our own log. With `debug` they may say everything."""
+def quiet_libraries(*, debug: bool, quiet: bool = False) -> None:
+    """Silence libraries before the first is imported, and show our own log: of it warnings alone with `quiet`. With
+    `debug` they may say everything."""
     notes = _OnStandardError()
     notes.setFormatter(logging.Formatter("lmtasks: %(message)s"))
     ours = logging.getLogger("lmtasks")
     ours.handlers = [notes]
     ours.propagate = False
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.WARNING if quiet else logging.INFO)
     if debug:
         return
     if not sys.stderr.isatty():  # on a terminal a download of gigabytes shows its bar

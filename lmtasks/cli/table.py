@@ -8,13 +8,15 @@ sst2  81.3
 
 from collections.abc import Sequence
 
+from lmtasks.cli.output import tell_table
 from lmtasks.scripts import text_width
 
 GAP = "  "
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print `layout`."""
+    """Print `layout`; with --json the cells are kept, too."""
+    tell_table(columns, rows)
     print(layout(columns, rows, right=right))
 
 

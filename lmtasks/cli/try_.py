@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated
 
+from lmtasks.cli.output import typed_command
 from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import Without
 from lmtasks.cli.values import data_options
@@ -55,7 +55,7 @@ def command(
         seed=seed,
         cache=cache_file(cache),
         out=out,
-        command=shlex.join(["lmtasks", *sys.argv[1:]]),
+        command=typed_command(),
     )
     with progress_bars() as report:
         tried = try_data(request, report=report, on_plan=_say)

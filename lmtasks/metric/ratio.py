@@ -39,6 +39,27 @@ def ratio_of(values: Sequence[float], base: Sequence[float]) -> Ratio:
     return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=ratios)
 
 
+def unpaired_ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
+    """Ratio of positive values of rounds that did not alternate: Welch's interval over their logarithms.
+
+    >>> ratio = unpaired_ratio([2.0, 2.1, 1.9], [1.0, 1.1, 0.9])
+    >>> round(ratio.value, 2), [round(end, 2) for end in ratio.ci95]
+    (2.01, [1.63, 2.47])
+    """
+    from scipy.special import stdtrit
+
+    mine, theirs = [math.log(each) for each in values], [math.log(each) for each in base]
+    centre = fmean(mine) - fmean(theirs)
+    if len(mine) < 2 or len(theirs) < 2:
+        return Ratio(value=math.exp(centre), ci95=None, rounds=())
+    parts = [stdev(logs) ** 2 / len(logs) for logs in (mine, theirs)]
+    if not sum(parts):
+        return Ratio(value=math.exp(centre), ci95=(math.exp(centre), math.exp(centre)), rounds=())
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (mine, theirs), strict=True))
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(sum(parts))
+    return Ratio(value=math.exp(centre), ci95=(math.exp(centre - half), math.exp(centre + half)), rounds=())
+
+
 def ratio_apart(
     values: Sequence[float],
     base: Sequence[float],

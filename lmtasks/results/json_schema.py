@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from lmtasks.results.answer import AnswerRecord
 from lmtasks.results.base import StoredModel
 from lmtasks.results.cell import CellRecord
 from lmtasks.results.comparison import ComparedRecord, PairedRecords
@@ -34,8 +35,9 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "bench": BenchRecord,
     "parity": ProofRecord,
     "gate": GateRecord,
+    "answer": AnswerRecord,
 }
-"""Name of a stored file, as docs/schema/<name>.json, to its model."""
+"""Name of a stored file, or `answer` of what a command prints with --json, as docs/schema/<name>.json, to its model."""
 
 ALIASES: Mapping[str, str] = {"schema_": "schema", "tables": "statistics"}
 """Fields that go by another name in the file."""

@@ -1,18 +1,42 @@
 """Settings of an evaluation: its rows, its prompts, the certainty of a score, and the place of results."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
+from pydantic_core import PydanticCustomError
 
-from lmtasks.settings.base import Setting, Settings, refusal
-from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, SEED, Bound
+from lmtasks.settings.base import BOUND, Setting, Settings, refusal
+from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, SEED, Bound, shown
 
 Origin = Literal["ours", "lm-eval"]
 """Whose way of drawing: this package's, or lm-evaluation-harness'."""
 SplitName = Literal["test", "validation", "all"]
 AT_LEAST_TWO = Bound(least=2, most=10**9, whole=True)
 
+
+def _percent(given: object) -> float:
+    """`5%` or `5` as 5.0."""
+    try:
+        value = float(str(given).strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 100:
+        words = f"must be a percentage of at least 0 and below 100, as 5%, was {shown(given)}"
+        raise PydanticCustomError(BOUND, "{words}", {"words": words})
+    return value
+
+
+Slower = Annotated[
+    float | None,
+    BeforeValidator(_percent),
+    Setting(
+        "Exit with 3 if another is slower than A by more than so much, and by more than chance, on anything that `eval "
+        "--speed` timed both on, on the same machine: 5%.",
+        metavar="PERCENT",
+    ),
+]
 Seed = Annotated[int, SEED, Setting("Of everything drawn.", metavar="NUMBER")]
 Limit = Annotated[int | None, COUNT, Setting("Score only so many first rows.", metavar="NUMBER", unit="rows")]
 NumFewshot = Annotated[

@@ -1,15 +1,17 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from speed_records import LIMITS, MEMORY, times
 
-from lmtasks.bench.compare import compare_variants, orders
+from lmtasks.bench.compare import SideBySide, compare_variants, orders, over_tasks
 from lmtasks.bench.pool import Memory, Round
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Workload, WorkRequest
 from lmtasks.errors import UsageError
+from lmtasks.metric.ratio import ratio_of
 from lmtasks.records import Progress
 from lmtasks.results.speed import MachineLimits
 
@@ -92,3 +94,23 @@ def test_nothing_to_compare_is_refused() -> None:
         compare_variants([], measures=Drifting())
     with pytest.raises(UsageError, match="a name of its own, were given a, a"):
         compare_variants([spec("a"), spec("a")], measures=Drifting())
+
+
+def test_a_variant_is_told_over_all_tasks_as_hyperfine_tells_it() -> None:
+    rows = [
+        SideBySide(
+            variant=name, base="fp32", task=task, batch_size=1, length=0, examples_per_s=1.0,
+            ratio=ratio_of(mine, [1.0, 1.0, 1.0]),
+        )
+        for task, by_name in (
+            ("a", {"fp32": [1.0, 1.0, 1.0], "int8": [2.0, 2.1, 1.9], "slow": [0.5, 0.5, 0.51]}),
+            ("b", {"fp32": [1.0, 1.0, 1.0], "int8": [4.0, 4.1, 3.9], "slow": [0.5, 0.5, 0.51]}),
+        )
+        for name, mine in by_name.items()
+    ]  # fmt: skip
+    int8, slow = over_tasks(rows)
+    assert int8.ratio.value == pytest.approx(math.sqrt(2 * 4), rel=0.01)
+    assert int8.sentence.startswith("int8 ran 2.83 ± ")
+    assert int8.sentence.endswith(" times faster than fp32")
+    assert slow.sentence.startswith("slow ran 1.99 ± ")
+    assert slow.sentence.endswith(" times slower than fp32")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmtasks.metric.ratio import ratio_apart, ratio_of
+from lmtasks.metric.ratio import ratio_apart, ratio_of, unpaired_ratio
 
 
 def test_an_interval_that_holds_one_is_no_difference() -> None:
@@ -34,3 +34,11 @@ def test_ratios_of_measurements_apart_join_the_widths_of_both() -> None:
     assert found.ci95 == pytest.approx((4 * math.exp(-0.05), 4 * math.exp(0.05)))
     assert found.rounds == ()
     assert ratio_apart([2.0], [1.0], intervals=[None], base_intervals=[(0.9, 1.1)]).ci95 is None
+
+
+def test_rounds_that_did_not_alternate_have_welchs_interval() -> None:
+    mine, theirs = [2.0, 2.2, 1.9, 2.1], [1.0, 1.3, 0.9]
+    found = unpaired_ratio(mine, theirs)
+    low, high = stats.ttest_ind(np.log(mine), np.log(theirs), equal_var=False).confidence_interval()
+    assert found.ci95 == pytest.approx((math.exp(low), math.exp(high)))
+    assert unpaired_ratio([2.0], theirs).ci95 is None

@@ -1,5 +1,6 @@
 """`eval --speed`: timings beside the scores, on the page, and never those of another model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,44 @@ def test_what_cannot_be_timed_is_said(say: Say, tmp_path: Path) -> None:
     refused = say("eval", "--rescore", tmp_path / "r", "--speed")
     assert refused.code == 2
     assert "--speed is about answers that are made" in refused.sentence
+
+
+def _slower(folder: Path, times_as_slow: float, **machine: object) -> None:
+    """Change stored timings: so many times as slow, or of another machine."""
+    record = SpeedRecord.read(folder / "speed.json")
+    workloads = tuple(
+        each.model_copy(
+            update={
+                "rounds": tuple(value / times_as_slow * (1 + place / 1000) for place, value in enumerate(each.rounds))
+            }
+        )
+        for each in record.workloads
+    )
+    changed = {"workloads": workloads, "machine": {**record.machine, **machine}}
+    record.model_copy(update=changed).write(folder / "speed.json")
+
+
+def test_a_pull_request_fails_where_it_is_slower_on_the_same_machine_alone(
+    say: Say, timed: Path, tmp_path: Path
+) -> None:
+    base, now = timed / "classifier", tmp_path / "now"
+    shutil.copytree(base, now)
+    words = ("compare", base, now, "--fail-if-slower", "5%")
+    assert say(*words).code == 0
+    _slower(base, 1.0)
+    _slower(now, 1.2)
+    told = say(*words)
+    assert told.code == 3
+    assert "slower than" in told.sentence
+    assert "times slower than" in told.sentence
+    assert say("compare", base, now, "--fail-if-slower", "30").code == 0
+    markdown = say("compare", base, now, "--markdown", "--fail-if-slower", "30%").out
+    assert "| task | metric | n | base | this | difference | 95 % | p (Holm) | verdict |\n| --- |" in markdown
+    assert "times as fast" in markdown
+    _slower(now, 1.0, processor="another")
+    refused = say(*words)
+    assert refused.code == 2
+    assert "were timed on different machines (processor" in refused.sentence
+    (now / "speed.json").unlink()
+    assert "has no timings; `lmtasks eval --speed`" in say(*words).sentence
+    assert "--fail-if-slower must be a percentage" in say("compare", base, now, "--fail-if-slower", "much").sentence
