@@ -16,7 +16,7 @@ from lmtasks.checksums import file_checksum
 from lmtasks.errors import UsageError
 from lmtasks.results.base import StoredFile
 from lmtasks.results.cell import CellRecord, RowsAsked, TaskInfo, Variant
-from lmtasks.results.comparison import PairedRecord, PairedRecords
+from lmtasks.results.comparison import PairedRecord, PairedRecords, TogetherRecord
 from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import PublishedFigure, RunRecord, StoredPlan
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
@@ -80,6 +80,11 @@ class RunRecords:
         return self.paired.comparisons if self.paired else ()
 
     @property
+    def together(self) -> tuple[TogetherRecord, ...]:
+        """All variants of a task against all; none where the run was paired before there were any."""
+        return self.paired.together if self.paired else ()
+
+    @property
     def rows_asked(self) -> tuple[RowsAsked, ...]:
         """Numbers of training rows that the plan asks with, the fewest first; empty: it does not ask by rows."""
         return _fewest_first({cell.rows.asked for cell in self.cells if cell.rows is not None})
@@ -95,7 +100,11 @@ class RunRecords:
         return replace(
             self,
             cells=tuple(cell for cell in self.cells if cell.rows_asked in (rows, None)),
-            paired=None if self.paired is None else self.paired.model_copy(update={"comparisons": kept}),
+            paired=None
+            if self.paired is None
+            else self.paired.model_copy(
+                update={"comparisons": kept, "together": tuple(each for each in self.together if each.rows == rows)}
+            ),
         )
 
     def of(self, *, variant: str, task: str) -> tuple[CellRecord, ...]:
@@ -207,7 +216,8 @@ def _pairs_apart(paired: PairedRecords | None, cells: Sequence[CellRecord]) -> P
         sides = {apart.get((name, each.task), each.task) for name in (each.variant, each.base)}
         if len(sides) == 1:
             kept.append(each.model_copy(update={"task": sides.pop()}))
-    return paired.model_copy(update={"comparisons": tuple(kept)})
+    own = [each for each in paired.together if not any((name, each.task) in apart for name in each.variants)]
+    return paired.model_copy(update={"comparisons": tuple(kept), "together": tuple(own)})
 
 
 def _sweep_place(record: SweepRecord) -> tuple[str, str, bool, int]:

@@ -9,6 +9,7 @@ from lmtasks.report.conditions import conditions_table, machine_facts, training_
 from lmtasks.report.curves import curves_table, learning_curves, rows_text
 from lmtasks.report.decision import Fact, decide, facts, with_rows
 from lmtasks.report.grid import baseline_of, models
+from lmtasks.report.groups import groups_table
 from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
@@ -58,6 +59,8 @@ class Report:
     """Only where the plan names figures of others."""
     paired: tuple[Table, ...]
     """Variants against each other, on the same examples."""
+    groups: Table | None
+    """Who cannot be told apart; only where a task has three variants."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
     samples: Table | None
@@ -124,6 +127,7 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
         )
         if by_rows
         else paired_tables(run),
+        groups=_of_rows(groups, whole) if (groups := groups_table(run)) is not None else None,
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         samples=samples_table(samples),
         shown_samples=samples,

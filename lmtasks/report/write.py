@@ -128,6 +128,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         _table(report.published),
         "## Paired by example" if report.paired else None,
         *(_table(table) for table in report.paired),
+        "## Who cannot be told apart" if report.groups else None,
+        _table(report.groups),
         "## Against the trivial answer",
         "\n".join(trivial_answers),
         "## Every metric" if report.metrics else None,

@@ -53,11 +53,33 @@ class PairedRecord(TestedMetric):
     """That both were scored with, and that are joined."""
 
 
+class TogetherRecord(StoredModel):
+    """All variants of a task against all, on the same examples: simultaneous 95 % intervals of their differences."""
+
+    task: str
+    rows: Annotated[RowsAsked, SPARSE] = None
+    """Training rows that all learned from; None: the plan does not ask by rows."""
+    metric: str
+    scale: Scale
+    higher_is_better: Flag
+    n: Whole
+    variants: tuple[str, ...]
+    """Best first."""
+    values: tuple[Number, ...]
+    """As the metric counts; means over seeds."""
+    halves: tuple[tuple[Number, ...], ...]
+    """Half widths of the intervals that hold together over all pairs of the task, as the metric counts: line i has
+    those against the variants 0 to i - 1."""
+    table_halves: tuple[tuple[Number, ...], ...]
+    """Those that hold together over all tasks of the table."""
+
+
 class PairedRecords(StoredFile):
     """paired.json: the comparisons of a run; those of one relation, from equal rows, are one family."""
 
     seed: Whole
     comparisons: tuple[PairedRecord, ...]
+    together: Annotated[tuple[TogetherRecord, ...], SPARSE] = ()
 
 
 class KnownCounts(StoredModel):

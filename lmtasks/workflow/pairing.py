@@ -6,6 +6,8 @@
     parent  every exported model against the one that it was exported from: what did the export cost?
     rival   every model against the best trivial answer and the best classical rival: is it worth its weights?
 
+And of each task all variants against all, at once (`metric/simultaneous.py`).
+
 The tests are those of `lmtasks compare`. Each question is a family of comparisons of its own, where the plan asks by
 rows once for each number of rows. The seeds that both variants have are joined (`compare_over_seeds`); where they share
 none, an example is paired with itself under the first seed of both.
@@ -20,15 +22,18 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import get_args
 
+import numpy as np
+
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, holm, verdict
 from lmtasks.metric.paired import compare_over_seeds, resamples_for
+from lmtasks.metric.simultaneous import all_pairs
 from lmtasks.records import BOUND_BASELINES, CLASSICAL_BASELINES, Floats
 from lmtasks.report.grid import comparable_metric, is_per_token
 from lmtasks.report.records import told_apart
 from lmtasks.results.cell import CellRecord, RowsAsked, Variant
-from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation
+from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation, TogetherRecord
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
@@ -112,6 +117,7 @@ def pair_cells(
     cells = told_apart(cells)
     tasks = [*tasks, *dict.fromkeys(cell.task.name for cell in cells if cell.task.apart_from)]
     pairs: list[_Pair] = []
+    groups: list[tuple[RowsAsked, str, list[_Scored]]] = []
     for rows in row_counts or (None,):
         for task in tasks:
             own = _of_task(cells, task, rows)
@@ -121,6 +127,8 @@ def pair_cells(
                 for pair in _pairs(scored, task=task, rows=rows, reference=reference)
                 if pair.relation != "best" or not bare
             ]
+            if len(group := _comparable(scored)) > 1 and not bare:
+                groups.append((rows, task, group))
             if task in clean:
                 pairs += _changes(scored, _task_scores(_of_task(cells, clean[task], rows), variants), task, rows)
     kept = _kept(cells, before)
@@ -145,6 +153,11 @@ def pair_cells(
         seed=seed,
         comparisons=tuple(
             each for rows in row_counts or (None,) for one in RELATIONS for each in _judged(ordered, one, rows)
+        ),
+        together=tuple(
+            sorted(
+                (*_kept_groups(cells, before), *_together(groups, seed=seed)), key=lambda each: order.get(each.task, -1)
+            )
         ),
     )
 
@@ -177,6 +190,49 @@ def _changes(changed: Sequence[_Scored], clean: Sequence[_Scored], task: str, ro
         base = before.get(other.variant.name)
         if base is not None and (base.name, base.metric.signature) == (other.name, other.metric.signature):
             yield _Pair(relation="clean", task=task, rows=rows, base=base, other=other)
+
+
+def _comparable(scored: Sequence[_Scored]) -> list[_Scored]:
+    """Those that were scored alike, with the best of which most can be compared."""
+    groups = [[other for other in scored if other is each or _alike(each, other)] for each in scored]
+    return max(groups, key=len, default=[])
+
+
+def _together(groups: Sequence[tuple[RowsAsked, str, Sequence[_Scored]]], *, seed: int) -> Iterator[TogetherRecord]:
+    """Each task's variants, all against all."""
+    tasks = Counter(rows for rows, _, _ in groups)
+    for rows, task, group in groups:
+        shared = [number for number in group[0].statistics if all(number in each.statistics for each in group)]
+        variants = [
+            [each.statistics[number] for number in shared] if shared else [next(iter(each.statistics.values()))]
+            for each in group
+        ]
+        usual, table = all_pairs(
+            group[0].metric,
+            variants,
+            levels=(0.95, 1 - 0.05 / tasks[rows]),
+            seed=seed,
+            clusters=group[0].clusters,
+        )
+        sign = 1 if group[0].metric.higher_is_better else -1
+        order = np.argsort(-sign * usual.values, kind="stable")
+        yield TogetherRecord(
+            task=task,
+            rows=rows,
+            metric=group[0].name,
+            scale=group[0].metric.scale,
+            higher_is_better=group[0].metric.higher_is_better,
+            n=usual.n,
+            variants=tuple(group[place].variant.name for place in order),
+            values=tuple(usual.values[order].tolist()),
+            halves=_triangle(usual.halves[np.ix_(order, order)]),
+            table_halves=_triangle(table.halves[np.ix_(order, order)]),
+        )
+
+
+def _triangle(square: Floats) -> tuple[tuple[float, ...], ...]:
+    """Below the diagonal, in four digits."""
+    return tuple(tuple(float(f"{each:.4g}") for each in line[:place]) for place, line in enumerate(square))
 
 
 def _of_task(cells: Sequence[CellRecord], task: str, rows: RowsAsked) -> list[CellRecord]:
@@ -233,6 +289,14 @@ def _key(comparison: PairedRecord) -> tuple[object, ...]:
 def _is_bare(cell: CellRecord) -> bool:
     """Was it scored, and are its statistics gone? Then it may be the best, and nobody can be compared with it."""
     return cell.result is not None and cell.statistics is None
+
+
+def _kept_groups(cells: Sequence[CellRecord], before: PairedRecords | None) -> Iterator[TogetherRecord]:
+    """Tasks whose variants were all compared before, one of them in a cell that has no statistics any more."""
+    bare = {(cell.task.name, cell.rows_asked) for cell in cells if _is_bare(cell)}
+    for each in before.together if before else ():
+        if {(each.task, each.rows), (each.task, None)} & bare:
+            yield each
 
 
 def _kept(cells: Sequence[CellRecord], before: PairedRecords | None) -> Sequence[PairedRecord]:
