@@ -45,8 +45,12 @@ def uncertainty(number: float, ci95: tuple[float, float] | None, scale: Scale) -
 
 
 def difference(points: float) -> str:
-    """A difference with its sign, in points or in the metric's unit."""
-    return f"{points:+.1f}".replace("-", "−")
+    """A difference with its sign, in points or in the metric's unit.
+
+    >>> difference(-0.04), difference(-2.35)
+    ('+0.0', '−2.4')
+    """
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def effect(size: float) -> str:

@@ -101,7 +101,7 @@ def marked(run: RunRecords, task: TaskInfo, metric: str | None) -> frozenset[str
 def variant_detail(variant: Variant) -> str:
     """Parts of a variant that its name lacks: the model, how it was adapted, what it ran on."""
     in_name = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
-    threads = f"{variant.threads} threads" if variant.threads else ""
+    threads = f"{variant.threads} thread{'' if variant.threads == 1 else 's'}" if variant.threads else ""
     ran = (variant.runtime, variant.precision, variant.device, threads)
     parts = (variant.model, variant.adaptation, *ran, variant.written)
     return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in in_name)

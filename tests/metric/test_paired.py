@@ -4,11 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.stats import binomtest
 
 from lmtasks.errors import WorkError
 from lmtasks.metric import compare, make_metric
-from lmtasks.metric.paired import MCNEMAR, RANDOMIZATION, mcnemar
+from lmtasks.metric.paired import MCNEMAR, RANDOMIZATION, mcnemar, tango_interval
 from lmtasks.records import Floats
 
 from .examples import choices, likelihoods, texts
@@ -182,3 +183,41 @@ def test_rows_and_sums_agree_on_the_same_metric() -> None:
 def test_different_examples_cannot_be_paired() -> None:
     with pytest.raises(WorkError, match=r"same examples on both sides.*\(2, 2\) and \(1, 2\)"):
         compare(make_metric("acc"), rows_of([1, 0]), rows_of([1]))
+
+
+@pytest.mark.parametrize(("more", "less", "n"), [(9, 3, 32), (1, 0, 44), (5, 1, 10), (100, 120, 2000), (7, 7, 40)])
+def test_the_interval_of_shares_is_what_a_score_test_does_not_reject(more: int, less: int, n: int) -> None:
+    """At both ends the constrained likelihood, maximised numerically, gives a score of 1.96 (Tango 1998)."""
+    for end in tango_interval(more, less, n):
+
+        def against(share: float, end: float = end) -> float:
+            """Negative log-likelihood of (more, less, alike) where the shares differ by `end`."""
+            parts = np.array([share + end, share, 1 - 2 * share - end])
+            return -float(np.log(np.maximum(parts, 1e-300)) @ [more, less, n - more - less])
+
+        least = max(0.0, -end)
+        share = optimize.minimize_scalar(against, bounds=(least, (1 - end) / 2), method="bounded").x
+        variance = (2 * share + end - end**2) / n
+        assert abs((more - less) / n - end) / np.sqrt(variance) == pytest.approx(1.96, abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "chance"), [(15, 0.9), (30, 0.98), (100, 0.7)])
+def test_the_interval_of_few_shares_holds_the_difference(n: int, chance: float) -> None:
+    """Percentiles of the bootstrap hold it in some 60 % of such sets where hardly an example differs."""
+    generator, held, percentiles = np.random.default_rng(1), 0, 0
+    for _ in range(400):
+        a, b = (generator.random(n) < chance), (generator.random(n) < chance - 0.02)
+        low, high = tango_interval(int((b & ~a).sum()), int((a & ~b).sum()), n)
+        held += low <= -0.02 <= high
+        drawn = (b.astype(float) - a)[generator.integers(n, size=(200, n))].mean(axis=1)
+        percentiles += np.percentile(drawn, 2.5) <= -0.02 <= np.percentile(drawn, 97.5)
+    assert held >= 400 * 0.93
+    assert percentiles < held
+
+
+def test_equal_answers_to_a_few_examples_exclude_no_large_loss() -> None:
+    same = np.tile([[1.0, 1.0]], (20, 1))
+    result = compare(make_metric("acc"), same, same)
+    assert result.ci95 == pytest.approx((-16.1, 16.1), abs=0.1)
+    assert tango_interval(20, 0, 20) == pytest.approx((0.6777, 1.0), abs=1e-3)
+    assert tango_interval(0, 20, 20) == pytest.approx((-1.0, -0.6777), abs=1e-3)

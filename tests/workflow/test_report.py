@@ -61,6 +61,23 @@ def test_the_page_pairs_by_example_and_says_who_is_best(both: Path, tmp_path: Pa
     assert made.page == tmp_path / "index.html"
 
 
+def test_all_are_held_against_all_at_once(both: Path, other: Path) -> None:
+    records = records_of([both, other], name="mine")
+    assert [(each.task, each.n) for each in records.together] == [
+        ("starter_sentiment_en", 75),
+        ("starter_topic_zh", 75),
+    ]
+    topic = records.together[1]
+    assert set(topic.variants) == {"tfidf", "majority", "naive-bayes"}
+    assert topic.values == tuple(sorted(topic.values, reverse=True))
+    assert [len(line) for line in topic.halves] == [0, 1, 2]
+    assert all(0.02 < half < 0.3 for line in topic.halves for half in line)
+    assert all(b >= a for one, two in zip(topic.halves, topic.table_halves, strict=True)
+               for a, b in zip(one, two, strict=True))  # fmt: skip
+    assert topic.variants[2] == "majority"
+    assert topic.values[0] - topic.values[2] > topic.halves[2][0]
+
+
 def test_several_folders_make_one_page(both: Path, other: Path, tmp_path: Path) -> None:
     (made,) = make_reports(ReportRequest(folders=[both, other], out=tmp_path / "page"))
     assert {variant.name for variant in made.records.variants} == {"tfidf", "majority", "naive-bayes"}
