@@ -8,12 +8,15 @@ from lmtasks.report import format as show
 from lmtasks.report.grid import Score, baseline_of, main_metric, main_score, models
 from lmtasks.report.plot import PlotPoint, Series, draw_lines, draw_points, stacked, without_own_colours
 from lmtasks.report.records import RunRecords
+from lmtasks.report.samples import TaskSamples
 from lmtasks.report.speeds import timings_of, together
-from lmtasks.results.cell import TaskInfo
+from lmtasks.results.cell import TaskInfo, Variant
 from lmtasks.results.speed import Timing
 
 REACH = 1.5
 """A baseline farther from the points than so many times their span is named, not drawn: it would flatten the rest."""
+MOST_LINES = 8
+"""Of a chart of probabilities: more of them cannot be told apart."""
 SPREAD = 0.98
 """Share of the losses that the axis reaches over: the first steps would flatten the rest."""
 
@@ -186,3 +189,130 @@ def _judged(records: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, list
 
 def _number(value: object) -> float:
     return float(str(value))
+
+
+def calibration_charts(samples: Sequence[TaskSamples]) -> tuple[Chart, ...]:
+    """A chart for each task of classes: how often a probability is right, the variants' bins beside the diagonal."""
+    return tuple(_calibration(each) for each in samples if each.reliability)
+
+
+def _calibration(samples: TaskSamples) -> Chart:
+    name = samples.shown["name"]
+    found = samples.reliability[:MOST_LINES]
+    said = "; ".join(f"{each.variant}: calibration error {100 * each.error:.1f}" for each in found)
+    series = [Series(name="right as often as said", points=(PlotPoint(x=0, y=0), PlotPoint(x=100, y=100)),
+                     is_main=False, has_marks=False)]  # fmt: skip
+    series += [
+        Series(
+            name=f"{each.variant} {100 * each.error:.1f}",
+            points=[
+                PlotPoint(x=100 * stated, y=100 * right, said=f"{each.variant}: {n} answers, {100 * stated:.0f} % said")
+                for n, stated, right in zip(each.counts, each.stated, each.right, strict=True)
+            ],
+            variant=each.variant,
+        )
+        for each in found
+    ]
+    return Chart(
+        task=f"calibration {name}",
+        about=f"{name}, share of right answers by their probability. {said}.",
+        svg=draw_lines(
+            series,
+            title=name,
+            subtitle="behind each name its expected calibration error, points",
+            x_title="probability of the answer, %",
+            y_title="right, %",
+            y_domain=(0, 100),
+            width=440,
+        ),
+    )
+
+
+def load_charts(run: RunRecords) -> tuple[Chart, ...]:
+    """A chart for each task that was timed under several rates: the latency that 95 % of requests keep, by the rate."""
+    found = []
+    for task in run.tasks:
+        points = {
+            variant.name: [
+                PlotPoint(x=load.rate, y=load.latency_ms.p95, said=f"{variant.name}: {load.latency_ms.p95:.1f} ms")
+                for load in sorted(run.speeds[variant.name].loads, key=lambda each: each.rate)
+                if load.task == task.name and load.latency_ms.p95
+            ]
+            for variant in models(run)
+            if variant.name in run.speeds
+        }
+        found += _speed_lines(
+            points, name="load", task=task.name, x="rate", x_title="requests a second", y_title="latency, p95, ms"
+        )
+    return tuple(found)
+
+
+def scaling_charts(run: RunRecords) -> tuple[Chart, ...]:
+    """Charts for each task that was timed at several batch sizes, lengths or numbers of threads: throughput by them."""
+    found = []
+    for task in run.tasks:
+        timed = [variant for variant in models(run) if variant.name in run.speeds]
+        by_batch, by_length = (
+            {
+                variant.name: [
+                    _throughput(timing, getattr(timing, field))
+                    for timing in sorted(_timings(run, variant, lengths=lengths), key=lambda each: getattr(each, field))
+                    if timing.task == task.name and timing.examples_per_s
+                ]
+                for variant in timed
+            }
+            for field, lengths in (("batch_size", False), ("length", True))
+        )
+        by_threads: dict[str, list[PlotPoint]] = {}
+        for variant in sorted(timed, key=lambda each: each.threads or 0):
+            timing = together(timings_of(run, variant), task.name)
+            if timing is not None and timing.examples_per_s and variant.threads:
+                same = f"{variant.model} {variant.runtime} {variant.precision}"
+                by_threads.setdefault(same, []).append(_throughput(timing, variant.threads))
+        for name, points, x_title in (
+            ("batch", by_batch, "batch size"),
+            ("length", by_length, "tokens of a request"),
+            ("threads", by_threads, "threads"),
+        ):
+            few = 3 if name == "batch" else 2  # batch 1 and one other stand in the table of timings
+            kept = {line: each for line, each in points.items() if len({point.x for point in each}) >= few}
+            found += _speed_lines(kept, name=name, task=task.name, x=name, x_title=x_title, y_title="examples/s")
+    return tuple(found)
+
+
+def _timings(run: RunRecords, variant: Variant, *, lengths: bool) -> Sequence[Timing]:
+    speed = run.speeds[variant.name]
+    if not lengths:
+        return speed.timings
+    largest = max((timing.batch_size for timing in speed.at_lengths), default=0)
+    return [timing for timing in speed.at_lengths if timing.batch_size == largest]
+
+
+def _throughput(timing: Timing, x: float) -> PlotPoint:
+    low, high = timing.examples_ci95 or (None, None)
+    value = timing.examples_per_s or 0.0
+    return PlotPoint(x=x, y=value, low=low, high=high, said=f"{show.rate(value)} examples/s")
+
+
+def _speed_lines(
+    points: Mapping[str, Sequence[PlotPoint]], *, name: str, task: str, x: str, x_title: str, y_title: str
+) -> list[Chart]:
+    """One chart, or none where no line has two points."""
+    lines = {line: each for line, each in points.items() if len(each) > 1}
+    if not lines:
+        return []
+    said = "; ".join(f"{line}: " + ", ".join(f"{p.y:.4g} at {p.x:g}" for p in each) for line, each in lines.items())
+    return [
+        Chart(
+            task=f"{name} {task}",
+            about=f"{task}, {y_title} by {x}. {said}.",
+            svg=draw_lines(
+                [Series(name=line, points=each, variant=line) for line, each in lines.items()],
+                title=task,
+                x_title=x_title,
+                x_ticks=sorted({point.x for each in lines.values() for point in each}),
+                y_title=y_title,
+                width=420,
+            ),
+        )
+    ]

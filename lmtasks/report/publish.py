@@ -19,6 +19,7 @@ from lmtasks.records import Json
 from lmtasks.report.records import read_run
 from lmtasks.report.write import write_pages
 from lmtasks.results.base import StoredFile, read_content
+from lmtasks.results.training import lines_of, read_looks
 
 LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms", FIELD})
 """Fields of records that grow with the number of examples or calls; and the checksum over them."""
@@ -79,6 +80,8 @@ def _copy_records(run_folder: Path, target: Path) -> None:
         # A folder `.part` is an export that is under way, or was killed.
         if file.stem in ("parity", "gate") and file.parent.suffix != ".part":
             _copy(file, target / file.stem / f"{file.parent.name}.json", private)
+    for name, looks in read_looks(run_folder).items():
+        write_text(target / "training" / f"{name}.jsonl", lines_of(looks))
     if (run_folder / "plan.yaml").is_file():
         write_text(target / "plan.yaml", (run_folder / "plan.yaml").read_text(encoding="utf-8"))
 

@@ -21,6 +21,7 @@ from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import PublishedFigure, RunRecord, StoredPlan
 from lmtasks.results.speed import RequiredRecord, SpeedRecord
 from lmtasks.results.sweep import SweepRecord
+from lmtasks.results.training import TrainingLook, read_looks
 
 _Record = TypeVar("_Record", bound=StoredFile)
 
@@ -56,6 +57,8 @@ class RunRecords:
     model."""
     sweeps: tuple[SweepRecord, ...] = ()
     """Settings of trainings that were tried, one record a choice."""
+    trainings: Mapping[str, tuple[TrainingLook, ...]] = field(default_factory=dict)
+    """How each model was trained, by its folder; empty where no log is stored."""
     samples: Mapping[str, Path] = field(default_factory=dict)
     """Files with the scored examples, by cell; empty where none are stored."""
     required: RequiredRecord | None = None
@@ -151,6 +154,7 @@ def read_run(folder: Path) -> RunRecords:
         margin=MARGIN_POINTS if plan.margin is None else plan.margin,
         paired=_pairs_apart(_read_if_there(PairedRecords, folder / "paired.json"), cells),
         sweeps=tuple(sorted(map(SweepRecord.read, (folder / "sweeps").glob("*.json")), key=_sweep_place)),
+        trainings=read_looks(folder),
         samples={cell.id: file for cell in cells if (file := folder / "samples" / f"{cell.id}.jsonl").is_file()},
         required=_read_if_there(RequiredRecord, folder / "required.json"),
     )

@@ -195,14 +195,9 @@ def _cells(run: RunRecords, task: TaskInfo) -> list[CellRecord]:
 
 def _task(run: RunRecords, task: TaskInfo, cells: Sequence[CellRecord], *, out: Path, most: int) -> TaskSamples | None:
     metric = main_metric(run, task) or ""
-    data = [cell.conditions.get("data_fingerprint") for cell in cells]
-    usual = max(data, key=data.count)
     read: list[_Read] = []
     remarks: list[str] = []
-    for cell, its_data in zip(cells, data, strict=True):
-        if its_data != usual:
-            remarks.append(f"{task.name}: {cell.variant.name} was scored on other rows and is not shown beside them")
-            continue
+    for cell in cells:
         try:
             read.append(_read(run.samples[cell.id], cell.variant.name, metric))
         except (OSError, ValueError, UsageError) as error:

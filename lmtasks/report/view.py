@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from lmtasks.report import format as show
-from lmtasks.report.charts import Chart, quality_charts
+from lmtasks.report.charts import Chart, calibration_charts, load_charts, quality_charts, scaling_charts
 from lmtasks.report.chosen_settings import settings_charts, settings_sentences, settings_tables
 from lmtasks.report.conditions import conditions_table, machine_facts, training_table, version_facts
 from lmtasks.report.curves import curves_table, learning_curves, rows_text
@@ -18,6 +18,7 @@ from lmtasks.report.samples import TaskSamples, samples_table
 from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
 from lmtasks.report.summary import against_trivial
 from lmtasks.report.table import Column, Line, Table, TableCell
+from lmtasks.report.training_curves import training_charts, training_sentences
 from lmtasks.results.cell import RowsAsked
 from lmtasks.results.decision import DecisionRecord, TaskAnswer
 
@@ -68,9 +69,15 @@ class Report:
     shown_samples: tuple[TaskSamples, ...]
     trainings: Table | None
     """Only where the run trained models."""
+    overfitting: tuple[str, ...]
+    """Trainings in which the gap between training and validation rows grew."""
+    training_charts: tuple[Chart, ...]
     settings: tuple[Table, ...]
     """Settings of trainings that the plan let choose on validation rows, a table a model."""
     settings_charts: tuple[Chart, ...]
+    calibration_charts: tuple[Chart, ...]
+    speed_charts: tuple[Chart, ...]
+    """Under a load, and by batch size, length and threads, where several were timed."""
     variants: Table | None
     timings: Table | None
     loads: Table | None
@@ -92,7 +99,14 @@ class Report:
     @property
     def all_charts(self) -> tuple[Chart, ...]:
         """In the order of the page."""
-        return (*self.curve_charts, *self.settings_charts, *self.charts)
+        return (
+            *self.curve_charts,
+            *self.calibration_charts,
+            *self.settings_charts,
+            *self.training_charts,
+            *self.speed_charts,
+            *self.charts,
+        )
 
 
 def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
@@ -132,8 +146,12 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
         samples=samples_table(samples),
         shown_samples=samples,
         trainings=_of_rows(trainings, whole) if (trainings := training_table(run)) is not None else None,
+        overfitting=training_sentences(whole),
+        training_charts=training_charts(whole),
         settings=settings_tables(whole),
         settings_charts=settings_charts(whole),
+        calibration_charts=calibration_charts(samples),
+        speed_charts=(*load_charts(run), *scaling_charts(run)),
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),

@@ -33,7 +33,7 @@ from lmtasks.training.calibrate import LEAST, Calibration, calibrate_layer
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.features import FeatureReader, KeptBytes, collate
-from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.loop import MeanLoss, Trained, Validation, train
 from lmtasks.training.pace import (
     HEADS_ALONE,
     MOST_JUDGED,
@@ -143,7 +143,7 @@ def adapt(
     if probe is not None and wanted.fit == "logistic":
         began = perf_counter()
         fitted = probe.fit(strength=wanted.strength, seed=settings.seed)
-        best = probe.score()
+        best = probe.judge().value
         trained = Trained(steps=0, seconds=perf_counter() - began, best=best, best_step=0, stopped="fitted")
     else:
         rate = (
@@ -245,10 +245,10 @@ def _trained(
                 batch = {**batch, "share": torch.tensor(_share(heads[number], rows, part=part, parts=parts))}
         return {**batch, "head": torch.tensor(number), "place": torch.tensor(places[number])}
 
-    def judge() -> float:
+    def judge() -> Validation:
         if validate is not None:
-            return validate(model)
-        return score_heads(model, heads, pad_id=pad_id, judged=pace.judged) if probe is None else probe.score()
+            return Validation(value=validate(model))
+        return judge_heads(model, heads, pad_id=pad_id, judged=pace.judged) if probe is None else probe.judge()
 
     return train(
         module=TbpttModule(model, streams, smoothing=settings.label_smoothing) if probe is None else probe.module,
@@ -272,7 +272,8 @@ def _trained(
         ),
         folder=folder,
         data_key=f"{model.card.weights_hash} {settings.stored()} {[head.fingerprint for head in heads]}",
-        validate=lambda: Validation(value=judge()),
+        validate=judge,
+        learned_at=lambda step: heads[steps[step][0]].head.name,
         higher_is_better=True,
         report=report,
         device=settings.device,
@@ -304,9 +305,15 @@ def default_learning_rate(method: Adaptation, parameters: int, *, few: bool = Fa
     return float(found * (FEW_ROWS_RATE if few else 1.0))
 
 
-@torch.no_grad()
 def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int, judged: int = MOST_JUDGED) -> float:
-    """Mean over heads of a 0-1 score on validation rows, answered with the right prefix given (teacher forcing).
+    """The mean over heads of a 0-1 score on validation rows, as `judge_heads` has it."""
+    return judge_heads(model, heads, pad_id=pad_id, judged=judged).value
+
+
+@torch.no_grad()
+def judge_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int, judged: int = MOST_JUDGED) -> Validation:
+    """Mean over heads of a 0-1 score on validation rows, answered with the right prefix given (teacher forcing); and
+    each head's loss on them.
 
     Each kind of head says what is right (`Head.judged`, `Head.score`): the share of right labels, tags or spans; of a
     generation head the geometric mean of the probabilities of the right tokens.
@@ -314,14 +321,19 @@ def score_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int, jud
     Args:
         judged: rows of each head at most.
     """
-    scores = []
+    scores: list[float] = []
+    losses: dict[str, float] = {}
     for head in heads:
+        name = head.head.name
         if head.validation_text:
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
+            losses[name] = nats / count
             continue
-        scores.append(head_of(head.head).scored(_judged(model, head, pad_id=pad_id, most=judged)))
-    return sum(scores) / max(1, len(scores))
+        mean = MeanLoss(head_of(head.head))
+        scores.append(mean.head.scored(mean.over(_judged(model, head, pad_id=pad_id, most=judged))))
+        losses[name] = mean.value
+    return Validation(value=sum(scores) / max(1, len(scores)), losses=losses)
 
 
 def _judged(

@@ -6,7 +6,7 @@ a training that was interrupted and resumed ends with the same weights as one th
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
 from lmtasks.files import aside
+from lmtasks.head.base import Head
 from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
@@ -53,6 +54,28 @@ class Validation:
     """The number that the best weights are chosen by."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Its parts by name, for the log."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """The loss on the same rows, by what is learned, for the log: beside that of training it tells of overfitting."""
+
+
+class MeanLoss:
+    """The mean loss of a head over batches, while they are judged: nothing is computed twice but the loss itself."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self._sum, self._count = 0.0, 0
+
+    def over(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same logits and targets, counted."""
+        for logits, targets in batches:
+            self._sum += float(self.head.loss(logits, targets.to(logits.device))) * len(targets)
+            self._count += len(targets)
+            yield logits, targets
+
+    @property
+    def value(self) -> float:
+        """In nats, or as the head's loss counts."""
+        return self._sum / max(1, self._count)
 
 
 def train(
@@ -69,6 +92,7 @@ def train(
     device: str = "cpu",
     work: Work | None = None,
     name_batch: Callable[[int], str] | None = None,
+    learned_at: Callable[[int], str] | None = None,
     partly: bool = False,
     judge_first: bool = False,
 ) -> Trained:
@@ -82,6 +106,7 @@ def train(
         validate: called with the module in evaluation mode.
         work: what a step does, for the speed that is shown.
         name_batch: tells people what the batch of a step is; default: the numbers of its rows.
+        learned_at: what the batch of a step is learned for, for the log; None: all for the same.
         partly: may a step leave some weights without a gradient, as those of a head that it does not ask?
         judge_first: are the weights judged before the first step, too?
 
@@ -164,6 +189,8 @@ def train(
                 "learning_rate": rate,
                 "gradient_norm": round(done.norm, 4),
             }
+            if learned_at is not None:
+                record["head"] = learned_at(position.step - 1)
             if work is not None:
                 record["tokens_per_second"] = round(work.tokens_per_second(done.seconds))
                 record["gemm_share"] = round(work.share(done.seconds), 4)
@@ -201,6 +228,8 @@ def _judge(
     record["validation"] = round(value, 6)
     if judged.parts:
         record["validation_parts"] = {name: round(part, 6) for name, part in judged.parts.items()}
+    if judged.losses:
+        record["validation_losses"] = {name: round(loss, 5) for name, loss in judged.losses.items()}
     better = position.best is None or (value > position.best if higher_is_better else value < position.best)
     if not better:
         return replace(position, without_gain=position.without_gain + 1, unjudged=False)

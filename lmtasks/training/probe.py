@@ -31,6 +31,7 @@ from lmtasks.model.closed_form import NEVER_SEEN
 from lmtasks.model.model import Model
 from lmtasks.records import Bools, Floats, Ints, Progress
 from lmtasks.training.features import FeatureReader, FeatureRows
+from lmtasks.training.loop import MeanLoss, Validation
 from lmtasks.training.pace import judged_rows
 from lmtasks.training.stepping import Batch
 
@@ -111,16 +112,20 @@ class FeatureProbe:
         return self._train[number].batch(places)
 
     @torch.no_grad()
-    def score(self) -> float:
-        """Mean over heads of the 0-1 score on validation rows."""
-        return fmean(
-            head_of(head.head).scored(
+    def judge(self) -> Validation:
+        """Mean over heads of the 0-1 score on validation rows, and each head's loss on them."""
+        scores: list[float] = []
+        losses: dict[str, float] = {}
+        for head, rows in zip(self._heads, self._judged, strict=True):
+            mean = MeanLoss(head_of(head.head))
+            batches = (
                 (self.module.logits(head.head.name, batch), batch["targets"])
                 for places in plan_batches(rows.lengths, tokens_per_batch=STATES_AT_ONCE)
                 for batch in [rows.batch(places)]
             )
-            for head, rows in zip(self._heads, self._judged, strict=True)
-        )
+            scores.append(mean.head.scored(mean.over(batches)))
+            losses[head.head.name] = mean.value
+        return Validation(value=fmean(scores), losses=losses)
 
     def fit(self, *, strength: float | None, seed: int) -> Mapping[str, FittedLayer]:
         """Give every head the weights of logistic regression.

@@ -44,7 +44,7 @@ def test_both_pages_and_a_published_folder_have_it(tmp_path: Path) -> None:
     run = trained_run(tmp_path / "run")
     write_report(run)
     for page in ("report.md", "index.html"):
-        assert "What training took" in (run / page).read_text(encoding="utf-8")
+        assert "Seconds of training steps" in (run / page).read_text(encoding="utf-8")
     target = publish(run, reports=tmp_path / "reports").parent
     assert training_table(read_run(target)) == training_table(read_run(run))
 
@@ -53,7 +53,7 @@ def test_a_run_that_trained_nothing_is_read_as_before(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     assert training_table(read_run(run)) is None
     write_report(run)
-    assert "What training took" not in (run / "report.md").read_text(encoding="utf-8")
+    assert "Seconds of training steps" not in (run / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
