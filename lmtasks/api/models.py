@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmtasks.api.rows import GivenRows
+    from lmtasks.engine.engine import Engine
     from lmtasks.records import ModelCard
     from lmtasks.settings.attention import Attention
     from lmtasks.settings.data import DataAccess, OwnKind
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 def load_model(
     ref: ModelLike,
     *,
+    adapters: Sequence[ModelLike] = (),
     runtime: str | None = None,
     device: str = "cpu",
     precision: str | None = None,
@@ -45,17 +47,31 @@ def load_model(
         with lmtasks.load_model("runs/mine") as model:
             model.predict(["very good", "rather poor"]).answers
 
+    Several models that were adapted by `lora` over one backbone share it in memory, and are chosen by argument:
+
+    with lmtasks.load_model("runs/topics", adapters=["runs/stars"]) as model:
+        model.predict(texts, adapter="stars").answers
+
+    Args:
+        adapters: further models over the backbone of `ref`, or that backbone itself.
+
     Raises:
-        UsageError: there is no such model, or a part of it is missing or damaged.
+        UsageError: there is no such model, a part of it is missing or damaged, or it stands over another backbone.
         WorkError: the Hub cannot be reached.
     """
     from lmtasks.model.resolve import resolve
+    from lmtasks.workflow.choose_models import labels_of
     from lmtasks.workflow.open_model import card_in
 
     data = access_of(None, offline=offline, token=token)
     opening = opening_of(runtime, device, precision, threads, batch_size, label_map)
-    folder = resolve(ref_of(ref), offline=data.offline, token=data.token)
-    return LoadedModel(ref_of(ref), folder, card_in(folder), opening=opening, data=data)
+    refs = [ref_of(each) for each in (ref, *adapters)]
+    folders = {
+        label: resolve(each, offline=data.offline, token=data.token)
+        for label, each in zip(labels_of(refs), refs, strict=True)
+    }
+    cards = {label: card_in(folder) for label, folder in folders.items()}
+    return LoadedModel(refs[0], folders, cards, opening=opening, data=data)
 
 
 def adapt(
@@ -389,13 +405,25 @@ class LoadedModel:
     `with lmtasks.load_model(ref) as model:` gives its memory back at the end; `close` does so at any time.
     """
 
-    def __init__(self, ref: str, folder: Path, card: ModelCard, *, opening: OpenOptions, data: DataAccess) -> None:
+    def __init__(
+        self,
+        ref: str,
+        folders: Mapping[str, Path],
+        cards: Mapping[str, ModelCard],
+        *,
+        opening: OpenOptions,
+        data: DataAccess,
+    ) -> None:
         self.ref = ref
-        self.folder = folder
-        self.card = card
+        self.adapters = tuple(folders)
+        """Names by which the model and those over its backbone are chosen; the first answers where none is."""
+        self.folder = folders[self.adapters[0]]
+        self.card = cards[self.adapters[0]]
+        self._folders, self._cards = folders, cards
         self._opening = opening
         self._data = data
         self._opened = ExitStack()
+        self._engines: Mapping[str, Engine] = {}
         self._predictors: dict[object, Predictor] = {}
 
     def __enter__(self) -> LoadedModel:
@@ -407,13 +435,14 @@ class LoadedModel:
         self.close()
 
     def __repr__(self) -> str:
-        return (
-            f"LoadedModel({self.ref!r}, {self.card.kind}, heads: {', '.join(h.name for h in self.card.heads) or '-'})"
-        )
+        heads = ", ".join(head.name for head in self.card.heads) or "-"
+        others = f", adapters: {', '.join(self.adapters[1:])}" if len(self.adapters) > 1 else ""
+        return f"LoadedModel({self.ref!r}, {self.card.kind}, heads: {heads}{others})"
 
     def close(self) -> None:
         """Give the memory back; the next prediction opens the model again."""
         self._predictors.clear()
+        self._engines = {}
         self._opened.close()
 
     def predict(
@@ -421,6 +450,7 @@ class LoadedModel:
         texts: str | Iterable[str],
         task: PathLike | Task | Sequence[PathLike | Task] | None = None,
         *,
+        adapter: str | None = None,
         new_tokens: int = 64,
         generation: Mapping[str, object] | None = None,
         explain: bool = False,
@@ -429,13 +459,23 @@ class LoadedModel:
         trust_code: bool = False,
         progress: bool | Report = True,
     ) -> Predictions:
-        """Answer texts as `lmtasks.predict` does; the model stays open between calls."""
+        """Answer texts as `lmtasks.predict` does; the model stays open between calls.
+
+        Args:
+            adapter: which of several models over one backbone answers (`adapters`); None: the one that was given first.
+
+        Raises:
+            UsageError: as `lmtasks.predict`, or there is no such adapter.
+        """
         from lmtasks.task.task import Task
         from lmtasks.workflow.explain import explain as explained
-        from lmtasks.workflow.predict import PredictRequest, open_predictor
+        from lmtasks.workflow.predict import PredictRequest, asked_tasks, predictor_over
 
+        name = self.adapters[0] if adapter is None else adapter
+        if name not in self._folders:
+            raise unknown("adapter", name, self.adapters)
         request = PredictRequest(
-            model=str(self.folder),
+            model=str(self._folders[name]),
             tasks=tasks_of(() if task is None else task, include_path=include_path, trust_code=trust_code),
             opening=self._opening,
             new_tokens=new_tokens,
@@ -446,10 +486,10 @@ class LoadedModel:
         )
         given_tasks = (task,) if isinstance(task, str | Path | Task) or task is None else tuple(task)
         asked = tuple(each.hash if isinstance(each, Task) else str(each) for each in given_tasks)
-        key = (asked, new_tokens, repr(request.generation), seed, *map(str, include_path))
+        key = (name, asked, new_tokens, repr(request.generation), seed, *map(str, include_path))
         if key not in self._predictors:
-            self.close()  # one at a time: two tasks of a model share no memory
-            self._predictors[key] = self._opened.enter_context(open_predictor(request))
+            tasks = asked_tasks(request, self._cards[name])
+            self._predictors[key] = predictor_over(self._engine(name), tasks, request)
         given = (texts,) if isinstance(texts, str) else tuple(texts)
         for number, text in enumerate(given, start=1):
             if not isinstance(text, str):
@@ -467,3 +507,10 @@ class LoadedModel:
             explanations=explanations,
             truncated=answered.truncated,
         )
+
+    def _engine(self, name: str) -> Engine:
+        """The open model of that name; all are opened together, over one backbone."""
+        if not self._engines:
+            opened = self._opened.enter_context(self._opening.engines(tuple(self._folders.values())))
+            self._engines = dict(zip(self._folders, opened, strict=True))
+        return self._engines[name]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,10 +13,11 @@ import typer
 from lmtasks.cli.signature import Without
 from lmtasks.cli.streams import waiting_lines
 from lmtasks.cli.values import open_options
+from lmtasks.errors import UsageError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskNames, TrustCode
 from lmtasks.settings.evaluation import GenKwargs, Seed
-from lmtasks.settings.models import BatchSize, LabelMap, Model, NewTokens
+from lmtasks.settings.models import BatchSize, LabelMap, NewTokens, OverOneBackbone
 from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ LINES = 64
 
 def command(
     *,
-    model: Model,
+    model: OverOneBackbone,
     text: Annotated[
         str | None, typer.Argument(metavar="[TEXT]", help="What to answer; without it, every line of standard input.")
     ] = None,
@@ -54,14 +55,20 @@ def command(
 ) -> None:
     """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON.
 
-    Several tasks answer with one line of JSON a text, which is read once for all of them.
+    Several tasks answer with one line of JSON a text, which is read once for all of them; so do several models over one
+    backbone, in turn.
     """
     from lmtasks.task.generation import read_kwargs
+    from lmtasks.workflow.choose_models import labels_of
     from lmtasks.workflow.choose_tasks import TaskRequest
-    from lmtasks.workflow.predict import PredictRequest, open_predictor
+    from lmtasks.workflow.predict import PredictRequest, open_predictors
 
+    if not model:
+        raise UsageError("missing option '--model': a model or package folder, a shipped name, or a Hub id.")
+    if len(model) > 1 and explain:
+        raise UsageError("--explain is about one model's answers; give one --model.")
     request = PredictRequest(
-        model=model,
+        model=model[0],
         tasks=TaskRequest(tasks=names.tasks, include=names.include_path, trust_code=trust_code),
         opening=open_options(on, batch_size=batch_size, label_map=label_map),
         new_tokens=new_tokens,
@@ -71,14 +78,40 @@ def command(
         token=access.token,
     )
     watched = sys.stdout.isatty() and not explain and not json_lines
-    with open_predictor(request, on_token=_show if watched else None) as predictor:
+    requests = [replace(request, model=each) for each in model]
+    with open_predictors(requests, on_token=_show if watched else None) as predictors:
+        predictor, several = predictors[0], dict(zip(labels_of(model), predictors, strict=True))
+        if len(several) > 1:
+            held = "; ".join(f"{label} {each.adapters}" for label, each in several.items())
+            print(f"lmtasks: one backbone in memory for {len(several)} models. Adapters: {held}.", file=sys.stderr)
         if text is None and sys.stdin is not None and sys.stdin.isatty():
             print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
         for lines in waiting_lines(1 if watched else LINES) if text is None else ([text],):
-            if explain or json_lines:
+            if len(several) > 1:
+                _print_models(several, lines, as_json=json_lines)
+            elif explain or json_lines:
                 _print_each(predictor, lines, explained=explain, as_json=json_lines)
             else:
                 _print(predictor.answer(lines), streamed=watched)
+
+
+def _print_models(predictors: Mapping[str, Predictor], lines: Sequence[str], *, as_json: bool) -> None:
+    """One JSON object a text: the answer of each model, with probabilities where all is asked for."""
+    answered = {label: predictor.answer(lines) for label, predictor in predictors.items()}
+    for place, line in enumerate(lines):
+        told = {label: _told(each, place, probabilities=as_json) for label, each in answered.items()}
+        print(json.dumps({"text": line, "models": told} if as_json else told, ensure_ascii=False), flush=True)
+    for note in dict.fromkeys(note for each in answered.values() for note in each.notes):
+        print(f"lmtasks: {note}", file=sys.stderr)
+
+
+def _told(answered: PredictedTexts, place: int, *, probabilities: bool) -> object:
+    several = {name: own[place] for name, own in answered.tasks.items()}
+    answer: object = several if len(several) > 1 else answered.answers[place]
+    shares = answered.probabilities[place]
+    if not probabilities:
+        return answer
+    return {"answer": answer} if shares is None else {"answer": answer, "probabilities": shares}
 
 
 def _print_each(predictor: Predictor, lines: Sequence[str], *, explained: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ layer for (recurrent weights, filters) learns in the matrix' place, see `low_ran
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
 from lmtasks.model.files import settings_files
-from lmtasks.model.low_rank import low_rank_tensors, owner_of, put_low_rank, sides
+from lmtasks.model.low_rank import Pairs, low_rank_tensors, owner_of, put_low_rank, put_switch, sides
 from lmtasks.model.weights import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -33,6 +33,7 @@ from lmtasks.model.weights import (
 from lmtasks.settings.training import LoraSettings, Role
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from lmtasks.model.model import Model
@@ -178,6 +179,77 @@ def changes_of(module: "nn.Module", adapter: Adapter) -> Mapping[str, "Tensor"]:
         change = (up.float() @ down.float()) * scale
         found[place] = change.T if place in turned else change
     return found
+
+
+class AdapterSwitch:
+    """One backbone in memory, and adapters over it; those of one model at a time count.
+
+    An answer is made of the backbone's own products and of thin ones beside them, so that changing from one model to
+    another touches no weight, and coming back gives the same bits. Not for several threads at a time.
+
+    Args:
+        module: the backbone's, before its products are packed or moved.
+        adapters: of each model; none of one that asks the backbone as it is.
+
+    Raises:
+        UsageError: adapters that do not fit the backbone.
+    """
+
+    def __init__(self, module: "nn.Module", adapters: Sequence[Sequence[Adapter]]) -> None:
+        matrices = dict(module.named_parameters())
+        self._pairs = [_pairs_of(each, matrices) for each in adapters]
+        places = dict.fromkeys(place for pairs in self._pairs for place in pairs)
+        self._switches = {place: put_switch(module, place) for place in places}
+        self._chosen: int | None = None
+
+    def numbers(self, model: int) -> int:
+        """Numbers that a model's adapters hold, beside the backbone's."""
+        return sum(tensor.numel() for pairs in self._pairs[model].values() for pair in pairs for tensor in pair)
+
+    def choose(self, model: int, *, device: str, dtype: "torch.dtype") -> None:
+        """Let the adapters of that model count, by its place in the list."""
+        if model == self._chosen:
+            return
+        own = {
+            place: tuple((down.to(device, dtype), up.to(device, dtype)) for down, up in pairs)
+            for place, pairs in self._pairs[model].items()
+        }
+        for place, switch in self._switches.items():
+            switch.chosen = own.get(place, ())
+        self._pairs[model], self._chosen = own, model
+
+
+def _pairs_of(adapters: Sequence[Adapter], matrices: "Mapping[str, Tensor]") -> dict[str, Pairs]:
+    found: dict[str, Pairs] = {}
+    for adapter in adapters:
+        for place, down, up in pairs_in(adapter):
+            weight = matrices.get(f"{place}.weight", matrices.get(place))
+            if weight is None:
+                raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
+            if {up.shape[0], down.shape[1]} != set(sides(weight)):
+                raise UsageError(
+                    f"the adapters do not fit the backbone: {place!r} is {sides(weight)} there, and "
+                    f"{(up.shape[0], down.shape[1])} asked for."
+                )
+            found[place] = (*found.get(place, ()), (down, up))
+    return found
+
+
+def pairs_in(adapter: Adapter) -> "Iterator[tuple[str, Tensor, Tensor]]":
+    """Each matrix' name, A (R, K) and scale * B (N, R), in fp32.
+
+    Raises:
+        UsageError: a half of a pair is missing.
+    """
+    scale = float(str(adapter.config["lora_alpha"])) / int(str(adapter.config["r"]))
+    for name, down in adapter.tensors.items():
+        place, first, _ = name.partition(".lora_A.")
+        if not first:
+            continue
+        up = adapter.tensors.get(f"{place}.lora_B.weight")
+        if up is None:
+            raise UsageError(f"the adapters are damaged: a half of {place!r} is missing.")
+        yield place, down.float(), up.float() * scale
 
 
 def _read(place: Path) -> Adapter:

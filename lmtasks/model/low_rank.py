@@ -39,6 +39,63 @@ class LowRank(nn.Module):
         return weight + (self.up @ down * self.scale).view_as(weight)
 
 
+Pairs = tuple[tuple[Tensor, Tensor], ...]
+"""A (R, K) and scale * B (N, R) of each adapter that counts."""
+
+
+class Beside(nn.Module):
+    """A linear layer, whose product may be packed, and what the chosen adapters add to its answer.
+
+    Args:
+        layer: (..., K) -> (..., N)
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.chosen: Pairs = ()
+
+    @property
+    def weight(self) -> Tensor:
+        """The layer's own: some models ask for its type."""
+        return cast(Tensor, self.layer.weight)
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(..., K) -> (..., N)"""
+        answer: Tensor = self.layer(given)
+        for down, up in self.chosen:
+            answer = answer + functional.linear(functional.linear(given, down), up)
+        return answer
+
+
+class InPlace(nn.Module):
+    """A matrix that no linear layer reads, with what the chosen adapters add to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen: Pairs = ()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(N, ...) -> (N, ...)"""
+        for down, up in self.chosen:
+            weight = weight + (up @ down).view_as(weight)
+        return weight
+
+
+def put_switch(module: nn.Module, place: str) -> Beside | InPlace:
+    """Let adapters be chosen at a place: beside a layer, or in the place of a matrix; none is, at first."""
+    above, _, last = place.rpartition(".")
+    holder = module.get_submodule(above)
+    inner = getattr(holder, last)
+    if isinstance(inner, nn.Module):
+        beside = Beside(inner)
+        setattr(holder, last, beside)
+        return beside
+    changed = InPlace()
+    parametrize.register_parametrization(holder, last, changed)
+    return changed
+
+
 def sides(weight: Tensor) -> tuple[int, int]:
     """(N, K) of a matrix, or of a filter read as one."""
     return weight.shape[0], weight[0].numel()

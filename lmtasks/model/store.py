@@ -11,7 +11,7 @@ A bare backbone folder is a model as well: one without heads, or with the head t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +24,12 @@ from lmtasks.model.files import copy_tokenizer, tokenizer_folder
 from lmtasks.model.generation_settings import read_generation, read_rules, read_settings, settings_file
 from lmtasks.model.vectors import PRETRAINING, vector_head_of, was_pretrained_both_ways
 from lmtasks.model.verify import check_files, write_checksums
-from lmtasks.model.weights import weight_facts
+from lmtasks.model.weights import base_facts, weight_facts
 from lmtasks.records import TRAINING_ROWS, HeadSpec, ModelCard, card_from_json
 
 if TYPE_CHECKING:
-    from lmtasks.model.adapters import Adapted
+    from lmtasks.backbone.base import Backbone
+    from lmtasks.model.adapters import Adapted, AdapterSwitch
     from lmtasks.model.model import Model
 
 SCHEMA = 1
@@ -91,11 +92,8 @@ def load_model(folder: Path) -> "Model":
     Raises:
         UsageError: a part is missing or does not fit.
     """
-    from safetensors.torch import load_file
-
     from lmtasks.backbone.load import load_backbone
     from lmtasks.model.adapters import adapted_of, merge_adapter
-    from lmtasks.model.model import Model
 
     card = card_of(folder)
     if card.family in FITTED:
@@ -108,6 +106,47 @@ def load_model(folder: Path) -> "Model":
     backbone = load_backbone(folder / "backbone" if assembled else folder, weights=adapted.base)
     for adapter in adapted.adapters:
         merge_adapter(backbone.adapted, adapter)
+    return _with_heads(backbone, card, folder)
+
+
+def load_together(folders: Sequence[Path]) -> "tuple[tuple[Model, ...], AdapterSwitch]":
+    """Load models over one backbone, which is in memory once; adapters are not merged, and chosen by the switch.
+
+    Args:
+        folders: models with adapters, and the bare backbone.
+
+    Raises:
+        UsageError: one stands over another backbone, or has weights of its own; or as `load_model`.
+    """
+    from lmtasks.backbone.load import load_backbone
+    from lmtasks.model.adapters import AdapterSwitch, adapted_of
+
+    cards = [card_of(folder) for folder in folders]
+    adapted = [adapted_of(folder) for folder in folders]
+    first, bases = adapted[0].base, [base_facts(each.base).hash for each in adapted]
+    for folder, each, hash in zip(folders, adapted, bases, strict=True):
+        if hash != bases[0]:
+            raise UsageError(
+                f"models that answer together stand over one backbone: {folders[0].name} stands over {first} with the "
+                f"weights {bases[0]}, and {folder.name} over {each.base} with {hash}. Ask one after the other."
+            )
+    places = [folder / "backbone" if (folder / "model.json").is_file() else folder for folder in folders]
+    settings = [read_settings(place / "config.json") for place in places]
+    tokenizers = {card.tokenizer_hash for card in cards}
+    if any(each != settings[0] for each in settings) or len(tokenizers) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise UsageError(f"{names} read their backbone with other settings or tokenizers: ask one after the other.")
+    backbone = load_backbone(places[0], weights=first)
+    switch = AdapterSwitch(backbone.adapted, [each.adapters for each in adapted])
+    models = tuple(_with_heads(backbone, card, folder) for card, folder in zip(cards, folders, strict=True))
+    return models, switch
+
+
+def _with_heads(backbone: "Backbone", card: ModelCard, folder: Path) -> "Model":
+    from safetensors.torch import load_file
+
+    from lmtasks.model.model import Model
+
     model = Model(backbone, card=card, folder=tokenizer_folder(folder))
     for spec in card.heads:
         if not spec.predicts or spec.pooling == "own" or head_of(spec).vectors:

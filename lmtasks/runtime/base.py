@@ -205,6 +205,21 @@ class RuntimeOpener(ABC):
             WorkError: the weights or graphs cannot be loaded.
         """
 
+    def open_together(self, requests: Sequence[RuntimeRequest]) -> tuple[Runtime, ...]:
+        """Load several models over one backbone, which is in memory once; each is asked for itself, one at a time.
+
+        Args:
+            requests: alike but for their folders.
+
+        Raises:
+            UsageError: as `open`; the models stand over different backbones; or this runtime opens one model at a time.
+        """
+        del requests
+        raise UsageError(
+            f"{self.info().name} opens one model at a time; several adapters over one backbone answer together in "
+            "--runtime torch."
+        )
+
     def check(self, *, device: str, precision: str | None) -> None:
         """
         Raises:

@@ -6,10 +6,11 @@ A request is checked, its padding brought to one side, and running out of memory
 Axes: B batch, T time, S target tokens, V vocabulary, C classes.
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -82,6 +83,13 @@ class Driver(Runtime, Generic[S]):
         self._longest_prompt = longest_prompt_tokens
         self.heads_read_empty_rows = heads_read_empty_rows
         self._specs = {spec.name: spec for spec in model.answering}
+
+    def copied_for(self, model: ModelCard, card: RuntimeCard) -> Self:
+        """This driver under other cards; what computes is the same, for the caller to change."""
+        other = copy.copy(self)
+        other.model, other.card = model, card
+        other._specs = {spec.name: spec for spec in model.heads}
+        return other
 
     # --- what a driver computes
 

@@ -4,6 +4,7 @@
 beside this one adds a line of its own by the entry point group `lmtasks.runtimes`.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def open_runtime(
     """
     request = RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads)
     return opener_of(runtime).open(request)
+
+
+def open_runtimes(
+    refs: Sequence[Path], *, runtime: str, device: str = "cpu", precision: str | None = None, threads: int | None = None
+) -> tuple[Runtime, ...]:
+    """Load several models over one backbone, which is in memory once; see `open_runtime`.
+
+    Raises:
+        UsageError: as `open_runtime`; they stand over different backbones; or the runtime opens one at a time.
+        WorkError: the weights cannot be loaded.
+    """
+    asked = [RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads) for ref in refs]
+    return opener_of(runtime).open_together(asked)
 
 
 def check_runs(*, runtime: str, device: str, precision: str | None) -> None:

@@ -17,6 +17,15 @@ Models = Annotated[
         metavar="MODEL",
     ),
 ]
+OverOneBackbone = Annotated[
+    tuple[str, ...],
+    Setting(
+        "Model or package folder, shipped name, or Hub id with @revision; repeatable for models that were adapted by "
+        "lora over one backbone, which is loaded once.",
+        option="--model",
+        metavar="MODEL",
+    ),
+]
 Model = Annotated[str, Setting("Model or package folder, shipped name, or Hub id with @revision.", metavar="MODEL")]
 LabelMap = Annotated[
     str, Setting("What a checkpoint's own labels mean: LABEL_0=negative,LABEL_1=positive.", metavar="MAP")

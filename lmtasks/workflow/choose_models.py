@@ -53,6 +53,19 @@ class OpenOptions:
             rows_per_batch=self.rows_per_batch,
         )
 
+    def engines(self, folders: Sequence[Path]) -> AbstractContextManager[tuple[Engine, ...]]:
+        """Several models over one backbone, which is in memory once; see `open_engines`."""
+        from lmtasks.workflow.open_model import open_engines
+
+        return open_engines(
+            folders,
+            runtime=self.on.runtime,
+            device=self.on.device,
+            precision=self.on.precision,
+            threads=self.on.threads,
+            rows_per_batch=self.rows_per_batch,
+        )
+
 
 def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[ChosenModel, ...]:
     """Find every model, before any is loaded.
@@ -71,7 +84,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
     if twice:
         raise UsageError(f"--model {twice[0]} is given twice.")
     known = {**BASELINES, **GROUPS}
-    labels = _labels(refs)
+    labels = labels_of(refs)
     return tuple(
         ChosenModel(
             ref=ref,
@@ -139,7 +152,7 @@ def _is_baseline(ref: str, baselines: Mapping[str, object]) -> bool:
     return ref in baselines and not Path(ref).is_dir()
 
 
-def _labels(refs: Sequence[str]) -> list[str]:
+def labels_of(refs: Sequence[str]) -> list[str]:
     """The last part of each path, with as many parts before it as tell them apart."""
     parts = [[part for part in Path(ref).parts if part not in ("/", ".")] or [ref] for ref in refs]
     for count in range(1, max(map(len, parts)) + 1):

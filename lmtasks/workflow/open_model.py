@@ -4,7 +4,7 @@ Where speed is measured no cache is ever opened: `bench/` knows nothing of it.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,52 @@ def open_engine(
         )
     finally:
         opened.close()
+
+
+@contextmanager
+def open_engines(
+    folders: Sequence[Path],
+    *,
+    runtime: str | None = None,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    rows_per_batch: int | None = None,
+) -> "Iterator[tuple[Engine, ...]]":
+    """Several models over one backbone, which is in memory once; each is asked for itself, one at a time. Of one folder
+    the engine of `open_engine`.
+
+    Raises:
+        UsageError: as `open_engine`, or they stand over different backbones.
+        WorkError: they cannot be loaded.
+    """
+    from lmtasks.data.tokenizer import load_tokenizer
+    from lmtasks.engine.engine import Engine
+    from lmtasks.model.files import tokenizer_folder
+    from lmtasks.runtime.open import open_runtimes
+
+    if len(folders) == 1:
+        with open_engine(
+            folders[0],
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            threads=threads,
+            rows_per_batch=rows_per_batch,
+        ) as engine:
+            yield (engine,)
+        return
+    tokenizers = [load_tokenizer(tokenizer_folder(folder)) for folder in folders]
+    wanted = runtime_for(folders[0], wanted=runtime)
+    opened = open_runtimes(folders, runtime=wanted, device=device, precision=precision, threads=threads)
+    try:
+        yield tuple(
+            Engine(each, tokenizer, rows_per_batch=rows_per_batch)
+            for each, tokenizer in zip(opened, tokenizers, strict=True)
+        )
+    finally:
+        for each in opened:
+            each.close()
 
 
 def card_in(folder: Path) -> ModelCard:

@@ -109,6 +109,11 @@ class Predictor:
             raise UsageError(f"words that moved an answer are told of one task at a time, and there are: {names}.")
         return self.tasks[0]
 
+    @property
+    def adapters(self) -> str:
+        """How its adapters stand over a backbone that it shares with other models; empty where it is open alone."""
+        return self._solver.card.options.get("adapters", "")
+
     def answer(self, texts: Sequence[str], *, report: Callable[[Progress], None] | None = None) -> PredictedTexts:
         """Answer each text; a task that reads several columns takes texts of JSON. What several heads read of a text
         is read once.
@@ -208,33 +213,81 @@ def open_predictor(
         UsageError: there is no such model or task, or they do not fit.
         WorkError: the model cannot be loaded.
     """
-    from lmtasks.evaluation.engine_solver import EngineSolver
+    with open_predictors([request], on_token=on_token) as (predictor,):
+        yield predictor
+
+
+@contextmanager
+def open_predictors(
+    requests: Sequence[PredictRequest], *, on_token: Callable[[TokenEvent], None] | None = None
+) -> Iterator[tuple[Predictor, ...]]:
+    """Several models over one backbone, which is in memory once, each with the tasks that it is to answer.
+
+    Args:
+        requests: opened as the first one says.
+        on_token: takes what is written while it is written, where one model answers.
+
+    Raises:
+        UsageError: as `open_predictor`, or the models stand over different backbones.
+        WorkError: they cannot be loaded.
+    """
     from lmtasks.model.resolve import resolve
-    from lmtasks.task.generation import with_generation
     from lmtasks.workflow.open_model import card_in
 
-    folder = resolve(request.model, offline=request.offline, token=request.token)
-    decoded = with_generation(_chosen(request, card_in(folder)), request.generation)
+    folders = [resolve(request.model, offline=request.offline, token=request.token) for request in requests]
+    asked = [asked_tasks(request, card_in(folder)) for request, folder in zip(requests, folders, strict=True)]
+    watched = on_token if len(requests) == 1 else None
+    with requests[0].opening.engines(folders) as engines:
+        yield tuple(
+            predictor_over(engine, tasks, request, on_token=watched)
+            for engine, tasks, request in zip(engines, asked, requests, strict=True)
+        )
+
+
+def asked_tasks(request: PredictRequest, card: ModelCard) -> list[Task]:
+    """The tasks that a model is asked, with texts written as the request says.
+
+    Raises:
+        UsageError: there is no such task, or nothing says which one is meant.
+    """
+    from lmtasks.task.generation import with_generation
+
+    decoded = list(with_generation(_chosen(request, card), request.generation))
     choosing = [task for task in decoded if kind_of(task).chooses]
     if choosing and len(decoded) > 1:
         raise UsageError(f"task {choosing[0].name} chooses on validation rows, and is answered by itself.")
-    tasks = [unlabelled(task) for task in decoded]
-    opening = request.opening
-    with opening.engine(folder) as engine:
-        watched = on_token is not None and len(tasks) == 1  # several tasks' answers stand on one line
-        answering = _Watched(engine, on_token) if on_token is not None and watched else engine
-        solver = EngineSolver(answering, label_names=opening.label_names)
-        for task in tasks:
-            why_not = solver.why_not(task, way="auto")
-            if why_not:
-                raise UsageError(why_not)
-        yield Predictor(
-            solver,
-            tasks,
-            seed=request.seed,
-            choice=_choice_of(decoded[0], request),
-            corpora={task.name: _corpus_of(task, request) for task in decoded if kind_of(task).answer == "ranks"},
-        )
+    return decoded
+
+
+def predictor_over(
+    engine: Engine,
+    tasks: Sequence[Task],
+    request: PredictRequest,
+    *,
+    on_token: Callable[[TokenEvent], None] | None = None,
+) -> Predictor:
+    """A model that is open, with tasks of `asked_tasks`.
+
+    Raises:
+        UsageError: the model does not answer one of them.
+    """
+    from lmtasks.evaluation.engine_solver import EngineSolver
+
+    watched = on_token is not None and len(tasks) == 1  # several tasks' answers stand on one line
+    answering = _Watched(engine, on_token) if on_token is not None and watched else engine
+    solver = EngineSolver(answering, label_names=request.opening.label_names)
+    answered = [unlabelled(task) for task in tasks]
+    for task in answered:
+        why_not = solver.why_not(task, way="auto")
+        if why_not:
+            raise UsageError(why_not)
+    return Predictor(
+        solver,
+        answered,
+        seed=request.seed,
+        choice=_choice_of(tasks[0], request),
+        corpora={task.name: _corpus_of(task, request) for task in tasks if kind_of(task).answer == "ranks"},
+    )
 
 
 def _choice_of(task: Task, request: PredictRequest) -> ChoiceRows | None:

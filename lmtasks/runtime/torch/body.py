@@ -3,6 +3,7 @@
 Axes: B batch, T time, S source tokens or target tokens, D width, V vocabulary, N cells that logits are made of.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import cast
@@ -53,6 +54,16 @@ class TorchBody(TorchDevice):
         self.device, self.dtype = device, dtype
         if compiled:
             self._call = torch.compile(self._module, dynamic=True)
+
+    def over(self, model: Model, choose: Callable[[], None]) -> "TorchBody":
+        """The same for another model over the same backbone.
+
+        Args:
+            choose: lets that model's adapters count.
+        """
+        other = copy.copy(self)
+        other.model, other.card, other.choose = model, model.card, choose
+        return other
 
     def pack(self) -> bool:
         """Pack the products, where this computes in fp32 on the CPU. Returns whether it was done."""

@@ -4,6 +4,7 @@ Axes: B batch, T time, C classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +20,16 @@ from lmtasks.settings.runtimes import TorchPrecision
 DTYPES: Mapping[TorchPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+def beside(card: RuntimeCard, *, size_bytes: int, numbers: int) -> RuntimeCard:
+    """The card of a runtime whose adapters are not merged into the weights.
+
+    Args:
+        numbers: that the adapters hold.
+    """
+    told = f"beside the products, {numbers:,} numbers"
+    return replace(card, size_bytes=size_bytes, options={**card.options, "adapters": told})
+
+
 class TorchDevice:
     """A device with the threads that compute there.
 
@@ -28,10 +39,13 @@ class TorchDevice:
 
     def __init__(self, device: str, *, threads: int) -> None:
         self.device = device
+        self.choose: Callable[[], None] = _nothing
+        """Called before each computation: of several models over one backbone it lets the adapters of one count."""
         self._threads = threads
 
     def computing(self) -> torch.inference_mode:
         """Everything is computed inside of this."""
+        self.choose()
         torch.set_num_threads(self._threads)
         return torch.inference_mode()
 
@@ -58,6 +72,10 @@ class TorchDevice:
         if torch.device(self.device).type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
         return free_host_bytes()
+
+
+def _nothing() -> None:
+    """One model alone has nothing to choose."""
 
 
 def torch_card(*, device: str, precision: str, threads: int | None, compiled: bool, size_bytes: int) -> RuntimeCard:

@@ -2,12 +2,19 @@
 
 import os
 import shutil
-from typing import Literal
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError
 from lmtasks.export.package import is_package
 from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
 from lmtasks.settings.runtimes import RUNTIMES, torch_precisions
+
+if TYPE_CHECKING:
+    from lmtasks.model.model import Model
+    from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
+    from lmtasks.runtime.torch.transformer import TorchRuntime
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -42,17 +49,45 @@ class TorchOpener(RuntimeOpener):
 
     def open(self, request: RuntimeRequest) -> Runtime:
         """See `RuntimeOpener`."""
+        from lmtasks.model.store import load_model
+
+        self._check(request)
+        return self._driver(load_model(request.ref), request)
+
+    def open_together(self, requests: Sequence[RuntimeRequest]) -> tuple[Runtime, ...]:
+        """See `RuntimeOpener`."""
+        if self.compiled:
+            return super().open_together(requests)
+        from lmtasks.model.store import load_together
+        from lmtasks.runtime.torch.device import DTYPES, torch_precision
+
+        for request in requests:
+            self._check(request)
+        models, switch = load_together([request.ref for request in requests])
+        driver = self._driver(models[0], requests[0])
+        dtype = DTYPES[torch_precision(requests[0].precision or "fp32")]
+        return tuple(
+            driver.over(
+                model,
+                partial(switch.choose, number, device=request.device, dtype=dtype),
+                size_bytes=weight_bytes(request.ref),
+                numbers=switch.numbers(number),
+            )
+            for number, (model, request) in enumerate(zip(models, requests, strict=True))
+        )
+
+    def _check(self, request: RuntimeRequest) -> None:
         if is_package(request.ref):
             raise UsageError(
                 f"{request.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {self.name} "
                 "the model folder that `lmtasks export` was given."
             )
         self.check(device=request.device, precision=request.precision)
-        from lmtasks.model.store import load_model
+
+    def _driver(self, model: "Model", request: RuntimeRequest) -> "TorchRuntime | OwnFamilyRuntime":
         from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
         from lmtasks.runtime.torch.transformer import TorchRuntime
 
-        model = load_model(request.ref)
         driver = TorchRuntime if model.backbone.traits.by_transformers else OwnFamilyRuntime
         return driver(
             model,

@@ -6,6 +6,7 @@ and joining rows serves every family. Rows are right-padded.
 Axes: B batch, T time, S target tokens or source tokens, D width, V vocabulary.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,15 @@ class OwnFamilyRuntime(FixedStateDriver[OwnState]):
         if compiled:
             self._heads = torch.compile(self._heads, dynamic=True)
             self._next = None if self._next is None else torch.compile(self._next, dynamic=True)
+
+    def over(self, model: Model, choose: Callable[[], None], *, size_bytes: int, numbers: int) -> "OwnFamilyRuntime":
+        """The same for another model over the same backbone; see `TorchDevice.choose`."""
+        other = self.copied_for(model.card, beside(self.card, size_bytes=size_bytes, numbers=numbers))
+        dtype = DTYPES[torch_precision(self.card.precision)]
+        other._model = model.to(self._device.device, dtype).eval()
+        other._device, other._heads = copy.copy(self._device), model.heads_logits
+        other._device.choose = choose
+        return other
 
     @property
     def predicts_tokens(self) -> bool:

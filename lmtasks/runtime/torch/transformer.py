@@ -29,7 +29,7 @@ from lmtasks.runtime.driver import Driver, ScoreInput
 from lmtasks.runtime.memory import give_back_freed_memory
 from lmtasks.runtime.torch.body import DecodingCache, TorchBody, seq2seq_inputs
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
-from lmtasks.runtime.torch.device import DTYPES, to_numpy, torch_card, torch_precision
+from lmtasks.runtime.torch.device import DTYPES, beside, to_numpy, torch_card, torch_precision
 from lmtasks.runtime.torch.slots import TorchCausalSlots, TorchSeq2SeqSlots
 
 
@@ -85,6 +85,13 @@ class TorchRuntime(Driver[TorchState]):
         self._heads: Callable[..., list[Tensor]] = (
             torch.compile(model.heads_logits, dynamic=True) if compiled else model.heads_logits
         )
+
+    def over(self, model: Model, choose: Callable[[], None], *, size_bytes: int, numbers: int) -> "TorchRuntime":
+        """The same for another model over the same backbone; see `TorchBody.over`."""
+        other = self.copied_for(model.card, beside(self.card, size_bytes=size_bytes, numbers=numbers))
+        other._model = model.to(self._body.device, self._body.dtype).eval()
+        other._body, other._heads = self._body.over(model, choose), model.heads_logits
+        return other
 
     @property
     def sharing(self) -> Sharing:
