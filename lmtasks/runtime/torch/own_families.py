@@ -19,7 +19,7 @@ from lmtasks.records import Bools, Floats32, HeadSpec, Ints, TokenBatch
 from lmtasks.runtime.base import DecodingState
 from lmtasks.runtime.driver import FixedStateDriver, ScoreInput
 from lmtasks.runtime.memory import memory_errors
-from lmtasks.runtime.torch.device import DTYPES, TorchDevice, to_numpy, torch_card, torch_precision
+from lmtasks.runtime.torch.device import DTYPES, TorchDevice, beside, to_numpy, torch_card, torch_precision
 
 PIECE_TOKENS = 4096
 """Long rows are read in pieces of so many columns over all rows together."""
