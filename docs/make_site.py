@@ -121,7 +121,7 @@ def build() -> int:
     zensical = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(ROOT / "mkdocs.yml")]
     done = subprocess.run(zensical, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = COLOURS.sub("", done.stdout + done.stderr).splitlines()
+        lines = COLOURS.sub("", done.stdout + done.stderr).partition("Traceback")[0].splitlines()
         print("\n".join(line[:200] for line in lines if "│" not in line), file=sys.stderr)
         return done.returncode
     wrong = broken(SITE)
