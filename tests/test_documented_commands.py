@@ -158,7 +158,7 @@ def test_every_page_where_a_person_starts_is_there_in_chinese() -> None:
 
 def settings_of(arguments: list[str]) -> Mapping[str, object]:
     """The options of a command line, all settings built and checked, nothing carried out."""
-    command, *rest = arguments
+    command, *rest = [each for each in arguments if each not in ("--quiet", "--json") or arguments[0] == "predict"]
     function = importlib.import_module(f"lmtasks.cli.{command}{'_' if command in TAKEN else ''}").command
     alone = typer.Typer(add_completion=False)
     alone.command(command)(derived(functools.wraps(function)(lambda **_: None)))
