@@ -23,11 +23,16 @@ from lmtasks.evaluation.samples import Samples, sample_of
 from lmtasks.evaluation.scoring import Coding, TaskMetric, count_coding, is_of_text, scoring_of
 from lmtasks.metric import Metric
 from lmtasks.metric.base import concatenate
+from lmtasks.metric.choice import answers
 from lmtasks.metric.custom_aggregations import is_number, present
-from lmtasks.records import CustomValues, Floats, Ints, Json, Likelihood, Row
+from lmtasks.records import Choice, CustomValues, Floats, Ints, Json, Likelihood, Outcome, Row, Text
 from lmtasks.results.base import plain
+from lmtasks.results.scores import LabelCount
 from lmtasks.task.task import MetricUse, Task
 
+HAS_ANSWER = "with an answer"
+NO_ANSWER = "without an answer"
+NEVER = LabelCount(true=0, answered=0, right=0)
 SYSTEM_DROPPED = "the chat template drops the system turn: the model did not read it"
 
 log = logging.getLogger(__name__)
@@ -114,6 +119,45 @@ def _values(finished: Sequence[Finished]) -> Iterator[tuple[ValueName, object]]:
                 yield ValueName(name=name, filter_name=filter_name, maker=made.makers.get(name, "")), value
 
 
+@dataclass(kw_only=True)
+class PartsCounter:
+    """Counts what a mean over all rows hides: questions with and without an answer, and labels that nobody is given.
+
+    Args:
+        labels: of the task; empty: it has none.
+    """
+
+    labels: tuple[str, ...]
+    parts: list[str] = field(default_factory=list)
+    """Of each example that a text answers."""
+    pairs: Counter[tuple[int | None, int]] = field(default_factory=Counter)
+    """How often one label was right and another one answered."""
+
+    def take(self, outcomes: Sequence[Outcome]) -> None:
+        """Count some answers."""
+        texts = [each for each in outcomes if isinstance(each, Text)]
+        self.parts += [HAS_ANSWER if each.references else NO_ANSWER for each in texts]
+        choices = [each for each in outcomes if isinstance(each, Choice) and len(each.scores) == len(self.labels) > 0]
+        self.pairs.update(
+            (answer if answer in choice.gold else next(iter(choice.gold), None), answer)
+            for answer, choice in zip(answers(choices).tolist() if choices else (), choices, strict=True)
+        )
+
+    def label_counts(self) -> Mapping[str, LabelCount]:
+        """Each label that is right or answered somewhere."""
+        true, answered, right = Counter[int](), Counter[int](), Counter[int]()
+        for (gold, answer), count in self.pairs.items():
+            answered[answer] += count
+            if gold is not None:
+                true[gold] += count
+            right[answer] += count if gold == answer else 0
+        return {
+            label: LabelCount(true=true[place], answered=answered[place], right=right[place])
+            for place, label in enumerate(self.labels)
+            if true[place] or answered[place]
+        }
+
+
 @dataclass(frozen=True, kw_only=True)
 class CollectedStatistics:
     """A task's answers, reduced; in the order of `doc_ids`."""
@@ -132,8 +176,16 @@ class CollectedStatistics:
     """What a reader must know of the values, and of how many examples it is true."""
     unlisted: tuple[ValueName, ...] = ()
     """Values that the task's own code made and no metric names."""
+    parts: tuple[str, ...] | None = None
+    """(N,) the part of the rows that an example is of; None: nobody asked."""
+    labels: Mapping[str, LabelCount] = field(default_factory=dict)
     hashes: RowHashes | None = None
     """(N,) of the rows; None: nobody asked, or a row has no text that it could be told by."""
+
+    @property
+    def mixed_parts(self) -> tuple[str, ...] | None:
+        """The parts, where examples are of more than one."""
+        return self.parts if self.parts is not None and len(set(self.parts)) > 1 else None
 
 
 @dataclass(kw_only=True)
@@ -143,6 +195,7 @@ class StatisticsCollector:
     Args:
         cluster: the column whose equal values belong together.
         samples: gets each example with its values.
+        parts: counts what is asked about parts of the rows and about labels; None: nobody asks.
         unlisted: values that no metric names are scored too, and their scorings added; None: they are not.
         identify: (the row, its target) as numbers, see `data.row_hashes`; None: rows need not be told apart.
     """
@@ -153,6 +206,7 @@ class StatisticsCollector:
     samples: Samples
     identify: Callable[[Row], tuple[int, int]] | None = None
     unlisted: UnlistedValues | None = None
+    parts: PartsCounter | None = None
     _doc_ids: list[Ints] = field(default_factory=list)
     _statistics: dict[str, list[Floats]] = field(default_factory=dict)
     _clusters: list[str] = field(default_factory=list)
@@ -185,6 +239,8 @@ class StatisticsCollector:
             remarks |= Counter(scoring.metric.remarks(outcomes[scoring.name]) if scoring.metric.remarks else {})
         self._remarks += remarks
         self._identify(finished)
+        if self.parts is not None:
+            self.parts.take([each.answered.outcome for each in finished])
         values = {scoring.name: scoring.metric.per_example(found[scoring.name]).tolist() for scoring in self.scorings}
         self.samples.add(
             self.task,
@@ -237,6 +293,8 @@ class StatisticsCollector:
             coding=self._coding,
             remarks=dict(self._remarks),
             unlisted=() if self.unlisted is None else tuple(self.unlisted.scored),
+            parts=tuple(self.parts.parts) if self.parts is not None and self.parts.parts else None,
+            labels={} if self.parts is None else self.parts.label_counts(),
             hashes=None if self.identify is None else _columns(self._hashes),
         )
 
@@ -248,6 +306,10 @@ def merge(parts: Sequence[CollectedStatistics], *, scorings: Sequence[TaskMetric
     clusters = list(chain.from_iterable(part.clusters or () for part in parts))
     filled = [part for part in parts if len(part.doc_ids)]
     hashes = [part.hashes for part in parts if part.hashes is not None]
+    of_rows = list(chain.from_iterable(part.parts or () for part in parts))
+    labels: dict[str, LabelCount] = {}
+    for name, count in chain.from_iterable(part.labels.items() for part in parts):
+        labels[name] = _added(labels.get(name, NEVER), count)
     return CollectedStatistics(
         doc_ids=doc_ids[order],
         statistics={
@@ -258,6 +320,8 @@ def merge(parts: Sequence[CollectedStatistics], *, scorings: Sequence[TaskMetric
         truncated=sum(part.truncated for part in parts),
         coding=sum((part.coding for part in parts), Coding()),
         remarks=dict(sum((Counter(part.remarks) for part in parts), Counter())),
+        parts=tuple(of_rows[place] for place in order.tolist()) if len(of_rows) == len(order) else None,
+        labels=labels,
         hashes=RowHashes(
             rows=np.concatenate([part.rows for part in hashes])[order],
             targets=np.concatenate([part.targets for part in hashes])[order],
@@ -277,6 +341,10 @@ def notes_of(collected: CollectedStatistics, conditions: Json) -> tuple[str, ...
         f"{remark}." if count == n else f"{remark} (true of {count} of {n} examples)."
         for remark, count in remarks.items()
     )
+
+
+def _added(one: LabelCount, other: LabelCount) -> LabelCount:
+    return LabelCount(true=one.true + other.true, answered=one.answered + other.answered, right=one.right + other.right)
 
 
 def _of_part(part: CollectedStatistics, scoring: TaskMetric) -> Floats:

@@ -16,6 +16,7 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.baseline_trivial import main_scoring
 from lmtasks.evaluation.collector import (
     CollectedStatistics,
+    PartsCounter,
     StatisticsCollector,
     UnlistedValues,
     merge,
@@ -34,7 +35,7 @@ from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
 from lmtasks.metric import PairedResult, compare, estimate, holm
 from lmtasks.metric.paired import resamples_for
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
-from lmtasks.results.scores import ChangedScores, KnownOverlap, RivalChoice
+from lmtasks.results.scores import ChangedScores, KnownOverlap, LabelCount, RivalChoice
 from lmtasks.task.changes import has_changes
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import Task
@@ -66,6 +67,10 @@ class TaskResult:
     """(N, K) of each metric."""
     clusters: tuple[str, ...] | None = None
     """(N,) which examples belong together, where the task names a column for it."""
+    parts: tuple[str, ...] | None = None
+    """(N,) the part of the rows that an example is of; None: there are none."""
+    labels: Mapping[str, LabelCount] = field(default_factory=dict)
+    """How often each label was right and answered, where one of them is answered."""
     cached: int = 0
     """Requests whose answers were known before; with any, `seconds` says nothing about speed."""
     overlap: KnownOverlap | None = None
@@ -186,6 +191,7 @@ class _Run:
             scorings=list(scorings_for(task)),
             unlisted=UnlistedValues(task=task),
             cluster=task.cluster,
+            parts=PartsCounter(labels=task.labels),
             samples=samples,
             identify=partial(hash_row, task) if self.options.overlap and kind_of(task).told_apart else None,
         )
@@ -326,6 +332,8 @@ class _Run:
             recipes={scoring.name: scoring.recipe for scoring in scorings},
             statistics={scoring.name: collected.statistics[scoring.name] for scoring in scorings},
             clusters=collected.clusters,
+            parts=collected.mixed_parts,
+            labels=collected.labels,
             seconds=each.seconds,
             seconds_total=prepared.seconds + each.seconds + perf_counter() - started,
         )

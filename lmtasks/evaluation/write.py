@@ -140,6 +140,7 @@ def scores_of(result: TaskResult) -> TaskScores:
         metrics=result.metrics,
         conditions=result.conditions,
         overlap=result.overlap,
+        labels=result.labels,
         changed=result.changed,
     )
 
@@ -231,6 +232,8 @@ def _statistics_lines(results: Sequence[TaskResult]) -> Iterator[str]:
         kept: dict[str, object] = {"data_fingerprint": result.data_fingerprint, "recipes": result.recipes}
         if result.clusters is not None:
             kept["clusters"] = result.clusters
+        if result.parts is not None:
+            kept["parts"] = result.parts
         yield f'{"," if number else ""}{json.dumps(result.task)}:{line_of(kept).rstrip()[:-1]},"statistics":{{'
         for place, (name, table) in enumerate(storable(result.statistics).items()):
             yield f"{',' if place else ''}{json.dumps(name)}:["

@@ -11,6 +11,7 @@ from math import sqrt
 from lmtasks.report import format as show
 from lmtasks.report.curves import curve_sentences, rows_text
 from lmtasks.report.grid import baseline_of, contenders, main_metric, main_score, models, reference_of, score_text
+from lmtasks.report.groups import defensibly_best
 from lmtasks.report.quality import variant_detail
 from lmtasks.report.records import RunRecords
 from lmtasks.report.speeds import pace, speed_against
@@ -85,6 +86,8 @@ def decide(run: RunRecords) -> DecisionRecord:
             for each in priced
         ),
         caveats=() if chosen is None else tuple(_caveats(run, chosen, quality)),
+        may_be_best=defensibly_best(run),
+        variants=len(contenders(run)),
         rounded=rounded,
         by_task=() if outcome in ("keeps", "only", "none") else tuple(_task_answers(run, choice)),
         disturbed=tuple(_disturbed(run, priced)),
@@ -129,6 +132,11 @@ def facts(decision: DecisionRecord) -> tuple[Fact, ...]:
         Fact(label=f"Quality against {BASES[each.against].format(base=each.base)}", lines=tuple(_quality_lines(each)))
         for each in decision.quality
     ]
+    if decision.may_be_best:
+        those = f"{len(decision.may_be_best)} of {decision.variants}"
+        verb = "is" if len(decision.may_be_best) == 1 else "are"
+        line = f"{those} {verb} not told apart from the best on any task (simultaneous intervals)"
+        found.append(Fact(label="May be best everywhere", lines=(f"{_shortened(decision.may_be_best)}: {line}",)))
     if decision.speed:
         found.append(
             Fact(label=f"Speed against {decision.speed[0].base}", lines=tuple(map(_speed_line, decision.speed)))
@@ -269,6 +277,7 @@ def _of_record(record: PairedRecord, *, base: str, margin: float) -> QualityChan
     change = QualityChange(
         task=record.task,
         base=base,
+        part=record.part,
         metric=record.metric,
         scale=record.scale,
         higher_is_better=record.higher_is_better,
@@ -441,10 +450,43 @@ def _caveats(run: RunRecords, chosen: Variant, quality: Sequence[QualityAgainst]
         if at is not None and at.status == "worse" and at.loss is None and top is not None:
             said = f"{task.name}: {at.shown}, outside the interval of {top[0].name}, the best"
             yield Caveat(kind="loss", task=task.name, said=said)
+    yield from _of_parts(run, chosen, bases)
+    yield from _never_answered(run, chosen)
     yield from (
         Caveat(kind="trivial", task=task, said=f"{task}: it does not beat the trivial answer by more than chance")
         for task in behind_trivial(run, chosen)
     )
+
+
+def _of_parts(run: RunRecords, chosen: Variant, bases: set[tuple[str, str]]) -> Iterator[Caveat]:
+    """Parts of the rows on which it is worse than a base."""
+    said: set[tuple[str, str, str]] = set()
+    for each in run.part_comparisons:
+        key = each.task, each.part, each.base
+        if each.variant == chosen.name and each.verdict == "worse" and (each.task, each.base) in bases | _bests(run):
+            if key not in said:
+                change = _of_record(each, base=each.base, margin=run.margin)
+                yield Caveat(kind="part", task=each.task, said=f"{_named_change(change)} against {each.base}")
+            said.add(key)
+
+
+def _bests(run: RunRecords) -> set[tuple[str, str]]:
+    return {(task.name, top[0].name) for task in run.tasks if (top := best_on(run, task)) is not None}
+
+
+def _never_answered(run: RunRecords, chosen: Variant) -> Iterator[Caveat]:
+    """Labels that rows have and that are answered under no seed."""
+    for task in run.tasks:
+        counts = [cell.scores.labels for cell in run.of(variant=chosen.name, task=task.name) if cell.scores.labels]
+        if not counts:
+            continue
+        labels = [
+            f"{label} ({show.count(count.true)} of {show.count(sum(each.true for each in counts[0].values()))} rows)"
+            for label, count in counts[0].items()
+            if count.true and not any(label in each and each[label].answered for each in counts)
+        ]
+        if labels:
+            yield Caveat(kind="labels", task=task.name, said=f"{task.name}: it never answers {_shortened(labels)}")
 
 
 def _disturbed(run: RunRecords, variants: Sequence[Variant]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def groups_table(run: RunRecords) -> Table | None:
     extra = [Column(title="rank", detail="mean over tasks", lower_is_better=True)] if ranks else []
     extra += [Column(title="may be best", detail="of its tasks")] if len(records) > 1 else []
     return Table(
-        caption=_caption(records, everywhere, ranks=bool(ranks)),
+        caption=_caption(defensibly_best(run), tasks=len(records), ranks=bool(ranks)),
         corner="variant",
         columns=(*columns, *extra),
         lines=tuple(
@@ -48,11 +48,12 @@ def groups_table(run: RunRecords) -> Table | None:
     )
 
 
-def best_groups(run: RunRecords) -> Mapping[str, tuple[str, ...]]:
-    """Of each task with three variants or more: those that are not shown to be worse than any other."""
-    return {
-        record.task: tuple(_first(record, record.halves)) for record in run.together if len(record.variants) >= FEWEST
-    }
+def defensibly_best(run: RunRecords) -> tuple[str, ...]:
+    """Those that answer all tasks with three variants or more, and that are not told apart from the best on any of
+    them, all tasks counted together; empty where no task has three."""
+    records = [each for each in run.together if len(each.variants) >= FEWEST]
+    names = [each.name for each in run.variants if records and all(each.name in record.variants for record in records)]
+    return tuple(name for name in names if all(name in _first(record, record.table_halves) for record in records))
 
 
 def _cells(record: TogetherRecord) -> Mapping[str, TableCell]:
@@ -100,8 +101,7 @@ def _first(record: TogetherRecord, triangle: Sequence[Sequence[float]]) -> list[
     return [name for name, (low, _) in zip(record.variants, ends, strict=True) if low == 1]
 
 
-def _caption(records: Sequence[TogetherRecord], everywhere: Sequence[str], *, ranks: bool) -> str:
-    best = [name for name in everywhere if all(name in _first(record, record.table_halves) for record in records)]
+def _caption(best: Sequence[str], *, tasks: int, ranks: bool) -> str:
     said = (
         "All variants against all, paired by example: those that share a letter are not told apart; beside it the "
         "difference from the best with its simultaneous 95 % interval, which holds for all pairs of the task together."
@@ -111,7 +111,7 @@ def _caption(records: Sequence[TogetherRecord], everywhere: Sequence[str], *, ra
             " The rank is the mean over the tasks, among those that answer all; its interval holds over all tasks "
             "together."
         )
-    if len(records) > 1:
+    if tasks > 1:
         who = ", ".join(best) if best else "nobody"
         said += f" Defensibly best on every task, all tasks counted together: {who}."
     return said

@@ -21,7 +21,7 @@ from lmtasks.report.write import write_pages
 from lmtasks.results.base import StoredFile, read_content
 from lmtasks.results.training import lines_of, read_looks
 
-LEFT_OUT = frozenset({"statistics", "clusters", "raw_ms", FIELD})
+LEFT_OUT = frozenset({"statistics", "clusters", "parts", "raw_ms", FIELD})
 """Fields of records that grow with the number of examples or calls; and the checksum over them."""
 
 

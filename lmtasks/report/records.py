@@ -83,6 +83,11 @@ class RunRecords:
         return self.paired.comparisons if self.paired else ()
 
     @property
+    def part_comparisons(self) -> tuple[PairedRecord, ...]:
+        """Paired comparisons on parts of the rows: questions with an answer, and without."""
+        return self.paired.parts if self.paired else ()
+
+    @property
     def together(self) -> tuple[TogetherRecord, ...]:
         """All variants of a task against all; none where the run was paired before there were any."""
         return self.paired.together if self.paired else ()
@@ -106,7 +111,11 @@ class RunRecords:
             paired=None
             if self.paired is None
             else self.paired.model_copy(
-                update={"comparisons": kept, "together": tuple(each for each in self.together if each.rows == rows)}
+                update={
+                    "comparisons": kept,
+                    "parts": tuple(each for each in self.part_comparisons if each.rows == rows),
+                    "together": tuple(each for each in self.together if each.rows == rows),
+                }
             ),
         )
 
@@ -221,7 +230,7 @@ def _pairs_apart(paired: PairedRecords | None, cells: Sequence[CellRecord]) -> P
         if len(sides) == 1:
             kept.append(each.model_copy(update={"task": sides.pop()}))
     own = [each for each in paired.together if not any((name, each.task) in apart for name in each.variants)]
-    return paired.model_copy(update={"comparisons": tuple(kept), "together": tuple(own)})
+    return paired.model_copy(update={"comparisons": tuple(kept), "parts": (), "together": tuple(own)})
 
 
 def _sweep_place(record: SweepRecord) -> tuple[str, str, bool, int]:

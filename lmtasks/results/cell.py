@@ -131,6 +131,8 @@ class CellRecord(StoredFile):
     """(N, K) of each metric; None in published cells."""
     clusters: tuple[str, ...] | None = None
     """(N,) which examples belong together; None: all are independent."""
+    parts: Annotated[tuple[str, ...] | None, SPARSE] = None
+    """(N,) the part of the rows that an example is of; None: there are none, or the cell is a published one."""
 
     @model_validator(mode="after")
     def _done_has_a_result(self) -> Self:

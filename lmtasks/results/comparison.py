@@ -47,6 +47,8 @@ class PairedRecord(TestedMetric):
     """The only one before there were several."""
     variant: str
     base: str
+    part: Annotated[str, SPARSE] = ""
+    """The part of the rows that were compared; empty: all."""
     rows: Annotated[RowsAsked, SPARSE] = None
     """Training rows that both learned from; None: the plan does not ask by rows."""
     seeds: Annotated[Whole, SPARSE] = 1
@@ -79,6 +81,8 @@ class PairedRecords(StoredFile):
 
     seed: Whole
     comparisons: tuple[PairedRecord, ...]
+    parts: Annotated[tuple[PairedRecord, ...], SPARSE] = ()
+    """The comparisons on parts of the rows; those of one relation are one family."""
     together: Annotated[tuple[TogetherRecord, ...], SPARSE] = ()
 
 

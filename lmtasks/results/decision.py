@@ -160,6 +160,10 @@ class DecisionRecord(StoredFile):
     costs: tuple[VariantCosts, ...]
     """Of the variant, then of what its speed is held to."""
     caveats: tuple[Caveat, ...]
+    may_be_best: tuple[str, ...]
+    """Not told apart from the best on any task, by simultaneous intervals over all of them."""
+    variants: Whole
+    """That were scored."""
     rounded: tuple[RoundedAnswer, ...]
     by_task: tuple[TaskAnswer, ...]
     """Only where no variant keeps the quality of the best on all tasks."""

@@ -95,6 +95,15 @@ class ChangedScores(StoredModel):
     """Adjusted for all changes that were scored together."""
 
 
+class LabelCount(StoredModel):
+    """How often a label was right, and was answered."""
+
+    true: Whole
+    answered: Whole
+    right: Whole
+    """Answered where it was right."""
+
+
 class TaskScores(StoredModel):
     """The scores of one task."""
 
@@ -126,6 +135,8 @@ class TaskScores(StoredModel):
     """All that the scores depend on besides model, runtime and versions. A cell has them beside its scores."""
     overlap: Annotated[KnownOverlap | None, SPARSE] = None
     """None: nobody counted."""
+    labels: Annotated[Mapping[str, LabelCount], SPARSE] = Field(default_factory=dict)
+    """Of a task with labels, of which one is answered: each label that is right or answered somewhere."""
     changed: Annotated[ChangedScores | None, SPARSE] = None
     """None: the rows are as they are, or were not scored as they are beside it."""
 
@@ -182,6 +193,9 @@ class TaskStatistics(StoredModel):
     """What each metric is made from."""
     clusters: Annotated[tuple[str, ...] | None, SPARSE] = None
     """(N,) which examples belong together; None: all are independent."""
+    parts: Annotated[tuple[str, ...] | None, SPARSE] = None
+    """(N,) the part of the rows that an example is of, questions with and without an answer, say; None: there are
+    none."""
     tables: Mapping[str, Table] = Field(alias="statistics")
     """(N, K) of each metric."""
 

@@ -228,6 +228,8 @@ def write_cell(
     )
     if result is not None:
         record = record.model_copy(update={"clusters": result.clusters})
+        if result.parts is not None:
+            record = record.model_copy(update={"parts": result.parts})
     if not ended.samples_checksum:
         folder.samples(cell.id).unlink(missing_ok=True)  # those of an earlier result
     record.write(folder.cell(cell.id))

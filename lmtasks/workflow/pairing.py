@@ -24,7 +24,7 @@ from typing import get_args
 
 import numpy as np
 
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.evaluation.outcome import remake_metric
 from lmtasks.metric import Metric, PairedResult, holm, verdict
 from lmtasks.metric.paired import compare_over_seeds, resamples_for
@@ -37,6 +37,8 @@ from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation, To
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
+PARTED: tuple[Relation, ...] = ("first", "best", "parent")
+"""Relations that are compared on parts of the rows, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class _Scored:
     """By seed, in the order of the plan."""
     values: Mapping[int, float]
     clusters: Sequence[object] | None
+    parts: Sequence[str] | None
+    """The part of the rows that each example is of; None: there are none."""
     data: object
     """The fingerprint of the scored rows."""
     tokenizer: str
@@ -144,6 +148,7 @@ def pair_cells(
                 clusters=pair.base.clusters,
             )
     made = [_record(pair, results[pair.names]) for pair in pairs]
+    of_parts = list(_of_parts(pairs, seed=seed))
     # What is made now stands in place of what was kept; in the plan's order of tasks, then of variants.
     all_pairs = {_key(each): each for each in (*kept, *made)}
     order = {name: place for place, name in enumerate(tasks)}
@@ -154,6 +159,8 @@ def pair_cells(
         comparisons=tuple(
             each for rows in row_counts or (None,) for one in RELATIONS for each in _judged(ordered, one, rows)
         ),
+        parts=tuple(each for rows in row_counts or (None,) for one in PARTED for each in _judged(of_parts, one, rows))
+        or (before.parts if before is not None and any(map(_is_bare, cells)) else ()),
         together=tuple(
             sorted(
                 (*_kept_groups(cells, before), *_together(groups, seed=seed)), key=lambda each: order.get(each.task, -1)
@@ -254,6 +261,27 @@ def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
     return min(same, key=lambda each: each.variant.precision != "fp32", default=None)
 
 
+def _of_parts(pairs: Sequence[_Pair], *, seed: int) -> Iterator[PairedRecord]:
+    """The comparisons again, on each part of the rows alone."""
+    parted = [pair for pair in pairs if pair.relation in PARTED and pair.base.parts]
+    for pair in parted:
+        parts = np.array(pair.base.parts)
+        for part in dict.fromkeys(pair.base.parts or ()):
+            kept = parts == part
+            clusters = None if pair.base.clusters is None else np.array(pair.base.clusters, dtype=object)[kept].tolist()
+            try:
+                result = compare_over_seeds(
+                    pair.base.metric,
+                    [(base[kept], other[kept]) for base, other in pair.statistics],
+                    resamples=resamples_for(2 * len(parted)),
+                    seed=seed,
+                    clusters=clusters,
+                )
+            except WorkError:
+                continue  # no example of the part has a value
+            yield _record(pair, result).model_copy(update={"part": part})
+
+
 def _record(pair: _Pair, result: PairedResult) -> PairedRecord:
     """The comparison on its own; `_judged` adjusts it for its family."""
     return PairedRecord(
@@ -352,6 +380,7 @@ def _scored(cells: Mapping[int, CellRecord], name: str) -> _Scored | None:
         statistics={seed: tables[seed] for seed in alike},
         values={seed: scored[seed].metrics[name].value for seed in alike},
         clusters=first.clusters,
+        parts=first.parts,
         data=data,
         tokenizer=first.tokenizer_hash,
     )

@@ -253,6 +253,7 @@ def _cell(stored: StoredResults, task: StoredTask, *, variant: Variant) -> CellR
         recipes=task.statistics.recipes,
         statistics=task.statistics.tables,
         clusters=task.statistics.clusters,
+        parts=task.statistics.parts,
     )
 
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError, unknown
-from lmtasks.evaluation.collector import StatisticsCollector, UnlistedValues, notes_of, with_values
+from lmtasks.evaluation.collector import PartsCounter, StatisticsCollector, UnlistedValues, notes_of, with_values
 from lmtasks.evaluation.custom_results import lm_eval_result, with_custom_values
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.filtering import answer_after, missing_token_remark, with_filters
@@ -158,6 +158,7 @@ def _rescored(
         scorings=list(scorings),
         unlisted=None if task is None or rescoring.metrics else UnlistedValues(task=task),
         cluster=None if cluster is None else str(cluster),
+        parts=PartsCounter(labels=_labels(record)),
         samples=samples,
     )
     trained = conditions.get("prompt_way") == "head"
@@ -203,7 +204,15 @@ def _rescored(
         unknown_share=collected.coding.unknown_share,
         refused={**valueless, **refused},
         clusters=collected.clusters,
+        parts=collected.mixed_parts,
+        labels=collected.labels,
     )
+
+
+def _labels(record: StoredTask) -> tuple[str, ...]:
+    """The task's labels, as its first metric was made with."""
+    labels = next(iter(record.statistics.recipes.values()), {}).get("labels")
+    return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
 def _overlap(scores: TaskScores) -> KnownOverlap | None:

@@ -42,6 +42,7 @@ def test_the_files_are_as_the_design_says(tmp_path: Path) -> None:
     record = content["results"]["classification"]
     assert list(record) == [
         "kind", "language", "n", "seconds", "seconds_total", "truncated", "cached", "metrics", "conditions", "overlap",
+        "labels",
     ]  # fmt: skip
     assert set(record["metrics"]["acc"]) >= {"value", "stderr", "ci95", "higher_is_better", "signature"}
     assert record["conditions"]["task_hash"] == results[0].task_hash

@@ -357,3 +357,27 @@ def test_page_markdown_and_json_say_the_same(folder: Path, edit: Callable[[Path]
     for sentence in stored.said:
         assert sentence in page
         assert sentence in markdown
+
+
+def test_parts_on_which_it_is_worse_and_labels_that_it_never_answers(folder: Path) -> None:
+    run = without_tfidf(folder)
+    paired = json.loads((folder / "paired.json").read_text())
+    parent = {"relation": "parent", "variant": "onnx fp32", "task": "squad_v2"}
+    base = next(each for each in paired["comparisons"] if parent.items() <= each.items())
+    worse = {"difference": -3.1, "ci95": [-4.5, -1.7], "verdict": "worse", "part": "with an answer"}
+    better = {"difference": 2.0, "ci95": [1.0, 3.0], "verdict": "better", "part": "without an answer"}
+    paired["parts"] = [{**base, **worse}, {**base, **worse, "relation": "best"}, {**base, **better}]
+    (folder / "paired.json").write_text(json.dumps(paired))
+
+    def labelled(record: Record) -> None:
+        labels = {
+            "negative": {"true": 428, "answered": 0, "right": 0},
+            "positive": {"true": 444, "answered": 872, "right": 444},
+        }
+        record["result"]["labels"] = labels
+
+    run = edited(folder, "cells/onnx-fp32--0*.json", labelled)
+    assert lines(run, "Do not ship where") == (
+        "squad_v2, with an answer −3.1 points [−4.5, −1.7] against torch",
+        "sst2: it never answers negative (428 of 872 rows)",
+    )

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from lmtasks.report.groups import best_groups, groups_table
+from lmtasks.report.decision import decide, facts
+from lmtasks.report.groups import defensibly_best, groups_table
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.write import write_report
 from lmtasks.results.comparison import TogetherRecord
@@ -58,7 +59,9 @@ def test_letters_differences_ranks_and_who_may_be_best(folder: Path) -> None:
     ]
     assert shown["trivial"] == [("c", "−40.0 [−45.0, −35.0]"), ("–", ""), ("–", ""), ("0 of 1", "")]
     assert table.caption.endswith("Defensibly best on every task, all tasks counted together: torch, onnx fp32.")
-    assert best_groups(run) == {"sst2": ("torch", "onnx fp32"), "ptb": ("torch", "onnx fp32")}
+    assert defensibly_best(run) == ("torch", "onnx fp32")
+    (said,) = [fact.lines for fact in facts(decide(run)) if fact.label == "May be best everywhere"]
+    assert said == ("torch, onnx fp32: 2 of 5 are not told apart from the best on any task (simultaneous intervals)",)
 
 
 def test_nobody_is_best_everywhere(folder: Path) -> None:
