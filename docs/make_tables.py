@@ -203,6 +203,7 @@ PARTS: Mapping[str, str] = {
     "WindowsFile": "windows",
     "CandidatesFile": "candidates",
     "CorpusFile": "corpus",
+    "KeepFile": "keep",
     "SourceFile": "a source",
     "ShotsFile": "fewshot_config",
 }

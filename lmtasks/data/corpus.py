@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmtasks.data.documents import CorpusFacts, Document, held_out
+from lmtasks.data.documents import CorpusFacts, Document
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
+from lmtasks.held_out import held_out
 from lmtasks.records import Ints, Progress
 
 CHUNK = 1000

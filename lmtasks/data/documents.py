@@ -18,7 +18,6 @@ from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import ReaderOptions, Source
 
-HELD_OUT_PER_MILLE = 5
 SHORTEST_PASSAGE = 12
 """UTF-8 bytes of the shortest passage that is worth keeping."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|(?<=[。！？；])(?![”’」』）])|\s*\n\s*")
@@ -79,11 +78,6 @@ class CorpusFacts:
     sources: tuple[SourceFacts, ...]
     digest: str
     """sha256 over all texts, 16 hex digits."""
-
-
-def held_out(text: str) -> bool:
-    """True where a document is kept for evaluation: decided by its content alone, the same in any order."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 1000 < HELD_OUT_PER_MILLE
 
 
 def read_documents(data: str, *, column: str, options: DataAccess, encoding: str | None = None) -> Documents:

@@ -209,7 +209,7 @@ def _read(
     ranks = kind_of(task).answer == "ranks"
     whole = is_made_whole(task) or source.part is not None or ranks
     rows, where = read_rows(replace(source, part=None), options=options, limit=None if whole else limit, notify=notify)
-    rows = process_rows(task, rows)
+    rows = process_rows(task, rows, learned=split == "train")
     _check_columns(task, rows[0], split=split)
     _check_class_names(task, source, options=options)
     labelled = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled, notify=notify)

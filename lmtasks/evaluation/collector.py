@@ -98,6 +98,22 @@ def with_values(
     Raises:
         WorkError: the task's own code made no value of any.
     """
+    counted, uncounted = [], {}
+    for scoring in scorings:
+        rows = statistics[scoring.name]
+        if scoring.metric.kind == "ratio" and len(rows) and not rows[:, 1].any():
+            uncounted[scoring.name] = f"no scored row is one that {scoring.name} counts, so there is no value of it."
+        else:
+            counted.append(scoring)
+    if uncounted and not counted:
+        raise WorkError(next(iter(uncounted.values())))
+    kept, valueless = _with_made_values(counted, statistics, unlisted=unlisted)
+    return kept, {**uncounted, **valueless}
+
+
+def _with_made_values(
+    scorings: Sequence[TaskMetric], statistics: Mapping[str, Floats], *, unlisted: Sequence[ValueName]
+) -> tuple[list[TaskMetric], dict[str, str]]:
     made = [scoring for scoring in scorings if scoring.metric.takes == "made" and len(statistics[scoring.name])]
     missing = [scoring.name for scoring in made if not present(statistics[scoring.name]).any()]
     if not missing:

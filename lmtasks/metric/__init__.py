@@ -340,6 +340,15 @@ _OWN: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"text": squad.squad_f1},
     ),
+    **{
+        f"squad_{part}_{name}": MetricSpec(
+            description=f"{about} of questions {which} answer alone, as the script's {shown}_{name}",
+            scale="fraction",
+            build={"text": squad.part_of(whole, answered=part == "hasans")},
+        )
+        for part, shown, which in (("hasans", "HasAns", "with an"), ("noans", "NoAns", "without an"))
+        for name, about, whole in (("em", "exact match", squad.squad_em), ("f1", "overlap", squad.squad_f1))
+    },
     "bleu": MetricSpec(description="sacrebleu, 13a tokenizer", scale="points", build={"text": text_overlap.bleu}),
     "bleu_zh": MetricSpec(
         description="sacrebleu, Chinese tokenizer", scale="points", build={"text": text_overlap.bleu_zh}

@@ -27,16 +27,18 @@ one stretch of English between two Chinese characters holds a full stop before i
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 from unicodedata import category, normalize
 
+import numpy as np
+
 from lmtasks.errors import unknown
-from lmtasks.metric.base import Formula, MetricSettings, Remarks, mean_over_texts
+from lmtasks.metric.base import Formula, MetricSettings, Remarks, mean_over_texts, only
 from lmtasks.metric.words import needs_blanks
-from lmtasks.records import Text
+from lmtasks.records import Floats, Outcome, Text
 
 MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 
@@ -134,6 +136,23 @@ def squad_f1(settings: MetricSettings) -> Formula:
     """`squad_f1`: overlap of the prediction with the nearest reference."""
     rules = _rules(settings.language)
     return replace(_best(rules.f1, rules), remarks=rules.remarks)
+
+
+def part_of(build: Callable[[MetricSettings], Formula], *, answered: bool) -> Callable[[MetricSettings], Formula]:
+    """The same over the questions that have an answer, or over those that have none: HasAns and NoAns of the script,
+    which asks whether a row names any answer, and not what is left of it."""
+
+    def made(settings: MetricSettings) -> Formula:
+        whole = build(settings)
+
+        def statistics(outcomes: Sequence[Outcome]) -> Floats:
+            counted = np.array([bool(text.references) == answered for text in only(Text, outcomes)], dtype=np.float64)
+            return whole.statistics(outcomes) * counted[:, None]
+
+        part = f"part:{'HasAns' if answered else 'NoAns'}"
+        return replace(whole, kind="ratio", statistics=statistics, original="", signature=f"{whole.signature}|{part}")
+
+    return made
 
 
 def _best(compare: Compare, rules: Rules) -> Formula:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmtasks.errors import WorkError, unknown
+from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.held_out import held_out
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.kinds.ranking import drawn_candidates
@@ -18,21 +19,25 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def process_rows(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
-    """The rows of a split as `process_docs` makes them, with candidates where the task has them drawn; the rows
-    themselves where it has neither.
+def process_rows(task: Task, rows: Sequence[Row], *, learned: bool = False) -> Sequence[Row]:
+    """The rows of a split that the task is about, as `process_docs` makes them, with candidates where the task has them
+    drawn; the rows themselves where it has nothing of it.
+
+    Args:
+        learned: are they training rows?
 
     Raises:
-        UsageError: there are too few rows to draw candidates from.
+        UsageError: there is none that the task is about, or there are too few to draw candidates from.
         WorkError: the code failed, or yields no rows.
     """
+    rows = _kept(task, rows, learned=learned)
     made = _rows_by(task.process_docs, rows, hook=f"process_docs of task {task.name}")
     return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
 
 
 def is_made_whole(task: Task) -> bool:
     """Do the rows of a split depend on each other, so that all are read before some are taken?"""
-    return task.process_docs is not None or task.candidates is not None
+    return task.process_docs is not None or task.candidates is not None or task.keep is not None
 
 
 def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
@@ -49,8 +54,31 @@ def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
     if task.shot_samples is not None:
         hook = f"fewshot_config.samples of task {task.name}"
         return _listed(task.shot_samples, task.shot_samples.call(), hook=hook)
+    opened = _kept(task, opened, learned=True)
     made = _rows_by(task.shot_docs, opened, hook=f"fewshot_config.process_docs of task {task.name}")
     return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
+
+
+def _kept(task: Task, rows: Sequence[Row], *, learned: bool) -> Sequence[Row]:
+    """The rows that a task is about."""
+    keep = task.keep
+    if keep is None or not len(rows):
+        return rows
+    columns = [*keep.columns, *([keep.held_out] if keep.held_out else [])]
+    missing = next((name for name in columns if name not in rows[0]), None)
+    if missing is not None:
+        raise UsageError(
+            f"task {task.name}: keep names the column {missing!r}, and the data has: {', '.join(rows[0])}."
+        )
+    found = [
+        row
+        for row in rows
+        if all(str(row[name]) in values for name, values in keep.columns.items())
+        and (not keep.held_out or held_out(str(row[keep.held_out])) != learned)
+    ]
+    if not found:
+        raise UsageError(f"task {task.name}: none of {len(rows):,} rows is one that keep asks for.")
+    return found
 
 
 def call_process_results(task: Task, row: Row, results: Sequence[object]) -> Mapping[str, object]:

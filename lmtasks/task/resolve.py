@@ -21,6 +21,7 @@ from lmtasks.task.task import (
     CorpusSource,
     FilterPipeline,
     FilterStep,
+    KeptRows,
     MadeBy,
     OutputType,
     ReaderOptions,
@@ -99,6 +100,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         labels=labels,
         scheme=_scheme(file, kind=kind),
         candidates=_candidates(file, kind=kind),
+        keep=_keep(file),
         corpus=_corpus(file, kind=kind, base=base),
         metrics=metrics.uses,
         generation=generation_of(file.generation_kwargs, delimiter=file.fewshot_delimiter),
@@ -153,6 +155,15 @@ def _candidates(file: TaskFile, *, kind: TaskKind) -> Candidates | None:
             "candidates}."
         )
     return Candidates(count=file.candidates.count, seed=file.candidates.seed)
+
+
+def _keep(file: TaskFile) -> KeptRows | None:
+    if file.keep is None:
+        return None
+    columns = {name: tuple(_listed(values)) for name, values in file.keep.columns.items()}
+    if not columns and file.keep.held_out is None:
+        raise UsageError(f"task {file.task}: keep names neither columns nor held_out; leave it out, and all rows stay.")
+    return KeptRows(columns=columns, held_out=file.keep.held_out or "")
 
 
 def _corpus(file: TaskFile, *, kind: TaskKind, base: Path | None) -> CorpusSource | None:

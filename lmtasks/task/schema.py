@@ -140,6 +140,16 @@ class SourceFile(BaseModel):
     """Files relative to the task file: one, a list, or by split."""
 
 
+class KeepFile(BaseModel):
+    """`keep`: the rows of a data set that a task is about."""
+
+    model_config = STRICT
+    columns: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Column to its value, or to several of which it has one."""
+    held_out: Name | None = None
+    """Column with documents of which those that `pretrain` holds out are scored, and the others learned from."""
+
+
 class CorpusFile(SourceFile):
     """`corpus`: texts among which a retrieval looks for the right ones; else they are those of the scored rows."""
 
@@ -284,6 +294,8 @@ class TaskFile(BaseModel):
     """How long texts are cut."""
     candidates: CandidatesFile | None = None
     """Wrong candidates of a ranking are drawn from other rows."""
+    keep: KeepFile | None = None
+    """Rows of a data set that the task is about; none: all."""
     corpus: CorpusFile | None = None
     """Texts among which a retrieval looks for the right ones; none: those of the scored rows."""
 
@@ -296,6 +308,7 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "windows": WindowsFile,
     "candidates": CandidatesFile,
     "corpus": CorpusFile,
+    "keep": KeepFile,
 }
 TOLD_FIRST: Mapping[str, int] = {"value_error": 0, "extra_forbidden": 1}
 """Of several faults: our own sentences, then a misspelt key, which may be why another one is missing."""

@@ -178,6 +178,16 @@ class Candidates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptRows:
+    """The rows of a data set that a task is about."""
+
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column to the values that it may have."""
+    held_out: str = ""
+    """A column with documents: those that `pretrain` holds out are scored, and the others learned from; empty: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusSource:
     """Where the texts lie among which the right ones are looked for."""
 
@@ -235,6 +245,8 @@ class Task:
     """Rows to rows, over every split that is opened."""
     candidates: Candidates | None = None
     """Draw them; else the rows bring them along."""
+    keep: KeptRows | None = None
+    """None: all rows."""
     corpus: CorpusSource | None = None
     """Of a retrieval; None: the right texts of the scored rows."""
     process_results: FunctionRef | None = None

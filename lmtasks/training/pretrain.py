@@ -12,11 +12,12 @@ import torch
 from accelerate import PartialState
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
-from lmtasks.data.documents import HELD_OUT_PER_MILLE, CorpusFacts, Document, held_out, survey
+from lmtasks.data.documents import CorpusFacts, Document, survey
 from lmtasks.data.tokenizer import MASK, Tokenizer, load_tokenizer, train_byte_bpe
 from lmtasks.data.vectors import read_vectors
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json
+from lmtasks.held_out import HELD_OUT_PER_MILLE, held_out
 from lmtasks.model.create import Backbone, Vocabulary, check_window, kind_of_family, new_language_model
 from lmtasks.model.verify import write_checksums
 from lmtasks.records import Progress

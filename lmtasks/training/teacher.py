@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmtasks.data.corpus import take_turns
-from lmtasks.data.documents import Document, held_out, passages
+from lmtasks.data.documents import Document, passages
 from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vectors import EmbeddingModel, Vectors, text_key
 from lmtasks.errors import UsageError
 from lmtasks.files import aside
 from lmtasks.head.module import pooled
+from lmtasks.held_out import held_out
 from lmtasks.model.create import Backbone
 from lmtasks.records import Ints, Progress
 from lmtasks.training.stepping import Batch

@@ -15,7 +15,7 @@ from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
 from lmtasks.data.mirror import LocalSet, find_local
 from lmtasks.data.rows import read_rows
-from lmtasks.data.splits import ONLY_SCORED
+from lmtasks.data.splits import ONLY_SCORED, with_corpus
 from lmtasks.errors import UsageError
 from lmtasks.records import Progress, Report, Row
 from lmtasks.settings.data import DataAccess
@@ -23,7 +23,7 @@ from lmtasks.task.changes import changed_rows
 from lmtasks.task.formats import BUILDERS
 from lmtasks.task.hooks import is_made_whole, process_rows, shot_pool
 from lmtasks.task.identity import folded, texts_of
-from lmtasks.task.kinds import head_input
+from lmtasks.task.kinds import head_input, kind_of
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Source, Task
 
@@ -151,8 +151,10 @@ def check_split(
     read = None if is_made_whole(task) else limit  # as when it is evaluated
     peek = None if found is not None else min(PEEK_ROWS, limit or PEEK_ROWS)
     rows, where = read_rows(source, options=options.data, limit=read if peek is None else peek)
-    rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows)
+    rows = shot_pool(task, rows) if role == POOL else process_rows(task, rows, learned=role != SCORED)
     rows = labelled_rows(task, rows, where=where, drop=options.data.drop_unlabelled).rows
+    if kind_of(task).answer == "ranks":
+        rows = with_corpus(task, rows, options=options.data)
     rows = rows if limit is None else rows[:limit]
     if source.changed is not None:
         rows, _ = changed_rows(source.changed, rows)

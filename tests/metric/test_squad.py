@@ -6,9 +6,10 @@ Chinese (CMRC 2018, cmrc2018_evaluate.py v5): lower, strip, drop the script's ma
 U+4E00-9FA5 alone, English words whole; longest common run of segments over the lengths. Best reference.
 """
 
+import numpy as np
 import pytest
 
-from lmtasks.metric import make_metric
+from lmtasks.metric import make_metric, value_of
 from lmtasks.metric.squad import longest_common_run, segments
 from lmtasks.records import Text
 
@@ -94,3 +95,24 @@ def test_longest_common_run() -> None:
 def test_the_script_stands_in_the_signature() -> None:
     assert "squad-2.0" in make_metric("squad_f1").signature
     assert "cmrc-2018" in make_metric("squad_f1", language="zh").signature
+
+
+def test_questions_with_and_without_an_answer_apart_are_the_scripts() -> None:
+    """evaluate-v2.0.py, `make_eval_dict` over `has_ans_qids` and `no_ans_qids`, carried out here over random answers:
+    a question belongs to the first if its list of answers is not empty, whatever normalizing leaves of them."""
+    draw = np.random.default_rng(0)
+    golds = [(), ("the Norman Conquest", "1066"), ("The.",), ("a red apple",)]
+    given = ["", "Norman conquest", "1066.", "red", "the", "nothing of it"]
+    rows = [Text(references=golds[draw.integers(4)], prediction=given[draw.integers(6)]) for _ in range(200)]
+    for name in ("em", "f1"):
+        whole = make_metric(f"squad_{name}")
+        scores = whole.per_example(whole.statistics(rows))
+        has = np.array([bool(row.references) for row in rows])
+        for part, chosen in (("hasans", has), ("noans", ~has)):
+            metric = make_metric(f"squad_{part}_{name}")
+            wanted = sum(scores[chosen].tolist()) / chosen.sum()
+            assert value_of(metric, metric.statistics(rows)) == pytest.approx(wanted)
+        parts = [make_metric(f"squad_{part}_{name}") for part in ("hasans", "noans")]
+        shares = [has.mean(), 1 - has.mean()]
+        joined = sum(share * value_of(m, m.statistics(rows)) for m, share in zip(parts, shares, strict=True))
+        assert joined == pytest.approx(value_of(whole, whole.statistics(rows)))

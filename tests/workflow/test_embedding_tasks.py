@@ -217,10 +217,8 @@ def test_stored_samples_are_scored_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "row", "message"),
     [
-        ("retrieval", {"q": " "}, r"row 1: 'q' \(inputs.text\) is empty, and asks for nothing"),
         ("retrieval", {"a": []}, r"row 1: 'a' \(inputs.right\) names no right text"),
         ("retrieval", {"a": ["x", 3]}, r"row 1: 'a' \(inputs.right\) must be a text or a list of texts, was: '3'"),
-        ("similarity", {"a": ""}, r"row 1: 'a' \(inputs.pair\) is an empty text, which is like none"),
         ("similarity", {"n": "much"}, r"row 1: 'n' \(inputs.number\) must be a finite number, was: 'much'"),
         ("similarity", {"n": [1, 2]}, r"row 1: 'n' \(inputs.number\) must be a finite number, was: '\[1, 2\]'"),
     ],

@@ -47,8 +47,6 @@ class RetrievalKind(HeadTaskKind):
         """`first` with `candidates`, all texts of the corpus; `answers`, the right ones, and `labels`, their numbers.
         Rows that stand by themselves have no corpus."""
         first = role_text(task, row, role="text", where=where)
-        if not first.strip():
-            raise UsageError(f"{where}: {task.inputs['text']!r} (inputs.text) is empty, and asks for nothing.")
         right = right_texts(task, row, where=where) if labelled else ()
         corpus = row.get(CORPUS)
         if not isinstance(corpus, Corpus):

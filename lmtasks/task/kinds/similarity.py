@@ -1,32 +1,8 @@
 """How alike two texts are, by the angle between their vectors; right is a number on whatever scale."""
 
-from lmtasks.errors import UsageError
-from lmtasks.records import HeadInput, Row
 from lmtasks.task.kinds.regression import RegressionKind
-from lmtasks.task.roles import role_text
-from lmtasks.task.task import Task
 
-
-class SimilarityKind(RegressionKind):
-    """Rows with the roles text, pair and number."""
-
-    def read(self, task: Task, row: Row, *, where: str, labelled: bool) -> HeadInput:
-        """`first` and `second` with `number`.
-
-        Raises:
-            UsageError: a text is empty, which is like none.
-        """
-        given = super().read(task, row, where=where, labelled=labelled)
-        for role in ("text", "pair"):
-            if not role_text(task, row, role=role, where=where).strip():
-                raise UsageError(
-                    f"{where}: {task.inputs[role]!r} (inputs.{role}) is an empty text, which is like none; leave the "
-                    "row out."
-                )
-        return given
-
-
-SIMILARITY = SimilarityKind(
+SIMILARITY = RegressionKind(
     name="similarity",
     about="how alike two texts are, by the cosine of their vectors",
     answer="number",
