@@ -49,8 +49,8 @@ def load_model(
 
     Several models that were adapted by `lora` over one backbone share it in memory, and are chosen by argument:
 
-    with lmtasks.load_model("runs/topics", adapters=["runs/stars"]) as model:
-        model.predict(texts, adapter="stars").answers
+        with lmtasks.load_model("runs/topics", adapters=["runs/stars"]) as model:
+            model.predict(texts, adapter="stars").answers
 
     Args:
         adapters: further models over the backbone of `ref`, or that backbone itself.
