@@ -108,6 +108,7 @@ def adapt(
     query_prefix: str | None = None,
     text_prefix: str | None = None,
     new_heads: NewHeads | None = None,
+    mixture: str = "proportional",
     cache: PathLike | None = None,
     tokenizer: str | None = None,
     vectors: PathLike | None = None,
@@ -141,6 +142,7 @@ def adapt(
         query_prefix: of similarity and retrieval: what the encoder was trained to read before a question; None: what
             its own files say.
         text_prefix: and before a text that is looked for.
+        mixture: rows of several tasks in a pass: "proportional", "uniform", or "temperature=2".
         probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.
         cache: file in which features of a probe are kept; None: one in your cache folder; "off": none.
 
@@ -173,6 +175,7 @@ def adapt(
         query_prefix=query_prefix,
         text_prefix=text_prefix,
         new_heads=new_heads,
+        mixture=mixture,
         device=device,
         seed=seed,
         rows=train_rows,

@@ -105,6 +105,8 @@ def command(
         print(f"The backbone read {computed:,} texts; the features of {found:,} were kept from before.")
     if adapted.weights is not None:
         print(f"{adapted.weights[0]:,} weights learned, of a model of {adapted.weights[1]:,}.")
+    if adapted.mixture:
+        print(f"Mixture: {adapted.mixture}.")
     if adapted.adapters:
         print(f"Stored beside the backbone, which is not copied: {adapted.adapters}.")
     for attention, words in ATTENTION_IN_WORDS.items():

@@ -6,7 +6,7 @@ The plan's `training` and `lora`, the options of `adapt` and `pretrain`, and cal
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lmtasks.settings.attention import Attention
 from lmtasks.settings.base import Setting, Settings, Several, refusal
@@ -26,6 +26,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 EARLIER_ROLES: tuple[Role, ...] = ("attention", "feed-forward")
 EARLIER_RANK = 16
 
+PROPORTIONAL = "proportional"
+TEMPERATURE = Bound(least=1, most=1000)
 VOCABULARY = Bound(least=2, most=10**7, whole=True)
 EPOCHS = Bound(least=0, above=True, most=10_000)
 TOKENS_PER_BATCH = Bound(least=16, most=10**7, whole=True)
@@ -64,6 +66,30 @@ Precision = Annotated[TorchPrecision, Setting("fp32 or bf16.", metavar="NAME")]
 
 BOTH_WAYS = frozenset({"masked", "mixed", "span-corruption"})
 """Objectives of pretraining by which a token sees those behind it, in a part of the steps at least."""
+
+
+def mixture_power(mixture: str) -> float:
+    """The power of its rows that a task's share in a mixture goes by.
+
+    >>> mixture_power("proportional"), mixture_power("uniform"), mixture_power("temperature=2")
+    (1.0, 0.0, 0.5)
+
+    Raises:
+        PydanticCustomError: it is no mixture.
+    """
+    named = {PROPORTIONAL: 1.0, "uniform": 0.0}
+    if mixture in named:
+        return named[mixture]
+    name, _, number = mixture.partition("=")
+    try:
+        temperature = float(number) if name == "temperature" else 0.0
+    except ValueError:
+        temperature = 0.0
+    if not TEMPERATURE.holds(temperature):
+        raise refusal(
+            f"a mixture must be proportional, uniform or temperature=T with a T of 1 to 1000, was {mixture!r}."
+        )
+    return 1 / temperature
 
 
 class BackboneChoice(Settings):
@@ -270,11 +296,25 @@ class AdaptTraining(Settings):
         ),
     ] = None
     """Not of a probe."""
+    mixture: Annotated[
+        str,
+        Setting(
+            "Of several tasks, rows in a pass: proportional (all rows of each), uniform (equally many of each), or "
+            "temperature=T (by rows to the power 1/T; 2 is usual).",
+            metavar="NAME",
+        ),
+    ] = PROPORTIONAL
+
+    @field_validator("mixture")
+    @classmethod
+    def _check_mixture(cls, value: str) -> str:
+        mixture_power(value)
+        return value
 
 
 IN_STEPS = (
     *("epochs", "minutes", "learning_rate", "tokens_per_batch", "window", "weight_decay", "label_smoothing"),
-    *("evaluations", "patience"),
+    *("evaluations", "patience", "mixture"),
 )
 """Settings of an adaptation that say nothing where no step is taken."""
 
@@ -312,6 +352,7 @@ class AdaptSettings(AdaptTraining):
         later is left out where nobody set it."""
         later = {name for name in ("probe", "pooling", "calibrate", "new_heads") if not getattr(self, name)}
         later |= {name for name in ("query_prefix", "text_prefix") if getattr(self, name) is None}
+        later |= {"mixture"} if self.mixture == PROPORTIONAL else set()
         stored = {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
         return stored if self.lora is None else {**stored, "lora": self.lora.stored()}
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from types import MappingProxyType
 
 import torch
 from accelerate import PartialState
@@ -28,12 +27,20 @@ from lmtasks.model.adapters import Adapted, LoraShape, adapted_of, add_lora, che
 from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model, training_rows_file
 from lmtasks.records import TRAINING_ROWS, HeadSpec, Progress
-from lmtasks.settings.training import Adaptation, AdaptSettings, LoraSettings, ProbeSettings, TrainingSettings
+from lmtasks.settings.training import (
+    PROPORTIONAL,
+    Adaptation,
+    AdaptSettings,
+    LoraSettings,
+    ProbeSettings,
+    TrainingSettings,
+)
 from lmtasks.training.calibrate import LEAST, Calibration, calibrate_layer
 from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.features import FeatureReader, KeptBytes, collate
 from lmtasks.training.loop import MeanLoss, Trained, Validation, train
+from lmtasks.training.mixture import plan_steps, rows_a_pass
 from lmtasks.training.pace import (
     HEADS_ALONE,
     MOST_JUDGED,
@@ -59,7 +66,6 @@ HEAD_STRENGTH, LEAST_BIAS = 0.03, -10.0
 """C of the logistic regression that new heads begin with; and their logit of a class without rows."""
 VALIDATION_TOKENS = 4096
 """Tokens of a batch of validation rows."""
-NO_WINDOWS: Mapping[int, int] = MappingProxyType({})
 
 
 def adapt(
@@ -127,6 +133,7 @@ def adapt(
     if settings.method == "probe":
         heads = [head for head in heads if head.head.predicts and not head_of(head.head).vectors]
     moving = _freeze(model, settings.method, heads=len(heads))
+    mixture = _mixture(heads, settings) if len(heads) > 1 else None
     for head in heads:
         seen = seen.united(head.seen)
     work = out.with_name(out.name + ".work")
@@ -151,6 +158,8 @@ def adapt(
             or _suited(model, settings.method)
             or default_learning_rate(settings.method, size, few=few)
         )
+        if mixture is not None:
+            record["mixture"] = mixture
         record["pace"] = {**asdict(pace), "learning_rate": rate, "new_heads": "logistic" if begun else "random"}
         trained = _trained(
             model,
@@ -229,6 +238,7 @@ def _trained(
         rows_at_once=pace.rows_at_once,
         seed=settings.seed,
         windows={number: len(stream) for number, stream in streams.items()},
+        mixture=settings.mixture,
     )
     pad_id = model.backbone.traits.pad
     places = [[spec.name for spec in model.card.heads].index(head.head.name) for head in heads]
@@ -280,6 +290,22 @@ def _trained(
         partly=True,
         judge_first=judge_first,
     )
+
+
+def _mixture(heads: Sequence[HeadExamples], settings: AdaptSettings) -> Mapping[str, object]:
+    """How several tasks are mixed, and the rows of each in a pass, as a model's record holds it.
+
+    Raises:
+        UsageError: rows cannot be divided so.
+    """
+    running = next((head.head.name for head in heads if head.text), None)
+    if running is not None and settings.mixture != PROPORTIONAL:
+        raise UsageError(
+            f"--mixture {settings.mixture} says how many rows of each task stand in a pass, and {running} is learned "
+            f"from a running text, in its order; leave the mixture {PROPORTIONAL}, or learn {running} by itself."
+        )
+    rows = rows_a_pass([len(head.train) for head in heads], settings.mixture)
+    return {"by": settings.mixture, "rows": {head.head.name: count for head, count in zip(heads, rows, strict=True)}}
 
 
 def _strength(fitted: FittedLayer | None) -> Mapping[str, object]:
@@ -369,50 +395,6 @@ def _calibrated(model: Model, heads: Sequence[HeadExamples]) -> Mapping[str, Cal
         else:
             found[head.head.name] = calibration
     return found
-
-
-def plan_steps(
-    heads: Sequence[HeadExamples],
-    *,
-    epochs: float,
-    tokens_per_batch: int,
-    seed: int,
-    rows_at_once: Sequence[int | None] = (),
-    windows: Mapping[int, int] = NO_WINDOWS,
-) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """(head, rows) of every batch of the training, batches of all heads mixed; a pure function of its arguments.
-
-    Args:
-        rows_at_once: of a batch of each head at most; empty: as many as its tokens allow.
-        windows: for each head that learns from a running text the number of its windows, which stay in order; such a
-            head's "rows" are the number of one window.
-    """
-    import numpy as np
-
-    steps: list[tuple[int, tuple[int, ...]]] = []
-    whole = int(np.ceil(epochs))
-    for epoch in range(whole):
-        batches: list[tuple[int, tuple[int, ...]]] = []
-        for number, head in enumerate(heads):
-            if number in windows:
-                batches += [(number, (window,)) for window in range(windows[number])]
-                continue
-            lengths = [len(example.ids) + len(example.decoder_ids) for example in head.train]
-            plan = plan_batches(
-                lengths,
-                tokens_per_batch=tokens_per_batch,
-                seed=seed + epoch * 1009 + number,
-                max_rows=rows_at_once[number] if rows_at_once else None,
-            )
-            batches += [(number, rows) for rows in plan]
-        order = np.random.default_rng((seed, epoch)).permutation(len(batches))
-        share = 1.0 if epoch + 1 < whole else epochs - (whole - 1)
-        mixed = [batches[index] for index in order]
-        for number in windows:
-            in_order = iter(range(windows[number]))
-            mixed = [(head, (next(in_order),) if head == number else rows) for head, rows in mixed]
-        steps += mixed[: max(1, round(share * len(batches)))]
-    return tuple(steps)
 
 
 def _share(head: HeadExamples, rows: Sequence[int], *, part: int, parts: int) -> float:

@@ -71,6 +71,8 @@ class AdaptedModel:
     """Training texts that were cut, over all tasks."""
     adapters: str = ""
     """Of `lora`: where adapters stand, and how much they hold, for people."""
+    mixture: str = ""
+    """Of several tasks: how many rows of each stood in a pass, for people."""
     features: tuple[int, int] | None = None
     """Of a probe: how many texts the backbone read, and the features of how many were found."""
     fits: Mapping[str, str] = field(default_factory=dict)
@@ -129,6 +131,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         weights=(weights["trained"], weights["all"]) if isinstance(weights, dict) else None,
         truncated=_truncated_rows(provenance),
         adapters=_adapters(provenance),
+        mixture=_mixture(provenance),
         features=(features["read"], features["found"]) if isinstance(features, dict) else None,
         fits=_fits(provenance),
         calibrations=_calibrations(provenance),
@@ -467,6 +470,13 @@ def _adapters(provenance: Mapping[str, object]) -> str:
         f"adapters of rank {stored['rank']} beside {sum(stored['matrices'].values())} matrices ({beside}): "
         f"{stored['numbers']:,} numbers, {100 * stored['share']:.1f} % of the backbone's"
     )
+
+
+def _mixture(provenance: Mapping[str, object]) -> str:
+    stored = provenance.get("mixture")
+    if not isinstance(stored, dict):
+        return ""
+    return f"{stored['by']}; rows in a pass: " + ", ".join(f"{name} {rows:,}" for name, rows in stored["rows"].items())
 
 
 def _calibrations(provenance: Mapping[str, object]) -> Mapping[str, str]:

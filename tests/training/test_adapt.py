@@ -14,7 +14,8 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
 from lmtasks.settings.training import AdaptSettings
-from lmtasks.training.adapt import adapt, default_learning_rate, plan_steps, score_heads
+from lmtasks.training.adapt import adapt, default_learning_rate, score_heads
+from lmtasks.training.mixture import plan_steps, rows_a_pass
 from lmtasks.training.tbptt import TbpttModule
 
 SETTINGS = AdaptSettings(
@@ -93,6 +94,35 @@ def test_answers_are_learned_by_the_logits_of_the_model_itself(
     wanted = GENERATION.loss(logits, targets, smoothing=0.1)
     assert torch.allclose(found, wanted, atol=1e-5 if precision == "fp32" else 3e-2)
     assert (model.projection() is None) == (architecture == "gemma2")
+
+
+@pytest.mark.parametrize("mixture", ["proportional", "uniform", "temperature=2"])
+def test_a_pass_holds_the_rows_of_each_task_that_its_mixture_says(mixture: str) -> None:
+    """32, 20 and 16 rows; over three passes no row stands twice more than another of its task."""
+    wanted = rows_a_pass([32, 20, 16], mixture)
+    exact = {"proportional": (32, 20, 16), "uniform": (23, 23, 23), "temperature=2": (27, 22, 19)}
+    assert wanted == exact[mixture]
+    steps = plan_steps(ALL, epochs=3, tokens_per_batch=40, seed=3, mixture=mixture)
+    for number, count in enumerate(wanted):
+        rows = [row for head, places in steps if head == number for row in places]
+        assert len(rows) == 3 * count
+        times = [rows.count(row) for row in range(len(ALL[number].train))]
+        assert max(times) - min(times) <= 1
+    assert steps == plan_steps(ALL, epochs=3, tokens_per_batch=40, seed=3, mixture=mixture)
+
+
+def test_a_mixture_stands_in_the_record_and_is_checked(tmp_path: Path) -> None:
+    run(tmp_path, settings=SETTINGS.but(dict(epochs=1, mixture="uniform")))
+    record = read_provenance(tmp_path / "model")
+    assert record["mixture"] == {"by": "uniform", "rows": {"mood": 23, "find": 23, "say": 23}}
+    assert record["settings"]["mixture"] == "uniform"  # type: ignore[index]
+    assert "mixture" not in SETTINGS.stored()
+    for wrong in ("even", "temperature", "temperature=0.5", "temperature=two"):
+        with pytest.raises(UsageError, match=rf"must be proportional, uniform or temperature=T .*, was '{wrong}'"):
+            AdaptSettings(mixture=wrong)
+    empty = HeadExamples(head=moods().head, train=(), validation=(), truncated=0, fingerprint="none")
+    with pytest.raises(UsageError, match="task 'mood' has no training rows"):
+        run(tmp_path / "empty", heads=[finds(), empty], settings=SETTINGS.but(dict(mixture="uniform")))
 
 
 def test_smoothed_labels_make_answers_less_sure(tmp_path: Path) -> None:
