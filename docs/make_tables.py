@@ -1,6 +1,6 @@
 """Tables of the documents that are made from the code: what stands between `<!-- made: NAME -->` and `<!-- end -->`.
 
-After a change of an option, a key, a kind, a metric or a baseline:  python tests/test_cli_surface.py
+After a change of an option, a key, a kind, a metric, a baseline or a task:  python tests/test_cli_surface.py
 """
 
 import ast
@@ -30,6 +30,7 @@ from lmtasks.settings.runs_on import AnyRuntime
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.changes import CHANGES
 from lmtasks.task.functions import FunctionRef
+from lmtasks.task.index import default_index
 from lmtasks.task.kinds import KINDS
 from lmtasks.task.schema import KindName
 
@@ -259,6 +260,15 @@ def changes() -> str:
     return "\n" + table(("change", "does"), rows) + "\n"
 
 
+def tasks() -> str:
+    """Tasks that come along."""
+    rows = [
+        (code(entry.name), code(entry.kind), entry.language, entry.source, entry.about)
+        for entry in default_index().entries()
+    ]
+    return "\n" + table(("task", "kind", "language", "data", "about"), rows) + "\n"
+
+
 def architectures() -> str:
     """Names of the architectures whose graphs are built."""
     return "\n" + ", ".join(code(name) for name in ARCHITECTURES) + "\n\n"
@@ -271,6 +281,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "baselines": baselines,
     "changes": changes,
     "architectures": architectures,
+    "tasks": tasks,
 }
 
 
