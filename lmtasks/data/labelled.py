@@ -18,6 +18,7 @@ from lmtasks.records import Row
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.roles import label_name, listed_labels, role_text, role_value, row_list
 from lmtasks.task.task import Task
+from lmtasks.task.templates import structure
 
 MOST_UNLABELLED = 0.05
 MOST_LABELS = 200
@@ -114,6 +115,11 @@ def read_labels(rows: Sequence[Row], *, column: str, where: str, notify: Notify 
             kinds[name].add("text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number")
             counts[name] += 1
     what = f"column {column!r} of {where}"
+    if counts and all(isinstance(structure(name), list) for name in counts):
+        raise UsageError(
+            f"{what} holds lists of labels ({next(iter(counts))!r} and the like); a row has one label, and rows with "
+            "several are of kind multi_label (--kind multi_label)."
+        )
     _check_classes(counts, rows=len(rows), what=what)
     found = set().union(*kinds.values())
     if "bool" in found and len(found) > 1:

@@ -23,6 +23,7 @@ from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.hooks import is_made_whole, process_rows
 from lmtasks.task.kinds import kind_of
+from lmtasks.task.kinds.ranking import deepest_recall
 from lmtasks.task.kinds.retrieval import CORPUS, Corpus, right_texts
 from lmtasks.task.task import ChangedRows, Source, SplitName, Task
 from lmtasks.task.templates import Place, column_value, is_template
@@ -245,6 +246,16 @@ def with_corpus(task: Task, rows: Sequence[Row], *, options: DataAccess) -> Sequ
     if len(corpus.texts) < 2:
         raise UsageError(
             f"task {task.name}: a corpus of {len(corpus.texts)} different texts ({where}) leaves nothing to look for."
+        )
+    deepest = deepest_recall(task)
+    if deepest is not None and len(corpus.texts) < deepest[0]:
+        log.warning(
+            "task %s: a corpus of %d different texts (%s) is smaller than the %d of %s, which has no value then; take "
+            "the metric out, or give more.",
+            task.name,
+            len(corpus.texts),
+            where,
+            *deepest,
         )
     return [{**row, CORPUS: corpus} for row in rows]
 

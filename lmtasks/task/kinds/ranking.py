@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from lmtasks.errors import UsageError
 from lmtasks.records import HeadInput, Row
 from lmtasks.task.kinds.base import HeadTaskKind
-from lmtasks.task.roles import role_text, role_value, text_list
+from lmtasks.task.roles import role_text, role_value, row_list, text_list
 from lmtasks.task.task import Candidates, Task
 
+RECALLS = frozenset(f"recall_{k}" for k in (1, 2, 5, 10, 100))
 DRAWN = "candidates"
 """The column that drawn candidates stand in."""
 
@@ -26,6 +27,28 @@ class RankingKind(HeadTaskKind):
             first=role_text(task, row, role="text", where=where),
             candidates=candidates,
             label=_right(task, row, candidates, where=where) if labelled else None,
+        )
+
+    def remarks(self, task: Task, rows: Sequence[Row], *, where: str) -> Sequence[str]:
+        """Rows with fewer candidates than a metric looks at."""
+        deepest = deepest_recall(task)
+        if deepest is None:
+            return ()
+        k, name = deepest
+        counts = (
+            [task.candidates.count] * len(rows)  # they are drawn
+            if task.candidates is not None
+            else [
+                len(text_list(task, row, role="candidates", where=f"task {task.name}, row {number}"))
+                for number, row in enumerate(rows)
+            ]
+        )
+        few = [number for number, count in enumerate(counts) if count < k]
+        if not few:
+            return ()
+        return (
+            f"{where}: {row_list(few)} {'has' if len(few) == 1 else 'have'} fewer candidates than the {k} of {name}, "
+            "which has no value then; take the metric out, or give more.",
         )
 
     def target(self, task: Task, row: Row) -> str:
@@ -47,6 +70,12 @@ class RankingKind(HeadTaskKind):
         """The text, and the right candidate."""
         given = self.read(task, row, where=f"task {task.name}, row {row_number}", labelled=True)
         return given.first, (given.candidates[given.label or 0],)
+
+
+def deepest_recall(task: Task) -> tuple[int, str] | None:
+    """The most candidates that a metric of the task looks at, and its name; None where none does."""
+    named = [(int(use.name.removeprefix("recall_")), use.name) for use in task.metrics if use.name in RECALLS]
+    return max(named, default=None)
 
 
 def drawn_candidates(task: Task, how: Candidates, rows: Sequence[Row]) -> Sequence[Row]:
