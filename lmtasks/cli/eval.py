@@ -126,6 +126,7 @@ def _tell(evaluated: Evaluated) -> None:
     Raises:
         UsageError, WorkError: a task failed. The scores of the others are kept.
     """
+    from lmtasks.report.decision import decide, decision_lines
     from lmtasks.workflow.report import report_results
 
     if evaluated.kept:
@@ -139,15 +140,22 @@ def _tell(evaluated: Evaluated) -> None:
             print(f"note: {sentence}")
         folders = [each.folder for each in evaluated.models if each.results]
         print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
-        page = report_results(
+        made = report_results(
             [evaluated.folder],
             out=evaluated.folder,
             command=typed_command(),
             reasons=evaluated.reasons,
-        ).page
+        )
+        page, decision = made.page, decide(made.records)
+        if decision.variants > 1:
+            print()
+            for line in decision_lines(decision):
+                print(line)
+            print()
         print(f"The report is {page} (and {page.with_name('report.md')}).")
         tell(
             lambda: {
+                "decision": decision.said if decision.variants > 1 else (),
                 "folder": str(evaluated.folder),
                 "files": (str(page), *(str(each / "results.json") for each in folders)),
                 "scores": [

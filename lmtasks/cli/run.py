@@ -90,16 +90,16 @@ def tell_run(ran: Ran, *, page: Path, published: Path | None = None) -> None:
         WorkError: a cell failed.
         GateError: no variant fulfils what the plan requires.
     """
+    from lmtasks.report.decision import decide, decision_lines
     from lmtasks.report.records import read_run
-    from lmtasks.report.view import view
 
     records = read_run(ran.folder)
-    decision = view(records).answer
-    for sentence in decision:
-        print(sentence)
+    decision = decide(records)
+    for line in decision_lines(decision):
+        print(line)
     tell(
         lambda: {
-            "decision": decision,
+            "decision": decision.said,
             "folder": str(ran.folder),
             "files": (str(page),),
             "cells": {

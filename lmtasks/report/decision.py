@@ -160,6 +160,15 @@ def facts(decision: DecisionRecord) -> tuple[Fact, ...]:
     return tuple(found)
 
 
+def decision_lines(decision: DecisionRecord) -> tuple[str, ...]:
+    """The decision as a terminal prints it: sentences, then each fact in a line or more."""
+    lines = [*decision.said, *decision.troubles]
+    for fact in facts(decision):
+        first, *more = fact.lines
+        lines += [f"{fact.label}: {first}", *(f"{' ' * (len(fact.label) + 2)}{line}" for line in more)]
+    return tuple(lines)
+
+
 def _chosen(run: RunRecords, choice: Shortlist) -> Variant | None:
     """The fastest of those that may be taken; where nothing was timed, the one that is best on most tasks."""
     if not choice.candidates or choice.is_by_task:

@@ -231,6 +231,18 @@ def notes_title(number: int) -> str:
     return f"{number} note{'' if number == 1 else 's'}"
 
 
+def render_verdict(report: Report) -> str:
+    """The decision alone as Markdown, for a pull request: a title, the answer, facts, who is best on each task."""
+    blocks: list[str | None] = [
+        f"### {_escaped(report.title)}",
+        f"*{_escaped(' · '.join(report.scope))}*",
+        _decision(report),
+        "\n".join(f"**{_escaped(sentence)}**" for sentence in report.troubles),
+        _table(report.by_task),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
 def _decision(report: Report) -> str:
     """The box: sentences, then facts as a list."""
     lines = [line for sentence in report.answer for line in (_escaped(sentence), "")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,11 +19,14 @@ from lmtasks.evaluation.write import (
     samples_file,
 )
 from lmtasks.files import locked, slug
+from lmtasks.report.eval_records import HubDataset, write_eval_records, write_hub_results
 from lmtasks.report.publish import publish as publish_run
 from lmtasks.report.records import RunRecords, read_run, told_apart
 from lmtasks.report.write import write_pages, write_report
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 from lmtasks.results.speed import SpeedRecord
+from lmtasks.task.index import default_index
+from lmtasks.task.task import Source
 from lmtasks.workflow.compare import results_folders
 from lmtasks.workflow.pairing import pair_cells
 
@@ -39,6 +43,10 @@ class ReportRequest:
     """Of results: the folder of the page; None: that of the results, where one was given."""
     publish: Path | None = None
     """Where runs are published too; None: nowhere."""
+    every_eval_ever: Path | None = None
+    """Where records of Every Eval Ever go; None: nowhere."""
+    hub_results: Path | None = None
+    """Where `.eval_results` of each variant go, for the Hub; None: nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +56,61 @@ class MadeReport:
     page: Path
     records: RunRecords
     published: Path | None = None
+    files: tuple[Path, ...] = ()
+    """Records in the forms of others."""
+    left_out: tuple[str, ...] = ()
+    """What they cannot hold, a sentence each."""
 
 
 def make_reports(request: ReportRequest) -> Sequence[MadeReport]:
+    """Make pages from stored records, and records in the forms of others; nothing is scored or timed.
+
+    Raises:
+        UsageError: a folder is neither a run nor results, a file in it was changed, or what was asked of runs was asked
+            of results or the reverse; or what is wanted in another form has no place there.
+        WorkError: a folder cannot be written to.
+    """
+    return [_with_records(made, request) for made in _made(request)]
+
+
+def _with_records(made: MadeReport, request: ReportRequest) -> MadeReport:
+    files: list[Path] = []
+    left_out: tuple[str, ...] = ()
+    datasets = hub_datasets(made.records) if request.every_eval_ever or request.hub_results else {}
+    if request.every_eval_ever is not None:
+        now = datetime.now(UTC)
+        files += write_eval_records(made.records, out=request.every_eval_ever, datasets=datasets, now=now)
+    if request.hub_results is not None:
+        written, left_out = write_hub_results(made.records, out=request.hub_results, datasets=datasets)
+        files += written
+    return replace(made, files=tuple(files), left_out=left_out)
+
+
+def hub_datasets(run: RunRecords) -> Mapping[str, HubDataset]:
+    """The data sets of the Hub that tasks are of, by task: those whose task file is here, and is the one that was
+    scored."""
+    found: dict[str, HubDataset] = {}
+    index = default_index()
+    for info in run.tasks:
+        try:
+            (task,) = index.find(info.apart_from or info.name, trust_code=False)
+        except (UsageError, ValueError):
+            continue  # a task of the person's own, or one that asks for code
+        source = task.sources.get("test")
+        if task.hash == info.hash and source is not None and _is_of_hub(source):
+            found[info.name] = HubDataset(
+                id=source.path, split=source.split, config=source.name or "", revision=source.revision or ""
+            )
+    return found
+
+
+def _is_of_hub(source: Source) -> bool:
+    owner, _, name = source.path.partition("/")
+    own = source.held is not None or source.made_by is not None or source.stands_for is not None
+    return bool(owner and name and "/" not in name) and not own and not source.data_files and not source.changed
+
+
+def _made(request: ReportRequest) -> Sequence[MadeReport]:
     """Make pages from stored records; nothing is scored or timed.
 
     Raises:
