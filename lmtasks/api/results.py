@@ -214,7 +214,7 @@ class Predictions(Tabular):
         ]
 
     def table(self) -> Table:
-        """What `records` says, for people."""
+        """The lines of `records`, for people."""
         cut = (f"{self.truncated} texts are longer than the model takes, and were cut.",) if self.truncated else ()
         return plain_table("Answers", self.records(), notes=cut)
 
@@ -274,7 +274,7 @@ class ProvedPackage(Tabular):
         return [check.model_dump() for check in self.exported.parity.checks]
 
     def table(self) -> Table:
-        """What `records` says, for people."""
+        """The lines of `records`, for people."""
         return plain_table(f"Proof of {self.folder}, in {self.exported.parity.precision}", self.records())
 
 
@@ -317,7 +317,7 @@ class Timings(Tabular):
         ]
 
     def table(self) -> Table:
-        """What `records` says, for people."""
+        """The lines of `records`, for people."""
         return plain_table("Speed, beside the first variant", self.records())
 
 
@@ -349,7 +349,7 @@ class ComparedResults(Tabular):
         ]
 
     def table(self) -> Table:
-        """What `records` says, for people."""
+        """The lines of `records`, for people."""
         return plain_table(f"Held to {self.compared.base.folder}", self.records(), notes=self.compared.left_out)
 
 
