@@ -99,6 +99,11 @@ def test_both_readmes_show_every_command() -> None:
         assert rows == commands, page.name
 
 
+@pytest.mark.parametrize("page", [README, CHINESE], ids=named)
+def test_a_readme_is_read_at_one_sitting(page: Path) -> None:
+    assert len(page.read_text(encoding="utf-8").splitlines()) < 120
+
+
 @pytest.mark.parametrize("page", PROSE, ids=named)
 def test_make_knows_the_targets_that_are_named(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

@@ -9,6 +9,7 @@ import importlib
 import io
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from test_docs import CHINESE as CHINESE_README
 from test_docs import PROSE, README, ROOT, named
 from tiny import tiny_checkpoint
 
-from lmtasks.cli.main import COMMANDS, TAKEN, run
+from lmtasks.cli.defaults import Defaults
+from lmtasks.cli.main import COMMANDS, TAKEN, load_command, run
 from lmtasks.cli.signature import derived
 from lmtasks.run.plan import VariantPlan, load_plan, shipped_plans
 from lmtasks.task.index import default_index
@@ -124,6 +126,14 @@ def test_every_plan_and_task_file_is_one(text: str, tmp_path: Path) -> None:
             assert [VariantPlan.model_validate(variant) for variant in content["variants"]]
         case other:
             assert other == "name", f"nobody checks {text}"  # a workflow of a code host
+
+
+def test_the_file_of_defaults_is_one() -> None:
+    page = ROOT / "docs" / "reference" / "commands.md"
+    (block,) = [each for each in BLOCK.finditer(page.read_text(encoding="utf-8")) if each["language"] == "toml"]
+    defaults = Defaults(file=page, content=tomllib.loads(block["code"]))
+    set_there = defaults.of("eval", load=load_command, commands=COMMANDS)
+    assert set_there.keys() == {"data_root", "threads", "sample"}
 
 
 @pytest.mark.slow
