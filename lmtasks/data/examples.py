@@ -22,6 +22,7 @@ from lmtasks.task.kinds import head_input, kind_of, scored_text
 from lmtasks.task.prompt import build_prompt
 from lmtasks.task.task import Task
 
+ROWS_SHOWN = 5
 UNSEEN_SHOWN = 20
 """Labels without a training row that are named."""
 
@@ -52,6 +53,8 @@ class HeadExamples:
     validation: tuple[TrainingExample, ...]
     truncated: int
     """Training texts that were cut to the model's longest input."""
+    unaligned: int = 0
+    """Training rows with a piece of the answer that no tokens stand for exactly."""
     fingerprint: str
     """Identifies the data that the rows were made from."""
     text: tuple[int, ...] = ()
@@ -118,10 +121,14 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
     encode = row_encoder(task, reading=reading, by_head=HEADS.line(kind.head).predicts)
     parts: list[tuple[TrainingExample, ...]] = []
     truncated = 0
+    unaligned: dict[int, tuple[str, ...]] = {}
     for rows in (data.train, data.validation):
         encoded = [encode(task, row, number, reading) for number, row in enumerate(rows.rows)]
-        parts.append(tuple(example for examples, _ in encoded for example in examples))
-        truncated += sum(cut for _, cut in encoded)
+        parts.append(tuple(example for each in encoded for example in each.examples))
+        truncated += sum(each.truncated for each in encoded)
+        if rows is data.train:
+            unaligned = {number: each.unaligned for number, each in enumerate(encoded) if each.unaligned}
+    _tell_unaligned(task, unaligned, rows=len(data.train.rows))
     _tell_unseen_labels(task, data.train.rows)
     spec = HeadSpec(
         name=task.name,
@@ -138,6 +145,7 @@ def head_examples(task: Task, data: TaskData, *, reading: ReadingSettings) -> He
         train=parts[0],
         validation=parts[1],
         truncated=truncated,
+        unaligned=len(unaligned),
         fingerprint=fingerprint,
         seen=seen,
     )
@@ -174,8 +182,38 @@ def _tell_unseen_labels(task: Task, rows: Sequence[Row]) -> None:
     log.warning("task %s: no training row has the label %s, which is never learned.", task.name, shown)
 
 
-Encoder = Callable[[Task, Row, int, ReadingSettings], tuple[Sequence[TrainingExample], bool]]
-"""(task, row, its number, reading) -> examples, and whether a text was cut."""
+def _tell_unaligned(task: Task, unaligned: Mapping[int, tuple[str, ...]], *, rows: int) -> None:
+    """Count and list the rows whose right answer no tokens stand for exactly."""
+    if not unaligned:
+        return
+    shown = ", ".join(
+        f"{number} ({', '.join(map(repr, found))})" for number, found in [*unaligned.items()][:ROWS_SHOWN]
+    )
+    more = f" and {len(unaligned) - ROWS_SHOWN} more" if len(unaligned) > ROWS_SHOWN else ""
+    log.warning(
+        "task %s: of %d training rows %d have a word or an answer that no tokens stand for exactly, so that the "
+        "nearest ones are learned, or none; rows, counted from 0: %s%s.",
+        task.name,
+        rows,
+        len(unaligned),
+        shown,
+        more,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedExamples:
+    """What is learned from one row."""
+
+    examples: Sequence[TrainingExample]
+    truncated: bool = False
+    """Was a text cut?"""
+    unaligned: tuple[str, ...] = ()
+    """Pieces of the answer that no tokens stand for exactly."""
+
+
+Encoder = Callable[[Task, Row, int, ReadingSettings], EncodedExamples]
+"""(task, row, its number, reading) -> what is learned from it."""
 
 
 def row_encoder(task: Task, *, reading: ReadingSettings, by_head: bool) -> Encoder:
@@ -191,7 +229,7 @@ def row_encoder(task: Task, *, reading: ReadingSettings, by_head: bool) -> Encod
     return _scored if kind_of(task).answer == "likelihood" else _continued
 
 
-def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> EncodedExamples:
     tokenizer, kind = reading.tokenizer, HEADS.line(kind_of(task).head)
     given = head_input(task, row, row_number=number)
     if kind.vectors:
@@ -212,10 +250,12 @@ def _predicted(task: Task, row: Row, number: int, reading: ReadingSettings) -> t
         )
         for each, targets in encoded.targets()
     ]
-    return examples, any(each.truncated for each in encoded.rows)
+    return EncodedExamples(
+        examples=examples, truncated=any(each.truncated for each in encoded.rows), unaligned=encoded.unaligned()
+    )
 
 
-def _continued(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+def _continued(task: Task, row: Row, number: int, reading: ReadingSettings) -> EncodedExamples:
     prompt = build_prompt(task, row, row_number=number)
     encoded = continuation_row(
         context=prompt.context,
@@ -224,10 +264,10 @@ def _continued(task: Task, row: Row, number: int, reading: ReadingSettings) -> t
         max_length=reading.max_length + 1,  # the last token is only predicted
         end=True,
     )
-    return (_next_tokens(encoded),), encoded.truncated
+    return EncodedExamples(examples=(_next_tokens(encoded),), truncated=encoded.truncated)
 
 
-def _scored(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+def _scored(task: Task, row: Row, number: int, reading: ReadingSettings) -> EncodedExamples:
     """The windows that the text is scored in."""
     del number
     tokenizer = reading.tokenizer
@@ -235,9 +275,8 @@ def _scored(task: Task, row: Row, number: int, reading: ReadingSettings) -> tupl
     if prefix is None:
         raise UsageError(f"task {task.name}: a text's first token needs a first or end token before it.")
     ids = tokenizer.encode(scored_text(task, row), special=True)
-    return [
-        _next_tokens(window) for window in rolling_windows(ids, prefix=prefix, max_length=reading.max_length)
-    ], False
+    windows = rolling_windows(ids, prefix=prefix, max_length=reading.max_length)
+    return EncodedExamples(examples=[_next_tokens(window) for window in windows])
 
 
 def _running(task: Task, rows: Sequence[Row], reading: ReadingSettings) -> tuple[int, ...]:
@@ -253,7 +292,7 @@ def _next_tokens(row: ContinuationRow) -> TrainingExample:
     return TrainingExample(ids=ids[:-1], targets=(*[IGNORED] * (len(row.context_ids) - 1), *row.target_ids))
 
 
-def _seq2seq(task: Task, row: Row, number: int, reading: ReadingSettings) -> tuple[Sequence[TrainingExample], bool]:
+def _seq2seq(task: Task, row: Row, number: int, reading: ReadingSettings) -> EncodedExamples:
     prompt = build_prompt(task, row, row_number=number)
     encoded = seq2seq_row(
         context=prompt.context, target=prompt.target, tokenizer=reading.tokenizer, max_length=reading.max_length
@@ -264,4 +303,4 @@ def _seq2seq(task: Task, row: Row, number: int, reading: ReadingSettings) -> tup
         targets=encoded.target_ids,
         decoder_ids=(reading.decoder_start, *encoded.target_ids[:-1]),
     )
-    return (example,), encoded.truncated
+    return EncodedExamples(examples=(example,), truncated=encoded.truncated)

@@ -92,6 +92,11 @@ class EncodedInput(ABC):
     def targets(self) -> Sequence[tuple[EncodedRow, Targets]]:
         """The rows that can be learned from, each with its targets in the task's own unit."""
 
+    def unaligned(self) -> tuple[str, ...]:
+        """Pieces of the right answer that no tokens stand for exactly, so that it is never given as it is; `targets`
+        has the nearest ones, or nothing."""
+        return ()
+
     @abstractmethod
     def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> HeadOutcome:
         """The answer.

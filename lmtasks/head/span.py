@@ -84,6 +84,20 @@ class QuestionWindows(EncodedInput):
             if window.trainable
         ]
 
+    def unaligned(self) -> tuple[str, ...]:
+        """The answer, where it does not begin and end with a token, or no window holds all of it."""
+        context = self.given.second or ""
+        answer = self.given.answers[0].strip() if self.given.answers else ""
+        if not answer or not self.rows[0].trainable:
+            return ()
+        exact = any(
+            window.start is not None
+            and window.end is not None
+            and context[window.offsets[window.start][0] : window.offsets[window.end][1]] == answer
+            for window in self.rows
+        )
+        return () if exact else (answer,)
+
     def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> Text:
         """The best piece of the context over all windows, from logits (T, 2) of each."""
         context = self.given.second or ""

@@ -96,6 +96,13 @@ class TaggedWords(EncodedInput):
                 targets[place] = tag
         return [(row, tuple(targets))] if any(target != IGNORED for target in targets) else ()
 
+    def unaligned(self) -> tuple[str, ...]:
+        """Words without a token, where none was cut off."""
+        (row,) = self.rows
+        if row.truncated:
+            return ()
+        return tuple(word for word, place in zip(self.given.tokens, row.places, strict=True) if place is None)
+
     def outcome(self, logits: Sequence[Floats32], *, labels: Sequence[str], order: Sequence[int]) -> Text:
         """The best tags with blanks between, from logits (T, C). A word that no token speaks for is outside, where the
         task has such a tag."""

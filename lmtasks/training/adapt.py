@@ -185,6 +185,7 @@ def adapt(
             "rows": len(head.train),
             "validation_rows": len(head.validation),
             "truncated": head.truncated,
+            **({"unaligned": head.unaligned} if head.unaligned else {}),
             **({"attention": head.head.attention} if head.head.attention is not None else {}),
             **_strength(fitted.get(head.head.name)),
         }

@@ -130,7 +130,7 @@ class _Asked:
         encode = row_encoder(task, reading=reading, by_head=predicting is not None)
         each = -(-ROWS // len(self.tasks))
         rows = self._data(task).rows[:each]
-        encoded = [encode(task, row, number, reading)[0] for number, row in enumerate(rows)]
+        encoded = [encode(task, row, number, reading).examples for number, row in enumerate(rows)]
         examples = [example for found in encoded for example in found][:each]
         return Probe(
             head=None if predicting is None else predicting.name,

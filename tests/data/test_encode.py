@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from tokenizers_for_tests import KINDS, bert, causal, with_bos
 
 from lmtasks.data.tokenizer import Tokenizer
+from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.head.classification import classification_row
-from lmtasks.head.span import SpanWindow, span_windows
+from lmtasks.head.span import SPAN, SpanWindow, span_windows
 from lmtasks.records import HeadInput
 
 CONTEXT = (
@@ -157,6 +158,20 @@ def test_wrong_offsets(answer: str, start: int, found: str | None) -> None:
     (window,) = span_windows(given, tokenizer=bert(), max_length=512)
     assert answer_of(window, CONTEXT) == found
     assert window.trainable is (found is not None)
+
+
+def test_an_answer_that_tokens_do_not_bound_is_told() -> None:
+    """`lock` within `locks` is learned as the whole token, and never answered as it is."""
+    tokenizer = learn_tokenizer("blanks", ["two locks here", "q"])
+    exact = SPAN.encode(head_input("q", "two locks here", ("locks", 4)), tokenizer=tokenizer, max_length=64)
+    assert exact.unaligned() == ()
+    inside = SPAN.encode(head_input("q", "two locks here", ("lock", 4)), tokenizer=tokenizer, max_length=64)
+    assert inside.unaligned() == ("lock",)
+    assert len(inside.targets()) == 1
+    nowhere = SPAN.encode(head_input("q", "two locks here", ("dam", 4)), tokenizer=tokenizer, max_length=64)
+    assert nowhere.unaligned() == ()  # there is nothing to learn: it is told apart
+    no_answer = SPAN.encode(head_input("q", "two locks here"), tokenizer=tokenizer, max_length=64)
+    assert no_answer.unaligned() == ()
 
 
 def test_of_two_places_the_nearest_to_the_given_start() -> None:
