@@ -205,6 +205,7 @@ PARTS: Mapping[str, str] = {
     "CandidatesFile": "candidates",
     "CorpusFile": "corpus",
     "KeepFile": "keep",
+    "PairsFile": "pairs",
     "SourceFile": "a source",
     "ShotsFile": "fewshot_config",
 }

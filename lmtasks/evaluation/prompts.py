@@ -117,6 +117,6 @@ def open_pool(task: Task, *, count: int, options: DataAccess) -> Pool | None:
 def _pool_rows(task: Task, source: Source, *, options: DataAccess) -> Sequence[Row]:
     """Those that have a label, of the rows before the task's own code looks at them."""
     rows, where = read_rows(replace(source, part=None), options=options)
-    if task.shot_docs is None:
+    if task.shot_docs is None and task.pairs is None:
         rows = labelled_rows(task, rows, where=where, drop=options.drop_unlabelled).rows
     return rows if source.part is None else part_of(rows, source.part, where=where)[0]

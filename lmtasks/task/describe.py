@@ -81,6 +81,8 @@ def describe(task: Task) -> dict[str, object]:
         fields["repeats"] = task.repeats
     if task.candidates is not None:
         fields["candidates"] = asdict(task.candidates)
+    if task.pairs is not None:
+        fields["pairs"] = asdict(task.pairs)
     if task.keep is not None:
         fields["keep"] = to_json(asdict(task.keep))
     if task.corpus is not None:

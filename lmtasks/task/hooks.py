@@ -12,6 +12,7 @@ from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.held_out import held_out
 from lmtasks.records import Row
 from lmtasks.task.functions import FunctionRef
+from lmtasks.task.kinds.classification import drawn_pairs
 from lmtasks.task.kinds.ranking import drawn_candidates
 from lmtasks.task.task import MadeBy, MetricUse, Task
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def process_rows(task: Task, rows: Sequence[Row], *, learned: bool = False) -> Sequence[Row]:
-    """The rows of a split that the task is about, as `process_docs` makes them, with candidates where the task has them
-    drawn; the rows themselves where it has nothing of it.
+    """The rows of a split that the task is about, as `process_docs` makes them, with candidates or pairs where the task
+    has them drawn; the rows themselves where it has nothing of it.
 
     Args:
         learned: are they training rows?
@@ -32,12 +33,12 @@ def process_rows(task: Task, rows: Sequence[Row], *, learned: bool = False) -> S
     """
     rows = _kept(task, rows, learned=learned)
     made = _rows_by(task.process_docs, rows, hook=f"process_docs of task {task.name}")
-    return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
+    return _drawn(task, made)
 
 
 def is_made_whole(task: Task) -> bool:
     """Do the rows of a split depend on each other, so that all are read before some are taken?"""
-    return task.process_docs is not None or task.candidates is not None or task.keep is not None
+    return any(part is not None for part in (task.process_docs, task.candidates, task.pairs, task.keep))
 
 
 def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
@@ -56,7 +57,14 @@ def shot_pool(task: Task, opened: Sequence[Row]) -> Sequence[Row]:
         return _listed(task.shot_samples, task.shot_samples.call(), hook=hook)
     opened = _kept(task, opened, learned=True)
     made = _rows_by(task.shot_docs, opened, hook=f"fewshot_config.process_docs of task {task.name}")
-    return made if task.candidates is None else drawn_candidates(task, task.candidates, made)
+    return _drawn(task, made)
+
+
+def _drawn(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows with what a task has drawn from others of them."""
+    if task.pairs is not None:
+        return drawn_pairs(task, task.pairs, rows)
+    return rows if task.candidates is None else drawn_candidates(task, task.candidates, rows)
 
 
 def _kept(task: Task, rows: Sequence[Row], *, learned: bool) -> Sequence[Row]:

@@ -13,12 +13,14 @@ from lmtasks.task.filters import check_filters
 from lmtasks.task.functions import FunctionRef
 from lmtasks.task.generation import generation_of
 from lmtasks.task.kinds import KINDS, TaskKind, infer_kind
+from lmtasks.task.kinds.classification import PAIR, SAME
 from lmtasks.task.metrics import metrics_of
 from lmtasks.task.schema import ShotsFile, SourceFile, TaskFile, refuse_fields
 from lmtasks.task.task import (
     SPLITS,
     Candidates,
     CorpusSource,
+    DrawnPairs,
     FilterPipeline,
     FilterStep,
     KeptRows,
@@ -100,6 +102,7 @@ def resolve(file: TaskFile, *, path: Path | None, base: Path | None, need_scored
         labels=labels,
         scheme=_scheme(file, kind=kind),
         candidates=_candidates(file, kind=kind),
+        pairs=_pairs(file, kind=kind),
         keep=_keep(file),
         corpus=_corpus(file, kind=kind, base=base),
         metrics=metrics.uses,
@@ -155,6 +158,17 @@ def _candidates(file: TaskFile, *, kind: TaskKind) -> Candidates | None:
             "candidates}."
         )
     return Candidates(count=file.candidates.count, seed=file.candidates.seed)
+
+
+def _pairs(file: TaskFile, *, kind: TaskKind) -> DrawnPairs | None:
+    if file.pairs is None:
+        return None
+    if kind.answer != "label" or file.inputs.get("pair") != PAIR or file.inputs.get("label") != SAME:
+        raise UsageError(
+            f"task {file.task}: drawn pairs are classified, and stand in columns of their own; write kind: "
+            f"classification, inputs: {{text: ..., pair: {PAIR}, label: {SAME}}}, labels: [different, same]."
+        )
+    return DrawnPairs(other=file.pairs.other, among=file.pairs.among, seed=file.pairs.seed)
 
 
 def _keep(file: TaskFile) -> KeptRows | None:

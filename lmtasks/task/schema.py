@@ -140,6 +140,19 @@ class SourceFile(BaseModel):
     """Files relative to the task file: one, a list, or by split."""
 
 
+class PairsFile(BaseModel):
+    """`pairs`: of rows of two texts that belong together, a half get the text of another row."""
+
+    model_config = STRICT
+    other: Name
+    """The column, or a template, of the text that belongs to a row; pairs stand in the column `pair`, and whether they
+    belong together in `same`, 1 or 0."""
+    among: int = Field(default=20, ge=1)
+    """Of so many texts of other rows, the one that is most like the row's own becomes the wrong one."""
+    seed: int = 1234
+    """Of the draw."""
+
+
 class KeepFile(BaseModel):
     """`keep`: the rows of a data set that a task is about."""
 
@@ -294,6 +307,8 @@ class TaskFile(BaseModel):
     """How long texts are cut."""
     candidates: CandidatesFile | None = None
     """Wrong candidates of a ranking are drawn from other rows."""
+    pairs: PairsFile | None = None
+    """Pairs of which a half do not belong together are drawn from rows of two texts that do."""
     keep: KeepFile | None = None
     """Rows of a data set that the task is about; none: all."""
     corpus: CorpusFile | None = None
@@ -309,6 +324,7 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "candidates": CandidatesFile,
     "corpus": CorpusFile,
     "keep": KeepFile,
+    "pairs": PairsFile,
 }
 TOLD_FIRST: Mapping[str, int] = {"value_error": 0, "extra_forbidden": 1}
 """Of several faults: our own sentences, then a misspelt key, which may be why another one is missing."""

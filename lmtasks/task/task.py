@@ -178,6 +178,17 @@ class Candidates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnPairs:
+    """How rows of two texts that belong together become pairs, of which a half do not."""
+
+    other: str
+    """The column, or a template, of the text that belongs to a row."""
+    among: int
+    """Of so many texts of other rows, the one that is most like the row's own becomes the wrong one."""
+    seed: int = 1234
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeptRows:
     """The rows of a data set that a task is about."""
 
@@ -245,6 +256,8 @@ class Task:
     """Rows to rows, over every split that is opened."""
     candidates: Candidates | None = None
     """Draw them; else the rows bring them along."""
+    pairs: DrawnPairs | None = None
+    """Draw them; else the rows are pairs."""
     keep: KeptRows | None = None
     """None: all rows."""
     corpus: CorpusSource | None = None

@@ -1,12 +1,15 @@
 """What a kind remarks in rows that can be used, and that not everybody would take for right."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import lmtasks
 from lmtasks.errors import UsageError
+from lmtasks.records import Row
+from lmtasks.task.hooks import process_rows
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.load import load_task
 
@@ -87,3 +90,40 @@ def test_rows_that_a_task_keeps(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(base + "keep: {}\n")
     with pytest.raises(UsageError, match="keep names neither columns nor held_out"):
         load_task(tmp_path / "task.yaml")
+
+
+def shared(rows: Sequence[Row]) -> float:
+    """Pairs of characters that wrong texts share with the right ones, in the mean."""
+    texts = [(str(row["pair"]), str(row["t"])) for row in rows if row["same"] == 0]
+    grams = [tuple({text[at : at + 2] for at in range(len(text) - 1)} for text in each) for each in texts]
+    return sum(len(one & two) for one, two in grams) / len(grams)
+
+
+def test_pairs_of_which_a_half_do_not_belong_together(tmp_path: Path) -> None:
+    rows: Rows = [{"a": f"abstract {n}", "t": f"{'一二三四五六七八九十'[n % 10]}的研究 {n}"} for n in range(200)]
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    text = (
+        "task: t\nkind: classification\ndataset_path: json\ndataset_kwargs: {data_files: {test: all.jsonl}}\n"
+        "test_split: test\npairs: {other: t, among: 30}\nlabels: [different, same]\n"
+        "inputs: {text: a, pair: pair, label: same}\n"
+    )
+    (tmp_path / "task.yaml").write_text(text)
+    task = load_task(tmp_path / "task.yaml")
+    found = process_rows(task, rows)
+    same = [row for row in found if row["same"] == 1]
+    assert 80 < len(same) < 120
+    assert all((row["pair"] == row["t"]) == (row["same"] == 1) for row in found)
+    assert {row["pair"] for row in found} <= {row["t"] for row in rows}
+    (tmp_path / "task.yaml").write_text(text.replace("among: 30", "among: 1"))
+    easy = process_rows(load_task(tmp_path / "task.yaml"), rows)
+    assert shared(found) > shared(easy) + 0.5  # of thirty drawn texts the most alike
+    assert process_rows(task, rows) == found
+    (tmp_path / "task.yaml").write_text(text.replace("among: 30", "among: 30, seed: 5"))
+    other = load_task(tmp_path / "task.yaml")
+    assert other.hash != task.hash
+    assert process_rows(other, rows) != found
+    (tmp_path / "task.yaml").write_text(text.replace("pair: pair", "pair: t"))
+    with pytest.raises(UsageError, match=r"write kind: classification, inputs: .* label: same"):
+        load_task(tmp_path / "task.yaml")
+    with pytest.raises(UsageError, match="pairs cannot be drawn from 3 rows with the same other text"):
+        process_rows(task, [{"a": "x", "t": "y"}] * 3)

@@ -85,6 +85,7 @@ WANTED = [
     *(f"{name}_{way}" for name in ("3am", "python_docs") for way in ("en_zh", "zh_en")),
     *("mrpc_likeness", "squad_passages", "cmrc2018_passages", "csl_abstracts", "newstest2021_paraphrases_zh"),
     *("tatoeba_bitext_en_zh", "starter_passages_en", "starter_passages_zh"),
+    *("csl_pairs", "cmrc2018_pairs"),
     *("csl_title_choice", "cmrc2018_answer_choice", "corpus_zh", "government_en", "legal_zh"),
     *(f"{name}_{language}" for name in ("technical", "encyclopaedia") for language in ("en", "zh")),
 ]
