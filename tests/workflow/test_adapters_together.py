@@ -1,7 +1,9 @@
 """Models that were adapted over one backbone share it in memory, and are chosen by argument."""
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from lmtasks.backbone import load as backbone_load
 from lmtasks.cli.main import app
 from lmtasks.engine.requests import GenerateRequest, ScoreRequest
 from lmtasks.errors import UsageError
+from lmtasks.model import store
 from lmtasks.model.adapters import adapted_of, add_lora, take_lora
 from lmtasks.model.create import Vocabulary, write_backbone
+from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, save_model
 from lmtasks.records import HeadSpec
 from lmtasks.settings.generation import Decoding
@@ -157,3 +161,25 @@ def test_predict_and_python_choose_by_argument(tmp_path: Path) -> None:
     assert {name: each["answer"] for name, each in models.items()} == {name: alone[name][0] for name in "ab"}
     assert sum(models["a"]["probabilities"].values()) == pytest.approx(1.0)
     shutil.rmtree(tmp_path / "backbone")
+
+
+def test_eval_has_one_copy_of_the_backbone_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model is merged, and gone before the next one is loaded."""
+    tiny_checkpoint(tmp_path / "backbone", "llama", context=256)
+    for seed, name in enumerate("ab"):
+        adapted(tmp_path / "backbone", tmp_path / name, seed=seed)
+    load, loaded, alive = store.load_model, [], []
+
+    def counted(folder: Path) -> Model:
+        gc.collect()
+        alive.append(sum(each() is not None for each in loaded))
+        model = load(folder)
+        loaded.append(weakref.ref(model.backbone))
+        return model
+
+    monkeypatch.setattr(store, "load_model", counted)
+    models = [tmp_path / name for name in "ab"]
+    scores = lmtasks.evaluate(models, "starter_paragraphs_en", limit=2, out=tmp_path / "e", cache="off", progress=False)
+    assert len(loaded) == 2
+    assert alive == [0, 0]
+    assert set(scores.models) == {"a", "b"}
