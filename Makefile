@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WANTED := -c constraints.txt -e '.[test,docs]'
 SPREAD := --numprocesses auto --dist worksteal
 
 # Tests start many interpreters; compiled once, hundreds of files are read in no time.
@@ -50,5 +51,6 @@ clean: ## remove .venv and what tools left; runs/ stays
 # pip is asked again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
+	@$(BIN)/python benchmarks/install_size.py $(WANTED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(WANTED)
 	touch $@

@@ -184,6 +184,8 @@ class VariantPlan(RunsOn):
     generation_kwargs: Mapping[str, object] = {}
     """Settings of generation in place of the tasks' own, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
+    timed: bool = True
+    """Is it timed, where the plan times anything? A baseline never is."""
     seeds: tuple[Seed, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""
 

@@ -133,13 +133,14 @@ def _model_changed(name: str, held: Plan, plan: Plan) -> bool:
 
 
 def _variant_changed(variant: VariantPlan, held: Plan, plan: Plan, models: set[str]) -> bool:
-    """Would its cells be others? How many threads answer is no matter."""
+    """Would its cells be others? How many threads answer, and whether that is timed, is no matter."""
     before = next((each for each in held.variants if each.name == variant.name), None)
     if before is None or variant.model in models:
         return True
     if held.model_dump(exclude=set(NOT_OF_ALL_CELLS)) != plan.model_dump(exclude=set(NOT_OF_ALL_CELLS)):
         return True
-    unlike = before.model_dump(exclude={"threads", "seeds"}) != variant.model_dump(exclude={"threads", "seeds"})
+    beside = {"threads", "seeds", "timed"}
+    unlike = before.model_dump(exclude=beside) != variant.model_dump(exclude=beside)
     return unlike or (_measured_on_tasks(variant) and held.tasks != plan.tasks)
 
 
@@ -150,7 +151,7 @@ def _measured_on_tasks(variant: VariantPlan) -> bool:
 
 def _timed_alike(variant: VariantPlan, held: Plan, plan: Plan) -> bool:
     before = next(each for each in held.variants if each.name == variant.name)
-    if held.bench is None or plan.bench is None or before.threads != variant.threads:
+    if held.bench is None or plan.bench is None or before.threads != variant.threads or not variant.timed:
         return False
     all_tasks = not (variant.tasks or plan.bench.tasks)
     return (

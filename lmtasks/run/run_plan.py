@@ -286,6 +286,7 @@ class _Runner:
             variant
             for variant in self._variants()
             if variant.model
+            and variant.timed
             and not variant.generation_kwargs
             and self._has_scores(variant)
             and SpeedRecord.read_if_whole(self.folder.speed(variant.name)) is None

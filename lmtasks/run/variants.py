@@ -348,6 +348,7 @@ def speed_spec(
             batch_sizes=bench.batch_sizes or (1, bench.batch_size),
             least_seconds=seconds,
             most_seconds=seconds * 4,
+            most_warm_up_seconds=min(SpeedSettings().most_warm_up_seconds, seconds * 4),
             loads=loads_of(
                 bench.rate,
                 arrival=bench.arrival,
