@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from lmtasks.workflow.explain import WordEffect
     from lmtasks.workflow.predict import PredictedTexts, Predictor
 
+PROMPT = "> "
+COMMAND = ":"
+EXPLAIN, HELP, QUIT = ":explain", ":help", ":quit"
+"""Of a conversation; a text that begins so is asked with a blank before it, which no model minds."""
 SHOWN = 8
 """Words that are shown of a text."""
 LINES = 64
@@ -56,7 +61,8 @@ def command(
     """Answer one text, or each line of standard input. A task that reads several columns takes lines of JSON.
 
     Several tasks answer with one line of JSON a text, which is read once for all of them; so do several models over one
-    backbone, in turn.
+    backbone, in turn. On a terminal texts are typed one after the other, and what a model writes is shown while it
+    writes.
     """
     from lmtasks.task.generation import read_kwargs
     from lmtasks.workflow.choose_models import labels_of
@@ -79,13 +85,15 @@ def command(
     )
     watched = sys.stdout.isatty() and not explain and not json_lines
     requests = [replace(request, model=each) for each in model]
+    typed = text is None and sys.stdin is not None and sys.stdin.isatty()
     with open_predictors(requests, on_token=_show if watched else None) as predictors:
         predictor, several = predictors[0], dict(zip(labels_of(model), predictors, strict=True))
         if len(several) > 1:
             held = "; ".join(f"{label} {each.adapters}" for label, each in several.items())
             print(f"lmtasks: one backbone in memory for {len(several)} models. Adapters: {held}.", file=sys.stderr)
-        if text is None and sys.stdin is not None and sys.stdin.isatty():
-            print("lmtasks: type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+        if typed:
+            _Conversation(several, explained=explain, as_json=json_lines, streamed=watched).hold(_typed_lines())
+            return
         for lines in waiting_lines(1 if watched else LINES) if text is None else ([text],):
             if len(several) > 1:
                 _print_models(several, lines, as_json=json_lines)
@@ -112,6 +120,72 @@ def _told(answered: PredictedTexts, place: int, *, probabilities: bool) -> objec
     if not probabilities:
         return answer
     return {"answer": answer} if shares is None else {"answer": answer, "probabilities": shares}
+
+
+class _Conversation:
+    """Texts that somebody types, answered one after the other; a text that cannot be answered ends nothing."""
+
+    def __init__(self, predictors: Mapping[str, Predictor], *, explained: bool, as_json: bool, streamed: bool) -> None:
+        self._predictors = predictors
+        self._predictor = next(iter(predictors.values()))
+        self._explained = explained
+        self._as_json = as_json
+        self._streamed = streamed
+
+    def hold(self, lines: Iterator[str]) -> None:
+        """Answer until the lines end, or one says so."""
+        names = ", ".join(task.name for task in self._predictor.tasks)
+        print(f"lmtasks: {names}. Type a text and press Enter; {EXPLAIN}, {HELP} or {QUIT}.", file=sys.stderr)
+        for line in lines:
+            word = line.strip()
+            if line.rstrip() == QUIT:
+                return
+            if line.startswith(COMMAND):
+                print(f"lmtasks: {self._command(word)}", file=sys.stderr)
+            elif word:
+                self._answer(line)
+
+    def _command(self, word: str) -> str:
+        if word == EXPLAIN and len(self._predictors) > 1:
+            return "the words that moved an answer are told of one model; give one --model."
+        if word == EXPLAIN:
+            self._explained = not self._explained
+            how = "also with the words that moved them" if self._explained else "without the words that moved them"
+            return f"answers come {how}."
+        known = f"{EXPLAIN} also tells the words that moved an answer, or no more; {QUIT} or Ctrl-D ends"
+        reads = " A task that reads several columns takes a line of JSON."
+        return f"{'' if word == HELP else f'{word} is no command: '}{known}.{reads if word == HELP else ''}"
+
+    def _answer(self, line: str) -> None:
+        try:
+            if len(self._predictors) > 1:
+                _print_models(self._predictors, [line], as_json=self._as_json)
+                return
+            if self._explained or self._as_json:
+                _print_each(self._predictor, [line], explained=self._explained, as_json=self._as_json)
+                return
+            answered = self._predictor.answer([line])
+            (shares,) = answered.probabilities or (None,)
+            _print(answered, streamed=self._streamed, shares=shares)
+        except UsageError as error:  # a column of the JSON is missing, say; the next text may be right
+            print(f"lmtasks: {error}", file=sys.stderr)
+
+
+def _typed_lines() -> Iterator[str]:
+    """Lines of a terminal, with the arrow keys and what was typed before; they end at Ctrl-D."""
+    if sys.stdout.isatty():
+        with suppress(ImportError):  # a Python that was built without it edits no lines
+            import readline  # noqa: F401  # input() uses it once it is there
+    while True:
+        try:
+            if sys.stdout.isatty():
+                yield input(PROMPT)
+            else:  # standard output holds answers alone
+                print(PROMPT, end="", file=sys.stderr, flush=True)
+                yield input()
+        except EOFError:
+            print(file=sys.stderr)
+            return
 
 
 def _print_each(predictor: Predictor, lines: Sequence[str], *, explained: bool, as_json: bool) -> None:
@@ -148,15 +222,20 @@ def _effect(word: WordEffect, *, of_label: bool) -> str:
     return f"{100 * word.change:+6.1f} points  {word.word}{other}"
 
 
-def _print(answered: PredictedTexts, *, streamed: bool) -> None:
-    """One line of output for each line of input."""
+def _print(answered: PredictedTexts, *, streamed: bool, shares: Mapping[str, float] | None = None) -> None:
+    """One line of output for each line of input.
+
+    Args:
+        shares: probabilities of the one answer, to stand behind it.
+    """
     for note in answered.notes:
         print(f"lmtasks: {note}", file=sys.stderr)
     if streamed and answered.written:
         print()
     else:
         for answer in answered.answers:
-            print(" ".join(answer.splitlines()), flush=True)
+            share = f" ({shares[answer]:.3f})" if shares is not None and answer in shares else ""
+            print(f"{' '.join(answer.splitlines())}{share}", flush=True)
     if answered.truncated:
         print(f"lmtasks: {answered.truncated} texts are longer than the model takes, and were cut.", file=sys.stderr)
 
