@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmtasks.records import ModelCard
     from lmtasks.settings.attention import Attention
     from lmtasks.settings.data import DataAccess, OwnKind
+    from lmtasks.settings.evaluation import TrackerName
     from lmtasks.settings.runtimes import TorchPrecision
     from lmtasks.settings.training import Adaptation, LoraSettings, NewHeads, Pooling, ProbeSettings
     from lmtasks.task.task import Task
@@ -121,6 +122,7 @@ def adapt(
     token: str | None = None,
     include_path: Sequence[PathLike] = (),
     trust_code: bool = False,
+    track: TrackerName | None = None,
     progress: bool | Report = True,
 ) -> TrainedModel:
     """Train heads on a backbone, for named tasks or for rows of your own, as `lmtasks adapt` does.
@@ -145,6 +147,7 @@ def adapt(
         mixture: rows of several tasks in a pass: "proportional", "uniform", or "temperature=2".
         probe: `ProbeSettings(fit="logistic")`, with `method="probe"`.
         cache: file in which features of a probe are kept; None: one in your cache folder; "off": none.
+        track: also write the learning curve to mlflow, tensorboard or trackio.
 
     Raises:
         UsageError: an argument is wrong, or `out` holds something else.
@@ -155,7 +158,9 @@ def adapt(
     from lmtasks.workflow.choose_tasks import chosen_tasks
     from lmtasks.workflow.new_backbone import Start
     from lmtasks.workflow.open_model import FEATURES, cache_file
+    from lmtasks.workflow.track import check_tracker, track_training
 
+    check_tracker(track)
     settings = AdaptSettings(
         method=method,
         lora=lora,
@@ -210,7 +215,10 @@ def adapt(
         cache=cache_file(None if cache is None else str(cache), name=FEATURES),
     )
     with drawn(progress) as report:
-        return TrainedModel(adapted=adapt_model(request, report=report))
+        adapted = adapt_model(request, report=report)
+    if track is not None:
+        track_training(track, adapted.folder)
+    return TrainedModel(adapted=adapted)
 
 
 def predict(

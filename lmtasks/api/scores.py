@@ -14,7 +14,7 @@ from lmtasks.progress_bars import Report
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
     from lmtasks.settings.data import OwnKind
-    from lmtasks.settings.evaluation import PromptFormat, SplitName, Uncertainty
+    from lmtasks.settings.evaluation import PromptFormat, SplitName, TrackerName, Uncertainty
     from lmtasks.task.task import Task
 
 
@@ -74,6 +74,7 @@ def evaluate(
     token: str | None = None,
     include_path: Sequence[PathLike] = (),
     trust_code: bool = False,
+    track: TrackerName | None = None,
     progress: bool | Report = True,
 ) -> Results:
     """Score models and baselines on tasks or on rows of your own, as `lmtasks eval` does.
@@ -94,6 +95,7 @@ def evaluate(
         generation: settings of generation in place of the tasks' own, as `{"num_beams": 4}`.
         baseline_rows: training rows that baselines learn from at most.
         speed: time the models, too, each in fresh processes; `report` has quality beside speed then.
+        track: also write the scores to mlflow, tensorboard or trackio.
         out: folder of the results; None: `runs/eval-N`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
 
@@ -105,7 +107,9 @@ def evaluate(
     from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
     from lmtasks.workflow.open_model import cache_file
+    from lmtasks.workflow.track import check_tracker, track_results
 
+    check_tracker(track)
     scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
     prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()
     opening = opening_of(
@@ -156,6 +160,8 @@ def evaluate(
     )
     with drawn(progress) as report:
         evaluated = evaluate_models(request, report=report)
+    if track is not None:
+        track_results(track, evaluated)
     failure = evaluated.failure()
     if failure is not None and not evaluated.kept:
         raise failure
@@ -275,6 +281,7 @@ def try_(
     data_root: PathLike | None = None,
     offline: bool = False,
     token: str | None = None,
+    track: TrackerName | None = None,
     progress: bool | Report = True,
 ) -> TriedReport:
     """Answer which model to take for rows of your own, as `lmtasks try` does: looks at them, divides them, writes a
@@ -290,6 +297,7 @@ def try_(
         kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
         models: beside the shipped backbone.
         minutes: for all of it, about; trainings keep to their share of it.
+        track: also write results and learning curves to mlflow, tensorboard or trackio.
         out: folder of the run; None: `runs/try-NAME`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
 
@@ -301,7 +309,9 @@ def try_(
     from lmtasks.report.view import view
     from lmtasks.run.try_data import DataPlan, TryRequest, try_data
     from lmtasks.workflow.open_model import cache_file
+    from lmtasks.workflow.track import check_tracker, track_run
 
+    check_tracker(track)
     made: list[DataPlan] = []
     request = TryRequest(
         tasks=tasks_of(
@@ -326,6 +336,8 @@ def try_(
     )
     with drawn(progress) as report:
         tried = try_data(request, report=report, on_plan=made.append)
+    if track is not None:
+        track_run(track, tried.folder)
     return TriedReport(
         page=tried.page,
         report=view(read_run(tried.folder)),

@@ -14,7 +14,7 @@ from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
-from lmtasks.settings.evaluation import Seed
+from lmtasks.settings.evaluation import Seed, Track
 from lmtasks.settings.runs_on import Device
 from lmtasks.settings.training import (
     AdaptSettings,
@@ -41,6 +41,7 @@ def command(
     access: DataAccess,
     trust_code: TrustCode = False,
     cache: FeatureCache = None,
+    track: Track = None,
 ) -> None:
     """Train heads on a backbone for one task or several together; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
@@ -49,7 +50,9 @@ def command(
     from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
     from lmtasks.workflow.new_backbone import Start
     from lmtasks.workflow.open_model import FEATURES, cache_file
+    from lmtasks.workflow.track import check_tracker, track_training
 
+    check_tracker(track)
     for name, given in (("lora", lora), ("probe", probe)):
         if given.model_fields_set and method != name:
             field = next(field for field in type(given).model_fields if field in given.model_fields_set)
@@ -118,3 +121,5 @@ def command(
     asked = asked_again(choice, access)
     part = " --split test" if tasks.is_single else ""
     print(f"The model is in {out}. Next: lmtasks eval --model {shlex.quote(str(out))} {asked}{part}")
+    if track is not None:
+        track_training(track, out)

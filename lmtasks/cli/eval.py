@@ -16,7 +16,7 @@ from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
-from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Speed, Uncertainty
+from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Speed, Track, Uncertainty
 from lmtasks.settings.models import BatchSize, LabelMap, Models
 from lmtasks.settings.runs_on import RunsOn
 
@@ -55,6 +55,7 @@ def command(
     scoring: Scoring,
     output: ResultsOut,
     speed: Speed = False,
+    track: Track = None,
     prompts: PromptFormat,
     uncertainty: Uncertainty,
     stored: RescoreChoice,
@@ -67,6 +68,7 @@ def command(
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
     from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.rescore import RescoreRequest, rescore_results
+    from lmtasks.workflow.track import check_tracker, track_results
 
     if stored.rescore is not None:
         _check_rescoring(context)
@@ -91,6 +93,7 @@ def command(
         return
     if stored.metrics and model:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
+    check_tracker(track)
     request = EvalRequest(
         models=model,
         tasks=TaskRequest.of(choice),
@@ -107,6 +110,8 @@ def command(
     with progress_bars() if first else nullcontext(quiet) as report:
         evaluated = evaluate_models(request, report=report)
     if first:
+        if track is not None:
+            track_results(track, evaluated)
         _tell(evaluated)
 
 

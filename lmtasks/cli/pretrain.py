@@ -12,7 +12,7 @@ from lmtasks.progress_bars import quiet
 from lmtasks.settings.base import Setting
 from lmtasks.settings.bounds import POSITIVE
 from lmtasks.settings.data import DataAccess
-from lmtasks.settings.evaluation import Seed
+from lmtasks.settings.evaluation import Seed, Track
 from lmtasks.settings.runs_on import Device
 from lmtasks.settings.training import PretrainSettings, PretrainText
 
@@ -31,11 +31,14 @@ def command(
     device: Device = "cpu",
     seed: Seed = 1234,
     access: DataAccess,
+    track: Track = None,
 ) -> None:
     """Train a backbone on text; the same command again goes on where it stopped."""
     from lmtasks.evaluation.processes import is_first
     from lmtasks.workflow.pretrain import CountRequest, PretrainRequest, count_backbone, counts_text, pretrain_backbone
+    from lmtasks.workflow.track import check_tracker, track_training
 
+    check_tracker(track)
     sources = data_options(access)
     if counts_text(corpus.backbone):
         counting = CountRequest(
@@ -92,6 +95,8 @@ def command(
     print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}).")
     _print_scores(pretrained.scores)
     print(f"The backbone is in {out}. Next: lmtasks adapt --backbone {out} --tasks sst2 --out runs/mine")
+    if track is not None:
+        track_training(track, out)
 
 
 def _print_scores(scores: "Sequence[HeldOut]") -> None:

@@ -15,7 +15,7 @@ from lmtasks.cli.values import data_options
 from lmtasks.errors import GateError, WorkError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
-from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish
+from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish, Track
 from lmtasks.settings.runs_on import Threads
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def command(
     trust_code: TrustCode = False,
     no_samples: NoSamples = False,
     cache: Cache = None,
+    track: Track = None,
 ) -> None:
     """Carry out a benchmark plan; a run that was stopped goes on where it was.
 
@@ -50,7 +51,9 @@ def command(
     from lmtasks.run.run_plan import RunOptions, run_plan
     from lmtasks.task.index import default_index
     from lmtasks.workflow.open_model import cache_file
+    from lmtasks.workflow.track import check_tracker, track_run
 
+    check_tracker(track)
     file = find_plan(plan)
     loaded = load_plan(file)
     if limit is not None:
@@ -77,6 +80,8 @@ def command(
             trust_code=trust_code,
         )
     page = write_report(folder)
+    if track is not None:
+        track_run(track, folder)
     published = publish_run(folder, reports=Path("reports")) if publish else None
     tell_run(ran, page=page, published=published)
     if not publish:

@@ -12,7 +12,7 @@ from lmtasks.cli.values import data_options
 from lmtasks.settings.base import Setting
 from lmtasks.settings.bounds import POSITIVE
 from lmtasks.settings.data import DataAccess, TaskChoice
-from lmtasks.settings.evaluation import Cache, Out, Seed
+from lmtasks.settings.evaluation import Cache, Out, Seed, Track
 from lmtasks.settings.models import Models
 from lmtasks.settings.runs_on import Threads
 
@@ -33,6 +33,7 @@ def command(
     seed: Seed = 1234,
     out: Out = None,
     cache: Cache = None,
+    track: Track = None,
     access: DataAccess,
 ) -> None:
     """Answer which model to take for your data: looks at it, writes a plan, carries it out; no plan is needed.
@@ -45,6 +46,9 @@ def command(
     from lmtasks.run.try_data import TryRequest, try_data
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.open_model import cache_file
+    from lmtasks.workflow.track import check_tracker, track_run
+
+    check_tracker(track)
 
     request = TryRequest(
         tasks=TaskRequest.of(choice),
@@ -59,6 +63,8 @@ def command(
     )
     with progress_bars() as report:
         tried = try_data(request, report=report, on_plan=_say)
+    if track is not None:
+        track_run(track, tried.folder)
     tell_run(tried.ran, page=tried.page)
     again = shlex.join(["lmtasks", "run", str(tried.plan), "--out", str(tried.folder)])
     print(f"Next: open it; or edit {tried.plan}, then {again}")

@@ -64,6 +64,11 @@ Cache = Annotated[
 ]
 
 
+TrackerName = Literal["mlflow", "tensorboard", "trackio"]
+Track = Annotated[
+    TrackerName | None,
+    Setting("Also write results and learning curves to mlflow, tensorboard or trackio.", metavar="NAME"),
+]
 Speed = Annotated[
     bool,
     Setting(

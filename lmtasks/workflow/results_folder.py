@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NO_MATTER = frozenset(
     {
         *("model", "tasks", "include_path", "data", "data_root"),  # what these led to is asked instead
-        *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed"),
+        *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed", "track"),
     }
 )
 """Options that say where things are, or how fast, and not what is asked."""
