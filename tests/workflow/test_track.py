@@ -134,9 +134,7 @@ def _installed_package(name: str) -> None:
         pytest.skip(f"{name} is not installed: pip install {name}")
 
 
-def test_mlflows_local_store_holds_parameters_curve_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflows_local_store_holds_parameters_curve_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _installed("mlflow")
     _installed_package("sqlalchemy")
     import mlflow
