@@ -16,7 +16,14 @@ from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
-from lmtasks.settings.evaluation import PromptFormat, RescoreChoice, ResultsOut, Scoring, Speed, Track, Uncertainty
+from lmtasks.settings.evaluation import (
+    BesideScores,
+    PromptFormat,
+    RescoreChoice,
+    ResultsOut,
+    Scoring,
+    Uncertainty,
+)
 from lmtasks.settings.models import BatchSize, LabelMap, Models
 from lmtasks.settings.runs_on import RunsOn
 
@@ -54,8 +61,7 @@ def command(
     batch_size: BatchSize = "auto",
     scoring: Scoring,
     output: ResultsOut,
-    speed: Speed = False,
-    track: Track = None,
+    beside: BesideScores,
     prompts: PromptFormat,
     uncertainty: Uncertainty,
     stored: RescoreChoice,
@@ -93,7 +99,7 @@ def command(
         return
     if stored.metrics and model:
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
-    check_tracker(track)
+    check_tracker(beside.track)
     request = EvalRequest(
         models=model,
         tasks=TaskRequest.of(choice),
@@ -103,15 +109,15 @@ def command(
         prompts=prompts,
         uncertainty=uncertainty,
         output=output,
-        speed=speed,
+        speed=beside.speed,
         given=context.params,
     )
     first = is_first()  # of several processes one prints and writes
     with progress_bars() if first else nullcontext(quiet) as report:
         evaluated = evaluate_models(request, report=report)
     if first:
-        if track is not None:
-            track_results(track, evaluated)
+        if beside.track is not None:
+            track_results(beside.track, evaluated)
         _tell(evaluated)
 
 

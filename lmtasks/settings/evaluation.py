@@ -179,6 +179,13 @@ class ResultsOut(Settings):
     cache: Cache = None
 
 
+class BesideScores(Settings):
+    """Timings beside the scores, and a tracker's copy of both."""
+
+    speed: Speed = False
+    track: Track = None
+
+
 class RescoreChoice(Settings):
     """Stored samples that are scored again, without a model."""
 
