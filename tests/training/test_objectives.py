@@ -17,6 +17,7 @@ from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError
 from lmtasks.model.create import Vocabulary, new_language_model
 from lmtasks.model.store import load_model
+from lmtasks.settings.training import BOTH_WAYS
 from lmtasks.training.attention import use_blocks
 from lmtasks.training.objectives import (
     NOT_ASKED,
@@ -224,3 +225,9 @@ def test_turns_that_do_not_come_out_even_and_families_that_cannot_look_back_are_
 def test_the_first_token_of_a_row_is_never_hidden_where_answers_stand_one_earlier() -> None:
     for seed in range(200):
         assert masked_next_row(TEXT, MARKS, np.random.default_rng(seed))["places"].min() >= 1
+
+
+def test_objectives_that_read_both_ways_are_known_without_the_table() -> None:
+    """A model's files name its objective, and what reads them loads no objectives."""
+    both = {name for name, line in OBJECTIVES.items() if any(part.both_ways for part in (line, *line.turns))}
+    assert both == BOTH_WAYS
