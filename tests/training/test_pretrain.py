@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from lmtasks.data.corpus import WindowSampler, tokenize_corpus
-from lmtasks.data.documents import Document, Documents, by_source, held_out, read_documents, survey
+from lmtasks.data.documents import Document, Documents, by_source, read_documents, survey
 from lmtasks.data.tokenizer import load_tokenizer, train_byte_bpe
 from lmtasks.errors import UsageError, WorkError
+from lmtasks.held_out import held_out
 from lmtasks.model.create import load_backbone
 from lmtasks.records import Progress
 from lmtasks.settings.data import DataAccess

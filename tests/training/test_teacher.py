@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lmtasks.data.documents import Document, held_out
+from lmtasks.data.documents import Document
 from lmtasks.data.tokenizer import Tokenizer, train_byte_bpe
 from lmtasks.data.vectors import EmbeddingModel, read_vectors, text_key, write_vectors
 from lmtasks.errors import UsageError
+from lmtasks.held_out import held_out
 from lmtasks.model.create import Vocabulary, load_backbone, new_language_model
 from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
