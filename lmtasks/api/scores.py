@@ -14,7 +14,7 @@ from lmtasks.progress_bars import Report
 if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows
     from lmtasks.settings.data import OwnKind
-    from lmtasks.settings.evaluation import PromptFormat, SplitName, TrackerName, Uncertainty
+    from lmtasks.settings.evaluation import PageLanguage, PromptFormat, SplitName, TrackerName, Uncertainty
     from lmtasks.task.task import Task
 
 
@@ -371,7 +371,7 @@ def compare(
     return ComparedResults(compared=compare_folders(places, only=tuple(only), seed=seed))
 
 
-def report(*given: Results | PathLike, out: PathLike | None = None) -> ReportPage:
+def report(*given: Results | PathLike, out: PathLike | None = None, language: PageLanguage = "en") -> ReportPage:
     """Make the pages of a run from its records, or one page over results, as `lmtasks report` does.
 
         lmtasks.report(first_scores, other_scores, out="runs/page").answer
@@ -379,6 +379,7 @@ def report(*given: Results | PathLike, out: PathLike | None = None) -> ReportPag
     Args:
         given: the folder of one run; or results, or their folders.
         out: folder of the page over results; None: that of the results, where one was given.
+        language: of the pages, which have a switch to the other one, too.
 
     Raises:
         UsageError: a folder is no run and no results, or a file in it is damaged.
@@ -388,7 +389,7 @@ def report(*given: Results | PathLike, out: PathLike | None = None) -> ReportPag
     from lmtasks.workflow.report import ReportRequest, make_reports
 
     folders = [each.folder if isinstance(each, Results) else _folder(each) for each in given]
-    made = make_reports(ReportRequest(folders=folders, out=None if out is None else Path(out)))
+    made = make_reports(ReportRequest(folders=folders, out=None if out is None else Path(out), language=language))
     if len(made) != 1:
         raise UsageError(f"report takes one run, or results; was given {len(made)} runs.")
     return ReportPage(page=made[0].page, report=view(made[0].records))

@@ -8,7 +8,25 @@ const text = cell => {
   return copy.textContent.replace(/\s+/g, " ").trim();
 };
 
-const say = words => words;
+
+// The language: every word that has another one is marked by its number; attributes and options are found by their text.
+const pairs = JSON.parse(document.getElementById("words").textContent);
+const languages = ["en", "zh"], speaks = () => languages.indexOf(document.documentElement.lang);
+const say = word => (pairs.find(([english]) => english === word) ?? [word, word])[speaks()];
+document.getElementById("language").hidden = false;
+document.getElementById("language").addEventListener("click", event => {
+  const before = speaks(), now = 1 - before, other = new Map(pairs.map(pair => [pair[before], pair[now]]));
+  document.documentElement.lang = languages[now];
+  event.target.textContent = now ? "English" : "中文";
+  event.target.lang = languages[before];
+  for (const each of all("[data-t]")) each.textContent = pairs[each.dataset.t][now];
+  for (const name of ["aria-label", "placeholder"]) for (const each of all(`[${name}]`)) {
+    const word = other.get(each.getAttribute(name));
+    if (word !== undefined) each.setAttribute(name, word);
+  }
+  for (const each of all("option[data-word]")) each.textContent = each.dataset.word = other.get(each.dataset.word) ?? each.dataset.word;
+  dispatchEvent(new Event("language"));
+});
 
 // Sorting: the first click puts the best first, the next one turns the order. Lines stay in their group.
 const sort = button => {

@@ -20,12 +20,13 @@ from lmtasks.report.records import read_run
 from lmtasks.report.write import write_pages
 from lmtasks.results.base import StoredFile, read_content
 from lmtasks.results.training import lines_of, read_looks
+from lmtasks.settings.evaluation import PageLanguage
 
 LEFT_OUT = frozenset({"statistics", "clusters", "parts", "raw_ms", FIELD})
 """Fields of records that grow with the number of examples or calls; and the checksum over them."""
 
 
-def publish(run_folder: Path, *, reports: Path) -> Path:
+def publish(run_folder: Path, *, reports: Path, language: PageLanguage = "en") -> Path:
     """Publish a run under `reports/<plan>/`, replacing what was published there before.
 
     Returns:
@@ -44,7 +45,7 @@ def publish(run_folder: Path, *, reports: Path) -> Path:
         for leftover in (aside, before):
             shutil.rmtree(leftover, ignore_errors=True)
         _copy_records(run_folder, aside)
-        write_pages(read_run(aside), out=aside)
+        write_pages(read_run(aside), out=aside, language=language)
         if target.exists():
             target.rename(before)
         aside.rename(target)

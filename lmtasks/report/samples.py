@@ -176,9 +176,9 @@ def samples_table(samples: Sequence[TaskSamples]) -> Table | None:
     )
 
 
-def as_data(samples: Sequence[TaskSamples]) -> str:
-    """The shown examples as JSON that may stand in a page: nothing in it can end the element that it stands in."""
-    text = json.dumps([each.shown for each in samples], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def as_json(content: object) -> str:
+    """JSON that may stand in a page: nothing in it can end the element that it stands in."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs have no bytes

@@ -11,23 +11,26 @@ same for a code host; its tables are aligned as text, a Chinese character counts
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from csv import writer
 from hashlib import sha256
 from io import StringIO
 from itertools import groupby, islice
 from pathlib import Path
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lmtasks.files import write_text
 from lmtasks.report.charts import Chart, inline
+from lmtasks.report.chinese import chinese, translated
 from lmtasks.report.records import RunRecords, read_run
-from lmtasks.report.samples import as_data, read_samples
+from lmtasks.report.samples import as_json, read_samples
 from lmtasks.report.table import Line, Table, TableCell
 from lmtasks.report.view import Report, view
 from lmtasks.scripts import text_width
+from lmtasks.settings.evaluation import PageLanguage
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#]|(?<!\w)_|_(?!\w))")
 """An underline inside a word is one."""
@@ -49,12 +52,16 @@ CSV_COLUMNS = (
     ),
     "reason",
 )
+WRITTEN = frozenset({"title", "question", "about", "command", "by_hand", "plan_text", "svg", "task", "shown_samples"})
+"""Fields of a report that have no other language: what people or machines wrote."""
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
 DECISION = "decision.json"
 SCRIPTS = ("page.js", "samples.js")
 """Together the only script that the page may run: its content policy names the hash."""
+SCRIPT_WORDS = ("right answer", "no class", "all variants")
+"""Words that the script writes."""
 KINDS_OF_SAMPLES = (
     ("differ", "variants differ"),
     ("fail", "all fail"),
@@ -65,7 +72,7 @@ KINDS_OF_SAMPLES = (
 )
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, *, language: PageLanguage = "en") -> Path:
     """Make the report of a run from its records, in the run folder itself; an older one is replaced.
 
     Returns:
@@ -75,10 +82,10 @@ def write_report(run_folder: Path) -> Path:
         UsageError: the folder is no run, or a file in it is damaged or foreign.
         WorkError: the folder cannot be written.
     """
-    return write_pages(read_run(run_folder), out=run_folder)
+    return write_pages(read_run(run_folder), out=run_folder, language=language)
 
 
-def write_pages(run: RunRecords, *, out: Path) -> Path:
+def write_pages(run: RunRecords, *, out: Path, language: PageLanguage = "en") -> Path:
     """Write the pages and charts of these records into `out`; returns the page."""
     report = view(run, samples=read_samples(run, out=out))
     report.decision.write(out / DECISION)
@@ -87,9 +94,9 @@ def write_pages(run: RunRecords, *, out: Path) -> Path:
     for chart, file in zip(charts, files, strict=True):
         write_text(out / file, chart.svg)
     write_text(out / "results.csv", cells_csv(run))
-    write_text(out / "report.md", render_markdown(report, chart_files=files))
+    write_text(out / "report.md", render_markdown(report, chart_files=files, language=language))
     page = out / "index.html"
-    write_text(page, render_page(report))
+    write_text(page, render_page(report, language=language))
     return page
 
 
@@ -102,12 +109,15 @@ def chart_files(charts: tuple[Chart, ...]) -> tuple[str, ...]:
     return tuple(f"charts/{name}.svg" for name in names)
 
 
-def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
+def render_markdown(report: Report, *, chart_files: Sequence[str], language: PageLanguage = "en") -> str:
     """The report as Markdown.
 
     Args:
         chart_files: where each chart lies, relative to the report.
     """
+    say: Callable[[str], str] = chinese if language == "zh" else str
+    if language == "zh":
+        report = cast(Report, translated(report, kept=WRITTEN))
     pictures = iter(_picture(chart, file) for chart, file in zip(report.all_charts, chart_files, strict=True))
     trivial_answers = [f"- {_escaped(sentence)}" for sentence in report.against_trivial]
     blocks: list[str | None] = [
@@ -167,10 +177,11 @@ def render_markdown(report: Report, *, chart_files: Sequence[str]) -> str:
         _facts(report.versions),
         "## How to repeat it" if report.command or report.by_hand or report.plan_text else None,
         _code(report.command, "sh") if report.command else None,
-        f"{BY_HAND}\n\n{_code(chr(10).join(report.by_hand), 'sh')}" if report.by_hand else None,
+        f"{say(BY_HAND)}\n\n{_code(chr(10).join(report.by_hand), 'sh')}" if report.by_hand else None,
         _code(report.plan_text, "yaml") if report.plan_text else None,
     ]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    titled = (f"## {say(block.removeprefix('## '))}" if block.startswith("## ") else block for block in blocks if block)
+    return "\n\n".join(titled) + "\n"
 
 
 def cells_csv(run: RunRecords) -> str:
@@ -197,22 +208,50 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
 
 
-def render_page(report: Report) -> str:
-    """The page. Every name and text from records is escaped."""
+class _Words:
+    """The words of a page in its language; those that have the other one, too, are marked for the switch."""
+
+    def __init__(self, language: PageLanguage) -> None:
+        self.language = language
+        self._places: dict[str, int] = {}
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """English and Chinese of every word that was asked for, by its number."""
+        return [(text, chinese(text)) for text in self._places]
+
+    def word(self, text: str) -> str:
+        """In the page's language, for attributes and options."""
+        if chinese(text) == text:
+            return text
+        self._places.setdefault(text, len(self._places))
+        return chinese(text) if self.language == "zh" else text
+
+    def marked(self, text: str) -> Markup:
+        """In the page's language, in an element with its number."""
+        shown = self.word(text)
+        if text not in self._places:
+            return escape(text)
+        return Markup("<span data-t={}>{}</span>").format(self._places[text], shown)
+
+
+def render_page(report: Report, *, language: PageLanguage = "en") -> str:
+    """The page, with a switch to the other language. Every name and text from records is escaped."""
+    words = _Words(language)
+    environment = _environment()
+    environment.filters["t"], environment.filters["word"] = words.marked, words.word
+    for said in SCRIPT_WORDS:
+        words.word(said)
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            report=report,
-            by_hand=BY_HAND,
-            language="en",
-            other_language="中文",
-            kinds_of_samples=KINDS_OF_SAMPLES,
-            sample_data=Markup(as_data(report.shown_samples)),
-            script=Markup(script),
-            script_hash=_content_hash(script),
-        )
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        by_hand=BY_HAND,
+        language=language,
+        pairs=lambda: Markup(as_json(words.pairs)),
+        kinds_of_samples=KINDS_OF_SAMPLES,
+        sample_data=Markup(as_json([each.shown for each in report.shown_samples])),
+        script=Markup(script),
+        script_hash=_content_hash(script),
     )
 
 

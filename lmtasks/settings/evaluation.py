@@ -13,6 +13,8 @@ from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, SEED, Bound, shown
 Origin = Literal["ours", "lm-eval"]
 """Whose way of drawing: this package's, or lm-evaluation-harness'."""
 SplitName = Literal["test", "validation", "all"]
+PageLanguage = Literal["en", "zh"]
+"""Of pages; each has a switch to the other."""
 AT_LEAST_TWO = Bound(least=2, most=10**9, whole=True)
 
 

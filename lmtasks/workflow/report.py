@@ -25,6 +25,7 @@ from lmtasks.report.records import RunRecords, read_run, told_apart
 from lmtasks.report.write import write_pages, write_report
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
 from lmtasks.results.speed import SpeedRecord
+from lmtasks.settings.evaluation import PageLanguage
 from lmtasks.task.index import default_index
 from lmtasks.task.task import Source
 from lmtasks.workflow.compare import results_folders
@@ -47,6 +48,8 @@ class ReportRequest:
     """Where records of Every Eval Ever go; None: nowhere."""
     hub_results: Path | None = None
     """Where `.eval_results` of each variant go, for the Hub; None: nowhere."""
+    language: PageLanguage = "en"
+    """Of the pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ def _made(request: ReportRequest) -> Sequence[MadeReport]:
     if not results:  # what is neither is told as a run that is none
         if request.out is not None:
             raise UsageError("a run has its pages in its own folder; leave --out out.")
-        return [_made_run(folder, publish=request.publish) for folder in request.folders]
+        return [_made_run(folder, publish=request.publish, language=request.language) for folder in request.folders]
     strangers = [folder for folder in request.folders if folder not in results]
     if strangers:
         raise UsageError(
@@ -135,11 +138,16 @@ def _made(request: ReportRequest) -> Sequence[MadeReport]:
     if request.out is None and len(results) > 1:
         raise UsageError(f"{len(results)} folders of results make one page; say where it goes by --out FOLDER.")
     with locked(out):
-        return [report_results(results, out=out)]
+        return [report_results(results, out=out, language=request.language)]
 
 
 def report_results(
-    given: Sequence[Path], *, out: Path, command: str = "", reasons: Mapping[tuple[str, str], str] = NO_REASONS
+    given: Sequence[Path],
+    *,
+    out: Path,
+    command: str = "",
+    reasons: Mapping[tuple[str, str], str] = NO_REASONS,
+    language: PageLanguage = "en",
 ) -> MadeReport:
     """Write index.html, report.md and charts over folders of `lmtasks eval` into `out`.
 
@@ -152,13 +160,13 @@ def report_results(
         WorkError: `out` cannot be written to.
     """
     records = records_of(given, name=out.resolve().name, command=command, reasons=reasons)
-    return MadeReport(page=write_pages(records, out=out), records=records)
+    return MadeReport(page=write_pages(records, out=out, language=language), records=records)
 
 
-def _made_run(folder: Path, *, publish: Path | None) -> MadeReport:
+def _made_run(folder: Path, *, publish: Path | None, language: PageLanguage) -> MadeReport:
     with locked(folder):
-        page = write_report(folder)
-        published = None if publish is None else publish_run(folder, reports=publish)
+        page = write_report(folder, language=language)
+        published = None if publish is None else publish_run(folder, reports=publish, language=language)
     return MadeReport(page=page, records=read_run(folder), published=published)
 
 

@@ -10,7 +10,7 @@ from synthetic import write_samples
 
 from lmtasks.report.publish import publish
 from lmtasks.report.records import RunRecords, read_run
-from lmtasks.report.samples import LONGEST, MOST, TaskSamples, as_data, read_samples, samples_table
+from lmtasks.report.samples import LONGEST, MOST, TaskSamples, as_json, read_samples, samples_table
 from lmtasks.report.view import view
 from lmtasks.report.write import write_report
 
@@ -78,11 +78,11 @@ def test_the_calibration_error_is_that_of_its_bins(sampled: Path) -> None:
 def test_a_page_of_hostile_texts_runs_nothing_of_them(folder: Path) -> None:
     write_samples(folder, text=HOSTILE)
     page = write_report(folder).read_text(encoding="utf-8")
-    assert page.count("<script") == 2  # the page's own, and the data
-    assert page.count("</script") == 2
+    assert page.count("<script") == 3  # the page's own, samples and words
+    assert page.count("</script") == 3
     assert "\x1b" not in page
     assert "\u202e" not in page
-    data = json.loads(as_data(read_samples(read_run(folder), out=folder)))
+    data = json.loads(as_json([each.shown for each in read_samples(read_run(folder), out=folder)]))
     assert data[0]["rows"][0]["text"].startswith("</script><script>alert(1)</script> \\x1b[31mred \\u202eturned")
 
 
