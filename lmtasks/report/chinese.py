@@ -460,6 +460,7 @@ CHINESE: Mapping[str, str] = {
     "无法与之区分者（附未排除的损失）以及显著更差者。采用：在已计时者中，最佳者与保持其质量者里最快的。",
     "Who cannot be told apart": "谁与谁无法区分",
     "may be best": "可能最佳",
+    "May be best everywhere": "处处可能最佳",
     "of its tasks": "所答任务中",
     "mean over tasks": "各任务均值",
     "nobody": "无",
