@@ -13,6 +13,7 @@ from lmtasks.errors import UsageError, unknown
 if TYPE_CHECKING:
     import pandas
 
+    from lmtasks.bench.compare import SideBySide
     from lmtasks.bench.judge import Judged
     from lmtasks.evaluation.comparing import Compared
     from lmtasks.evaluation.write import StoredResults
@@ -326,6 +327,17 @@ class ComparedResults(Tabular):
     """Stored results paired by example, all held to the first."""
 
     compared: Compared
+
+    @property
+    def speeds(self) -> Sequence[SideBySide]:
+        """The timings that `evaluate(..., speed=True)` stored, beside those of the base, a line a workload.
+
+        Raises:
+            UsageError: one has no timings, or they are of different machines or share no workload.
+        """
+        from lmtasks.workflow.compare import compare_speeds
+
+        return compare_speeds(self.compared.base, self.compared.others)
 
     def records(self) -> Sequence[Mapping[str, object]]:
         """One row a metric: base and other, difference in points, p-value by Holm, verdict."""

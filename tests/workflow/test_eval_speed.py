@@ -8,6 +8,7 @@ from said import Say
 from speed_records import LIMITS, MEMORY, times
 from tiny import tiny_checkpoint
 
+import lmtasks
 from lmtasks.bench.pool import Memory, Round
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.report.view import view
@@ -113,6 +114,8 @@ def test_a_pull_request_fails_where_it_is_slower_on_the_same_machine_alone(
     assert "slower than" in told.sentence
     assert "times slower than" in told.sentence
     assert say("compare", base, now, "--fail-if-slower", "30").code == 0
+    (row, *_) = lmtasks.compare(base, now).speeds
+    assert row.ratio.value == pytest.approx(1 / 1.2, rel=0.01)
     markdown = say("compare", base, now, "--markdown", "--fail-if-slower", "30%").out
     assert "| task | metric | n | base | this | difference | 95 % | p (Holm) | verdict |\n| --- |" in markdown
     assert "times as fast" in markdown
