@@ -195,7 +195,7 @@ class _OnStandardError(logging.StreamHandler[TextIO]):
         if sentence in self._said:
             return
         self._said.add(sentence)
-        self.setStream(sys.stderr)
+        self.stream = sys.stderr  # `setStream` would flush the one before, which may be closed
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:

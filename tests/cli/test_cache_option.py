@@ -168,4 +168,4 @@ def test_where_speed_is_measured_there_is_no_cache() -> None:
     words = ("evaluation.cache",)
     assert not [file.name for file in bench.glob("*.py") if any(word in file.read_text() for word in words)]
     with_cache = [name for name in COMMANDS if any(each.name == "cache" for each in load_command(name).params)]
-    assert with_cache == ["run", "adapt", "eval"]  # of adapt: features of a probe
+    assert with_cache == ["try", "run", "adapt", "eval"]  # of adapt: features of a probe

@@ -44,6 +44,8 @@ def test_eval_of_one_model_writes_results_and_samples(say: Say, llama: Path, tmp
     assert f"Next: lmtasks compare {out} OTHER" in said.out
     assert f"The report is {out / 'index.html'}" in said.out
     assert sorted(file.name for file in out.iterdir()) == [
+        "charts",
+        "decision.json",
         "index.html",
         "report.md",
         "results.csv",
@@ -66,9 +68,10 @@ def test_eval_of_several_models_gives_each_a_folder(say: Say, llama: Path, llama
     head = said.out.splitlines()[0].split()
     assert head == ["task", "n", "metric", "llama", "llama-two", "random"]
     assert "\nrandom does not answer language_modelling tasks" in said.out
-    assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json*")) == sorted(
-        f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")
-    )
+    assert sorted(str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json*")) == [
+        "decision.json",
+        *(f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")),
+    ]
     said = say("compare", tmp_path / "out")
     assert said.code == 0, said.err
     assert "only in" in said.out

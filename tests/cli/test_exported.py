@@ -17,7 +17,7 @@ def package(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packages") / "llama-fp32"
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda debug: None)
+        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda **_: None)
         assert run(["export", "--model", str(llama), "--out", str(out)]) == 0
     out.with_name("said.txt").write_text(printed.getvalue(), encoding="utf-8")
     return out

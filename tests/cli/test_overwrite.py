@@ -31,12 +31,12 @@ def held(say: Say, tmp_path: Path) -> Path:
 def test_other_conditions_are_refused_and_named(
     say: Say, held: Path, line: tuple[object, ...], difference: str
 ) -> None:
-    before = {file.name: file.read_bytes() for file in held.iterdir()}
+    before = {file: file.read_bytes() for file in held.rglob("*.*")}
     said = say(*line, "--out", held)
     assert said.code == 2
     assert difference in said.sentence
     assert "--overwrite" in said.sentence
-    assert {file.name: file.read_bytes() for file in held.iterdir()} == before
+    assert {file: file.read_bytes() for file in held.rglob("*.*")} == before
 
 
 def test_the_same_command_replaces_its_own_results(say: Say, held: Path) -> None:

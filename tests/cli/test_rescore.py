@@ -34,7 +34,7 @@ def evaluated(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "moods.yaml").write_text(GROUP)
     arguments = ["eval", "--model", llama, "--tasks", folder / "moods.yaml", "--limit", 5, "--cache", "off"]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
-        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda debug: None)
+        patch.setattr("lmtasks.cli.main.quiet_libraries", lambda **_: None)
         assert run([str(argument) for argument in (*arguments, "--out", folder / "stored")]) == 0
     return folder / "stored"
 

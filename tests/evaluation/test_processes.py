@@ -51,7 +51,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "two" / "results.json").read_text())["processes"] == 2
     assert both.stdout.count("Scores are in two/results.json.") == 1  # only the first process prints
     assert both.stdout.count("starter_sentiment_en") == 1
-    pages = {"index.html", "report.md", "results.csv"}  # of the command alone
+    pages = {"index.html", "report.md", "results.csv", "decision.json", "charts"}  # of the command alone
     assert {file.name for file in (tmp_path / "two").iterdir()} == pages | {
         file.name for file in (tmp_path / "one").iterdir()
     }

@@ -1,5 +1,6 @@
 """What can be exported, and what is said when it cannot."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
 
 def test_an_encoder_without_a_head_answers_nothing(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "bert", "bert")
+    modules = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Dense"}]
+    (folder / "modules.json").write_text(json.dumps(modules))  # nor with vectors, which need more than pooled states
     with pytest.raises(UsageError, match=r"is an encoder without a head.*lmtasks adapt"):
         export_model(folder, out=tmp_path, precision="fp32", report=ignored)
 
