@@ -44,6 +44,7 @@ def test_the_tables_have_every_command_option_and_key() -> None:
         section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
         options = {option for parameter in load_command(name).params for option in parameter.opts if option[0] == "-"}
         assert set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE)) == options
+    assert "None`" not in text  # an option with a value says what kind of value (metavar)
     keys = (DOCS / "reference" / "tasks.md").read_text(encoding="utf-8")
     assert all(f"| `{key}` |" in keys for key in TaskFile.model_fields)
 

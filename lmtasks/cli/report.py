@@ -43,7 +43,9 @@ def command(
             metavar="FOLDER",
         ),
     ] = None,
-    language: Annotated[PageLanguage, Setting("Of the pages; each has a switch, too.")] = "en",
+    language: Annotated[
+        PageLanguage, Setting("Of the pages: en or zh; each has a switch, too.", metavar="CODE")
+    ] = "en",
 ) -> None:
     """Make pages from stored records: of each run its own, of results one; nothing is scored or timed."""
     from lmtasks.workflow.report import ReportRequest, make_reports
