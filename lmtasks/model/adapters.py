@@ -93,6 +93,8 @@ class LoraShape:
     """That the adapters hold."""
     weights: int
     """Numbers of the backbone."""
+    fitting: int
+    """The highest rank by which they hold no more than they should; 0: there is none."""
 
     @property
     def share(self) -> float:
@@ -167,16 +169,9 @@ def changes_of(module: "nn.Module", adapter: Adapter) -> Mapping[str, "Tensor"]:
         UsageError: a half of a pair is missing.
     """
     turned = {name for name, layer in module.named_modules() if type(layer).__name__ == TURNED}
-    scale = float(str(adapter.config["lora_alpha"])) / int(str(adapter.config["r"]))
     found = {}
-    for name, down in adapter.tensors.items():
-        place, first, _ = name.partition(".lora_A.")
-        if not first:
-            continue
-        up = adapter.tensors.get(f"{place}.lora_B.weight")
-        if up is None:
-            raise UsageError(f"the adapters are damaged: a half of {place!r} is missing.")
-        change = (up.float() @ down.float()) * scale
+    for place, down, up, scale in pairs_in(adapter):
+        change = (up @ down) * scale
         found[place] = change.T if place in turned else change
     return found
 
@@ -222,7 +217,7 @@ class AdapterSwitch:
 def _pairs_of(adapters: Sequence[Adapter], matrices: "Mapping[str, Tensor]") -> dict[str, Pairs]:
     found: dict[str, Pairs] = {}
     for adapter in adapters:
-        for place, down, up in pairs_in(adapter):
+        for place, down, up, scale in pairs_in(adapter):
             weight = matrices.get(f"{place}.weight", matrices.get(place))
             if weight is None:
                 raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
@@ -231,12 +226,12 @@ def _pairs_of(adapters: Sequence[Adapter], matrices: "Mapping[str, Tensor]") -> 
                     f"the adapters do not fit the backbone: {place!r} is {sides(weight)} there, and "
                     f"{(up.shape[0], down.shape[1])} asked for."
                 )
-            found[place] = (*found.get(place, ()), (down, up))
+            found[place] = (*found.get(place, ()), (down, up * scale))
     return found
 
 
-def pairs_in(adapter: Adapter) -> "Iterator[tuple[str, Tensor, Tensor]]":
-    """Each matrix' name, A (R, K) and scale * B (N, R), in fp32.
+def pairs_in(adapter: Adapter) -> "Iterator[tuple[str, Tensor, Tensor, float]]":
+    """Each matrix' name, A (R, K) and B (N, R) in fp32, and the scale of their product.
 
     Raises:
         UsageError: a half of a pair is missing.
@@ -249,7 +244,7 @@ def pairs_in(adapter: Adapter) -> "Iterator[tuple[str, Tensor, Tensor]]":
         up = adapter.tensors.get(f"{place}.lora_B.weight")
         if up is None:
             raise UsageError(f"the adapters are damaged: a half of {place!r} is missing.")
-        yield place, down.float(), up.float() * scale
+        yield place, down.float(), up.float(), scale
 
 
 def _read(place: Path) -> Adapter:
@@ -278,7 +273,7 @@ def _read(place: Path) -> Adapter:
 
 
 def check_lora(model: "Model", settings: LoraSettings) -> LoraShape:
-    """Where adapters would stand in a model, and how large they would be; more than they should be is a warning.
+    """Where adapters would stand in a model, and how large they would be.
 
     Raises:
         UsageError: no matrix plays the roles that are asked for, or the rank is above that of a matrix.
@@ -308,25 +303,25 @@ def check_lora(model: "Model", settings: LoraSettings) -> LoraShape:
     weights = sum(parameter.numel() for parameter in module.parameters())
     fitting = min(most, int(MOST_STORED * weights / each))
     rank = max(1, min(USUAL_RANK, fitting)) if settings.rank is None else settings.rank
-    shape = LoraShape(roles=roles, rank=rank, numbers=rank * each, weights=weights)
-    if shape.share > MOST_STORED:
-        log.warning(
-            "adapters of rank %d hold %.1f %% of the backbone's numbers, more than %.0f %%%s.",
-            rank,
-            100 * shape.share,
-            100 * MOST_STORED,
-            f"; --lora-rank {fitting} holds at most that" if fitting else "",
-        )
-    return shape
+    return LoraShape(roles=roles, rank=rank, numbers=rank * each, weights=weights, fitting=fitting)
 
 
 def add_lora(model: "Model", settings: LoraSettings) -> LoraShape:
-    """Put adapters into the backbone, in place; all of its own weights stand still from now on.
+    """Put adapters into the backbone, in place; all of its own weights stand still from now on. More than they should
+    hold is a warning.
 
     Raises:
         UsageError: as `check_lora`.
     """
     shape = check_lora(model, settings)
+    if shape.share > MOST_STORED:
+        log.warning(
+            "adapters of rank %d hold %.1f %% of the backbone's numbers, more than %.0f %%%s.",
+            shape.rank,
+            100 * shape.share,
+            100 * MOST_STORED,
+            f"; --lora-rank {shape.fitting} holds at most that" if shape.fitting else "",
+        )
     alpha = 2.0 * shape.rank if settings.alpha is None else settings.alpha
     if model.backbone.traits.by_transformers:
         from peft import LoraConfig, inject_adapter_in_model

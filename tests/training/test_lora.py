@@ -131,7 +131,7 @@ def test_adapters_of_the_shipped_backbone_hold_at_most_a_twentieth(caplog: pytes
         "rank": 15, "matrices": {"attention": 24, "feed-forward": 18}, "numbers": 541_440, "share": 0.0484
     }  # fmt: skip
     assert not caplog.records
-    assert check_lora(model, LoraSettings(rank=64)).share > MOST_STORED
+    assert add_lora(model, LoraSettings(rank=64)).share > MOST_STORED
     assert "hold 20.7 % of the backbone's numbers, more than 5 %; --lora-rank 15 holds at most that" in caplog.text
 
 
