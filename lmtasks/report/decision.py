@@ -135,8 +135,10 @@ def facts(decision: DecisionRecord) -> tuple[Fact, ...]:
     if decision.may_be_best:
         those = f"{len(decision.may_be_best)} of {decision.variants}"
         verb = "is" if len(decision.may_be_best) == 1 else "are"
-        line = f"{those} {verb} not told apart from the best on any task (simultaneous intervals)"
-        found.append(Fact(label="May be best everywhere", lines=(f"{_shortened(decision.may_be_best)}: {line}",)))
+        line = f"{_shortened(decision.may_be_best)}: {those} {verb} not told apart from the best on any task"
+        if len(decision.may_be_best) == decision.variants:
+            line = f"any of all {decision.variants}: nobody is told apart from the best on any task"
+        found.append(Fact(label="May be best everywhere", lines=(f"{line} (simultaneous intervals)",)))
     if decision.speed:
         found.append(
             Fact(label=f"Speed against {decision.speed[0].base}", lines=tuple(map(_speed_line, decision.speed)))
@@ -373,7 +375,7 @@ def _rounded_sentence(run: RunRecords, answered: RoundedAnswer, named: Sequence[
         if named:
             parts.append(
                 f"a loss beyond the margin ({_margin(named[0])}) is not excluded on "
-                f"{_shortened([_named_change(each) for each in named])}"
+                f"{_shortened([f'{_named_change(each)} of {show.count(each.n)} examples' for each in named])}"
             )
         if answered.missing:
             parts.append(f"nothing is paired on {_shortened(answered.missing)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic import edited, pairs_changed, without_tfidf
 
+from lmtasks.errors import UsageError
 from lmtasks.report.decision import decide, facts
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.view import view
@@ -140,7 +141,7 @@ def test_ship_int8_not_shown_where_the_examples_are_few(folder: Path) -> None:
     (said,) = lines(run, "Ship onnx int8?")
     assert said.startswith(
         "Not shown, in place of torch: a loss beyond the margin (1 point) is not excluded on tatoeba_en_zh −0.4 "
-        "points [−1.6, +0.8]. It brings"
+        "points [−1.6, +0.8] of 500 examples. It brings"
     )
     # Worse by more than chance, and the margin within the interval: neither yes nor no.
     run = parents_changed(folder, "tatoeba_en_zh", {"difference": -1.2, "ci95": [-2.0, -0.4], "verdict": "worse"})
@@ -382,3 +383,15 @@ def test_parts_on_which_it_is_worse_and_labels_that_it_never_answers(folder: Pat
         "squad_v2, with an answer −3.1 points [−4.5, −1.7] against torch",
         "sst2: it never answers negative (428 of 872 rows)",
     )
+
+
+def test_a_page_of_a_run_that_is_still_written_shows_what_is_there(folder: Path) -> None:
+    """No paired.json yet, a cell half written aside: read over. A record that is cut short is named."""
+    (folder / "paired.json").unlink()
+    for file in sorted((folder / "cells").glob("onnx-int8*"))[2:]:
+        file.unlink()
+    (folder / "cells" / "onnx-int8--9--s1234.json.part").write_text('{"schema": 1, "id"')
+    assert "onnx int8" in write_report(folder).read_text(encoding="utf-8")
+    (folder / "cells" / "torch--0--s1234.json").write_text('{"schema": 1, "id"')
+    with pytest.raises(UsageError, match=r"torch--0--s1234\.json is damaged, it is no JSON"):
+        write_report(folder)

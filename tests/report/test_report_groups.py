@@ -64,6 +64,21 @@ def test_letters_differences_ranks_and_who_may_be_best(folder: Path) -> None:
     assert said == ("torch, onnx fp32: 2 of 5 are not told apart from the best on any task (simultaneous intervals)",)
 
 
+def test_where_nobody_is_told_apart_it_says_so(folder: Path) -> None:
+    names = (*NAMES, "tf-idf")
+    level = together("sst2", (0.9, 0.89, 0.88, 0.87), half=0.5)
+    all_of_them = level.model_copy(
+        update={
+            "variants": names,
+            "values": (*level.values, 0.86),
+            "halves": (*level.halves, (0.5,) * 4),
+            "table_halves": (*level.table_halves, (1.0,) * 4),
+        }
+    )
+    said = [fact.lines for fact in facts(decide(stored(folder, all_of_them))) if fact.label.startswith("May be")]
+    assert said == [("any of all 5: nobody is told apart from the best on any task (simultaneous intervals)",)]
+
+
 def test_nobody_is_best_everywhere(folder: Path) -> None:
     first = together("sst2", (0.9, 0.5, 0.4), half=0.05)
     other = together("ptb", (60.0, 90.0, 99.0), half=5.0, lower=True)

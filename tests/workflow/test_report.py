@@ -1,17 +1,21 @@
 """Pages over results folders: each model a variant, paired by example; folders of two kinds are told apart."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lmtasks.errors import UsageError
 from lmtasks.report.view import view
+from lmtasks.results.cell import TaskInfo
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.evaluation import ResultsOut, Scoring
+from lmtasks.task.load import load_task
 from lmtasks.workflow.choose_tasks import TaskRequest
 from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
-from lmtasks.workflow.report import ReportRequest, make_reports, records_of, report_results
+from lmtasks.workflow.report import ReportRequest, hub_datasets, make_reports, records_of, report_results
 
 TASKS = "starter_sentiment_en,starter_topic_zh"
 
@@ -126,6 +130,54 @@ def test_what_does_not_go_together_is_refused(both: Path, other: Path, tmp_path:
         ask(tmp_path / "run", out=tmp_path / "page")
     with pytest.raises(UsageError, match="is no run"):
         ask(tmp_path / "empty")
+
+
+def test_results_of_a_later_version_are_named(both: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    shutil.copytree(both / "tfidf", later)
+    record = json.loads((later / "results.json").read_text())
+    record.pop("checksum")
+    (later / "results.json").write_text(json.dumps({**record, "schema": 99}))
+    with pytest.raises(UsageError, match=r"later/results.json has schema 99, this version of lmtasks reads 1; lmtasks"):
+        records_of([both, later], name="n")
+
+
+def test_results_of_an_earlier_version_stand_beside_todays(both: Path, tmp_path: Path) -> None:
+    """Without kind, language, labels, checksums: what they do not say is not said, and they are compared."""
+    older = tmp_path / "older"
+    shutil.copytree(both / "tfidf", older)
+    record = json.loads((older / "results.json").read_text())
+    for scores in record["results"].values():
+        for name in ("kind", "language", "labels", "overlap"):
+            scores.pop(name, None)
+    record = {name: value for name, value in record.items() if name not in ("checksum", "checksums", "schema")}
+    (older / "results.json").write_text(json.dumps(record))
+    records = records_of([both, older], name="n")
+    mine = {"tfidf (both/tfidf)", f"tfidf ({tmp_path.name}/older)"}
+    same = [each for each in records.comparisons if {each.variant, each.base} == mine]
+    assert same
+    assert all(each.difference == 0 for each in same)
+    assert view(records).decision.outcome in ("keeps", "level")
+
+
+def test_records_for_others_are_written_on_request(both: Path, tmp_path: Path) -> None:
+    (made,) = make_reports(ReportRequest(folders=[both], out=tmp_path / "page", every_eval_ever=tmp_path / "eee"))
+    assert {file.parent.name for file in made.files} == {"majority", "tfidf"}
+    with pytest.raises(UsageError, match="no score is of a data set of the Hub"):
+        make_reports(ReportRequest(folders=[both], out=tmp_path / "page", hub_results=tmp_path / "hub"))
+
+
+def test_the_data_set_of_a_task_file_is_that_of_the_hub(both: Path) -> None:
+    """Of a task of the Hub whose file is the one that was scored; own rows and changed files have none."""
+    records = records_of([both], name="n")
+    assert hub_datasets(records) == {}
+    task = load_task(Path(__file__).parents[2] / "tasks" / "classification" / "sst2.yaml")
+    info = TaskInfo(name=task.name, hash=task.hash)
+    cells = tuple(cell.model_copy(update={"task": info}) for cell in records.cells)
+    found = hub_datasets(replace(records, cells=cells))
+    assert found[task.name].id == task.sources["test"].path
+    other = tuple(cell.model_copy(update={"task": info.model_copy(update={"hash": "x"})}) for cell in records.cells)
+    assert hub_datasets(replace(records, cells=other)) == {}
 
 
 def test_results_that_were_changed_are_refused(tmp_path: Path) -> None:
