@@ -72,9 +72,20 @@ def test_eval_of_several_models_gives_each_a_folder(say: Say, llama: Path, llama
         "decision.json",
         *(f"{name}/{file}.json" for name in ("llama", "llama-two", "random") for file in ("results", "statistics")),
     ]
+    assert "\nRecommended: " in said.out
     said = say("compare", tmp_path / "out")
     assert said.code == 0, said.err
     assert "only in" in said.out
+    said = say("report", tmp_path / "out", "--markdown")
+    assert said.code == 0, said.err
+    assert said.out.startswith("### out\n")
+    assert "> - **" in said.out
+    said = say("report", tmp_path / "out", "--latex")
+    assert (said.code, "\\begin{tabular}" in said.out) == (0, True)
+    assert "give one of them" in say("report", tmp_path / "out", "--latex", "--markdown").err
+    said = say("report", tmp_path / "out", "--every-eval-ever", tmp_path / "eee")
+    assert said.code == 0, said.err
+    assert said.out.count("\nWritten: ") == 3
 
 
 def test_without_out_nothing_is_overwritten(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def test_overwrite_leaves_nothing_of_the_other_results(say: Say, held: Path) -> 
     other = ("eval", "--tasks", "starter_topic_en", "--limit", 3, "--out", held, "--overwrite")
     assert say(*other, "--model", "majority", "--model", "random").code == 0
     assert sorted(file.name for file in held.iterdir()) == [
+        "decision.json",
         "index.html",
         "majority",
         "random",
@@ -56,7 +57,8 @@ def test_overwrite_leaves_nothing_of_the_other_results(say: Say, held: Path) -> 
     assert say(*other[:-1], "--model", "majority", "--model", "longest").code == 2
     assert say(*other, "--model", "majority").code == 0
     assert sorted(file.name for file in held.iterdir()) == [
-        "index.html", "report.md", "results.csv", "results.json", "samples-starter_topic_en.jsonl", "statistics.json",
+        "decision.json", "index.html", "report.md", "results.csv", "results.json", "samples-starter_topic_en.jsonl",
+        "statistics.json",
     ]  # fmt: skip
 
 
