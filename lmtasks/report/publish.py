@@ -4,23 +4,44 @@
                    run.json paired.json plan.yaml cells/*.json sweeps/*.json speed/*.json
                    parity/*.json gate/*.json         what they were made from
 
+`reports/index.html` lists all of them: question, answer in one sentence, picture.
+
 Records lose their per-example statistics, raw timings, and the names of local folders. A published folder can be read
 again as a run (`lmtasks report reports/<plan>`).
 """
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+from markupsafe import Markup
 
 from lmtasks.checksums import FIELD
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.files import write_record, write_text
 from lmtasks.records import Json
+from lmtasks.report.decision import said_of
+from lmtasks.report.plot import without_own_colours
 from lmtasks.report.records import read_run
-from lmtasks.report.write import write_pages
+from lmtasks.report.write import render_index, write_pages
 from lmtasks.results.base import StoredFile, read_content
 from lmtasks.results.training import lines_of, read_looks
 from lmtasks.settings.evaluation import PageLanguage
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRun:
+    """A line of the index."""
+
+    name: str
+    """Of its folder."""
+    question: str
+    answer: str
+    """In one sentence."""
+    picture: Markup
+    """Its first chart; empty where it has none."""
+
 
 LEFT_OUT = frozenset({"statistics", "clusters", "parts", "raw_ms", FIELD})
 """Fields of records that grow with the number of examples or calls; and the checksum over them."""
@@ -50,9 +71,25 @@ def publish(run_folder: Path, *, reports: Path, language: PageLanguage = "en") -
             target.rename(before)
         aside.rename(target)
         shutil.rmtree(before, ignore_errors=True)
+        write_text(reports / "index.html", render_index(published_runs(reports)))
     except OSError as error:
         raise WorkError(f"{target} cannot be written: {error.strerror or error}.") from error
     return target / "index.html"
+
+
+def published_runs(reports: Path) -> tuple[PublishedRun, ...]:
+    """Every published run below that folder, by name; one that cannot be read is left out of the index."""
+    found = []
+    for folder in sorted(file.parent for file in reports.glob("*/run.json")):
+        try:
+            run = read_run(folder)
+        except UsageError:
+            continue
+        charts = sorted(folder.glob("charts/*.svg"))
+        answer = next(iter(said_of(run)), "")
+        picture = Markup(without_own_colours(charts[0].read_text(encoding="utf-8"))) if charts else Markup("")
+        found.append(PublishedRun(name=folder.name, question=run.question, answer=answer, picture=picture))
+    return tuple(found)
 
 
 def slim(record: Json, *, private: tuple[tuple[str, str], ...] = ()) -> Json:

@@ -57,6 +57,7 @@ WRITTEN = frozenset({"title", "question", "about", "command", "by_hand", "plan_t
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
+INDEX = "index.html.j2"
 DECISION = "decision.json"
 SCRIPTS = ("page.js", "samples.js")
 """Together the only script that the page may run: its content policy names the hash."""
@@ -253,6 +254,11 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
         script=Markup(script),
         script_hash=_content_hash(script),
     )
+
+
+def render_index(runs: Sequence[object]) -> str:
+    """The index of published runs, each with `name`, `question`, `answer` and `picture`."""
+    return _environment().get_template(INDEX).render(runs=runs)
 
 
 def render_table(table: Table) -> str:

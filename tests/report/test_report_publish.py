@@ -5,9 +5,10 @@ import pytest
 from synthetic import write_run
 
 from lmtasks.errors import UsageError
-from lmtasks.report.publish import publish
+from lmtasks.report.publish import publish, published_runs
 from lmtasks.report.records import read_run
 from lmtasks.report.summary import answer
+from lmtasks.report.write import render_index
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_publishing_again_replaces_and_leaves_nothing_behind(published: tuple[Pa
     (report / "cells" / "stale.json").write_text("{}", encoding="utf-8")
     publish(run, reports=report.parent)
     assert not (report / "cells" / "stale.json").exists()
-    assert [item.name for item in report.parent.iterdir()] == [report.name]
+    assert sorted(item.name for item in report.parent.iterdir()) == [report.name, "index.html"]
 
 
 def test_a_folder_with_something_else_is_not_replaced(published: tuple[Path, Path], tmp_path: Path) -> None:
@@ -75,3 +76,20 @@ def test_a_folder_with_something_else_is_not_replaced(published: tuple[Path, Pat
     with pytest.raises(UsageError, match="holds something else than a published report"):
         publish(run, reports=tmp_path)
     assert (tmp_path / "first-light" / "thesis.tex").read_text(encoding="utf-8") == "dear"
+
+
+def test_the_index_lists_every_published_run(published: tuple[Path, Path]) -> None:
+    run, report = published
+    publish(run, reports=report.parent)
+    index = (report.parent / "index.html").read_text(encoding="utf-8")
+    assert f'<a href="{report.name}/index.html">' in index
+    assert "Which runtime should serve one small model" in index
+    assert answer(read_run(report))[0] in index
+    assert "<svg" in index
+    assert "<script" not in index
+
+
+def test_the_committed_index_is_that_of_the_committed_reports() -> None:
+    """After a change that is meant: publish a run, or write `render_index(published_runs(...))` there."""
+    reports = Path(__file__).parents[2] / "reports"
+    assert (reports / "index.html").read_text(encoding="utf-8") == render_index(published_runs(reports))
