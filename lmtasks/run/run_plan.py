@@ -221,9 +221,12 @@ class _Runner:
         left, began = TimeLeft(), time.monotonic()
         count = {"done": 0, "found": 0, "not-applicable": 0}
         failed: list[str] = []
-        there = sum(self.folder.cell(cell.id).is_file() for cell in coming)
+        there = [cell for cell in coming if self.folder.cell(cell.id).is_file()]
+        for cell in there:
+            if (seconds := self._took(cell)) > 0:  # what does not apply took none, and says nothing about others
+                left.took(cell.variant.name, rows=self._rows_of(cell), seconds=seconds)
         if there and pending:
-            log.info("%d of %d cells are there from before; the run goes on behind them", there, len(coming))
+            log.info("%d of %d cells are there from before; the run goes on behind them", len(there), len(coming))
         self._report_cell(coming, done=0, left=left.of(list(pending.values())))
         for (variant, trial), group in groupby(coming, key=lambda cell: (cell.variant, cell.trial)):
             for cell, status, reason in self._trial_cells(variant, list(group), trial):
@@ -231,9 +234,8 @@ class _Runner:
                 failed += [f"{cell.id}: {reason}"] if status == "failed" else []
                 now = time.monotonic()
                 pending.pop(cell.id, None)
-                if status in ("done", "found"):
-                    seconds = now - began if status == "done" else self._took(cell)
-                    left.took(variant.name, rows=self._rows_of(cell), seconds=seconds)
+                if status == "done":
+                    left.took(variant.name, rows=self._rows_of(cell), seconds=now - began)
                 began = now
                 self._report_cell(
                     coming,
@@ -259,7 +261,7 @@ class _Runner:
                 total=len(coming),
                 unit="cells",
                 note=_cell_text(coming[done]) if done < len(coming) else "",
-                seconds_left=left if done < len(coming) else None,
+                seconds_left=left,
                 is_even=False,
                 finished=finished,
             )
