@@ -203,7 +203,7 @@ def _tell_unaligned(task: Task, unaligned: Mapping[int, tuple[str, ...]], *, row
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedExamples:
-    """What is learned from one row."""
+    """Examples of one row, to learn from."""
 
     examples: Sequence[TrainingExample]
     truncated: bool = False
