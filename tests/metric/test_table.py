@@ -120,7 +120,7 @@ def test_a_system_does_not_differ_from_itself(metric: Metric) -> None:
     assert (result.difference, result.p_value, result.wins, result.ties, result.losses) == (0.0, 1.0, 0, 12, 0)
     assert result.ci95 is not None
     low, high = result.ci95
-    assert low == -high  # of shares as wide as twelve examples leave it (Tango)
+    assert low == pytest.approx(-high)  # of shares as wide as twelve examples leave it (Tango)
     assert high in (0.0, pytest.approx(24.25, abs=0.01))
 
 
@@ -235,7 +235,7 @@ def test_statistics_do_not_change_what_they_read() -> None:
 
 def test_several_references_count_for_every_text_metric() -> None:
     """A second reference equal to the prediction makes the answer perfect wherever references matter."""
-    free = {"distinct_1", "distinct_2", "repetition"}
+    free = {"distinct_1", "distinct_2", "repetition", "squad_noans_em", "squad_noans_f1"}  # these: no answer is right
     for name in set(TEXTS) - free:
         metric = make_metric(name)
         outcomes: list[Outcome] = [
