@@ -203,7 +203,7 @@ def _tell_unaligned(task: Task, unaligned: Mapping[int, tuple[str, ...]], *, row
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedExamples:
-    """Examples of one row, to learn from."""
+    """Learned from one row: its examples, and what was lost of it."""
 
     examples: Sequence[TrainingExample]
     truncated: bool = False

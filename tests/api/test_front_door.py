@@ -197,7 +197,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: lmtasks.compare("nowhere"), "there is no folder nowhere; give the --out of `lmtasks eval`."),
     (lambda: lmtasks.compare(3), "results are given as Results or as a folder, was '3'."),
     (lambda: lmtasks.Results.load("nowhere"), "there is no folder nowhere"),
-    (lambda: lmtasks.load_task("starter_*"), "means 19 tasks; name one of: "),
+    (lambda: lmtasks.load_task("starter_*"), "means 21 tasks; name one of: "),
     (lambda: lmtasks.predict("nowhere/at/all", "a"), "unknown model 'nowhere/at/all'"),
 ]
 

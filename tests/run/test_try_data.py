@@ -264,7 +264,7 @@ def test_the_right_winner_on_two_thousand_rows(
     drawn = random.Random(5).sample(rows, 2000)
     monkeypatch.setattr("lmtasks.bench.isolate.Isolated", AtOnce)
     tried = lmtasks.try_(
-        rows=drawn, text=column, label="label", name="mine", minutes=6, out=tmp_path / "run", progress=False
+        rows=drawn, text=column, label="label", name="mine", minutes=1, out=tmp_path / "run", progress=False
     )
     assert not tried.failed
     assert tried.report.decision.variant == "classical"
