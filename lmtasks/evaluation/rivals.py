@@ -34,8 +34,8 @@ CHOSEN_ON = 1000
 def baseline_names(wanted: Sequence[str]) -> tuple[str, ...]:
     """The baselines that names and groups stand for, each once.
 
-    >>> baseline_names(["lead-3", "classical"])
-    ('lead-3', 'tfidf', 'svm', 'naive-bayes', 'ridge', 'bm25', 'nearest', 'linear-tagger', 'ngram', 'reweighted')
+    >>> baseline_names(["lead-3", "classical"])[:4]
+    ('lead-3', 'tfidf', 'svm', 'naive-bayes')
 
     Raises:
         UsageError: there is no such baseline or group, or one that has seen the answers stands among others.

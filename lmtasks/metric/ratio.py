@@ -74,7 +74,7 @@ def ratio_apart(
 
     >>> ratio = ratio_apart([2.0], [1.0], intervals=[(1.9, 2.1)], base_intervals=[(0.9, 1.1)])
     >>> ratio.value, [round(end, 2) for end in ratio.ci95]
-    (2.0, [1.79, 2.23])
+    (2.0, [1.79, 2.24])
     """
     logs = [math.log(a / b) for a, b in zip(values, base, strict=True)]
     known = [each for each in (*intervals, *base_intervals) if each is not None and each[0] > 0]

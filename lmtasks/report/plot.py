@@ -2,7 +2,7 @@
 with names that do not touch.
 
 Else Altair with vl-convert, which was here before: it lays names over each other, says nothing of which mark is whose,
-takes a tenth of a second a chart, and is 60 MB to install. A chart is a text file; everything that a page does with it
+and is two packages more to install. A chart is a text file; everything that a page does with it
 (its own colours, what is under the pointer, a click) needs only what stands in it.
 
 >>> steps = Series(name="mini", points=(PlotPoint(x=1, y=2.0), PlotPoint(x=100, y=1.0)))

@@ -38,7 +38,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "eval --model": (2, "'--model' requires an argument"),
     "eval --model majority": (2, "give --tasks"),
     "eval --model majority --tasks ,": (2, "no task was named"),
-    "eval --model majority --tasks sst": (2, "unknown task 'sst'; did you mean 'sst2'"),
+    "eval --model majority --tasks sst": (2, "unknown task 'sst'; did you mean 'sst5' or 'sst2'"),
     "eval --model majority --tasks no.yaml": (2, "there is no task file no.yaml"),
     "eval --model lmtasks-mni --tasks sst2": (2, "unknown model 'lmtasks-mni'; did you mean 'lmtasks-mini'"),
     "eval --model ./no --tasks sst2": (2, "unknown model './no'"),
