@@ -172,7 +172,8 @@ def decision_lines(decision: DecisionRecord) -> tuple[str, ...]:
 
 
 def _chosen(run: RunRecords, choice: Shortlist) -> Variant | None:
-    """The fastest of those that may be taken; where nothing was timed, the one that is best on most tasks."""
+    """The fastest of those that may be taken; where nothing was timed, the one that fewest others are ahead of, counted
+    over all tasks."""
     if not choice.candidates or choice.is_by_task:
         return None
     among = choice.keeping or choice.level
@@ -180,8 +181,14 @@ def _chosen(run: RunRecords, choice: Shortlist) -> Variant | None:
         return choice.nearest
     if choice.fastest is not None:
         return choice.fastest
-    firsts = [top[0].name for task in choice.tasks if (top := best_on(run, task)) is not None]
-    return max(among, key=lambda each: firsts.count(each.name))
+
+    def ahead(variant: Variant) -> int:
+        scores = [[main_score(run, variant=each, task=task) for each in (variant, *among)] for task in choice.tasks]
+        return sum(
+            mine is not None and each is not None and each.order > mine.order for mine, *rest in scores for each in rest
+        )
+
+    return min(among, key=ahead)
 
 
 def _outcome(run: RunRecords, choice: Shortlist) -> Outcome:
