@@ -194,11 +194,8 @@ def draw_lines(
         if one.has_marks:
             parts += [chart.mark(point, one, number) for point in one.points]
         body.append(_group(one, parts))
-    low = chart.y.start
-    for number in sorted(range(len(series)), key=lambda each: -ends[each][1]):  # from below, none under the axis
-        x, y = ends[number]
-        low = min(y, low - SIZE - 2)
-        body += _name(series[number], (x + 8, low + 4, x + 4 if abs(low - y) > 6 else None, y))
+    for (x, y), one, place in zip(ends, series, _apart([y for _, y in ends], under=chart.y.start), strict=True):
+        body += _name(one, (x + 8, place + 4, x + 4 if abs(place - y) > 6 else None, y))
     return chart.svg(body, title=title, subtitle=subtitle, x_title=x_title, y_title=y_title, x_ticks=x_ticks)
 
 
@@ -384,6 +381,23 @@ def _name_places(
         else:
             return []
     return found
+
+
+def _apart(heights: Sequence[float], *, under: float) -> list[float]:
+    """Heights of names beside the ends of lines, a line apart: above `under` as far as they go, below the title always.
+
+    >>> _apart([40.0, 36.0, 200.0], under=200.0)
+    [51.0, 38.0, 187.0]
+    """
+    placed = list(heights)
+    for number in sorted(range(len(heights)), key=lambda each: -heights[each]):
+        placed[number] = min(heights[number], under - SIZE - 2)
+        under = placed[number]
+    over = TOP + 4.0
+    for number in sorted(range(len(heights)), key=lambda each: heights[each]):
+        placed[number] = max(placed[number], over)
+        over = placed[number] + SIZE + 2
+    return placed
 
 
 def _name(one: Series, place: tuple[float, float, float | None, float]) -> Iterator[str]:
