@@ -181,11 +181,12 @@ def _chosen(run: RunRecords, choice: Shortlist) -> Variant | None:
         return choice.nearest
     if choice.fastest is not None:
         return choice.fastest
+    found = [{each.name: main_score(run, variant=each, task=task) for each in among} for task in choice.tasks]
+    known = [{name: score.order for name, score in scores.items() if score is not None} for scores in found]
 
     def ahead(variant: Variant) -> int:
-        scores = [[main_score(run, variant=each, task=task) for each in (variant, *among)] for task in choice.tasks]
         return sum(
-            mine is not None and each is not None and each.order > mine.order for mine, *rest in scores for each in rest
+            order > scores[variant.name] for scores in known if variant.name in scores for order in scores.values()
         )
 
     return min(among, key=ahead)

@@ -42,7 +42,8 @@ class Score:
 
 def main_metric(run: RunRecords, task: TaskInfo) -> str | None:
     """The metric that stands for the task (`comparable_metric`); None while no cell is done."""
-    cells = [cell for cell in run.cells if cell.task.name == task.name and cell.metrics]
+    there = (cell for variant in run.variants for cell in run.of(variant=variant.name, task=task.name))
+    cells = [cell for cell in there if cell.metrics]
     return comparable_metric([(tuple(cell.metrics), cell.tokenizer_hash) for cell in cells], language=task.language)
 
 
@@ -129,7 +130,8 @@ def learned(run: RunRecords) -> tuple[Variant, ...]:
 
 def contenders(run: RunRecords) -> tuple[Variant, ...]:
     """All variants that others are held against: models and rivals, no bounds."""
-    return tuple(variant for variant in run.variants if variant not in bounds(run))
+    answers = bounds(run)
+    return tuple(variant for variant in run.variants if variant not in answers)
 
 
 def best(run: RunRecords, *, variants: Sequence[Variant], task: TaskInfo) -> tuple[Variant, Score] | None:

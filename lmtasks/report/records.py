@@ -9,6 +9,7 @@ lmtasks.errors.UsageError: no-such-folder is no run: it has no folder 'cells'. G
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -64,7 +65,7 @@ class RunRecords:
     required: RequiredRecord | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 
-    @property
+    @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """Each once, in the plan's order."""
         found: dict[str, Variant] = {}
@@ -72,7 +73,7 @@ class RunRecords:
             found.setdefault(variant.name, variant)
         return tuple(found.values())
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[TaskInfo, ...]:
         """Each once, in the plan's order."""
         return tuple({cell.task.name: cell.task for cell in self.cells}.values())
@@ -121,7 +122,16 @@ class RunRecords:
 
     def of(self, *, variant: str, task: str) -> tuple[CellRecord, ...]:
         """The cells of a variant on a task, one a seed."""
-        return tuple(cell for cell in self.cells if cell.variant.name == variant and cell.task.name == task)
+        return self._by_place.get((variant, task), ())
+
+    @cached_property
+    def _by_place(self) -> Mapping[tuple[str, str], tuple[CellRecord, ...]]:
+        """A large table asks for each of its cells many times."""
+        found: dict[tuple[str, str], tuple[CellRecord, ...]] = {}
+        for cell in self.cells:
+            place = cell.variant.name, cell.task.name
+            found[place] = (*found.get(place, ()), cell)
+        return found
 
 
 def read_run(folder: Path) -> RunRecords:
