@@ -75,7 +75,7 @@ def command(
     with progress_bars() as report:
         benched = bench_models(request, report=report)
     print_compared(benched.compared)
-    tell(lambda: {"files": (str(benched.file),), "speeds": speeds_of(benched.compared)})
+    tell(lambda: {"files": (str(benched.file),), "speeds": speeds_of(benched.compared.rows)})
     print(f"\nAll timings are in {benched.file}.")
     if benched.judged:
         _tell(benched)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmtasks.cli.output import lines_of_speeds, tell
+from lmtasks.cli.output import speeds_of, tell
 from lmtasks.cli.table import print_table
 from lmtasks.errors import GateError
 from lmtasks.settings.base import Setting
@@ -62,7 +62,7 @@ def command(
     compared = compare_folders(results, only=only, seed=seed)
     base = compared.base
     speeds = () if fail_if_slower is None else compare_speeds(base, compared.others)
-    tell(lambda: {"comparisons": compared_record(compared).comparisons, "speeds": lines_of_speeds(speeds)})
+    tell(lambda: {"comparisons": compared_record(compared).comparisons, "speeds": speeds_of(speeds)})
     if markdown:
         _print_markdown(compared, speeds)
     else:

@@ -175,7 +175,7 @@ def _tell(evaluated: Evaluated) -> None:
                     for result in each.results
                     for line in scores_of(each.label, result.task, result.n, result.metrics)
                 ],
-                "speeds": [] if evaluated.speed is None else speeds_of(evaluated.speed),
+                "speeds": [] if evaluated.speed is None else speeds_of(evaluated.speed.rows),
             }
         )
         others = [str(each) for each in folders] if len(folders) > 1 else [str(evaluated.folder), "OTHER"]

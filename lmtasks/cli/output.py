@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmtasks.bench.compare import SideBySide, SpeedComparison
+    from lmtasks.bench.compare import SideBySide
     from lmtasks.records import Estimate
 
 
@@ -87,12 +87,7 @@ def scores_of(model: str, task: str, n: int, metrics: Mapping[str, Estimate]) ->
     ]
 
 
-def speeds_of(compared: SpeedComparison) -> list[dict[str, object]]:
-    """Lines for `speeds` of `AnswerRecord`, of what was timed together."""
-    return lines_of_speeds(compared.rows)
-
-
-def lines_of_speeds(rows: Sequence[SideBySide]) -> list[dict[str, object]]:
+def speeds_of(rows: Sequence[SideBySide]) -> list[dict[str, object]]:
     """Lines for `speeds` of `AnswerRecord`."""
     return [
         {

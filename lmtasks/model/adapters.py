@@ -150,15 +150,10 @@ def merge_adapter(module: "nn.Module", adapter: Adapter) -> None:
 
     matrices = dict(module.named_parameters())
     for place, change in changes_of(module, adapter).items():
-        weight = matrices.get(f"{place}.weight", matrices.get(place))
-        if weight is None:
-            raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
+        weight = _weight_at(matrices, place)
+        if sides(weight) != tuple(change.shape):
+            raise _unfit(place, weight, asked=tuple(change.shape))
         with torch.no_grad():
-            if sides(weight) != tuple(change.shape):
-                asked, there = tuple(change.shape), sides(weight)
-                raise UsageError(
-                    f"the adapters do not fit the backbone: {place!r} is {there} there, and {asked} asked for."
-                )
             weight.add_(change.view_as(weight).to(weight))
 
 
@@ -218,16 +213,24 @@ def _pairs_of(adapters: Sequence[Adapter], matrices: "Mapping[str, Tensor]") -> 
     found: dict[str, Pairs] = {}
     for adapter in adapters:
         for place, down, up, scale in pairs_in(adapter):
-            weight = matrices.get(f"{place}.weight", matrices.get(place))
-            if weight is None:
-                raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
-            if {up.shape[0], down.shape[1]} != set(sides(weight)):
-                raise UsageError(
-                    f"the adapters do not fit the backbone: {place!r} is {sides(weight)} there, and "
-                    f"{(up.shape[0], down.shape[1])} asked for."
-                )
+            asked, weight = (up.shape[0], down.shape[1]), _weight_at(matrices, place)
+            if set(asked) != set(sides(weight)):  # GPT-2 keeps its matrices the other way round
+                raise _unfit(place, weight, asked=asked)
             found[place] = (*found.get(place, ()), (down, up * scale))
     return found
+
+
+def _weight_at(matrices: "Mapping[str, Tensor]", place: str) -> "Tensor":
+    """Raises: UsageError: there is none."""
+    weight = matrices.get(f"{place}.weight", matrices.get(place))
+    if weight is None:
+        raise UsageError(f"the adapters do not fit the backbone: it has no matrix {place!r}.")
+    return weight
+
+
+def _unfit(place: str, weight: "Tensor", *, asked: tuple[int, ...]) -> UsageError:
+    there = sides(weight)
+    return UsageError(f"the adapters do not fit the backbone: {place!r} is {there} there, and {asked} asked for.")
 
 
 def pairs_in(adapter: Adapter) -> "Iterator[tuple[str, Tensor, Tensor, float]]":
@@ -322,7 +325,7 @@ def add_lora(model: "Model", settings: LoraSettings) -> LoraShape:
             100 * MOST_STORED,
             f"; --lora-rank {shape.fitting} holds at most that" if shape.fitting else "",
         )
-    alpha = 2.0 * shape.rank if settings.alpha is None else settings.alpha
+    alpha = _alpha(shape, settings)
     if model.backbone.traits.by_transformers:
         from peft import LoraConfig, inject_adapter_in_model
         from transformers.pytorch_utils import Conv1D
@@ -358,7 +361,7 @@ def take_lora(model: "Model", shape: LoraShape, settings: LoraSettings, *, base_
         written = {
             "peft_type": "LORA",
             "r": shape.rank,
-            "lora_alpha": 2 * shape.rank if settings.alpha is None else settings.alpha,
+            "lora_alpha": _alpha(shape, settings),
             "lora_dropout": settings.dropout,
             "target_modules": list(shape.roles),
         }
@@ -368,6 +371,10 @@ def take_lora(model: "Model", shape: LoraShape, settings: LoraSettings, *, base_
         config={**listed, "base_model_name_or_path": base_name, "inference_mode": True},
         tensors={name: tensor.detach().cpu() for name, tensor in tensors.items()},
     )
+
+
+def _alpha(shape: LoraShape, settings: LoraSettings) -> float:
+    return 2.0 * shape.rank if settings.alpha is None else settings.alpha
 
 
 def _matrix(module: "nn.Module", place: str) -> "Tensor":

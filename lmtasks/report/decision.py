@@ -436,10 +436,14 @@ def _baseline_on(run: RunRecords, variant: Variant, task: TaskInfo) -> str:
 
 def _without_score(run: RunRecords, task: TaskInfo) -> Iterator[str]:
     for variant in contenders(run):
-        cells = run.of(variant=variant.name, task=task.name)
-        failed = next((cell for cell in cells if cell.status == "failed"), None)
-        if failed is not None:
-            yield f"{variant.name} (failed: {failed.reason or 'no reason was recorded'})"
+        if reason := _why_failed(run, variant, task):
+            yield f"{variant.name} (failed: {reason})"
+
+
+def _why_failed(run: RunRecords, variant: Variant, task: TaskInfo) -> str:
+    """The reason of the first seed that failed; empty where none did."""
+    cells = run.of(variant=variant.name, task=task.name)
+    return next((cell.reason or "no reason was recorded" for cell in cells if cell.status == "failed"), "")
 
 
 def _caveats(run: RunRecords, chosen: Variant, quality: Sequence[QualityAgainst]) -> Iterator[Caveat]:
@@ -451,11 +455,8 @@ def _caveats(run: RunRecords, chosen: Variant, quality: Sequence[QualityAgainst]
         )
     bases = {(change.task, change.base) for each in quality for change in each.tasks}
     for task in run.tasks:
-        cells = run.of(variant=chosen.name, task=task.name)
-        failed = next((cell for cell in cells if cell.status == "failed"), None)
         top = best_on(run, task)
-        if failed is not None:
-            reason = failed.reason or "no reason was recorded"
+        if reason := _why_failed(run, chosen, task):
             yield Caveat(kind="failed", task=task.name, said=f"{task.name}: it failed ({reason.rstrip('.')})")
         elif top is not None and main_score(run, variant=chosen, task=task) is None:
             yield Caveat(kind="missing", task=task.name, said=f"{task.name}: it has no score there")
@@ -479,18 +480,16 @@ def _caveats(run: RunRecords, chosen: Variant, quality: Sequence[QualityAgainst]
 
 def _of_parts(run: RunRecords, chosen: Variant, bases: set[tuple[str, str]]) -> Iterator[Caveat]:
     """Parts of the rows on which it is worse than a base."""
-    said: set[tuple[str, str, str]] = set()
+    worse: dict[tuple[str, str, str], PairedRecord] = {}
     for each in run.part_comparisons:
-        key = each.task, each.part, each.base
-        if each.variant == chosen.name and each.verdict == "worse" and (each.task, each.base) in bases | _bests(run):
-            if key not in said:
-                change = _of_record(each, base=each.base, margin=run.margin)
-                yield Caveat(kind="part", task=each.task, said=f"{_named_change(change)} against {each.base}")
-            said.add(key)
-
-
-def _bests(run: RunRecords) -> set[tuple[str, str]]:
-    return {(task.name, top[0].name) for task in run.tasks if (top := best_on(run, task)) is not None}
+        if each.variant == chosen.name and each.verdict == "worse":
+            worse.setdefault((each.task, each.part, each.base), each)
+    if worse:
+        bases = bases | {(task.name, top[0].name) for task in run.tasks if (top := best_on(run, task)) is not None}
+    for (task, _, base), each in worse.items():
+        if (task, base) in bases:
+            change = _of_record(each, base=base, margin=run.margin)
+            yield Caveat(kind="part", task=task, said=f"{_named_change(change)} against {base}")
 
 
 def _never_answered(run: RunRecords, chosen: Variant) -> Iterator[Caveat]:

@@ -50,7 +50,7 @@ def _chart(name: str, learned: str, looks: Sequence[TrainingLook]) -> Chart | No
         series.append(Series(name="validation", points=judged))
     best = max((look for look in looks if look.validation is not None), key=lambda look: look.validation or 0.0,
                default=None)  # fmt: skip
-    kept = f"kept: step {show.count(best.step)}" if best else ""
+    top = f"best look: step {show.count(best.step)}" if best else ""
     said = "; ".join(
         f"step {look.step}: {look.losses[learned]:.3f} and {look.validation_losses.get(learned, float('nan')):.3f}"
         for look in looks
@@ -58,7 +58,7 @@ def _chart(name: str, learned: str, looks: Sequence[TrainingLook]) -> Chart | No
     return Chart(
         task=f"training {_title(name, learned)}",
         about=f"{_title(name, learned)}, loss on training and on validation rows by step. {said}.",
-        svg=draw_lines(series, title=_title(name, learned), subtitle=kept, x_title="step", y_title="loss", height=220),
+        svg=draw_lines(series, title=_title(name, learned), subtitle=top, x_title="step", y_title="loss", height=220),
     )
 
 

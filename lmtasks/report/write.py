@@ -59,10 +59,10 @@ TEMPLATE = "page.html.j2"
 TABLE = "table.html.j2"
 INDEX = "index.html.j2"
 DECISION = "decision.json"
-SCRIPTS = ("page.js", "samples.js")
-"""Together the only script that the page may run: its content policy names the hash."""
-SCRIPT_WORDS = ("right answer", "no class", "all variants")
-"""Words that the script writes."""
+SCRIPT, SAMPLES_SCRIPT = "page.js", "samples.js"
+"""Together the only script that a page may run, the second where it shows samples; its content policy has the hash."""
+SAMPLES_WORDS = ("right answer", "no class", "all variants")
+"""Words that the second one writes."""
 KINDS_OF_SAMPLES = (
     ("differ", "variants differ"),
     ("fail", "all fail"),
@@ -241,9 +241,12 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
     words = _Words(language)
     environment = _environment()
     environment.filters["t"], environment.filters["word"] = words.marked, words.word
-    for said in SCRIPT_WORDS:
-        words.word(said)
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    scripts = [SCRIPT]
+    if report.samples is not None:
+        scripts.append(SAMPLES_SCRIPT)
+        for said in SAMPLES_WORDS:
+            words.word(said)
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in scripts)
     return environment.get_template(TEMPLATE).render(
         report=report,
         by_hand=BY_HAND,

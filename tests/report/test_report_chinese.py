@@ -14,7 +14,7 @@ from lmtasks.report.chinese import CHINESE, chinese
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.samples import read_samples
 from lmtasks.report.view import view
-from lmtasks.report.write import KINDS_OF_SAMPLES, SCRIPT_WORDS, render_page, write_report
+from lmtasks.report.write import KINDS_OF_SAMPLES, SAMPLES_WORDS, render_page, write_report
 
 HERE = Path(lmtasks.report.__file__).parent
 PUBLISHED = sorted(file.parent for file in Path(__file__).parents[2].glob("reports/*/run.json"))
@@ -69,7 +69,7 @@ def test_every_word_of_templates_and_scripts_has_its_translation() -> None:
     script = "".join((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "samples.js"))
     said = set(re.findall(r'\bsay\("([^"]+)"\)', script))
     assert len(words) > 30
-    assert said == set(SCRIPT_WORDS)
+    assert said == set(SAMPLES_WORDS)
     assert not {each for each in (*words, *said, *dict(KINDS_OF_SAMPLES).values()) if chinese(each) == each}
 
 

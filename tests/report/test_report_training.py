@@ -54,7 +54,7 @@ def test_no_other_gap_is(training: list[float], validation: list[float], folder:
 def test_a_chart_has_both_losses_and_the_step_that_was_kept(folder: Path) -> None:
     write_log(folder, training=[0.6, 0.3, 0.1], validation=[0.55, 0.40, 0.46])
     (chart,) = training_charts(read_run(folder))
-    assert all(f">{text}<" in chart.svg for text in ("training", "validation", "mini-s1234, sst2", "kept: step 8"))
+    assert all(f">{text}<" in chart.svg for text in ("training", "validation", "mini-s1234, sst2", "best look: step 8"))
     assert "step 8: 0.300 and 0.400" in chart.about
 
 
