@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,9 @@ def _copy_backbone(start: Path, place: Path) -> None:
 def _copy_training(start: Path, work: Path) -> None:
     aside = work / "checkpoint.copy"
     shutil.copytree(start / "checkpoint", aside, dirs_exist_ok=True)
+    facts = read_object(aside / "position.json")
+    facts.pop("teacher", None)  # what was learned so far may go on under another one
+    (aside / "position.json").write_text(json.dumps(facts), encoding="utf-8")
     if (start / "best.safetensors").is_file():  # the position knows of it
         shutil.copyfile(start / "best.safetensors", work / "best.safetensors")
     if (start / LOG).is_file():  # the curve goes on from there
@@ -169,9 +172,18 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Hashes of what a training depends on."""
+
+    training: str
+    teacher: str = ""
+    """Empty: there is none, or, in a checkpoint that was copied from another training, any will do."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Read:
     position: Position
-    conditions: str
+    conditions: Conditions
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
 
@@ -182,7 +194,7 @@ def save_checkpoint(
     module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     position: Position,
-    conditions: str,
+    conditions: Conditions,
 ) -> None:
     """Write `folder`, keeping the one before it as `NAME.old`. `conditions` identifies the training it belongs to."""
     aside = folder.with_name(folder.name + ".part")
@@ -190,13 +202,13 @@ def save_checkpoint(
     aside.mkdir(parents=True)
     save_file(module_tensors(module), str(aside / "weights.safetensors"))
     save_file(optimizer_tensors(module, optimizers), str(aside / "optimizer.safetensors"))
-    state = {"position": asdict(position), "conditions": conditions}
+    state = {"position": asdict(position), **_stored(conditions)}
     (aside / "position.json").write_text(json.dumps(state), encoding="utf-8")
     replace_folder(aside, folder, keep_old=True)
 
 
 def load_checkpoint(
-    folder: Path, *, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], conditions: str
+    folder: Path, *, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], conditions: Conditions
 ) -> Position | None:
     """Restore module and optimizers in place; None where there is no checkpoint.
 
@@ -209,7 +221,7 @@ def load_checkpoint(
     if read is None:
         return None
     check_fits(read.weights, module, name=str(folder))
-    if read.conditions != conditions:
+    if read.conditions not in {conditions, replace(conditions, teacher="")}:
         raise UsageError(
             f"{folder} holds a training with other settings or data; "
             "give the same ones to go on, another --out, or delete it to start again."
@@ -273,6 +285,10 @@ def replace_folder(aside: Path, folder: Path, *, keep_old: bool = False) -> None
         shutil.rmtree(old, ignore_errors=True)
 
 
+def _stored(conditions: Conditions) -> Mapping[str, str]:
+    return {"conditions": conditions.training} | ({"teacher": conditions.teacher} if conditions.teacher else {})
+
+
 def _read_last(folder: Path) -> _Read | None:
     part = folder.with_name(folder.name + ".part")
     old = folder.with_name(folder.name + ".old")
@@ -301,7 +317,7 @@ def _read(folder: Path) -> _Read:
     state = parse_json((folder / "position.json").read_text(encoding="utf-8"))
     return _Read(
         position=Position(**state["position"]),
-        conditions=str(state["conditions"]),
+        conditions=Conditions(training=str(state["conditions"]), teacher=str(state.get("teacher", ""))),
         weights=load_file(str(folder / "weights.safetensors")),
         optimizer=load_file(str(folder / "optimizer.safetensors")),
     )

@@ -23,6 +23,7 @@ from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import (
+    Conditions,
     Position,
     load_checkpoint,
     load_tensors,
@@ -86,6 +87,7 @@ def train(
     settings: TrainingSettings,
     folder: Path,
     data_key: str,
+    teacher_key: str = "",
     validate: Callable[[], Validation] | None,
     higher_is_better: bool,
     report: Callable[[Progress], None],
@@ -103,6 +105,7 @@ def train(
         batch_at: (step, part) -> the rows of that accumulation part of that step.
         folder: holds the checkpoint and the log; a training found there is resumed.
         data_key: identifies the data, so that a checkpoint of another training is refused.
+        teacher_key: identifies the teacher, which may be another one than that of the training that was begun from.
         validate: called with the module in evaluation mode.
         work: what a step does, for the speed that is shown.
         name_batch: tells people what the batch of a step is; default: the numbers of its rows.
@@ -125,7 +128,7 @@ def train(
         )
     module.to(accelerator.device)
     optimizers = make_optimizers(module, settings)
-    conditions = _conditions(settings, data_key)
+    conditions = _conditions(settings, data_key, teacher_key)
     checkpoint = folder / "checkpoint"
     best_file = folder / "best"
     begun = load_checkpoint(checkpoint, module=module, optimizers=optimizers, conditions=conditions)
@@ -282,13 +285,17 @@ def _progress_report(settings: TrainingSettings, position: Position, record: Map
     return Progress(stage="train", done=position.step, total=total, unit="steps", note=", ".join(notes))
 
 
-def _conditions(settings: TrainingSettings, data_key: str) -> str:
+def _conditions(settings: TrainingSettings, data_key: str, teacher_key: str) -> Conditions:
     # How long to train and how often to look may change when a training is resumed; the rest may not.
     free: dict[str, object] = {"checkpoint_every": 0, "evaluate_every": 0, "minutes": None, "patience": 0}
     if settings.decay == "wsd":  # its stable phase is the same however long it lasts
         free |= {"steps": 0, "cooldown_steps": 0}
     kept = {**settings.stored(), **free}
-    return hashlib.sha256((json.dumps(kept) + data_key).encode()).hexdigest()[:16]
+    return Conditions(training=_hash(json.dumps(kept) + data_key), teacher=_hash(teacher_key) if teacher_key else "")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _log(log: TextIO, record: Mapping[str, object], accelerator: Accelerator) -> None:

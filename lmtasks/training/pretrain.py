@@ -242,9 +242,9 @@ def pretrain(
             window,
             weights,
             [len(corpus.train) for corpus in tokens],
-            ("" if vectors is None else f" {vectors.hash} {teacher_weight}")
-            + ("" if token_vectors is None else f" {token_vectors.hash}"),
+            "" if token_vectors is None else f" {token_vectors.hash}",
         ),
+        teacher_key="" if vectors is None else f"{vectors.hash} {teacher_weight}",
         validate=validate if settings.evaluate_every else None,
         higher_is_better=False,
         report=report,
@@ -344,9 +344,9 @@ def _key(
     window: int,
     weights: Sequence[float],
     sizes: Sequence[int],
-    taught: str,
+    embeddings: str,
 ) -> str:
-    return f"{tokenizer.hash} {objective} {family} {window} {list(weights)} {list(sizes)}{taught}"
+    return f"{tokenizer.hash} {objective} {family} {window} {list(weights)} {list(sizes)}{embeddings}"
 
 
 def corpus_tokenizer(

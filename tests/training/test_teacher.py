@@ -50,9 +50,9 @@ def vectors(folder: Path, given: list[str], *, encoder: EmbeddingModel = ENCODER
 
 
 def run(folder: Path, teacher: Path | None, *, report=lambda _: None, **others: object) -> None:  # type: ignore[no-untyped-def]
-    given = {"objective_name": "mixed", "hidden": 0.25, **others}
+    given = {"objective_name": "mixed", "hidden": 0.25, "settings": SETTINGS, **others}
     pretrain(
-        corpora=[documents()], weights=None, family=FAMILY, vocabulary=300, window=16, settings=SETTINGS, out=folder,
+        corpora=[documents()], weights=None, family=FAMILY, vocabulary=300, window=16, out=folder,
         report=report, teacher=teacher, **given,
     )  # type: ignore[arg-type]  # fmt: skip
 
@@ -144,6 +144,19 @@ def test_other_vectors_are_another_training(tmp_path: Path) -> None:
         run(tmp_path / "new", vectors(tmp_path, texts()), report=stop)
     with pytest.raises(UsageError, match="other settings or data"):
         run(tmp_path / "new", vectors(tmp_path, texts(), encoder=replace(ENCODER, hash="2")))
+
+
+def test_a_cooldown_may_learn_from_other_vectors_with_another_weight(tmp_path: Path) -> None:
+    stable = SETTINGS.but({"decay": "wsd", "warmup_steps": 2, "evaluate_every": 0})
+    run(tmp_path / "stable", vectors(tmp_path, texts()), settings=stable)
+    begun = {"start": tmp_path / "stable.work", "settings": stable.but({"cooldown_steps": 4}), "cool_now": True}
+    other = vectors(tmp_path, texts(), encoder=replace(ENCODER, hash="2"))
+    run(tmp_path / "cooled", other, **begun, teacher_weight=20.0)
+    record = json.loads((tmp_path / "cooled" / "pretraining.json").read_text())
+    assert record["steps"] == SETTINGS.steps + 4
+    assert record["teacher"]["weight"] == 20.0
+    with pytest.raises(UsageError, match="other settings or data"):  # what it has begun with it goes on with
+        run(tmp_path / "cooled", other, **begun, teacher_weight=5.0)
 
 
 def test_vectors_of_other_texts_are_refused(tmp_path: Path) -> None:
