@@ -219,7 +219,7 @@ class AdaptTraining(Settings):
     learning_rate: Annotated[
         float | None, POSITIVE, Setting("Peak learning rate; default: by the model's size.", metavar="NUMBER")
     ] = None
-    """None: chosen by the size of what moves, see `training.adapt.default_learning_rate`."""
+    """None: chosen by the size of what moves, see `training.adapt_plan.default_learning_rate`."""
     tokens_per_batch: Annotated[
         int | None,
         TOKENS_PER_BATCH,

@@ -14,7 +14,9 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec, Progress
 from lmtasks.settings.training import AdaptSettings
-from lmtasks.training.adapt import adapt, default_learning_rate, score_heads
+from lmtasks.training.adapt import adapt
+from lmtasks.training.adapt_plan import default_learning_rate
+from lmtasks.training.judging import score_heads
 from lmtasks.training.mixture import plan_steps, rows_a_pass
 from lmtasks.training.tbptt import TbpttModule
 

@@ -25,7 +25,8 @@ from lmtasks.model.weights import weight_facts
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import ModelCard, Progress
 from lmtasks.settings.training import LoraSettings
-from lmtasks.training.adapt import default_learning_rate, score_heads
+from lmtasks.training.adapt_plan import default_learning_rate
+from lmtasks.training.judging import score_heads
 
 LORA = SETTINGS.but(dict(method="lora", learning_rate=3e-2, tokens_per_batch=128, lora=LoraSettings(rank=8)))
 CARD = ModelCard(name="x", family="x", kind="encoder", adaptation="prompt", parameters=0, weights_hash="",

@@ -15,7 +15,8 @@ from lmtasks.model.model import Model
 from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec
 from lmtasks.settings.training import AdaptSettings
-from lmtasks.training.adapt import adapt, default_learning_rate
+from lmtasks.training.adapt import adapt
+from lmtasks.training.adapt_plan import default_learning_rate
 from lmtasks.training.features import FeatureReader
 from lmtasks.training.pace import HEADS_ALONE, WITH_BACKBONE, HeadSize, judged_rows, pace_of
 from lmtasks.training.probe import Targets, fit_logistic

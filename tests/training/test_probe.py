@@ -22,8 +22,9 @@ from lmtasks.model.store import load_model, read_provenance
 from lmtasks.records import HeadSpec
 from lmtasks.settings.attention import Attention
 from lmtasks.settings.training import AdaptSettings, ProbeSettings
-from lmtasks.training.adapt import adapt, score_heads
+from lmtasks.training.adapt import adapt
 from lmtasks.training.features import FeatureReader
+from lmtasks.training.judging import score_heads
 from lmtasks.training.probe import STRENGTHS, Targets, fit_logistic
 
 LOGISTIC = AdaptSettings(method="probe", probe=ProbeSettings(fit="logistic"))
