@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmtasks.records import Bools, Floats, Floats32, TokenScores
+from lmtasks.records import Bools, Floats, Floats32, TokenScores, softmax_log
 from lmtasks.results.proof import Check, Rule
 from lmtasks.settings.runtimes import Precision
 
@@ -41,6 +41,8 @@ class Logits:
     case: str
     wanted: tuple[Floats32, ...]
     found: tuple[Floats32, ...]
+    chosen: bool = True
+    """Does a softmax over a row say how likely its choices are? Not of vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ def check_logits(graph: str, answers: Sequence[Logits], *, rule: Rule) -> list[C
                 case=ALL_CASES,
                 wanted=tuple(part for answer in answers for part in answer.wanted),
                 found=tuple(part for answer in answers for part in answer.found),
+                chosen=all(answer.chosen for answer in answers),
             )
         ]
     return [_check_logits(graph, answer, rule) for answer in answers]
@@ -97,6 +100,7 @@ def _check_logits(graph: str, answer: Logits, rule: Rule) -> Check:
         mean_difference=float(distance.mean()),
         cosine=cosine,
         agreement=float(equal.mean()),
+        divergence=_divergence(pairs) if answer.chosen else None,
         open_choices=int(tied.sum()),
         ok=decided and _within(largest, rule.max_difference) and cosine >= (rule.least_cosine or -1.0),
     )
@@ -115,6 +119,18 @@ def _check_scores(case: str, distance: Floats, equal: Bools, rule: Rule) -> Chec
         open_choices=0,
         ok=_within(largest, rule.max_difference) and _within(mean, rule.most_mean_difference),
     )
+
+
+def _divergence(pairs: Sequence[tuple[Floats32, Floats32]]) -> float | None:
+    """Mean over all rows of the sum of p (log p - log q), p wanted and q found; None: there is nothing to choose."""
+    if not pairs or pairs[0][0].shape[1] < 2:
+        return None
+    sums = [
+        float((np.exp(wanted) * (wanted - found)).sum())
+        for wanted, found in ((softmax_log(one), softmax_log(two)) for one, two in pairs)
+    ]
+    mean = sum(sums) / sum(len(one) for one, _ in pairs)
+    return max(0.0, mean) if np.isfinite(mean) else float("inf")
 
 
 def _gap(logits: Floats32) -> Floats:

@@ -280,7 +280,7 @@ def _by_name(operators: Operators) -> dict[str, Mapping[str, int]]:
 def _predicted(reference: Runtime, exported: Runtime, case: Case, head: HeadSpec) -> Logits:
     kind, batch = head_of(head), case.batch
     wanted, found = (kind.choices(runtime.predict(head.name, batch), batch.mask) for runtime in (reference, exported))
-    return Logits(case=case.name, wanted=wanted, found=found)
+    return Logits(case=case.name, wanted=wanted, found=found, chosen=not kind.vectors)
 
 
 def _scored(reference: Runtime, exported: Runtime, case: Case, *, decoder_start: int | None) -> Scores:

@@ -294,6 +294,11 @@ CHINESE: Mapping[str, str] = {
     "Every exported package was compared with the model that was trained, on real texts of several lengths, with padding "
     "on either side and with holes. Rounded weights answer a little differently by design; Quality tells what that "
     "costs.": "每个导出包都与训练所得的模型作了比较，使用若干长度的真实文本，两侧填充以及带空洞。量化后的权重按设计会略有不同；其代价见“质量”。",
+    "Every exported package was compared with the model that was trained, on real texts of several lengths, with padding "
+    "on either side and with holes. Rounded weights answer a little differently by design; Quality tells what that "
+    "costs. The divergence is Kullback and Leibler's, of the package's probabilities from the model's, the mean over all "
+    "choices.": "每个导出包都与训练所得的模型作了比较，使用若干长度的真实文本，两侧填充以及带空洞。量化后的权重按设计会略有不同；"
+    "其代价见“质量”。KL 散度是导出包的概率相对于模型概率的散度，对全部选择取平均。",
     "{} · allowed: {}": "{} · 允许：{}",
     "largest difference {}": "最大差异 {}",
     "cosine at least {}": "余弦至少 {}",

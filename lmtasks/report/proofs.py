@@ -20,21 +20,27 @@ CAPTION = (
     "padding on either side and with holes. Rounded weights answer a little differently by design; Quality tells what "
     "that costs."
 )
+DIVERGENCE = (
+    "The divergence is Kullback and Leibler's, of the package's probabilities from the model's, the mean over all "
+    "choices."
+)
 
 
 def proofs_table(run: RunRecords) -> Table | None:
     """None where nothing was exported."""
-    lines = [line for name, proof in run.proofs.items() for line in _lines(name, proof)]
+    told = any(check.divergence is not None for proof in run.proofs.values() for check in proof.checks)
+    lines = [line for name, proof in run.proofs.items() for line in _lines(name, proof, divergence=told)]
     if not lines:
         return None
     return Table(
-        caption=CAPTION,
+        caption=f"{CAPTION} {DIVERGENCE}" if told else CAPTION,
         corner="graph",
         columns=(
             Column(title="compared", detail="numbers"),
             Column(title="largest difference", lower_is_better=True),
             Column(title="cosine", detail="smallest"),
             Column(title="equal choices"),
+            *([Column(title="divergence", detail="nats", lower_is_better=True)] if told else []),
             Column(title="result"),
         ),
         lines=tuple(lines),
@@ -61,7 +67,7 @@ def gates_table(run: RunRecords) -> Table | None:
     )
 
 
-def _lines(name: str, proof: ProofRecord) -> list[Line]:
+def _lines(name: str, proof: ProofRecord, *, divergence: bool) -> list[Line]:
     rule = proof.rule
     allowed = {
         "largest difference": rule.max_difference,
@@ -71,7 +77,8 @@ def _lines(name: str, proof: ProofRecord) -> list[Line]:
     limits = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
     group = f"{name} · allowed: {limits}" if limits else name
     return [
-        _line(graph, list(members), group) for graph, members in groupby(_by_graph(proof.checks), lambda c: c.graph)
+        _line(graph, list(members), group, divergence=divergence)
+        for graph, members in groupby(_by_graph(proof.checks), lambda c: c.graph)
     ]
 
 
@@ -81,11 +88,12 @@ def _by_graph(checks: Sequence[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: first.index(check.graph))
 
 
-def _line(graph: str, checks: Sequence[Check], group: str) -> Line:
+def _line(graph: str, checks: Sequence[Check], group: str, *, divergence: bool) -> Line:
     numbers = sum(check.numbers for check in checks)
     largest = max(check.max_difference for check in checks)
     cosine = min((check.cosine for check in checks if check.cosine is not None), default=None)
     equal = min(check.agreement for check in checks)
+    nats = max((check.divergence for check in checks if check.divergence is not None), default=None)
     proved = all(check.ok for check in checks)
     return Line(
         name=graph,
@@ -97,6 +105,11 @@ def _line(graph: str, checks: Sequence[Check], group: str) -> Line:
                 text=show.MISSING if cosine is None else show.near_one(cosine), sort=cosine, quiet=cosine is None
             ),
             TableCell(text=show.share(equal), sort=equal),
+            *(
+                [TableCell(text=show.MISSING if nats is None else show.small(nats), sort=nats, quiet=nats is None)]
+                if divergence
+                else []
+            ),
             TableCell(text="proved" if proved else "not proved", sort=str(proved)),
         ),
     )

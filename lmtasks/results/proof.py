@@ -39,6 +39,9 @@ class Check(StoredModel):
     """Of logits; None for log-probabilities."""
     agreement: Number
     """Share of equal choices: labels, first and last tokens of a span, most likely next tokens."""
+    divergence: Number | None = None
+    """Kullback-Leibler divergence of the package's probabilities from the model's, in nats, the mean over choices; None
+    where nothing is chosen, and for log-probabilities of given tokens."""
     open_choices: Whole
     """Choices that differ where torch's two best lie within the rule's difference: a tie, broken otherwise."""
     ok: Flag

@@ -1,6 +1,8 @@
 """When two answers agree, in each precision."""
 
 import numpy as np
+import pytest
+from scipy.stats import entropy
 
 from lmtasks.prove.compare import RULES, Logits, Scores, check_logits, check_scores
 from lmtasks.records import Floats32, TokenScores
@@ -58,6 +60,19 @@ def test_rounded_answers_are_judged_over_all_cases_together() -> None:
     (noisy,) = check_scores([scores([-1, -2, -3], [-1.2, -2.2, -3.2]), scores([-1], [-1.5])], rule=RULES["int8"])
     assert noisy.ok
     assert not check_scores([scores([-1, -2], [-1.5, -2.5])], rule=RULES["int8"])[0].ok
+
+
+def test_the_divergence_is_the_mean_over_all_choices() -> None:
+    found = WANTED[:, ::-1].copy()
+    one, two = (np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in (WANTED.astype(float), found))
+    wanted = entropy(one, two, axis=1).mean()
+    (check,) = check_logits("head.x", [answers(WANTED), answers(WANTED)], rule=RULES["int8"])
+    assert check.divergence == 0
+    (check,) = check_logits("head.x", [answers(found)], rule=RULES["int8"])
+    assert check.divergence == pytest.approx(wanted)
+    vectors = Logits(case="", wanted=(WANTED,), found=(found,), chosen=False)
+    assert check_logits("head.x", [vectors], rule=RULES["int8"])[0].divergence is None
+    assert check_logits("head.x", [answers(np.full_like(found, np.nan))], rule=RULES["int8"])[0].divergence == np.inf
 
 
 def test_nothing_to_compare_is_no_failure() -> None:

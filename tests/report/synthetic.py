@@ -299,6 +299,7 @@ def _proof(precision: str) -> dict[str, object]:
             "mean_difference": 1e-7,
             "cosine": None if graph == "score" else (1.0 if exact else 0.9987),
             "agreement": 1.0 if exact else 0.984,
+            "divergence": None if graph == "score" else (1e-9 if exact else 0.0032),
             "open_choices": 0,
             "ok": True,
         }

@@ -197,8 +197,8 @@ def test_proofs_are_told_graph_by_graph(run: RunRecords) -> None:
     table = proofs_table(run)
     assert table is not None
     rows = [(line.group.partition(" · ")[0], line.name, [cell.text for cell in line.cells]) for line in table.lines]
-    assert rows[0] == ("mini-s1234-fp32", "head.sst2", ["2,000", "4.6e-6", "1.00000", "100 %", "proved"])
-    assert rows[6] == ("mini-s1234-int8", "score", ["2,000", "0.32", "–", "98.40 %", "proved"])
+    assert rows[0] == ("mini-s1234-fp32", "head.sst2", ["2,000", "4.6e-6", "1.00000", "100 %", "1e-9", "proved"])
+    assert rows[6] == ("mini-s1234-int8", "score", ["2,000", "0.32", "–", "98.40 %", "–", "proved"])
     assert table.lines[0].group.endswith("allowed: largest difference 0.001")
 
 
