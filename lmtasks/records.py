@@ -61,6 +61,8 @@ class Choice:
     """Was each choice what greedy decoding yields? Empty for heads."""
     unconditional: tuple[float, ...] = ()
     """Log-probability of each choice behind no context, where `acc_mutual_info` needs it; else empty."""
+    chosen: bool = True
+    """Was one of them answered? Else the answer is none of them, and wrong whatever is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,7 +446,8 @@ class ModelCard:
     """As a person calls it: the folder's name, or the Hub id."""
     family: str
     """transformers' model_type (`llama`, `bert`, ...), or a baseline's name."""
-    kind: Literal["causal", "encoder", "encoder-decoder", "baseline"]
+    kind: Literal["causal", "encoder", "encoder-decoder", "baseline", "answers"]
+    """`answers`: nobody is asked; what some system answered stands in a file."""
     adaptation: Literal["prompt", "probe", "full", "lora", "none"]
     parameters: int
     weights_hash: str

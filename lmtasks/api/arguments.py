@@ -11,7 +11,8 @@ from lmtasks.errors import UsageError
 from lmtasks.progress_bars import Report, bars_on, is_watched, quiet
 
 if TYPE_CHECKING:
-    from lmtasks.api.rows import GivenRows
+    from lmtasks.api.rows import GivenRows, TableLike
+    from lmtasks.evaluation.given_answers import GivenAnswers
     from lmtasks.settings.data import DataAccess, OwnKind
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
@@ -29,6 +30,9 @@ class InFolder(Protocol):
 
 
 PathLike = str | Path
+if TYPE_CHECKING:
+    Answers = PathLike | Sequence[PathLike] | Mapping[str, PathLike | TableLike]
+    """Answers that exist: files, named by themselves, or by name."""
 ModelLike = str | Path | InFolder
 """A folder, a shipped name, a Hub id or a baseline; or a model that another function gave."""
 
@@ -124,6 +128,33 @@ def refs_of(models: ModelLike | Sequence[ModelLike]) -> tuple[str, ...]:
     if isinstance(models, Sequence) and not isinstance(models, str):
         return tuple(map(ref_of, models))
     return (ref_of(models),)
+
+
+def given_of(
+    answers: Answers | None, *, id_column: str | None = None, allow_missing: float | None = None
+) -> tuple[GivenAnswers, ...]:
+    """Answers of other systems.
+
+    Raises:
+        UsageError: there is no such file, or it holds no answers.
+    """
+    from lmtasks.api.rows import held_rows
+    from lmtasks.evaluation.given_answers import held_answers
+    from lmtasks.workflow.choose_models import read_given
+
+    if answers is None:
+        return ()
+    if not isinstance(answers, Mapping):
+        files = [answers] if isinstance(answers, str | Path) else answers
+        return read_given([str(each) for each in files], id_column=id_column, allow_missing=allow_missing)
+    found: list[GivenAnswers] = []
+    for name, each in answers.items():
+        if isinstance(each, str | Path):
+            found += read_given([f"{name}={each}"], id_column=id_column, allow_missing=allow_missing)
+        else:
+            lines = held_rows(each).rows or ()
+            found.append(held_answers(lines, name=name, id_column=id_column, allowed=(allow_missing or 0.0) / 100))
+    return tuple(found)
 
 
 def ref_of(model: object) -> str:

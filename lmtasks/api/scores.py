@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lmtasks.api.arguments import ModelLike, PathLike, access_of, drawn, opening_of, refs_of, tasks_of
+from lmtasks.api.arguments import ModelLike, PathLike, access_of, drawn, given_of, opening_of, refs_of, tasks_of
 from lmtasks.api.results import ComparedResults, ReportPage, Results, Timings, TriedReport
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import Report
 
 if TYPE_CHECKING:
+    from lmtasks.api.arguments import Answers
     from lmtasks.api.rows import GivenRows
     from lmtasks.settings.data import OwnKind
     from lmtasks.settings.evaluation import PageLanguage, PromptFormat, SplitName, TrackerName, Uncertainty
@@ -36,9 +37,12 @@ def load_task(ref: PathLike, *, include_path: Sequence[PathLike] = (), trust_cod
 
 
 def evaluate(
-    models: ModelLike | Sequence[ModelLike],
+    models: ModelLike | Sequence[ModelLike] = (),
     tasks: PathLike | Task | Sequence[PathLike | Task] = (),
     *,
+    answers: Answers | None = None,
+    answers_id: str | None = None,
+    allow_missing: float | None = None,
     rows: GivenRows | None = None,
     data: PathLike | None = None,
     text: str = "text",
@@ -82,6 +86,10 @@ def evaluate(
         scores = lmtasks.evaluate([model, "tfidf"], rows=frame, text="comment", label="stars")
         scores.to_frame()
 
+    Answers that exist are scored as a model's, `models` left out or beside them:
+
+        lmtasks.evaluate(tasks="arc_easy", answers={"gpt": "gpt.jsonl", "mine": [{"row": 0, "answer": "A"}]})
+
     Of undivided rows every one is scored; where a baseline that learns is among the models, or with `split="test"`, a
     fifth of each label, which `adapt` sets aside too.
 
@@ -89,6 +97,9 @@ def evaluate(
         models: folders, shipped names, Hub ids, baselines (`majority`, `tfidf`, ...), or what `adapt`, `export` and
             `load_model` gave; one or several.
         tasks: names, globs, files or tasks; or give `rows` or `data`.
+        answers: what other systems answered: a file, several, or name to a file, a DataFrame or a list of dicts.
+        answers_id: column of the data that `id` of an answer is a value of; None: `id`.
+        allow_missing: percent of a task's rows that may be without an answer, and count as wrong; None: none may.
         rows: a DataFrame, a list of dicts, or one of them for each of train, validation and test.
         kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
         label_map: a checkpoint's own label to a label of the task.
@@ -104,7 +115,7 @@ def evaluate(
         WorkError: nothing could be scored. What failed beside scores that are kept stands in `Results.failed`.
     """
     from lmtasks.evaluation.write import read_results
-    from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
+    from lmtasks.settings.evaluation import ExistingAnswers, PromptFormat, ResultsOut, Scoring, Uncertainty
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
     from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.track import check_tracker, track_results
@@ -112,6 +123,7 @@ def evaluate(
     check_tracker(track)
     scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
     prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()
+    given = ExistingAnswers(answers_id=answers_id, allow_missing=allow_missing)
     opening = opening_of(
         runtime,
         device,
@@ -123,6 +135,7 @@ def evaluate(
     )
     request = EvalRequest(
         models=refs_of(models),
+        answers=given_of(answers, id_column=answers_id, allow_missing=given.allow_missing),
         tasks=tasks_of(
             tasks,
             rows=rows,
@@ -150,6 +163,7 @@ def evaluate(
             **dict(scoring),
             **dict(prompts),
             **dict(uncertainty),
+            **{"answers_id": given.answers_id, "allow_missing": given.allow_missing},
             **{"text": text, "label": label, "pair": pair, "kind": kind, "name": name, "language": language},
             **{"encoding": encoding},
             **{"runtime": runtime, "device": device, "precision": precision, "no_samples": no_samples},

@@ -18,8 +18,8 @@ from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
 from lmtasks.settings.evaluation import (
     BesideScores,
+    ExistingAnswers,
     PromptFormat,
-    RescoreChoice,
     ResultsOut,
     Scoring,
     Uncertainty,
@@ -64,12 +64,13 @@ def command(
     beside: BesideScores,
     prompts: PromptFormat,
     uncertainty: Uncertainty,
-    stored: RescoreChoice,
+    stored: ExistingAnswers,
     access: DataAccess,
     trust_code: TrustCode = False,
 ) -> None:
-    """Score models on tasks; or score again what an evaluation stored."""
+    """Score models, or answers that exist, on tasks; or score again what an evaluation stored."""
     from lmtasks.evaluation.processes import is_first
+    from lmtasks.workflow.choose_models import read_given
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
     from lmtasks.workflow.open_model import cache_file
@@ -97,11 +98,15 @@ def command(
         _print(rescored)
         print(f"\nScores are in {rescored.folder / 'results.json'}.")
         return
-    if stored.metrics and model:
+    if stored.metrics and (model or stored.answers):
         raise UsageError("--metrics says what --rescore computes; a task file names the metrics of an evaluation.")
+    if not stored.answers and (stored.answers_id is not None or stored.allow_missing is not None):
+        option = "--answers-id" if stored.answers_id is not None else "--allow-missing"
+        raise UsageError(f"{option} is about --answers, and none are given.")
     check_tracker(beside.track)
     request = EvalRequest(
         models=model,
+        answers=read_given(stored.answers, id_column=stored.answers_id, allow_missing=stored.allow_missing),
         tasks=TaskRequest.of(choice),
         opening=open_options(on, batch_size=batch_size, label_map=label_map, cache=cache_file(output.cache)),
         data=data_options(access),

@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "embed": "Make vectors of texts with an encoder or a program; the same command again goes on where it stopped.",
     "adapt": "Train heads on a backbone for one task or several together; the same command again goes on where it "
     "stopped.",
-    "eval": "Score models on tasks; or score again what an evaluation stored.",
+    "eval": "Score models, or answers that exist, on tasks; or score again what an evaluation stored.",
     "export": "Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers "
     "alike.",
     "bench": "Measure speed and memory of models on runtimes, side by side; the first is what others are held to.",

@@ -52,7 +52,12 @@ def command(
         bool, Setting("Of labels and tags: also the words that moved the answer, each left out in turn.")
     ] = False,
     json_lines: Annotated[
-        bool, Setting("One JSON object a text: answer, probabilities, words that moved it.", option="--json")
+        bool,
+        Setting(
+            "One JSON object a text: answer, probabilities, what it was made of, words that moved it; `eval --answers` "
+            "reads them.",
+            option="--json",
+        ),
     ] = False,
     seed: Seed = 1234,
     access: Annotated[DataAccess, Without("data_root")],
@@ -200,6 +205,7 @@ def _print_each(predictor: Predictor, lines: Sequence[str], *, explained: bool, 
             several = {name: own[place] for name, own in answered.tasks.items()}
             told: dict[str, object] = {"text": line, "answer": several if len(several) > 1 else answer}
             told |= {} if shares is None else {"probabilities": shares}
+            told |= answered.raw[place]
             told |= {"words": [asdict(word) for word in words]} if explained else {}
             print(json.dumps(told, ensure_ascii=False), flush=True)
             continue

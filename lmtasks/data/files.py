@@ -29,6 +29,7 @@ def read_file(
     limit: int | None = None,
     reading: ReaderOptions | None = None,
     notify: Notify = log_notice,
+    typed: bool = True,
 ) -> list[Row]:
     """The rows of one file; all have the same columns, a value that a row lacks is None.
 
@@ -38,6 +39,8 @@ def read_file(
         limit: read no more rows than this.
         reading: what the file does not say of itself.
         notify: called with what is not usual, a sentence each: encoding, delimiter, columns that are left out.
+        typed: make numbers of the cells of a column of numbers; false: cells of CSV and TSV are texts, None where they
+            are empty.
 
     Raises:
         UsageError: no such file, an unknown format, or a content that is not in that format (with line or row).
@@ -64,7 +67,7 @@ def read_file(
     elif form == "text":
         rows = _read_text(text)
     else:
-        rows = _read_delimited(text, file, reading, form=form, notify=notify)
+        rows = _read_delimited(text, file, reading, form=form, notify=notify, typed=typed)
     return _rectangular(rows if limit is None else rows[:limit])
 
 
@@ -171,22 +174,26 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _read_delimited(text: str, file: Path, reading: ReaderOptions, *, form: Format, notify: Notify) -> list[Row]:
+def _read_delimited(
+    text: str, file: Path, reading: ReaderOptions, *, form: Format, notify: Notify, typed: bool
+) -> list[Row]:
     """Tabs: with quotes as in CSV where the file keeps to them; else a quote is a character like any other, as in
     GLUE."""
     dialect = dialect_of(lambda: io.StringIO(text, newline=""), form=form, reading=reading)
     notify_dialect(dialect, file=file, form=form, reading=reading, notify=notify)
     try:
-        return _rows_of(text, file, reading, dialect=dialect, notify=notify)
+        return _rows_of(text, file, reading, dialect=dialect, notify=notify, typed=typed)
     except UsageError as error:
         if dialect.delimiter != "\t":
             raise
-        rows = _rows_of(text, file, reading, dialect=replace(dialect, quoted=False), notify=notify)
+        rows = _rows_of(text, file, reading, dialect=replace(dialect, quoted=False), notify=notify, typed=typed)
         notify(f"{file}: quotes were read as plain characters, since {error}")
         return rows
 
 
-def _rows_of(text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect, notify: Notify) -> list[Row]:
+def _rows_of(
+    text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect, notify: Notify, typed: bool
+) -> list[Row]:
     source = io.StringIO(text, newline="")
     dialect.skip(source)
     lines = list(cells_of(source, file=file, dialect=dialect))
@@ -194,6 +201,8 @@ def _rows_of(text: str, file: Path, reading: ReaderOptions, *, dialect: Dialect,
         return []
     columns = Columns(lines[0], file=file, reading=reading, notify=notify)
     body = lines if columns.first_is_row else lines[1:]
+    if not typed:
+        return [{name: cells[place] or None for place, name in columns.names.items()} for cells in body]
     for cells in body:
         columns.see(cells)
     return [columns.row(cells) for cells in body]

@@ -188,7 +188,7 @@ class EngineSolver:
         if plan.why_not:
             raise UsageError(plan.why_not)
         if plan.head is not None and kind_of(task).answer == "ranks":
-            return CorpusRequests(self._engine, task, plan.head.spec)
+            return CorpusRequests(self._engine, task, plan.head.spec, shown=prompt_context.ranked)
         if plan.head is not None and plan.head.spec.predicts:
             return HeadRequests(self._engine, task, plan.head)
         trained = plan.head is not None

@@ -148,6 +148,10 @@ class _Scored:
     cached: int = 0
     decoding: Json | None = None
     rival: RivalChoice | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    given: Json | None = None
+    """Of answers that were there."""
     failure: LmtasksError | None = None
 
 
@@ -243,16 +247,22 @@ class _Run:
         self.report(replace(progress, done=mine))
 
     def _solve(self, scored: Sequence[_Scored]) -> None:
-        """Baselines: each task whole."""
+        """Baselines, and answers that are there: each task whole."""
         for each in scored:
             try:
                 solved = self.solver.solve(
                     each.task, each.prepared.data, prompt_context=each.prepared.prompt_context, report=self.report
                 )
+                scorings = each.collector.scorings
+                each.collector.scorings = [scoring for scoring in scorings if scoring.name not in solved.refused]
                 each.collector.take(
-                    [with_custom_values_of_outcome(found, each.task) for found in each.prepared.finished(solved)]
+                    [
+                        found if found.answered.made else with_custom_values_of_outcome(found, each.task)
+                        for found in each.prepared.finished(solved)
+                    ]
                 )
                 each.seconds, each.decoding, each.rival = solved.seconds, solved.decoding, solved.rival
+                each.refused, each.notes, each.given = solved.refused, solved.notes, solved.given
             except LmtasksError as error:
                 each.failure = named(each.task.name, error)
 
@@ -307,6 +317,7 @@ class _Run:
             cached=each.cached,
             notes=(
                 *((f"{prepared.sorted_by}.",) if prepared.sorted_by else ()),
+                *each.notes,
                 *notes_of(collected, prepared.conditions),
             ),
             metrics={
@@ -321,9 +332,13 @@ class _Run:
                 for scoring in scorings
             },
             unknown_share=collected.coding.unknown_share,
-            refused={**valueless, **refused},
+            refused={**each.refused, **valueless, **refused},
             rival=each.rival,
-            conditions={**prepared.conditions, "decoding": each.decoding},
+            conditions={
+                **prepared.conditions,
+                "decoding": each.decoding,
+                **({"answers": each.given} if each.given is not None else {}),
+            },
             overlap=overlap_record(
                 each.known, collected, scorings, resamples=self.options.resamples, seed=self.options.seed
             )

@@ -24,8 +24,9 @@ from lmtasks.task.functions import FunctionRef
 from lmtasks.task.kinds import kind_of
 from lmtasks.task.task import MetricUse, Task
 
-Way = Literal["head", "prompt", "baseline"]
-"""How a task is answered: by what was trained for it, by a prompt alone, or by something that is no language model."""
+Way = Literal["head", "prompt", "baseline", "answers"]
+"""How a task is answered: by what was trained for it, by a prompt alone, by something that is no language model, or not
+at all: the answers were there."""
 
 WAYS: tuple[Way, ...] = get_args(Way)
 
@@ -55,6 +56,8 @@ class Answered:
     """For each filter the values that the task's own code made of its answer, where a task has such code."""
     filtered: Mapping[str, object] = field(default_factory=dict)
     """Filter to what it left of the answers, ready for JSON; where a task has filters."""
+    choices: tuple[str, ...] = ()
+    """The texts of the choices whose scores `raw` holds; empty where nothing was chosen from."""
 
 
 AnswerRows = Callable[[Sequence[Row]], Sequence[Answered]]
@@ -144,6 +147,7 @@ def answered_choice(outcome: Choice, *, prompt: str | tuple[str, ...], choices: 
         target=tuple(choices[gold] for gold in outcome.gold),
         raw=list(outcome.scores),
         answer=choices[best_choice(outcome)],
+        choices=choices,
     )
 
 

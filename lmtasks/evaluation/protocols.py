@@ -5,8 +5,8 @@ A request builder turns examples into requests, many at a time; once the replies
 of them. `stream.py` carries requests of all tasks to the engine together.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lmtasks.data.row_hashes import TrainingRows
@@ -146,6 +146,8 @@ class PromptContext:
     """Where a kind chooses something whenever it is answered."""
     seed: int = 1234
     """Of worked examples, sampling and random answers."""
+    ranked: int = 10
+    """Texts of a corpus of which an answer tells place and score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,12 @@ class Solved:
     """Settings of generation, where texts were generated."""
     rival: RivalChoice | None = None
     """Which of several baselines answered, and what all had on the rows that chose it (`rivals.py`)."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metrics of the task that these answers have no value of, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the answers, in sentences."""
+    given: Json | None = None
+    """Where the answers were there: whose they are, and what was found in them."""
 
 
 class Solver(Protocol):

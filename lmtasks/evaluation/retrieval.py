@@ -36,11 +36,13 @@ class CorpusRequests:
 
     Args:
         spec: the head that answers with vectors.
+        shown: texts of which an answer tells place and score.
     """
 
     decoding: Json | None = None
 
-    def __init__(self, engine: InferenceEngine, task: Task, spec: HeadSpec) -> None:
+    def __init__(self, engine: InferenceEngine, task: Task, spec: HeadSpec, *, shown: int = SHOWN) -> None:
+        self._shown = shown
         self._engine, self._task, self._spec = engine, task, spec
         self._corpus: tuple[str, ...] = ()
         self._vectors: Floats32 = np.zeros((0, 0), dtype=np.float32)
@@ -83,7 +85,7 @@ class CorpusRequests:
 
         def finish(replies: Replies) -> Sequence[Finished]:
             (vector,) = unit(np.stack(replies.logits))
-            answered = answered_query(given, self._vectors @ vector, corpus=self._corpus)
+            answered = answered_query(given, self._vectors @ vector, corpus=self._corpus, shown=self._shown)
             cut = f"{self._cut:,} of the {len(self._corpus):,} texts of the corpus were cut to what the model takes"
             remarks = (cut,) if self._cut else ()
             return [Finished(example=example, answered=answered, truncated=row.truncated, remarks=remarks)]
@@ -101,9 +103,11 @@ class CorpusRequests:
         return encoded.rows[0]
 
 
-def answered_query(given: HeadInput, scores: NDArray[np.floating], *, corpus: Sequence[str]) -> Answered:
+def answered_query(
+    given: HeadInput, scores: NDArray[np.floating], *, corpus: Sequence[str], shown: int = SHOWN
+) -> Answered:
     """A query with the scores (N,) of all texts; of equal texts the first is shown first."""
-    first = np.argsort(-scores, kind="stable")[:SHOWN]
+    first = np.argsort(-scores, kind="stable")[:shown]
     return answered_ranks(
         Ranks(ties=tuple(rank_ties(scores, given.labels or ())), count=len(corpus)),
         prompt=given.first,

@@ -19,7 +19,7 @@ from lmtasks.task.task import Task
 def likelihood_of(
     text: str, ids: Sequence[int], *, tokenizer: Tokenizer, logprob: float, tokens: int, greedy: bool
 ) -> Likelihood:
-    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included.
+    """The outcome of a text that was scored.
 
     Args:
         ids: the text's tokens. Where some are unknown, whoever writes them has not written the text: it is not greedy.
@@ -29,12 +29,17 @@ def likelihood_of(
     return Likelihood(
         logprob=logprob,
         tokens=tokens,
-        words=len(re.split(r"\s+", text)),
+        words=words_in(text),
         bytes=len(text.encode()),
         greedy=greedy and not unknown,
         unknown=unknown,
         altered=tokenizer.alters(text),
     )
+
+
+def words_in(text: str) -> int:
+    """Words as lm-evaluation-harness counts them: the pieces of a split on white space, empty ones included."""
+    return len(re.split(r"\s+", text))
 
 
 class RollingRequests:

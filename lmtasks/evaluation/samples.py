@@ -208,6 +208,7 @@ def _outcome(sample: SampleRecord) -> Outcome:
                 bytes=held.bytes,
                 greedy=held.greedy,
                 unconditional=held.unconditional,
+                chosen=held.chosen,
             )
         case TextOutcome() as held:
             return Text(references=sample.targets, prediction=held.prediction, source=held.source)
@@ -250,6 +251,7 @@ def _choice_outcome(outcome: Outcome) -> ChoiceOutcome:
         bytes=outcome.bytes,
         greedy=outcome.greedy,
         unconditional=outcome.unconditional,
+        chosen=outcome.chosen,
     )
 
 

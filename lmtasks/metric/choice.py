@@ -27,6 +27,8 @@ Lengths = Callable[[Choice], Sequence[int]]
 
 ECE_OPTIONS = ("bins",)
 GAIN_DEPTH = 10
+NOTHING = -2
+"""The answer that is none of the choices. (-1 is a truth that is none of them.)"""
 BINS = 15
 """The paper's."""
 
@@ -141,6 +143,8 @@ def _ties(outcome: Choice | Ranks) -> Sequence[RankTie]:
     if isinstance(outcome, Ranks):
         return outcome.ties
     right = [place for place in outcome.gold if 0 <= place < len(outcome.scores)]
+    if not outcome.chosen:  # the right ones stand last
+        return [RankTie(above=len(outcome.scores) - len(right), size=len(right), right=len(right))] * len(right)
     return rank_ties(_scores([outcome])[0], right)
 
 
@@ -162,13 +166,14 @@ def _counted(outcome: Choice | Ranks) -> int:
 
 
 def answers(choices: Sequence[Choice], lengths: Lengths | None = None) -> Ints:
-    """(N,) index of the answer: the highest score, over the choice's length if asked; of equals the lowest index."""
+    """(N,) index of the answer: the highest score, over the choice's length if asked; of equals the lowest index.
+    `NOTHING` where none was answered."""
     scores = _scores(choices)
     if lengths is not None:
         sizes = _padded([lengths(choice) for choice in choices], fill=0.0)
         # An empty choice can be normalised by nothing, so it is never the answer.
         scores = np.divide(scores, sizes, out=np.full_like(scores, -np.inf), where=sizes > 0)
-    result: Ints = scores.argmax(axis=1)
+    result: Ints = np.where([choice.chosen for choice in choices], scores.argmax(axis=1), NOTHING)
     return result
 
 

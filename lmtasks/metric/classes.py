@@ -19,14 +19,15 @@ import numpy as np
 
 from lmtasks.errors import UsageError
 from lmtasks.metric.base import Formula, MetricSettings, of_rows, only
-from lmtasks.metric.choice import answers
+from lmtasks.metric.choice import NOTHING, answers
 from lmtasks.records import Choice, Floats, Outcome
 
 POSITIVE = 1
 """The label that binary F1 is about, as in scikit-learn and lm-evaluation-harness."""
 
 OUTSIDE = -1
-"""The class of a truth that is not among the choices: nobody answers it."""
+"""The class of a truth that is not among the choices: nobody answers it. `NOTHING` is the answer that is none of them:
+nothing is ever of that class."""
 
 Average = Callable[[Floats, Floats, Floats], Floats]
 """tp, answered, true, each (R, C) -> (R,) values."""
@@ -56,7 +57,7 @@ def binary_f1(settings: MetricSettings) -> Formula:
 
     def statistics(outcomes: Sequence[Outcome]) -> Floats:
         pairs = _pairs(settings, only(Choice, outcomes))
-        labels = np.unique(pairs)
+        labels = _answerable(pairs)
         if not multiclass and OUTSIDE not in labels:
             _refuse_more_than_two(len(labels))  # now, and not once all is answered
         return pairs
@@ -66,7 +67,9 @@ def binary_f1(settings: MetricSettings) -> Formula:
 
 def macro_f1(settings: MetricSettings) -> Formula:
     """`macro_f1`: the mean of the F1 of every class that is true or answered somewhere."""
-    return _formula(settings, _averaged(_macro), signature="average:macro|classes:seen|zero_division:0")
+    return _formula(
+        settings, _averaged(_macro, of_classes=True), signature="average:macro|classes:seen|zero_division:0"
+    )
 
 
 def micro_f1(settings: MetricSettings) -> Formula:
@@ -90,7 +93,7 @@ def positive_f1(rows: Floats, weights: Floats) -> Floats:
     Raises:
         UsageError: there are more than two labels, or two of which none is 1.
     """
-    _refuse_other_labels(np.unique(rows))
+    _refuse_other_labels(_answerable(rows))
     positive = rows == POSITIVE
     hits, answered, true = (weights @ part for part in (positive.all(axis=1), positive[:, 1], positive[:, 0]))
     return _f1(hits, answered, true)
@@ -105,6 +108,13 @@ def right(statistics: Floats) -> Floats:
     """Equality of truth and answer, (N, 2) -> (N,)."""
     result: Floats = (statistics[:, 0] == statistics[:, 1]).astype(np.float64)
     return result
+
+
+def _answerable(pairs: Floats) -> Floats:
+    """The different classes of some pairs, but for the answer that is none of them."""
+    found = np.unique(pairs)
+    answerable: Floats = found[found != NOTHING]
+    return answerable
 
 
 def _formula(
@@ -132,8 +142,12 @@ def _pairs(settings: MetricSettings, choices: Sequence[Choice]) -> Floats:
     return table
 
 
-def _averaged(average: Average) -> Callable[[Floats, Floats], Floats]:
-    """An average over classes as a function of weighted pairs."""
+def _averaged(average: Average, *, of_classes: bool = False) -> Callable[[Floats, Floats], Floats]:
+    """An average over classes as a function of weighted pairs.
+
+    Args:
+        of_classes: does it count classes, so that the answer that is none of them must be none?
+    """
 
     def weighted(rows: Floats, weights: Floats) -> Floats:
         labels, codes = np.unique(rows, return_inverse=True)
@@ -141,7 +155,7 @@ def _averaged(average: Average) -> Callable[[Floats, Floats], Floats]:
         table = np.zeros((len(rows), 3, len(labels)))
         places = np.arange(len(rows))
         table[places, 0, answered] = answered == true
-        table[places, 1, answered] = 1.0
+        table[places, 1, answered] = labels[answered] != NOTHING if of_classes else 1.0
         table[places, 2, true] = 1.0
         sums = (weights @ table.reshape(len(rows), -1)).reshape(len(weights), 3, -1)
         return average(sums[:, 0], sums[:, 1], sums[:, 2])
@@ -180,7 +194,7 @@ def _binary_or(average: Callable[[Floats, Floats], Floats]) -> Callable[[Floats,
     """F1 of label 1 where scikit-learn has one, else an average."""
 
     def weighted(rows: Floats, weights: Floats) -> Floats:
-        labels = np.unique(rows)
+        labels = _answerable(rows)
         binary = len(labels) < 2 or (len(labels) == 2 and POSITIVE in labels)
         return (positive_f1 if binary else average)(rows, weights)
 

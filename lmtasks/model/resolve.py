@@ -7,6 +7,7 @@ from pathlib import Path
 from lmtasks.errors import LmtasksError, UsageError, WorkError, missing, near_paths, unknown
 from lmtasks.files import parse_json
 from lmtasks.installation import shipped_backbones
+from lmtasks.model.gguf import folder_of, is_gguf
 
 HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktoken", "pytorch_model*.bin"]
@@ -31,7 +32,8 @@ def shipped_names() -> tuple[str, ...]:
 
 
 def resolve(ref: str, *, offline: bool, token: str | None = None, also: Iterable[str] = ()) -> Path:
-    """A folder as it is, a shipped name, or a Hub id with `@revision`, downloaded if need be.
+    """A folder as it is, a shipped name, or a Hub id with `@revision`, downloaded if need be; of a GGUF file the folder
+    that it is read into.
 
     Args:
         also: what else the caller knows by name (baselines), for near names.
@@ -43,9 +45,11 @@ def resolve(ref: str, *, offline: bool, token: str | None = None, also: Iterable
     folder = Path(ref).expanduser()
     if folder.is_dir():
         return _no_adapters(folder, ref)
+    if is_gguf(folder):
+        return folder_of(folder)
     if folder.exists():
         how = f" `lmtasks export --model {ref} --out FOLDER` makes one of it." if ".arpa" in folder.name else ""
-        raise UsageError(f"{ref} is a file; --model takes a folder, a shipped name or a Hub id.{how}")
+        raise UsageError(f"{ref} is a file; --model takes a folder, a GGUF file, a shipped name or a Hub id.{how}")
     if (shipped_backbones() / ref / "config.json").is_file():
         return shipped_backbones() / ref
     found = HUB_ID.match(ref)

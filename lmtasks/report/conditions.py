@@ -16,7 +16,7 @@ TRAININGS_CAPTION = (
     "Seconds of training steps and of looks at the validation rows between them, or of the fit of a family that takes "
     "no steps; without reading the data; the mean over seeds."
 )
-WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": ""}
+WAYS: Mapping[str, str] = {"head": "head", "prompt": "prompt", "baseline": "", "answers": "given answers"}
 ENDED_EARLY: Mapping[str, str] = {"minutes": "its time was up", "patience": "it had stopped to gain"}
 TOLD_BY_WAY = ("num_beams", "temperature", "max_new_tokens")
 

@@ -24,6 +24,8 @@ class ChoiceOutcome(StoredModel):
     """Empty for heads."""
     unconditional: tuple[Number, ...]
     """Log-probability behind no context, where a metric needs it."""
+    chosen: Annotated[Flag, SPARSE] = True
+    """Was one of them answered? Else the answer is none of them."""
 
 
 class TextOutcome(StoredModel):

@@ -38,6 +38,7 @@ from lmtasks.installation import shipped
 from lmtasks.settings.base import BOUND, Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, POSITIVE, SEED, Bound, shown
+from lmtasks.settings.evaluation import AllowMissing
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision
@@ -160,7 +161,7 @@ class ModelPlan(BackboneChoice):
 
 
 class VariantPlan(RunsOn):
-    """One row of the report: a model on a runtime, or one or several baselines."""
+    """One row of the report: a model on a runtime, one or several baselines, or what some system answered."""
 
     name: str = Field(min_length=1)
     """Stands in every table, and with `run --only`."""
@@ -169,6 +170,12 @@ class VariantPlan(RunsOn):
     baseline: Names = ()
     """Baselines, or `trivial` or `classical` for all of a kind; each task gets the one that is best on its validation
     rows."""
+    answers: str | None = None
+    """A file of what some system answered, as `eval --answers` reads it."""
+    answers_id: str | None = None
+    """Column of the data that `id` of its lines is a value of; None: `id`."""
+    allow_missing: AllowMissing = None
+    """Percent of a task's rows that may be without an answer, and count as wrong; None: none may."""
     rows: Annotated[int | None, COUNT] = None
     """Training rows that a baseline learns from at most; None: as many as the plan's models learn the task from."""
     runtime: AnyRuntime = "torch"
@@ -408,8 +415,13 @@ def _check(plan: Plan, file: Path) -> None:
             if name not in allowed:
                 raise unknown(f"{what} of a published figure in {file}:", name, allowed)
     for variant in plan.variants:
-        if bool(variant.baseline) == bool(variant.model):
-            raise UsageError(f"{file}: variant {variant.name!r} needs either `model` or `baseline`.")
+        if sum(map(bool, (variant.baseline, variant.model, variant.answers))) != 1:
+            raise UsageError(
+                f"{file}: variant {variant.name!r} needs one of `model`, `baseline` and `answers` (a file of answers)."
+            )
+        if not variant.answers and (variant.answers_id is not None or variant.allow_missing is not None):
+            key = "answers_id" if variant.answers_id is not None else "allow_missing"
+            raise UsageError(f"{file}: variant {variant.name!r} has `{key}`, which goes with `answers`.")
         if variant.rows is not None and plan.rows:
             raise UsageError(
                 f"{file}: variant {variant.name!r} has `rows`, but the plan's own `rows` say how many everybody learns "
@@ -420,8 +432,9 @@ def _check(plan: Plan, file: Path) -> None:
                 f"{file}: variant {variant.name!r} has `rows`, which are a baseline's; those of a model stand in its "
                 "`training`."
             )
-        if variant.baseline and variant.generation_kwargs:
-            raise UsageError(f"{file}: variant {variant.name!r} is a baseline; `generation_kwargs` are for models.")
+        if not variant.model and variant.generation_kwargs:
+            what = "is a baseline" if variant.baseline else "has answers that are there"
+            raise UsageError(f"{file}: variant {variant.name!r} {what}; `generation_kwargs` are for models.")
         try:
             changed(Decoding(), variant.generation_kwargs)
         except UsageError as error:

@@ -13,11 +13,12 @@ from lmtasks.model.resolve import resolve, shipped_names
 from lmtasks.records import Progress
 from lmtasks.run.plan import ModelPlan, Plan, VariantPlan
 from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainings_of
-from lmtasks.run.variants import tasks_of
+from lmtasks.run.variants import given_answers, tasks_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import check_attention
+from lmtasks.workflow.choose_models import check_given
 from lmtasks.workflow.new_backbone import Start, pretrained_both_ways
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.split_check import PEEK_ROWS, CheckOptions
@@ -127,11 +128,18 @@ def check_tasks(plan: Plan, tasks: Sequence[Task]) -> None:
     """Refuse a plan that does not fit its tasks before anything is done.
 
     Raises:
-        UsageError: there is no such baseline; a variant, or the timing, names a task that the plan does not have; or a
-            variant says how it writes texts, and has none to write, or cannot write so.
+        UsageError: there is no such baseline, or file of answers; a variant, or the timing, names a task that the plan
+            does not have; or a variant says how it writes texts, and has none to write, or cannot write so.
     """
     for variant in plan.variants:
         baseline_names(variant.baseline)
+    for variant in plan.variants:
+        if variant.answers:
+            try:
+                own = [task.name for task in tasks if not variant.tasks or task.name in variant.tasks]
+                check_given([given_answers(variant)], tasks=own, sample=plan.sample)
+            except UsageError as error:
+                raise UsageError(f"variant {variant.name!r} of the plan: {error}") from None
     names = {task.name for task in tasks}
     wanted = [(f"variant {variant.name!r}", variant.tasks) for variant in plan.variants]
     wanted += [("`bench`", plan.bench.tasks)] if plan.bench else []

@@ -41,6 +41,12 @@ def cell_commands(
     scored = ["--tasks", cell.task.name, *mirror]
     scored += ["--limit", str(plan.limit)] if plan.limit is not None else []
     scored += ["--sample", str(plan.sample)] if plan.sample is not None else []
+    if variant.answers:
+        options = ["--answers", f"{variant.name}={variant.answers}", *scored]
+        options += [] if variant.answers_id is None else ["--answers-id", variant.answers_id]
+        options += [] if variant.allow_missing is None else ["--allow-missing", f"{variant.allow_missing:g}%"]
+        drawn = plan.seeds[0] if plan.sample is not None else seed
+        return (shlex.join(["lmtasks", "eval", *options, "--seed", str(drawn)]),)
     if variant.baseline:
         models = [word for name in variant.baseline for word in ("--model", name)]
         few = [] if rows is None else ["--rows", str(rows)]

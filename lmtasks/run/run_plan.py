@@ -15,6 +15,7 @@ from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.given_solver import GivenSolver
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.rivals import RivalSolver
@@ -42,7 +43,7 @@ from lmtasks.run.trials import (
     trials_of,
     why_too_few,
 )
-from lmtasks.run.variants import Artefacts, required_record, stored_variant, tasks_of
+from lmtasks.run.variants import Artefacts, given_answers, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.changes import has_changes, with_clean
 from lmtasks.task.index import TaskIndex
@@ -370,6 +371,9 @@ class _Runner:
     def _variant_cells(self, variant: VariantPlan, cells: Sequence[Cell], trial: Trial) -> Iterable[_Scored]:
         if variant.baseline:
             return (self._baseline_cell(cell) for cell in cells)
+        if variant.answers:
+            solver = GivenSolver(given_answers(variant))
+            return (self._cell_of(cell, solver) for cell in cells)
         try:
             ref = self.artefacts.of(variant, trial=trial, task=cells[0].task)
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
@@ -400,7 +404,10 @@ class _Runner:
                     yield self._score(cell, solver, settings=settings)
 
     def _baseline_cell(self, cell: Cell) -> _Scored:
-        solver = RivalSolver(cell.variant.baseline, rows=self._rival_rows(cell))
+        return self._cell_of(cell, RivalSolver(cell.variant.baseline, rows=self._rival_rows(cell)))
+
+    def _cell_of(self, cell: Cell, solver: GivenSolver | RivalSolver) -> _Scored:
+        """A cell that no model is loaded for."""
         if is_finished(self.folder, cell, model=solver.model):
             return cell, "found", ""
         return self._score(cell, solver)

@@ -3,7 +3,7 @@ and which of them fulfil what the plan requires."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, pa
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.errors import UsageError
+from lmtasks.evaluation.given_answers import GivenAnswers
 from lmtasks.metric.drop import loss_of
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
@@ -29,6 +30,7 @@ from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
+from lmtasks.workflow.choose_models import read_given
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.quality_drop import judged_drop
@@ -302,8 +304,28 @@ def tasks_of(variant: VariantPlan, tasks: Sequence[Task]) -> tuple[Task, ...]:
     return with_generation(answered, variant.generation_kwargs)
 
 
+def given_answers(variant: VariantPlan) -> GivenAnswers:
+    """The answers of a variant, read and named for it.
+
+    Raises:
+        UsageError: there is no such file, or it holds no answers.
+    """
+    assert variant.answers is not None  # the caller looked
+    (given,) = read_given([variant.answers], id_column=variant.answers_id, allow_missing=variant.allow_missing)
+    return replace(given, name=variant.name)
+
+
 def stored_variant(variant: VariantPlan, *, plan: Plan, model: ModelCard | None, threads: int) -> Variant:
     """A variant as cells and speed records hold it."""
+    if variant.answers:
+        return Variant(
+            name=variant.name,
+            model=variant.answers,
+            adaptation="prompt",
+            runtime="answers",
+            precision="none",
+            threads=0,
+        )
     made = plan.models.get(variant.model or "")
     adaptation = made.adaptation if made else "prompt"
     return Variant(

@@ -181,6 +181,20 @@ class ResultsOut(Settings):
     cache: Cache = None
 
 
+def _percent_or_none(given: object) -> float | None:
+    return None if given is None else _percent(given)
+
+
+AllowMissing = Annotated[
+    float | None,
+    BeforeValidator(_percent_or_none),
+    Setting(
+        "Of --answers: so many rows of a task may be without an answer, and count as wrong: 1%. Default: none may.",
+        metavar="PERCENT",
+    ),
+]
+
+
 class BesideScores(Settings):
     """Timings beside the scores, and a tracker's copy of both."""
 
@@ -188,10 +202,24 @@ class BesideScores(Settings):
     track: Track = None
 
 
-class RescoreChoice(Settings):
-    """Stored samples that are scored again, without a model."""
+class ExistingAnswers(Settings):
+    """Answers that exist, scored without asking a model: those of some system, or samples that an evaluation stored."""
 
     rescore: Annotated[
         Path | None, Setting("Score the samples of these results again, without a model.", metavar="FOLDER")
     ] = None
     metrics: Annotated[str, Setting("Metrics of --rescore, with commas between.", metavar="METRICS")] = ""
+    answers: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Score what some system answered: JSON Lines or CSV with `answer` (and `scores`, `row` or `id`); named by "
+            "the file, or NAME=FILE; repeatable, also beside --model.",
+            option="--answers",
+            metavar="[NAME=]FILE",
+        ),
+    ] = ()
+    answers_id: Annotated[
+        str | None,
+        Setting("Column of the data that `id` of --answers is a value of; default: id.", metavar="COLUMN"),
+    ] = None
+    allow_missing: AllowMissing = None

@@ -14,6 +14,7 @@ from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine
+    from lmtasks.evaluation.given_answers import GivenAnswers
     from lmtasks.evaluation.protocols import Solver
 
 
@@ -25,7 +26,9 @@ class ChosenModel:
     label: str
     """Short, and no other's: the column of a table, the name of a folder."""
     folder: Path | None
-    """None: a baseline."""
+    """None: a baseline, or answers that are there."""
+    answers: GivenAnswers | None = None
+    """What some system answered; None: a model or a baseline is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,10 @@ class OpenOptions:
         )
 
 
-def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> tuple[ChosenModel, ...]:
-    """Find every model, before any is loaded.
+def chosen_models(
+    refs: Sequence[str], *, offline: bool, token: str | None, answers: Sequence[GivenAnswers] = ()
+) -> tuple[ChosenModel, ...]:
+    """Find every model, before any is loaded; behind them stand the systems whose answers are there.
 
     Raises:
         UsageError: none was given, one is given twice, or there is nothing of that name.
@@ -78,14 +83,22 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
     from lmtasks.evaluation.rivals import GROUPS
     from lmtasks.model.resolve import resolve
 
-    if not refs:
+    if not refs and not answers:
         raise UsageError("give --model: a model or package folder, a shipped name, a Hub id, or a baseline.")
     twice = sorted({ref for ref in refs if refs.count(ref) > 1})
     if twice:
         raise UsageError(f"--model {twice[0]} is given twice.")
     known = {**BASELINES, **GROUPS}
-    labels = labels_of(refs)
-    return tuple(
+    labels = labels_of(refs) if refs else []
+    given = [ChosenModel(ref=each.where, label=_folder_name(each.name), folder=None, answers=each) for each in answers]
+    names = [*labels, *(each.label for each in given)]
+    double = next((each for each in given if names.count(each.label) > 1), None)
+    if double is not None:
+        raise UsageError(
+            f"{double.label!r} names two systems; give the answers of {double.ref} a name of their own, "
+            f"--answers NAME={double.ref}."
+        )
+    found = tuple(
         ChosenModel(
             ref=ref,
             label=label,
@@ -93,6 +106,7 @@ def chosen_models(refs: Sequence[str], *, offline: bool, token: str | None) -> t
         )
         for ref, label in zip(refs, labels, strict=True)
     )
+    return (*found, *given)
 
 
 def learning_baseline(refs: Sequence[str]) -> bool:
@@ -107,7 +121,7 @@ def learning_baseline(refs: Sequence[str]) -> bool:
 
 @contextmanager
 def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
-    """A model, loaded, or a baseline.
+    """A model, loaded, a baseline, or answers that are there.
 
     Raises:
         UsageError: the folder does not suit the runtime, device or precision, or a part of it is missing.
@@ -115,10 +129,14 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     """
     from lmtasks.data.row_hashes import read_training_rows
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.given_solver import GivenSolver
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.store import training_rows_file
     from lmtasks.workflow.open_model import with_cache
 
+    if chosen.answers is not None:
+        yield GivenSolver(chosen.answers)
+        return
     if chosen.folder is None:
         yield RivalSolver([chosen.ref])
         return
@@ -135,11 +153,14 @@ def solver_before_loading(chosen: ChosenModel, opening: OpenOptions) -> Solver:
     from lmtasks.bench.recorder import Recorder
     from lmtasks.data.tokenizer import load_tokenizer
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.given_solver import GivenSolver
     from lmtasks.evaluation.rivals import RivalSolver
     from lmtasks.model.files import tokenizer_folder
     from lmtasks.records import RuntimeCard
     from lmtasks.workflow.open_model import card_in
 
+    if chosen.answers is not None:
+        return GivenSolver(chosen.answers)
     if chosen.folder is None:
         return RivalSolver([chosen.ref])
     nothing = RuntimeCard(runtime="native", version="", device="cpu", precision="none", threads=1, size_bytes=0)
@@ -164,3 +185,48 @@ def labels_of(refs: Sequence[str]) -> list[str]:
 
 def _folder_name(ref: str) -> str:
     return slug(ref, lower=False).strip(".") or "model"
+
+
+def read_given(
+    files: Sequence[str], *, id_column: str | None = None, allow_missing: float | None = None
+) -> tuple[GivenAnswers, ...]:
+    """The files of `--answers [NAME=]FILE`, read.
+
+    Args:
+        allow_missing: percent of a task's rows that may be without an answer.
+
+    Raises:
+        UsageError: there is no such file, or it holds no answers.
+    """
+    from lmtasks.evaluation.given_answers import read_answers
+
+    found = []
+    for given in files:
+        name, equals, path = given.partition("=")
+        named = bool(equals) and bool(name) and not Path(given).is_file()
+        file = Path(path if named else given)
+        found.append(
+            read_answers(
+                file, name=name if named else file.stem, id_column=id_column, allowed=(allow_missing or 0.0) / 100
+            )
+        )
+    return tuple(found)
+
+
+def check_given(given: Sequence[GivenAnswers], *, tasks: Sequence[str], sample: int | None) -> None:
+    """Hold answers that are there against what is scored.
+
+    Raises:
+        UsageError: a file does not say of which of several tasks its lines are, or of which rows of a sample.
+    """
+    for each in given:
+        if not each.tasks and len(tasks) > 1:
+            raise UsageError(
+                f"{each.where} does not say which of {len(tasks)} tasks its lines answer; give each a `task`, or name "
+                "one task."
+            )
+        if sample is not None and not each.by_id:
+            raise UsageError(
+                f"--sample draws rows, and {each.where} names them by their places among all; give `id` in place of "
+                "`row`, or leave --sample out."
+            )

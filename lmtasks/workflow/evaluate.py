@@ -29,6 +29,7 @@ from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import (
     ChosenModel,
     OpenOptions,
+    check_given,
     chosen_models,
     learning_baseline,
     open_solver,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lmtasks.bench.compare import SpeedComparison
+    from lmtasks.evaluation.given_answers import GivenAnswers
     from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 class EvalRequest:
     """Which models are scored on which tasks, and how."""
 
-    models: Sequence[str]
     tasks: TaskRequest
+    models: Sequence[str] = ()
+    answers: Sequence[GivenAnswers] = ()
+    """What other systems answered; scored beside the models."""
     opening: OpenOptions = field(default_factory=OpenOptions)
     data: DataAccess = field(default_factory=DataAccess)
     scoring: Scoring = field(default_factory=Scoring)
@@ -68,8 +72,11 @@ class EvalRequest:
     """Options as they were given, for results.json."""
 
     def __post_init__(self) -> None:
-        if not self.models:
-            raise UsageError("missing option '--model': a model or package folder, a shipped name, Hub id or baseline.")
+        if not self.models and not self.answers:
+            raise UsageError(
+                "missing option '--model': a model or package folder, a shipped name, Hub id or baseline; or "
+                "'--answers', a file of what some system answered."
+            )
         if self.scoring.split == "all" and not self.tasks.is_single:
             raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
         if self.speed and launched_here() > 1:
@@ -151,8 +158,9 @@ class _Evaluation:
         variables = template_settings(request.prompts.chat_template_args)
         check_thinking(tasks, token=request.prompts.think_end_token, settings=variables)
         data = request.data
-        models = chosen_models(request.models, offline=data.offline, token=data.token)
-        if request.scoring.rows is not None and all(each.folder is not None for each in models):
+        check_given(request.answers, tasks=[task.name for task in tasks], sample=request.scoring.sample)
+        models = chosen_models(request.models, offline=data.offline, token=data.token, answers=request.answers)
+        if request.scoring.rows is not None and all(each.folder or each.answers for each in models):
             raise UsageError("--rows says what baselines learn from, and no --model is one; leave it out.")
         answered, reasons = _answerable(models, tasks, opening)
         groups = chosen_groups(request.tasks)
@@ -207,7 +215,7 @@ class _Evaluation:
             for chosen, each in zip(models, scores, strict=True)
         ]
         if not any(chosen.folder is not None and own for chosen, own in scored):
-            return None, ("nothing was timed: baselines are not.",)
+            return None, ("nothing was timed: baselines are not, nor are answers that are there.",)
         compared, failed = time_scored(
             [(chosen, own) for chosen, own in scored if own],
             opening=opening,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lmtasks.engine.engine import Engine, HeadRow
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.evaluation.outcome import Answered
     from lmtasks.evaluation.protocols import ChoiceRows, Solved
     from lmtasks.records import Floats32, HeadSpec, ModelCard, Outcome, Progress, Row, RuntimeCard
     from lmtasks.task.task import Task
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1_000_000
 """Of a line that is cut into tokens as a whole, which takes a second or two; what a model takes is far less."""
 CHARACTERS_OF_TOKEN = 32
+RANKED = 1000
+"""Texts of a corpus of which an answer tells place and score, as run files of TREC do."""
 NO_CORPORA: Mapping[str, Row] = {}
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,9 @@ class PredictedTexts:
     """Were they written token by token?"""
     probabilities: tuple[Mapping[str, float] | None, ...] = ()
     """Of each text's labels; None where its answer is none of them, and of several tasks."""
+    raw: tuple[Mapping[str, object], ...] = ()
+    """Of each text, what its answer was made of, by the keys of samples: `raw`, and of choices what they are; nothing
+    of several tasks, or of several questions about one text. `eval --answers` reads it."""
     truncated: int = 0
     """Texts longer than the model takes, which were cut."""
     notes: tuple[str, ...] = ()
@@ -133,6 +139,7 @@ class Predictor:
         solved = self._solve([[row for own in questions for row in own] for questions in asked], report=report)
         answers: dict[str, tuple[str, ...]] = {}
         shares: list[Mapping[str, float] | None] = []
+        raw: list[Mapping[str, object]] = []
         for task, rows, questions, each in zip(self.tasks, typed, asked, solved, strict=True):
             examples = iter(each.examples)
             found = [list(islice(examples, len(own))) for own in questions]
@@ -141,11 +148,13 @@ class Predictor:
                 for row, own in zip(rows, found, strict=True)
             )
             shares = [probabilities_of(task.labels, own[0].outcome) if len(own) == 1 else None for own in found]
+            raw = [_made_of(own[0]) if len(own) == 1 else {} for own in found]
         one = len(self.tasks) == 1
         return PredictedTexts(
             tasks=answers,
             written=one and self._writes(self.tasks[0]),
             probabilities=tuple(shares) if one else (None,) * len(texts),
+            raw=tuple(raw) if one else ({},) * len(texts),
             truncated=max(each.truncated for each in solved),
             notes=tuple(dict.fromkeys(notes)),
         )
@@ -171,7 +180,7 @@ class Predictor:
         data = [TaskData(test=make_rows(list(each), where="standard input")) for each in rows]
         return self._solver.solve_together(
             list(zip(self.tasks, data, strict=True)),
-            prompt_context=PromptContext(seed=self._seed, choice=self._choice),
+            prompt_context=PromptContext(seed=self._seed, choice=self._choice, ranked=RANKED),
             report=report or (lambda progress: None),
         )
 
@@ -188,6 +197,16 @@ class Predictor:
         kind = kind_of(task)
         generates = task.output_type == "generate_until" and self._solver.way(task, way="auto") == "prompt"
         return generates or (kind.answer == "text" and not kind.roles)
+
+
+def _made_of(answered: Answered) -> Mapping[str, object]:
+    outcome = answered.outcome
+    found: dict[str, object] = {"raw": answered.raw}
+    if isinstance(outcome, Choice):
+        found |= {"choices": list(answered.choices)}
+        found |= {"greedy": list(outcome.greedy)} if outcome.greedy else {}
+        found |= {"unconditional": list(outcome.unconditional)} if outcome.unconditional else {}
+    return found
 
 
 def probabilities_of(labels: Sequence[str], outcome: Outcome) -> Mapping[str, float] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NO_MATTER = frozenset(
     {
-        *("model", "tasks", "include_path", "data", "data_root"),  # what these led to is asked instead
+        *("model", "answers", "tasks", "include_path", "data", "data_root"),  # what these led to is asked instead
         *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed", "track"),
     }
 )
@@ -52,6 +52,7 @@ def asked_json(given: Mapping[str, object], *, tasks: Sequence[Task], chosen: Ch
     if chosen is not None:
         folder = chosen.folder
         weights = "" if folder is None else f"{card_in(folder).weights_hash} {settings_hash(folder)[:16]}"
+        weights = weights if chosen.answers is None else chosen.answers.hash
         asked["model"] = f"{chosen.label} {weights}".strip()
     content: dict[str, object] = json.loads(json.dumps(plain(asked)))
     return content

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lmtasks.head import head_of
 from lmtasks.records import (
     Floats,
     Floats32,
@@ -86,7 +87,9 @@ class FakeRuntime(Runtime):
         self._embed = random.normal(size=(vocabulary, WIDTH))
         self._again = random.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH)
         self._out = random.normal(size=(WIDTH, vocabulary)) / np.sqrt(WIDTH) * sharpness
-        self._out_heads = {head.name: random.normal(size=(WIDTH, len(head.labels) or 2)) * sharpness for head in heads}
+        self._out_heads = {
+            head.name: random.normal(size=(WIDTH, head_of(head).outputs(head))) * sharpness for head in heads
+        }
         self._start = start
         self._banned = list(banned)
         everything = Sharing(longest_row=max_length, prefix=True) if kind == "causal" else NOTHING_SHARED
@@ -102,7 +105,7 @@ class FakeRuntime(Runtime):
         hidden = self._read(batch, np.zeros((len(batch.ids), WIDTH)))
         spec = next(spec for spec in self.model.heads if spec.name == head)
         out = self._out_heads[head]
-        if spec.kind == "classification":
+        if not head_of(spec).per_token:
             weights = batch.mask / batch.mask.sum(axis=1, keepdims=True)
             pooled: Floats = (hidden * weights[:, :, None]).sum(axis=1)
             return (pooled @ out).astype(np.float32)
