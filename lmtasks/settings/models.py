@@ -11,7 +11,7 @@ from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, shown
 Models = Annotated[
     tuple[str, ...],
     Setting(
-        "Model or package folder, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
+        "Model or package folder, GGUF file, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
         "baselines`); repeatable.",
         option="--model",
         metavar="MODEL",
@@ -20,13 +20,15 @@ Models = Annotated[
 OverOneBackbone = Annotated[
     tuple[str, ...],
     Setting(
-        "Model or package folder, shipped name, or Hub id with @revision; repeatable for models that were adapted by "
+        "Model or package folder, GGUF file, shipped name, or Hub id with @revision; repeatable for models that were adapted by "
         "lora over one backbone, which is loaded once.",
         option="--model",
         metavar="MODEL",
     ),
 ]
-Model = Annotated[str, Setting("Model or package folder, shipped name, or Hub id with @revision.", metavar="MODEL")]
+Model = Annotated[
+    str, Setting("Model or package folder, GGUF file, shipped name, or Hub id with @revision.", metavar="MODEL")
+]
 LabelMap = Annotated[
     str, Setting("What a checkpoint's own labels mean: LABEL_0=negative,LABEL_1=positive.", metavar="MAP")
 ]

@@ -136,9 +136,8 @@ def test_a_file_answers_as_the_checkpoint_that_it_was_made_of(
     texts = ["the cat sat on the mat", "今天天气很好", " a  good\nfilm"]
     mine, theirs = load_tokenizer(folder), load_tokenizer(checkpoint)
     assert [mine.encode(text) for text in texts] == [theirs.encode(text) for text in texts]
-    other = write_gguf(checkpoint, tmp_path / "other" / "Tiny-Q8_0.gguf", rounded=not rounded) if (
-        tmp_path / "other"
-    ).mkdir() is None else file  # fmt: skip
+    (tmp_path / "other").mkdir()
+    other = write_gguf(checkpoint, tmp_path / "other" / "Tiny-Q8_0.gguf", rounded=not rounded)
     assert resolve(str(other), offline=True).parent.name != facts["hash"]
 
 
