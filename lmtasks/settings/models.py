@@ -11,8 +11,8 @@ from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, shown
 Models = Annotated[
     tuple[str, ...],
     Setting(
-        "Model or package folder, GGUF file, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks list "
-        "baselines`); repeatable.",
+        "Model or package folder, GGUF file, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks "
+        "list baselines`); repeatable.",
         option="--model",
         metavar="MODEL",
     ),
@@ -20,8 +20,8 @@ Models = Annotated[
 OverOneBackbone = Annotated[
     tuple[str, ...],
     Setting(
-        "Model or package folder, GGUF file, shipped name, or Hub id with @revision; repeatable for models that were adapted by "
-        "lora over one backbone, which is loaded once.",
+        "Model or package folder, GGUF file, shipped name, or Hub id with @revision; repeatable for models that were "
+        "adapted by lora over one backbone, which is loaded once.",
         option="--model",
         metavar="MODEL",
     ),
