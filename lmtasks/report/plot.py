@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor, log10
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr, unescape
 
 from lmtasks.scripts import text_width
 from lmtasks.visible import visible
@@ -414,6 +414,18 @@ def _group(one: Series, parts: Sequence[str]) -> str:
     """What belongs to a series; a page finds out by it whom a click asks for."""
     variant = f" data-variant={quoteattr(visible(one.variant))}" if one.variant else ""
     return f"<g{variant}>{''.join(parts)}</g>"
+
+
+def reworded(svg: str, word: Callable[[str], str]) -> str:
+    """A chart with other words: of its title, its axes and its legend.
+
+    Args:
+        word: gives for each text what stands there instead, escaped.
+
+    >>> reworded('<text x="1">steps &amp; rows</text><title>steps</title>', str.upper)
+    '<text x="1">STEPS & ROWS</text><title>steps</title>'
+    """
+    return re.sub(r"(<text [^>]*>)([^<]*)(?=</text>)", lambda found: found[1] + str(word(unescape(found[2]))), svg)
 
 
 def _text(

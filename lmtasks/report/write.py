@@ -25,6 +25,7 @@ from markupsafe import Markup, escape
 from lmtasks.files import write_text
 from lmtasks.report.charts import Chart, inline
 from lmtasks.report.chinese import chinese, translated
+from lmtasks.report.plot import reworded
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.samples import as_json, read_samples
 from lmtasks.report.table import Line, Table, TableCell
@@ -92,8 +93,9 @@ def write_pages(run: RunRecords, *, out: Path, language: PageLanguage = "en") ->
     report.decision.write(out / DECISION)
     charts = report.all_charts
     files = chart_files(charts)
+    words = _Words(language)
     for chart, file in zip(charts, files, strict=True):
-        write_text(out / file, chart.svg)
+        write_text(out / file, reworded(chart.svg, lambda text: escape(words.word(text))))
     write_text(out / "results.csv", cells_csv(run))
     write_text(out / "report.md", render_markdown(report, chart_files=files, language=language))
     page = out / "index.html"
@@ -228,12 +230,12 @@ class _Words:
         self._places.setdefault(text, len(self._places))
         return chinese(text) if self.language == "zh" else text
 
-    def marked(self, text: str) -> Markup:
+    def marked(self, text: str, element: str = "span") -> Markup:
         """In the page's language, in an element with its number."""
         shown = self.word(text)
         if text not in self._places:
             return escape(text)
-        return Markup("<span data-t={}>{}</span>").format(self._places[text], shown)
+        return Markup("<{} data-t={}>{}</{}>").format(element, self._places[text], shown, element)
 
 
 def render_page(report: Report, *, language: PageLanguage = "en") -> str:
@@ -241,6 +243,9 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
     words = _Words(language)
     environment = _environment()
     environment.filters["t"], environment.filters["word"] = words.marked, words.word
+    environment.filters["inline"] = lambda chart: Markup(
+        reworded(inline(chart), lambda text: words.marked(text, "tspan"))
+    )
     scripts = [SCRIPT]
     if report.samples is not None:
         scripts.append(SAMPLES_SCRIPT)
@@ -365,7 +370,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["groups"] = _groups
-    environment.filters["inline"] = _inline
     environment.filters["t"] = environment.filters["word"] = str
     environment.globals["notes_title"] = notes_title
     return environment
@@ -380,7 +384,3 @@ def _groups(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
     """Neighbours of one group together."""
     for group, members in groupby(lines, key=lambda line: line.group):
         yield group, list(members)
-
-
-def _inline(chart: Chart) -> Markup:
-    return Markup(inline(chart))  # drawn by vl-convert, which escapes the texts in it

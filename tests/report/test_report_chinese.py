@@ -29,7 +29,7 @@ NAMES = re.compile(
 
 def words_of(page: str) -> Iterator[str]:
     """What a reader sees of a page but for names, commands, code and samples."""
-    page = re.sub(r"<(script|style|pre|svg|h1|title)\b.*?</\1>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<(script|style|pre|h1|title)\b.*?</\1>", "", page, flags=re.DOTALL)
     page = re.sub(r'<p class="question">.*?(?=<p class="scope">)', "", page, flags=re.DOTALL)
     page = re.sub(r'<section id="(published|conditions)">.*?</section>', "", page, flags=re.DOTALL)  # of others; hashes
     for part in re.findall(r">([^<]+)<", page):
