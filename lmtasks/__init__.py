@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from lmtasks.api.results import Results
     from lmtasks.api.scores import bench, compare, evaluate, load_task, report, try_
     from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
+    from lmtasks.settings.endpoint import Endpoint
 
 __all__ = [
+    "Endpoint",
     "GateError",
     "LmtasksError",
     "LoadedModel",
@@ -48,6 +50,7 @@ _HOMES = {
     **dict.fromkeys(("LoadedModel", "adapt", "embed", "export", "load_model", "predict"), "lmtasks.api.models"),
     **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "report", "try_"), "lmtasks.api.scores"),
     **dict.fromkeys(("GateError", "LmtasksError", "UsageError", "WorkError"), "lmtasks.errors"),
+    "Endpoint": "lmtasks.settings.endpoint",
     "Results": "lmtasks.api.results",
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lmtasks.api.rows import GivenRows, TableLike
     from lmtasks.evaluation.given_answers import GivenAnswers
     from lmtasks.settings.data import DataAccess, OwnKind
+    from lmtasks.settings.endpoint import Endpoint
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.choose_tasks import TaskRequest
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Answers = PathLike | Sequence[PathLike] | Mapping[str, PathLike | TableLike]
     """Answers that exist: files, named by themselves, or by name."""
 ModelLike = str | Path | InFolder
-"""A folder, a shipped name, a Hub id or a baseline; or a model that another function gave."""
+"""A folder, a shipped name, a Hub id, a server's address or a baseline; or a model that another function gave."""
 
 
 def tasks_of(
@@ -108,8 +109,10 @@ def opening_of(
     label_map: Mapping[str, str] | None,
     *,
     cache: Path | None = None,
+    server: Endpoint | None = None,
 ) -> OpenOptions:
     from lmtasks.settings.bounds import COUNT, shown
+    from lmtasks.settings.endpoint import Endpoint
     from lmtasks.settings.runs_on import RunsOn
     from lmtasks.workflow.choose_models import OpenOptions
 
@@ -121,6 +124,7 @@ def opening_of(
         rows_per_batch=None if batch_size == "auto" else batch_size,
         label_names=dict(label_map or {}),
         cache=cache,
+        endpoint=server or Endpoint(),
     )
 
 

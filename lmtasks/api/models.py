@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmtasks.records import ModelCard
     from lmtasks.settings.attention import Attention
     from lmtasks.settings.data import DataAccess, OwnKind
+    from lmtasks.settings.endpoint import Endpoint
     from lmtasks.settings.evaluation import TrackerName
     from lmtasks.settings.runtimes import TorchPrecision
     from lmtasks.settings.training import Adaptation, LoraSettings, NewHeads, Pooling, ProbeSettings
@@ -61,12 +62,15 @@ def load_model(
         WorkError: the Hub cannot be reached.
     """
     from lmtasks.model.resolve import resolve
+    from lmtasks.settings.endpoint import is_address
     from lmtasks.workflow.choose_models import labels_of
     from lmtasks.workflow.open_model import card_in
 
     data = access_of(None, offline=offline, token=token)
     opening = opening_of(runtime, device, precision, threads, batch_size, label_map)
     refs = [ref_of(each) for each in (ref, *adapters)]
+    if servers := [each for each in refs if is_address(each)]:
+        raise UsageError(f"{servers[0]} is a server, of which nothing is loaded; give it to evaluate or predict.")
     folders = {
         label: resolve(each, offline=data.offline, token=data.token)
         for label, each in zip(labels_of(refs), refs, strict=True)
@@ -235,6 +239,7 @@ def predict(
     threads: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
     label_map: Mapping[str, str] | None = None,
+    server: Endpoint | None = None,
     seed: int = 1234,
     offline: bool = False,
     token: str | None = None,
@@ -247,16 +252,21 @@ def predict(
         lmtasks.predict("runs/stars", ["arrived broken", "works well"]).answers
 
     Args:
-        model: a model or package; one that `load_model` gave stays open, and runs as it was loaded.
+        model: a model, a package, or the address of a server; one that `load_model` gave stays open, and runs as it was
+            loaded.
         texts: one or several; texts of JSON where a task reads several columns.
         task: what is asked, or a list of tasks, which the model then reads a text for once (`Predictions.tasks`); None:
             the task of the model's one head, or to go on with the text.
+        server: how a server is asked, `lmtasks.Endpoint(served_name="mine", api_key_env="MY_KEY")`.
         explain: of labels and tags, also the words that moved each answer, each left out in turn.
 
     Raises:
         UsageError: an argument is wrong, or model, task and texts do not fit.
         WorkError: the model cannot be loaded, or failed.
     """
+    from lmtasks.settings.endpoint import is_address
+    from lmtasks.workflow.predict import PredictRequest, open_predictor
+
     if isinstance(model, LoadedModel):
         return model.predict(
             texts,
@@ -269,6 +279,20 @@ def predict(
             trust_code=trust_code,
             progress=progress,
         )
+    ref = ref_of(model)
+    if is_address(ref):
+        request = PredictRequest(
+            model=ref,
+            tasks=tasks_of(() if task is None else task, include_path=include_path, trust_code=trust_code),
+            opening=opening_of(runtime, device, precision, threads, batch_size, label_map, server=server),
+            new_tokens=new_tokens,
+            generation=dict(generation or {}),
+            seed=seed,
+            offline=offline,
+            token=token,
+        )
+        with open_predictor(request) as predictor:
+            return _predictions(predictor, texts, explain=explain, progress=progress)
     with load_model(
         model,
         runtime=runtime,
@@ -292,6 +316,35 @@ def predict(
             trust_code=trust_code,
             progress=progress,
         )
+
+
+def _predictions(
+    predictor: Predictor, texts: str | Iterable[str], *, explain: bool, progress: bool | Report
+) -> Predictions:
+    """The answers of an open model.
+
+    Raises:
+        UsageError: one is no text.
+    """
+    from lmtasks.workflow.explain import explain as explained
+
+    given = (texts,) if isinstance(texts, str) else tuple(texts)
+    for number, text in enumerate(given, start=1):
+        if not isinstance(text, str):
+            raise UsageError(f"text {number} (counted from 1) must be a text, was {str(text)[:80]!r}.")
+    if not given:
+        return Predictions(texts=(), answers=())
+    with drawn(progress) as report:
+        answered = predictor.answer(given, report=report)
+        explanations = explained(predictor, given, report=report) if explain else ()
+    return Predictions(
+        texts=given,
+        answers=answered.answers,
+        tasks=answered.tasks,
+        probabilities=answered.probabilities,
+        explanations=explanations,
+        truncated=answered.truncated,
+    )
 
 
 def embed(
@@ -479,7 +532,6 @@ class LoadedModel:
             UsageError: as `lmtasks.predict`, or there is no such adapter.
         """
         from lmtasks.task.task import Task
-        from lmtasks.workflow.explain import explain as explained
         from lmtasks.workflow.predict import PredictRequest, asked_tasks, predictor_over
 
         name = self.adapters[0] if adapter is None else adapter
@@ -501,23 +553,7 @@ class LoadedModel:
         if key not in self._predictors:
             tasks = asked_tasks(request, self._cards[name])
             self._predictors[key] = predictor_over(self._engine(name), tasks, request)
-        given = (texts,) if isinstance(texts, str) else tuple(texts)
-        for number, text in enumerate(given, start=1):
-            if not isinstance(text, str):
-                raise UsageError(f"text {number} (counted from 1) must be a text, was {str(text)[:80]!r}.")
-        if not given:
-            return Predictions(texts=(), answers=())
-        with drawn(progress) as report:
-            answered = self._predictors[key].answer(given, report=report)
-            explanations = explained(self._predictors[key], given, report=report) if explain else ()
-        return Predictions(
-            texts=given,
-            answers=answered.answers,
-            tasks=answered.tasks,
-            probabilities=answered.probabilities,
-            explanations=explanations,
-            truncated=answered.truncated,
-        )
+        return _predictions(self._predictors[key], texts, explain=explain, progress=progress)
 
     def _engine(self, name: str) -> Engine:
         """The open model of that name; all are opened together, over one backbone."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmtasks.api.arguments import Answers
     from lmtasks.api.rows import GivenRows
     from lmtasks.settings.data import OwnKind
+    from lmtasks.settings.endpoint import Endpoint
     from lmtasks.settings.evaluation import PageLanguage, PromptFormat, SplitName, TrackerName, Uncertainty
     from lmtasks.task.task import Task
 
@@ -59,6 +60,7 @@ def evaluate(
     precision: str | None = None,
     threads: int | None = None,
     batch_size: int | Literal["auto"] = "auto",
+    server: Endpoint | None = None,
     num_fewshot: int | None = None,
     generation: Mapping[str, object] | None = None,
     split: SplitName | None = None,
@@ -94,8 +96,9 @@ def evaluate(
     fifth of each label, which `adapt` sets aside too.
 
     Args:
-        models: folders, shipped names, Hub ids, baselines (`majority`, `tfidf`, ...), or what `adapt`, `export` and
-            `load_model` gave; one or several.
+        models: folders, shipped names, Hub ids, addresses of servers, baselines (`majority`, `tfidf`, ...), or what
+            `adapt`, `export` and `load_model` gave; one or several.
+        server: how servers are asked, `lmtasks.Endpoint(served_name="mine", api_key_env="MY_KEY")`.
         tasks: names, globs, files or tasks; or give `rows` or `data`.
         answers: what other systems answered: a file, several, or name to a file, a DataFrame or a list of dicts.
         answers_id: column of the data that `id` of an answer is a value of; None: `id`.
@@ -132,6 +135,7 @@ def evaluate(
         batch_size,
         label_map,
         cache=cache_file(None if cache is None else str(cache)),
+        server=server,
     )
     request = EvalRequest(
         models=refs_of(models),

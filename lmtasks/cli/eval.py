@@ -16,6 +16,7 @@ from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import UsageError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.evaluation import (
     BesideScores,
     ExistingAnswers,
@@ -24,7 +25,7 @@ from lmtasks.settings.evaluation import (
     Scoring,
     Uncertainty,
 )
-from lmtasks.settings.models import BatchSize, LabelMap, Models
+from lmtasks.settings.models import Models, Opening
 from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def command(
     context: typer.Context,
     model: Models = (),
     choice: TaskChoice,
-    label_map: LabelMap = "",
+    opened: Opening,
     on: RunsOn,
-    batch_size: BatchSize = "auto",
+    server: Endpoint,
     scoring: Scoring,
     output: ResultsOut,
     beside: BesideScores,
@@ -108,7 +109,13 @@ def command(
         models=model,
         answers=read_given(stored.answers, id_column=stored.answers_id, allow_missing=stored.allow_missing),
         tasks=TaskRequest.of(choice),
-        opening=open_options(on, batch_size=batch_size, label_map=label_map, cache=cache_file(output.cache)),
+        opening=open_options(
+            on,
+            batch_size=opened.batch_size,
+            label_map=opened.label_map,
+            cache=cache_file(output.cache),
+            server=server,
+        ),
         data=data_options(access),
         scoring=scoring,
         prompts=prompts,

@@ -17,6 +17,7 @@ from lmtasks.cli.values import open_options
 from lmtasks.errors import UsageError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskNames, TrustCode
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.evaluation import GenKwargs, Seed
 from lmtasks.settings.models import BatchSize, LabelMap, NewTokens, OverOneBackbone
 from lmtasks.settings.runs_on import RunsOn
@@ -47,6 +48,7 @@ def command(
     new_tokens: NewTokens = 64,
     gen_kwargs: GenKwargs = "",
     on: RunsOn,
+    server: Endpoint,
     batch_size: BatchSize = "auto",
     explain: Annotated[
         bool, Setting("Of labels and tags: also the words that moved the answer, each left out in turn.")
@@ -81,7 +83,7 @@ def command(
     request = PredictRequest(
         model=model[0],
         tasks=TaskRequest(tasks=names.tasks, include=names.include_path, trust_code=trust_code),
-        opening=open_options(on, batch_size=batch_size, label_map=label_map),
+        opening=open_options(on, batch_size=batch_size, label_map=label_map, server=server),
         new_tokens=new_tokens,
         generation=read_kwargs(gen_kwargs),
         seed=seed,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError
 from lmtasks.settings.data import DataAccess, TaskChoice
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.models import batch_rows
 from lmtasks.settings.runs_on import RunsOn
 
@@ -51,12 +52,23 @@ def data_options(access: DataAccess) -> DataAccess:
 
 
 def open_options(
-    on: RunsOn, *, batch_size: int | Literal["auto"], label_map: str, cache: Path | None = None
+    on: RunsOn,
+    *,
+    batch_size: int | Literal["auto"],
+    label_map: str,
+    cache: Path | None = None,
+    server: Endpoint | None = None,
 ) -> OpenOptions:
     """Options by which the models of a command are opened."""
     from lmtasks.workflow.choose_models import OpenOptions
 
-    return OpenOptions(on=on, rows_per_batch=batch_rows(batch_size), label_names=label_names(label_map), cache=cache)
+    return OpenOptions(
+        on=on,
+        rows_per_batch=batch_rows(batch_size),
+        label_names=label_names(label_map),
+        cache=cache,
+        endpoint=server or Endpoint(),
+    )
 
 
 def label_names(text: str) -> Mapping[str, str]:

@@ -35,9 +35,12 @@ class Scored:
     greedy: bool
     """Would greedy decoding have written the target?"""
     token_logprobs: tuple[float, ...]
-    """Of each target token; fewer than asked where the target alone was longer than the model takes."""
+    """Of each target token; fewer than asked where the target alone was longer than the model takes. Where tokens are
+    a server's own, of each of those."""
     truncated: bool = False
     """Was something cut off the left, to fit the model?"""
+    failed: str = ""
+    """Why there is no answer, of a server that gave none; empty: there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class Generated:
     stopped: Stopped
     truncated: bool = False
     """Was the prompt cut off on the left, to fit the model?"""
+    failed: str = ""
+    """Why there is no answer, of a server that gave none; empty: there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def pack_scored(answer: Scored) -> bytes | None:
     >>> len(pack_scored(answer)), unpack_scored(pack_scored(answer)) == answer
     (17, True)
     """
-    if not math.isfinite(answer.logprob):
+    if answer.failed or not math.isfinite(answer.logprob):
         return None
     tokens = array("f", answer.token_logprobs)
     flags = GREEDY * answer.greedy | TRUNCATED * answer.truncated
@@ -128,6 +128,8 @@ def unpack_logits(value: bytes) -> Floats32:
 
 def pack_generated(answer: Generated) -> bytes | None:
     """See above."""
+    if answer.failed:
+        return None
     wide = max(answer.ids, default=0) >= TWO_BYTES
     flags = TRUNCATED * answer.truncated | WIDE * wide | STOPPED.index(answer.stopped) << STOPPED_SHIFT
     ids = array("I" if wide else "H", answer.ids)

@@ -7,7 +7,7 @@ ask what day it is (`strftime_now`), and with the real one scores would depend o
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -43,6 +43,7 @@ NEEDS = (
 
 OF_A_MODEL = ("model_specific_special_tokens", "extra_special_tokens")
 """Where a tokenizer's configuration holds special tokens of its model's own."""
+SERVERS_OWN = "the server's own"
 DEFAULT = "default"
 """The template that is meant where several are there and none is named."""
 
@@ -252,6 +253,37 @@ def chat_use(
             **({"template_args": dict(settings)} if settings else {}),
             **({"date": render.today.isoformat()} if render.today else {}),
         },
+    )
+
+
+def server_chat(
+    apply: "Callable[[Sequence[Message], bool], str]",
+    *,
+    asked: bool,
+    system: str | None,
+    multiturn: bool,
+    settings: Mapping[str, object] = NO_SETTINGS,
+) -> ChatUse | None:
+    """A server's own chat template, and the system instruction; None where there is neither.
+
+    Args:
+        apply: writes messages as the engine sends them.
+        asked: prompts are chats; else plain text.
+
+    Raises:
+        UsageError: an option is about a template that lies on this machine.
+    """
+    if settings:
+        raise UsageError("--chat-template-args are read by a template on this machine; a server has its own.")
+    if not asked:
+        if multiturn:
+            raise UsageError("--fewshot-as-multiturn makes turns of a chat; add --apply-chat-template.")
+        return None if system is None else ChatUse(system=system, conditions={"system_instruction": system})
+    from lmtasks.task.prompt import Chat
+
+    return ChatUse(
+        chat=Chat(apply=apply, multiturn=multiturn, system=system),
+        conditions={"template": SERVERS_OWN, "fewshot_as_multiturn": multiturn, "system_instruction": system},
     )
 
 

@@ -4,6 +4,8 @@ The rows of all tasks stream through the engine together (`stream.py`) and leave
 intervals come from those alone, and so do paired comparisons later.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -152,6 +154,7 @@ class _Scored:
     notes: tuple[str, ...] = ()
     given: Json | None = None
     """Of answers that were there."""
+    unanswered: Mapping[int, str] = field(default_factory=dict)
     failure: LmtasksError | None = None
 
 
@@ -228,6 +231,7 @@ class _Run:
                 request_builder=solver.request_builder(each.task, prompt_context=each.prepared.prompt_context),
                 examples=scored_examples(each.task, each.prepared.rows, processes=self.processes),
                 take=each.collector.take,
+                size=each.prepared.n // self.processes.count if self.processes.count > 1 else each.prepared.n,
             )
             for each in scored
         ]
@@ -243,7 +247,7 @@ class _Run:
         ).run(jobs)
         for each, job in zip(scored, jobs, strict=True):
             each.seconds, each.failure, each.decoding = job.seconds, job.failure, job.request_builder.decoding
-            each.cached = job.cached
+            each.cached, each.unanswered = job.cached, job.unanswered
         self.report(replace(progress, done=mine))
 
     def _solve(self, scored: Sequence[_Scored]) -> None:
@@ -268,7 +272,13 @@ class _Run:
 
     def _gathered(self, each: _Scored, spooled: Spooled, found: list[TaskResult]) -> None:
         """The result of all processes together, in the first."""
-        part = _Part(collected=None, seconds=each.seconds, cached=each.cached, failure=each.failure)
+        part = _Part(
+            collected=None,
+            seconds=each.seconds,
+            cached=each.cached,
+            unanswered=each.unanswered,
+            failure=each.failure,
+        )
         try:
             part = replace(part, collected=each.collector.result() if each.failure is None else None)
         except LmtasksError as error:
@@ -282,6 +292,7 @@ class _Run:
         if self.processes.first:
             each.failure, each.seconds = failure, max(other.seconds for other in parts)
             each.cached = sum(other.cached for other in parts)
+            each.unanswered = dict(sorted(pair for other in parts for pair in other.unanswered.items()))
             collected = [other.collected for other in parts if other.collected is not None]
             for part_of in collected:
                 each.collector.add_unlisted(part_of.unlisted)
@@ -305,13 +316,14 @@ class _Run:
         task, prepared = each.task, each.prepared
         scorings, valueless = with_values(each.collector.scorings, collected.statistics, unlisted=collected.unlisted)
         scorings, refused = meaningful(scorings, collected.coding)
+        fingerprint = _answered_rows(prepared.fingerprint, each.unanswered)
         return TaskResult(
             task=task.name,
             alias=task.alias,
             kind=task.kind,
             language=task.language,
             task_hash=task.hash,
-            data_fingerprint=prepared.fingerprint,
+            data_fingerprint=fingerprint,
             n=len(collected.doc_ids),
             truncated=collected.truncated,
             cached=each.cached,
@@ -319,6 +331,7 @@ class _Run:
                 *((f"{prepared.sorted_by}.",) if prepared.sorted_by else ()),
                 *each.notes,
                 *notes_of(collected, prepared.conditions),
+                *_unanswered_notes(each.unanswered, prepared.n),
             ),
             metrics={
                 scoring.name: estimate(
@@ -336,6 +349,7 @@ class _Run:
             rival=each.rival,
             conditions={
                 **prepared.conditions,
+                "data_fingerprint": fingerprint,
                 "decoding": each.decoding,
                 **({"answers": each.given} if each.given is not None else {}),
             },
@@ -361,7 +375,23 @@ class _Part:
     collected: CollectedStatistics | None
     seconds: float
     cached: int
+    unanswered: Mapping[int, str]
     failure: LmtasksError | None
+
+
+def _unanswered_notes(unanswered: Mapping[int, str], n: int) -> tuple[str, ...]:
+    """Sentences on examples that are left out."""
+    if not unanswered:
+        return ()
+    number, reason = next(iter(unanswered.items()))
+    return (f"{len(unanswered)} of {n} examples have no answer and are left out; row {number}: {reason}",)
+
+
+def _answered_rows(fingerprint: str, unanswered: Mapping[int, str]) -> str:
+    """The fingerprint of the rows that have an answer: without some they are other rows, and are paired with none."""
+    if not unanswered:
+        return fingerprint
+    return hashlib.sha256(json.dumps([fingerprint, sorted(unanswered)]).encode()).hexdigest()[: len(fingerprint)]
 
 
 def _stage(scored: Sequence[_Scored]) -> str:

@@ -250,6 +250,8 @@ class Pending:
     """Answers `predict`."""
     cut: int = 0
     """Requests of which something was cut off before; the engine says itself what it cuts off."""
+    shared: bool = False
+    """Do answers of other examples hang on these replies?"""
     finish: Callable[[Replies], Sequence[Finished]]
     """Usually one answer; several or none where examples share requests."""
 

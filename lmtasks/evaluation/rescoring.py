@@ -253,7 +253,7 @@ class HypothesisRequests:
         for number, row in enumerate(choice.rows[:CHOSEN_ON]):
             example = ScoredExample(doc_id=number, row=row)
             given = self._list_of(choice.task, example, what="validation row")
-            found.append(self._pending(example, given, choice.task, finish=self._noter(given)))
+            found.append(replace(self._pending(example, given, choice.task, finish=self._noter(given)), shared=True))
         return found
 
     def _list_of(self, task: Task, example: ScoredExample, *, what: str) -> ScoredList:

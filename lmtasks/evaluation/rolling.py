@@ -173,7 +173,10 @@ class JoinedRequests:
         ]
 
     def _pendings(self, windows: Sequence[ContinuationRow], *, example: ScoredExample) -> list[Pending]:
-        return [Pending(doc_id=example.doc_id, score=[_request(window)], finish=self._finish) for window in windows]
+        return [
+            Pending(doc_id=example.doc_id, score=[_request(window)], shared=True, finish=self._finish)
+            for window in windows
+        ]
 
     def _finish(self, replies: Replies) -> Sequence[Finished]:
         """Give each token to the row that it is of; windows come in their order."""

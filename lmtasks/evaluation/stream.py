@@ -25,6 +25,8 @@ CHUNK = 10_000
 """Requests that are answered together."""
 EXAMPLES_AT_ONCE = 500
 """Examples whose texts are encoded together."""
+MOST_UNANSWERED = 0.01
+"""Share of examples that may lack an answer."""
 
 _Item = TypeVar("_Item")
 _Reply = TypeVar("_Reply")
@@ -46,7 +48,35 @@ class Job:
     """Spent on it: making its requests, and its share of the engine's time by tokens."""
     cached: int = 0
     """Its requests whose answers were known before."""
+    size: int | None = None
+    """Number of its examples; None: not known before the last."""
+    unanswered: dict[int, str] = field(default_factory=dict)
+    """Examples without an answer, of a server that gave none, each with the reason."""
     failure: LmtasksError | None = None
+
+    def leave_out(self, pending: Pending, reason: str) -> None:
+        """Go on without an example.
+
+        Raises:
+            WorkError: it is one too many, or others hang on it.
+        """
+        self.unanswered[pending.doc_id] = reason
+        if pending.shared:
+            raise WorkError(f"row {pending.doc_id}: {reason} Other rows hang on this one, so there is no score.")
+        if self.size is not None:
+            self.check_unanswered(self.size)
+
+    def check_unanswered(self, size: int) -> None:
+        """
+        Raises:
+            WorkError: more examples lack an answer than one in a hundred.
+        """
+        if len(self.unanswered) > MOST_UNANSWERED * size:
+            number, reason = next(iter(self.unanswered.items()))
+            raise WorkError(
+                f"{len(self.unanswered)} of {size} examples have no answer, more than {100 * MOST_UNANSWERED:g} %, so "
+                f"there is no score; row {number}: {reason} What was answered is kept: ask again to go on."
+            )
 
 
 @dataclass(kw_only=True)
@@ -66,12 +96,17 @@ class Stream:
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Answer every example of every job."""
+        asked: list[Job] = []
         for job in jobs:
+            asked.append(job)
             try:
                 self._gather(job)
             except LmtasksError as error:
                 self._fail(job, error)
         self._flush()
+        for job in asked:
+            if job.unanswered and job.size is None and job.failure is None:
+                job.failure = named(job.name, WorkError(next(iter(job.unanswered.values()))))
 
     def _gather(self, job: Job) -> None:
         for pending in self._pending(job):
@@ -134,6 +169,9 @@ class Stream:
             if job.failure is not None:
                 continue
             try:
+                if reason := failed_request(reply):
+                    job.leave_out(pending, reason)
+                    continue
                 _refuse_no_numbers(pending, reply)
                 finished.setdefault(id(job), []).extend(pending.finish(reply))
             except LmtasksError as error:
@@ -262,10 +300,16 @@ def named(job: str, error: LmtasksError) -> LmtasksError:
     return same(f"task {job}, {error}" if str(error).startswith("row ") else f"task {job}: {error}")
 
 
+def failed_request(replies: Replies) -> str:
+    """Why a request about an example has no answer; empty where all have."""
+    failed = [each.failed for each in replies.scored] + [each.failed for each in replies.generated]
+    return next(filter(None, failed), "")
+
+
 def nonfinite_value(replies: Replies) -> float | None:
     """The first NaN or infinity among the answers about an example; None where all are numbers."""
     for each in replies.scored:
-        if not math.isfinite(each.logprob):
+        if not math.isfinite(each.logprob) and not each.failed:
             return each.logprob
     for logits in replies.logits:
         wrong = np.ravel(logits)[~np.isfinite(np.ravel(logits))]

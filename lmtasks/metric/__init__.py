@@ -205,6 +205,11 @@ _OWN: Mapping[str, MetricSpec] = {
         scale="fraction",
         build={"choice": choice.accuracy_per_character},
     ),
+    "acc_letters": MetricSpec(
+        description="share of right answers, asked as letters (A, B, ...) that the model writes",
+        scale="fraction",
+        build={"choice": choice.accuracy_of_letters},
+    ),
     "acc_bytes": MetricSpec(
         description="share of right answers, log-probability per byte",
         scale="fraction",

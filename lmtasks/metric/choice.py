@@ -38,6 +38,12 @@ def accuracy(settings: MetricSettings) -> Formula:
     return mean(_right, signature="answer:argmax")
 
 
+def accuracy_of_letters(settings: MetricSettings) -> Formula:
+    """`acc_letters`: the letter that the model wrote stands for a right choice. Where it wrote none, that is wrong: the
+    choice behind the last one has the highest score then."""
+    return mean(_right, signature="answer:written-letter")
+
+
 def accuracy_per_character(settings: MetricSettings) -> Formula:
     """`acc_norm`: the choice with the highest log-probability per character is right."""
     return mean(partial(_right, lengths=lambda choice: choice.chars), signature="answer:argmax|norm:chars")

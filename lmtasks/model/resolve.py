@@ -8,6 +8,7 @@ from lmtasks.errors import LmtasksError, UsageError, WorkError, missing, near_pa
 from lmtasks.files import parse_json
 from lmtasks.installation import shipped_backbones
 from lmtasks.model.gguf import folder_of, is_gguf
+from lmtasks.settings.endpoint import is_address
 
 HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
 FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktoken", "pytorch_model*.bin"]
@@ -42,6 +43,8 @@ def resolve(ref: str, *, offline: bool, token: str | None = None, also: Iterable
         UsageError: nothing of that name, or adapters without their backbone.
         WorkError: the Hub cannot be reached, or does not have it.
     """
+    if is_address(ref):
+        raise UsageError(f"{ref} is a server's address; eval, run and predict ask servers, nothing here can load one.")
     folder = Path(ref).expanduser()
     if folder.is_dir():
         return _no_adapters(folder, ref)

@@ -26,6 +26,7 @@ from lmtasks.run.plan import load_plan
 from lmtasks.run.run_plan import Ran, RunOptions, run_plan
 from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.endpoint import is_address
 from lmtasks.settings.evaluation import ResultsOut, Scoring
 from lmtasks.settings.runs_on import RunsOn
 from lmtasks.task.index import default_index
@@ -251,6 +252,9 @@ def _planned(request: TryRequest, task: Task) -> tuple[PlannedModel, ...]:
         WorkError: the Hub cannot be reached.
     """
     found: list[PlannedModel] = []
+    servers = [ref for ref in request.models if is_address(ref)]
+    if servers:
+        raise UsageError(f"--model {servers[0]} is a server, which try does not adapt; ask it with lmtasks eval.")
     made = [ref for ref in request.models if _is_family(ref)]
     there = [ref for ref in request.models if ref not in made and ref != SHIPPED.ref]
     access = request.data

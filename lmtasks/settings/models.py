@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from lmtasks.settings.base import BOUND, Setting
+from lmtasks.settings.base import BOUND, Setting, Settings
 from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, shown
 
 Models = Annotated[
     tuple[str, ...],
     Setting(
-        "Model or package folder, GGUF file, shipped name, Hub id (with @revision), or a baseline's name (see `lmtasks "
-        "list baselines`); repeatable.",
+        "Model or package folder, GGUF file, shipped name, Hub id (with @revision), a server's address "
+        "(http://host:port/v1), or a baseline's name (see `lmtasks list baselines`); repeatable.",
         option="--model",
         metavar="MODEL",
     ),
@@ -70,6 +70,13 @@ BatchSize = Annotated[
     BeforeValidator(_auto_or_count),
     Setting("Rows of a batch at most, or auto: by their length.", metavar="NUMBER", unit="rows"),
 ]
+
+
+class Opening(Settings):
+    """How a model is opened, beside where it runs."""
+
+    label_map: LabelMap = ""
+    batch_size: BatchSize = "auto"
 
 
 def batch_rows(batch_size: int | Literal["auto"]) -> int | None:

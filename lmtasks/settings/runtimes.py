@@ -17,8 +17,8 @@ RuntimeName = str
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-static", "int8-tensor", "w8", "int4"]
 TorchPrecision = Literal["fp32", "bf16"]
 """Precisions in which torch runs and trains models."""
-FolderKind = Literal["torch", "onnx", "native"]
-"""A model folder, an exported package, or a model that was fitted at once."""
+FolderKind = Literal["torch", "onnx", "native", "server"]
+"""A model folder, an exported package, a model that was fitted at once, or no folder: a server's address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,13 @@ _OWN: Mapping[RuntimeName, RuntimeSpec] = {
         folders="native",
         devices=("cpu",),
         imports=("scipy.sparse", "lmtasks.runtime.native"),
+    ),
+    "endpoint": RuntimeSpec(
+        about="a server that speaks the OpenAI protocol (--model http://host:port/v1)",
+        opener="lmtasks.runtime.endpoint:EndpointOpener",
+        folders="server",
+        devices=("server",),
+        imports=("httpx2", "lmtasks.endpoint.engine"),
     ),
 }
 RUNTIMES = PluginTable(_OWN, group="lmtasks.runtimes", kind=RuntimeSpec)

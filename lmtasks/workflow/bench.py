@@ -34,6 +34,7 @@ WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
     "native": "a model that was fitted at once (ngram, svm, ...)",
+    "server": "a server's address",
 }
 
 
@@ -210,6 +211,8 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
     """
     pairs: list[tuple[ChosenModel, str]] = []
     for chosen in models:
+        if chosen.server is not None:
+            raise UsageError(f"{chosen.ref} is a server; bench times models and packages on this machine.")
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
         own = runtime_for(chosen.folder, wanted=None)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError
 from lmtasks.files import slug
+from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
+    from lmtasks.endpoint.probe import Server
     from lmtasks.engine.engine import Engine
     from lmtasks.evaluation.given_answers import GivenAnswers
     from lmtasks.evaluation.protocols import Solver
+    from lmtasks.task.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +29,16 @@ class ChosenModel:
     label: str
     """Short, and no other's: the column of a table, the name of a folder."""
     folder: Path | None
-    """None: a baseline, or answers that are there."""
+    """None: a baseline, a server, or answers that are there."""
     answers: GivenAnswers | None = None
     """What some system answered; None: a model or a baseline is asked."""
+    server: Server | None = None
+    """As it was probed."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Is it no system of somebody's, but one to hold them against?"""
+        return self.folder is None and self.server is None and self.answers is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,8 @@ class OpenOptions:
     """A checkpoint's own label to a label of the tasks."""
     cache: Path | None = None
     """The file in which answers are kept; None: they are not."""
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    """How servers are asked."""
 
     def engine(self, folder: Path) -> AbstractContextManager[Engine]:
         """The model or package in a folder, loaded; see `open_engine`."""
@@ -71,17 +83,27 @@ class OpenOptions:
 
 
 def chosen_models(
-    refs: Sequence[str], *, offline: bool, token: str | None, answers: Sequence[GivenAnswers] = ()
+    refs: Sequence[str],
+    *,
+    offline: bool,
+    token: str | None,
+    answers: Sequence[GivenAnswers] = (),
+    opening: OpenOptions | None = None,
 ) -> tuple[ChosenModel, ...]:
-    """Find every model, before any is loaded; behind them stand the systems whose answers are there.
+    """Find every model, before any is loaded; a server is probed. Behind them stand the systems whose answers are
+    there.
+
+    Args:
+        opening: how servers are asked; None: as by default.
 
     Raises:
         UsageError: none was given, one is given twice, or there is nothing of that name.
-        WorkError: the Hub cannot be reached.
+        WorkError: the Hub or a server cannot be reached.
     """
     from lmtasks.evaluation.baselines import BASELINES
     from lmtasks.evaluation.rivals import GROUPS
     from lmtasks.model.resolve import resolve
+    from lmtasks.workflow.open_endpoint import probe_server
 
     if not refs and not answers:
         raise UsageError("give --model: a model or package folder, a shipped name, a Hub id, or a baseline.")
@@ -89,7 +111,9 @@ def chosen_models(
     if twice:
         raise UsageError(f"--model {twice[0]} is given twice.")
     known = {**BASELINES, **GROUPS}
-    labels = labels_of(refs) if refs else []
+    opening = opening or OpenOptions()
+    servers = {ref: probe_server(ref, opening.endpoint, cache=opening.cache) for ref in refs if is_address(ref)}
+    labels = labels_of([servers[ref].name if ref in servers else ref for ref in refs]) if refs else []
     given = [ChosenModel(ref=each.where, label=_folder_name(each.name), folder=None, answers=each) for each in answers]
     names = [*labels, *(each.label for each in given)]
     double = next((each for each in given if names.count(each.label) > 1), None)
@@ -102,7 +126,10 @@ def chosen_models(
         ChosenModel(
             ref=ref,
             label=label,
-            folder=None if _is_baseline(ref, known) else resolve(ref, offline=offline, token=token, also=known),
+            folder=None
+            if ref in servers or _is_baseline(ref, known)
+            else resolve(ref, offline=offline, token=token, also=known),
+            server=servers.get(ref),
         )
         for ref, label in zip(refs, labels, strict=True)
     )
@@ -137,12 +164,18 @@ def open_solver(chosen: ChosenModel, opening: OpenOptions) -> Iterator[Solver]:
     if chosen.answers is not None:
         yield GivenSolver(chosen.answers)
         return
+    if chosen.server is not None:
+        from lmtasks.workflow.open_endpoint import open_endpoint, server_solver
+
+        with open_endpoint(chosen.server, opening.endpoint, cache=opening.cache) as engine:
+            yield server_solver(engine, chosen.server, opening.endpoint)
+        return
     if chosen.folder is None:
         yield RivalSolver([chosen.ref])
         return
     with (
-        opening.engine(chosen.folder) as engine,
-        with_cache(engine, folder=chosen.folder, cache=opening.cache) as answers,
+        opening.engine(chosen.folder) as loaded,
+        with_cache(loaded, folder=chosen.folder, cache=opening.cache) as answers,
     ):
         training = read_training_rows(training_rows_file(chosen.folder))
         yield EngineSolver(answers, label_names=opening.label_names, training=training)
@@ -161,12 +194,23 @@ def solver_before_loading(chosen: ChosenModel, opening: OpenOptions) -> Solver:
 
     if chosen.answers is not None:
         return GivenSolver(chosen.answers)
+    if chosen.server is not None:
+        from lmtasks.workflow.open_endpoint import server_solver, unasked_engine
+
+        return server_solver(unasked_engine(chosen.server, opening.endpoint), chosen.server, opening.endpoint)
     if chosen.folder is None:
         return RivalSolver([chosen.ref])
     nothing = RuntimeCard(runtime="native", version="", device="cpu", precision="none", threads=1, size_bytes=0)
     card = card_in(chosen.folder)
     tokenizer = load_tokenizer(tokenizer_folder(chosen.folder))
     return EngineSolver(Recorder(model=card, card=nothing, tokenizer=tokenizer), label_names=opening.label_names)
+
+
+def as_asked(solver: Solver, task: Task) -> Task:
+    """The task as a solver asks it: by letters, where a server tells no log-probabilities of choices."""
+    from lmtasks.evaluation.endpoint_solver import EndpointSolver
+
+    return solver.as_asked(task) if isinstance(solver, EndpointSolver) else task
 
 
 def _is_baseline(ref: str, baselines: Mapping[str, object]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmtasks.cores import usable_cores
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
+from lmtasks.evaluation.chat import ChatUse, chat_use, server_chat, template_settings
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
@@ -29,6 +29,7 @@ from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.choose_models import (
     ChosenModel,
     OpenOptions,
+    as_asked,
     check_given,
     chosen_models,
     learning_baseline,
@@ -159,8 +160,10 @@ class _Evaluation:
         check_thinking(tasks, token=request.prompts.think_end_token, settings=variables)
         data = request.data
         check_given(request.answers, tasks=[task.name for task in tasks], sample=request.scoring.sample)
-        models = chosen_models(request.models, offline=data.offline, token=data.token, answers=request.answers)
-        if request.scoring.rows is not None and all(each.folder or each.answers for each in models):
+        models = chosen_models(
+            request.models, offline=data.offline, token=data.token, answers=request.answers, opening=opening
+        )
+        if request.scoring.rows is not None and not any(each.is_baseline for each in models):
             raise UsageError("--rows says what baselines learn from, and no --model is one; leave it out.")
         answered, reasons = _answerable(models, tasks, opening)
         groups = chosen_groups(request.tasks)
@@ -215,7 +218,7 @@ class _Evaluation:
             for chosen, each in zip(models, scores, strict=True)
         ]
         if not any(chosen.folder is not None and own for chosen, own in scored):
-            return None, ("nothing was timed: baselines are not, nor are answers that are there.",)
+            return None, ("nothing was timed: baselines are not, nor are servers or answers that are there.",)
         compared, failed = time_scored(
             [(chosen, own) for chosen, own in scored if own],
             opening=opening,
@@ -293,6 +296,16 @@ def _chat_of(chosen: ChosenModel, prompts: PromptFormat, variables: Mapping[str,
     """The model's own template; None for a baseline, which reads no prompts."""
     from lmtasks.model.files import tokenizer_folder
 
+    if chosen.server is not None:
+        from lmtasks.endpoint.protocol import chat_prompt
+
+        return server_chat(
+            chat_prompt,
+            asked=prompts.apply_chat_template is not None or not chosen.server.completes,
+            system=prompts.system_instruction,
+            multiturn=prompts.fewshot_as_multiturn,
+            settings=variables,
+        )
     if chosen.folder is None:
         return None
     return chat_use(
@@ -331,7 +344,7 @@ def _answerable(
     for chosen in models:
         solver = solver_before_loading(chosen, opening)
         why_not = {task.name: solver.why_not(task, way="auto") for task in tasks}
-        answered[chosen.label] = [task for task in tasks if not why_not[task.name]]
+        answered[chosen.label] = [as_asked(solver, task) for task in tasks if not why_not[task.name]]
         reasons |= {(chosen.label, name): reason for name, reason in why_not.items() if reason}
         if not answered[chosen.label]:
             raise UsageError(next(iter(why_not.values())) + _hint(why_not.values(), tasks))

@@ -138,10 +138,13 @@ def card_in(folder: Path) -> ModelCard:
 
 
 @contextmanager
-def with_cache(engine: "ObservableEngine", *, folder: Path, cache: Path | None) -> "Iterator[InferenceEngine]":
+def with_cache(engine: "ObservableEngine", *, folder: Path | None, cache: Path | None) -> "Iterator[InferenceEngine]":
     """The engine over the model or package in `folder`, which asks only for what `cache` lacks.
 
     None, or a precision whose answers depend on their neighbours in the batch: the engine as it is.
+
+    Args:
+        folder: None: a server's, whose card holds all that is known of it.
     """
     if cache is None or not is_cached(engine.card.precision):
         yield engine
@@ -149,8 +152,9 @@ def with_cache(engine: "ObservableEngine", *, folder: Path, cache: Path | None) 
     from lmtasks.evaluation.cache import CachedAnswers
     from lmtasks.evaluation.cache_store import ByteStore
 
-    with closing(ByteStore(cache, own_place=_is_own_place(cache))) as store:
-        yield CachedAnswers(engine, store=store, artefact=settings_hash(folder)) if store.usable else engine
+    with closing(ByteStore(cache, own_place=is_own_place(cache))) as store:
+        artefact = "" if folder is None else settings_hash(folder)
+        yield CachedAnswers(engine, store=store, artefact=artefact) if store.usable else engine
 
 
 def cache_file(asked: str | None, *, name: str = ANSWERS) -> Path | None:
@@ -169,7 +173,7 @@ def cache_file(asked: str | None, *, name: str = ANSWERS) -> Path | None:
     file = default_file(name) if asked is None else Path(asked).expanduser()
     if file.is_dir():
         raise UsageError(f"--cache takes a file, or {OFF}; {file} is a folder. Give {file / name}, say.")
-    check_place(file, own_place=_is_own_place(file))
+    check_place(file, own_place=is_own_place(file))
     return file
 
 
@@ -186,7 +190,7 @@ def kept_features(cache: Path | None) -> "Iterator[ByteStore | None]":
         return
     from lmtasks.evaluation.cache_store import ByteStore
 
-    with closing(ByteStore(cache, own_place=_is_own_place(cache), page_bytes=FEATURE_PAGE_BYTES)) as store:
+    with closing(ByteStore(cache, own_place=is_own_place(cache), page_bytes=FEATURE_PAGE_BYTES)) as store:
         yield store
 
 
@@ -216,6 +220,6 @@ def settings_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_own_place(file: Path) -> bool:
+def is_own_place(file: Path) -> bool:
     """Is it where lmtasks keeps answers or features by itself?"""
     return file in (default_file(ANSWERS), default_file(FEATURES))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 from lmtasks.errors import UsageError
 from lmtasks.head import HEADS
 from lmtasks.records import Choice, softmax_log
+from lmtasks.settings.endpoint import is_address
 from lmtasks.task.kinds import kind_of
-from lmtasks.workflow.choose_models import OpenOptions
+from lmtasks.workflow.choose_models import OpenOptions, as_asked
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 from lmtasks.workflow.unlabelled_rows import BLANK, row_of, task_of_continuation, task_of_head, unlabelled
 
 if TYPE_CHECKING:
     from lmtasks.data.tokenizer import Tokenizer
+    from lmtasks.endpoint.engine import EndpointEngine
     from lmtasks.engine.engine import Engine, HeadRow
     from lmtasks.engine.requests import Generated, GenerateRequest, OnProgress, Scored, ScoreRequest, TokenEvent
     from lmtasks.evaluation.engine_solver import EngineSolver
@@ -253,6 +255,10 @@ def open_predictors(
     from lmtasks.model.resolve import resolve
     from lmtasks.workflow.open_model import card_in
 
+    if any(is_address(request.model) for request in requests):
+        with _open_server(requests, on_token=on_token) as predictor:
+            yield (predictor,)
+        return
     folders = [resolve(request.model, offline=request.offline, token=request.token) for request in requests]
     asked = [asked_tasks(request, card_in(folder)) for request, folder in zip(requests, folders, strict=True)]
     watched = on_token if len(requests) == 1 else None
@@ -261,6 +267,27 @@ def open_predictors(
             predictor_over(engine, tasks, request, on_token=watched)
             for engine, tasks, request in zip(engines, asked, requests, strict=True)
         )
+
+
+@contextmanager
+def _open_server(
+    requests: Sequence[PredictRequest], *, on_token: Callable[[TokenEvent], None] | None
+) -> Iterator[Predictor]:
+    """A server as a predictor.
+
+    Raises:
+        UsageError: there are other models beside it, or as `open_predictor`.
+        WorkError: it cannot be reached.
+    """
+    from lmtasks.workflow.open_endpoint import probe_server, unasked_engine
+
+    if len(requests) > 1:
+        raise UsageError("a server shares no backbone with other models; give one --model.")
+    (request,) = requests
+    settings = request.opening.endpoint
+    server = probe_server(request.model, settings, cache=None)
+    with closing(unasked_engine(server, settings)) as engine:
+        yield predictor_over(engine, asked_tasks(request, engine.model), request, on_token=on_token)
 
 
 def asked_tasks(request: PredictRequest, card: ModelCard) -> list[Task]:
@@ -279,7 +306,7 @@ def asked_tasks(request: PredictRequest, card: ModelCard) -> list[Task]:
 
 
 def predictor_over(
-    engine: Engine,
+    engine: Engine | EndpointEngine,
     tasks: Sequence[Task],
     request: PredictRequest,
     *,
@@ -290,12 +317,17 @@ def predictor_over(
     Raises:
         UsageError: the model does not answer one of them.
     """
+    from lmtasks.endpoint.engine import EndpointEngine
     from lmtasks.evaluation.engine_solver import EngineSolver
+    from lmtasks.workflow.open_endpoint import server_solver
 
     watched = on_token is not None and len(tasks) == 1  # several tasks' answers stand on one line
     answering = _Watched(engine, on_token) if on_token is not None and watched else engine
-    solver = EngineSolver(answering, label_names=request.opening.label_names)
-    answered = [unlabelled(task) for task in tasks]
+    if isinstance(engine, EndpointEngine):
+        solver: EngineSolver = server_solver(answering, engine.server, request.opening.endpoint)
+    else:
+        solver = EngineSolver(answering, label_names=request.opening.label_names)
+    answered = [as_asked(solver, unlabelled(task)) for task in tasks]
     for task in answered:
         why_not = solver.why_not(task, way="auto")
         if why_not:
@@ -386,7 +418,7 @@ def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
 class _Watched:
     """An engine whose texts are seen while they are written."""
 
-    engine: Engine
+    engine: Engine | EndpointEngine
     on_token: Callable[[TokenEvent], None]
 
     @property

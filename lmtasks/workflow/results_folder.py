@@ -20,6 +20,7 @@ NO_MATTER = frozenset(
     {
         *("model", "answers", "tasks", "include_path", "data", "data_root"),  # what these led to is asked instead
         *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed", "track"),
+        *("served_name", "api_key_env", "concurrent", "request_timeout", "retries"),
     }
 )
 """Options that say where things are, or how fast, and not what is asked."""
@@ -51,7 +52,8 @@ def asked_json(given: Mapping[str, object], *, tasks: Sequence[Task], chosen: Ch
     asked |= {f"task {task.name}": task.hash for task in tasks}
     if chosen is not None:
         folder = chosen.folder
-        weights = "" if folder is None else f"{card_in(folder).weights_hash} {settings_hash(folder)[:16]}"
+        claimed = "" if chosen.server is None else chosen.server.identity
+        weights = claimed if folder is None else f"{card_in(folder).weights_hash} {settings_hash(folder)[:16]}"
         weights = weights if chosen.answers is None else chosen.answers.hash
         asked["model"] = f"{chosen.label} {weights}".strip()
     content: dict[str, object] = json.loads(json.dumps(plain(asked)))

@@ -139,7 +139,8 @@ def opened_solver(
         return
     (chosen,) = chosen_models([ref], offline=offline, token=token)
     if chosen.folder is None:
-        raise UsageError(f"{ref} is a baseline, which reads no tokens; give --model a model or package folder.")
+        what = "baseline, which reads no tokens" if chosen.is_baseline else "server, whose tokens are its own"
+        raise UsageError(f"{ref} is a {what}; give --model a model or package folder.")
     with opening.engine(chosen.folder) as engine:
         yield EngineSolver(engine, label_names=opening.label_names)
 
