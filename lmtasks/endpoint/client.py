@@ -94,7 +94,7 @@ class Client:
         )
 
     def get(self, path: str, read: Callable[[Mapping[str, object]], _Read], *, retries: int | None = None) -> _Read:
-        """What lies at a path under the address, as `read` makes it of the JSON.
+        """The content at a path under the address, as `read` makes it of the JSON.
 
         Raises:
             RequestFailedError, ServerError: see above.

@@ -85,7 +85,7 @@ class EndpointEngine:
 
     @property
     def model(self) -> ModelCard:
-        """What the server says of its model."""
+        """The card of its model: what the server says, unverified."""
         return endpoint_card(self.server, tokenizer=self.tokenizer, knows_tokens=self._known)
 
     @property

@@ -1,4 +1,4 @@
-"""What a server can do, found out with known texts when it is opened, and who it says that it is.
+"""Abilities of a server, found out with known texts when it is opened, and who it says that it is.
 
 Log-probabilities of a given text count only where they can be right: one for each token but the first, finite, not all
 equal, and where the server wrote a text itself, those that it told while it wrote. Shifted by one token they would
@@ -46,6 +46,8 @@ SAME_NATS, SAME_ON_AVERAGE = 0.5, 0.1
 and in 16 bits: one token's, and all tokens' on average."""
 OUGHT_TO_AGREE = 0.25
 """Nats: between a token's log-probability while it was written and when it was given."""
+CLOSE = 0.01
+"""Nats: nearer than this is no difference."""
 
 _Read = TypeVar("_Read")
 
@@ -116,7 +118,7 @@ class Server:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def ability_lines(self) -> tuple[str, ...]:
-        """What it can and cannot do, a line each, for people."""
+        """Abilities, a line each, for people."""
         tells = f"by {self.scores}" if self.scores else f"no: {self.why_no_scores}"
         return (
             f"completions: {'yes' if self.completes else 'no'}",
@@ -381,10 +383,12 @@ def why_unlike(given: Sequence[float | None], own: Sequence[float], *, border: i
         ]
         if len(beside) >= 2:
             apart[shift] = sum(beside) / len(beside)
+    best = min(apart, key=lambda shift: apart[shift], default=0)
+    # Written tokens are all likely, so that their neighbours' numbers may be near, too: much nearer is another place.
+    if best and apart[best] <= OUGHT_TO_AGREE and apart.get(0, math.inf) > 4 * apart[best] + CLOSE:
+        return "they are shifted by one token against those that it told while it wrote"
     if apart.get(0, math.inf) <= OUGHT_TO_AGREE:
         return ""
-    if min(apart.values(), default=math.inf) <= OUGHT_TO_AGREE:
-        return "they are shifted by one token against those that it told while it wrote"
     return f"they are {apart.get(0, math.inf):.2g} nats a token off those that it told while it wrote"
 
 

@@ -1,4 +1,4 @@
-"""What the OpenAI protocol says, as checked values: bodies of questions, and answers held against what was asked.
+"""The OpenAI protocol as checked values: bodies of questions, and answers held against what was asked.
 
 `/completions` with `echo` and `logprobs` tells the log-probability of each token of a given text, `prompt_logprobs` of
 vLLM the same beside it; `/chat/completions` writes behind messages
@@ -73,7 +73,7 @@ class Written:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What an answer says of who gave it."""
+    """The giver of an answer, as it names itself."""
 
     model: str
     fingerprint: str
