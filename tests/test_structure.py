@@ -19,7 +19,8 @@ for changes of low rank, one's own data without a plan; from 400 for the decisio
 it, the statistics of a whole table, its forms for pull requests and hubs); from 404 for similarity, retrieval, their
 head, a checkpoint's own vectors, the order of a corpus, and mixtures; from 410 for LaTeX, the records of others,
 trackers, trainings and the Chinese of pages; from 418 for what is not loaded here: answers that exist, GGUF files, and
-servers (client, protocol, probe, engine, solver, settings, opening). A new use case is two files; a helper lies with its user."""
+servers (client, protocol, probe, engine, solver, settings, opening). A new use case is two
+files; a helper lies with its user."""
 ONE_NEIGHBOUR = 86
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves.
