@@ -37,7 +37,7 @@ variants: [{name: floor, baseline: [majority]}]
             "plan.yaml:5: models.m.bidirectional is no key any more: attention says it now, and is 'both' where this",
         ),
         (GOOD + "models: {m: {backbone: x, attention: twoways}}", "attention 'twoways'.*Known: both, causal"),
-        ("plan: m\ntasks: [a]\nvariants: [{name: a}]", "either `model` or `baseline`"),
+        ("plan: m\ntasks: [a]\nvariants: [{name: a}]", "needs one of `model`, `baseline` and `answers`"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a, model: x}, {name: a, model: y}]", "two variants"),
         ("plan: m\ntasks: [a]\nvariants: [{name: a b, model: x}, {name: A-b, model: y}]", "two variants"),
         ("plan: m\ntasks: [a]\nvariants: [{name: +, model: x}]", "letters or digits"),
