@@ -12,14 +12,14 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 429
+FILES = 440
 """Raised from 355 for what a file each was added for: trials, sweeps and curves of plans, vectors and teachers, heads,
 kinds and rescoring of speech; from 380 for kinds, heads and metrics of numbers, sets of labels and rankings; from 390
 for changes of low rank, one's own data without a plan; from 400 for the decision of a page (its record, what computes
 it, the statistics of a whole table, its forms for pull requests and hubs); from 404 for similarity, retrieval, their
 head, a checkpoint's own vectors, the order of a corpus, and mixtures; from 410 for LaTeX, the records of others,
 trackers, trainings and the Chinese of pages; from 418 for what is not loaded here: answers that exist, GGUF files, and
-servers (client, protocol, probe, engine, solver, settings, opening). A new use case is two
+servers (client, protocol, probe, engine, solver, settings, opening), for largest rates and costs. A new use case is two
 files; a helper lies with its user."""
 ONE_NEIGHBOUR = 86
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,

@@ -296,6 +296,15 @@ class Timings(Tabular):
         return self.benched.judged
 
     @property
+    def costs(self) -> Mapping[tuple[str, str], float]:
+        """(variant, task) to the cost of 1,000 answers; empty where no price was given."""
+        return {
+            (record.variant.name, each.task): each.per_1000
+            for record in self.benched.compared.variants
+            for each in record.costs
+        }
+
+    @property
     def best(self) -> str | None:
         """The variant that fulfils all requirements for the fewest core-seconds an answer."""
         return None if self.benched.best is None else self.benched.best.variant

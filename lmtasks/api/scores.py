@@ -211,6 +211,8 @@ def bench(
     rate: Sequence[float] = (),
     arrival: Literal["poisson", "even"] = "poisson",
     require: str = "",
+    price: str = "",
+    price_hour: str = "",
     seed: int = 1234,
     out: PathLike | None = None,
     data_root: PathLike | None = None,
@@ -231,6 +233,8 @@ def bench(
         sweep: `batch=1,8,32`, `length=32,128`, `threads=1,2`.
         rate: also let so many requests come a second.
         require: what production needs; `Timings.best` is the variant that fulfils it, None where none does.
+        price: of a million tokens of a server, read and written, as "0.15,0.60 USD"; `Timings.costs` has the answers'.
+        price_hour: of an hour of this machine, as "1.20 USD".
 
     Raises:
         UsageError: an argument is wrong, a baseline is among the models, or a runtime suits no model.
@@ -242,7 +246,14 @@ def bench(
     from lmtasks.workflow.bench import BenchRequest, bench_models
 
     settings = BenchSettings(
-        rounds=rounds, seconds=seconds, sweep=tuple(sweep), rate=tuple(rate), arrival=arrival, require=require
+        rounds=rounds,
+        seconds=seconds,
+        sweep=tuple(sweep),
+        rate=tuple(rate),
+        arrival=arrival,
+        require=require,
+        price=price,
+        price_hour=price_hour,
     )
     own = rows is not None or data is not None
     opening = opening_of(None, device, precision, threads, batch_size, None)

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from math import exp, log
 from statistics import fmean
 
-from lmtasks.bench.percentile import PERCENTILES, least_samples, percentile, upper_bound
+from lmtasks.bench.percentile import PERCENTILES, least_samples, percentile, rounded, upper_bound
 from lmtasks.errors import UsageError, unknown
 from lmtasks.results.speed import JudgedRecord, LoadTiming, SpeedRecord, Timing, VerdictRecord
 
-PART = re.compile(r"^([a-z]\w*)\s*(<=|>=)\s*(\d+(?:\.\d+)?)(?:\s*@\s*(\d+(?:\.\d+)?)\s*rps)?$")
-FORM = "write NAME<=NUMBER, for a latency under load NAME<=NUMBER@RATErps, with commas between"
+PART = re.compile(r"^([a-z]\w*)\s*(<=|>=)\s*(\d+(?:\.\d+)?)(?:\s*@\s*(?:(\d+(?:\.\d+)?)\s*rps|(max)))?$")
+FORM = (
+    "write NAME<=NUMBER, for a latency under load NAME<=NUMBER@RATErps, for the largest rate at which it holds "
+    "NAME<=NUMBER@max, with commas between"
+)
 QUANTITIES: Mapping[str, str] = {
     **{f"p{p}_ms": "latency of an answer" for p in PERCENTILES},
     **{f"ttft_p{p}_ms": "time to the first token" for p in PERCENTILES},
@@ -51,6 +54,8 @@ class Requirement:
     limit: float
     rate: float | None = None
     """Requests a second under which a latency is meant; None: one request after the other."""
+    at_max: bool = False
+    """Is the largest rate asked for at which the latency holds?"""
 
     @property
     def latency(self) -> tuple[str, int] | None:
@@ -59,7 +64,7 @@ class Requirement:
         return (found[1], int(found[2])) if found else None
 
     def __str__(self) -> str:
-        rate = "" if self.rate is None else f"@{self.rate:g}rps"
+        rate = "@max" if self.at_max else "" if self.rate is None else f"@{self.rate:g}rps"
         return f"{self.name}{'<=' if self.at_most else '>='}{self.limit:g}{rate}"
 
 
@@ -188,7 +193,7 @@ def _parse(part: str) -> Requirement:
     found = PART.match(part)
     if found is None:
         raise UsageError(f"--require: {part!r} is no requirement; {FORM}.")
-    name, sign, limit, rate = found.groups()
+    name, sign, limit, rate, at_max = found.groups()
     latency = LATENCY.match(name)
     if name not in QUANTITIES and latency is None:
         raise unknown("requirement", name, QUANTITIES)
@@ -202,16 +207,29 @@ def _parse(part: str) -> Requirement:
         raise UsageError(
             f"--require: {name} is wanted {way} so large, write {name}{'<=' if at_most else '>='}{limit}, not {part!r}."
         )
-    if rate is not None and latency is None:
-        raise UsageError(f"--require: only a latency is measured under a load, so {name} takes no @{rate}rps.")
+    if (rate is not None or at_max) and latency is None:
+        under = "max" if at_max else f"{rate}rps"
+        raise UsageError(f"--require: only a latency is measured under a load, so {name} takes no @{under}.")
     if rate is not None and float(rate) == 0:
         raise UsageError(f"--require: {part!r} asks for 0 requests a second; use a rate above 0.")
-    return Requirement(name=name, at_most=at_most, limit=float(limit), rate=None if rate is None else float(rate))
+    return Requirement(
+        name=name,
+        at_most=at_most,
+        limit=float(limit),
+        rate=None if rate is None else float(rate),
+        at_max=at_max is not None,
+    )
 
 
 def _held(
     requirement: Requirement, record: SpeedRecord, *, drops: Mapping[str, QualityDrop], tasks: set[str]
 ) -> HeldRequirement:
+    if requirement.at_max:
+        return _max_rate(requirement, record, tasks=tasks)
+    if record.is_server and requirement.name in FIGURES:
+        return HeldRequirement(
+            requirement=requirement, fulfilled=False, reason="not known of a server, which is elsewhere"
+        )
     if requirement.latency is not None:
         return _latency(requirement, *requirement.latency, record=record, tasks=tasks)
     if requirement.name == "drop":
@@ -244,6 +262,51 @@ def _latency(requirement: Requirement, which: str, p: int, *, record: SpeedRecor
     if value <= requirement.limit < bound:
         reason += f"; {len(samples)} samples do not exclude up to {bound:.4g} ms (99 % confidence)"
     return HeldRequirement(requirement=requirement, fulfilled=value <= requirement.limit, reason=reason)
+
+
+def _max_rate(requirement: Requirement, record: SpeedRecord, *, tasks: set[str]) -> HeldRequirement:
+    """It is fulfilled where some rate held; how large that is says the reason."""
+    mine = {
+        each.task: each
+        for each in record.max_rates
+        if each.name == requirement.name and each.limit_ms == requirement.limit
+    }
+    lacking = sorted(tasks - set(mine))
+    if lacking and not LATENCY.match(requirement.name)[1]:  # type: ignore[index]  # it is one
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=f"not measured on {lacking[0]}")
+    if not mine:
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason="no task writes text")
+    worst = min(mine.values(), key=lambda each: each.rate)
+    if not worst.rate:
+        least = min(each.rate for each in worst.tried)
+        reason = f"on {worst.task} it does not hold at {least:.3g} requests/s either"
+        return HeldRequirement(requirement=requirement, fulfilled=False, reason=reason)
+    reason = f"up to {worst.rate:.3g} requests/s on {worst.task}"
+    return HeldRequirement(requirement=requirement, fulfilled=True, reason=reason)
+
+
+def with_goodput(record: SpeedRecord, requirements: Sequence[Requirement]) -> SpeedRecord:
+    """The record, each load with the requests a second that were answered within the limits of all required latencies,
+    whatever their percentile; as it is, where there are none."""
+    limits: dict[str, float] = {}
+    for each in requirements:
+        if each.latency is not None and each.latency[0] != "itl_":
+            limits[each.latency[0]] = min(each.limit, limits.get(each.latency[0], each.limit))
+    if not limits or not record.loads:
+        return record
+    loads = tuple(load.model_copy(update={"goodput_per_s": _goodput(load, limits)}) for load in record.loads)
+    return record.model_copy(update={"loads": loads})
+
+
+def _goodput(load: LoadTiming, limits: Mapping[str, float]) -> float | None:
+    """Who was not answered has waited longer than everybody else, and is good in no case."""
+    if not load.seconds:
+        return None
+    answers = [value <= limits.get("", float("inf")) for value in load.raw_latency_ms]
+    if "ttft_" in limits and len(load.raw_ttft_ms) == len(answers):
+        answers = [good and first <= limits["ttft_"] for good, first in zip(answers, load.raw_ttft_ms, strict=True)]
+    unanswered = load.requests - load.answered
+    return rounded(max(0, sum(answers) - unanswered) / load.seconds)
 
 
 def _samples(record: SpeedRecord, which: str, *, rate: float | None) -> Iterator[tuple[str, Sequence[float]]]:

@@ -3,10 +3,11 @@
 Peak memory is the kernel's own high-water mark; no sampling thread disturbs a timing.
 """
 
+import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ from lmtasks.bench.machine import (
     versions,
 )
 from lmtasks.bench.machine_peaks import gemm_rate
+from lmtasks.bench.percentile import least_samples, percentile
+from lmtasks.bench.rate_search import LargestRate, RateGoal, largest_rate
 from lmtasks.bench.roofline import passes_of
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import WorkloadSpeed, batches_of, time_workload
@@ -52,6 +55,11 @@ class OpenedVariant:
     card: RuntimeCard
     traffic: Callable[[Graph, str], OpCosts | None] = lambda graph, head: None
     """What a pass, for a head where it is one's, must at least read and multiply; None where nobody knows."""
+    apart: bool = False
+    """Is it a server, which answers each request by itself?"""
+    usage: Callable[[], tuple[int, int, int] | None] = lambda: None
+    """Requests that a server has answered so far, and the tokens that it bills as read and as written; None: it does
+    not tell."""
 
 
 Open = Callable[[SpeedSpec], OpenedVariant]
@@ -72,16 +80,21 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
     loads: list[LoadSpeed] = []
     jobs = _jobs(spec)
     seen = _look()
+    rates: list[LargestRate] = []
     for done, job in enumerate(jobs):
         report(f"{PROGRESS}{done} {len(jobs)} {job.note}")
+        if job.goal is not None:
+            rates.append(_largest_rate(spec, loaded.opened, job, job.goal, timings))
+            seen = _look()
+            continue
         if job.load is not None:
             under, last, seen = _under_load(loaded.opened, job, job.load), seen, _look()
-            loads.append(replace(under, flags=disturbances(last, seen)))
+            loads.append(replace(under, flags=(*under.flags, *disturbances(last, seen))))
             continue
         for _ in range(TRIES):
             timing, last, seen = _timing(spec, loaded.opened, job), seen, _look()
             flags = disturbances(last, seen)
-            if not flags:
+            if not flags or loaded.opened.apart:  # a server's answers may cost
                 break
         timings.append(replace(timing, flags=flags))
     timings = [_with_passes(timing, loaded.opened, spec) for timing in timings]
@@ -102,6 +115,7 @@ def measure_times(spec: SpeedSpec, *, open_engine: Open, import_seconds: float, 
         "disk_bytes_read": loaded.disk_bytes,
         "workloads": [asdict(timing) for timing in timings],
         "loads": [asdict(each) for each in loads],
+        "max_rates": [asdict(each) for each in rates],
         "kernel_gflop_per_s": round(seen.kernel, 1),
         "notes": list(notes),
     }
@@ -162,10 +176,13 @@ class _Job:
     workload: Workload
     rows: int
     load: Load | None = None
+    goal: RateGoal | None = None
 
     @property
     def note(self) -> str:
         name = self.workload.task + (f" at {self.workload.length} tokens" if self.workload.length else "")
+        if self.goal is not None:
+            return f"{name}, the largest rate with {self.goal.name}<={self.goal.limit_ms:g}"
         return f"{name}, batch {self.rows}" if self.load is None else f"{name}, {self.load.rate:g} requests/s"
 
 
@@ -209,16 +226,47 @@ def _jobs(spec: SpeedSpec) -> list[_Job]:
             if not workload.length  # a load is of the rows as people send them
             for load in spec.settings.loads
         ),
+        *(
+            _Job(workload=workload, rows=max(sizes), goal=goal)
+            for workload in spec.workloads
+            if not workload.length
+            for goal in spec.settings.goals
+            if not goal.which or workload.kind == "generate"
+        ),
     ]
 
 
 def _timing(spec: SpeedSpec, opened: OpenedVariant, job: _Job) -> WorkloadSpeed:
     answer = answer_to(opened.engine, workload=job.workload)
-    return time_workload(answer, workload=job.workload, batch_size=job.rows, settings=spec.settings)
+    before = opened.usage()
+    found = time_workload(answer, workload=job.workload, batch_size=job.rows, settings=spec.settings)
+    after = opened.usage()
+    if before is None or after is None or after[0] == before[0]:
+        return found
+    requests, read, written = (now - then for now, then in zip(after, before, strict=True))
+    return replace(found, billed=(read / requests, written / requests))
 
 
 def _under_load(opened: OpenedVariant, job: _Job, load: Load) -> LoadSpeed:
-    return time_load(opened.engine, workload=job.workload, load=load, rows=job.rows)
+    return time_load(opened.engine, workload=job.workload, load=load, rows=job.rows, apart=opened.apart)
+
+
+def _largest_rate(
+    spec: SpeedSpec, opened: OpenedVariant, job: _Job, goal: RateGoal, timings: Sequence[WorkloadSpeed]
+) -> LargestRate:
+    """Look for it from half of the texts a second that were answered one batch after the other."""
+    mine = [each for each in timings if (each.task, each.length) == (job.workload.task, 0)]
+    best = max(each.throughput / max(1, each.new_tokens) for each in mine)
+    arrival, seed = next(((load.arrival, load.seed) for load in spec.settings.loads), ("poisson", Load.seed))
+
+    def run(rate: float) -> tuple[float | None, bool]:
+        count = max(math.ceil(rate * spec.settings.least_seconds), least_samples(goal.percentile))
+        load = Load(rate=rate, count=count, arrival=arrival, seed=seed)  # type: ignore[arg-type]  # one of both
+        under = _under_load(opened, job, load)
+        samples = {"": under.latency_ms, "ttft_": under.ttft_ms, "itl_": under.itl_ms}[goal.which]
+        return percentile(samples, goal.percentile), under.answered == count
+
+    return largest_rate(run, goal, first=best / 2, task=job.workload.task)
 
 
 def _with_passes(timing: WorkloadSpeed, opened: OpenedVariant, spec: SpeedSpec) -> WorkloadSpeed:

@@ -6,10 +6,11 @@ The record is what `runs/<plan>/speed/<variant>.json` holds and a report reads.
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import chain
-from statistics import median
+from statistics import fmean, median
 
 from lmtasks.bench.load import LoadSpeed
 from lmtasks.bench.percentile import percentile, rounded, throughput_interval
+from lmtasks.bench.rate_search import LargestRate
 from lmtasks.bench.roofline import distance
 from lmtasks.bench.speed import WorkloadSpeed
 from lmtasks.records import Json, RuntimeCard
@@ -17,13 +18,16 @@ from lmtasks.results.base import StoredModel
 from lmtasks.results.cell import Variant
 from lmtasks.results.speed import (
     Artefact,
+    BilledTokens,
     LimitShare,
     LoadTiming,
     MachineLimits,
+    MaxRate,
     PassRecord,
     Percentiles,
     SpeedRecord,
     Timing,
+    TriedRateRecord,
 )
 
 
@@ -43,6 +47,7 @@ class Round(StoredModel):
     disk_bytes_read: int | None
     workloads: tuple[WorkloadSpeed, ...]
     loads: tuple[LoadSpeed, ...]
+    max_rates: tuple[LargestRate, ...] = ()
     kernel_gflop_per_s: float
     notes: tuple[str, ...]
 
@@ -80,6 +85,7 @@ def pooled(rounds: Sequence[Round], *, memory: Memory, limits: MachineLimits) ->
         disk_bytes_read=first.disk_bytes_read,
         workloads=tuple(timing(parts, limits=limits, precision=first.runtime.precision) for parts in timings),
         loads=tuple(load_timing(parts) for parts in loads),
+        max_rates=tuple(max_rate(parts) for parts in zip(*(each.max_rates for each in rounds), strict=True)),
         kernel_gflop_per_s=tuple(each.kernel_gflop_per_s for each in rounds),
         notes=tuple(_once([note for each in rounds for note in each.notes], len(rounds))),
         peak_memory_bytes=memory.peak_memory_bytes,
@@ -122,6 +128,7 @@ def timing(parts: Sequence[WorkloadSpeed], *, limits: MachineLimits, precision: 
         passes=None if pool.passes is None else tuple(PassRecord(**asdict(each)) for each in pool.passes),
         rounds=tuple(rounded(part.examples_per_s) for part in parts),
         limit=_limit_share(pool, limits=limits, precision=precision),
+        billed=None if pool.billed is None else BilledTokens(read=pool.billed[0], written=pool.billed[1]),
     )
 
 
@@ -150,6 +157,27 @@ def load_timing(parts: Sequence[LoadSpeed]) -> LoadTiming:
         raw_itl_ms=pool.itl_ms,
         note=pool.note,
         flags=pool.flags,
+        failed=pool.failed,
+    )
+
+
+def max_rate(parts: Sequence[LargestRate]) -> MaxRate:
+    """The rounds of a search as one."""
+    return MaxRate(
+        task=parts[0].task,
+        name=parts[0].goal.name,
+        limit_ms=parts[0].goal.limit_ms,
+        rate=rounded(median(part.rate for part in parts)),
+        rounds=tuple(rounded(part.rate) for part in parts),
+        tried=tuple(
+            TriedRateRecord(
+                rate=rounded(each.rate),
+                value_ms=None if each.value_ms is None else rounded(each.value_ms),
+                held=each.held,
+            )
+            for part in parts
+            for each in part.tried
+        ),
     )
 
 
@@ -176,9 +204,15 @@ def _pooled_speed(parts: Sequence[WorkloadSpeed]) -> WorkloadSpeed:
         itl_ms=_joined([part.itl_ms for part in parts]),
         warm_up_ms=_joined([part.warm_up_ms for part in parts]),
         settled=all(part.settled for part in parts),
+        billed=_mean_billed([part.billed for part in parts]),
         note="; ".join(_once([part.note for part in parts if part.note], len(parts))),
         flags=tuple(_once([flag for part in parts for flag in part.flags], len(parts))),
     )
+
+
+def _mean_billed(billed: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    known = [each for each in billed if each is not None]
+    return (fmean(read for read, _ in known), fmean(written for _, written in known)) if known else None
 
 
 def _pooled_load(parts: Sequence[LoadSpeed]) -> LoadSpeed:
@@ -190,6 +224,7 @@ def _pooled_load(parts: Sequence[LoadSpeed]) -> LoadSpeed:
         itl_ms=_joined([part.itl_ms for part in parts]),
         seconds=sum(part.seconds for part in parts),
         busy_seconds=sum(part.busy_seconds for part in parts),
+        failed=sum(part.failed for part in parts),
         flags=tuple(_once([flag for part in parts for flag in part.flags], len(parts))),
     )
 

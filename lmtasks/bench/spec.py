@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from lmtasks.bench.rate_search import RateGoal
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import Load, Workload
 from lmtasks.errors import UsageError, WorkError, unknown
@@ -77,6 +78,7 @@ def spec_from_json(record: Json) -> SpeedSpec:
                 **settings,
                 "batch_sizes": tuple(settings["batch_sizes"]),
                 "loads": tuple(Load(**load) for load in settings["loads"]),
+                "goals": tuple(RateGoal(**goal) for goal in settings["goals"]),
             }
         ),
     )

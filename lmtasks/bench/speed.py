@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from lmtasks.bench.clock import Now, Stop, TokenTimes, time_calls, warm_up
+from lmtasks.bench.rate_search import RateGoal
 from lmtasks.bench.roofline import Pass
 from lmtasks.bench.workload import Answer, Load, Workload, WorkRequest
 from lmtasks.errors import UsageError
@@ -32,6 +33,8 @@ class SpeedSettings:
     most_warm_up_seconds: float = 2.0
     loads: tuple[Load, ...] = ()
     """Requests that come by a schedule of their own, behind the closed loop."""
+    goals: tuple[RateGoal, ...] = ()
+    """Latencies whose largest rate is looked for."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or min(self.batch_sizes) < 1:
@@ -70,6 +73,8 @@ class WorkloadSpeed:
     """What disturbed the machine meanwhile."""
     passes: tuple[Pass, ...] | None = None
     """The least that a call has to do, where the files of the model tell."""
+    billed: tuple[float, float] | None = None
+    """Tokens read and written of a request, as a server bills them."""
 
     @property
     def throughput(self) -> float:

@@ -47,6 +47,7 @@ def command(
 
     Texts are tokens already: tokenizing is the same for all. No answer comes from the cache.
     """
+    from lmtasks.bench.costs import parse_prices
     from lmtasks.bench.judge import parse_requirements
     from lmtasks.bench.spec import parse_sweeps
     from lmtasks.workflow.bench import BenchRequest, bench_models
@@ -70,11 +71,13 @@ def command(
         arrival=bench.arrival,
         requirements=parse_requirements(bench.require) if bench.require else (),
         require=bench.require,
+        prices=parse_prices(tokens=bench.price, hour=bench.price_hour),
         out=out,
     )
     with progress_bars() as report:
         benched = bench_models(request, report=report)
     print_compared(benched.compared)
+    print_costs(benched.compared.variants)
     tell(lambda: {"files": (str(benched.file),), "speeds": speeds_of(benched.compared.rows)})
     print(f"\nAll timings are in {benched.file}.")
     if benched.judged:
@@ -104,10 +107,40 @@ def print_compared(compared: SpeedComparison) -> None:
     missing = _speeds(compared)
     _ratios(compared)
     missing = _loads(compared.variants) or missing
+    _max_rates(compared.variants)
     if missing:
         print("\n–: too few samples for that percentile (p50 needs 7, p90 44, p95 90, p99 459).")
     _limits(compared.variants)
     _notes(compared.variants)
+
+
+def print_costs(records: Sequence[SpeedRecord]) -> None:
+    """The cost of 1,000 answers, where a price was given."""
+    from lmtasks.report import format as form
+
+    rows = [
+        (record.variant.name, each.task, form.price(each.per_1000, each.currency), each.how)
+        for record in records
+        for each in record.costs
+    ]
+    if not rows:
+        return
+    print()
+    print_table(("variant", "task", "cost of 1,000 answers", "by"), rows, right=(2,))
+
+
+def _max_rates(records: Sequence[SpeedRecord]) -> None:
+    """The largest rates that were looked for."""
+    from lmtasks.report import format as form
+
+    rows = [
+        (each.task, f"{each.name}<={each.limit_ms:g}", record.variant.name, form.rate(each.rate), str(len(each.tried)))
+        for record in records
+        for each in record.max_rates
+    ]
+    if rows:
+        print("\nThe largest rate at which a latency held; each rate that was tried is a run of its own.")
+        print_table(("task", "holds", "variant", "requests/s", "tried"), rows, right=(3, 4))
 
 
 def print_judged(judged: Sequence[Judged]) -> None:
@@ -209,7 +242,8 @@ def _loads(records: Sequence[SpeedRecord]) -> bool:
         ("p99", True, lambda each: form.milliseconds(each[1].latency_ms.p99)),
         ("first token p95", True, lambda each: form.milliseconds(each[1].ttft_ms.p95) if each[1].ttft_ms else ""),
         ("next token p95", True, lambda each: form.milliseconds(each[1].itl_ms.p95) if each[1].itl_ms else ""),
-        ("at work", True, lambda each: f"{100 * each[1].busy_share:.0f} %"),
+        ("good/s", True, lambda each: "" if each[1].goodput_per_s is None else form.rate(each[1].goodput_per_s)),
+        ("at work", True, lambda each: "" if each[1].batching == "apart" else f"{100 * each[1].busy_share:.0f} %"),
         ("batching", False, lambda each: each[1].batching),
     )
     return form.MISSING in _print(columns, rows)

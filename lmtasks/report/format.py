@@ -106,6 +106,15 @@ def ratio_interval(times: float, ci95: tuple[float, float] | None) -> str:
     return ratio(times) if ci95 is None else f"{ratio(times)} [{_digits(ci95[0])}, {_digits(ci95[1])}]"
 
 
+def price(value: float, currency: str) -> str:
+    """A price with four digits that count.
+
+    >>> price(0.123456, "USD"), price(12.0, "")
+    ('0.1235 USD', '12')
+    """
+    return f"{value:.4g} {currency}".strip()
+
+
 def layout(speed: SpeedRecord) -> str:
     """How a variant uses the processor: threads inside a step, and callers beside each other where a runtime has any:
     `2 callers × 1 thread`."""

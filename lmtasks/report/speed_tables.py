@@ -188,11 +188,66 @@ def load_table(run: RunRecords) -> Table | None:
             *(Column(title=title, lower_is_better=True) for title in ("p50", "p90", "p95", "p99")),
             Column(title="first token", detail="p95", lower_is_better=True),
             Column(title="next token", detail="p95", lower_is_better=True),
+            Column(title="good requests/s", detail="within all limits"),
             Column(title="at work", detail="share of the time", lower_is_better=True),
             Column(title="batching"),
         ),
         lines=lines,
         notes=notes,
+    )
+
+
+def cost_table(run: RunRecords) -> Table | None:
+    """The cost of 1,000 answers; None where no price was given."""
+    lines = [
+        Line(
+            name=variant.name,
+            group=each.task,
+            cells=(
+                TableCell(text=show.price(each.per_1000, each.currency), sort=each.per_1000),
+                TableCell(text=each.how, quiet=True),
+            ),
+        )
+        for task in run.tasks
+        for variant in _timed(run)
+        for each in run.speeds[variant.name].costs
+        if each.task == task.name
+    ]
+    if not lines:
+        return None
+    return Table(
+        caption="By the prices that the plan names: of a server a million tokens, of anything else an hour of this "
+        "machine.",
+        corner="variant",
+        columns=(Column(title="cost of 1,000 answers", lower_is_better=True), Column(title="reckoned by")),
+        lines=tuple(lines),
+    )
+
+
+def rate_table(run: RunRecords) -> Table | None:
+    """The largest rates at which latencies held; None where none was looked for."""
+    lines = [
+        Line(
+            name=variant.name,
+            group=each.task,
+            cells=(
+                TableCell(text=f"{each.name}<={each.limit_ms:g}"),
+                TableCell(text=show.rate(each.rate), sort=each.rate),
+                TableCell(text=str(len(each.tried)), sort=float(len(each.tried)), quiet=True),
+            ),
+        )
+        for task in run.tasks
+        for variant in _timed(run)
+        for each in run.speeds[variant.name].max_rates
+        if each.task == task.name
+    ]
+    if not lines:
+        return None
+    return Table(
+        caption="The largest rate at which a latency held; each rate that was tried is a run of its own.",
+        corner="variant",
+        columns=(Column(title="holds"), Column(title="requests/s"), Column(title="rates tried")),
+        lines=tuple(lines),
     )
 
 
@@ -338,7 +393,10 @@ def _load_line(load: LoadTiming, variant: str, notes: Notes) -> Line:
             milliseconds(load.latency_ms.p99),
             _perhaps(load.ttft_ms, "p95"),
             _perhaps(load.itl_ms, "p95"),
-            TableCell(text=f"{100 * load.busy_share:.0f} %", sort=load.busy_share),
+            TableCell(
+                text="" if load.goodput_per_s is None else show.rate(load.goodput_per_s), sort=load.goodput_per_s
+            ),
+            TableCell(text="" if load.batching == "apart" else f"{100 * load.busy_share:.0f} %", sort=load.busy_share),
             TableCell(text=load.batching, sort=load.batching),
         ),
     )

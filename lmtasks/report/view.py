@@ -15,7 +15,15 @@ from lmtasks.report.proofs import gates_table, proofs_table
 from lmtasks.report.quality import metric_tables, quality_table
 from lmtasks.report.records import RunRecords
 from lmtasks.report.samples import TaskSamples, samples_table
-from lmtasks.report.speed_tables import load_table, required_table, sweep_table, timing_table, variant_table
+from lmtasks.report.speed_tables import (
+    cost_table,
+    load_table,
+    rate_table,
+    required_table,
+    sweep_table,
+    timing_table,
+    variant_table,
+)
 from lmtasks.report.summary import against_trivial
 from lmtasks.report.table import Column, Line, Table, TableCell
 from lmtasks.report.training_curves import training_charts, training_sentences
@@ -82,6 +90,10 @@ class Report:
     timings: Table | None
     loads: Table | None
     """Only where requests came by a schedule."""
+    rates: Table | None
+    """Only where a largest rate was looked for."""
+    costs: Table | None
+    """Only where a price was given."""
     sweeps: Table | None
     """Only where several batch sizes or lengths were timed."""
     required: Table | None
@@ -155,6 +167,8 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
         variants=variant_table(run),
         timings=timing_table(run),
         loads=load_table(run),
+        rates=rate_table(run),
+        costs=cost_table(run),
         sweeps=sweep_table(run),
         required=required_table(run),
         charts=quality_charts(run),

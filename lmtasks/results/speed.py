@@ -13,6 +13,8 @@ from lmtasks.results.base import SPARSE, Flag, Number, StoredFile, StoredModel, 
 from lmtasks.results.cell import Variant
 from lmtasks.results.scores import Interval
 
+SERVER = "endpoint"
+"""The runtime of a variant that is a server's address."""
 Samples = tuple[Annotated[float, Strict()], ...]
 """Measured times, in order."""
 
@@ -70,6 +72,13 @@ class LimitShare(StoredModel):
     """`a step` of a streamed text, or `a call`."""
 
 
+class BilledTokens(StoredModel):
+    """Tokens of a request as a server bills them, on average."""
+
+    read: Number
+    written: Number
+
+
 class Timing(StoredModel):
     """One task at one batch size: one call after the other."""
 
@@ -113,6 +122,8 @@ class Timing(StoredModel):
     """Examples a second in each round."""
     limit: LimitShare | None = None
     """None where it is not known."""
+    billed: Annotated[BilledTokens | None, SPARSE] = None
+    """Of a server that tells them."""
 
     @property
     def shape(self) -> str:
@@ -154,11 +165,49 @@ class LoadTiming(StoredModel):
     raw_itl_ms: Samples = ()
     note: str = ""
     flags: tuple[str, ...] = ()
+    failed: Annotated[Whole, SPARSE] = 0
+    """Requests that a server refused or lost; they are not answered."""
+    goodput_per_s: Annotated[Number | None, SPARSE] = None
+    """Requests a second that were answered within all limits of `--require` on latencies; None: it has none."""
 
     @property
     def shape(self) -> str:
         """For people: `20 requests/s`."""
         return f"{self.rate:g} requests/s"
+
+
+class TriedRateRecord(StoredModel):
+    """One run of the search for the largest rate."""
+
+    rate: Number
+    value_ms: Number | None
+    """The percentile; None: too few were answered to tell it."""
+    held: Flag
+
+
+class MaxRate(StoredModel):
+    """The largest rate at which a latency held on a task (`--require 'p95_ms<=500@max'`)."""
+
+    task: str
+    name: str
+    """Of the latency, as `p95_ms`."""
+    limit_ms: Number
+    rate: Number
+    """Requests a second, the median of the rounds; 0: it held at none that was tried."""
+    rounds: Samples
+    tried: tuple[TriedRateRecord, ...]
+    """Of all rounds."""
+
+
+class CostRecord(StoredModel):
+    """The cost of 1,000 answers to a task."""
+
+    task: str
+    per_1000: Number
+    currency: str = ""
+    """Empty: none was named."""
+    how: str
+    """How it was reckoned, with the numbers."""
 
 
 class Artefact(StoredModel):
@@ -204,6 +253,9 @@ class SpeedRecord(StoredFile):
     disk_bytes_read: Whole | None = None
     workloads: tuple[Timing, ...] = ()
     loads: tuple[LoadTiming, ...] = ()
+    max_rates: Annotated[tuple[MaxRate, ...], SPARSE] = ()
+    costs: Annotated[tuple[CostRecord, ...], SPARSE] = ()
+    """Where a price was given."""
     kernel_gflop_per_s: Samples = ()
     """Of the fixed kernel, in each round."""
     notes: tuple[str, ...] = ()
@@ -217,6 +269,11 @@ class SpeedRecord(StoredFile):
     """When the measurement began: records with the same were timed in alternation, and their rounds are pairs. Empty in
     records of earlier versions."""
     limits: MachineLimits | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Was a server asked, whose memory and cores nobody here knows?"""
+        return self.variant.runtime == SERVER
 
     @property
     def total_memory_bytes(self) -> int:

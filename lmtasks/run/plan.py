@@ -25,18 +25,20 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from lmtasks.bench.costs import parse_prices
 from lmtasks.bench.judge import parse_requirements
 from lmtasks.errors import UsageError, unknown
 from lmtasks.files import slug
 from lmtasks.installation import shipped
 from lmtasks.settings.base import BOUND, Place, Settings, explain, place_of, refusal
-from lmtasks.settings.bench import ArrivalName, Rates, Require, Rounds, Seconds
+from lmtasks.settings.bench import ArrivalName, HourPriceText, Rates, Require, Rounds, Seconds, TokenPriceText
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, POSITIVE, SEED, Bound, shown
 from lmtasks.settings.evaluation import AllowMissing
 from lmtasks.settings.generation import Decoding
@@ -218,6 +220,11 @@ class BenchPlan(Settings):
     """How they come: poisson (independent of each other), or even (always the same gap)."""
     require: Require = ""
     """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
+    price: TokenPriceText = ""
+    """A million tokens of a server, read and written: 0.15,0.60 or "0.15,0.60 USD"; the report tells the cost of 1,000
+    answers."""
+    price_hour: HourPriceText = ""
+    """An hour of this machine, with all its cores: 1.20 or "1.20 USD"; the same of answers by their core-seconds."""
     tasks: Names = ()
     """Tasks that are timed; empty: all."""
 
@@ -226,6 +233,15 @@ class BenchPlan(Settings):
     def _requirements(cls, value: str) -> str:
         try:
             parse_requirements(value) if value else ()
+        except UsageError as error:
+            raise refusal(str(error)) from None
+        return value
+
+    @field_validator("price", "price_hour")
+    @classmethod
+    def _prices(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            parse_prices(**{"tokens": "", "hour": "", ("tokens" if info.field_name == "price" else "hour"): value})
         except UsageError as error:
             raise refusal(str(error)) from None
         return value

@@ -29,6 +29,9 @@ NOT_OF_ALL_CELLS = frozenset(
 )
 """Keys of a plan that are about no cell, or about some; any other (`limit`, say) is about all."""
 
+NOT_TIMED = {"require", "price", "price_hour"}
+"""Keys of `bench` that are about what is made of timings."""
+
 log = logging.getLogger(__name__)
 
 
@@ -155,7 +158,7 @@ def _timed_alike(variant: VariantPlan, held: Plan, plan: Plan) -> bool:
         return False
     all_tasks = not (variant.tasks or plan.bench.tasks)
     return (
-        held.bench.model_dump(exclude={"require"}) == plan.bench.model_dump(exclude={"require"})
+        held.bench.model_dump(exclude=NOT_TIMED) == plan.bench.model_dump(exclude=NOT_TIMED)
         and held.seeds_of(before)[0] == plan.seeds_of(variant)[0]
         and held.rows == plan.rows
         and not (all_tasks and held.tasks != plan.tasks)

@@ -43,7 +43,7 @@ from lmtasks.run.trials import (
     trials_of,
     why_too_few,
 )
-from lmtasks.run.variants import Artefacts, given_answers, required_record, stored_variant, tasks_of
+from lmtasks.run.variants import Artefacts, given_answers, reckon, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.changes import has_changes, with_clean
 from lmtasks.task.index import TaskIndex
@@ -174,6 +174,8 @@ def run_plan(
         ran = runner.cells()
         paired_record(folder, plan=plan, tasks=tasks).write(folder.paired)
         failed = (*ran.failed, *runner.speeds()) if plan.bench else ran.failed
+        if plan.bench:
+            reckon(folder, plan, plan.bench)
         missed = ""
         if plan.bench and plan.bench.require:
             required = required_record(folder, plan=plan, require=plan.bench.require)

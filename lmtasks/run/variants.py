@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtasks.bench.judge import QualityDrop, cheapest, judge, judged_records, parse_requirements, why_none
+from lmtasks.bench.costs import parse_prices, priced
+from lmtasks.bench.judge import (
+    QualityDrop,
+    cheapest,
+    judge,
+    judged_records,
+    parse_requirements,
+    why_none,
+    with_goodput,
+)
 from lmtasks.bench.spec import SpeedSpec
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.errors import UsageError
@@ -34,7 +43,7 @@ from lmtasks.workflow.choose_models import read_given
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.quality_drop import judged_drop
-from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
+from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, workloads_of
 
 if TYPE_CHECKING:
     from lmtasks.export.ranges import CalibrationRow
@@ -379,8 +388,21 @@ def speed_spec(
                 seconds=seconds,
                 seed=plan.seeds[0],
             ),
+            goals=goals_of(parse_requirements(bench.require) if bench.require else ()),
         ),
     )
+
+
+def reckon(folder: RunFolder, plan: Plan, bench: BenchPlan) -> None:
+    """Put into each variant's timings what the plan says now of prices and limits."""
+    prices = parse_prices(tokens=bench.price, hour=bench.price_hour)
+    required = parse_requirements(bench.require) if bench.require else ()
+    for variant in plan.variants:
+        file = folder.speed(variant.name)
+        record = SpeedRecord.read_if_whole(file)
+        told = None if record is None else priced(with_goodput(record, required), prices)
+        if told is not None and told != record:
+            told.write(file)
 
 
 def required_record(folder: RunFolder, *, plan: Plan, require: str) -> RequiredRecord:

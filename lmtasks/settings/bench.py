@@ -40,9 +40,28 @@ ArrivalName = Annotated[
 Require = Annotated[
     str,
     Setting(
-        "What production needs, as 'p95_ms<=50@20rps, drop<=1, peak_mb<=1000': names the variant that fulfils "
+        "What production needs, as 'p95_ms<=50@20rps, drop<=1, peak_mb<=1000'; p95_ms<=500@max looks for the "
+        "largest rate at which a latency holds. Names the variant that fulfils "
         "all for the fewest core-seconds an answer, or ends with exit code 3. drop is in points against the first.",
         metavar="LIST",
+    ),
+]
+
+
+TokenPriceText = Annotated[
+    str,
+    Setting(
+        "What a million tokens of a server cost that are read, and that are written: 0.15,0.60 or '0.15,0.60 USD'; "
+        "tells the cost of 1,000 answers.",
+        metavar="IN,OUT",
+    ),
+]
+HourPriceText = Annotated[
+    str,
+    Setting(
+        "What an hour of this machine costs, with all its cores: 1.20 or '1.20 USD'; tells the cost of 1,000 answers "
+        "by their core-seconds.",
+        metavar="PRICE",
     ),
 ]
 
@@ -63,6 +82,8 @@ class BenchSettings(Settings):
     rate: Rates = ()
     arrival: ArrivalName = "poisson"
     require: Require = ""
+    price: TokenPriceText = ""
+    price_hour: HourPriceText = ""
 
 
 class BenchTasks(TaskChoice):

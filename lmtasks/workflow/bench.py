@@ -7,8 +7,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lmtasks.bench.compare import SpeedComparison, compare_variants
+from lmtasks.bench.costs import NO_PRICES, Prices, priced
 from lmtasks.bench.isolate import Isolated
-from lmtasks.bench.judge import Judged, QualityDrop, Requirement, cheapest, judge, judged_records, why_none
+from lmtasks.bench.judge import (
+    Judged,
+    QualityDrop,
+    Requirement,
+    cheapest,
+    judge,
+    judged_records,
+    why_none,
+    with_goodput,
+)
 from lmtasks.bench.spec import SpeedSpec, Sweep
 from lmtasks.bench.speed import SpeedSettings
 from lmtasks.bench.workload import REQUESTS, Arrival
@@ -25,7 +35,7 @@ from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 from lmtasks.workflow.open_model import card_in, runtime_for
 from lmtasks.workflow.quality_drop import drops_of
 from lmtasks.workflow.results_folder import next_folder
-from lmtasks.workflow.workloads import at_lengths, loads_of, workloads_of
+from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, workloads_of
 
 RECORD = "bench.json"
 AUTO_BATCH = 16
@@ -66,6 +76,7 @@ class BenchRequest:
     requirements: Sequence[Requirement] = ()
     require: str = ""
     """The requirements as they were written."""
+    prices: Prices = NO_PRICES
     out: Path | None = None
     """None: `runs/bench-N`."""
 
@@ -119,7 +130,11 @@ def bench_models(request: BenchRequest, *, report: Callable[[Progress], None]) -
         compared = compare_variants(
             specs, measures=Isolated(), rounds=request.rounds, seed=request.seed, on_progress=report
         )
-        judged = judge(request.requirements, records=compared.variants, drops=drops) if request.requirements else ()
+        records = tuple(
+            priced(with_goodput(record, request.requirements), request.prices) for record in compared.variants
+        )
+        compared = replace(compared, variants=records)
+        judged = judge(request.requirements, records=records, drops=drops) if request.requirements else ()
         return Benched(file=_write(compared, judged, request.require, folder), compared=compared, judged=judged)
 
 
@@ -282,6 +297,7 @@ def _specs(
             seconds=request.seconds,
             seed=request.seed,
         ),
+        goals=goals_of(request.requirements),
     )
     return [
         SpeedSpec(

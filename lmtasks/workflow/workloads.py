@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from lmtasks.bench.judge import Requirement
 from lmtasks.bench.percentile import least_samples
+from lmtasks.bench.rate_search import RateGoal
 from lmtasks.bench.recorder import Recorder
 from lmtasks.bench.workload import Arrival, Load, Workload, at_length
 from lmtasks.data.tokenizer import load_tokenizer
@@ -72,6 +73,15 @@ def at_lengths(workloads: Sequence[Workload], lengths: Sequence[int], *, model: 
                 )
             found.append(at_length(workload, length))
     return found
+
+
+def goals_of(requirements: Sequence[Requirement]) -> tuple[RateGoal, ...]:
+    """Latencies whose largest rate is asked for (`@max`)."""
+    return tuple(
+        RateGoal(which=each.latency[0], percentile=each.latency[1], limit_ms=each.limit)
+        for each in requirements
+        if each.at_max and each.latency is not None
+    )
 
 
 def loads_of(

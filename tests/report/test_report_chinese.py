@@ -1,6 +1,7 @@
 """Pages in Chinese: no word of the interface is left in English."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -55,6 +56,38 @@ def left_in_english(run: RunRecords, *, samples: bool = True) -> list[str]:
 def test_no_word_of_a_made_run_is_left_in_english(folder: Path) -> None:
     write_samples(folder)
     assert left_in_english(read_run(folder)) == []
+
+
+def test_costs_and_largest_rates_have_their_chinese(folder: Path) -> None:
+    file = next((folder / "speed").glob("*.json"))
+    record = json.loads(file.read_text(encoding="utf-8"))
+    task = record["workloads"][0]["task"]
+    how = (
+        "28 tokens read and 40 written an answer, as they were sent",
+        "1,200 tokens read and 8 written an answer, as the server bills them",
+        "0.003 core-seconds an answer on 4 cores, at batch 16",
+        "0.01 s of the machine an answer, at batch 16",
+    )
+    record["costs"] = [{"task": task, "per_1000": 0.25, "currency": "EUR", "how": each} for each in how]
+    tried = [{"rate": 8.0, "value_ms": 90.0, "held": True}]
+    record["max_rates"] = [
+        {"task": task, "name": "p95_ms", "limit_ms": 500.0, "rate": 8.0, "rounds": [8.0], "tried": tried}
+    ]
+    latency = {"p50": 9.0, "p90": 9.0, "p95": 9.0, "p99": 9.0, "n": 500}
+    load = {
+        "task": task,
+        "rate": 20.0,
+        "arrival": "even",
+        "batching": "apart",
+        "latency_ms": latency,
+        "busy_share": 0.0,
+    }
+    record["loads"] = [{**load, "goodput_per_s": 19.0}]
+    file.write_text(json.dumps(record), encoding="utf-8")
+    page = render_page(view(read_run(folder), samples=()), language="en")
+    for words in ("What answers cost", "0.25 EUR", "The largest rate", "good requests/s"):
+        assert words in page
+    assert left_in_english(read_run(folder), samples=False) == []
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
