@@ -12,20 +12,22 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 440
+FILES = 450
 """Raised from 355 for what a file each was added for: trials, sweeps and curves of plans, vectors and teachers, heads,
 kinds and rescoring of speech; from 380 for kinds, heads and metrics of numbers, sets of labels and rankings; from 390
 for changes of low rank, one's own data without a plan; from 400 for the decision of a page (its record, what computes
 it, the statistics of a whole table, its forms for pull requests and hubs); from 404 for similarity, retrieval, their
 head, a checkpoint's own vectors, the order of a corpus, and mixtures; from 410 for LaTeX, the records of others,
 trackers, trainings and the Chinese of pages; from 418 for what is not loaded here: answers that exist, GGUF files, and
-servers (client, protocol, probe, engine, solver, settings, opening), for largest rates and costs. A new use case is two
+servers (client, protocol, probe, engine, solver, settings, opening), for largest rates and costs; from 440 for a model
+behind HTTP (wire format, worker, texts, names of tokens, heads, addresses, server, settings). A new use case is two
 files; a helper lies with its user."""
-ONE_NEIGHBOUR = 86
+ONE_NEIGHBOUR = 88
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves.
 Raised from 75 for lines of tables: heads, kinds and metrics of numbers and sets of labels; from 81 for forms of a
-report (LaTeX, records of others, groups, trainings, Chinese) and defaults in a file. Both numbers fall."""
+report (LaTeX, records of others, groups, trainings, Chinese) and defaults in a file; from 86 for the addresses of
+a server, and names of tokens. Both numbers fall."""
 
 Definition = ast.FunctionDef | ast.ClassDef
 

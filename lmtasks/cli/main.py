@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Make pages from stored records: of each run its own, of results one; nothing is scored or timed.",
     "predict": "Answer one text, or each line of standard input. A task that reads several columns takes lines of "
     "JSON.",
+    "serve": "Serve a model over HTTP: OpenAI's completions, chats and vectors, and POST /predict for heads.",
     "list": "List tasks, models, changes, backbones, tokenizers, cleaning, baselines, heads, metrics or runtimes.",
     "validate": "Check task files and plans, and say what each would do.",
 }

@@ -4,12 +4,12 @@ Axes: B rows that are being written, V vocabulary.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.decode import Decode, EncodedPrompt, OnStep, Row, next_tokens
+from lmtasks.engine.decode import Decode, EncodedPrompt, OnStep, Row, next_tokens, written_token
 from lmtasks.engine.schedule import Budget, too_long
 from lmtasks.records import Floats32
 from lmtasks.runtime.base import Slots
@@ -18,6 +18,8 @@ from lmtasks.runtime.memory import OutOfMemory
 Arriving = Callable[[bool], Sequence[EncodedPrompt] | None]
 """Gives the prompts that came since it was last asked. Asked with True, nothing is being written and it may wait for
 one; None: no more will come."""
+Leaving = Callable[[], Collection[int]]
+"""Gives the rows that nobody waits for any more, since it was last asked."""
 
 JOIN_SHARE = 4
 """New rows are read when this part (a quarter) of the places is free: a prompt alone makes poor use of a processor."""
@@ -77,11 +79,13 @@ def write_arriving(
     decode: Decode,
     ends: frozenset[int],
     on_step: OnStep,
+    leaving: Leaving = lambda: (),
 ) -> None:
     """Write rows that come while others are being written, until no more come and all are finished.
 
     Args:
         arriving: asked before every step.
+        leaving: asked after `arriving`; those rows are not written further, and others take their places.
         on_step: is called with each step; `Step.row` counts the rows in the order in which they came.
 
     The other arguments are those of `write_queue`.
@@ -103,6 +107,7 @@ def write_arriving(
         if coming is None and idle:
             return
         writer.add(coming or ())
+        writer.drop(leaving())
         writer.go_on()
 
 
@@ -142,6 +147,15 @@ class _Writer:
             watched = self._streaming or bool(prompt.settings.stop)
             self.waiting.append(Row(number, prompt, decode=self._decode, ends=self._ends, watched=watched))
         self._came += len(prompts)
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Rows that are not to be written any further, whether they wait or are being written."""
+        if not numbers:
+            return
+        self.waiting = deque(row for row in self.waiting if row.number not in numbers)
+        for place in range(len(self.writing) - 1, -1, -1):
+            if self.writing[place].number in numbers:
+                self._leave(place)
 
     def go_on(self) -> None:
         """Let rows join where they may, and write one token further."""
@@ -194,14 +208,16 @@ class _Writer:
         rows = self.writing[first:]
         chosen = next_tokens(logits, rows).tolist()
         finished: list[int] = []
-        for place, (row, token) in enumerate(zip(rows, chosen, strict=True), start=first):
+        for number, (row, token) in enumerate(zip(rows, chosen, strict=True)):
+            place = first + number
             step = len(row.stream.ids)
             self._tokens[place] = token
             stopped = row.append(token)
             if stopped is not None:
                 finished.append(place)
             if step >= row.reported and (self._streaming or stopped is not None):
-                self._on_step(row.step(step=step, stopped=stopped))
+                written = written_token(logits[number], token, row.prompt)
+                self._on_step(row.step(step=step, stopped=stopped, token=written))
             elif self._streaming:
                 row.stream.take()  # was reported before the row was begun again
         for place in reversed(finished):

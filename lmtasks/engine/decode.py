@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmtasks.data.batches import pad
-from lmtasks.engine.requests import Stopped
+from lmtasks.engine.requests import Stopped, TokenLogprobs, WrittenToken
 from lmtasks.engine.sampling import Processor, ProcessorContext, draw, greedy, sample
-from lmtasks.records import NO_RULES, Floats32, Ints, TokenRules
+from lmtasks.records import NO_RULES, Floats, Floats32, Ints, TokenRules, softmax_log
 from lmtasks.runtime.base import Runtime
 from lmtasks.settings.generation import Decoding
 
@@ -40,6 +40,8 @@ class EncodedPrompt:
     """None in it is as without the setting."""
     seed: int
     number: int
+    top: int | None = None
+    """So many of the likeliest tokens are told with each step; None: no log-probability is."""
     rules: TokenRules = NO_RULES
     """The model's."""
 
@@ -71,6 +73,8 @@ class TokenStep:
     text: str
     answer: Answer | None
     """Set with the last token."""
+    token: WrittenToken | None = None
+    """Where the prompt asks for it."""
 
 
 def continue_rows(
@@ -106,7 +110,7 @@ def continue_rows(
             if stopped is None:
                 kept.append(place)
             if streaming or stopped is not None:
-                on_step(row.step(step=step, stopped=stopped))
+                on_step(row.step(step=step, stopped=stopped, token=written_token(logits[place], token, row.prompt)))
         if not kept:
             return
         if len(kept) < len(alive):
@@ -142,7 +146,7 @@ class Row:
         self.processor = prompt.processor(ends)
         self.plain = prompt.settings.temperature == 0 and self.processor.plain
         """Is each token simply the most likely one?"""
-        self._number = number
+        self.number = number
         self._decode = decode
         self._ends = ends
         self._watched = watched
@@ -160,18 +164,18 @@ class Row:
             self.stream.ids.append(token)
         return "length" if len(self.stream.ids) >= length else None
 
-    def step(self, *, step: int, stopped: Stopped | None) -> TokenStep:
+    def step(self, *, step: int, stopped: Stopped | None, token: WrittenToken | None = None) -> TokenStep:
         """The report of a step."""
         if stopped is None:
-            return TokenStep(row=self._number, step=step, text=self.stream.take(), answer=None)
+            return TokenStep(row=self.number, step=step, text=self.stream.take(), answer=None, token=token)
         answer = Answer(ids=tuple(self.stream.ids), text=self.stream.text(), stopped=stopped)
-        return TokenStep(row=self._number, step=step, text=self.stream.rest(), answer=answer)
+        return TokenStep(row=self.number, step=step, text=self.stream.rest(), answer=answer, token=token)
 
     def again(self) -> Row:
         """The same row, to be written from its start; it comes out the same, and is not reported twice."""
         reported = max(self.reported, len(self.stream.ids))
         return Row(
-            self._number, self.prompt, decode=self._decode, ends=self._ends, watched=self._watched, reported=reported
+            self.number, self.prompt, decode=self._decode, ends=self._ends, watched=self._watched, reported=reported
         )
 
 
@@ -197,6 +201,29 @@ def next_tokens(logits: Floats32, rows: Sequence[Row]) -> Ints:
         elif not row.processor.moves and not row.processor.allows(int(tokens[place]), written):
             tokens[place] = greedy(row.processor.process(scores[place].copy(), written)[None])[0]
     return tokens
+
+
+def written_token(logits: Floats32, token: int, prompt: EncodedPrompt) -> WrittenToken | None:
+    """A token with its log-probability by the model's own scores (V,); None where the prompt does not ask for it."""
+    if prompt.top is None:
+        return None
+    logprobs = softmax_log(logits)
+    return WrittenToken(id=token, logprob=float(logprobs[token]), top=likeliest(logprobs, prompt.top))
+
+
+def likeliest(logprobs: Floats | Floats32, count: int) -> TokenLogprobs:
+    """The likeliest tokens of (V,), of equals the lowest id first.
+
+    >>> likeliest(np.array([-2.0, -0.5, -2.0]), 2)
+    ((1, -0.5), (0, -2.0))
+    """
+    if not count:
+        return ()
+    best = np.argpartition(-logprobs, min(count, len(logprobs)) - 1)[:count]
+    least = logprobs[best].min()  # of several that are as likely as the last one, the lowest ids
+    kept = np.flatnonzero(logprobs >= least)
+    kept = kept[np.argsort(-logprobs[kept], kind="stable")][:count]
+    return tuple((int(token), float(logprobs[token])) for token in kept)
 
 
 class TextStream:

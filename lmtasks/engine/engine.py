@@ -4,13 +4,15 @@ An answer depends on its request alone, not on what else is asked, in which orde
 (beyond the last bits of floating point).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from lmtasks.data.batches import pad
 from lmtasks.data.tokenizer import Tokenizer
-from lmtasks.engine.decode import Answer, EncodedPrompt
+from lmtasks.engine.decode import Answer, EncodedPrompt, likeliest
 from lmtasks.engine.decoding_settings import resolve_decoding
 from lmtasks.engine.generation import TextSettings, generate_all, serve_all
 from lmtasks.engine.requests import (
@@ -21,6 +23,7 @@ from lmtasks.engine.requests import (
     OnToken,
     Scored,
     ScoreRequest,
+    TokenLogprobs,
 )
 from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches
 from lmtasks.engine.scoring import score_pairs, score_rows
@@ -30,6 +33,8 @@ from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
 
 NO_TOKEN_LIMIT = 1 << 30
+TOLD_SCORES = 1 << 21
+"""Log-probabilities of all tokens stand in memory for so many of them at a time."""
 
 
 class HeadRow(Protocol):
@@ -216,6 +221,33 @@ class Engine:
             on_answers=on_answers,
         )
 
+    def likeliest(self, requests: Sequence[ScoreRequest], *, count: int) -> list[tuple[TokenLogprobs, ...]]:
+        """The likeliest tokens in the place of each target token of a causal model's requests, each with its
+        log-probability.
+
+        Args:
+            count: so many in each place.
+
+        Raises:
+            UsageError: an encoder-decoder, or a row is longer than the model takes.
+        """
+        if self.runtime.model.kind != "causal":
+            raise UsageError(f"{self.runtime.model.name} is no causal model; other tokens are not told of its targets.")
+        return [self._likeliest(request, number, count=count) for number, request in enumerate(requests)]
+
+    def _likeliest(self, request: ScoreRequest, number: int, *, count: int) -> tuple[TokenLogprobs, ...]:
+        read = (*request.context_ids, *request.target_ids)[:-1]
+        self._check_length(len(read), number)
+        columns = np.arange(len(request.context_ids) - 1, len(read))
+        every = max(1, TOLD_SCORES // self.runtime.model.vocabulary)
+        batch = pad([read], pad_id=self.tokenizer.pad)
+        found: list[TokenLogprobs] = []
+        for first in range(0, len(columns), every):
+            mine = columns[first : first + every]
+            logprobs = self.runtime.next_logprobs(batch, np.zeros_like(mine), mine)
+            found += [likeliest(row, count) for row in logprobs]
+        return tuple(found)
+
     def generate(
         self,
         requests: Sequence[GenerateRequest],
@@ -265,6 +297,7 @@ class Engine:
         rows: int,
         length: int,
         on_token: OnToken,
+        leaving: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
         """Continue prompts that come one after the other, each as soon as there is room, beside those that are being
         written. Equal ones are written twice.
@@ -275,6 +308,7 @@ class Engine:
             rows: written at a time, at most.
             length: tokens of a prompt and its answer, at most.
             on_token: is called with every step; `request` counts the requests in the order in which they came.
+            leaving: gives the requests that nobody waits for any more; they are not written further.
 
         Raises:
             UsageError: the runtime has no room that rows may join; a request has beams, or does not fit.
@@ -303,6 +337,7 @@ class Engine:
             budget=self._writing,
             decoding=self._text_settings(),
             on_token=on_token,
+            leaving=leaving,
         )
 
     def _text_settings(self) -> TextSettings:
@@ -323,6 +358,7 @@ class Engine:
             settings=settings,
             seed=request.seed,
             number=number if request.number is None else request.number,
+            top=request.top,
         )
 
     @property
@@ -354,4 +390,4 @@ class Engine:
 def _key(prompt: EncodedPrompt) -> tuple[object, ...]:
     """Everything that an answer depends on; a draw also on its stream."""
     stream = (prompt.number, prompt.seed) if prompt.settings.temperature != 0 else (0, 0)
-    return (prompt.num_beams, prompt.ids, repr(prompt.settings), *stream)
+    return (prompt.num_beams, prompt.ids, repr(prompt.settings), -1 if prompt.top is None else prompt.top, *stream)

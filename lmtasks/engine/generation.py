@@ -8,7 +8,7 @@ from threading import Event, Thread
 from typing import TypeVar
 
 from lmtasks.engine.beam import beam_rows
-from lmtasks.engine.continuous import Arriving, write_arriving, write_queue
+from lmtasks.engine.continuous import Arriving, Leaving, write_arriving, write_queue
 from lmtasks.engine.decode import Answer, Decode, EncodedPrompt, OnStep, TokenStep, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
 from lmtasks.engine.schedule import KEPT_TOKENS, AnswerRouter, Budget, Distinct, run_batches
@@ -172,17 +172,19 @@ def serve_all(
     budget: Budget,
     decoding: TextSettings,
     on_token: OnToken,
+    leaving: Leaving,
 ) -> None:
     """Write texts as they are asked for, in slots that new ones join while others are being written.
 
     Args:
         length: tokens of a prompt and its answer, at most.
         on_token: is called with every step.
+        leaving: requests that nobody waits for any more.
     """
 
     def on_step(step: TokenStep) -> None:
         stopped = None if step.answer is None else step.answer.stopped
-        on_token(TokenEvent(request=step.row, step=step.step, text=step.text, stopped=stopped))
+        on_token(TokenEvent(request=step.row, step=step.step, text=step.text, stopped=stopped, token=step.token))
 
     write_arriving(
         _slots_of(runtime, length),
@@ -193,6 +195,7 @@ def serve_all(
         decode=decoding.decode,
         ends=decoding.ends,
         on_step=on_step,
+        leaving=leaving,
     )
 
 
@@ -228,7 +231,8 @@ class _Writing:
             if self._on_token is not None:
                 stopped = None if step.answer is None else step.answer.stopped
                 for copy in self._plan.copies[index]:
-                    self._on_token(TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped))
+                    event = TokenEvent(request=copy, step=step.step, text=step.text, stopped=stopped, token=step.token)
+                    self._on_token(event)
             if step.answer is not None:
                 self._finished.add(index)
                 self._answers.give([(index, step.answer)])

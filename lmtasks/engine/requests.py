@@ -54,6 +54,8 @@ class GenerateRequest:
     number: int | None = None
     """Names the stream of random draws under the seed; None: the request's place in the list.
     A list that is cut in pieces gives the numbers itself, and the draws stay the same."""
+    top: int | None = None
+    """So many of the likeliest tokens are told with each step (`TokenEvent.token`); None: no log-probability is."""
 
     def __post_init__(self) -> None:
         self.settings.check()
@@ -74,6 +76,20 @@ class Generated:
     """Why there is no answer, of a server that gave none; empty: there is one."""
 
 
+TokenLogprobs = tuple[tuple[int, float], ...]
+"""Tokens with their log-probabilities, the likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenToken:
+    """A token that was written, and how likely the model had it before any setting moved its scores."""
+
+    id: int
+    logprob: float
+    top: TokenLogprobs
+    """The likeliest ones in its place, as many as were asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenEvent:
     """One step of one answer, for streaming. The texts of an answer's events join to its text."""
@@ -86,6 +102,8 @@ class TokenEvent:
     """Text that is readable since the last event; empty while a character or a stop string may still be unfinished."""
     stopped: Stopped | None
     """Set in the last event of an answer."""
+    token: WrittenToken | None = None
+    """Where the request asked for it (`top`), without beams."""
 
 
 OnProgress = Callable[[int], None]

@@ -287,6 +287,15 @@ def server_chat(
     )
 
 
+def chat_template(folder: Path, *, name: str = DEFAULT) -> ChatTemplate:
+    """A model's chat template, ready to be rendered.
+
+    Raises:
+        UsageError: it has none, none of that name, or it cannot be read.
+    """
+    return renderer(find_template(folder, name=name), special=_special_tokens(folder), where=str(folder))
+
+
 def template_settings(text: str) -> Mapping[str, object]:
     """Variables of a chat template as a person types them: names and values, or a JSON object.
 

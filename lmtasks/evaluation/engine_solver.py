@@ -259,6 +259,7 @@ class EngineSolver:
             Solved(
                 examples=tuple(each.answered for each in answers),
                 truncated=sum(each.truncated for each in answers),
+                cut=tuple(each.truncated for each in answers),
                 seconds=job.seconds,
                 cached=job.cached,
                 decoding=job.request_builder.decoding,

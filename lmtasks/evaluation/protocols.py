@@ -157,6 +157,8 @@ class Solved:
     examples: tuple[Answered, ...]
     truncated: int
     """Examples of which something was cut off to fit the model."""
+    cut: tuple[bool, ...] = ()
+    """Of each example, whether it is one of them; where an engine answered."""
     seconds: float
     """For answering, with the model loaded and the data ready."""
     cached: int = 0

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from lmtasks.errors import UsageError
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 
@@ -122,6 +124,21 @@ class Runtime(ABC):
             UsageError: the model predicts no tokens, shares nothing of that kind (`sharing`), or a target follows
                 padding.
         """
+
+    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Floats32:
+        """Log-probabilities of all tokens behind some places (N,) of the rows of a causal model: (N, V). By default
+        every token is a target there, which is cheap where logits of a place are made once.
+
+        Raises:
+            UsageError: as `score`.
+        """
+        vocabulary = self.model.vocabulary
+        targets = TokenTargets(
+            rows=np.repeat(rows, vocabulary),
+            columns=np.repeat(columns, vocabulary),
+            tokens=np.tile(np.arange(vocabulary), len(rows)),
+        )
+        return self.score(batch, targets).logprobs.reshape(len(rows), vocabulary)
 
     @abstractmethod
     def prefill(self, batch: TokenBatch) -> tuple[DecodingState, Floats32]:

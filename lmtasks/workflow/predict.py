@@ -70,6 +70,10 @@ class PredictedTexts:
     raw: tuple[Mapping[str, object], ...] = ()
     """Of each text, what its answer was made of, by the keys of samples: `raw`, and of choices what they are; nothing
     of several tasks, or of several questions about one text. `eval --answers` reads it."""
+    outcomes: Mapping[str, tuple[tuple[Outcome, ...], ...]] = field(default_factory=dict)
+    """By task: of each text, the answers to its questions as a metric would take them."""
+    cut: tuple[bool, ...] = ()
+    """Was something of a text cut off?"""
     truncated: int = 0
     """Texts longer than the model takes, which were cut."""
     notes: tuple[str, ...] = ()
@@ -142,9 +146,13 @@ class Predictor:
         answers: dict[str, tuple[str, ...]] = {}
         shares: list[Mapping[str, float] | None] = []
         raw: list[Mapping[str, object]] = []
+        outcomes: dict[str, tuple[tuple[Outcome, ...], ...]] = {}
+        cut = [False] * len(texts)
         for task, rows, questions, each in zip(self.tasks, typed, asked, solved, strict=True):
-            examples = iter(each.examples)
+            examples, marks = iter(each.examples), iter(each.cut)
             found = [list(islice(examples, len(own))) for own in questions]
+            cut = [was or any(islice(marks, len(own))) for was, own in zip(cut, questions, strict=True)]
+            outcomes[task.name] = tuple(tuple(example.outcome for example in own) for own in found)
             answers[task.name] = tuple(
                 kind_of(task).answer_of(task, row, [example.answer for example in own])
                 for row, own in zip(rows, found, strict=True)
@@ -158,6 +166,8 @@ class Predictor:
             probabilities=tuple(shares) if one else (None,) * len(texts),
             raw=tuple(raw) if one else ({},) * len(texts),
             truncated=max(each.truncated for each in solved),
+            outcomes=outcomes,
+            cut=tuple(cut),
             notes=tuple(dict.fromkeys(notes)),
         )
 
@@ -387,14 +397,14 @@ def _chosen(request: PredictRequest, card: ModelCard) -> list[Task]:
         continuation = task_of_continuation(new_tokens=request.new_tokens)
         return [continuation if kind_of(task).answer == "likelihood" else task for task in found]
     if len(card.heads) == 1:
-        return [_task_of(card.heads[0], request)]
+        return [task_for_head(card.heads[0], request)]
     if card.kind == "causal" and not card.heads:
         return [task_of_continuation(new_tokens=request.new_tokens)]
     names = ",".join(head.name for head in card.heads) or "none"
     raise UsageError(f"say with --tasks what {card.name} is to answer, one or several; its heads: {names}.")
 
 
-def _task_of(head: HeadSpec, request: PredictRequest) -> Task:
+def task_for_head(head: HeadSpec, request: PredictRequest) -> Task:
     """The task of a model's one head: that of its name, where there is one with its labels; else what a head of its
     kind reads. A head that writes goes on with the text as it stands, where its prompt is not known."""
     index = request.tasks.index

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmtasks.export.package import GraphName
-from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenTargets
+from lmtasks.records import Bools, Floats32, Ints, TokenBatch, TokenTargets, softmax_log
 from lmtasks.runtime.base import DecodingState
 from lmtasks.runtime.driver import ScoreInput
 from lmtasks.runtime.onnx.graphs import GraphDriver, Graphs, copied
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOGITS_BYTES = 128 * 2**20
 """So much memory may the logits of one call take inside the graph while scoring; further rows are another call."""
+PROMPT_TOKENS = 1024
+"""So many are read at once where logits of several places are wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,17 @@ class OnnxTracedRuntime(GraphDriver[TracedState]):
         cells = (dense.rows, dense.columns)
         greedy: Bools = np.concatenate([part[1] for part in parts])[cells].astype(np.bool_, copy=False)
         return np.concatenate([part[0] for part in parts])[cells], greedy
+
+    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Floats32:
+        """See `Runtime`: its graph makes logits anew for each target of a place, so that each place is read as the end
+        of a prompt."""
+        found = np.empty((len(rows), self.model.vocabulary), dtype=np.float32)
+        every = max(1, PROMPT_TOKENS // batch.ids.shape[1])
+        for first in range(0, len(rows), every):
+            part = slice(first, first + every)
+            read = batch.mask[rows[part]] & (np.arange(batch.ids.shape[1]) <= columns[part, None])
+            found[part] = softmax_log(self.prefill(TokenBatch(ids=batch.ids[rows[part]], mask=read))[1])
+        return found
 
     def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[TracedState, Floats32]:
         if self.model.kind == "encoder-decoder":
