@@ -247,7 +247,7 @@ class TrainedModel(Tabular):
             "steps": None if trained is None else trained.steps,
             "minutes": None if trained is None else round(trained.seconds / 60, 2),
             "ended by": "made before" if self.adapted.found else "one fit" if trained is None else trained.stopped,
-            "best validation score": None if trained is None else trained.best,
+            "validation score": None if trained is None else trained.best,
         }
         both = [name for name, attention in self.adapted.attention.items() if attention == "both"]
         facts |= {"read both ways": ", ".join(both)} if both else {}

@@ -94,11 +94,11 @@ def command(
         print(f"Not trained on, for want of a train split: {', '.join(adapted.skipped)}.")
     if adapted.trained is not None:
         trained = adapted.trained
-        best = f", best validation score {trained.best:.4f} at step {trained.best_step}" if trained.best else ""
+        kept = f"; kept: step {trained.best_step}, validation score {trained.best:.4f}" if trained.best else ""
         if trained.stopped == "fitted":
             print(f"Fitted in {trained.seconds:.1f} s, validation score {trained.best:.4f}.")
         else:
-            print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){best}.")
+            print(f"{trained.steps} steps in {trained.seconds / 60:.1f} min (ended by {trained.stopped}){kept}.")
     for name, how in adapted.calibrations.items():
         print(f"{name}: {how}.")
     for name, how in adapted.fits.items():

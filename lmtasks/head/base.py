@@ -205,6 +205,10 @@ class Head(ABC):
         """The 0-1 score of validation rows by the sums of `judged`; higher is better."""
         return right / max(1, count)
 
+    def row_scores(self, logits: Tensor, targets: Tensor) -> list[float]:
+        """The score of every row of a batch alone; empty where a row alone has none."""
+        return [self.score(*self.judged(logits[row : row + 1], targets[row : row + 1])) for row in range(len(targets))]
+
     def scored(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         """The score of validation rows by the logits and targets of their batches."""
         right, total = 0.0, 0

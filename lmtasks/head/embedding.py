@@ -77,6 +77,10 @@ class EmbeddingHead(Head):
         """exp(-loss)."""
         return float(np.exp(-right / max(1, count)))
 
+    def row_scores(self, logits: Tensor, targets: Tensor) -> list[float]:
+        """None: a text is right or wrong among others, and a likeness in their order."""
+        return []
+
     def scored(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         """Over all rows together: of numbers (1 + Spearman's correlation) / 2, of right texts the mean of one over the
         rank among those of all rows."""

@@ -285,8 +285,9 @@ CHINESE: Mapping[str, str] = {
     "steps; without reading the data; the mean over seeds.": "训练步骤及其间验证所用的秒数，或无步骤的模型族的拟合时间；不含读取数据；"
     "取各种子的均值。",
     "Loss on training rows, the mean since the look before, and on validation rows, of the same kind; where the one "
-    "falls and the other rises, the model overfits. Kept are the weights of the best validation score.": "训练行上的损失（自上次"
-    "验证以来的均值）与验证行上的同类损失；前者下降而后者上升时，模型过拟合。保留验证得分最佳的权重。",
+    "falls and the other rises, the model overfits. Kept are the latest weights that validation rows do not show to be "
+    "worse than earlier ones.": "训练行上的损失（自上次验证以来的均值）与验证行上的同类损失；前者下降而后者上升时，模型过拟合。保留的是验证行未"
+    "显示差于先前权重的最新权重。",
     "Each variant in fresh processes of its own, memory in one in which nothing is timed. Ratios are geometric means over "
     "the tasks.": "每个变体在独立的新进程中运行，内存在不计时的进程中测量。比值是各任务的几何平均。",
     "Each variant in fresh processes of its own, memory in one in which nothing is timed. Ratios are geometric means over "

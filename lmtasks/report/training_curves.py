@@ -2,7 +2,7 @@
 on falling while the other rises.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lmtasks.report import format as show
 from lmtasks.report.charts import Chart
@@ -30,7 +30,7 @@ def training_sentences(run: RunRecords) -> tuple[str, ...]:
 def _each(run: RunRecords) -> Iterator[tuple[str, str, Sequence[TrainingLook]]]:
     for name, looks in run.trainings.items():
         for learned in dict.fromkeys(learned for look in looks for learned in look.losses):
-            yield name, learned, [look for look in looks if learned in look.losses]
+            yield name, learned, [look for look in looks if learned in {*look.losses, *look.validation_losses}]
 
 
 def _title(name: str, learned: str) -> str:
@@ -41,20 +41,17 @@ def _chart(name: str, learned: str, looks: Sequence[TrainingLook]) -> Chart | No
     """None where there were fewer than two looks: nothing is seen to move."""
     if len(looks) < 2:
         return None
-    training = [PlotPoint(x=look.step, y=look.losses[learned]) for look in looks]
+    training = [PlotPoint(x=look.step, y=look.losses[learned]) for look in looks if learned in look.losses]
     judged = [
         PlotPoint(x=look.step, y=look.validation_losses[learned]) for look in looks if learned in look.validation_losses
     ]
     series = [Series(name="training", points=training, is_main=False)]
     if judged:
         series.append(Series(name="validation", points=judged))
-    best = max((look for look in looks if look.validation is not None), key=lambda look: look.validation or 0.0,
-               default=None)  # fmt: skip
-    top = f"best look: step {show.count(best.step)}" if best else ""
-    said = "; ".join(
-        f"step {look.step}: {look.losses[learned]:.3f} and {look.validation_losses.get(learned, float('nan')):.3f}"
-        for look in looks
-    )
+    kept = _kept(looks)
+    top = f"kept: step {show.count(kept.step)}" if kept else ""
+    said = "; ".join(f"step {look.step}: {_loss(look.losses, learned)} and {_loss(look.validation_losses, learned)}"
+                     for look in looks)  # fmt: skip
     return Chart(
         task=f"training {_title(name, learned)}",
         about=f"{_title(name, learned)}, loss on training and on validation rows by step. {said}.",
@@ -62,9 +59,21 @@ def _chart(name: str, learned: str, looks: Sequence[TrainingLook]) -> Chart | No
     )
 
 
+def _kept(looks: Sequence[TrainingLook]) -> TrainingLook | None:
+    """The look whose weights the model has; earlier versions kept those with the best score. None: nobody scored."""
+    if any(look.kept for look in looks):
+        return [look for look in looks if look.kept][-1]
+    scored = [look for look in looks if look.validation is not None]
+    return max(scored, key=lambda look: look.validation or 0.0, default=None)
+
+
+def _loss(losses: Mapping[str, float], learned: str) -> str:
+    return f"{losses[learned]:.3f}" if learned in losses else "none"
+
+
 def _overfitting(name: str, learned: str, looks: Sequence[TrainingLook]) -> str:
     """The sentence; empty where the gap did not grow."""
-    seen = [look for look in looks if learned in look.validation_losses]
+    seen = [look for look in looks if learned in look.losses and learned in look.validation_losses]
     if len(seen) < 2:
         return ""
     lowest = min(seen, key=lambda look: look.validation_losses[learned])

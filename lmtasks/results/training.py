@@ -20,9 +20,11 @@ class TrainingLook:
 
     step: int
     losses: Mapping[str, float]
-    """Mean over the training steps since the look before."""
+    """Mean over the training steps since the look before; empty before the first step."""
     validation: float | None
     """The 0-1 score that the kept weights are chosen by."""
+    kept: bool | None
+    """Were the weights kept, so far as was known then? None in logs of earlier versions."""
     validation_losses: Mapping[str, float]
     """Empty in logs of earlier versions."""
 
@@ -44,6 +46,7 @@ def lines_of(looks: Sequence[TrainingLook]) -> str:
                 "losses": {name: round(loss, 5) for name, loss in look.losses.items()},
                 "validation": look.validation,
                 "validation_losses": dict(look.validation_losses),
+                **({} if look.kept is None else {"kept": look.kept}),
             }
         )
         + "\n"
@@ -61,19 +64,21 @@ def _looks(file: Path) -> Iterator[TrainingLook]:
         if "losses" in record:  # a look already
             yield _look(record, record["losses"])
             continue
-        steps.setdefault(str(record.get("head", "")), []).append(float(str(record.get("loss", "nan"))))
+        if "loss" in record:  # before the first step there is none
+            steps.setdefault(str(record.get("head", "")), []).append(float(str(record["loss"])))
         if "validation" in record:
             yield _look(record, {name: fmean(losses) for name, losses in steps.items()})
             steps = {}
 
 
 def _look(record: Mapping[str, object], losses: object) -> TrainingLook:
-    validation, parts = record.get("validation"), record.get("validation_losses")
+    validation, parts, kept = (record.get(name) for name in ("validation", "validation_losses", "kept"))
     return TrainingLook(
         step=int(str(record["step"])),
         losses=_numbers(losses),
         validation=None if validation is None else float(str(validation)),
         validation_losses=_numbers(parts),
+        kept=None if kept is None else bool(kept),
     )
 
 

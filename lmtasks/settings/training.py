@@ -249,15 +249,20 @@ class AdaptTraining(Settings):
         int | None,
         COUNT,
         Setting(
-            "How often the validation rows are looked at; the best weights are kept. Default: 8 times, more seldom and "
-            "fewer of them where that would take more than half the time of learning.",
+            "How often the validation rows are looked at; kept are the latest weights that they do not show to be "
+            "worse than earlier ones. Default: 8 times, more seldom and fewer of them where that would take more than "
+            "half the time of learning.",
             metavar="NUMBER",
         ),
     ] = None
     patience: Annotated[
         int,
         COUNT_OR_NONE,
-        Setting("Evaluations without a gain before it stops; 0: it never does.", metavar="NUMBER", unit="evaluations"),
+        Setting(
+            "Evaluations in a row shown to be worse than an earlier one before it stops; 0: it never does.",
+            metavar="NUMBER",
+            unit="evaluations",
+        ),
     ] = 3
     precision: Precision = "fp32"
     calibrate: Annotated[

@@ -29,10 +29,11 @@ from lmtasks.training.checkpoint import replace_folder
 from lmtasks.training.curve import LOG
 from lmtasks.training.features import FeatureReader, KeptBytes, collate
 from lmtasks.training.judging import calibrate_heads, judge_heads
-from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.loop import Trained, train
 from lmtasks.training.probe import FeatureProbe, FittedLayer
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import TbpttModule
+from lmtasks.training.validation import Validation
 
 HEAD_STRENGTH, LEAST_BIAS = 0.03, -10.0
 """C of the logistic regression that new heads begin with; and their logit of a class without rows."""
@@ -93,10 +94,10 @@ def adapt(
     for head in heads:
         check_head(model, head)
     torch.manual_seed(settings.seed)
-    there = {spec.name for spec in model.card.heads}
-    model.add_heads([head.head for head in heads if head.head.name not in there])
+    new = frozenset(head.head.name for head in heads) - {spec.name for spec in model.card.heads}
+    model.add_heads([head.head for head in heads if head.head.name in new])
     size = sum(parameter.numel() for parameter in model.parameters())
-    plan = plan_adaptation(model, heads, settings, pretrained=pretrained)
+    plan = plan_adaptation(model, heads, settings, new=new, pretrained=pretrained)
     shape, adapted = None, None
     if lora is not None:
         shape = add_lora(model, lora)
@@ -105,9 +106,9 @@ def adapt(
         seen = seen.united(head.seen)
     work = out.with_name(out.name + ".work")
     probe = _probe(model, plan, settings=settings, kept=kept, report=report) if settings.method == "probe" else None
-    if plan.regression:
-        new = [head for head in plan.heads if head.head.name not in there]
-        _begin_heads(model, new, settings=settings, report=report)
+    if plan.begun:
+        begun = [head for head in plan.heads if head.head.name in plan.begun]
+        _begin_heads(model, begun, settings=settings, report=report)
     fitted: Mapping[str, FittedLayer] = {}
     if probe is not None and plan.fitted:
         began = perf_counter()
@@ -116,6 +117,8 @@ def adapt(
         trained = Trained(steps=0, seconds=perf_counter() - began, best=best, best_step=0, stopped="fitted")
     else:
         record.update(plan.record())
+        said = plan.in_words(minutes=settings.minutes)
+        report(Progress(stage="train", done=0, total=len(plan.steps), unit="steps", finished=said))
         trained = _trained(model, plan, probe=probe, settings=settings, folder=work, validate=validate, report=report)
     if probe is not None:
         trained = replace(trained, seconds=trained.seconds + probe.reader.seconds)
@@ -215,7 +218,7 @@ def _trained(
         report=report,
         device=settings.device,
         partly=True,
-        judge_first=plan.regression,
+        judge_first=plan.judge_first,
     )
 
 
@@ -259,19 +262,13 @@ def _begin_heads(
 ) -> None:
     """Give new heads of one layer the weights of logistic regression over the backbone as it is: a random head would
     first push the backbone about (Kumar et al. 2022, https://arxiv.org/abs/2202.10054)."""
-    linear = [head for head in heads if head_of(head.head).linear_layer and len(_labels(head)) > 1]
-    if linear:
-        device = PartialState(cpu=settings.device == "cpu").device
-        reader = FeatureReader(model.to(device), kept=None, precision=settings.precision)
-        probe = FeatureProbe(model, linear, reader=reader, judged=0, smoothing=0.0, report=report)
-        probe.fit(strength=HEAD_STRENGTH, seed=settings.seed)
-        for head in linear:  # a class without rows is unlikely, and no more: labels may be smoothed
-            layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
-            layer.get_parameter("bias").data.clamp_(min=LEAST_BIAS)
-
-
-def _labels(head: HeadExamples) -> frozenset[int]:
-    return frozenset(int(label) for row in head.train for label in row.targets) - {IGNORED}
+    device = PartialState(cpu=settings.device == "cpu").device
+    reader = FeatureReader(model.to(device), kept=None, precision=settings.precision)
+    probe = FeatureProbe(model, heads, reader=reader, judged=0, smoothing=0.0, report=report)
+    probe.fit(strength=HEAD_STRENGTH, seed=settings.seed)
+    for head in heads:  # a class without rows is unlikely, and no more: labels may be smoothed
+        layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
+        layer.get_parameter("bias").data.clamp_(min=LEAST_BIAS)
 
 
 def _freeze(model: Model, settings: AdaptSettings) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from lmtasks.data.examples import HeadExamples, in_units_of
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
+from lmtasks.head.base import IGNORED
 from lmtasks.model.model import Model
 from lmtasks.settings.training import PROPORTIONAL, Adaptation, AdaptSettings, ProbeSettings
 from lmtasks.training.mixture import plan_steps, rows_a_pass
@@ -17,7 +18,8 @@ REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
 """The most that adapters learn with by themselves."""
 FEW_ROWS_RATE = 0.3
-"""A trained backbone learns from few rows with so much of its learning rate."""
+"""A trained backbone learns from few rows with so much of its learning rate; from those of N tasks together, each of
+which has its steps, with this over the root of N."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,11 @@ class AdaptPlan:
     pace: Pace
     learning_rate: float
     """The peak."""
-    regression: bool
-    """Do new heads of one layer begin with logistic regression?"""
+    begun: frozenset[str]
+    """New heads that begin with logistic regression."""
+    judge_first: bool
+    """May the weights that it begins with be kept? Only where every head has been fitted by then: else those that have
+    been would hold back those that have not."""
     fitted: bool
     """Are the heads found by logistic regression alone? Then there are no steps."""
     mixture: Mapping[str, object] | None
@@ -42,19 +47,43 @@ class AdaptPlan:
 
     def record(self) -> Mapping[str, object]:
         """As a model's folder holds it."""
-        begun = "logistic" if self.regression else "random"
+        begun = "logistic" if self.begun else "random"
         pace = {**asdict(self.pace), "learning_rate": self.learning_rate, "new_heads": begun}
         return {"pace": pace} if self.mixture is None else {"mixture": self.mixture, "pace": pace}
 
+    def in_words(self, *, minutes: float | None) -> str:
+        """Tell people what is about to happen.
+
+        Args:
+            minutes: after which it ends all the same.
+        """
+        rows = sum(len(head.train) for head in self.heads)
+        judged = sum(min(len(head.validation), self.pace.judged) for head in self.heads)
+        learned = f"{rows:,} rows of {_number(len(self.heads), 'task')}" if rows else "a running text"
+        most = max((len(places) for _, places in self.steps), default=0)
+        ends = f", for {minutes:g} minutes at most" if minutes else ""
+        begun = f"; heads from logistic regression: {len(self.begun)} of {len(self.heads)}" if self.begun else ""
+        return (
+            f"learns {learned} in {_number(len(self.steps), 'step')} of at most {_number(most, 'row')} (each row "
+            f"{self.pace.epochs:.2g} times){ends}; rate {self.learning_rate:.2g}; {_number(judged, 'validation row')}, "
+            f"looked at {_number(self.pace.looks, 'time')}{begun}"
+        )
+
 
 def plan_adaptation(
-    model: Model, heads: Sequence[HeadExamples], settings: AdaptSettings, *, pretrained: bool
+    model: Model,
+    heads: Sequence[HeadExamples],
+    settings: AdaptSettings,
+    *,
+    new: frozenset[str],
+    pretrained: bool,
 ) -> AdaptPlan:
     """Choose what nobody said.
 
     Args:
         model: with its new heads.
         heads: of all tasks; a probe moves those that have weights of their own.
+        new: those that the model has not learned before.
         pretrained: has the backbone been trained, or are its weights random?
 
     Raises:
@@ -76,11 +105,14 @@ def plan_adaptation(
     rate = settings.learning_rate or _suited(model, settings.method)
     fitted = probe and (settings.probe or ProbeSettings()).fit == "logistic"
     streams = _streams(heads, pace, window=settings.window)
+    regression = not probe and (settings.new_heads == "logistic" or (settings.new_heads is None and few))
+    begun = frozenset(head.head.name for head in heads if regression and head.head.name in new and _is_linear(head))
     return AdaptPlan(
         heads=tuple(heads),
         pace=pace,
-        learning_rate=rate or default_learning_rate(settings.method, size, few=few),
-        regression=not probe and (settings.new_heads == "logistic" or (settings.new_heads is None and few)),
+        learning_rate=rate or default_learning_rate(settings.method, size, few=len(heads) if few else 0),
+        begun=begun,
+        judge_first=bool(begun) and all(head.head.name in begun or head.head.name not in new for head in heads),
         fitted=fitted,
         mixture=mixture,
         streams=streams,
@@ -110,7 +142,7 @@ def check_head(model: Model, head: HeadExamples) -> None:
         raise UsageError(f"task {head.head.name!r} has no training rows; adapt needs a train split.")
 
 
-def default_learning_rate(method: Adaptation, parameters: int, *, few: bool = False) -> float:
+def default_learning_rate(method: Adaptation, parameters: int, *, few: int = 0) -> float:
     """A peak learning rate that suits the size of what moves.
 
     New heads alone bear 1e-2. A whole model of 11M parameters bears 1e-3, and it gets less as it grows: 5e-5 at 110M,
@@ -120,13 +152,13 @@ def default_learning_rate(method: Adaptation, parameters: int, *, few: bool = Fa
 
     Args:
         parameters: of the model, those that stand still counted.
-        few: does a trained backbone learn from few rows?
+        few: tasks of which a trained backbone learns from few rows; 0: the rows are many, or it is new.
     """
     if method == "probe":
         return 1e-2
     full = 1e-3 * (REFERENCE_PARAMETERS / max(1, parameters)) ** 1.3
     found = min(LORA_RATE, 10 * full) if method == "lora" else min(1e-3, full)
-    return float(found * (FEW_ROWS_RATE if few else 1.0))
+    return float(found * (FEW_ROWS_RATE / few**0.5 if few else 1.0))
 
 
 def _mixture(heads: Sequence[HeadExamples], settings: AdaptSettings) -> Mapping[str, object]:
@@ -180,6 +212,16 @@ def _counted(head: HeadExamples, *, window: int) -> HeadSize:
         return HeadSize(train=train, judged=judged, tokens=window, streamed=True)
     tokens = sum(len(row.ids) + len(row.decoder_ids) for row in head.train) / max(1, len(head.train))
     return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens)
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _is_linear(head: HeadExamples) -> bool:
+    """Is it one layer, whose weights regression finds, and are there labels to tell apart?"""
+    labels = {int(label) for row in head.train for label in row.targets} - {IGNORED}
+    return bool(head_of(head.head).linear_layer) and len(labels) > 1
 
 
 def _suited(model: Model, method: Adaptation) -> float | None:

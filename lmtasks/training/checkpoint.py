@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +161,19 @@ class Position:
     seconds: float = 0.0
     """Training time so far, evaluation not counted."""
     best: float | None = None
-    """Best validation value so far."""
+    """Validation value of the weights that are kept."""
     best_step: int = 0
+    highest: float | None = None
+    """The best validation value so far; the kept weights are later ones, if it does not show them to be worse."""
+    highest_rows: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """And the score of every validation row then."""
     without_gain: int = 0
-    """Evaluations since the best one."""
+    """Evaluations since the kept one, each shown to be worse than the highest."""
+
+    def __post_init__(self) -> None:
+        if self.highest is None:  # written by an earlier version, or nothing was judged
+            object.__setattr__(self, "highest", self.best)
+
     unjudged: bool = False
     """Is the evaluation of this step still to come? A signal may have cut it short."""
     cooling_to: int = 0

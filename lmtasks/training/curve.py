@@ -41,6 +41,9 @@ def thinned(records: Sequence[Record]) -> list[Record]:
     kept: list[Record] = []
     losses: list[float] = []
     for number, record in enumerate(records, start=1):
+        if "loss" not in record:  # judged before the first step
+            kept.append(record)
+            continue
         losses.append(float(str(record["loss"])))
         if number % every == 0 or number == len(records) or "validation" in record:
             kept.append({**record, "loss": round(sum(losses) / len(losses), 5)})

@@ -14,10 +14,10 @@ from lmtasks.head import head_of
 from lmtasks.model.model import Model
 from lmtasks.training.calibrate import LEAST, Calibration, calibrate_layer
 from lmtasks.training.features import collate
-from lmtasks.training.loop import MeanLoss, Validation
 from lmtasks.training.pace import MOST_JUDGED, judged_rows
 from lmtasks.training.stepping import Batch
 from lmtasks.training.tbptt import score_text
+from lmtasks.training.validation import JudgedRows, Validation
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +43,18 @@ def judge_heads(model: Model, heads: Sequence[HeadExamples], *, pad_id: int, jud
     """
     scores: list[float] = []
     losses: dict[str, float] = {}
+    by_row: dict[str, Sequence[float]] = {}
     for head in heads:
         name = head.head.name
         if head.validation_text:
             nats, count = score_text(model, head.validation_text)
             scores.append(math.exp(-nats / count))
-            losses[name] = nats / count
+            losses[name], by_row[name] = nats / count, ()
             continue
-        mean = MeanLoss(head_of(head.head))
-        scores.append(mean.head.scored(mean.over(validation_logits(model, head, pad_id=pad_id, most=judged))))
-        losses[name] = mean.value
-    return Validation(value=sum(scores) / max(1, len(scores)), losses=losses)
+        rows = JudgedRows(head_of(head.head))
+        scores.append(rows.head.scored(rows.over(validation_logits(model, head, pad_id=pad_id, most=judged))))
+        losses[name], by_row[name] = rows.loss, rows.scores
+    return Validation(value=sum(scores) / max(1, len(scores)), rows=by_row, losses=losses)
 
 
 def validation_logits(

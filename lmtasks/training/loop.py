@@ -6,9 +6,9 @@ a training that was interrupted and resumed ends with the same weights as one th
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from lmtasks.errors import UsageError
 from lmtasks.files import aside
-from lmtasks.head.base import Head
 from lmtasks.interruption import uninterrupted
 from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
@@ -33,6 +32,7 @@ from lmtasks.training.checkpoint import (
 from lmtasks.training.curve import LOG, cut_log, read_log
 from lmtasks.training.schedule import computes_bf16, is_cooling, learning_rate_share
 from lmtasks.training.stepping import Batch, Stepping, Work, make_optimizers, set_learning_rate
+from lmtasks.training.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,38 +45,6 @@ class Trained:
     best_step: int
     stopped: str
     """Why it ended: `steps`, `minutes` or `patience`; `fitted` where no step was needed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """Quality of the module on data that is never trained on."""
-
-    value: float
-    """The number that the best weights are chosen by."""
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Its parts by name, for the log."""
-    losses: Mapping[str, float] = field(default_factory=dict)
-    """The loss on the same rows, by what is learned, for the log: beside that of training it tells of overfitting."""
-
-
-class MeanLoss:
-    """The mean loss of a head over batches, while they are judged: nothing is computed twice but the loss itself."""
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self._sum, self._count = 0.0, 0
-
-    def over(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same logits and targets, counted."""
-        for logits, targets in batches:
-            self._sum += float(self.head.loss(logits, targets.to(logits.device))) * len(targets)
-            self._count += len(targets)
-            yield logits, targets
-
-    @property
-    def value(self) -> float:
-        """In nats, or as the head's loss counts."""
-        return self._sum / max(1, self._count)
 
 
 def train(
@@ -98,7 +66,8 @@ def train(
     partly: bool = False,
     judge_first: bool = False,
 ) -> Trained:
-    """Train `module` in place; at the end it holds the best weights by `validate`, or the last ones without it.
+    """Train `module` in place; at the end it holds the latest weights that `validate` does not show to be worse than
+    earlier ones (`validation`), or the last ones without it.
 
     Args:
         loss: mean loss of a batch, through the module (perhaps wrapped) that it is given; compiled if so set.
@@ -111,7 +80,7 @@ def train(
         name_batch: tells people what the batch of a step is; default: the numbers of its rows.
         learned_at: what the batch of a step is learned for, for the log; None: all for the same.
         partly: may a step leave some weights without a gradient, as those of a head that it does not ask?
-        judge_first: are the weights judged before the first step, too?
+        judge_first: are the weights judged before the first step, too? They may then be those that are kept.
 
     Raises:
         WorkError: the loss is not finite; the last checkpoint stays as it is.
@@ -153,8 +122,8 @@ def train(
         cut_log(folder / LOG, step=position.step)
     accelerator.wait_for_everyone()
     alone = accelerator.num_processes == 1
-    record: dict[str, object] = dict((read_log(folder / LOG) or [{}])[-1])
-    fresh = position.unjudged and position.step > 0  # is it to be written?
+    record: dict[str, object] = dict((read_log(folder / LOG) or [{"step": 0, "seconds": 0.0}])[-1])
+    fresh = position.unjudged  # is it to be written?
     with (folder / LOG).open("a", encoding="utf-8") as log, uninterrupted() as signals:
         while True:
             if validate and position.unjudged:
@@ -168,7 +137,7 @@ def train(
             if fresh:
                 _log(log, record, accelerator)
                 report(_progress_report(settings, position, record))
-                if position.step % settings.checkpoint_every == 0:
+                if position.step and position.step % settings.checkpoint_every == 0:
                     save()
             stopped = _why_stop(settings, position)
             if stopped:
@@ -233,8 +202,12 @@ def _judge(
         record["validation_parts"] = {name: round(part, 6) for name, part in judged.parts.items()}
     if judged.losses:
         record["validation_losses"] = {name: round(loss, 5) for name, loss in judged.losses.items()}
-    better = position.best is None or (value > position.best if higher_is_better else value < position.best)
-    if not better:
+    before = None if position.highest is None else Validation(value=position.highest, rows=position.highest_rows)
+    kept = before is None or not before.beats(judged, higher_is_better=higher_is_better)
+    record["kept"] = kept
+    if before is None or (value > before.value if higher_is_better else value < before.value):
+        position = replace(position, highest=value, highest_rows=judged.rows)
+    if not kept:
         return replace(position, without_gain=position.without_gain + 1, unjudged=False)
     if accelerator.is_main_process:
         _write(best_file, module_tensors(module))
@@ -273,7 +246,7 @@ def _why_stop(settings: TrainingSettings, position: Position) -> str:
 
 
 def _progress_report(settings: TrainingSettings, position: Position, record: Mapping[str, object]) -> Progress:
-    notes = [f"loss {record['loss']}"]
+    notes = [f"loss {record['loss']}"] if "loss" in record else []
     if "validation" in record:
         notes.append(f"validation {record['validation']}")
     if "tokens_per_second" in record:

@@ -27,7 +27,7 @@ from lmtasks.training.card import PretrainingRecord, model_card
 from lmtasks.training.checkpoint import CURVE, RECORD, begun_from, copy_start, load_start, replace_folder
 from lmtasks.training.curve import LOG, Record, read_log, thinned
 from lmtasks.training.heldout import HeldOut, held_out_scores, overall, read_reference_scores, sample_text
-from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.loop import Trained, train
 from lmtasks.training.objectives import (
     ObjectiveModule,
     make_batch,
@@ -38,6 +38,7 @@ from lmtasks.training.objectives import (
 )
 from lmtasks.training.stepping import Batch, measured_work
 from lmtasks.training.teacher import Lessons, Taught, TeacherModule, begin_embeddings, prepare_lessons
+from lmtasks.training.validation import Validation
 
 TOKENIZER_SAMPLE_BYTES = 24_000_000
 """Text that the vocabulary is learned from; each corpus gives its share of the windows, or all that it has."""

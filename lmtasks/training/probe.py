@@ -31,9 +31,9 @@ from lmtasks.model.closed_form import NEVER_SEEN
 from lmtasks.model.model import Model
 from lmtasks.records import Bools, Floats, Ints, Progress
 from lmtasks.training.features import FeatureReader, FeatureRows
-from lmtasks.training.loop import MeanLoss, Validation
 from lmtasks.training.pace import judged_rows
 from lmtasks.training.stepping import Batch
+from lmtasks.training.validation import JudgedRows, Validation
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-6, 5))
 """C of logistic regression that are tried where nobody says one: 0.001 to 100, two a decade."""
@@ -116,16 +116,17 @@ class FeatureProbe:
         """Mean over heads of the 0-1 score on validation rows, and each head's loss on them."""
         scores: list[float] = []
         losses: dict[str, float] = {}
+        by_row: dict[str, Sequence[float]] = {}
         for head, rows in zip(self._heads, self._judged, strict=True):
-            mean = MeanLoss(head_of(head.head))
+            judged = JudgedRows(head_of(head.head))
             batches = (
                 (self.module.logits(head.head.name, batch), batch["targets"])
                 for places in plan_batches(rows.lengths, tokens_per_batch=STATES_AT_ONCE)
                 for batch in [rows.batch(places)]
             )
-            scores.append(mean.head.scored(mean.over(batches)))
-            losses[head.head.name] = mean.value
-        return Validation(value=fmean(scores), losses=losses)
+            scores.append(judged.head.scored(judged.over(batches)))
+            losses[head.head.name], by_row[head.head.name] = judged.loss, judged.scores
+        return Validation(value=fmean(scores), rows=by_row, losses=losses)
 
     def fit(self, *, strength: float | None, seed: int) -> Mapping[str, FittedLayer]:
         """Give every head the weights of logistic regression.

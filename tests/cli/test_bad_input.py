@@ -70,7 +70,7 @@ LINES: Mapping[str, tuple[int, str]] = {
     "run startr": (2, "unknown plan 'startr'; did you mean 'starter'"),
     "run no.yaml": (2, "no.yaml"),
     "adapt --backbone lmtasks-mni --tasks starter_topic_en --out m": (2, "did you mean 'lmtasks-mini'"),
-    "adapt --backbone lmtasks-mini --tasks starter_paragraphs_en --out m": (2, "has a train split"),
+    "adapt --backbone lmtasks-mini --tasks starter_continuation_en --out m": (2, "has a train split"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en": (2, "missing option '--out'"),
     "adapt --backbone lmtasks-mini --tasks sst2 --out .": (2, ". exists"),
     "adapt --backbone lmtasks-mini --tasks starter_topic_en --lora-rank 8 --out m": (2, "goes with --method lora"),

@@ -54,8 +54,19 @@ def test_no_other_gap_is(training: list[float], validation: list[float], folder:
 def test_a_chart_has_both_losses_and_the_step_that_was_kept(folder: Path) -> None:
     write_log(folder, training=[0.6, 0.3, 0.1], validation=[0.55, 0.40, 0.46])
     (chart,) = training_charts(read_run(folder))
-    assert all(f">{text}<" in chart.svg for text in ("training", "validation", "mini-s1234, sst2", "best look: step 8"))
+    assert all(f">{text}<" in chart.svg for text in ("training", "validation", "mini-s1234, sst2", "kept: step 8"))
     assert "step 8: 0.300 and 0.400" in chart.about
+
+
+def test_the_look_before_the_first_step_has_no_training_loss(folder: Path) -> None:
+    file = write_log(folder, training=[0.6, 0.3], validation=[0.55, 0.40])
+    first = {"step": 0, "seconds": 0.0, "validation": 0.1, "validation_losses": {"sst2": 0.7}, "kept": True}
+    lines = [json.loads(line) | {"kept": False} for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text("\n".join(map(json.dumps, [first, *lines])), encoding="utf-8")
+    (chart,) = training_charts(read_run(folder))
+    assert "step 0: none and 0.700; step 4: 0.600 and 0.550" in chart.about
+    assert ">kept: step 0<" in chart.svg
+    assert training_sentences(read_run(folder)) == ()
 
 
 def test_logs_of_earlier_versions_and_cut_off_lines_are_read(folder: Path) -> None:

@@ -26,11 +26,11 @@ ROWS = {
     "qa_zh": {"train": 110, "test": 45},
     "reviews_en": {"train": 67, "test": 33},
     "reviews_zh": {"train": 67, "test": 33},
-    "paragraphs_en": {"test": 30},
-    "paragraphs_zh": {"test": 30},
+    "paragraphs_en": {"train": 30, "test": 30},
+    "paragraphs_zh": {"train": 30, "test": 30},
 }
 """Half in each language of 300/150 sentiment and topic, 300/120 translation, 90/45 summarization, 220/90 questions,
-134/66 reviews with stars and what they speak of, 60 paragraphs."""
+134/66 reviews with stars and what they speak of, 60/60 paragraphs."""
 
 LABELS = {
     "sentiment_en": {"negative", "positive"},

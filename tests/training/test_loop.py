@@ -14,9 +14,10 @@ from lmtasks.records import Progress
 from lmtasks.settings.training import OptimizerName, TrainingSettings
 from lmtasks.training.checkpoint import position_of
 from lmtasks.training.curve import LOG, read_log
-from lmtasks.training.loop import Trained, Validation, train
+from lmtasks.training.loop import Trained, train
 from lmtasks.training.schedule import learning_rate_share
 from lmtasks.training.stepping import Batch, make_optimizers
+from lmtasks.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
 
@@ -170,10 +171,63 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert torch.equal(weights(module), seen[1])
 
 
+def judged_by(
+    looks: list[list[float]], module: nn.Module, folder: Path, *, done: int = 0, killed: int | None = None
+) -> Trained:
+    """Trained for a step a look, with these scores of each validation row.
+
+    Args:
+        done: looks that an earlier start has taken.
+    """
+    values = iter(looks[done:])
+
+    def validate() -> Validation:
+        scores = next(values)
+        return Validation(value=sum(scores) / len(scores), rows={"mood": scores})
+
+    return train(
+        module=module,
+        loss=loss,
+        batch_at=batch_at,
+        settings=TrainingSettings(
+            steps=len(looks), learning_rate=0.01, batch_rows=6, evaluate_every=1, checkpoint_every=1
+        ),
+        folder=folder,
+        data_key="data",
+        validate=validate,
+        higher_is_better=True,
+        report=killed_at(killed or 0),
+    )
+
+
+def test_kept_are_the_latest_weights_that_are_not_shown_to_be_worse(tmp_path: Path) -> None:
+    """One row of four tells nothing, ten of forty do; what is worse than the highest stays behind it, though it is no
+    worse than the look just before."""
+    few, many = [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]
+    assert judged_by([many, few, many], network(), tmp_path / "few").best_step == 3
+    assert judged_by([many * 10, few * 10, many * 10], network(), tmp_path / "many").best_step == 2
+    falls = [[0.0] * lost + [1.0] * (20 - lost) for lost in range(4)]
+    assert judged_by(falls, network(), tmp_path / "falls").best_step == 2
+    log = read_log(tmp_path / "falls" / LOG)
+    assert [look["kept"] for look in log] == [True, True, False, False]
+
+
+def test_a_training_that_goes_on_knows_the_rows_of_its_best_look(tmp_path: Path) -> None:
+    falls = [[0.0] * lost + [1.0] * (20 - lost) for lost in (0, 0, 1, 3)]
+    whole, parts = network(), network()
+    ended = judged_by(falls, whole, tmp_path / "whole")
+    with pytest.raises(Killed):
+        judged_by(falls, network(), tmp_path / "parts", killed=3)
+    assert judged_by(falls, parts, tmp_path / "parts", done=2).best_step == ended.best_step == 3
+    assert torch.equal(weights(whole), weights(parts))
+
+
 def test_patience_ends_a_training_that_gains_nothing(tmp_path: Path) -> None:
     settings = TrainingSettings(steps=50, learning_rate=0.01, batch_rows=6, evaluate_every=2, patience=3)
-    trained = run(network(), tmp_path, settings=settings, validate=lambda: 0.5)
-    assert (trained.stopped, trained.steps) == ("patience", 8)  # one best at step 2, then three without a gain
+    values = iter([0.5, 0.5, 0.3, 0.4, 0.2])
+    trained = run(network(), tmp_path, settings=settings, validate=lambda: next(values))
+    assert (trained.stopped, trained.steps) == ("patience", 10)  # as good at step 4, then three that are worse
+    assert trained.best_step == 4
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lmtasks.records import HeadSpec
 from lmtasks.settings.training import AdaptSettings
 from lmtasks.training.adapt import adapt
 from lmtasks.training.adapt_plan import default_learning_rate
+from lmtasks.training.curve import LOG, read_log
 from lmtasks.training.features import FeatureReader
 from lmtasks.training.pace import HEADS_ALONE, WITH_BACKBONE, HeadSize, judged_rows, pace_of
 from lmtasks.training.probe import Targets, fit_logistic
@@ -137,6 +138,22 @@ def test_from_few_rows_a_new_head_begins_with_logistic_regression(tmp_path: Path
         assert (other.heads[0].output.weight - model.heads[0].output.weight).abs().max() > 1e-2
 
 
+def test_what_is_about_to_happen_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    tiny_checkpoint(tmp_path / "there", "llama")
+    adapt(
+        backbone=tmp_path / "there",
+        prepare=lambda _: [few(), passage()],
+        settings=AdaptSettings(minutes=3, epochs=1),
+        out=tmp_path / "model",
+        report=lambda progress: said.append(progress.finished),
+    )
+    assert [line for line in said if line] == [
+        "learns 128 rows of 2 tasks in 8 steps of at most 16 rows (each row 1 times), for 3 minutes at most; rate "
+        "0.00021; 483 validation rows, looked at 1 time; heads from logistic regression: 1 of 2"
+    ]
+
+
 def test_what_training_spoils_is_not_kept(tmp_path: Path) -> None:
     model = adapted(tmp_path, AdaptSettings(learning_rate=3.0, epochs=1, evaluations=1))
     before = load_model(tmp_path / "there").backbone.state_dict()
@@ -144,9 +161,37 @@ def test_what_training_spoils_is_not_kept(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
 
 
+def passage() -> HeadExamples:
+    """Rows of a head whose weights are random at first: where the token 40 stands."""
+    found = tuple(
+        TrainingExample(ids=row.ids, targets=(row.ids.index(40),) * 2 if 40 in row.ids else (0, 0))
+        for row in rows(64, seed=2)
+    )
+    head = HeadSpec(name="where", kind="span")
+    return HeadExamples(head=head, train=found, validation=found[:8], truncated=0, fingerprint="where")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_weights_before_the_first_step_are_judged_where_every_head_is_fitted(together: bool, tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path / "there", "llama")
+    adapt(
+        backbone=tmp_path / "there",
+        prepare=lambda _: [few(), passage()] if together else [few()],
+        settings=AdaptSettings(learning_rate=3.0, epochs=1, evaluations=1),
+        out=tmp_path / "model",
+        report=lambda _: None,
+    )
+    kept = read_provenance(tmp_path / "model")["trained"]["best_step"]  # type: ignore[index]
+    log = read_log(tmp_path / "model" / LOG)
+    assert [look["step"] for look in log if "validation" in look] == ([log[-1]["step"]] if together else [0, 4])
+    assert kept == (log[-1]["step"] if together else 0)
+    assert together or set(log[0]["validation_losses"]) == {"mood"}  # type: ignore[call-overload]
+
+
 def test_few_rows_move_a_trained_backbone_less() -> None:
-    assert default_learning_rate("full", 11_000_000, few=True) == pytest.approx(3e-4)
-    assert default_learning_rate("full", 110_000_000, few=True) < 2e-5
+    assert default_learning_rate("full", 11_000_000, few=1) == pytest.approx(3e-4)
+    assert default_learning_rate("full", 11_000_000, few=9) == pytest.approx(1e-4)
+    assert default_learning_rate("full", 110_000_000, few=1) < 2e-5
 
 
 def test_new_heads_of_a_probe_are_its_fit() -> None:
