@@ -21,7 +21,7 @@ from lmtasks.version import __version__ as __version__
 if TYPE_CHECKING:
     from lmtasks.api.models import LoadedModel, adapt, embed, export, load_model, predict
     from lmtasks.api.results import Results
-    from lmtasks.api.scores import bench, compare, evaluate, load_task, report, try_
+    from lmtasks.api.scores import bench, compare, evaluate, load_task, merge, report, try_
     from lmtasks.errors import GateError, LmtasksError, UsageError, WorkError
     from lmtasks.settings.endpoint import Endpoint
 
@@ -41,6 +41,7 @@ __all__ = [
     "export",
     "load_model",
     "load_task",
+    "merge",
     "predict",
     "report",
     "try_",
@@ -48,7 +49,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("LoadedModel", "adapt", "embed", "export", "load_model", "predict"), "lmtasks.api.models"),
-    **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "report", "try_"), "lmtasks.api.scores"),
+    **dict.fromkeys(("bench", "compare", "evaluate", "load_task", "merge", "report", "try_"), "lmtasks.api.scores"),
     **dict.fromkeys(("GateError", "LmtasksError", "UsageError", "WorkError"), "lmtasks.errors"),
     "Endpoint": "lmtasks.settings.endpoint",
     "Results": "lmtasks.api.results",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmtasks.settings.endpoint import Endpoint
     from lmtasks.settings.evaluation import PageLanguage, PromptFormat, SplitName, TrackerName, Uncertainty
     from lmtasks.task.task import Task
+    from lmtasks.workflow.evaluate import Evaluated
 
 
 def load_task(ref: PathLike, *, include_path: Sequence[PathLike] = (), trust_code: bool = False) -> Task:
@@ -81,6 +82,7 @@ def evaluate(
     include_path: Sequence[PathLike] = (),
     trust_code: bool = False,
     track: TrackerName | None = None,
+    shard: str = "",
     progress: bool | Report = True,
 ) -> Results:
     """Score models and baselines on tasks or on rows of your own, as `lmtasks eval` does.
@@ -110,6 +112,7 @@ def evaluate(
         baseline_rows: training rows that baselines learn from at most.
         speed: time the models, too, each in fresh processes; `report` has quality beside speed then.
         track: also write the scores to mlflow, tensorboard or trackio.
+        shard: answer this part of every task's rows alone, `2/4`, below `out`, for `merge`; nothing is scored.
         out: folder of the results; None: `runs/eval-N`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
 
@@ -117,9 +120,9 @@ def evaluate(
         UsageError: an argument is wrong, or a model answers none of the tasks.
         WorkError: nothing could be scored. What failed beside scores that are kept stands in `Results.failed`.
     """
-    from lmtasks.evaluation.write import read_results
+    from lmtasks.evaluation.shards import parse_shard
     from lmtasks.settings.evaluation import ExistingAnswers, PromptFormat, ResultsOut, Scoring, Uncertainty
-    from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
+    from lmtasks.workflow.evaluate import EvalRequest, evaluate_models, evaluate_shard
     from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.track import check_tracker, track_results
 
@@ -177,9 +180,63 @@ def evaluate(
         },
     )
     with drawn(progress) as report:
+        if shard:
+            shards = evaluate_shard(request, parse_shard(shard), report=report)
+            lost = {(each.record.model.name, task): why for each in shards for task, why in each.record.failed.items()}
+            return Results(folder=Path(out or ""), models={}, failed=lost)
         evaluated = evaluate_models(request, report=report)
     if track is not None:
         track_results(track, evaluated)
+    return _results_of(evaluated)
+
+
+def merge(
+    shards: PathLike | Sequence[PathLike],
+    *,
+    out: PathLike | None = None,
+    overwrite: bool = False,
+    tasks: str = "",
+    include_path: Sequence[PathLike] = (),
+    trust_code: bool = False,
+) -> Results:
+    """Merge what `evaluate(..., shard="2/4")` or `lmtasks eval --shard` wrote, as `lmtasks merge` does.
+
+        lmtasks.merge("runs/large").to_frame()
+
+    Args:
+        shards: the `out` of the shards, or shards from several places.
+        out: folder of the results; None: the one that is given.
+        tasks: task files of metrics that are their own code.
+
+    Raises:
+        UsageError: a shard is missing, there twice, or of another evaluation.
+        WorkError: a metric has no value.
+    """
+    from lmtasks.workflow.merge import MergeRequest, merge_results
+
+    given = [shards] if isinstance(shards, str | Path) else list(shards)
+    return _results_of(
+        merge_results(
+            MergeRequest(
+                folders=[Path(each) for each in given],
+                tasks=tasks,
+                include=[Path(each) for each in include_path],
+                trust_code=trust_code,
+                out=None if out is None else Path(out),
+                overwrite=overwrite,
+            )
+        )
+    )
+
+
+def _results_of(evaluated: Evaluated) -> Results:
+    """The stored results.
+
+    Raises:
+        WorkError: there are none.
+    """
+    from lmtasks.evaluation.write import read_results
+
     failure = evaluated.failure()
     if failure is not None and not evaluated.kept:
         raise failure

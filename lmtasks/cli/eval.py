@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.signature import is_given
 from lmtasks.cli.table import print_table
 from lmtasks.cli.values import data_options, open_options
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.progress_bars import quiet
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
 from lmtasks.settings.endpoint import Endpoint
@@ -30,8 +31,9 @@ from lmtasks.settings.runs_on import RunsOn
 
 if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import TaskResult
+    from lmtasks.evaluation.shards import Shard
     from lmtasks.results.scores import GroupScores
-    from lmtasks.workflow.evaluate import Evaluated
+    from lmtasks.workflow.evaluate import EvalRequest, Evaluated
 
 RESCORING = frozenset(
     {
@@ -71,6 +73,7 @@ def command(
 ) -> None:
     """Score models, or answers that exist, on tasks; or score again what an evaluation stored."""
     from lmtasks.evaluation.processes import is_first
+    from lmtasks.evaluation.shards import parse_shard
     from lmtasks.workflow.choose_models import read_given
     from lmtasks.workflow.choose_tasks import TaskRequest
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models
@@ -124,13 +127,43 @@ def command(
         speed=beside.speed,
         given=context.params,
     )
+    if beside.shard:
+        _answer_shard(request, parse_shard(beside.shard))
+        return
     first = is_first()  # of several processes one prints and writes
     with progress_bars() if first else nullcontext(quiet) as report:
         evaluated = evaluate_models(request, report=report)
     if first:
         if beside.track is not None:
             track_results(beside.track, evaluated)
-        _tell(evaluated)
+        tell_scores(evaluated)
+
+
+def _answer_shard(request: EvalRequest, shard: Shard) -> None:
+    """Answer a part of the rows, and say how the parts become scores.
+
+    Raises:
+        WorkError: a task failed; the answers of the others are kept.
+    """
+    from lmtasks.workflow.evaluate import evaluate_shard
+
+    with progress_bars() as report:
+        written = evaluate_shard(request, shard, report=report)
+    print_table(
+        ("model", "task", "rows answered", "of"),
+        [
+            (each.record.model.name, name, str(task.n), str(task.rows))
+            for each in written
+            for name, task in each.record.tasks.items()
+        ],
+        right=(2, 3),
+    )
+    print(f"\nShard {shard.index} of {shard.count} is in {', '.join(str(each.folder) for each in written)}.")
+    print(f"Next, when all {shard.count} are there: lmtasks merge {shlex.quote(str(request.output.out))}")
+    tell(lambda: {"folder": str(request.output.out), "files": tuple(str(each.folder) for each in written)})
+    failed = [reason for each in written for reason in each.record.failed.values()]
+    if failed:
+        raise WorkError(f"{failed[0]} The same command again answers it once more.")
 
 
 def _check_rescoring(context: typer.Context) -> None:
@@ -143,7 +176,7 @@ def _check_rescoring(context: typer.Context) -> None:
             )
 
 
-def _tell(evaluated: Evaluated) -> None:
+def tell_scores(evaluated: Evaluated) -> None:
     """The table, where it is written down, and what failed.
 
     Raises:

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "adapt": "Train heads on a backbone for one task or several together; the same command again goes on where it "
     "stopped.",
     "eval": "Score models, or answers that exist, on tasks; or score again what an evaluation stored.",
+    "merge": "Merge shards that `lmtasks eval --shard` wrote: the scores of all rows, as one process makes them.",
     "export": "Export a model to ONNX, and prove on texts of --tasks or --data (else embedded ones) that it answers "
     "alike.",
     "bench": "Measure speed and memory of models on runtimes, side by side; the first is what others are held to.",

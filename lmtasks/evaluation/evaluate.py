@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.row_hashes import hash_row
@@ -27,14 +28,22 @@ from lmtasks.evaluation.collector import (
 )
 from lmtasks.evaluation.custom_results import with_custom_values_of_outcome
 from lmtasks.evaluation.engine_solver import EngineSolver
-from lmtasks.evaluation.overlap import NONE_AMONG_OTHERS, KnownRows, known_rows, overlap_record, training_hashes
+from lmtasks.evaluation.overlap import (
+    NONE_AMONG_OTHERS,
+    KnownMarks,
+    KnownRows,
+    known_rows,
+    mark_known,
+    overlap_record,
+    training_hashes,
+)
 from lmtasks.evaluation.prepare import EvalOptions, PreparedTask, prepare_task, scored_examples
 from lmtasks.evaluation.processes import ALONE, Processes, Spooled
 from lmtasks.evaluation.protocols import Solver
 from lmtasks.evaluation.samples import KeptSamples, NoSamples, Samples
-from lmtasks.evaluation.scoring import meaningful, scorings_for
+from lmtasks.evaluation.scoring import TaskMetric, meaningful, scorings_for
 from lmtasks.evaluation.stream import CHUNK, Job, Stream, named
-from lmtasks.metric import PairedResult, compare, estimate, holm
+from lmtasks.metric import Draws, Metric, PairedResult, compare, estimate, holm
 from lmtasks.metric.paired import resamples_for
 from lmtasks.records import Estimate, Floats, Json, Progress, Report
 from lmtasks.results.scores import ChangedScores, KnownOverlap, LabelCount, RivalChoice
@@ -91,6 +100,117 @@ class TaskResult:
     """Where they were kept in memory."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """All that a task's scores are made of beside the statistics of its examples."""
+
+    task: str
+    alias: str
+    kind: str
+    language: str
+    task_hash: str
+    data_fingerprint: str
+    conditions: Json
+    labels: tuple[str, ...]
+    """Of the task; empty: it has none."""
+    marks: KnownMarks | None
+    """Rows that may have been known; None: nobody could tell."""
+    told_apart: bool
+    """Have the task's rows something to be right, that could have been learned?"""
+    notes: tuple[str, ...] = ()
+    """What a reader must know beside what the answers say, in sentences."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that were not looked at, each with the reason."""
+    rows: int
+    """Of the scored split."""
+    unanswered: Mapping[int, str] = field(default_factory=dict)
+    """Numbers of the rows without an answer, each with the reason."""
+    cached: int = 0
+    rival: RivalChoice | None = None
+    seconds: float = 0.0
+    seconds_total: float = 0.0
+    """But for what computing the scores takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredTask:
+    """A task's answers, or those of a shard of its rows, before they make a score."""
+
+    facts: TaskFacts
+    collected: CollectedStatistics
+    scorings: tuple[TaskMetric, ...]
+
+
+def result_of(
+    facts: TaskFacts,
+    collected: CollectedStatistics,
+    scorings: Sequence[TaskMetric],
+    *,
+    seed: int,
+    resamples: int | None = None,
+    draws: Draws = "ours",
+) -> TaskResult:
+    """Compute the scores of a task.
+
+    Args:
+        seed: of the bootstrap; as `resamples` and `draws`, see `metric.estimate`.
+
+    Raises:
+        UsageError, WorkError: a metric has no value of these answers.
+    """
+    started = perf_counter()
+    fingerprint = _answered_rows(facts.data_fingerprint, facts.unanswered)
+    kept, valueless = with_values(scorings, collected.statistics, unlisted=collected.unlisted)
+    kept, refused = meaningful(kept, collected.coding)
+    metrics = {
+        scoring.name: estimate(
+            scoring.metric,
+            collected.statistics[scoring.name],
+            resamples=resamples,
+            seed=seed,
+            clusters=collected.clusters,
+            draws=draws,
+        )
+        for scoring in kept
+    }
+    overlap: KnownOverlap | None = NONE_AMONG_OTHERS
+    if facts.told_apart:
+        overlap = (
+            None
+            if facts.marks is None
+            else overlap_record(facts.marks, collected, kept, resamples=resamples, seed=seed)
+        )
+    return TaskResult(
+        task=facts.task,
+        alias=facts.alias,
+        kind=facts.kind,
+        language=facts.language,
+        task_hash=facts.task_hash,
+        data_fingerprint=fingerprint,
+        n=len(collected.doc_ids),
+        truncated=collected.truncated,
+        cached=facts.cached,
+        notes=(
+            *facts.notes,
+            *notes_of(collected, facts.conditions),
+            *_unanswered_notes(facts.unanswered, facts.rows),
+        ),
+        metrics=metrics,
+        unknown_share=collected.coding.unknown_share,
+        refused={**facts.refused, **valueless, **refused},
+        rival=facts.rival,
+        conditions={**facts.conditions, "data_fingerprint": fingerprint},
+        overlap=overlap,
+        recipes={scoring.name: scoring.recipe for scoring in kept},
+        statistics={scoring.name: collected.statistics[scoring.name] for scoring in kept},
+        clusters=collected.clusters,
+        parts=collected.mixed_parts,
+        labels=collected.labels,
+        seconds=facts.seconds,
+        seconds_total=facts.seconds_total + perf_counter() - started,
+    )
+
+
 def evaluate(
     *,
     solver: Solver,
@@ -117,12 +237,7 @@ def evaluate(
             known before the first answer is checked before it.
         WorkError: answering failed.
     """
-    tasks = tuple(with_stand_ins(task, options=options.data) for task in tasks)
-    for task in tasks:
-        why_not = solver.why_not(task, way=options.way)
-        if why_not:
-            raise UsageError(why_not)
-        scorings_for(task)
+    tasks = _checked(tasks, solver=solver, options=options)
     kept = KeptSamples()
     takes: Samples = samples or (kept if keep_samples else NoSamples())
     run = _Run(
@@ -134,8 +249,54 @@ def evaluate(
         processes=processes,
         chunk=chunk,
     )
-    results = with_changes(tasks, run.results(tasks), options=options)
+    results = with_changes(tasks, run.results(tasks), seed=options.seed)
     return tuple(replace(result, samples=tuple(kept.of.get(result.task, ()))) for result in results)
+
+
+def answer_shard(
+    shard: Processes,
+    *,
+    solver: Solver,
+    tasks: Sequence[Task],
+    options: EvalOptions,
+    samples: Samples,
+    on_progress: Report,
+    on_failure: Callable[[str, LmtasksError], None],
+) -> tuple[AnsweredTask, ...]:
+    """Answer a shard of every task's rows; nothing is scored, since a part of the rows has no score that anybody asked
+    for. `evaluation.shards` makes the scores of all shards together.
+
+    Args:
+        shard: which of how many; of a baseline, too, which answers all rows and keeps its own.
+        samples: takes them, in the order of the examples.
+        on_failure: is told of a task that failed, and why.
+
+    Raises:
+        UsageError: as `evaluate`.
+    """
+    run = _Run(
+        solver=solver,
+        options=options,
+        samples=samples,
+        report=on_progress,
+        fail=on_failure,
+        shard=shard,
+    )
+    return tuple(run.answers(_checked(tasks, solver=solver, options=options)))
+
+
+def _checked(tasks: Sequence[Task], *, solver: Solver, options: EvalOptions) -> tuple[Task, ...]:
+    """The tasks with what a mirror has in place of their data, each of which the solver can answer."""
+    found = tuple(with_stand_ins(task, options=options.data) for task in tasks)
+    for task in found:
+        why_not = solver.why_not(task, way=options.way)
+        if why_not:
+            raise UsageError(why_not)
+        scorings_for(task)
+    return found
+
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(kw_only=True)
@@ -165,24 +326,32 @@ class _Run:
     samples: Samples
     report: Report
     fail: Callable[[str, LmtasksError], None]
-    processes: Processes
-    chunk: int
+    processes: Processes = ALONE
+    """Others that answer the same tasks at the same time, and are gathered."""
+    shard: Processes = ALONE
+    """The part of the rows that is answered here, by this process alone."""
+    chunk: int = CHUNK
 
     def results(self, tasks: Sequence[Task]) -> list[TaskResult]:
         """Open, answer, estimate."""
         with closing(Spooled()) as spooled:
             return self._results(tasks, spooled)
 
+    def answers(self, tasks: Sequence[Task]) -> list[AnsweredTask]:
+        """Open and answer."""
+        found: list[AnsweredTask] = []
+        scored = [self._open(task, samples=self.samples) for task in tasks]
+        self._answer(scored)
+        for each in scored:
+            self._finish(each, partial(self._answered, each), found)
+        return found
+
     def _results(self, tasks: Sequence[Task], spooled: Spooled) -> list[TaskResult]:
         alone = self.processes.count == 1 or not isinstance(self.solver, EngineSolver)
         if alone and not self.processes.first:
             return []  # a baseline takes no time worth dividing
         scored = [self._open(task, samples=self.samples if alone else spooled) for task in tasks]
-        going = [each for each in scored if each.failure is None]
-        if isinstance(self.solver, EngineSolver) and going:
-            self._stream(self.solver, going)
-        else:
-            self._solve(going)
+        self._answer(scored)
         found: list[TaskResult] = []
         for each in scored:
             if alone:
@@ -190,6 +359,13 @@ class _Run:
             else:
                 self._gathered(each, spooled, found)
         return found
+
+    def _answer(self, scored: Sequence[_Scored]) -> None:
+        going = [each for each in scored if each.failure is None]
+        if isinstance(self.solver, EngineSolver) and going:
+            self._stream(self.solver, going)
+        else:
+            self._solve(going)
 
     def _open(self, task: Task, *, samples: Samples) -> _Scored:
         way = self.solver.way(task, way=self.options.way)
@@ -225,17 +401,18 @@ class _Run:
 
     def _stream(self, solver: EngineSolver, scored: Sequence[_Scored]) -> None:
         """All tasks through the engine together."""
+        divided = self.processes if self.shard.count == 1 else self.shard
         jobs = [
             Job(
                 name=each.task.name,
                 request_builder=solver.request_builder(each.task, prompt_context=each.prepared.prompt_context),
-                examples=scored_examples(each.task, each.prepared.rows, processes=self.processes),
+                examples=scored_examples(each.task, each.prepared.rows, processes=divided),
                 take=each.collector.take,
-                size=each.prepared.n // self.processes.count if self.processes.count > 1 else each.prepared.n,
+                size=each.prepared.n // divided.count,
             )
             for each in scored
         ]
-        mine = sum(each.prepared.n for each in scored) // self.processes.count
+        mine = sum(each.prepared.n for each in scored) // divided.count
         progress = Progress(stage=_stage(scored), done=0, total=mine, unit="examples")
         self.report(progress)
         Stream(
@@ -259,10 +436,11 @@ class _Run:
                 )
                 scorings = each.collector.scorings
                 each.collector.scorings = [scoring for scoring in scorings if scoring.name not in solved.refused]
+                mine = each.prepared.finished(solved)[self.shard.rank :: self.shard.count]
                 each.collector.take(
                     [
                         found if found.answered.made else with_custom_values_of_outcome(found, each.task)
-                        for found in each.prepared.finished(solved)
+                        for found in mine
                     ]
                 )
                 each.seconds, each.decoding, each.rival = solved.seconds, solved.decoding, solved.rival
@@ -301,7 +479,7 @@ class _Run:
     def _alone(self, each: _Scored) -> TaskResult:
         return self._result(each, each.collector.result())
 
-    def _finish(self, each: _Scored, make: Callable[[], TaskResult], found: list[TaskResult]) -> None:
+    def _finish(self, each: _Scored, make: Callable[[], _Made], found: list[_Made]) -> None:
         if each.failure is None:
             try:
                 found.append(make())
@@ -311,58 +489,51 @@ class _Run:
             self.samples.drop(each.task.name)
             self.fail(each.task.name, each.failure)
 
+    def _answered(self, each: _Scored) -> AnsweredTask:
+        collected = each.collector.result()
+        return AnsweredTask(
+            facts=self._facts(each, collected),
+            collected=collected,
+            scorings=tuple(each.collector.scorings),
+        )
+
     def _result(self, each: _Scored, collected: CollectedStatistics) -> TaskResult:
+        options = self.options
+        return result_of(
+            self._facts(each, collected),
+            collected,
+            each.collector.scorings,
+            seed=options.seed,
+            resamples=options.resamples,
+            draws=options.draws,
+        )
+
+    def _facts(self, each: _Scored, collected: CollectedStatistics) -> TaskFacts:
         started = perf_counter()
         task, prepared = each.task, each.prepared
-        scorings, valueless = with_values(each.collector.scorings, collected.statistics, unlisted=collected.unlisted)
-        scorings, refused = meaningful(scorings, collected.coding)
-        fingerprint = _answered_rows(prepared.fingerprint, each.unanswered)
-        return TaskResult(
+        told_apart = kind_of(task).told_apart
+        marks = mark_known(each.known, collected) if told_apart else None
+        return TaskFacts(
             task=task.name,
             alias=task.alias,
             kind=task.kind,
             language=task.language,
             task_hash=task.hash,
-            data_fingerprint=fingerprint,
-            n=len(collected.doc_ids),
-            truncated=collected.truncated,
-            cached=each.cached,
-            notes=(
-                *((f"{prepared.sorted_by}.",) if prepared.sorted_by else ()),
-                *each.notes,
-                *notes_of(collected, prepared.conditions),
-                *_unanswered_notes(each.unanswered, prepared.n),
-            ),
-            metrics={
-                scoring.name: estimate(
-                    scoring.metric,
-                    collected.statistics[scoring.name],
-                    resamples=self.options.resamples,
-                    seed=self.options.seed,
-                    clusters=collected.clusters,
-                    draws=self.options.draws,
-                )
-                for scoring in scorings
-            },
-            unknown_share=collected.coding.unknown_share,
-            refused={**each.refused, **valueless, **refused},
-            rival=each.rival,
+            data_fingerprint=prepared.fingerprint,
             conditions={
                 **prepared.conditions,
-                "data_fingerprint": fingerprint,
                 "decoding": each.decoding,
                 **({"answers": each.given} if each.given is not None else {}),
             },
-            overlap=overlap_record(
-                each.known, collected, scorings, resamples=self.options.resamples, seed=self.options.seed
-            )
-            if kind_of(task).told_apart
-            else NONE_AMONG_OTHERS,
-            recipes={scoring.name: scoring.recipe for scoring in scorings},
-            statistics={scoring.name: collected.statistics[scoring.name] for scoring in scorings},
-            clusters=collected.clusters,
-            parts=collected.mixed_parts,
-            labels=collected.labels,
+            labels=task.labels,
+            marks=marks,
+            told_apart=told_apart,
+            notes=(*((f"{prepared.sorted_by}.",) if prepared.sorted_by else ()), *each.notes),
+            refused=each.refused,
+            rows=prepared.n,
+            unanswered=each.unanswered,
+            cached=each.cached,
+            rival=each.rival,
             seconds=each.seconds,
             seconds_total=prepared.seconds + each.seconds + perf_counter() - started,
         )
@@ -402,44 +573,85 @@ def _raise(task: str, error: LmtasksError) -> None:
     raise error
 
 
-def with_changes(tasks: Sequence[Task], results: Sequence[TaskResult], *, options: EvalOptions) -> list[TaskResult]:
+@dataclass(frozen=True, kw_only=True)
+class ScoredChange:
+    """A task whose rows are changed, and the task as it is."""
+
+    task: str
+    clean: str
+    change: str
+    seed: int
+    """Of the change."""
+    metric: str
+    """The task's first one, on which both are compared."""
+
+
+def changes_of(tasks: Sequence[Task]) -> tuple[ScoredChange, ...]:
+    """The changed ones among tasks that are scored together."""
+    found: list[ScoredChange] = []
+    for task in tasks:
+        how = task.sources["test"].changed if "test" in task.sources else None
+        if has_changes(task) and task.clean is not None and how is not None:
+            scoring = main_scoring(task)
+            found.append(
+                ScoredChange(
+                    task=task.name,
+                    clean=task.clean.name,
+                    change=how.change,
+                    seed=how.seed,
+                    metric=scoring.name,
+                )
+            )
+    return tuple(found)
+
+
+def with_changes(tasks: Sequence[Task], results: Sequence[TaskResult], *, seed: int) -> list[TaskResult]:
     """The results, those of changed rows with what the change costs on the task's first metric, paired by example; all
     changes are one family."""
+    metrics = {task.name: main_scoring(task).metric for task in tasks if has_changes(task)}
+    return compared_with_clean(changes_of(tasks), results, metrics=metrics, seed=seed)
+
+
+def compared_with_clean(
+    changes: Sequence[ScoredChange], results: Sequence[TaskResult], *, metrics: Mapping[str, Metric], seed: int
+) -> list[TaskResult]:
+    """As `with_changes`.
+
+    Args:
+        metrics: a changed task to its first metric.
+    """
     by_name = {result.task: result for result in results}
-    scored = {task.name: main_scoring(task) for task in tasks if has_changes(task) and task.name in by_name}
+    scored = [each for each in changes if each.task in by_name]
     compared: dict[str, PairedResult] = {}
-    for task in tasks:
-        clean = by_name.get(task.clean.name) if task.clean is not None else None
-        if clean is None or task.name not in scored or clean.n != by_name[task.name].n:
+    for each in scored:
+        clean, mine = by_name.get(each.clean), by_name[each.task]
+        if clean is None or clean.n != mine.n:
             continue
-        name, metric = scored[task.name].name, scored[task.name].metric
-        mine = by_name[task.name]
-        if name in clean.metrics and name in mine.metrics:
-            compared[task.name] = compare(
-                metric,
-                clean.statistics[name],
-                mine.statistics[name],
+        if each.metric in clean.metrics and each.metric in mine.metrics:
+            compared[each.task] = compare(
+                metrics[each.task],
+                clean.statistics[each.metric],
+                mine.statistics[each.metric],
                 resamples=resamples_for(len(scored)),
-                seed=options.seed,
+                seed=seed,
                 clusters=clean.clusters,
             )
     adjusted = dict(zip(compared, holm([each.p_value for each in compared.values()]), strict=True))
-    found: dict[str, ChangedScores] = {}
-    for task in tasks:
-        how = task.sources["test"].changed if "test" in task.sources else None
-        if task.name in compared and task.clean is not None and how is not None:
-            paired, scoring = compared[task.name], scored[task.name]
-            found[task.name] = ChangedScores(
-                clean=task.clean.name,
-                change=how.change,
-                seed=how.seed,
-                metric=scoring.name,
-                scale=scoring.metric.scale,
-                n=by_name[task.name].n,
-                before=by_name[task.clean.name].metrics[scoring.name].value,
-                difference=paired.difference,
-                ci95=paired.ci95,
-                p_value=paired.p_value,
-                p_holm=adjusted[task.name],
-            )
+    found = {
+        each.task: ChangedScores(
+            clean=each.clean,
+            change=each.change,
+            seed=each.seed,
+            metric=each.metric,
+            scale=metrics[each.task].scale,
+            n=by_name[each.task].n,
+            before=by_name[each.clean].metrics[each.metric].value,
+            difference=compared[each.task].difference,
+            ci95=compared[each.task].ci95,
+            p_value=compared[each.task].p_value,
+            p_holm=adjusted[each.task],
+        )
+        for each in scored
+        if each.task in compared
+    }
     return [replace(result, changed=found.get(result.task)) for result in results]

@@ -18,6 +18,7 @@ from lmtasks.data.mirror import find_local
 from lmtasks.data.row_hashes import (
     SCHEMA,
     RowHashes,
+    Shared,
     TrainingRows,
     hash_rows,
     read_training_rows,
@@ -120,39 +121,60 @@ def training_hashes(
     return hashes
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownMarks:
+    """Scored rows that stand among others, in the order of the examples; None: not known."""
+
+    learned: Shared | None
+    chosen: Shared | None
+    train: Shared | None
+    own_answers: frozenset[int]
+    """Of all rows of the split."""
+
+
+def mark_known(known: KnownRows, collected: CollectedStatistics) -> KnownMarks | None:
+    """Find the scored rows among the known ones; None where they could not be told apart."""
+    hashes = collected.hashes
+    if hashes is None:
+        return None
+    return KnownMarks(
+        learned=None if known.learned is None else shared(hashes, known.learned),
+        chosen=None if known.chosen is None else shared(hashes, known.chosen),
+        train=None if known.train is None else shared(hashes, known.train),
+        own_answers=known.own_answers,
+    )
+
+
 def overlap_record(
-    known: KnownRows,
+    marks: KnownMarks,
     collected: CollectedStatistics,
     scorings: Sequence[TaskMetric],
     *,
     resamples: int | None,
     seed: int,
-) -> KnownOverlap | None:
-    """The record of results; None where the scored rows could not be told apart."""
-    if collected.hashes is None:
-        return None
-    parts = {"learned": known.learned, "chosen": known.chosen, "train": known.train}
-    seen = np.isin(collected.doc_ids, np.array(sorted(known.own_answers), dtype=np.int64))
-    counts: dict[str, RowCounts | None] = {}
-    for name, others in parts.items():
-        if others is None:
-            counts[name] = None
-            continue
-        found = shared(collected.hashes, others)
-        seen |= found.any
-        counts[name] = RowCounts(
-            seen=int(found.any.sum()),
-            rows=int(found.rows.sum()),
-            inputs=int(found.inputs.sum()),
-            targets=int(found.targets.sum()),
-        )
+) -> KnownOverlap:
+    """The record of results."""
+    seen = np.isin(collected.doc_ids, np.array(sorted(marks.own_answers), dtype=np.int64))
+    for found in (marks.learned, marks.chosen, marks.train):
+        seen |= found.any if found is not None else False
     return KnownOverlap(
-        learned=counts["learned"],
-        chosen=counts["chosen"],
-        train=counts["train"],
-        own_answers=len(known.own_answers),
+        learned=_counts(marks.learned),
+        chosen=_counts(marks.chosen),
+        train=_counts(marks.train),
+        own_answers=len(marks.own_answers),
         seen=int(seen.sum()),
         clean=_clean(~seen, collected, scorings, resamples=resamples, seed=seed) if seen.any() else None,
+    )
+
+
+def _counts(found: Shared | None) -> RowCounts | None:
+    if found is None:
+        return None
+    return RowCounts(
+        seen=int(found.any.sum()),
+        rows=int(found.rows.sum()),
+        inputs=int(found.inputs.sum()),
+        targets=int(found.targets.sum()),
     )
 
 

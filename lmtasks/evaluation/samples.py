@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -86,10 +87,14 @@ class SampleFiles:
 
     def add(self, task: str, samples: Sequence[Json]) -> None:
         """Write more."""
+        self.add_lines(task, [line_of(sample) for sample in samples])
+
+    def add_lines(self, task: str, lines: Sequence[str]) -> None:
+        """Write more, which are lines already."""
         if task not in self._digests:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._digests[task] = hashlib.sha256()
-        text = "".join(line_of(sample) for sample in samples)
+        text = "".join(lines)
         self._digests[task].update(text.encode("utf-8", "surrogatepass"))
         self._files.append(self._aside(task), text)
 
@@ -186,6 +191,35 @@ def answered_of(sample: SampleRecord) -> Answered:
             f"sample {sample.doc_id} does not hold what its metrics can be computed from ({error}); run the evaluation "
             "again."
         ) from error
+
+
+def as_stored(sample: SampleRecord) -> Answered:
+    """The answer that a sample was made from, with the filtered answers and the values of the task's own code that
+    stand in it.
+
+    Raises:
+        UsageError: its outcome does not fit its raw answer.
+    """
+    made = {name: CustomValues(values=values) for name, values in sample.made.items()}
+    if isinstance(sample.outcome, CustomOutcome):
+        return Answered(
+            outcome=CustomValues(values=sample.outcome.values),
+            prompt=sample.prompt,
+            target=sample.targets,
+            raw=sample.raw,
+            answer=sample.answer,
+            made=made,
+            filtered=sample.filtered,
+        )
+    answered = answered_of(sample)
+    scored: dict[str, Outcome] = {}
+    for name, answers in sample.filtered.items():
+        first = answers[0] if isinstance(answers, list) and answers else answers
+        if isinstance(answered.outcome, Text):
+            scored[name] = replace(answered.outcome, prediction=str(first) if first else "")
+    if len(scored) == 1:
+        scored = {"": next(iter(scored.values()))}
+    return replace(answered, scored=scored, filtered=sample.filtered, made=made)
 
 
 def raw_texts(sample: SampleRecord) -> list[str]:

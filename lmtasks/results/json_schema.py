@@ -16,6 +16,7 @@ from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import RunRecord, TryRecord
 from lmtasks.results.sample import SampleRecord
 from lmtasks.results.scores import ResultsRecord, StatisticsRecord
+from lmtasks.results.shard import ShardRecord
 from lmtasks.results.speed import BenchRecord, RequiredRecord, SpeedRecord
 from lmtasks.results.sweep import SweepRecord
 
@@ -23,6 +24,7 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "results": ResultsRecord,
     "statistics": StatisticsRecord,
     "sample": SampleRecord,
+    "shard": ShardRecord,
     "cell": CellRecord,
     "run": RunRecord,
     "try": TryRecord,

@@ -132,12 +132,24 @@ def read_sample_file(file: Path) -> Iterator[SampleRecord]:
     """
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                yield SampleRecord.model_validate(parse_json(line.decode("utf-8", "surrogatepass")))
-            except ValidationError as error:
-                raise _damaged(file, number, wrong_field(error)) from error
-            except ValueError as error:
-                raise _damaged(file, number, first_line(error)) from error
+            yield parse_sample(line, file=file, number=number)
+
+
+def parse_sample(line: bytes, *, file: Path, number: int) -> SampleRecord:
+    """The sample of one line.
+
+    Args:
+        file, number: where it stands, for the error.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return SampleRecord.model_validate(parse_json(line.decode("utf-8", "surrogatepass")))
+    except ValidationError as error:
+        raise _damaged(file, number, wrong_field(error)) from error
+    except ValueError as error:
+        raise _damaged(file, number, first_line(error)) from error
 
 
 def _damaged(file: Path, number: int, why: str) -> UsageError:

@@ -196,10 +196,18 @@ AllowMissing = Annotated[
 
 
 class BesideScores(Settings):
-    """Timings beside the scores, and a tracker's copy of both."""
+    """Timings beside the scores, a tracker's copy of both, and which part of the rows is answered here."""
 
     speed: Speed = False
     track: Track = None
+    shard: Annotated[
+        str,
+        Setting(
+            "Answer this part of every task's rows, 2/4 is the second of four, and write it below --out, for `lmtasks "
+            "merge`; slurm: the part that an array job's SLURM_ARRAY_TASK_ID names.",
+            metavar="I/N",
+        ),
+    ] = ""
 
 
 class ExistingAnswers(Settings):

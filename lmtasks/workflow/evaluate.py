@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Literal
 from lmtasks.cores import usable_cores
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.evaluation.chat import ChatUse, chat_use, server_chat, template_settings
-from lmtasks.evaluation.evaluate import TaskResult, evaluate
+from lmtasks.evaluation.evaluate import TaskResult, answer_shard, changes_of, evaluate
 from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
-from lmtasks.evaluation.processes import Processes, launched_here, started
+from lmtasks.evaluation.processes import ALONE, Processes, launched_here, started
+from lmtasks.evaluation.shards import SHARD, Shard, ShardScored, StoredShard, write_shard
 from lmtasks.evaluation.write import SPEED
 from lmtasks.files import locked
 from lmtasks.records import Json, Progress
 from lmtasks.results.scores import GroupScores
+from lmtasks.results.shard import ShardRecord
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.evaluation import PromptFormat, ResultsOut, Scoring, Uncertainty
 from lmtasks.settings.runs_on import RunsOn
@@ -83,6 +85,21 @@ class EvalRequest:
         if self.speed and launched_here() > 1:
             raise UsageError("--speed times models in processes of its own; leave the launcher out, or --speed.")
 
+    def check_divided(self) -> None:
+        """Refuse what a part of the rows cannot be asked for.
+
+        Raises:
+            UsageError: it is asked.
+        """
+        if self.output.out is None:
+            raise UsageError("--shard needs --out, the same folder for every shard: they are merged there.")
+        if self.output.no_samples:
+            raise UsageError("--no-samples leaves nothing that shards could be merged from; leave it out.")
+        if self.speed:
+            raise UsageError("--speed times a model on all rows; leave out --speed, or --shard.")
+        if launched_here() > 1:
+            raise UsageError("a launcher divides the rows itself; leave the launcher out, or --shard.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScores:
@@ -145,13 +162,48 @@ def evaluate_models(request: EvalRequest, *, report: Callable[[Progress], None])
         return _Evaluation(request=request, processes=processes, report=report).run()
 
 
+def evaluate_shard(
+    request: EvalRequest, shard: Shard, *, report: Callable[[Progress], None]
+) -> tuple[StoredShard, ...]:
+    """Answer one part of every task's rows, for each model, and write it to `OUT/[MODEL/]shard-i-of-n`; no score is
+    made.
+
+    Raises:
+        UsageError: as `evaluate_models`; or an option is about all rows.
+        WorkError: a model cannot be loaded or nothing can be written. A task that fails stands in the record's
+            `failed`.
+    """
+    request.check_divided()
+    return _Evaluation(request=request, processes=ALONE, report=report).shard(shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """All of a request that is known before a model is loaded."""
+
+    opening: OpenOptions
+    tasks: tuple[Task, ...]
+    models: Sequence[ChosenModel]
+    answered: Mapping[str, Sequence[Task]]
+    """Label of a model to the tasks that it answers."""
+    reasons: Mapping[tuple[str, str], str]
+    groups: Sequence[Group]
+    chats: Mapping[str, ChatUse | None]
+    """By the label of a model."""
+    folder: Path
+    places: Mapping[str, Path]
+    """Label of a model to the folder of its results."""
+    asks: Mapping[Path, Json]
+    """By that folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Evaluation:
     request: EvalRequest
     processes: Processes
     report: Callable[[Progress], None]
 
-    def run(self) -> Evaluated:
+    def _prepare(self) -> _Prepared:
         request = self.request
         opening = replace(request.opening, on=_shared(request.opening.on))
         generation = {**read_kwargs(request.scoring.gen_kwargs), **request.generation}
@@ -171,42 +223,99 @@ class _Evaluation:
         chats = {chosen.label: _chat_of(chosen, request.prompts, variables) for chosen in models}
         folder = self.processes.share(request.output.out or next_folder("eval"))
         places = {chosen.label: folder / chosen.label if len(models) > 1 else folder for chosen in models}
-        with locked(folder) if self.processes.first else nullcontext():
-            asks = {
+        return _Prepared(
+            opening=opening,
+            tasks=tasks,
+            models=models,
+            answered=answered,
+            reasons=reasons,
+            groups=groups,
+            chats=chats,
+            folder=folder,
+            places=places,
+            asks={
                 places[chosen.label]: asked_json(request.given, tasks=answered[chosen.label], chosen=chosen)
                 for chosen in models
-            }
+            },
+        )
+
+    def run(self) -> Evaluated:
+        """Score and write."""
+        prepared = self._prepare()
+        with locked(prepared.folder) if self.processes.first else nullcontext():
             if self.processes.first:
-                (make_free if request.output.overwrite else check_free)(asks, out=folder)
-            scores = tuple(
-                self._score(
-                    chosen,
-                    answered[chosen.label],
-                    opening=opening,
-                    chat=chats[chosen.label],
-                    groups=groups,
-                    out=places[chosen.label],
-                    asks=asks[places[chosen.label]],
-                )
-                for chosen in models
-            )
-            speed, not_timed = self._timed(models, scores, tasks, opening=opening)
+                (make_free if self.request.output.overwrite else check_free)(prepared.asks, out=prepared.folder)
+            scores = tuple(self._score(chosen, prepared) for chosen in prepared.models)
+            speed, not_timed = self._timed(prepared, scores)
         return Evaluated(
-            folder=folder,
-            tasks=tuple(task.name for task in tasks),
+            folder=prepared.folder,
+            tasks=tuple(task.name for task in prepared.tasks),
             models=scores,
-            reasons=reasons,
+            reasons=prepared.reasons,
             speed=speed,
             not_timed=not_timed,
         )
 
+    def shard(self, shard: Shard) -> tuple[StoredShard, ...]:
+        """Answer a part of the rows and write it."""
+        prepared = self._prepare()
+        with locked(prepared.folder / shard.folder):  # others write beside it
+            return tuple(self._answer_shard(chosen, prepared, shard) for chosen in prepared.models)
+
+    def _answer_shard(self, chosen: ChosenModel, prepared: _Prepared, shard: Shard) -> StoredShard:
+        from lmtasks.bench.machine import machine, versions
+        from lmtasks.evaluation.samples import sample_files
+        from lmtasks.evaluation.write import samples_file
+
+        place = prepared.places[chosen.label]
+        out, asks = place / shard.folder, prepared.asks[place]
+        held = ShardRecord.read_if_whole(out / SHARD)
+        if held is not None and held.asked != asks and not self.request.output.overwrite:
+            raise UsageError(f"{out} holds a shard of something else; give another --out, or --overwrite.")
+        failed: dict[str, LmtasksError] = {}
+        options = self._options(chosen, prepared)
+        tasks = prepared.answered[chosen.label]
+        with sample_files(out, name=samples_file) as samples, open_solver(chosen, prepared.opening) as solver:
+            answered = answer_shard(
+                shard.part,
+                solver=solver,
+                tasks=tasks,
+                options=options,
+                samples=samples,
+                on_progress=self.report,
+                on_failure=failed.__setitem__,
+            )
+            scored = ShardScored(
+                shard=shard,
+                answered=answered,
+                changes=changes_of(tasks),
+                groups=prepared.groups,
+                failed={task: str(error) for task, error in failed.items()},
+                model=solver.model,
+                runtime=solver.card,
+                machine=machine(),
+                versions=versions(),
+                seed=options.seed,
+                resamples=options.resamples,
+                draws=options.draws,
+                asked=asks,
+            )
+            return StoredShard(folder=out, record=write_shard(out, scored, samples=samples))
+
+    def _options(self, chosen: ChosenModel, prepared: _Prepared) -> EvalOptions:
+        request = self.request
+        cache = prepared.opening.cache
+        return EvalOptions(data=request.data, chat=prepared.chats[chosen.label], hashes=hashes_folder(cache)).but(
+            {
+                **dict(request.scoring),
+                **dict(request.prompts),
+                **dict(request.uncertainty),
+                "split": "validation" if request.scoring.split == "validation" else "test",
+            }
+        )
+
     def _timed(
-        self,
-        models: Sequence[ChosenModel],
-        scores: Sequence[ModelScores],
-        tasks: Sequence[Task],
-        *,
-        opening: OpenOptions,
+        self, prepared: _Prepared, scores: Sequence[ModelScores]
     ) -> tuple[SpeedComparison | None, tuple[str, ...]]:
         """Models that were timed, and why others were not; each record lies beside the scores of its model."""
         from lmtasks.workflow.bench import time_scored
@@ -214,14 +323,14 @@ class _Evaluation:
         if not self.request.speed:
             return None, ()
         scored = [
-            (chosen, [task for task in tasks if any(result.task == task.name for result in each.results)])
-            for chosen, each in zip(models, scores, strict=True)
+            (chosen, [task for task in prepared.tasks if any(result.task == task.name for result in each.results)])
+            for chosen, each in zip(prepared.models, scores, strict=True)
         ]
         if not any(chosen.folder is not None and own for chosen, own in scored):
             return None, ("nothing was timed: baselines are not, nor are servers or answers that are there.",)
         compared, failed = time_scored(
             [(chosen, own) for chosen, own in scored if own],
-            opening=opening,
+            opening=prepared.opening,
             data=self.request.data,
             seed=self.request.scoring.seed,
             report=self.report,
@@ -237,42 +346,25 @@ class _Evaluation:
         )
         return "both" if request.tasks.is_single and divided else "score"
 
-    def _score(
-        self,
-        chosen: ChosenModel,
-        tasks: Sequence[Task],
-        *,
-        opening: OpenOptions,
-        chat: ChatUse | None,
-        groups: Sequence[Group],
-        out: Path,
-        asks: Json,
-    ) -> ModelScores:
+    def _score(self, chosen: ChosenModel, prepared: _Prepared) -> ModelScores:
         from lmtasks.bench.machine import machine, versions
         from lmtasks.evaluation.samples import sample_files
         from lmtasks.evaluation.write import samples_file, write_results
 
         failed: dict[str, LmtasksError] = {}
-        request = self.request
-        with sample_files(out, name=samples_file) as samples, open_solver(chosen, opening) as solver:
+        request, out = self.request, prepared.places[chosen.label]
+        with sample_files(out, name=samples_file) as samples, open_solver(chosen, prepared.opening) as solver:
             results = evaluate(
                 solver=solver,
-                tasks=tasks,
-                options=EvalOptions(data=request.data, chat=chat, hashes=hashes_folder(opening.cache)).but(
-                    {
-                        **dict(request.scoring),
-                        **dict(request.prompts),
-                        **dict(request.uncertainty),
-                        "split": "validation" if request.scoring.split == "validation" else "test",
-                    }
-                ),
+                tasks=prepared.answered[chosen.label],
+                options=self._options(chosen, prepared),
                 on_progress=self.report,
                 keep_samples=False,
                 samples=samples if not request.output.no_samples else None,
                 on_failure=failed.__setitem__,
                 processes=self.processes,
             )
-            found = group_results(groups, results)
+            found = group_results(prepared.groups, results)
             if self.processes.first and results:
                 if not request.output.overwrite:
                     check_rows(results, out=out)
@@ -287,7 +379,7 @@ class _Evaluation:
                     groups=found,
                     processes=self.processes.count,
                     failed={task: str(error) for task, error in failed.items()},
-                    asked=asks,
+                    asked=prepared.asks[out],
                 )
         return ModelScores(label=chosen.label, folder=out, results=results, groups=found, failed=failed)
 

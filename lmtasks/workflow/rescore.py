@@ -17,7 +17,7 @@ from lmtasks.evaluation.groups import group_results, stored_groups
 from lmtasks.evaluation.outcome import WAYS, Answered, remake_metric
 from lmtasks.evaluation.prepare import question_hash
 from lmtasks.evaluation.protocols import Finished, ScoredExample
-from lmtasks.evaluation.samples import Samples, answered_of, is_unchanged, raw_texts, sample_files
+from lmtasks.evaluation.samples import Samples, answered_of, as_stored, is_unchanged, raw_texts, sample_files
 from lmtasks.evaluation.scoring import TaskMetric, meaningful, scorings_for
 from lmtasks.evaluation.stream import pieces
 from lmtasks.evaluation.write import (
@@ -31,8 +31,7 @@ from lmtasks.evaluation.write import (
 )
 from lmtasks.files import locked, reading
 from lmtasks.metric import Draws, estimate
-from lmtasks.records import CustomValues, Json, Outcome, Text
-from lmtasks.results.sample import SampleRecord
+from lmtasks.records import Json, Text
 from lmtasks.results.scores import CleanScores, KnownOverlap, TaskScores
 from lmtasks.task.task import MetricUse, Task
 from lmtasks.workflow.evaluate import Evaluated, ModelScores
@@ -273,12 +272,11 @@ def _finished(stored: StoredResults, record: StoredTask, task: Task | None, *, t
                 "prompt or target was changed. Run the evaluation again."
             )
         example = ScoredExample(doc_id=sample.doc_id, row=sample.doc)
-        answered = answered_of(sample)
         texts = raw_texts(sample)
         without = bool(thought.token) and any(thought.token not in text for text in texts)
         if thought.token:
             texts = [answer_after(text, token=thought.token, stops=thought.stops) for text in texts]
-        scored = _as_stored(answered, sample) if task is None else _anew(answered, texts, task, example, trained)
+        scored = as_stored(sample) if task is None else _anew(answered_of(sample), texts, task, example, trained)
         yield Finished(
             example=example,
             answered=scored,
@@ -299,23 +297,6 @@ def _thought(conditions: Json) -> _Thought:
     decoding = conditions.get("decoding")
     settings = decoding if isinstance(decoding, Mapping) else {}
     return _Thought(token=str(settings.get("think_end_token", "")), stops=tuple(map(str, settings.get("stop", ()))))
-
-
-def _as_stored(answered: Answered, sample: SampleRecord) -> Answered:
-    """With the filtered answers and the values that stand in the sample."""
-    scored: dict[str, Outcome] = {}
-    for name, answers in sample.filtered.items():
-        first = answers[0] if isinstance(answers, list) and answers else answers
-        if isinstance(answered.outcome, Text):
-            scored[name] = replace(answered.outcome, prediction=str(first) if first else "")
-    if len(scored) == 1:
-        scored = {"": next(iter(scored.values()))}
-    return replace(
-        answered,
-        scored=scored,
-        filtered=sample.filtered,
-        made={name: CustomValues(values=values) for name, values in sample.made.items()},
-    )
 
 
 def _anew(answered: Answered, texts: Sequence[str], task: Task, example: ScoredExample, trained: bool) -> Answered:
