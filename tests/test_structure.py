@@ -20,8 +20,8 @@ it, the statistics of a whole table, its forms for pull requests and hubs); from
 head, a checkpoint's own vectors, the order of a corpus, and mixtures; from 410 for LaTeX, the records of others,
 trackers, trainings and the Chinese of pages; from 418 for what is not loaded here: answers that exist, GGUF files, and
 servers (client, protocol, probe, engine, solver, settings, opening), for largest rates and costs; from 440 for a model
-behind HTTP (wire format, worker, texts, names of tokens, heads, addresses, server, settings); from 450 for shards, their
-merging, and cells on many machines. A new use case is two files; a helper lies with its user."""
+behind HTTP (wire format, worker, texts, names of tokens, heads, addresses, server, settings); from 450 for shards,
+their merging, and cells on many machines. A new use case is two files; a helper lies with its user."""
 ONE_NEIGHBOUR = 92
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves.
