@@ -175,6 +175,7 @@ def evaluate(
             **{"encoding": encoding},
             **{"runtime": runtime, "device": device, "precision": precision, "no_samples": no_samples},
             **{"drop_unlabelled": drop_unlabelled, "rescore": None},
+            **{name: getattr(opening.endpoint, name) for name in ("server_tokenizer", "server_context")},
             **({"gen_kwargs": dict(generation)} if generation else {}),
             **({"label_map": dict(label_map)} if label_map else {}),
         },

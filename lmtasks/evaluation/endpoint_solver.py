@@ -64,12 +64,12 @@ class EndpointSolver(EngineSolver):
 
     def __init__(self, engine: InferenceEngine, *, server: Server, knows_tokens: bool) -> None:
         super().__init__(engine)
-        self._server = server
+        self.server = server
         self._knows_tokens = knows_tokens
 
     def why_not(self, task: Task, *, way: AskedWay) -> str:
         """Why the server cannot answer the task, as a sentence; empty where it can."""
-        server = self._server
+        server = self.server
         lacks = _lacks(task, server, knows_tokens=self._knows_tokens)
         if lacks:
             return f"{server.name} at {server.address} cannot answer {task.name}: {lacks}."
@@ -77,7 +77,7 @@ class EndpointSolver(EngineSolver):
 
     def as_asked(self, task: Task) -> Task:
         """The task as it is asked of the server: choices as letters where it tells no log-probabilities."""
-        if self._server.scores or task.output_type != "multiple_choice":
+        if self.server.scores or task.output_type != "multiple_choice":
             return task
         return lettered(task)
 
@@ -90,7 +90,7 @@ class EndpointSolver(EngineSolver):
         if reason := self.why_not(task, way=prompt_context.way):
             raise UsageError(reason)
         if task.output_type == "generate_until":
-            check_carried_out(decoding_for(self.model, task.generation), self._server)
+            check_carried_out(decoding_for(self.model, task.generation), self.server)
         if is_lettered(task):
             prompts = Prompts(task=task, prompt_context=prompt_context)
             inner: RequestBuilder = LetterRequests(

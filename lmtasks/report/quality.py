@@ -15,6 +15,8 @@ from lmtasks.results.scores import KnownOverlap
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """Note on precision int8-tensor in every table."""
+UNVERIFIED = "a server: the model is what the server says it is; nobody has verified it"
+"""Note on runtime endpoint in every table."""
 
 
 def quality_table(run: RunRecords) -> Table:
@@ -109,7 +111,15 @@ def variant_detail(variant: Variant) -> str:
 
 def name_notes(variant: Variant, notes: Notes) -> tuple[int, ...]:
     """The notes that a variant's name carries in every table."""
-    return (notes.number(f"{variant.precision}: {PER_TENSOR}"),) if variant.precision == "int8-tensor" else ()
+    remark = variant_remark(variant)
+    return (notes.number(remark),) if remark else ()
+
+
+def variant_remark(variant: Variant) -> str:
+    """A reader's caution with a variant, which it carries in every table; empty for most."""
+    if variant.runtime == "endpoint":
+        return UNVERIFIED
+    return f"{variant.precision}: {PER_TENSOR}" if variant.precision == "int8-tensor" else ""
 
 
 def _metric_table(run: RunRecords, task: TaskInfo) -> Table:
@@ -158,8 +168,8 @@ def _line(
 def _variant_column(run: RunRecords, variant: Variant) -> Column:
     if baseline_of(run, variant):
         return Column(title=variant.name, detail="baseline")
-    per_tensor = PER_TENSOR if variant.precision == "int8-tensor" else ""
-    return Column(title=variant.name, detail="; ".join(filter(None, [variant_detail(variant), per_tensor])))
+    parts = [variant_detail(variant), variant_remark(variant).removeprefix(f"{variant.precision}: ")]
+    return Column(title=variant.name, detail="; ".join(filter(None, parts)))
 
 
 def _known_notes(run: RunRecords, variants: Sequence[Variant], task: TaskInfo, metric: str | None) -> Mapping[str, str]:

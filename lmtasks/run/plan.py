@@ -40,6 +40,7 @@ from lmtasks.installation import shipped
 from lmtasks.settings.base import BOUND, Place, Settings, explain, place_of, refusal
 from lmtasks.settings.bench import ArrivalName, HourPriceText, Rates, Require, Rounds, Seconds, TokenPriceText
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, POSITIVE, SEED, Bound, shown
+from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.settings.evaluation import AllowMissing
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
@@ -172,6 +173,8 @@ class VariantPlan(RunsOn):
     baseline: Names = ()
     """Baselines, or `trivial` or `classical` for all of a kind; each task gets the one that is best on its validation
     rows."""
+    server: Endpoint | None = None
+    """How a server is asked, where `model` is an address (http://host:port/v1): {served_name: mine, concurrent: 16}."""
     answers: str | None = None
     """A file of what some system answered, as `eval --answers` reads it."""
     answers_id: str | None = None
@@ -377,6 +380,15 @@ def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
     from lmtasks.workflow.open_model import runtime_for
 
     made = plan.models.get(variant.model or "")
+    if is_address(variant.model or ""):
+        if variant.model_fields_set & {"runtime", "precision"}:
+            raise UsageError(
+                f"{file}: variant {variant.name!r} asks a server, which computes as it does; leave `runtime` and "
+                "`precision` out."
+            )
+        return variant.model_copy(update={"runtime": "endpoint", "device": "server", "timed": False})
+    if variant.server is not None:
+        raise UsageError(f"{file}: variant {variant.name!r} has `server`, which goes with an address as its `model`.")
     if made is None and variant.model and "runtime" not in variant.model_fields_set and Path(variant.model).is_dir():
         return variant.model_copy(update={"runtime": runtime_for(Path(variant.model), wanted=None)})
     if made is None or not is_fitted(made.backbone):

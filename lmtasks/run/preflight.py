@@ -16,10 +16,12 @@ from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainin
 from lmtasks.run.variants import given_answers, tasks_of
 from lmtasks.runtime.open import check_runs
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import check_attention
 from lmtasks.workflow.choose_models import check_given
 from lmtasks.workflow.new_backbone import Start, pretrained_both_ways
+from lmtasks.workflow.open_endpoint import probe_server
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.split_check import PEEK_ROWS, CheckOptions
 from lmtasks.workflow.validate import check_task
@@ -113,6 +115,14 @@ def check_models(plan: Plan, *, only: Sequence[str], data: DataAccess) -> None:
         if variant.model is None or (only and variant.name not in only):
             continue
         made = plan.models.get(variant.model)
+        if is_address(variant.model):
+            try:
+                probe_server(variant.model, variant.server or Endpoint(), cache=None)
+            except WorkError:  # it is down, say: its cells say so
+                continue
+            except UsageError as error:
+                raise UsageError(f"variant {variant.name!r} of the plan: {error}") from None
+            continue
         if made is not None and (_start(made).is_family or _start(made).is_fitted):
             continue
         try:
@@ -206,6 +216,8 @@ def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
     from lmtasks.runtime.onnx.open import check_package
 
     ref = str(variant.model)
+    if is_address(ref):
+        return "; ".join(probe_server(ref, variant.server or Endpoint(), cache=None).ability_lines())
     try:
         told = _card(ref)
         folder = _there(ref)

@@ -14,6 +14,7 @@ from lmtasks.files import slug
 from lmtasks.run.folder import Cell
 from lmtasks.run.plan import ModelPlan, Plan
 from lmtasks.settings.base import Setting, Settings
+from lmtasks.settings.endpoint import is_address
 from lmtasks.settings.training import BackboneChoice
 
 PLACE = PurePosixPath("runs/by-hand")
@@ -79,6 +80,8 @@ def cell_commands(
         options = ["--model", model, "--precision", variant.precision, *drop, "--out", package]
         commands.append(shlex.join(["lmtasks", "export", *options]))
         model = package
+    elif is_address(model):
+        scored += _given(variant.server, variant.server.model_fields_set) if variant.server is not None else ()
     else:
         scored += ["--runtime", variant.runtime]
         scored += ["--precision", variant.precision] if variant.precision != "fp32" else []

@@ -13,6 +13,7 @@ from lmtasks.bench.machine import machine, versions
 from lmtasks.cores import usable_cores
 from lmtasks.data.row_hashes import read_training_rows
 from lmtasks.errors import GateError, LmtasksError, WorkError, unknown
+from lmtasks.evaluation.endpoint_solver import EndpointSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import TaskResult, evaluate
 from lmtasks.evaluation.given_solver import GivenSolver
@@ -45,9 +46,12 @@ from lmtasks.run.trials import (
 )
 from lmtasks.run.variants import Artefacts, given_answers, reckon, required_record, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.task.changes import has_changes, with_clean
 from lmtasks.task.index import TaskIndex
 from lmtasks.task.task import Task
+from lmtasks.workflow.choose_models import as_asked
+from lmtasks.workflow.open_endpoint import chat_of_server, open_endpoint, probe_server, server_solver
 from lmtasks.workflow.open_model import card_in, features_file, hashes_folder, open_engine, settings_hash, with_cache
 from lmtasks.workflow.pairing import pair_cells
 
@@ -376,6 +380,8 @@ class _Runner:
         if variant.answers:
             solver = GivenSolver(given_answers(variant))
             return (self._cell_of(cell, solver) for cell in cells)
+        if variant.runtime == "endpoint":
+            return self._server_cells(variant, cells)
         try:
             ref = self.artefacts.of(variant, trial=trial, task=cells[0].task)
         except (WorkError, GateError) as error:  # an export that is not proved, say; the other variants go on
@@ -404,6 +410,23 @@ class _Runner:
                     yield cell, "found", ""
                 else:
                     yield self._score(cell, solver, settings=settings)
+
+    def _server_cells(self, variant: VariantPlan, cells: Sequence[Cell]) -> Iterator[_Scored]:
+        """Cells that a server answers; those of one that is down fail, and the other variants go on."""
+        settings, cache = variant.server or Endpoint(), self.options.cache
+        try:
+            server = probe_server(str(variant.model), settings, cache=cache)
+        except WorkError as error:
+            for cell in cells:
+                yield self._fail(cell, str(error))
+            return
+        with open_endpoint(server, settings, cache=cache) as engine:
+            solver = server_solver(engine, server, settings)
+            for cell in cells:
+                if is_finished(self.folder, cell, model=solver.model, settings=server.identity):
+                    yield cell, "found", ""
+                else:
+                    yield self._score(cell, solver, settings=server.identity)
 
     def _baseline_cell(self, cell: Cell) -> _Scored:
         return self._cell_of(cell, RivalSolver(cell.variant.baseline, rows=self._rival_rows(cell)))
@@ -453,8 +476,9 @@ class _Runner:
         with sample_files(file.parent, name=lambda task: file.name) as samples:
             (result,) = evaluate(
                 solver=solver,
-                tasks=[cell.task],
+                tasks=[as_asked(solver, cell.task)],
                 options=EvalOptions(
+                    chat=chat_of_server(solver.server) if isinstance(solver, EndpointSolver) else None,
                     data=self.options.data,
                     limit=plan.limit,
                     sample=plan.sample,

@@ -337,6 +337,17 @@ def stored_variant(variant: VariantPlan, *, plan: Plan, model: ModelCard | None,
         )
     made = plan.models.get(variant.model or "")
     adaptation = made.adaptation if made else "prompt"
+    if variant.runtime == "endpoint":
+        return Variant(
+            name=variant.name,
+            model=str(variant.model),
+            adaptation=adaptation,
+            runtime=variant.runtime,
+            device=variant.device,
+            precision="none",
+            threads=0,
+            generation_kwargs=variant.generation_kwargs,
+        )
     return Variant(
         name=variant.name,
         model=variant.model or (model.name if model else "/".join(variant.baseline)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmtasks.cores import usable_cores
 from lmtasks.errors import LmtasksError, UsageError, WorkError
-from lmtasks.evaluation.chat import ChatUse, chat_use, server_chat, template_settings
+from lmtasks.evaluation.chat import ChatUse, chat_use, template_settings
 from lmtasks.evaluation.evaluate import TaskResult, answer_shard, changes_of, evaluate
 from lmtasks.evaluation.filtering import check_thinking
 from lmtasks.evaluation.groups import group_results
@@ -39,6 +39,7 @@ from lmtasks.workflow.choose_models import (
     solver_before_loading,
 )
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_groups, chosen_tasks
+from lmtasks.workflow.open_endpoint import chat_of_server
 from lmtasks.workflow.open_model import hashes_folder
 from lmtasks.workflow.results_folder import asked_json, check_free, check_rows, make_free, next_folder
 
@@ -389,15 +390,7 @@ def _chat_of(chosen: ChosenModel, prompts: PromptFormat, variables: Mapping[str,
     from lmtasks.model.files import tokenizer_folder
 
     if chosen.server is not None:
-        from lmtasks.endpoint.protocol import chat_prompt
-
-        return server_chat(
-            chat_prompt,
-            asked=prompts.apply_chat_template is not None or not chosen.server.completes,
-            system=prompts.system_instruction,
-            multiturn=prompts.fewshot_as_multiturn,
-            settings=variables,
-        )
+        return chat_of_server(chosen.server, prompts)
     if chosen.folder is None:
         return None
     return chat_use(

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from lmtasks.endpoint.engine import EndpointEngine
     from lmtasks.endpoint.probe import ProbeAnswers, Server
     from lmtasks.evaluation.cache_store import ByteStore
+    from lmtasks.evaluation.chat import ChatUse
     from lmtasks.evaluation.endpoint_solver import EndpointSolver
     from lmtasks.evaluation.protocols import InferenceEngine
+    from lmtasks.settings.evaluation import PromptFormat
 
 KEY_BYTES = 16
 log = logging.getLogger(__name__)
@@ -107,6 +109,27 @@ def server_solver(engine: InferenceEngine, server: Server, settings: Endpoint) -
     from lmtasks.evaluation.endpoint_solver import EndpointSolver
 
     return EndpointSolver(engine, server=server, knows_tokens=settings.server_tokenizer is not None)
+
+
+def chat_of_server(server: Server, prompts: PromptFormat | None = None) -> ChatUse | None:
+    """Chats by the server's own template, where they are asked for or it answers nothing else; and the system
+    instruction.
+
+    Raises:
+        UsageError: an option is about a template on this machine.
+    """
+    from lmtasks.endpoint.protocol import chat_prompt
+    from lmtasks.evaluation.chat import server_chat, template_settings
+    from lmtasks.settings.evaluation import PromptFormat
+
+    prompts = prompts or PromptFormat()
+    return server_chat(
+        chat_prompt,
+        asked=prompts.apply_chat_template is not None or not server.completes,
+        system=prompts.system_instruction,
+        multiturn=prompts.fewshot_as_multiturn,
+        settings=template_settings(prompts.chat_template_args),
+    )
 
 
 def tokenizer_of(settings: Endpoint) -> Tokenizer | None:
