@@ -194,6 +194,7 @@ PARTS: Mapping[str, str] = {
     "AdaptTraining": "a training",
     "LoraSettings": "adapters",
     "ProbeSettings": "a probe",
+    "Endpoint": "a server",
     "SweepPlan": "a sweep",
     "BenchPlan": "timing",
     "PublishedPlan": "a published figure",
