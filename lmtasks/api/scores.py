@@ -271,6 +271,7 @@ def bench(
     require: str = "",
     price: str = "",
     price_hour: str = "",
+    server: Endpoint | None = None,
     seed: int = 1234,
     out: PathLike | None = None,
     data_root: PathLike | None = None,
@@ -291,6 +292,7 @@ def bench(
         sweep: `batch=1,8,32`, `length=32,128`, `threads=1,2`.
         rate: also let so many requests come a second.
         require: what production needs; `Timings.best` is the variant that fulfils it, None where none does.
+        server: how servers are asked, `lmtasks.Endpoint(served_name="mine")`.
         price: of a million tokens of a server, read and written, as "0.15,0.60 USD"; `Timings.costs` has the answers'.
         price_hour: of an hour of this machine, as "1.20 USD".
 
@@ -298,6 +300,7 @@ def bench(
         UsageError: an argument is wrong, a baseline is among the models, or a runtime suits no model.
         WorkError: measuring failed.
     """
+    from lmtasks.bench.costs import parse_prices
     from lmtasks.bench.judge import parse_requirements
     from lmtasks.bench.spec import parse_sweeps
     from lmtasks.settings.bench import BenchSettings
@@ -314,7 +317,7 @@ def bench(
         price_hour=price_hour,
     )
     own = rows is not None or data is not None
-    opening = opening_of(None, device, precision, threads, batch_size, None)
+    opening = opening_of(None, device, precision, threads, batch_size, None, server=server)
     request = BenchRequest(
         models=refs_of(models),
         tasks=tasks_of(
@@ -341,6 +344,8 @@ def bench(
         arrival=settings.arrival,
         requirements=parse_requirements(require) if require else (),
         require=require,
+        prices=parse_prices(tokens=price, hour=price_hour),
+        endpoint=opening.endpoint,
         out=None if out is None else Path(out),
     )
     with drawn(progress) as report:

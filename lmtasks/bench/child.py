@@ -62,8 +62,13 @@ def _times(job: "Json", open_engine: Open | None) -> "Json":
     from lmtasks.bench.spec import spec_from_json
 
     measure = measure_times if job["measure"] == "times" else measure_memory
+    opener: Open = open_variant
+    if spec["server"] is not None:
+        from lmtasks.bench.server import open_server
+
+        opener = open_server
     return measure(
-        spec_from_json(spec), open_engine=open_engine or open_variant, import_seconds=import_seconds, report=_send_line
+        spec_from_json(spec), open_engine=open_engine or opener, import_seconds=import_seconds, report=_send_line
     )
 
 

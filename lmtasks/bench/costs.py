@@ -100,16 +100,19 @@ def priced(record: SpeedRecord, prices: Prices) -> SpeedRecord:
         if timing.task not in largest or timing.batch_size > largest[timing.task].batch_size:
             largest[timing.task] = timing
     found = (
-        _by_tokens(timing, prices.tokens) if record.is_server else _by_hour(record, timing, prices.hour)
+        _by_tokens(record, timing, prices.tokens) if record.is_server else _by_hour(record, timing, prices.hour)
         for timing in largest.values()
     )
     return record.model_copy(update={"costs": tuple(each for each in found if each is not None)})
 
 
-def _by_tokens(timing: Timing, price: TokenPrice | None) -> CostRecord | None:
+def _by_tokens(record: SpeedRecord, timing: Timing, price: TokenPrice | None) -> CostRecord | None:
     if price is None:
         return None
     billed = timing.billed
+    runtime = record.runtime
+    if billed is None and (runtime is None or runtime.options.get("asked") != "token ids"):
+        return None  # nobody knows its tokens
     read = billed.read if billed is not None else fmean(timing.read_tokens or (0,))
     written = billed.written if billed is not None else float(timing.new_tokens)
     asked = timing.requests_per_example

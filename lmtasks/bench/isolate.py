@@ -32,6 +32,8 @@ CHILD = (sys.executable, "-P", "-m", "lmtasks.bench.child")  # -P: a torch.py in
 PROGRESS = "progress "
 """A line of the child that begins so is `done total note`."""
 LAST_LINES = 12
+ELSEWHERE = "server"
+"""The device of a server, whose machine nobody here can measure."""
 SCRATCH = "lmtasks-bench-"
 """Begins the names of folders for the jobs of children and their records."""
 SCRATCH_FRESH_SECONDS = 60.0
@@ -70,6 +72,8 @@ class Isolated:
         """The variant's memory, in a process in which nothing is timed (`measure.measure_memory`)."""
         from lmtasks.bench.pool import Memory
 
+        if spec.server is not None:  # it lies elsewhere
+            return Memory(peak_memory_bytes=0, loading_memory_bytes=0, import_memory_bytes=0)
         job: Json = {"measure": "memory", "spec": spec.as_json()}
         return Memory.model_validate(self._run(job, name=spec.name, threads=spec.threads))
 
@@ -77,6 +81,8 @@ class Isolated:
         """The most that the machine can do (`limits.measure_limits`)."""
         from lmtasks.results.speed import MachineLimits
 
+        if device == ELSEWHERE:
+            return MachineLimits(device=device, threads=threads)
         job: Json = {"measure": "limits", "threads": threads, "device": device, "seconds": seconds}
         return MachineLimits.model_validate(self._run(job, name="the machine's limits", threads=threads))
 

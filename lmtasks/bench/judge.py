@@ -180,7 +180,9 @@ def why_none(judged: Sequence[Judged]) -> str:
 
 
 def core_seconds(record: SpeedRecord) -> float | None:
-    """Threads x seconds of an answer at the largest batch, over tasks of the rows' own lengths."""
+    """Threads x seconds of an answer at the largest batch, over tasks of the rows' own lengths; None of a server."""
+    if record.is_server:
+        return None  # its cores are elsewhere
     costs = []
     for task in dict.fromkeys(timing.task for timing in record.timings):
         timings = [timing for timing in record.timings if timing.task == task]

@@ -19,6 +19,15 @@ from lmtasks.settings.bounds import COUNT, MOST
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimedServerSpec:
+    """A server that was probed, and how it is asked; ready for a JSON file. It holds the name of a key's variable, and
+    no key."""
+
+    server: Json
+    settings: Json
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedSpec:
     """One variant to be measured in a process of its own."""
 
@@ -34,6 +43,8 @@ class SpeedSpec:
     """For the runtime and BLAS alike, and the machine's limits beside them."""
     workloads: tuple[Workload, ...]
     settings: SpeedSettings
+    server: TimedServerSpec | None = None
+    """None: what lies in `ref` is timed on this machine."""
 
     def __post_init__(self) -> None:
         if not self.workloads:
@@ -56,12 +67,15 @@ class SpeedSpec:
             "threads": self.threads,
             "workloads": [workload.as_json() for workload in self.workloads],
             "settings": asdict(self.settings),
+            "server": None if self.server is None else asdict(self.server),
         }
 
 
 def spec_from_json(record: Json) -> SpeedSpec:
     """The spec that `as_json` made the record of."""
     variant, workloads, settings = record["variant"], record["workloads"], record["settings"]
+    server = record["server"]
+    assert server is None or isinstance(server, dict)
     assert isinstance(variant, dict)  # written by as_json, read by the child it was written for
     assert isinstance(workloads, list)
     assert isinstance(settings, dict)
@@ -81,6 +95,7 @@ def spec_from_json(record: Json) -> SpeedSpec:
                 "goals": tuple(RateGoal(**goal) for goal in settings["goals"]),
             }
         ),
+        server=None if server is None else TimedServerSpec(**server),
     )
 
 

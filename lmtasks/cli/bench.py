@@ -12,6 +12,7 @@ from lmtasks.cli.table import print_table
 from lmtasks.cli.values import data_options
 from lmtasks.settings.bench import BenchSettings, BenchTasks
 from lmtasks.settings.data import DataAccess, TrustCode
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.evaluation import Limit, Out, Seed
 from lmtasks.settings.models import BatchSize, Models, batch_rows
 from lmtasks.settings.runs_on import Device, RunPrecision, Runtimes, Threads
@@ -38,6 +39,7 @@ def command(
     batch_size: BatchSize = "auto",
     limit: Limit = None,
     bench: BenchSettings,
+    server: Endpoint,
     seed: Seed = 1234,
     out: Out = None,
     access: DataAccess,
@@ -72,6 +74,7 @@ def command(
         requirements=parse_requirements(bench.require) if bench.require else (),
         require=bench.require,
         prices=parse_prices(tokens=bench.price, hour=bench.price_hour),
+        endpoint=server,
         out=out,
     )
     with progress_bars() as report:
@@ -168,9 +171,9 @@ def _needs(records: Sequence[SpeedRecord]) -> None:
         ("imports", True, lambda each: form.duration(each.import_seconds)),
         ("opening", True, lambda each: form.duration(each.open_seconds or 0.0)),
         ("first answer", True, lambda each: form.duration(each.first_seconds or 0.0)),
-        ("peak memory", True, lambda each: form.size(each.total_memory_bytes)),
-        ("of it imports", True, lambda each: form.size(each.import_memory_bytes)),
-        ("on disk", True, lambda each: form.size(each.artefact.size_bytes)),
+        ("peak memory", True, lambda each: "" if each.is_server else form.size(each.total_memory_bytes)),
+        ("of it imports", True, lambda each: "" if each.is_server else form.size(each.import_memory_bytes)),
+        ("on disk", True, lambda each: "" if each.is_server else form.size(each.artefact.size_bytes)),
     )
     _print(columns, records)
 
@@ -252,7 +255,9 @@ def _loads(records: Sequence[SpeedRecord]) -> bool:
 def _limits(records: Sequence[SpeedRecord]) -> None:
     from lmtasks.report import format as form
 
-    for measured in {str(record.limits): record.limits for record in records if record.limits}.values():
+    for measured in {
+        str(record.limits): record.limits for record in records if record.limits and not record.is_server
+    }.values():
         print(f"\nThis machine, {form.limits(measured)}.")
     for record in records:
         limited = [(each, each.limit) for each in record.workloads if each.limit is not None]

@@ -192,6 +192,31 @@ class EndpointEngine:
             on_answers=on_answers,
         )
 
+    def score_alone(self, request: ScoreRequest) -> Scored:
+        """One log-probability, asked by itself; nothing is verified behind it, as where answers are timed.
+
+        Raises:
+            RequestFailedError, ServerError: see `Client`.
+        """
+        return self._scored(request)
+
+    def pieces(self, request: GenerateRequest, *, with_usage: bool) -> Iterator[str]:
+        """The pieces of one text as they come, asked by itself; nothing is verified behind them.
+
+        Args:
+            with_usage: also ask for the number of tokens that are billed, which comes in a part without text.
+
+        Raises:
+            RequestFailedError, ServerError: see `Client`.
+        """
+        path, body, _ = self._question(request, 0)
+        body.pop("logprobs", None)
+        body |= {"stream_options": {"include_usage": True}} if with_usage else {}
+        for part in self._client.events(path, body):
+            piece, _ = stream_piece(part, chat=path == CHAT)
+            if piece:
+                yield piece
+
     def verify(self) -> None:
         """Ask the known texts again.
 

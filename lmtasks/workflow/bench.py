@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtasks.bench.compare import SpeedComparison, compare_variants
 from lmtasks.bench.costs import NO_PRICES, Prices, priced
-from lmtasks.bench.isolate import Isolated
+from lmtasks.bench.isolate import ELSEWHERE, Isolated
 from lmtasks.bench.judge import (
     Judged,
     QualityDrop,
@@ -26,8 +27,9 @@ from lmtasks.cores import usable_cores
 from lmtasks.errors import GateError, UsageError, WorkError, unknown
 from lmtasks.files import locked
 from lmtasks.records import Progress
-from lmtasks.results.speed import BenchRecord, SideBySideRecord
+from lmtasks.results.speed import SERVER, BenchRecord, SideBySideRecord
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task
 from lmtasks.workflow.choose_models import ChosenModel, OpenOptions, chosen_models
@@ -35,7 +37,10 @@ from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 from lmtasks.workflow.open_model import card_in, runtime_for
 from lmtasks.workflow.quality_drop import drops_of
 from lmtasks.workflow.results_folder import next_folder
-from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, workloads_of
+from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, server_workloads, workloads_of
+
+if TYPE_CHECKING:
+    from lmtasks.endpoint.probe import Server
 
 RECORD = "bench.json"
 AUTO_BATCH = 16
@@ -44,7 +49,7 @@ WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
     "native": "a model that was fitted at once (ngram, svm, ...)",
-    "server": "a server's address",
+    "server": "a server's address (--model http://...)",
 }
 
 
@@ -77,6 +82,8 @@ class BenchRequest:
     require: str = ""
     """The requirements as they were written."""
     prices: Prices = NO_PRICES
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    """How servers are asked."""
     out: Path | None = None
     """None: `runs/bench-N`."""
 
@@ -118,12 +125,23 @@ def bench_models(request: BenchRequest, *, report: Callable[[Progress], None]) -
         WorkError: no task of a model can be timed, or measuring failed.
     """
     tasks = chosen_tasks(request.tasks)
-    models = chosen_models(request.models, offline=request.data.offline, token=request.data.token)
+    models = chosen_models(
+        request.models,
+        offline=request.data.offline,
+        token=request.data.token,
+        opening=OpenOptions(endpoint=request.endpoint),
+    )
     specs = _all_specs(models, tasks, request)
     folder = request.out or next_folder("bench")
     with locked(folder):
         drops: Mapping[str, Mapping[str, QualityDrop]] = {}
         if any(each.name == "drop" for each in request.requirements):
+            servers = [spec.name for spec in specs if spec.server is not None]
+            if servers:
+                raise UsageError(
+                    f"--require drop is scored by models on this machine, and {servers[0]} is a server; score it with "
+                    "`lmtasks eval`, and compare."
+                )
             drops = drops_of(
                 specs, tasks=tasks, options=request.data, limit=request.limit, seed=request.seed, report=report
             )
@@ -227,7 +245,8 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
     pairs: list[tuple[ChosenModel, str]] = []
     for chosen in models:
         if chosen.server is not None:
-            raise UsageError(f"{chosen.ref} is a server; bench times models and packages on this machine.")
+            pairs.append((chosen, SERVER))
+            continue
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
         own = runtime_for(chosen.folder, wanted=None)
@@ -272,6 +291,8 @@ def _specs(
     chosen: ChosenModel, tasks: Sequence[Task], runtime: str, counts: Sequence[int], request: BenchRequest
 ) -> list[SpeedSpec]:
     """One for each number of threads; the requests are made once."""
+    if chosen.server is not None:
+        return [_server_spec(chosen, chosen.server, tasks, request)]
     assert chosen.folder is not None  # a baseline was refused
     computed_in = _checked_precision(chosen.folder, runtime, request)
     card = card_in(chosen.folder)
@@ -285,20 +306,7 @@ def _specs(
         label_names=request.label_names,
     )
     workloads = (*own, *at_lengths(own, request.sweep.length, model=card))
-    settings = SpeedSettings(
-        batch_sizes=request.sweep.batch or (1, request.rows_at_once or AUTO_BATCH),
-        least_seconds=request.seconds,
-        most_seconds=request.seconds * 4,
-        loads=loads_of(
-            request.rates,
-            arrival=request.arrival,
-            requirements=request.requirements,
-            rounds=request.rounds,
-            seconds=request.seconds,
-            seed=request.seed,
-        ),
-        goals=goals_of(request.requirements),
-    )
+    settings = _settings(request)
     return [
         SpeedSpec(
             variant={
@@ -320,6 +328,61 @@ def _specs(
         )
         for threads in counts
     ]
+
+
+def _settings(request: BenchRequest) -> SpeedSettings:
+    return SpeedSettings(
+        batch_sizes=request.sweep.batch or (1, request.rows_at_once or AUTO_BATCH),
+        least_seconds=request.seconds,
+        most_seconds=request.seconds * 4,
+        loads=loads_of(
+            request.rates,
+            arrival=request.arrival,
+            requirements=request.requirements,
+            rounds=request.rounds,
+            seconds=request.seconds,
+            seed=request.seed,
+        ),
+        goals=goals_of(request.requirements),
+    )
+
+
+def _server_spec(chosen: ChosenModel, server: Server, tasks: Sequence[Task], request: BenchRequest) -> SpeedSpec:
+    """A server on the requests that its tasks ask of it.
+
+    Raises:
+        UsageError: a length is asked for, and nobody knows the server's tokens.
+        WorkError: it answers none of the tasks.
+    """
+    from lmtasks.bench.server import server_spec
+
+    endpoint = request.endpoint
+    if request.sweep.length and endpoint.server_tokenizer is None:
+        raise UsageError(
+            f"--sweep length=... is in tokens, and nobody knows those of {chosen.ref}; give --server-tokenizer."
+        )
+    card, own = server_workloads(
+        tasks, server=server, settings=endpoint, options=request.data, rows=request.limit or REQUESTS, seed=request.seed
+    )
+    return SpeedSpec(
+        variant={
+            "name": chosen.label,
+            "model": chosen.ref,
+            "adaptation": "prompt",
+            "runtime": SERVER,
+            "device": ELSEWHERE,
+            "precision": "none",
+            "threads": 1,
+        },
+        ref=Path(),
+        runtime=SERVER,
+        device=ELSEWHERE,
+        precision="none",
+        threads=1,
+        workloads=(*own, *at_lengths(own, request.sweep.length, model=card)),
+        settings=_settings(request),
+        server=server_spec(server, endpoint),
+    )
 
 
 def _named(spec: SpeedSpec, name: str) -> SpeedSpec:

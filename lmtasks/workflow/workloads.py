@@ -1,9 +1,13 @@
 """Workloads and loads that a variant is timed on: what its tasks ask of an engine, noted down without a model."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from lmtasks.bench.judge import Requirement
 from lmtasks.bench.percentile import least_samples
@@ -19,6 +23,10 @@ from lmtasks.model.files import tokenizer_folder
 from lmtasks.records import ModelCard, RuntimeCard
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.task import Task
+
+if TYPE_CHECKING:
+    from lmtasks.endpoint.probe import Server
+    from lmtasks.settings.endpoint import Endpoint
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 USUAL_PERCENTILE = 95
@@ -53,6 +61,26 @@ def workloads_of(
         (result,) = evaluate(solver=solver, tasks=[task], options=asked, keep_samples=False)
         found.append(recorder.workload(task=task.name, seed=seed, examples=result.n))
     return tuple(found)
+
+
+def server_workloads(
+    tasks: Sequence[Task], *, server: Server, settings: Endpoint, options: DataAccess, rows: int, seed: int
+) -> tuple[ModelCard, tuple[Workload, ...]]:
+    """The card of a server's model, and the workloads of all tasks that it can answer; nothing is asked of it."""
+    from lmtasks.workflow.choose_models import as_asked
+    from lmtasks.workflow.open_endpoint import server_solver, unasked_engine
+
+    with closing(unasked_engine(server, settings)) as engine:
+        recorder = Recorder(model=engine.model, card=engine.card, tokenizer=engine.tokenizer)
+        solver = server_solver(recorder, server, settings)
+        found = []
+        for task in tasks:
+            if solver.why_not(task, way="auto"):
+                continue
+            asked = EvalOptions(data=options, limit=rows, seed=seed, resamples=2, overlap=False)
+            (result,) = evaluate(solver=solver, tasks=[as_asked(solver, task)], options=asked, keep_samples=False)
+            found.append(recorder.workload(task=task.name, seed=seed, examples=result.n))
+        return engine.model, tuple(found)
 
 
 def at_lengths(workloads: Sequence[Workload], lengths: Sequence[int], *, model: ModelCard) -> list[Workload]:
