@@ -1,16 +1,23 @@
 """Every command of the documents is carried out, on small data with tiny models, or at least read to its last option.
 
 A block of commands is fenced as `sh`. All of its lines are carried out in the order of the page, unless a comment above
-it says `<!-- parsed only: WHY -->`; `<!-- exit code 0 or 3 -->` says what else than 0 is right.
+it says `<!-- parsed only: WHY -->`; `<!-- exit code 0 or 3 -->` says what else than 0 is right, and
+`<!-- in the background -->` that a server runs from there on, here behind another port than the page's.
 """
 
 import functools
 import importlib
+import importlib.util
 import io
+import json
 import re
 import shlex
+import socket
+import subprocess
+import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +49,9 @@ OTHERS: Mapping[str, Callable[[list[str]], bool]] = {
     "bash": lambda words: (ROOT / words[1]).is_file(),
 }
 """Programs beside `lmtasks` that a page may name, each with what must hold of its words."""
+BACKGROUND = "in the background"
+ADDRESS = "127.0.0.1:8000"
+"""Of the pages' server."""
 PLACEHOLDER = re.compile(r"^[A-Z]+$")
 
 
@@ -53,6 +63,8 @@ class Line:
     stdin: str
     codes: tuple[int, ...]
     """Exit codes that are right; none: it is not carried out."""
+    background: bool = False
+    """Does it run until the page ends?"""
 
     @property
     def arguments(self) -> list[str] | None:
@@ -75,7 +87,8 @@ def lines(page: Path) -> Iterator[Line]:
             words = shlex.split(command, comments=True)
             if words:
                 given = " ".join(shlex.split(before)[1:]) + "\n" if before else ""
-                yield Line(words=words, stdin=given, codes=() if rule.startswith("parsed only: ") else allowed)
+                codes = () if rule.startswith("parsed only: ") else allowed
+                yield Line(words=words, stdin=given, codes=codes, background=rule == BACKGROUND)
 
 
 WITH_COMMANDS = [page for page in PROSE if any(lines(page))]
@@ -192,7 +205,27 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / file).write_text(f"comment,stars\n{text}", encoding="utf-8")
     for name, architecture in (("A", "llama"), ("B", "gpt2"), ("lmtasks-mini", "llama")):
         tiny_checkpoint(folder / name, architecture, context=256)
+    answers = [{"row": place, "answer": stars} for place, (_, stars) in enumerate(rows[60:])]
+    (folder / "answers.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in answers), encoding="utf-8")
     return folder
+
+
+@contextmanager
+def served(arguments: Sequence[str]) -> Iterator[str]:
+    """The server of a page in a process of its own, behind a port that is free; its address without the scheme."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(port) if before == "--port" else word for before, word in zip(["", *arguments], arguments, strict=False)]
+    server = subprocess.Popen([sys.executable, "-m", "lmtasks", *words], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert "is served at" in server.stdout.readline()
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        server.stdout.close()
 
 
 DONE: set[str] = set()
@@ -206,12 +239,23 @@ def test_commands_do_what_the_page_says(
     """One folder for all pages: the same line on two of them is carried out once."""
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("LMTASKS_CACHE", str(workspace / "answers"))
-    for line in lines(page):
-        told = shlex.join(line.words)
-        if line.arguments is None or not line.codes or told in DONE:
-            continue
-        monkeypatch.setattr("sys.stdin", io.StringIO(line.stdin))
-        code = run(line.arguments)
-        said = capsys.readouterr()
-        assert code in line.codes, f"{told}\n{said.out}\n{said.err}"
-        DONE.add(told)
+    address, missing = ADDRESS, set[str]()
+    with ExitStack() as running:
+        for line in lines(page):
+            told = shlex.join(line.words)
+            if line.arguments is None or not line.codes or told in DONE:
+                continue
+            if line.background:
+                if importlib.util.find_spec("starlette") is None:
+                    missing = {ADDRESS}
+                else:
+                    address = running.enter_context(served(line.arguments))
+                continue
+            if any(each in told for each in missing):  # the extra of the server is not installed
+                missing |= {line.words[line.words.index("--out") + 1]} if "--out" in line.words else set()
+                continue
+            monkeypatch.setattr("sys.stdin", io.StringIO(line.stdin))
+            code = run([word.replace(ADDRESS, address) for word in line.arguments])
+            said = capsys.readouterr()
+            assert code in line.codes, f"{told}\n{said.out}\n{said.err}"
+            DONE.add(told)

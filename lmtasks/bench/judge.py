@@ -281,10 +281,14 @@ def _max_rate(requirement: Requirement, record: SpeedRecord, *, tasks: set[str])
     worst = min(mine.values(), key=lambda each: each.rate)
     if not worst.rate:
         least = min(each.rate for each in worst.tried)
-        reason = f"on {worst.task} it does not hold at {least:.3g} requests/s either"
+        reason = f"on {worst.task} it does not hold at {_requests(least)} requests/s either"
         return HeldRequirement(requirement=requirement, fulfilled=False, reason=reason)
-    reason = f"up to {worst.rate:.3g} requests/s on {worst.task}"
+    reason = f"up to {_requests(worst.rate)} requests/s on {worst.task}"
     return HeldRequirement(requirement=requirement, fulfilled=True, reason=reason)
+
+
+def _requests(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def with_goodput(record: SpeedRecord, requirements: Sequence[Requirement]) -> SpeedRecord:

@@ -256,7 +256,7 @@ def _largest_rate(
 ) -> LargestRate:
     """Look for it from half of the texts a second that were answered one batch after the other."""
     mine = [each for each in timings if (each.task, each.length) == (job.workload.task, 0)]
-    best = max(each.throughput / max(1, each.new_tokens) for each in mine)
+    best = max(each.examples_per_s * each.requests_per_example for each in mine)
     arrival, seed = next(((load.arrival, load.seed) for load in spec.settings.loads), ("poisson", Load.seed))
 
     def run(rate: float) -> tuple[float | None, bool]:

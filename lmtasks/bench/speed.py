@@ -83,8 +83,9 @@ class WorkloadSpeed:
 
     @property
     def examples_per_s(self) -> float:
-        """Examples of the task a second: what a prompted model, a head, and one that writes have in common."""
-        return self.throughput / max(1, self.new_tokens) / self.requests_per_example
+        """Examples of the task a second: what a prompted model, a head, and one that writes have in common. A text that
+        a server ended early is an answer, too."""
+        return len(self.raw_ms) * self.batch_size / (sum(self.raw_ms) / 1000) / self.requests_per_example
 
 
 def time_workload(
@@ -119,7 +120,9 @@ def time_workload(
         notes.append(f"cut after {settings.most_seconds:g} s, {len(units)} calls; a whole pass has {len(batches)}")
     expected = size * (workload.new_tokens if workload.kind == "generate" else 1)
     if any(done != expected for done in units):
-        notes.append(f"a call yielded {min(units)} to {max(units)} {workload.unit.removesuffix('/s')}, not {expected}")
+        least, most = min(units), max(units)
+        yielded = f"{least}" if least == most else f"{least} to {most}"
+        notes.append(f"a call yielded {yielded} {workload.unit.removesuffix('/s')}, not {expected}")
     if not warm.settled:
         notes.append(f"the times had not settled after {len(warm.seconds)} calls of warming up")
     return WorkloadSpeed(

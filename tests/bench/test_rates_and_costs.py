@@ -153,6 +153,8 @@ def test_the_cost_of_a_thousand_answers_of_a_server() -> None:
     timings = [timing.model_copy(update={"requests_per_example": 4.0}) for timing in RUN.workloads]
     server = RUN.model_copy(update={"variant": Variant(name="s", runtime="endpoint"), "workloads": tuple(timings)})
     prices = parse_prices(tokens="0.5,2 EUR", hour="3")
+    assert priced(server, prices).costs == ()  # what it was sent is text, and nobody knows its tokens
+    server = server.model_copy(update={"runtime": replace(CARD, options={"asked": "token ids"})})
     (cost,) = priced(server, prices).costs
     assert cost.per_1000 == pytest.approx(1000 * 4 * (7 * 0.5 + 10 * 2) / 1e6)
     assert (cost.task, cost.currency) == ("t", "EUR")
