@@ -216,7 +216,9 @@ def served(arguments: Sequence[str]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [str(port) if before == "--port" else word for before, word in zip(["", *arguments], arguments, strict=False)]
+    words = [
+        str(port) if before == "--port" else word for before, word in zip(["", *arguments], arguments, strict=False)
+    ]
     server = subprocess.Popen([sys.executable, "-m", "lmtasks", *words], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
