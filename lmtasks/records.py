@@ -63,6 +63,8 @@ class Choice:
     """Log-probability of each choice behind no context, where `acc_mutual_info` needs it; else empty."""
     chosen: bool = True
     """Was one of them answered? Else the answer is none of them, and wrong whatever is right."""
+    scored: bool = True
+    """Were there scores? Else `scores` say what was chosen, and no more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,15 +25,19 @@ from lmtasks.data.tokenizer import Tokenizer
 from lmtasks.data.vocabulary import learn_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.baseline_trivial import (
-    UNLIKELY,
     candidate_answer,
-    certain,
     label_answer,
     label_set_answer,
     number_answer,
     text_answers,
 )
-from lmtasks.evaluation.outcome import Answered, AnswerRows, answered_likelihood
+from lmtasks.evaluation.outcome import (
+    UNLIKELY,
+    Answered,
+    AnswerRows,
+    answered_likelihood,
+    certain,
+)
 from lmtasks.evaluation.retrieval import ScoreCorpus, over_corpus
 from lmtasks.evaluation.rolling import likelihood_of
 from lmtasks.records import Floats, HeadInput, Ints, Row, softmax_log

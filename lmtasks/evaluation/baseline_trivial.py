@@ -20,6 +20,7 @@ from lmtasks.evaluation.outcome import (
     answered_number,
     answered_text,
     asks_without_context,
+    certain,
 )
 from lmtasks.evaluation.protocols import Finished, ScoredExample
 from lmtasks.evaluation.scoring import TaskMetric, scorings_for
@@ -48,10 +49,6 @@ _SENTENCE = regex.compile(
     """,
     regex.VERBOSE | regex.DOTALL,
 )
-
-UNLIKELY = -30.0
-"""Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte; behind no
-context it is 0 for all of them, so that every metric of a choice is told of the same one."""
 
 
 def copy(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
@@ -257,11 +254,6 @@ def longest_choice(task: Task, train: Sequence[Row], seed: int) -> AnswerRows:
     return _choices(
         task, lambda prompt, row: max(range(len(prompt.choices)), key=lambda place: len(prompt.choices[place]))
     )
-
-
-def certain(chosen: int, count: int) -> list[float]:
-    """The scores of an answer without doubt."""
-    return [0.0 if place == chosen else UNLIKELY for place in range(count)]
 
 
 def label_answer(task: Task, given: HeadInput, scores: Sequence[float]) -> Answered:

@@ -28,7 +28,6 @@ import numpy as np
 from lmtasks.data.row_hashes import TrainingRows
 from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.baseline_trivial import certain
 from lmtasks.evaluation.filtering import answer_after, prediction, with_filters
 from lmtasks.evaluation.given_answers import GivenAnswers, aligned, cell, named, number_in, numbers, shown
 from lmtasks.evaluation.outcome import (
@@ -40,6 +39,7 @@ from lmtasks.evaluation.outcome import (
     answered_number,
     answered_ranks,
     answered_text,
+    certain,
 )
 from lmtasks.evaluation.protocols import AskedWay, PromptContext, ScoredExample, Solved
 from lmtasks.evaluation.rescoring import answered_hypothesis, scored_list
@@ -343,9 +343,12 @@ def _choice(
         greedy=tuple(map(bool, greedy)) if isinstance(greedy, list) and len(greedy) == len(names) else (),
         unconditional=unconditional if len(unconditional) == len(names) else (),
         chosen=scored or place is not None,
+        scored=scored,
     )
     found = answered_choice(outcome, prompt=prompt, choices=texts)
-    return found if scored else replace(found, answer=line.written)
+    if scored:
+        return found
+    return replace(found, raw=line.written, answer=line.written if place is None else found.answer)
 
 
 def _scores_of(line: _Line, read: _Read, *, names: Sequence[str], written: Sequence[str]) -> Sequence[float] | None:

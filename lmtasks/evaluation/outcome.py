@@ -34,6 +34,11 @@ WITHOUT_CONTEXT = "acc_mutual_info"
 """The metric that needs every choice behind no context as well."""
 
 
+UNLIKELY = -30.0
+"""Log-probability of what was not chosen. Of the chosen it is 0, so it also wins per character and per byte; behind no
+context it is 0 for all of them, so that every metric of a choice is told of the same one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """One example with its answer."""
@@ -132,6 +137,11 @@ def metric_for(task: Task, use: MetricUse) -> Metric:
 def asks_without_context(task: Task) -> bool:
     """Is each choice also wanted behind no context?"""
     return any(use.name == WITHOUT_CONTEXT for use in task.metrics)
+
+
+def certain(chosen: int, count: int) -> list[float]:
+    """The scores of an answer without doubt."""
+    return [0.0 if place == chosen else UNLIKELY for place in range(count)]
 
 
 def best_choice(choice: Choice) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lmtasks.errors import UsageError
-from lmtasks.evaluation.outcome import Answered
+from lmtasks.evaluation.outcome import Answered, best_choice, certain
 from lmtasks.evaluation.protocols import Finished
 from lmtasks.files import AppendedFiles
 from lmtasks.records import Choice, CustomValues, Json, LabelSet, Likelihood, Outcome, Quantity, Ranks, RankTie, Text
@@ -237,12 +237,13 @@ def _outcome(sample: SampleRecord) -> Outcome:
         case ChoiceOutcome() as held:
             return Choice(
                 gold=held.gold,
-                scores=_numbers(sample.raw),
+                scores=_scores(sample.raw, held),
                 chars=held.chars,
                 bytes=held.bytes,
                 greedy=held.greedy,
                 unconditional=held.unconditional,
                 chosen=held.chosen,
+                scored=not isinstance(sample.raw, str),
             )
         case TextOutcome() as held:
             return Text(references=sample.targets, prediction=held.prediction, source=held.source)
@@ -269,6 +270,13 @@ def _outcome(sample: SampleRecord) -> Outcome:
             raise ValueError("code of the task file made its values")
 
 
+def _scores(raw: object, held: ChoiceOutcome) -> tuple[float, ...]:
+    """Log-probabilities; of an answer that was given without scores, those of somebody without doubt."""
+    if isinstance(raw, str):
+        return tuple(certain(-1 if held.place is None else held.place, len(held.chars)))
+    return _numbers(raw)
+
+
 def _numbers(raw: object) -> tuple[float, ...]:
     """Log-probabilities, infinite ones among them."""
     if not isinstance(raw, list):
@@ -286,6 +294,7 @@ def _choice_outcome(outcome: Outcome) -> ChoiceOutcome:
         greedy=outcome.greedy,
         unconditional=outcome.unconditional,
         chosen=outcome.chosen,
+        place=best_choice(outcome) if outcome.chosen and not outcome.scored else None,
     )
 
 

@@ -15,6 +15,8 @@ from lmtasks.results.scores import KnownOverlap
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """Note on precision int8-tensor in every table."""
+ANSWERS, GIVEN = "answers", "given answers"
+"""The runtime of a system whose answers are in a file, and what stands beside its name."""
 UNVERIFIED = "a server: the model is what the server says it is; nobody has verified it"
 """Note on runtime endpoint in every table."""
 
@@ -105,7 +107,8 @@ def variant_detail(variant: Variant) -> str:
     in_name = {"", "none", "native", "cpu", *re.split(r"[^\w.]+", variant.name.lower()), variant.name.lower()}
     threads = f"{variant.threads} thread{'' if variant.threads == 1 else 's'}" if variant.threads else ""
     ran = (variant.runtime, variant.precision, variant.device, threads)
-    parts = (variant.model, variant.adaptation, *ran, variant.written)
+    how = (GIVEN,) if variant.runtime == ANSWERS else (variant.adaptation, *ran, variant.written)
+    parts = (variant.model, *how)
     return ", ".join(part for part in dict.fromkeys(parts) if part.lower() not in in_name)
 
 

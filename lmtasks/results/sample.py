@@ -26,6 +26,8 @@ class ChoiceOutcome(StoredModel):
     """Log-probability behind no context, where a metric needs it."""
     chosen: Annotated[Flag, SPARSE] = True
     """Was one of them answered? Else the answer is none of them."""
+    place: Annotated[Whole | None, SPARSE] = None
+    """The number of the choice that was answered, where `raw` is a text, since there were no scores."""
 
 
 class TextOutcome(StoredModel):

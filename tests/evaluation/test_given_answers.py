@@ -15,8 +15,10 @@ from lmtasks.errors import UsageError
 from lmtasks.evaluation.evaluate import TaskResult
 from lmtasks.evaluation.given_answers import GivenAnswers, held_answers, read_answers
 from lmtasks.evaluation.given_solver import GivenSolver
-from lmtasks.evaluation.samples import line_of
+from lmtasks.evaluation.samples import answered_of, line_of
+from lmtasks.evaluation.scoring import scorings_for
 from lmtasks.records import HeadSpec, Row
+from lmtasks.results.sample import SampleRecord
 from lmtasks.task.kinds import KINDS, kind_of
 from lmtasks.task.kinds.retrieval import CORPUS, Corpus
 from lmtasks.task.load import load_task
@@ -190,9 +192,28 @@ def test_labels_are_matched_by_name_and_what_is_none_of_them_is_wrong(tmp_path: 
     assert result.notes[0] == (
         '1 answers are none of the choices, or name none, and count as wrong (row 2; of row 2 "neither").'
     )
-    assert result.samples[2]["answer"] == "neither"
+    assert [result.samples[place]["answer"] for place in (0, 1, 2, 3)] == ["bad", "good", "neither", "good"]
+    assert [result.samples[place]["raw"] for place in (0, 1, 2, 3)] == written[:4]
     assert result.samples[2]["metrics"]["acc"] == 0.0  # type: ignore[index]
     assert result.labels["bad"].answered + result.labels["good"].answered == len(rows) - 1
+
+
+def test_samples_of_answers_without_scores_score_the_same_again(tmp_path: Path) -> None:
+    task = task_of(tmp_path, "classification", more="metrics: [acc, macro_f1, mcc]")
+    lines: list[Row] = [{"answer": text} for text in ("bad", "good", "neither", "1")]
+    lines += [{"answer": row["label"]} for row in rows_of("classification")[4:]]
+    result = scored(given(lines), task)
+    stored = [SampleRecord.model_validate(json.loads(line_of(sample))) for sample in result.samples]
+    again = [answered_of(sample).outcome for sample in stored]
+    assert [(each.chosen, each.scored) for each in again[:4]] == [
+        (True, False),
+        (True, False),
+        (False, False),
+        (True, False),
+    ]
+    for scoring in scorings_for(task):
+        assert np.array_equal(scoring.metric.statistics(again), result.statistics[scoring.name])
+    same(result, scored(given([json.loads(line_of(sample)) for sample in result.samples]), task))
 
 
 def test_scores_come_in_order_by_name_or_as_probabilities(tmp_path: Path) -> None:
