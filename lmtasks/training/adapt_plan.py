@@ -59,14 +59,19 @@ class AdaptPlan:
         """
         rows = sum(len(head.train) for head in self.heads)
         judged = sum(min(len(head.validation), self.pace.judged) for head in self.heads)
-        learned = f"{rows:,} rows of {_number(len(self.heads), 'task')}" if rows else "a running text"
-        most = max((len(places) for _, places in self.steps), default=0)
+        tokens = sum(len(head.text) for head in self.heads)
+        learned = " and ".join(
+            [f"{rows:,} rows"] * bool(rows) + [f"a running text of {tokens:,} tokens"] * bool(tokens)
+        )
+        most = max((len(places) for number, places in self.steps if number not in self.streams), default=0)
+        at_most = f" of at most {_number(most, 'row')}" if most else ""
+        seen = _number(judged, "validation row") if judged else "a validation text"
         ends = f", for {minutes:g} minutes at most" if minutes else ""
         begun = f"; heads from logistic regression: {len(self.begun)} of {len(self.heads)}" if self.begun else ""
         return (
-            f"learns {learned} in {_number(len(self.steps), 'step')} of at most {_number(most, 'row')} (each row "
-            f"{self.pace.epochs:.2g} times){ends}; rate {self.learning_rate:.2g}; {_number(judged, 'validation row')}, "
-            f"looked at {_number(self.pace.looks, 'time')}{begun}"
+            f"learns {learned} of {_number(len(self.heads), 'task')} in {_number(len(self.steps), 'step')}{at_most} "
+            f"(each {self.pace.epochs:.2g} times){ends}; rate {self.learning_rate:.2g}; "
+            f"{seen}, looked at {_number(self.pace.looks, 'time')}{begun}"
         )
 
 

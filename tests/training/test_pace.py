@@ -149,7 +149,7 @@ def test_what_is_about_to_happen_is_said(tmp_path: Path) -> None:
         report=lambda progress: said.append(progress.finished),
     )
     assert [line for line in said if line] == [
-        "learns 128 rows of 2 tasks in 8 steps of at most 16 rows (each row 1 times), for 3 minutes at most; rate "
+        "learns 128 rows of 2 tasks in 8 steps of at most 16 rows (each 1 times), for 3 minutes at most; rate "
         "0.00021; 483 validation rows, looked at 1 time; heads from logistic regression: 1 of 2"
     ]
 
