@@ -68,6 +68,9 @@ OF_WHAT_IS_CHOSEN = frozenset(
     {"acc", "exact_match", "f1", "macro_f1", "micro_f1", "weighted_f1", "mcc", "recall_1", "subset_acc"}
 )
 """Metrics of choices and sets of labels that look at nothing but what is chosen."""
+NONE_GIVEN = "(no answer was given)"
+COUNT_AS: Mapping[AnswerForm, str] = {"tags": "count as outside, word by word"}
+"""What becomes of rows without an answer, where they do not just count as wrong."""
 EDGES = " \t\r\n\"'“”‘’«»`.。．*"
 """Around an answer that is nothing but a name."""
 
@@ -241,7 +244,9 @@ class GivenSolver:
         missing, notes = answers.missing, list(read.notes)
         if missing:
             notes.insert(
-                0, f"{len(missing):,} of {len(rows):,} rows have no answer and count as wrong ({named(missing)})."
+                0,
+                f"{len(missing):,} of {len(rows):,} rows have no answer and "
+                f"{COUNT_AS.get(kind_of(task).answer, 'count as wrong')} ({named(missing)}).",
             )
         if answers.extra:
             notes.append(f"{len(answers.extra):,} answers are of rows that are not scored ({named(answers.extra)}).")
@@ -486,6 +491,8 @@ def _text(line: _Line, read: _Read) -> Answered:
     if line.think_end_token:
         texts = [answer_after(each, token=line.think_end_token, stops=task.generation.stop) for each in texts]
     prompt, references = kind_of(task).shown(task, line.example.row, row_number=line.example.doc_id)
+    if line.line is None and not all(each.strip() for each in references or ("",)):
+        texts = thought = [NONE_GIVEN]  # no text at all would be right
     source = baseline_source(task, line.example.row)
     for trained in (False, True):
         found = answered_text(

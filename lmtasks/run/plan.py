@@ -77,6 +77,13 @@ def _listed_rows(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def _price(value: object) -> object:
+    """Numbers may stand as they are: 1.20, or [0.15, 0.60]."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 RowCount = Annotated[int | Literal["all"], PlainValidator(_row_count)]
 RowCounts = Annotated[tuple[RowCount, ...], BeforeValidator(_listed_rows)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
@@ -223,10 +230,10 @@ class BenchPlan(Settings):
     """How they come: poisson (independent of each other), or even (always the same gap)."""
     require: Require = ""
     """What production needs: p95_ms<=50@20rps, drop<=1, peak_mb<=1000. Exit code 3 where no variant fulfils it."""
-    price: TokenPriceText = ""
+    price: Annotated[TokenPriceText, BeforeValidator(_price)] = ""
     """A million tokens of a server, read and written: 0.15,0.60 or "0.15,0.60 USD"; the report tells the cost of 1,000
     answers."""
-    price_hour: HourPriceText = ""
+    price_hour: Annotated[HourPriceText, BeforeValidator(_price)] = ""
     """An hour of this machine, with all its cores: 1.20 or "1.20 USD"; the same of answers by their core-seconds."""
     tasks: Names = ()
     """Tasks that are timed; empty: all."""

@@ -283,8 +283,9 @@ def test_every_kind_has_an_answer_for_what_is_missing(tmp_path: Path) -> None:
         more = f"metrics: [{metric}]" if name != "multiple_choice" else ""
         task = task_of(tmp_path, name, more=more if "metrics:" not in {**TASKS, **MORE}[name][1] else "")
         result = scored(given([{"row": 10_000, "answer": "x"}], allowed=1.0), task)
-        expected = 0.25 if name == "span" else 1 / 8 if name == "found" else 0.0
-        assert result.metrics[metric].value == expected, name  # one question has no answer; last of eight texts
+        assert result.metrics[metric].value == (1 / 8 if name == "found" else 0.0), name  # the last of eight texts
+    tagged = scored(given([{"row": 10_000, "answer": "O"}], allowed=1.0), task_of(tmp_path, "roles"))
+    assert tagged.notes[0] == "2 of 2 rows have no answer and count as outside, word by word (rows 0, 1)."
     with pytest.raises(UsageError, match="nothing stands for a number that is missing"):
         scored(given([{"row": 10_000, "answer": 1}], allowed=1.0), task_of(tmp_path, "numbers"))
 
