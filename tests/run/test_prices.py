@@ -61,3 +61,10 @@ def test_another_price_times_nothing_again(tmp_path: Path) -> None:
 def test_prices_that_are_none_are_told_with_their_line(bench: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
         plan_of(tmp_path, bench)
+
+
+def test_numbers_of_a_plan_are_prices() -> None:
+    given = {"plan": "p", "tasks": ["t"], "variants": [{"name": "a", "model": "x"}]}
+    plan = Plan.model_validate({**given, "bench": {"price": [0.15, 0.6], "price_hour": 1.2}})
+    assert plan.bench is not None
+    assert (plan.bench.price, plan.bench.price_hour) == ("0.15,0.6", "1.2")
