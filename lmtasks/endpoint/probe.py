@@ -206,7 +206,7 @@ def _model(client: Client, settings: Endpoint) -> tuple[str, int | None]:
     try:
         listed = client.get(MODELS, _listed, retries=PROBE_RETRIES)
     except RequestFailedError as error:
-        unlisted = error.status in (404, 405, 501)
+        unlisted = error.status != 0  # it answers, and something may be asked of it all the same
         if settings.served_name is None or not unlisted:
             raise WorkError(f"{error}{' It lists no models; name one with --served-name.' * unlisted}") from None
         return settings.served_name, None

@@ -181,25 +181,20 @@ class LetterRequests:
     def _pending(self, example: ScoredExample, prompt: Prompt, text: str, ids: tuple[int, ...]) -> Pending:
         def finish(replies: Replies) -> Sequence[Finished]:
             (reply,) = replies.generated
-            count = len(prompt.choices)
-            chosen = letter_of(reply.text, count=count)
-            named = count if chosen is None else chosen
+            named = letter_of(reply.text, count=len(prompt.choices))
             outcome = Choice(
                 gold=prompt.gold,
-                scores=tuple(float(place == named) for place in range(count + (chosen is None))),
-                chars=tuple(len(choice) for choice in (*prompt.choices, *(("",) if chosen is None else ()))),
-                bytes=tuple(len(choice.encode()) for choice in (*prompt.choices, *(("",) if chosen is None else ()))),
+                scores=tuple(float(place == named) for place in range(len(prompt.choices))),
+                chars=tuple(len(choice) for choice in prompt.choices),
+                bytes=tuple(len(choice.encode()) for choice in prompt.choices),
+                chosen=named is not None,
             )
-            answered = answered_choice(outcome, prompt=text, choices=(*prompt.choices, NO_LETTER))
-            remarks = () if chosen is not None else ("the model wrote no letter, which counts as a wrong answer",)
-            return [
-                Finished(
-                    example=example,
-                    answered=replace(answered, raw=reply.text),
-                    truncated=reply.truncated,
-                    remarks=remarks,
-                )
-            ]
+            answered = replace(answered_choice(outcome, prompt=text, choices=prompt.choices), raw=reply.text)
+            remarks: tuple[str, ...] = ()
+            if named is None:
+                answered = replace(answered, answer=NO_LETTER)
+                remarks = ("the model wrote no letter, which counts as a wrong answer",)
+            return [Finished(example=example, answered=answered, truncated=reply.truncated, remarks=remarks)]
 
         request = GenerateRequest(prompt_ids=ids, settings=self._settings, number=example.doc_id)
         return Pending(doc_id=example.doc_id, generate=[request], finish=finish)

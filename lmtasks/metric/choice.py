@@ -39,8 +39,7 @@ def accuracy(settings: MetricSettings) -> Formula:
 
 
 def accuracy_of_letters(settings: MetricSettings) -> Formula:
-    """`acc_letters`: the letter that the model wrote stands for a right choice. Where it wrote none, that is wrong: the
-    choice behind the last one has the highest score then."""
+    """`acc_letters`: the letter that the model wrote stands for a right choice. Where it wrote none, that is wrong."""
     return mean(_right, signature="answer:written-letter")
 
 
