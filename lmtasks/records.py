@@ -310,6 +310,8 @@ class HeadSpec:
     """Of a head that answers with a vector: what stands before a text that asks, or is as good as any other."""
     text_prefix: str = ""
     """And what before one that is looked for."""
+    words: int = 0
+    """N-grams of tokens that have weights of their own beside those of the backbone's states."""
 
     @property
     def predicts(self) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lmtasks.settings.endpoint import Endpoint
     from lmtasks.settings.evaluation import TrackerName
     from lmtasks.settings.runtimes import TorchPrecision
-    from lmtasks.settings.training import Adaptation, LoraSettings, NewHeads, Pooling, ProbeSettings
+    from lmtasks.settings.training import Adaptation, LoraSettings, NewHeads, Pooling, ProbeSettings, Words
     from lmtasks.task.task import Task
     from lmtasks.workflow.choose_models import OpenOptions
     from lmtasks.workflow.predict import Predictor
@@ -113,6 +113,7 @@ def adapt(
     query_prefix: str | None = None,
     text_prefix: str | None = None,
     new_heads: NewHeads | None = None,
+    words: Words = "auto",
     mixture: str = "proportional",
     cache: PathLike | None = None,
     tokenizer: str | None = None,
@@ -184,6 +185,7 @@ def adapt(
         query_prefix=query_prefix,
         text_prefix=text_prefix,
         new_heads=new_heads,
+        words=words,
         mixture=mixture,
         device=device,
         seed=seed,

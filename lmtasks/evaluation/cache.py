@@ -386,11 +386,12 @@ class Keys:
 
 
 def _meaning_of(head: HeadSpec) -> Mapping[str, object]:
-    """What a head's logits depend on; how it reads only where it says so, as heads of earlier versions do not. The
-    scheme of tags and the unit of numbers are looked at behind the logits; prefixes stand in the row, and the width is
-    the weights'."""
+    """What a head's logits depend on; how it reads and its words only where it says so, as heads of earlier versions do
+    not. The scheme of tags and the unit of numbers are looked at behind the logits; prefixes stand in the row, and the
+    width is the weights'."""
     left_out = {"scheme", "mean", "deviation", "width", "query_prefix", "text_prefix"}
     left_out |= {"attention"} if head.attention is None else set()
+    left_out |= set() if head.words else {"words"}
     return {name: value for name, value in asdict(head).items() if name not in left_out}
 
 

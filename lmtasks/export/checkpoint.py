@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtasks.head import head_of
+from lmtasks.head.words import WordTable
 from lmtasks.records import Floats32, HeadSpec, ModelCard
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class HeadWeights:
     spec: HeadSpec
     weights: Mapping[str, Floats32]
     """By the names of the head's module, without those of a checkpoint's own head."""
+    words: WordTable | None = None
+    """Its n-grams, where it has some."""
 
     @property
     def per_text(self) -> bool:
@@ -141,7 +144,13 @@ class Checkpoint:
 def checkpoint_of(model: "Model") -> Checkpoint:
     """The numbers of a loaded model. Nothing is run, and large weights are not copied."""
     heads = [
-        HeadWeights(spec=spec, weights={} if spec.pooling == "own" else _numbers(model.head(spec.name).state_dict()))
+        HeadWeights(spec=spec, weights={})
+        if spec.pooling == "own"
+        else HeadWeights(
+            spec=spec,
+            weights=_numbers(model.head(spec.name).state_dict()),
+            words=model.head(spec.name).word_table,
+        )
         for spec in model.card.heads
         if spec.predicts
     ]

@@ -26,6 +26,8 @@ def traced_heads(model: "Model", graph: GraphName) -> Traceable | None:
     """ids, mask[, types], (B, T) -> `head.<name>` for each head of a graph; None where it has none."""
     from torch import Tensor, nn
 
+    from lmtasks.head.module import TokenRows
+
     specs = [spec for spec in model.card.heads if spec.predicts and heads_graph(model.card, spec) == graph]
     names = tuple(spec.name for spec in specs)
     own = frozenset(spec.name for spec in specs if spec.pooling == "own")
@@ -43,7 +45,9 @@ def traced_heads(model: "Model", graph: GraphName) -> Traceable | None:
             types = rest[0] if rest else None
             hidden = None if own.issuperset(names) else self.model.encode(ids, mask, types, attention=attention)
             return tuple(
-                self.model.head_logits(name, ids, mask, types) if name in own else self.model.head(name)(hidden, mask)
+                self.model.head_logits(name, ids, mask, types)
+                if name in own
+                else self.model.head(name)(hidden, mask, TokenRows(ids=ids, mask=mask))
                 for name in names
             )
 

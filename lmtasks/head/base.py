@@ -53,6 +53,10 @@ class HeadOperators(Protocol[Value]):
         """One state for each text, (B, T, D) -> (B, D): `mean` or `max` over real tokens, the `first` or `last` one."""
         ...
 
+    def words(self, logits: Value) -> Value:
+        """Adds what the n-grams of each text say of it (`words.WordTable`), (B, C)."""
+        ...
+
 
 class HeadTokenizer(Protocol):
     """The part of `lmtasks.data.tokenizer.Tokenizer` that heads need."""
@@ -130,6 +134,11 @@ class Head(ABC):
     """Has it logits of its own? Else the backbone's projection writes its answers."""
     vectors: bool = False
     """Are its logits the backbone's own states, pooled? Then it has no weights, and answers before it has learned."""
+
+    @property
+    def takes_words(self) -> bool:
+        """May the n-grams of a text have weights beside those of its pooled state?"""
+        return bool(self.linear_layer) and not self.per_token
 
     @property
     def padding(self) -> float:
@@ -241,7 +250,8 @@ class PooledHead(Head):
 
     def logits(self, operators: HeadOperators[Value], hidden: Value, spec: HeadSpec) -> Value:
         """(B, T, D) -> (B, C); dropout on the pooled state."""
-        return operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
+        logits = operators.dense("output", operators.dropout(operators.pool(hidden, spec.pooling)))
+        return operators.words(logits) if spec.words else logits
 
 
 def beside_zero(logits: Floats32) -> Floats32:

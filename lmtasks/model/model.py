@@ -1,6 +1,7 @@
 """A model: one backbone shared by many heads."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from lmtasks.backbone.base import Backbone, Decodes, Projection, State
 from lmtasks.errors import UsageError, unknown
-from lmtasks.head.module import build_head
+from lmtasks.head.module import HeadModule, TokenRows, build_head
+from lmtasks.head.words import WordTable
 from lmtasks.records import HeadSpec, ModelCard
 from lmtasks.settings.attention import Attention
 
@@ -69,15 +71,19 @@ class Model(nn.Module):
                 return spec
         raise unknown("head", name, [spec.name for spec in self.card.heads])
 
-    def head(self, name: str) -> nn.Module:
+    def head(self, name: str) -> HeadModule:
         """The weights of a head; a head without weights, and a checkpoint's own, have none here."""
         self.spec(name)
-        return self.heads[self._places[name]]
+        return cast("HeadModule", self.heads[self._places[name]])
+
+    def set_words(self, name: str, table: WordTable | None) -> None:
+        """Give a head n-grams, or none, in place of those that it has."""
+        spec = replace(self.spec(name), words=0 if table is None else len(table.ngrams) - 1)
+        self.card = replace(self.card, heads=tuple(spec if each.name == name else each for each in self.card.heads))
+        self.head(name).set_words(spec, table)
 
     def add_heads(self, specs: Sequence[HeadSpec]) -> None:
         """Give the model new heads, freshly initialised."""
-        from dataclasses import replace
-
         self.card = replace(self.card, heads=(*self.card.heads, *specs))
         for spec in specs:
             self._add(spec)
@@ -107,7 +113,7 @@ class Model(nn.Module):
             way = self.card.attention_of(spec)
             if way not in states:
                 states[way] = self.encode(ids, mask, types, attention=spec.attention)
-            found.append(self.head(name)(states[way], mask))
+            found.append(self.head(name)(states[way], mask, TokenRows(ids=ids, mask=mask)))
         return found
 
     def lm_logits(self, ids: Tensor, mask: Tensor) -> Tensor:

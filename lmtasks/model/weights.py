@@ -26,6 +26,7 @@ from typing import IO
 from lmtasks.checksums import is_whole, sealed
 from lmtasks.errors import UsageError
 from lmtasks.files import parse_json, write_files
+from lmtasks.head.words import LOOKUP
 from lmtasks.installation import cache_folder, shipped_backbones
 from lmtasks.model.files import backbone_weights, has_weights
 
@@ -40,6 +41,8 @@ ADAPTERS = "adapters"
 FILE = "base.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADS = "heads"
+NO_WEIGHTS = frozenset(f"words.{name}" for name in LOOKUP)
+"""Tensors of a head that no product is made with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +174,7 @@ def _joined_facts(backbone: Sequence[Path], beside: Sequence[Path], known: Mappi
         prefix = f"{file.parent.name}/" if file in beside else ""
         for tensor in found.tensors:
             digests[prefix + tensor.name] = tensor.hash
-            parameters += 0 if file.name == ADAPTER_WEIGHTS else tensor.count
+            parameters += 0 if file.name == ADAPTER_WEIGHTS or tensor.name in NO_WEIGHTS else tensor.count
     joined = hashlib.sha256("".join(f"{name}{digests[name]}" for name in sorted(digests)).encode())
     return WeightFacts(
         parameters=parameters,

@@ -20,6 +20,7 @@ OptimizerName = Literal["adamw", "muon"]
 Pooling = Literal["mean", "max", "first", "last"]
 ProbeFit = Literal["steps", "logistic"]
 NewHeads = Literal["logistic", "random"]
+Words = Literal["auto", "yes", "no"]
 Objective = Literal["causal", "masked", "mixed", "span-corruption"]
 Role = Literal["attention", "feed-forward", "recurrent", "convolution", "other"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -301,6 +302,14 @@ class AdaptTraining(Settings):
         ),
     ] = None
     """Not of a probe."""
+    words: Annotated[
+        Words,
+        Setting(
+            "For labels of texts, weights of tokens and pairs of neighbours beside those of the backbone's states: "
+            "yes, no, or auto (where a head is found by, or begins with, logistic regression).",
+            metavar="NAME",
+        ),
+    ] = "auto"
     mixture: Annotated[
         str,
         Setting(
@@ -343,6 +352,12 @@ class AdaptSettings(AdaptTraining):
             raise refusal(f"fit and strength belong to the method probe, was {self.method}.")
         if self.new_heads is not None and self.method == "probe":
             raise refusal("new heads of a probe are all that it learns: its fit says how, and not new heads.")
+        if self.words == "yes" and self.method == "prompt":
+            raise refusal("words are weights of a head, and the method prompt learns none; use probe, full or lora.")
+        if self.words == "yes" and self.method == "probe" and (self.probe is None or self.probe.fit != "logistic"):
+            raise refusal("weights of words are found by logistic regression: a probe has them by its fit logistic.")
+        if self.words == "yes" and self.new_heads == "random":
+            raise refusal("weights of words are found by logistic regression: new heads cannot begin random with them.")
         if self.probe is not None and self.probe.fit == "logistic":
             for name in IN_STEPS:
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -358,6 +373,7 @@ class AdaptSettings(AdaptTraining):
         later = {name for name in ("probe", "pooling", "calibrate", "new_heads") if not getattr(self, name)}
         later |= {name for name in ("query_prefix", "text_prefix") if getattr(self, name) is None}
         later |= {"mixture"} if self.mixture == PROPORTIONAL else set()
+        later |= {"words"} if self.words == "auto" else set()
         stored = {"method": self.method, **self.model_dump(exclude={"method", "rows", *later})}
         return stored if self.lora is None else {**stored, "lora": self.lora.stored()}
 

@@ -112,7 +112,9 @@ def adapt(
     fitted: Mapping[str, FittedLayer] = {}
     if probe is not None and plan.fitted:
         began = perf_counter()
-        fitted = probe.fit(strength=(settings.probe or ProbeSettings()).strength, seed=settings.seed)
+        fitted = probe.fit(
+            strength=(settings.probe or ProbeSettings()).strength, seed=settings.seed, words=settings.words != "no"
+        )
         best = probe.judge().value
         trained = Trained(steps=0, seconds=perf_counter() - began, best=best, best_step=0, stopped="fitted")
     else:
@@ -126,7 +128,8 @@ def adapt(
     if not state.is_main_process:
         return trained
     record["trained"] = asdict(trained)
-    record["weights"] = {"trained": moving, "all": size}
+    grown = sum(spec.words * len(spec.labels) for spec in map(model.spec, (head.head.name for head in plan.heads)))
+    record["weights"] = {"trained": moving + grown, "all": size + grown}
     record["tasks"] = {
         head.head.name: {
             "rows": len(head.train),
@@ -134,6 +137,7 @@ def adapt(
             "truncated": head.truncated,
             **({"unaligned": head.unaligned} if head.unaligned else {}),
             **({"attention": head.head.attention} if head.head.attention is not None else {}),
+            **({"words": count} if (count := model.spec(head.head.name).words) else {}),
             **_strength(fitted.get(head.head.name)),
         }
         for head in plan.heads
@@ -265,7 +269,7 @@ def _begin_heads(
     device = PartialState(cpu=settings.device == "cpu").device
     reader = FeatureReader(model.to(device), kept=None, precision=settings.precision)
     probe = FeatureProbe(model, heads, reader=reader, judged=0, smoothing=0.0, report=report)
-    probe.fit(strength=HEAD_STRENGTH, seed=settings.seed)
+    probe.fit(strength=HEAD_STRENGTH, seed=settings.seed, words=settings.words != "no")
     for head in heads:  # a class without rows is unlikely, and no more: labels may be smoothed
         layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
         layer.get_parameter("bias").data.clamp_(min=LEAST_BIAS)

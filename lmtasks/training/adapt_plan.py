@@ -109,8 +109,11 @@ def plan_adaptation(
     size = sum(parameter.numel() for parameter in model.parameters())
     rate = settings.learning_rate or _suited(model, settings.method)
     fitted = probe and (settings.probe or ProbeSettings()).fit == "logistic"
+    if settings.words == "yes":
+        _check_words(model, heads, new=frozenset(head.head.name for head in heads) if fitted else new)
     streams = _streams(heads, pace, window=settings.window)
-    regression = not probe and (settings.new_heads == "logistic" or (settings.new_heads is None and few))
+    asked = settings.new_heads == "logistic" or settings.words == "yes"
+    regression = not probe and (asked or (settings.new_heads is None and few))
     begun = frozenset(head.head.name for head in heads if regression and head.head.name in new and _is_linear(head))
     return AdaptPlan(
         heads=tuple(heads),
@@ -123,6 +126,23 @@ def plan_adaptation(
         streams=streams,
         steps=() if fitted else _steps(heads, pace, settings, streams),
     )
+
+
+def _check_words(model: Model, heads: Sequence[HeadExamples], *, new: frozenset[str]) -> None:
+    """Refuse words where no head takes them: another kind, or one that has learned without.
+
+    Args:
+        new: heads that are found anew.
+    """
+    able = [head for head in heads if head_of(head.head).takes_words]
+    if not any(head.head.name in new or model.spec(head.head.name).words for head in able):
+        kinds = ", ".join(dict.fromkeys(head.head.kind for head in heads))
+        why = (
+            "the heads here have learned without; begin from the backbone, or make a probe of them"
+            if able
+            else f"no task here has such a head ({kinds}); leave words out"
+        )
+        raise UsageError(f"weights of words stand in a new head for one label of a text, and {why}.")
 
 
 def check_head(model: Model, head: HeadExamples) -> None:

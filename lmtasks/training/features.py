@@ -164,16 +164,19 @@ class FeatureRows:
         return [self._held[place] for place in places]
 
     def batch(self, places: Sequence[int]) -> Batch:
-        """These rows as padded tensors: states (B, T, D), mask (B, T), targets."""
+        """These rows as padded tensors: states (B, T, D), mask (B, T), targets, and the tokens themselves, (B, S)."""
         states = self.states(places)
         lengths = np.array([len(each) for each in states])
         mask = np.arange(max(1, lengths.max())) < lengths[:, None]
         padded = np.zeros((*mask.shape, self.width), dtype=np.float32)
         padded[mask] = np.concatenate(states)
+        ids = [self.rows[place].ids for place in places]
         return {
             "states": torch.from_numpy(padded),
             "mask": torch.from_numpy(mask),
             "targets": _padded([self.rows[place].targets for place in places], IGNORED),
+            "ids": _padded(ids, 0),
+            "ids_mask": _padded([(1,) * len(row) for row in ids], 0).bool(),
         }
 
 

@@ -77,7 +77,7 @@ def calibrate_heads(model: Model, heads: Sequence[HeadExamples]) -> Mapping[str,
     able = [head for head in heads if head_of(head.head).softmax]
     found: dict[str, Calibration] = {}
     for head in able:
-        layer = model.head(head.head.name).get_submodule(head_of(head.head).linear_layer)
+        layer = model.head(head.head.name).last_layers
         judged = list(validation_logits(model, head, pad_id=model.backbone.traits.pad))
         targets = [(logits, each if each.shape == logits.shape[:-1] else each[:, 0]) for logits, each in judged]
         calibration = calibrate_layer(layer, targets)

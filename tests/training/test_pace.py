@@ -120,7 +120,7 @@ def test_fewer_validation_rows_are_among_more() -> None:
 
 def test_from_few_rows_a_new_head_begins_with_logistic_regression(tmp_path: Path) -> None:
     """At a rate of nothing it stays there; of random weights a backbone is no regression worth having."""
-    still = AdaptSettings(learning_rate=1e-12, epochs=1, evaluations=1)
+    still = AdaptSettings(learning_rate=1e-12, epochs=1, evaluations=1, words="no")
     model = adapted(tmp_path / "one", still)
     states = np.concatenate(FeatureReader(model, kept=None, precision="fp32").read("mood", few().train))
     labels = np.array([row.targets[0] for row in few().train])

@@ -196,7 +196,7 @@ def test_logistic_regression_is_an_ordinary_head(head: HeadExamples, tmp_path: P
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    settings = LOGISTIC.but({"probe": ProbeSettings(fit="logistic", strength=0.3)})
+    settings = LOGISTIC.but({"probe": ProbeSettings(fit="logistic", strength=0.3), "words": "no"})
     model = probe(tmp_path, "model", head, settings, None)
     assert score_heads(model, [head], pad_id=1) > 0.8
     reader = FeatureReader(model, kept=None, precision="fp32")
