@@ -116,6 +116,8 @@ def command(
         names = [name for name, way in adapted.attention.items() if way == attention]
         if names:
             print(f"Read {words}: {', '.join(names)}.")
+    for name, count in adapted.words.items():
+        print(f"{name}: {count:,} tokens and pairs have weights of their own beside the backbone's states (--words).")
     if adapted.truncated:
         print(f"{adapted.truncated} training texts were longer than the model takes and were cut.")
     asked = asked_again(choice, access)

@@ -57,7 +57,7 @@ class HeadModule(nn.Module):
 
     @property
     def last_layers(self) -> nn.ModuleList:
-        """What the logits are a sum of, where they are products of one linear layer, and maybe n-grams."""
+        """Layers that the logits are the sum of, where that is one linear layer, and maybe n-grams."""
         return nn.ModuleList(
             module for name, module in self.named_children() if name in (self._head.linear_layer, WORDS)
         )

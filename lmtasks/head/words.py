@@ -6,7 +6,7 @@ over the places of a text, of the n-gram's weights, divided by the root of the s
 once, so that one that is there twice counts twice.
 
 >>> rows = [ngrams_of((5, 6)), ngrams_of((5, 7, 5))]
->>> known = Vocabulary.of(rows, most=10)
+>>> known = KnownNgrams.of(rows, most=10)
 >>> len(known.ngrams), known.matrix(rows).shape, float(known.matrix(rows)[[1]].power(2).sum().round(3))
 (6, (2, 6), 1.252)
 
@@ -61,7 +61,7 @@ class WordTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
+class KnownNgrams:
     """The n-grams of training rows."""
 
     ngrams: Ints
@@ -70,7 +70,7 @@ class Vocabulary:
     """(G,) ln((1 + N) / (1 + rows that have it)) + 1, as scikit-learn has it."""
 
     @classmethod
-    def of(cls, rows: Sequence[Ints], *, most: int) -> "Vocabulary":
+    def of(cls, rows: Sequence[Ints], *, most: int) -> "KnownNgrams":
         """Count the rows that have each n-gram.
 
         Args:

@@ -319,6 +319,11 @@ class AdaptTraining(Settings):
         ),
     ] = PROPORTIONAL
 
+    @field_validator("words", mode="before")
+    @classmethod
+    def _as_yaml_has_it(cls, value: object) -> object:
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value  # `words: no` without quotes
+
     @field_validator("mixture")
     @classmethod
     def _check_mixture(cls, value: str) -> str:

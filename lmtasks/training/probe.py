@@ -30,7 +30,7 @@ from lmtasks.data.examples import HeadExamples
 from lmtasks.errors import UsageError
 from lmtasks.head import head_of
 from lmtasks.head.module import TokenRows
-from lmtasks.head.words import Vocabulary, WordTable, most_ngrams, ngrams_of
+from lmtasks.head.words import KnownNgrams, WordTable, most_ngrams, ngrams_of
 from lmtasks.model.closed_form import NEVER_SEEN
 from lmtasks.model.model import Model
 from lmtasks.records import Bools, Floats, Ints, Progress
@@ -248,7 +248,7 @@ class _Regression:
 
         self._classes, self._words = classes, None
         if train.ngrams is not None:
-            self._words = Vocabulary.of(train.ngrams, most=most_ngrams(classes))
+            self._words = KnownNgrams.of(train.ngrams, most=most_ngrams(classes))
         # A row of standardised states is as long as the root of their number.
         heavier = min(HEAVIEST, max(1.0, len(train.labels) / LIGHTEST_ROWS) ** WORDS_POWER)
         self._weight = heavier * train.states.shape[1] ** 0.5

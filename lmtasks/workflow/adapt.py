@@ -81,6 +81,8 @@ class AdaptedModel:
     """Of each task whose probabilities were brought into line with validation rows, how, for people."""
     attention: Mapping[str, Attention] = field(default_factory=dict)
     """How the backbone reads for each head that was trained, where it is read in more than one way."""
+    words: Mapping[str, int] = field(default_factory=dict)
+    """Of each head with weights of n-grams beside those of the backbone's states, how many n-grams."""
 
 
 def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) -> AdaptedModel:
@@ -136,6 +138,7 @@ def adapt_model(request: AdaptRequest, *, report: Callable[[Progress], None]) ->
         fits=_fits(provenance),
         calibrations=_calibrations(provenance),
         attention=_attention_of_tasks(provenance),
+        words=_words(provenance),
     )
 
 
@@ -453,6 +456,12 @@ def _attention_of_tasks(provenance: Mapping[str, object]) -> Mapping[str, Attent
     tasks = provenance.get("tasks")
     found = {name: task.get("attention") for name, task in tasks.items()} if isinstance(tasks, dict) else {}
     return found if len(set(found.values())) > 1 or "both" in found.values() else {}
+
+
+def _words(provenance: Mapping[str, object]) -> Mapping[str, int]:
+    """By head of a model's record; those that have none are left out."""
+    tasks = provenance.get("tasks")
+    return {name: task["words"] for name, task in tasks.items() if "words" in task} if isinstance(tasks, dict) else {}
 
 
 def _truncated_rows(provenance: Mapping[str, object]) -> int:

@@ -14,7 +14,7 @@ from lmtasks.data.examples import HeadExamples, TrainingExample
 from lmtasks.data.tokenizer import load_tokenizer
 from lmtasks.errors import UsageError
 from lmtasks.export.package import load_package
-from lmtasks.head.words import MOST_WEIGHTS, Vocabulary, most_ngrams, ngrams_of
+from lmtasks.head.words import MOST_WEIGHTS, KnownNgrams, most_ngrams, ngrams_of
 from lmtasks.model.store import card_of, load_model, read_provenance, save_model
 from lmtasks.prove.export import export_and_prove
 from lmtasks.records import Floats32, HeadSpec, TokenBatch
@@ -67,7 +67,7 @@ def test_rows_are_what_scikit_learn_has() -> None:
     theirs = TfidfVectorizer(token_pattern=r"\d+", ngram_range=(1, 2))
     texts = [" ".join(map(str, row)) for row in rows]
     wanted = theirs.fit_transform(texts[:40]).toarray()
-    ours = Vocabulary.of([ngrams_of(row) for row in rows[:40]], most=10_000)
+    ours = KnownNgrams.of([ngrams_of(row) for row in rows[:40]], most=10_000)
     assert ours.matrix([ngrams_of(row) for row in rows[:40]]).shape == wanted.shape
     unseen = theirs.transform(texts[40:]).toarray()
     for found, texts_ in ((rows[:40], wanted), (rows[40:], unseen)):
@@ -78,7 +78,7 @@ def test_rows_are_what_scikit_learn_has() -> None:
 
 
 def test_every_ngram_is_found_and_no_other() -> None:
-    known = Vocabulary.of([ngrams_of(row) for row in rows_of(9000, most=3000)], most=20_000)
+    known = KnownNgrams.of([ngrams_of(row) for row in rows_of(9000, most=3000)], most=20_000)
     table = known.table(np.arange(len(known.ngrams), dtype=np.float64)[None] + 1)
     assert len(known.ngrams) == 20_000
     assert sorted(table.slots[table.slots > 0]) == list(range(1, 20_001))
@@ -89,7 +89,7 @@ def test_every_ngram_is_found_and_no_other() -> None:
 
 def test_the_most_frequent_ones_are_kept() -> None:
     rows = [ngrams_of(row) for row in ((5, 6), (5, 7), (5, 6), (8,))]
-    assert Vocabulary.of(rows, most=2).ngrams.tolist() == [5, 6]
+    assert KnownNgrams.of(rows, most=2).ngrams.tolist() == [5, 6]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert", pytest.param("gemma2", marks=pytest.mark.slow)])
@@ -117,7 +117,7 @@ def test_torch_and_graphs_answer_as_the_fit(architecture: str, tmp_path: Path) -
         strength=0.3,
         seed=0,
     )
-    known = Vocabulary.of([ngrams_of(row.ids) for row in train], most=most_ngrams(2))
+    known = KnownNgrams.of([ngrams_of(row.ids) for row in train], most=most_ngrams(2))
     assert fitted.words is not None
     columns = fitted.words.weights[1:].T / known.idf
     wanted = states @ fitted.weights.T + fitted.bias + known.matrix([ngrams_of(row) for row in rows]) @ columns.T
@@ -260,6 +260,7 @@ def test_a_temperature_is_divided_out_of_words_too(tmp_path: Path) -> None:
 def test_what_cannot_have_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no task here has such a head \(span\)"):
         made(tmp_path, "llama", finds(), STILL.but({"words": "yes"}))
+    assert AdaptSettings.model_validate({"words": False}).words == "no"
     for settings in ({"method": "prompt"}, {"method": "probe"}, {"new_heads": "random"}):
         with pytest.raises(UsageError, match=r"found by logistic regression|learns none"):
             AdaptSettings(words="yes", **settings)  # type: ignore[arg-type]

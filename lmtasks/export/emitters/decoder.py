@@ -17,7 +17,7 @@ from lmtasks.export.checkpoint import CannotEmit, Checkpoint, HeadWeights
 from lmtasks.export.emitters.attention import Attended, Attention, CacheInputs, cached_attention
 from lmtasks.export.emitters.blocks import Dense, Norm, dense, ids_input, layout_of, norm
 from lmtasks.export.emitters.encoder import Encoder, heads_over, read_both_ways
-from lmtasks.export.emitters.heads import TokenRows, head_outputs
+from lmtasks.export.emitters.heads import GraphTokens, head_outputs
 from lmtasks.export.emitters.positions import MASKED, bias_backwards, counting
 from lmtasks.export.emitters.transformer import AttendSource, Embeddings, Layer, embedded, run_layers
 from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder, Size
@@ -224,7 +224,7 @@ def _heads(model: Decoder, heads: Sequence[HeadWeights]) -> "ir.Model":
         positions=_columns(graph, ids, columns) if model.takes_positions else None,
     )
     hidden, _ = model.hidden(graph, ids, at, wanted=None)
-    head_outputs(graph, hidden, at.layout, TokenRows(ids=ids, mask=mask), heads)
+    head_outputs(graph, hidden, at.layout, GraphTokens(ids=ids, mask=mask), heads)
     return graph.model()
 
 

@@ -22,7 +22,7 @@ from lmtasks.export.emitters.blocks import (
     layout_of,
     norm,
 )
-from lmtasks.export.emitters.heads import TokenRows, head_outputs, name_head, pooled
+from lmtasks.export.emitters.heads import GraphTokens, head_outputs, name_head, pooled
 from lmtasks.export.emitters.positions import bias_both_ways, counted, window_bias
 from lmtasks.export.emitters.transformer import Embeddings, Layer, embedded, run_layers
 from lmtasks.export.graph import BOOL, INT32, GraphBuilder
@@ -137,7 +137,7 @@ def heads_over(
     layout = layout_of(graph, ids)
     hidden = model.hidden(graph, ids, mask, layout)
     head_outputs(
-        graph, hidden, layout, TokenRows(ids=ids, mask=mask), [head for head in heads if head.spec.pooling != "own"]
+        graph, hidden, layout, GraphTokens(ids=ids, mask=mask), [head for head in heads if head.spec.pooling != "own"]
     )
     for head in heads:
         if own is not None and head.spec.pooling == "own":

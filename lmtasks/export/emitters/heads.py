@@ -25,7 +25,7 @@ LEAST = np.finfo(np.float32).min
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenRows:
+class GraphTokens:
     """The rows that heads answer, as their graph is given them."""
 
     ids: "ir.Value"
@@ -35,7 +35,7 @@ class TokenRows:
 
 
 def head_outputs(
-    graph: GraphBuilder, hidden: "ir.Value", layout: Layout, tokens: TokenRows, heads: Sequence[HeadWeights]
+    graph: GraphBuilder, hidden: "ir.Value", layout: Layout, tokens: GraphTokens, heads: Sequence[HeadWeights]
 ) -> None:
     """Add the heads to a graph, each as an output `head.<name>`.
 
@@ -77,7 +77,7 @@ class GraphOperators:
         graph: GraphBuilder,
         head: HeadWeights,
         *,
-        tokens: TokenRows,
+        tokens: GraphTokens,
         pool: Callable[["ir.Value", str], "ir.Value"],
     ) -> None:
         self._graph = graph
@@ -108,7 +108,7 @@ class GraphOperators:
         return self._graph.add("Add", logits, _words(self._graph, name, self._head.words, self._tokens))
 
 
-def _words(graph: GraphBuilder, name: str, table: WordTable, tokens: TokenRows) -> "ir.Value":
+def _words(graph: GraphBuilder, name: str, table: WordTable, tokens: GraphTokens) -> "ir.Value":
     """What the n-grams of each row weigh, (B, C), as `lmtasks.head.module.WordsModule` has it."""
     ids, mask = tokens.ids, tokens.mask
 

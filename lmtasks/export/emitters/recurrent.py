@@ -32,7 +32,7 @@ from lmtasks.export.emitters.architecture import Architecture, Graphs, counted_l
 from lmtasks.export.emitters.blocks import Dense, dense, ids_input, layout_of, projection
 from lmtasks.export.emitters.decoder import check_causal, score_outputs
 from lmtasks.export.emitters.encoder import check_encoder
-from lmtasks.export.emitters.heads import LEAST, GraphOperators, TokenRows, head_outputs, name_head
+from lmtasks.export.emitters.heads import LEAST, GraphOperators, GraphTokens, head_outputs, name_head
 from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, Attribute, GraphBuilder
 from lmtasks.export.package import Operators
 from lmtasks.head import head_of
@@ -154,12 +154,12 @@ def _emit_bidirectional(checkpoint: Checkpoint) -> Graphs:
         pooled = _maximum(graph, x, mask, width=width)
         for head in highest:
             operators = GraphOperators(
-                graph, head, tokens=TokenRows(ids=ids, mask=mask), pool=lambda states, pooling: states
+                graph, head, tokens=GraphTokens(ids=ids, mask=mask), pool=lambda states, pooling: states
             )
             name_head(graph, head_of(head.spec).logits(operators, pooled, head.spec), head)
     if others:
         head_outputs(
-            graph, _rows_first(graph, x, width=width), layout_of(graph, ids), TokenRows(ids=ids, mask=mask), others
+            graph, _rows_first(graph, x, width=width), layout_of(graph, ids), GraphTokens(ids=ids, mask=mask), others
         )
     weights.check_all_taken()
     return {"heads": graph.model()}
@@ -258,7 +258,7 @@ def _heads(model: RecurrentModel, heads: Sequence[HeadWeights]) -> "ir.Model":
         graph,
         _rows_first(graph, outputs, width=model.units),
         layout_of(graph, ids),
-        TokenRows(ids=ids, mask=mask),
+        GraphTokens(ids=ids, mask=mask),
         heads,
     )
     return graph.model()

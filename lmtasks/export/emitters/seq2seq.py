@@ -21,7 +21,7 @@ from lmtasks.export.emitters.attention import Attended, CacheInputs, SourceInput
 from lmtasks.export.emitters.blocks import Dense, Layout, dense, ids_input, layout_of
 from lmtasks.export.emitters.decoder import Decoder, cache_inputs, cache_names, cache_outputs, score_outputs
 from lmtasks.export.emitters.encoder import Encoder
-from lmtasks.export.emitters.heads import TokenRows, head_outputs
+from lmtasks.export.emitters.heads import GraphTokens, head_outputs
 from lmtasks.export.graph import BOOL, FLOAT, INT32, INT64, GraphBuilder, Size
 from lmtasks.export.package import GraphName
 
@@ -134,5 +134,5 @@ def _heads(model: Encoder, heads: Sequence[HeadWeights]) -> "ir.Model":
     ids = ids_input(graph)
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     layout = layout_of(graph, ids)
-    head_outputs(graph, model.hidden(graph, ids, mask, layout), layout, TokenRows(ids=ids, mask=mask), heads)
+    head_outputs(graph, model.hidden(graph, ids, mask, layout), layout, GraphTokens(ids=ids, mask=mask), heads)
     return graph.model()

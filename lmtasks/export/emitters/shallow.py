@@ -14,7 +14,7 @@ from lmtasks.export.checkpoint import Checkpoint, Weights
 from lmtasks.export.emitters.architecture import Architecture, Graphs, no_operators
 from lmtasks.export.emitters.blocks import Dense, EmbeddingTable, Layout, dense, flat, ids_input, layout_of, looked_up
 from lmtasks.export.emitters.encoder import check_encoder
-from lmtasks.export.emitters.heads import TokenRows, head_outputs
+from lmtasks.export.emitters.heads import GraphTokens, head_outputs
 from lmtasks.export.graph import BOOL, GraphBuilder
 from lmtasks.records import Floats32
 
@@ -36,7 +36,7 @@ def _emit(checkpoint: Checkpoint, hidden: Hidden) -> Graphs:
     mask = graph.input("mask", dtype=BOOL, shape=["batch", "columns"])
     layout = layout_of(graph, ids)
     states = hidden(graph, checkpoint.weights, ids, mask, layout)
-    head_outputs(graph, states, layout, TokenRows(ids=ids, mask=mask), checkpoint.heads)
+    head_outputs(graph, states, layout, GraphTokens(ids=ids, mask=mask), checkpoint.heads)
     checkpoint.weights.check_all_taken()
     return {"heads": graph.model()}
 
