@@ -16,7 +16,7 @@ from lmtasks.errors import GateError, WorkError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
 from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish, Track
-from lmtasks.settings.runs_on import Threads
+from lmtasks.settings.runs_on import ManyMachines, Threads
 
 if TYPE_CHECKING:
     from lmtasks.run.plan import Plan
@@ -34,6 +34,7 @@ def command(
         bool, Setting("Say what would be done, and how much of it is there already, and do nothing.")
     ] = False,
     limit: Limit = None,
+    on: ManyMachines = "",
     threads: Threads = None,
     access: DataAccess,
     trust_code: TrustCode = False,
@@ -48,7 +49,8 @@ def command(
     from lmtasks.report.publish import publish as publish_run
     from lmtasks.report.write import write_report
     from lmtasks.run.plan import find_plan, load_plan
-    from lmtasks.run.run_plan import RunOptions, run_plan
+    from lmtasks.run.run_plan import run_plan
+    from lmtasks.run.runner import RunOptions
     from lmtasks.task.index import default_index
     from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.track import check_tracker, track_run
@@ -71,6 +73,7 @@ def command(
             options=RunOptions(
                 data=data_options(access),
                 threads=threads,
+                on=on,
                 samples=not no_samples,
                 cache=cache_file(cache),
                 command=typed_command(),

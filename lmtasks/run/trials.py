@@ -8,7 +8,6 @@ Fewer rows are asked for first: what is cheap is there early.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from lmtasks.data.mirror import with_stand_ins
 from lmtasks.data.sampling import NO_LABEL, labels_of
@@ -192,26 +191,32 @@ class TimeLeft:
     time in common.
     """
 
-    seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    """By the variant's name and the rows that were learned from; 0: nobody knows."""
+    _means: dict[str, dict[int, tuple[float, int]]] = field(default_factory=dict)
+    """Sum and number of the times, by the variant's name and the rows that were learned from; 0: nobody knows."""
 
     def took(self, variant: str, *, rows: int, seconds: float) -> None:
         """Note a cell that was carried out."""
-        self.seconds.setdefault((variant, rows), []).append(seconds)
+        known = self._means.setdefault(variant, {})
+        total, count = known.get(rows, (0.0, 0))
+        known[rows] = (total + seconds, count + 1)
 
-    def of(self, cells: Sequence[tuple[str, int]]) -> float | None:
+    def of(self, cells: Mapping[tuple[str, int], int]) -> float | None:
         """Seconds that these cells take; None where that is not known.
+
+        Args:
+            cells: variant and rows to how many they are.
 
         >>> left = TimeLeft()
         >>> left.took("mini", rows=64, seconds=10.0)
-        >>> left.of([("mini", 64), ("mini", 256)]), left.of([("other", 64)])
+        >>> left.of({("mini", 64): 1, ("mini", 256): 1}), left.of({("other", 64): 1})
         (50.0, None)
         """
-        if {variant for variant, _ in cells} - {variant for variant, _ in self.seconds}:
+        if {variant for variant, _ in cells} - self._means.keys():
             return None
-        return sum((self._one(variant, rows) for variant, rows in cells), 0.0)
+        return sum((count * self._one(variant, rows) for (variant, rows), count in cells.items()), 0.0)
 
     def _one(self, variant: str, rows: int) -> float:
-        known = {count: fmean(times) for (name, count), times in self.seconds.items() if name == variant}
+        known = self._means[variant]
         nearest = min(known, key=lambda count: (abs(count - rows), count))
-        return known[nearest] * (rows / nearest if rows and nearest else 1.0)
+        total, count = known[nearest]
+        return total / count * (rows / nearest if rows and nearest else 1.0)

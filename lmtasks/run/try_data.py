@@ -23,7 +23,8 @@ from lmtasks.report.write import write_report
 from lmtasks.results.run import TryRecord
 from lmtasks.run.folder import RunFolder
 from lmtasks.run.plan import load_plan
-from lmtasks.run.run_plan import Ran, RunOptions, run_plan
+from lmtasks.run.run_plan import Ran, run_plan
+from lmtasks.run.runner import RunOptions
 from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import is_address

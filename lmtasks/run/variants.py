@@ -85,6 +85,35 @@ class Artefacts:
         exported = RUNTIMES[variant.runtime].folders == "onnx" and not is_package(model)
         return self._package(variant, model, made) if exported else model
 
+    def model(self, variant: VariantPlan, *, trial: Trial, task: Task | None = None) -> Path:
+        """The folder of the model that the variant runs, or that its package is made from; see `of`."""
+        return self._model(self._made(variant, trial, task))
+
+    def folders(self, variant: VariantPlan, *, trial: Trial, task: Task) -> "MadeFolders":
+        """Where the plan makes what the variant runs on; nothing is made.
+
+        Raises:
+            UsageError, WorkError: a model that is used as it is, is not there.
+        """
+        from lmtasks.export.package import is_package
+
+        made, name = self._made(variant, trial, task), str(variant.model)
+        wanted = self.plan.models.get(name)
+        out = made.folder(self.folder) if wanted is not None else None
+        as_it_is = self._model(made) if wanted is None else None
+        exported = RUNTIMES[variant.runtime].folders == "onnx" and not (as_it_is and is_package(as_it_is))
+        own = made.task.name if made.task is not None else ""
+        sweep = wanted is not None and wanted.sweep is not None
+        return MadeFolders(
+            model=out,
+            package=made.package(self.folder, precision=variant.precision, gate=gate_name(variant))
+            if exported
+            else None,
+            bases=(made.package(self.folder, precision="fp32"),) if exported else (),
+            backbone=as_it_is or (Path(wanted.backbone) if wanted is not None else None),
+            chain=(name, trial.rows, own) if sweep else (name, trial, own),
+        )
+
     def is_apart(self, variant: VariantPlan) -> bool:
         """Has the variant a model of its own for each task?"""
         made = self.plan.models.get(variant.model or "")
@@ -277,6 +306,22 @@ class Artefacts:
         longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
         step = max(1, len(longest_first) // PROOF_TEXTS)
         return tuple(longest_first[::step][:PROOF_TEXTS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeFolders:
+    """Folders of what a plan makes for a variant in one trial."""
+
+    model: Path | None
+    """None: the plan makes none."""
+    package: Path | None
+    """None: the variant runs no package, or one that is there."""
+    bases: tuple[Path, ...]
+    """Packages whose graphs it may be made from."""
+    backbone: Path | None
+    """What it is made from; need not be there."""
+    chain: object
+    """What is made with the same is made one behind the other."""
 
 
 @dataclass(frozen=True, kw_only=True)

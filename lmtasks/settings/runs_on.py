@@ -40,6 +40,16 @@ Threads = Annotated[
 ]
 
 
+ManyMachines = Annotated[
+    str,
+    Setting(
+        "Work on many machines: ray starts a cluster on this one, ray://auto takes the one that this machine belongs "
+        "to, ray://HOST:10001 another.",
+        metavar="ray[://ADDRESS]",
+    ),
+]
+
+
 class RunsOn(Settings):
     """Runtime, device, precision and threads of a model."""
 

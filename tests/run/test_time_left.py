@@ -1,5 +1,7 @@
 """The time that a run still takes: by variant and rows, not by the number of cells."""
 
+from collections import Counter
+
 import pytest
 
 from lmtasks.cli.progress import _Plain
@@ -10,17 +12,17 @@ from lmtasks.run.trials import TimeLeft
 
 def test_more_rows_take_longer_and_another_variant_what_it_took() -> None:
     left = TimeLeft()
-    assert left.of([("mini", 64)]) is None
+    assert left.of(Counter([("mini", 64)])) is None
     for seconds in (9.0, 11.0):
         left.took("mini", rows=64, seconds=seconds)
     left.took("tf-idf", rows=64, seconds=1.0)
-    assert left.of([]) == 0
-    assert left.of([("mini", 64), ("tf-idf", 64)]) == pytest.approx(11)
-    assert left.of([("mini", 256)]) == pytest.approx(40)
+    assert left.of({}) == 0
+    assert left.of(Counter([("mini", 64), ("tf-idf", 64)])) == pytest.approx(11)
+    assert left.of(Counter([("mini", 256)])) == pytest.approx(40)
     left.took("mini", rows=256, seconds=25.0)
-    assert left.of([("mini", 256), ("mini", 512)]) == pytest.approx(75)
-    assert left.of([("tf-idf", 64), ("new", 4000)]) is None  # nobody knows yet
-    assert left.of([("tf-idf", 0)]) == pytest.approx(1)
+    assert left.of(Counter([("mini", 256), ("mini", 512)])) == pytest.approx(75)
+    assert left.of(Counter([("tf-idf", 64), ("new", 4000)])) is None  # nobody knows yet
+    assert left.of(Counter([("tf-idf", 0)])) == pytest.approx(1)
 
 
 def test_what_is_known_of_the_time_left_is_what_is_printed(
