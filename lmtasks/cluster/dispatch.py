@@ -38,7 +38,7 @@ class Needs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ClusterJob:
     """Something to be carried out once."""
 
     name: str
@@ -99,7 +99,7 @@ class HandPool(Protocol):
         """A new hand with these resources; None where there is no room for it now."""
         ...
 
-    def give(self, hand: int, job: Job) -> None:
+    def give(self, hand: int, job: ClusterJob) -> None:
         """Let an idle hand carry out a job."""
         ...
 
@@ -116,10 +116,10 @@ class HandPool(Protocol):
 class _Queue:
     """Jobs of the same needs that wait."""
 
-    first: deque[Job] = field(default_factory=deque)
-    by_key: dict[str, deque[Job]] = field(default_factory=dict)
+    first: deque[ClusterJob] = field(default_factory=deque)
+    by_key: dict[str, deque[ClusterJob]] = field(default_factory=dict)
 
-    def add(self, job: Job) -> None:
+    def add(self, job: ClusterJob) -> None:
         if job.first:
             self.first.append(job)
         else:
@@ -128,7 +128,7 @@ class _Queue:
     def __bool__(self) -> bool:
         return bool(self.first or self.by_key)
 
-    def take(self, *, held: str, others: frozenset[str]) -> Job:
+    def take(self, *, held: str, others: frozenset[str]) -> ClusterJob:
         """The next job for a hand.
 
         Args:
@@ -156,9 +156,9 @@ class Dispatcher:
     """
 
     pool: HandPool
-    ended: Callable[[Job, JobOutcome], Iterable[Job]]
+    ended: Callable[[ClusterJob, JobOutcome], Iterable[ClusterJob]]
     told: Callable[[str], None] = lambda sentence: None
-    at_work: dict[int, Job] = field(default_factory=dict)
+    at_work: dict[int, ClusterJob] = field(default_factory=dict)
     """By hand."""
     _hands: dict[int, Needs] = field(default_factory=dict)
     _held: dict[int, str] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class Dispatcher:
     _losses: dict[int, int] = field(default_factory=dict)
     """By the identity of a job."""
 
-    def run(self, jobs: Iterable[Job]) -> None:
+    def run(self, jobs: Iterable[ClusterJob]) -> None:
         """Carry out these and all that follow from them.
 
         Raises:
@@ -184,7 +184,7 @@ class Dispatcher:
         for hand in list(self._hands):
             self._stop(hand)
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: ClusterJob) -> None:
         if not self.pool.fits(job.needs):
             raise UsageError(
                 f"{job.name} needs {job.needs.told}, and the largest machine of the cluster has {self.pool.largest()}; "
@@ -192,7 +192,7 @@ class Dispatcher:
             )
         self._queues.setdefault(job.needs, _Queue()).add(job)
 
-    def _finished(self, job: Job, outcome: JobOutcome) -> None:
+    def _finished(self, job: ClusterJob, outcome: JobOutcome) -> None:
         self._losses.pop(id(job), None)
         for more in self.ended(job, outcome):
             self._add(more)
@@ -247,7 +247,7 @@ class Dispatcher:
         self.pool.stop(hand)
 
 
-def summed(jobs: Mapping[int, Job]) -> str:
+def summed(jobs: Mapping[int, ClusterJob]) -> str:
     """Jobs at work, for a line of progress."""
     names = [job.name for job in jobs.values()]
     return names[0] if len(names) == 1 else f"{len(names)} at work: {names[0]}, ..." if names else ""

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmtasks.cluster.dispatch import Event, HandLost, Job, JobEnded, JobOutcome, Needs
+from lmtasks.cluster.dispatch import ClusterJob, Event, HandLost, JobEnded, JobOutcome, Needs
 from lmtasks.cores import usable_cores
 from lmtasks.errors import LmtasksError, UsageError, WorkError
 from lmtasks.files import first_line
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class HandPlace:
     """Where a hand works."""
 
     root: Path
@@ -70,8 +70,8 @@ class HandContext(Protocol):
 class HandSetup(Protocol):
     """Everything that the jobs of a run have in common; can be pickled."""
 
-    def open(self, place: Place) -> HandContext:
-        """What carries out the jobs."""
+    def open(self, place: HandPlace) -> HandContext:
+        """Make what carries out the jobs."""
         ...
 
 
@@ -86,7 +86,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Greeting:
-    """What a new hand says of itself."""
+    """A new hand's word on itself."""
 
     host: str
     lmtasks: str
@@ -127,12 +127,12 @@ class Hand:
             shared = False
         self._own = None if shared else tempfile.mkdtemp(prefix="lmtasks-hand-")
         root = Path(folder) if self._own is None else Path(self._own)
-        self._place = Place(root=root, shared=shared, host=socket.gethostname())
+        self._place = HandPlace(root=root, shared=shared, host=socket.gethostname())
         self._setup = setup
         self._context: HandContext | None = None
 
     def greet(self) -> Greeting:
-        """What the driver must know before the first job."""
+        """Say all that the driver must know before the first job."""
         return Greeting(
             host=self._place.host,
             lmtasks=__version__,
@@ -210,7 +210,7 @@ class _Live:
     machine: str
     greeted: bool = False
     shared: bool = True
-    job: Job | None = None
+    job: ClusterJob | None = None
     ref: Any = None
     sent: set[str] = field(default_factory=set)
 
@@ -280,7 +280,7 @@ class RayPool:
         machine.used[self._count] = needs
         return self._count
 
-    def give(self, hand: int, job: Job) -> None:
+    def give(self, hand: int, job: ClusterJob) -> None:
         """Hand a job on; a new actor is greeted first."""
         live = self._live[hand]
         live.job = job
@@ -342,7 +342,7 @@ class RayPool:
             unpack(reply.packed, self._folder)
         yield JobEnded(hand=hand, outcome=JobOutcome(value=reply.value, error=reply.error))
 
-    def _send(self, live: _Live, job: Job) -> None:
+    def _send(self, live: _Live, job: ClusterJob) -> None:
         """Send a machine without the run's folder what a job reads."""
         if live.shared:
             return

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
-from lmtasks.cluster.dispatch import Dispatcher, Job, JobOutcome, Needs, summed
-from lmtasks.cluster.ray_pool import Made, Place, RayPool
+from lmtasks.cluster.dispatch import ClusterJob, Dispatcher, JobOutcome, Needs, summed
+from lmtasks.cluster.ray_pool import HandPlace, Made, RayPool
 from lmtasks.errors import GateError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.run.folder import Cell, RunFolder, is_finished
@@ -83,15 +83,15 @@ class PlanSetup:
     threads: int | None
     """Of timings; None: all cores of the machine."""
 
-    def open(self, place: Place) -> "_PlanContext":
-        """What carries out jobs in a hand."""
+    def open(self, place: HandPlace) -> "_PlanContext":
+        """Make what carries out jobs in a hand."""
         return _PlanContext(setup=self, place=place)
 
 
 @dataclass(kw_only=True)
 class _PlanContext:
     setup: PlanSetup
-    place: Place
+    place: HandPlace
     _loaded: ExitStack = field(default_factory=ExitStack)
     _key: object = None
     _solver: EngineSolver | None = None
@@ -183,7 +183,7 @@ class _PlanContext:
 class _Step:
     """A training or an export that cells wait for."""
 
-    job: Job
+    job: ClusterJob
     made: Path
     trial: Trial
     export: bool
@@ -233,8 +233,8 @@ class ClusterCells:
     def _stage(self) -> Path:
         return self.runner.folder.root / STAGE
 
-    def _first_jobs(self) -> list[Job]:
-        jobs: list[Job] = []
+    def _first_jobs(self) -> list[ClusterJob]:
+        jobs: list[ClusterJob] = []
         self.tally.begin()
         for (variant, trial), group in groupby(self.tally.coming, key=lambda cell: (cell.variant, cell.trial)):
             kept = []
@@ -256,13 +256,13 @@ class ClusterCells:
             jobs += self._advance(key)
         return jobs
 
-    def _without_model(self, cell: Cell) -> Iterator[Job]:
+    def _without_model(self, cell: Cell) -> Iterator[ClusterJob]:
         if self.runner.is_found(cell):
             self._tell(cell, "found", "")
         else:
             yield self._score_job(cell, holds="", memory=CELL_MEMORY, wants=())
 
-    def _model_group(self, variant: VariantPlan, trial: Trial, cells: list[Cell]) -> list[Job]:
+    def _model_group(self, variant: VariantPlan, trial: Trial, cells: list[Cell]) -> list[ClusterJob]:
         artefacts = self.runner.artefacts
         task = cells[0].task
         try:
@@ -279,7 +279,7 @@ class ClusterCells:
         for folder, export in steps:
             if not any(each.made == folder for each in chain):
                 work = MakeWork(variant=variant.name, trial=trial, task=apart, export=export)
-                job = Job(
+                job = ClusterJob(
                     name=f"{'export' if export else 'training'} of {folder.name}",
                     work=work,
                     needs=self._needs(variant, memory=MAKE_MEMORY + MAKE_COPIES * _bytes(made.backbone)),
@@ -290,9 +290,9 @@ class ClusterCells:
         next(each for each in chain if each.made == steps[-1][0]).groups.append(cells)
         return []
 
-    def _advance(self, key: object) -> list[Job]:
+    def _advance(self, key: object) -> list[ClusterJob]:
         """Cells of the steps that are there, and the next one that is not."""
-        jobs: list[Job] = []
+        jobs: list[ClusterJob] = []
         chain = self._chains[key]
         while chain and chain[0].is_there:
             for cells in chain.pop(0).groups:
@@ -302,7 +302,7 @@ class ClusterCells:
             jobs.append(chain[0].job)
         return jobs
 
-    def _released(self, cells: list[Cell]) -> Iterator[Job]:
+    def _released(self, cells: list[Cell]) -> Iterator[ClusterJob]:
         """Jobs of the cells of a model that is there; found ones are told."""
         variant, trial, artefacts = cells[0].variant, cells[0].trial, self.runner.artefacts
         try:
@@ -321,8 +321,8 @@ class ClusterCells:
                 holds = f"{variant.name} {trial.suffix} {cell.task.name if artefacts.is_apart(variant) else ''}"
                 yield self._score_job(cell, holds=holds, memory=memory, wants=(*wants, "sweeps"))
 
-    def _score_job(self, cell: Cell, *, holds: str, memory: int, wants: tuple[str, ...]) -> Job:
-        job = Job(
+    def _score_job(self, cell: Cell, *, holds: str, memory: int, wants: tuple[str, ...]) -> ClusterJob:
+        job = ClusterJob(
             name=f"cell {cell.id}",
             work=ScoreWork(variant=cell.variant.name, trial=cell.trial, task=cell.task.name),
             needs=self._needs(cell.variant, memory=memory),
@@ -336,7 +336,7 @@ class ClusterCells:
         cores = 1 if variant.model is None else self.runner.threads(variant)
         return Needs(cores=cores, gpus=int(variant.device.startswith("cuda")), memory_bytes=_rounded(memory))
 
-    def _ended(self, job: Job, outcome: JobOutcome) -> Iterable[Job]:
+    def _ended(self, job: ClusterJob, outcome: JobOutcome) -> Iterable[ClusterJob]:
         held = self._of_job.pop(id(job))
         if isinstance(held, Cell):
             self._cell_ended(held, outcome)
@@ -403,7 +403,7 @@ def time_on_cluster(runner: CellRunner, *, pool: RayPool, cores: int) -> tuple[s
     rounds alone. A sentence for each that failed."""
     found: list[JobOutcome] = []
 
-    def ended(job: Job, outcome: JobOutcome) -> Iterable[Job]:
+    def ended(job: ClusterJob, outcome: JobOutcome) -> Iterable[ClusterJob]:
         found.append(outcome)
         return ()
 
@@ -411,7 +411,7 @@ def time_on_cluster(runner: CellRunner, *, pool: RayPool, cores: int) -> tuple[s
         return ()
     gpus = int(any(variant.device.startswith("cuda") for variant in runner.untimed()))
     needs = Needs(cores=cores, gpus=gpus, alone=True)
-    job = Job(name="timing", work=TimeWork(), needs=needs, wants=("cells", "models", "packages", "sweeps"))
+    job = ClusterJob(name="timing", work=TimeWork(), needs=needs, wants=("cells", "models", "packages", "sweeps"))
     Dispatcher(pool=pool, ended=ended).run([job])
     (outcome,) = found
     if outcome.error:

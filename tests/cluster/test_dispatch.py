@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lmtasks.cluster.dispatch import MOST_LOSSES, Dispatcher, Event, HandLost, Job, JobEnded, JobOutcome, Needs
+from lmtasks.cluster.dispatch import MOST_LOSSES, ClusterJob, Dispatcher, Event, HandLost, JobEnded, JobOutcome, Needs
 from lmtasks.errors import UsageError
 
 ONE = Needs(cores=1)
@@ -43,7 +43,7 @@ class Machines:
         self.most = max(self.most, len(self.hands))
         return hand
 
-    def give(self, hand: int, job: Job) -> None:
+    def give(self, hand: int, job: ClusterJob) -> None:
         self.given.append((hand, job.name))
         self.waiting.append(hand)
 
@@ -59,12 +59,14 @@ class Machines:
         del self.hands[hand]
 
 
-def carried_out(pool: Machines, jobs: Sequence[Job], more: Iterable[Job] = ()) -> list[tuple[str, JobOutcome]]:
+def carried_out(
+    pool: Machines, jobs: Sequence[ClusterJob], more: Iterable[ClusterJob] = ()
+) -> list[tuple[str, JobOutcome]]:
     """Names and ends, in the order that they ended."""
     found: list[tuple[str, JobOutcome]] = []
     follow = {"first": list(more)}
 
-    def ended(job: Job, outcome: JobOutcome) -> Iterable[Job]:
+    def ended(job: ClusterJob, outcome: JobOutcome) -> Iterable[ClusterJob]:
         found.append((job.name, outcome))
         return follow.pop(job.name, ())
 
@@ -73,8 +75,8 @@ def carried_out(pool: Machines, jobs: Sequence[Job], more: Iterable[Job] = ()) -
     return found
 
 
-def job(name: str, holds: str = "", **settings: object) -> Job:
-    return Job(**{"name": name, "work": name, "needs": ONE, "holds": holds, **settings})  # type: ignore[arg-type]
+def job(name: str, holds: str = "", **settings: object) -> ClusterJob:
+    return ClusterJob(**{"name": name, "work": name, "needs": ONE, "holds": holds, **settings})  # type: ignore[arg-type]
 
 
 def test_what_others_wait_for_goes_first_and_what_follows_it_is_added() -> None:

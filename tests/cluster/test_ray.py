@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.cluster.dispatch import Dispatcher, Job, JobOutcome, Needs
-from lmtasks.cluster.ray_pool import Greeting, Made, Place, RayPool, check_on, ray_pool
+from lmtasks.cluster.dispatch import ClusterJob, Dispatcher, JobOutcome, Needs
+from lmtasks.cluster.ray_pool import Greeting, HandPlace, Made, RayPool, check_on, ray_pool
 from lmtasks.errors import UsageError
 from lmtasks.version import __version__
 
@@ -31,12 +31,12 @@ class Numbers:
 
     seconds: float = 0.05
 
-    def open(self, place: Place) -> "Writer":
+    def open(self, place: HandPlace) -> "Writer":
         return Writer(place, self.seconds)
 
 
 class Writer:
-    def __init__(self, place: Place, seconds: float) -> None:
+    def __init__(self, place: HandPlace, seconds: float) -> None:
         self.place, self.seconds = place, seconds
 
     def carry_out(self, work: object) -> object:
@@ -72,12 +72,12 @@ def carried_out(pool: RayPool, told: list[str] | None = None) -> list[int]:
     """The values of all jobs, in the order that they ended."""
     found: list[int] = []
 
-    def ended(job: Job, outcome: JobOutcome) -> Iterable[Job]:
+    def ended(job: ClusterJob, outcome: JobOutcome) -> Iterable[ClusterJob]:
         assert isinstance(outcome.value, Made), outcome
         found.append(int(str(outcome.value.value)))
         return ()
 
-    jobs = [Job(name=f"job {number}", work=number, needs=Needs(cores=1)) for number in range(JOBS)]
+    jobs = [ClusterJob(name=f"job {number}", work=number, needs=Needs(cores=1)) for number in range(JOBS)]
     Dispatcher(pool=pool, ended=ended, told=(told if told is not None else []).append).run(jobs)
     return found
 
