@@ -328,7 +328,7 @@ def _scoring(client: Client, server: Server, own: Written) -> Server:
         server = replace(server, new_tokens=new_tokens)
         try:
             found = _scored(client, server, KNOWN, way=way, retries=PROBE_RETRIES)
-            wrong = why_no_scores(found) or _why_unlike_own(client, server, own, way=way)
+            wrong = why_no_scores(found) or _why_unlike_own(client, server, own, way=way, known=found)
         except RequestFailedError as error:
             wrong = str(error).removeprefix(f"{server.address}: ").rstrip(".")
         if not wrong:
@@ -349,8 +349,9 @@ def why_no_scores(found: PlacedTokens) -> str:
     return ""
 
 
-def _why_unlike_own(client: Client, server: Server, own: Written, *, way: str) -> str:
-    """Why the log-probabilities of a given text are not those that the server told while it wrote that text."""
+def _why_unlike_own(client: Client, server: Server, own: Written, *, way: str, known: PlacedTokens) -> str:
+    """Why the log-probabilities of a given text are not those that the server told while it wrote that text. Where it
+    wrote none that is cut into the same tokens again, they stand at least among the likeliest ones of their place."""
     for prompt in (KNOWN, *OTHERS):
         wrote = own if prompt == KNOWN else _completed(client, server, prompt, told=True)
         if len(wrote.logprobs) < 2 or "".join(wrote.tokens) != wrote.text:
@@ -363,7 +364,7 @@ def _why_unlike_own(client: Client, server: Server, own: Written, *, way: str) -
         if len(given.logprobs) - border < len(wrote.logprobs):
             continue
         return why_unlike(given.logprobs, wrote.logprobs, border=border)
-    return "it tells none of its own tokens that they could be held against"
+    return "" if known.among_likeliest else "it tells none of its own tokens that they could be held against"
 
 
 def why_unlike(given: Sequence[float | None], own: Sequence[float], *, border: int) -> str:

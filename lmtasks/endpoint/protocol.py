@@ -41,6 +41,8 @@ class PlacedTokens:
     """(T,) was no token more likely? None: the server does not say."""
     pieces: tuple[bool, ...] = ()
     """(T,) is it a piece of a character? Empty where token ids were sent."""
+    among_likeliest: bool = False
+    """Does each token stand with its log-probability among the likeliest ones that are told of its place?"""
 
     def border(self, place: int) -> int:
         """The first token of what begins at a place of the text, in characters.
@@ -211,6 +213,7 @@ class _Told:
     logprobs: Sequence[float | None]
     greedy: Sequence[bool | None]
     offsets: Sequence[int] | None
+    among_likeliest: bool = False
     ids: Sequence[int] | None = None
 
 
@@ -224,13 +227,19 @@ def _echoed(choice: Mapping[str, object]) -> _Told:
     logprobs = [None if value is None else finite(value) for value in values]
     tops, offsets = told.get("top_logprobs"), told.get("text_offset")
     greedy: list[bool | None] = [None] * len(texts)
+    among = False
     if isinstance(tops, list) and len(tops) == len(texts):
+        among = all(
+            value is None or (isinstance(top, dict) and top.get(text) == value)
+            for top, text, value in zip(tops, texts, values, strict=True)
+        )
         greedy = [_is_greedy(top, value) for top, value in zip(tops, logprobs, strict=True)]
     usable = isinstance(offsets, list) and len(offsets) == len(texts) and all(type(each) is int for each in offsets)
     return _Told(
         texts=[str(text) for text in texts],
         logprobs=logprobs,
         greedy=greedy,
+        among_likeliest=among,
         offsets=[int(each) for each in offsets] if usable and isinstance(offsets, list) else None,
     )
 
@@ -307,6 +316,7 @@ def _placed(found: _Told, prompt: str) -> PlacedTokens:
                     starts=tuple(starts[place] for place in inside),
                     greedy=tuple(found.greedy[place] for place in inside),
                     pieces=tuple(_is_piece(texts[place]) for place in inside),
+                    among_likeliest=found.among_likeliest,
                 )
     raise MalformedError("the tokens that the server tells are not those of the text that was sent")
 
