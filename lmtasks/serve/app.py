@@ -268,7 +268,7 @@ class Guard:
             )
         if self._token and request.url.path != "/health":
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
                 raise Refused(
                     "this server asks for its token: Authorization: Bearer TOKEN.",
                     status=401,

@@ -8,6 +8,7 @@ import numpy as np
 
 from lmtasks.engine.engine import Engine
 from lmtasks.errors import UsageError, unknown
+from lmtasks.files import parse_json
 from lmtasks.head import HEADS, head_of
 from lmtasks.head.base import EncodedRow
 from lmtasks.head.embedding import unit
@@ -15,6 +16,8 @@ from lmtasks.records import Choice, Floats32, HeadInput, HeadSpec, LabelSet, Out
 from lmtasks.serve.asking import WorkerClient
 from lmtasks.serve.texts import ServedModel, TextService
 from lmtasks.serve.wire import EmbeddingRequest, PredictBody, Refused
+from lmtasks.task.kinds import kind_of
+from lmtasks.task.roles import text_list
 from lmtasks.task.task import Task
 from lmtasks.workflow.predict import Predictor, PredictRequest, predictor_over, probabilities_of
 from lmtasks.workflow.unlabelled_rows import columns_of, row_of, unlabelled
@@ -110,6 +113,7 @@ class HeadService:
                 name: {
                     "answer": found.tasks[name][place],
                     **_beside(self._tasks[name], found.outcomes[name][place]),
+                    **_by_words(self._tasks[name], rows[place], answer=found.tasks[name][place]),
                 }
                 for name in names
             }
@@ -225,6 +229,17 @@ def _beside(task: Task, outcomes: Sequence[Outcome]) -> dict[str, object]:
         case Quantity() as quantity:
             return {"number": quantity.prediction}
     return {}
+
+
+def _by_words(task: Task, line: str, *, answer: str) -> dict[str, object]:
+    """Of tags: the words, and the tag of each; of several predicates a list of those."""
+    if not kind_of(task).in_words:
+        return {}
+    asked = unlabelled(task)
+    words = text_list(asked, row_of(asked, line), role="tokens", where=f"task {task.name}")
+    if answer.startswith("["):
+        return {"words": list(words), "predicates": parse_json(answer)}
+    return {"words": list(words), "tags": answer.split()}
 
 
 def _sigmoid(score: float) -> float:

@@ -3,7 +3,7 @@
     curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' -d '{"prompt": "Once"}'
 
 HTTP itself is Starlette's and uvicorn's (the extra `serve`). At SIGTERM or Ctrl-C nothing new is taken, what is being
-answered has `drain` seconds to end, and the process ends with 0; a second one ends it at once.
+answered has `drain` seconds to end, and the process ends with 0; a second one gives up what is being answered.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from lmtasks.task.task import Task
 
 PACKAGES = ("starlette", "uvicorn")
+LAST_WORDS_SECONDS = 5
+"""Clients whose requests are given up at the end have so long to be told."""
 KEEP_ALIVE_SECONDS = 60
 """A connection on which nothing is asked is closed after so long."""
 
@@ -104,6 +107,7 @@ def serve(request: ServeRequest, *, on_ready: Callable[[Serving], None], on_acce
                 listener=listener,
                 door=door,
                 drain=settings.drain,
+                on_late=services.worker.end,
                 on_ready=lambda stop: on_ready(
                     Serving(
                         address=address,
@@ -280,7 +284,13 @@ def _example(services: Services, *, address: str, variable: str | None) -> str:
 
 
 async def _until_ended(
-    app: object, *, listener: socket.socket, door: Door, drain: float, on_ready: Callable[[Callable[[], None]], None]
+    app: object,
+    *,
+    listener: socket.socket,
+    door: Door,
+    drain: float,
+    on_late: Callable[[], None],
+    on_ready: Callable[[Callable[[], None]], None],
 ) -> None:
     import uvicorn
 
@@ -296,12 +306,21 @@ async def _until_ended(
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(drain)),
+            proxy_headers=False,
+            timeout_graceful_shutdown=math.ceil(drain + LAST_WORDS_SECONDS),
         )
     )
 
+    asked = 0
+
     def end() -> None:
-        server.force_exit = door.is_shut  # asked a second time it waits for nobody
+        nonlocal asked
+        asked += 1
+        server.force_exit = asked > 2  # it waits for nobody any more
+        if asked == 1:
+            loop.call_later(drain, on_late)
+        elif asked == 2:
+            on_late()
         server.should_exit = door.is_shut = True
 
     numbers = (signal.SIGINT, signal.SIGTERM)

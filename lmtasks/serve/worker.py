@@ -111,25 +111,37 @@ class EngineWorker:
     def write(self, texts: Sequence[WrittenText]) -> None:
         """Let texts be written."""
         with self._changed:
-            self._waiting.texts.extend(texts)
-            self._changed.notify()
+            is_closed = self._waiting.is_closed
+            if not is_closed:
+                self._waiting.texts.extend(texts)
+                self._changed.notify()
+        for text in texts if is_closed else ():
+            text.send(ServerEnded())
 
     def ask(self, call: "Call[Question, Answer]") -> None:
         """Let questions be answered."""
         with self._changed:
-            self._waiting.calls.append(call)  # type: ignore[arg-type]  # each call knows its own types
-            self._changed.notify()
+            is_closed = self._waiting.is_closed
+            if not is_closed:
+                self._waiting.calls.append(call)  # type: ignore[arg-type]  # each call knows its own types
+                self._changed.notify()
+        if is_closed:
+            call.send(ServerEnded())
 
-    def close(self) -> None:
-        """Take nothing more, drop what is left, and wait for the thread's end."""
+    def end(self) -> None:
+        """Answer nothing more: whoever waits is told so (`ServerEnded`)."""
         with self._changed:
             self._waiting.is_closed = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """End, and wait for the thread's end."""
+        self.end()
         self._thread.join()
 
     @property
     def writing(self) -> int:
-        """Texts that are being written now."""
+        """Texts that the engine has, those among them that wait for a place."""
         return len(self._written)
 
     def _run(self) -> None:
