@@ -204,7 +204,8 @@ class VariantPlan(RunsOn):
     """Settings of generation in place of the tasks' own, {num_beams: 4}: variants of one model may differ in it. Such
     a variant is scored and not timed: what is timed is one way to write, greedy and of equal length, for all."""
     timed: bool = True
-    """Is it timed, where the plan times anything? A baseline never is."""
+    """Is it timed, where the plan times anything? A baseline never is; a server only where `timed: true` says so, since
+    it may cost."""
     seeds: tuple[Seed, ...] = ()
     """Instead of the plan's: fewer where a training takes long."""
 
@@ -393,7 +394,8 @@ def _placed(variant: VariantPlan, plan: Plan, file: Path) -> VariantPlan:
                 f"{file}: variant {variant.name!r} asks a server, which computes as it does; leave `runtime` and "
                 "`precision` out."
             )
-        return variant.model_copy(update={"runtime": "endpoint", "device": "server", "timed": False})
+        timed = variant.timed and "timed" in variant.model_fields_set  # it may cost
+        return variant.model_copy(update={"runtime": "endpoint", "device": "server", "timed": timed})
     if variant.server is not None:
         raise UsageError(f"{file}: variant {variant.name!r} has `server`, which goes with an address as its `model`.")
     if made is None and variant.model and "runtime" not in variant.model_fields_set and Path(variant.model).is_dir():

@@ -39,7 +39,7 @@ from lmtasks.run.trials import (
 )
 from lmtasks.run.variants import Artefacts, given_answers, stored_variant, tasks_of
 from lmtasks.settings.data import DataAccess
-from lmtasks.settings.endpoint import Endpoint
+from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.task.task import Task
 from lmtasks.workflow.choose_models import as_asked
 from lmtasks.workflow.open_endpoint import chat_of_server, open_endpoint, probe_server, server_solver
@@ -384,7 +384,7 @@ class CellRunner:
 
         trial = self._timed(variant)
         assert trial is not None  # what has no scores is not timed
-        ref = self.artefacts.of(variant, trial=trial)
+        ref = Path() if is_address(variant.model or "") else self.artefacts.of(variant, trial=trial)
         tasks = [task for task in self._tasks_of(variant) if not bench.tasks or task.name in bench.tasks]
         return speed_spec(
             variant,

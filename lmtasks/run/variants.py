@@ -34,16 +34,19 @@ from lmtasks.run.plan import BenchPlan, Plan, SweepPlan, VariantPlan
 from lmtasks.run.sweep import SettingsSweep, Train
 from lmtasks.run.trials import Trial, trials_of
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
+from lmtasks.workflow.bench import spec_of_server
 from lmtasks.workflow.choose_models import read_given
 from lmtasks.workflow.new_backbone import Start
+from lmtasks.workflow.open_endpoint import probe_server
 from lmtasks.workflow.open_model import card_in
 from lmtasks.workflow.quality_drop import judged_drop
-from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, workloads_of
+from lmtasks.workflow.workloads import at_lengths, goals_of, loads_of, server_workloads, workloads_of
 
 if TYPE_CHECKING:
     from lmtasks.export.ranges import CalibrationRow
@@ -421,7 +424,18 @@ def speed_spec(
         UsageError: a length that the model does not take.
         WorkError: no task can be timed.
     """
-    model, seconds = card_in(ref), bench.seconds / bench.rounds
+    settings = _speed_settings(plan, bench)
+    address = variant.model or ""
+    if is_address(address):
+        endpoint = variant.server or Endpoint()
+        server = probe_server(address, endpoint, cache=None)
+        card, own = server_workloads(
+            tasks, server=server, settings=endpoint, options=data, rows=bench.rows, seed=plan.seeds[0]
+        )
+        if bench.lengths and endpoint.server_tokenizer is not None:
+            own = (*own, *at_lengths(own, bench.lengths, model=card))
+        return spec_of_server(server, endpoint, name=variant.name, workloads=own, settings=settings)
+    model = card_in(ref)
     own = workloads_of(tasks, ref=ref, model=model, options=data, rows=bench.rows, seed=plan.seeds[0])
     return SpeedSpec(
         variant=stored_variant(variant, plan=plan, model=model, threads=threads).content(),
@@ -431,21 +445,26 @@ def speed_spec(
         precision=variant.precision,
         threads=threads,
         workloads=(*own, *at_lengths(own, bench.lengths, model=model)),
-        settings=SpeedSettings(
-            batch_sizes=bench.batch_sizes or (1, bench.batch_size),
-            least_seconds=seconds,
-            most_seconds=seconds * 4,
-            most_warm_up_seconds=min(SpeedSettings().most_warm_up_seconds, seconds * 4),
-            loads=loads_of(
-                bench.rate,
-                arrival=bench.arrival,
-                requirements=parse_requirements(bench.require) if bench.require else (),
-                rounds=bench.rounds,
-                seconds=seconds,
-                seed=plan.seeds[0],
-            ),
-            goals=goals_of(parse_requirements(bench.require) if bench.require else ()),
+        settings=settings,
+    )
+
+
+def _speed_settings(plan: Plan, bench: BenchPlan) -> SpeedSettings:
+    seconds = bench.seconds / bench.rounds
+    return SpeedSettings(
+        batch_sizes=bench.batch_sizes or (1, bench.batch_size),
+        least_seconds=seconds,
+        most_seconds=seconds * 4,
+        most_warm_up_seconds=min(SpeedSettings().most_warm_up_seconds, seconds * 4),
+        loads=loads_of(
+            bench.rate,
+            arrival=bench.arrival,
+            requirements=parse_requirements(bench.require) if bench.require else (),
+            rounds=bench.rounds,
+            seconds=seconds,
+            seed=plan.seeds[0],
         ),
+        goals=goals_of(parse_requirements(bench.require) if bench.require else ()),
     )
 
 

@@ -22,7 +22,7 @@ from lmtasks.bench.judge import (
 )
 from lmtasks.bench.spec import SpeedSpec, Sweep
 from lmtasks.bench.speed import SpeedSettings
-from lmtasks.bench.workload import REQUESTS, Arrival
+from lmtasks.bench.workload import REQUESTS, Arrival, Workload
 from lmtasks.cores import usable_cores
 from lmtasks.errors import GateError, UsageError, WorkError, unknown
 from lmtasks.files import locked
@@ -354,8 +354,6 @@ def _server_spec(chosen: ChosenModel, server: Server, tasks: Sequence[Task], req
         UsageError: a length is asked for, and nobody knows the server's tokens.
         WorkError: it answers none of the tasks.
     """
-    from lmtasks.bench.server import server_spec
-
     endpoint = request.endpoint
     if request.sweep.length and endpoint.server_tokenizer is None:
         raise UsageError(
@@ -364,10 +362,32 @@ def _server_spec(chosen: ChosenModel, server: Server, tasks: Sequence[Task], req
     card, own = server_workloads(
         tasks, server=server, settings=endpoint, options=request.data, rows=request.limit or REQUESTS, seed=request.seed
     )
+    return spec_of_server(
+        server,
+        endpoint,
+        name=chosen.label,
+        workloads=(*own, *at_lengths(own, request.sweep.length, model=card)),
+        settings=_settings(request),
+    )
+
+
+def spec_of_server(
+    server: Server, endpoint: Endpoint, *, name: str, workloads: Sequence[Workload], settings: SpeedSettings
+) -> SpeedSpec:
+    """A server that was probed, to be timed.
+
+    Args:
+        name: of the variant.
+
+    Raises:
+        WorkError: there is no workload.
+    """
+    from lmtasks.bench.server import server_spec
+
     return SpeedSpec(
         variant={
-            "name": chosen.label,
-            "model": chosen.ref,
+            "name": name,
+            "model": server.address,
             "adaptation": "prompt",
             "runtime": SERVER,
             "device": ELSEWHERE,
@@ -379,8 +399,8 @@ def _server_spec(chosen: ChosenModel, server: Server, tasks: Sequence[Task], req
         device=ELSEWHERE,
         precision="none",
         threads=1,
-        workloads=(*own, *at_lengths(own, request.sweep.length, model=card)),
-        settings=_settings(request),
+        workloads=tuple(workloads),
+        settings=settings,
         server=server_spec(server, endpoint),
     )
 

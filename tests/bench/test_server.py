@@ -21,7 +21,7 @@ from lmtasks.endpoint.client import RequestFailedError
 from lmtasks.endpoint.engine import byte_tokenizer
 from lmtasks.engine.requests import GenerateRequest, TokenEvent
 from lmtasks.errors import UsageError
-from lmtasks.results.speed import BenchRecord
+from lmtasks.results.speed import BenchRecord, SpeedRecord
 from lmtasks.settings.endpoint import Endpoint
 from lmtasks.workflow.open_endpoint import probe_server
 
@@ -237,3 +237,26 @@ def test_what_a_server_cannot_be_asked_is_told(tmp_path: Path) -> None:
             lmtasks.bench([address], TASK, limit=8, sweep=["length=8"], out=tmp_path / "b", progress=False)
     with pytest.raises(UsageError, match="--price is IN,OUT"):
         lmtasks.bench(["majority"], TASK, price="cheap")
+
+
+def test_a_plan_times_a_server_that_it_says_is_timed(say: Say, tmp_path: Path) -> None:
+    plan = tmp_path / "served.yaml"
+    bench = "{rows: 8, seconds: 0.2, rounds: 1, batch_size: 4, price: '0.5,2 EUR'}"
+
+    def write(address: str, more: str) -> None:
+        variant = f"{{name: served, model: '{address}'{more}}}"
+        plan.write_text(f"plan: served\ntasks: [{TASK}]\nlimit: 3\nvariants: [{variant}]\nbench: {bench}\n")
+
+    with serving(Delays()) as address:
+        write(address, "")
+        said = say("run", plan, "--out", tmp_path / "untimed", "--cache", "off")
+        assert said.code == 0, said.err
+        assert not (tmp_path / "untimed" / "speed" / "served.json").exists()
+        write(address, ", timed: true")
+        said = say("run", plan, "--out", tmp_path / "timed", "--cache", "off")
+        assert said.code == 0, said.err
+    record = SpeedRecord.read(tmp_path / "timed" / "speed" / "served.json")
+    assert [timing.batch_size for timing in record.timings] == [1, 4]
+    assert record.costs[0].per_1000 == pytest.approx(1000 * (PROMPT_TOKENS * 0.5 + TOKENS * 2) / 1e6)
+    page = (tmp_path / "timed" / "index.html").read_text(encoding="utf-8")
+    assert "0.0135 EUR" in page
