@@ -65,7 +65,8 @@ def kill_hands(stopped: threading.Event, killed: list[int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_cells_of_killed_processes_are_those_of_one(tmp_path: Path) -> None:
+def test_cells_of_killed_processes_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmtasks.cluster.dispatch.MOST_LOSSES", KILLS + 1)  # chance may hit one of the few jobs again
     ray = pytest.importorskip("ray", reason="the extra `cluster` (ray) is not installed")
     from ray.cluster_utils import Cluster
 
