@@ -311,6 +311,9 @@ CHINESE: Mapping[str, str] = {
     "Up is better unless the axis says otherwise, right is faster. Bars are 95 % intervals; dashed lines are baselines. "
     "The dotted line joins those that nothing is both better and faster than.": "除非坐标轴另有说明，越高越好，越右越快。线段是 95 % 区间；"
     "虚线是基线。点线连接没有其他变体既更好又更快的那些变体。",
+    "{}: heads that weigh n-grams of tokens, as TF-IDF does, beside the backbone's states: {}": (
+        "{}：除主干的状态外还像 TF-IDF 那样给词元 n 元组加权的任务头：{}"
+    ),
     "behind each name its expected calibration error, points": "名称后为期望校准误差，百分点",
     "probability of the answer, %": "答案的概率，%",
     "right, %": "正确，%",

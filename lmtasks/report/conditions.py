@@ -102,6 +102,9 @@ def version_facts(run: RunRecords) -> tuple[tuple[str, str], ...]:
     return tuple((name, " and ".join(versions)) for name, versions in found.items())
 
 
+WORDED = "heads that weigh n-grams of tokens, as TF-IDF does, beside the backbone's states"
+
+
 def training_table(run: RunRecords) -> Table | None:
     """None where the run has trained nothing. Variants that share a model share its row."""
     lines: list[Line] = []
@@ -193,6 +196,9 @@ def _training_line(run: RunRecords, variant: Variant, cells: Sequence[CellRecord
     seconds, steps = fmean(each.seconds for each in trainings), fmean(each.steps for each in trainings)
     early = [seed for seed, each in by_seed.items() if each.stopped in ENDED_EARLY]
     marks = [notes.number(f"{variant.model}: {_ended(by_seed[seed])} (seed {seed})") for seed in early]
+    worded = dict.fromkeys(cell.task.name for cell in cells if cell.trained is not None and cell.trained.words)
+    if worded:
+        marks.append(notes.number(f"{variant.model}: {WORDED}: {', '.join(worded)}"))
     return Line(
         name=variant.model,
         cells=(

@@ -70,6 +70,8 @@ class TrainedRecord(StoredModel):
     best_step: Whole | None = None
     weights: Whole
     """That learned."""
+    words: Annotated[Whole, SPARSE] = 0
+    """Tokens and pairs of tokens that the head of the cell's task weighs beside the backbone's states."""
 
 
 class LearnedRows(StoredModel):

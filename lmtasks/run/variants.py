@@ -158,7 +158,9 @@ class Artefacts:
         trained, weights = provenance.get("trained"), provenance.get("weights")
         if not (isinstance(trained, dict) and isinstance(weights, dict)):
             return None
-        return TrainedRecord.model_validate({**trained, "weights": weights["trained"]})
+        tasks = provenance.get("tasks")
+        own = tasks.get(task.head_name, {}) if isinstance(tasks, dict) else {}
+        return TrainedRecord.model_validate({**trained, "weights": weights["trained"], "words": own.get("words", 0)})
 
     def _made(self, variant: VariantPlan, trial: Trial, task: Task | None) -> "_Made":
         """The model; its task as the plan names it, not as the variant writes."""

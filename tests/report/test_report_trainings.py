@@ -7,6 +7,7 @@ import pytest
 from synthetic import write_run
 
 from lmtasks.errors import UsageError
+from lmtasks.report.chinese import chinese
 from lmtasks.report.conditions import training_table
 from lmtasks.report.publish import publish
 from lmtasks.report.records import read_run
@@ -47,6 +48,18 @@ def test_both_pages_and_a_published_folder_have_it(tmp_path: Path) -> None:
         assert "Seconds of training steps" in (run / page).read_text(encoding="utf-8")
     target = publish(run, reports=tmp_path / "reports").parent
     assert training_table(read_run(target)) == training_table(read_run(run))
+
+
+def test_heads_that_weigh_words_are_named(tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "run")
+    assert not any("n-grams" in note for note in training_table(read_run(run)).notes)
+    for file in run.glob("cells/*.json"):
+        record = json.loads(file.read_text())
+        if "trained" in record and record["task"]["name"] == "sst2":
+            file.write_text(json.dumps({**record, "trained": {**record["trained"], "words": 1234}}))
+    (note,) = [note for note in training_table(read_run(run)).notes if "n-grams" in note]
+    assert note.endswith("beside the backbone's states: sst2")
+    assert chinese(note).endswith("的任务头：sst2")
 
 
 def test_a_run_that_trained_nothing_is_read_as_before(tmp_path: Path) -> None:
