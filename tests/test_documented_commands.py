@@ -46,6 +46,7 @@ OTHERS: Mapping[str, Callable[[list[str]], bool]] = {
     "python": lambda words: (ROOT / words[1]).is_file(),
     ".venv/bin/python": lambda words: words[1] == "-m",
     ".ci/run": lambda words: (ROOT / ".ci" / "run").is_file(),
+    "sbatch": lambda words: words[-2] == "--wrap" and shlex.split(words[-1])[:2] == ["lmtasks", "eval"],
     "bash": lambda words: (ROOT / words[1]).is_file(),
 }
 """Programs beside `lmtasks` that a page may name, each with what must hold of its words."""

@@ -234,12 +234,12 @@ class _Words:
         self._places.setdefault(text, len(self._places))
         return chinese(text) if self.language == "zh" else text
 
-    def marked(self, text: str, element: str = "span") -> Markup:
+    def marked(self, text: str, element: str = "<span data-t={}>{}</span>") -> Markup:
         """In the page's language, in an element with its number."""
         shown = self.word(text)
         if text not in self._places:
             return escape(text)
-        return Markup("<{} data-t={}>{}</{}>").format(element, self._places[text], shown, element)
+        return Markup(element).format(self._places[text], shown)
 
 
 def render_page(report: Report, *, language: PageLanguage = "en") -> str:
@@ -248,7 +248,7 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
     environment = _environment()
     environment.filters["t"], environment.filters["word"] = words.marked, words.word
     environment.filters["inline"] = lambda chart: Markup(
-        reworded(inline(chart), lambda text: words.marked(text, "tspan"))
+        reworded(inline(chart), lambda text: words.marked(text, "<tspan data-t={}>{}</tspan>"))
     )
     scripts = [SCRIPT]
     if report.samples is not None:

@@ -233,7 +233,7 @@ def test_a_folder_that_another_run_writes(say: Say, tmp_path: Path) -> None:
     [
         ("plan: [a\n", "plan.yaml:2: this is not YAML"),
         ("plan: a\ntasks: [sst2]\nvariants: [{name: x, baseline: [majority]}]\nmodel: {}\n", "did you mean 'models'"),
-        ("plan: a\ntasks: [sst2]\nvariants: [{name: x}]\n", "needs either `model` or `baseline`"),
+        ("plan: a\ntasks: [sst2]\nvariants: [{name: x}]\n", "needs one of `model`, `baseline` and `answers`"),
         ("- a\n", "is no plan"),
     ],
 )

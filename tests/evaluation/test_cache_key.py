@@ -168,7 +168,10 @@ def test_a_head_is_its_description_not_its_name() -> None:
 def test_no_field_of_a_request_is_left_out() -> None:
     """A field that is added to a request must go into its key: this fails until somebody has seen to it."""
     assert {field.name for field in fields(ScoreRequest)} == {"context_ids", "target_ids"}
-    assert {field.name for field in fields(GenerateRequest)} == {"prompt_ids", "settings", "seed", "number"}
+    told_meanwhile = {"top"}  # of tokens as they are written; no answer holds it
+    assert {field.name for field in fields(GenerateRequest)} - told_meanwhile == {
+        "prompt_ids", "settings", "seed", "number"
+    }  # fmt: skip
     assert {field.name for field in fields(RuntimeCard)} == {
         "runtime",
         "version",

@@ -82,5 +82,8 @@ def test_what_is_no_number_is_not_kept(bad: float) -> None:
 
 
 def test_no_field_of_an_answer_is_left_out() -> None:
-    assert {field.name for field in fields(Scored)} == {"logprob", "greedy", "token_logprobs", "truncated"}
-    assert {field.name for field in fields(Generated)} == {"ids", "text", "stopped", "truncated"}
+    why = {"failed"}  # what failed is not kept
+    assert {field.name for field in fields(Scored)} - why == {"logprob", "greedy", "token_logprobs", "truncated"}
+    assert {field.name for field in fields(Generated)} - why == {"ids", "text", "stopped", "truncated"}
+    assert pack_scored(Scored(logprob=-1.0, greedy=False, token_logprobs=(), failed="500")) is None
+    assert pack_generated(Generated(ids=(), text="", stopped="end", truncated=False, failed="500")) is None

@@ -202,6 +202,7 @@ def test_the_names_that_task_files_use() -> None:
     }
     ours |= {"preference", "preference_gap", "label_gap", "distance", "answers_differ"}
     ours |= {"wer", "cer", "distinct_1", "distinct_2", "repetition", "token_perplexity", *TAGS}
+    ours |= {"acc_letters"}
     ours |= {"lrap", "subset_acc", "pearson", "spearman", "mae", "rmse"}
     ours |= {"recall_1", "recall_2", "recall_5", "recall_10", "recall_100", "mrr", "ndcg_10"}
     ours |= {f"squad_{part}_{name}" for part in ("hasans", "noans") for name in ("em", "f1")}

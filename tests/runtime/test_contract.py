@@ -102,6 +102,7 @@ def test_every_driver_and_every_member_stands_here() -> None:
     members = {name for name in {**vars(Runtime), **Runtime.__annotations__} if not name.startswith("_")}
     assert members == {
         *("model", "card", "sharing", "predict", "predict_heads", "score", "prefill", "step", "reorder", "slots"),
+        "next_logprobs",
         *("for_concurrent_calls", "free_bytes", "close"),
     }
 

@@ -68,7 +68,7 @@ def test_names_and_numbers_are_checked() -> None:
 
 def test_every_runtime_is_listed_with_what_it_can_do_here() -> None:
     listed = {info.name: info for info in list_runtimes()}
-    assert list(listed) == ["torch", "torch-compile", "onnx", "native"]
+    assert list(listed) == ["torch", "torch-compile", "onnx", "native", "endpoint"]
     assert "cpu" in listed["torch"].devices
     assert listed["onnx"].precisions == ("fp32", "int8", "int8-static", "int8-tensor", "w8", "int4")
     assert all(info.version for info in listed.values())

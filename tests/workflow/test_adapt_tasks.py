@@ -63,7 +63,7 @@ def test_a_finished_adaptation_leaves_its_model_alone(tmp_path: Path) -> None:
             out=tmp_path / out,
             report=lambda _: None,
         )
-        assert "loss" in json.loads((tmp_path / out / "training.jsonl").read_text().splitlines()[0])
+        assert "loss" in json.loads((tmp_path / out / "training.jsonl").read_text().splitlines()[-1])
     assert {file.name for file in tmp_path.iterdir()} == {"there", "made", "old", "old.new"}
 
 

@@ -79,7 +79,7 @@ def test_timings_of_other_weights_are_left_out(timed: Path) -> None:
 def test_what_cannot_be_timed_is_said(say: Say, tmp_path: Path) -> None:
     told = say("eval", "--model", "majority", "--tasks", TASK, "--limit", "8", "--speed", "--out", tmp_path / "r")
     assert told.code == 0
-    assert "note: nothing was timed: baselines are not." in told.out
+    assert "note: nothing was timed: baselines are not, nor are servers or answers that are there." in told.out
     refused = say("eval", "--rescore", tmp_path / "r", "--speed")
     assert refused.code == 2
     assert "--speed is about answers that are made" in refused.sentence

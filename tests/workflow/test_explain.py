@@ -127,6 +127,8 @@ def test_the_command_prints_words_or_json(say: Say, model: Path) -> None:
     assert found["words"][1]["word"] == "food"
     assert sum(found["probabilities"].values()) == pytest.approx(1)
     plain = json.loads(say("predict", "--model", model, "--tasks", "starter_sentiment_en", "--json", TEXT).out)
+    assert plain.pop("choices") == ["negative", "positive"]
+    assert len(plain.pop("raw")) == 2
     assert plain == {name: found[name] for name in ("text", "answer", "probabilities")}
 
 
