@@ -12,7 +12,7 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +49,6 @@ from lmtasks.results.shard import (
     MarkedRows,
     ShardChange,
     ShardGroup,
-    ShardGroupMetric,
     ShardMarks,
     ShardRecord,
     ShardTask,
@@ -160,7 +159,7 @@ def write_shard(out: Path, scored: ShardScored, *, samples: SampleFiles) -> Shar
         resamples=scored.resamples,
         draws=scored.draws,
         tasks={each.facts.task: _stored_task(each, changes.get(each.facts.task)) for each in scored.answered},
-        groups=tuple(map(_stored_group, scored.groups)),
+        groups=tuple(ShardGroup.model_validate(asdict(group)) for group in scored.groups),
         failed=scored.failed,
         asked=scored.asked,
         checksums=samples.checksums(),
@@ -525,35 +524,8 @@ def _shared(parts: Sequence[MarkedRows | None], doc_ids: NDArray[np.int64]) -> S
     )
 
 
-def _stored_group(group: Group) -> ShardGroup:
-    return ShardGroup(
-        name=group.name,
-        alias=group.alias,
-        members=tuple(each if isinstance(each, str) else _stored_group(each) for each in group.members),
-        aggregations=tuple(
-            ShardGroupMetric(
-                metric=each.metric,
-                filters=each.filters,
-                aggregation=each.aggregation,
-                weight_by_size=each.weight_by_size,
-            )
-            for each in group.aggregations
-        ),
-    )
-
-
 def _group(stored: ShardGroup) -> Group:
-    return Group(
-        name=stored.name,
-        alias=stored.alias,
-        members=tuple(each if isinstance(each, str) else _group(each) for each in stored.members),
-        aggregations=tuple(
-            GroupMetric(
-                metric=each.metric,
-                filters=each.filters,
-                aggregation=each.aggregation,
-                weight_by_size=each.weight_by_size,
-            )
-            for each in stored.aggregations
-        ),
-    )
+    facts = dict(stored)
+    facts["members"] = tuple(each if isinstance(each, str) else _group(each) for each in stored.members)
+    facts["aggregations"] = tuple(GroupMetric(**dict(each)) for each in stored.aggregations)
+    return Group(**facts)

@@ -94,6 +94,7 @@ class ShardGroup(StoredModel):
     alias: str
     members: tuple["str | ShardGroup", ...]
     aggregations: tuple["ShardGroupMetric", ...]
+    version: str = "1"
 
 
 class ShardGroupMetric(StoredModel):

@@ -113,7 +113,7 @@ def serve(request: ServeRequest, *, on_ready: Callable[[Serving], None], on_acce
                         address=address,
                         name=services.model.name,
                         runs_on=services.runs_on,
-                        example=_example(services, address=address, variable=settings.token_variable),
+                        example=_example(services, address=address, variable=settings.api_key_env),
                         stop=stop,
                     )
                 ),
@@ -158,17 +158,17 @@ def serving(request: ServeRequest) -> Iterator[Serving]:
 def _token(settings: ServeSettings) -> str:
     from lmtasks.serve.app import is_loopback
 
-    variable = settings.token_variable
+    variable = settings.api_key_env
     if variable is None:
         if not is_loopback(settings.host):
             raise UsageError(
                 f"--host {settings.host} can be reached from other machines, and so needs a token: put one into an "
-                "environment variable, and name it with --token-variable."
+                "environment variable, and name it with --api-key-env."
             )
         return ""
     token = os.environ.get(variable, "").strip()
     if not token:
-        raise UsageError(f"the environment variable {variable} (--token-variable) is not set, or empty.")
+        raise UsageError(f"the environment variable {variable} (--api-key-env) is not set, or empty.")
     return token
 
 

@@ -15,13 +15,12 @@ class ServeSettings(Settings):
     host: Annotated[
         str,
         Setting(
-            "Address to listen at; other than this machine's own (127.0.0.1, localhost, ::1) only with "
-            "--token-variable.",
+            "Address to listen at; other than this machine's own (127.0.0.1, localhost, ::1) only with --api-key-env.",
             metavar="ADDRESS",
         ),
     ] = "127.0.0.1"
     port: Annotated[int, PORT, Setting("Port to listen at; 0: any that is free.", metavar="NUMBER")] = 8000
-    token_variable: Annotated[
+    api_key_env: Annotated[
         str | None,
         Setting(
             "Environment variable that holds the token which every request must bring (Authorization: Bearer TOKEN).",
