@@ -81,7 +81,6 @@ STAGE_ROWS = (
     "optimizer",
     "peak learning rate",
     "precision, seed",
-    "corpora mixed, by windows",
 )
 
 
@@ -92,8 +91,6 @@ def model_card(name: str, record: PretrainingRecord, curve: Sequence[Record]) ->
         curve: thinned; where stages follow each other, each point names its own (`stage`, from 1).
     """
     stages = _stages(record.json())
-    available = " + ".join(f"{count:,}" for count in record.tokens_available)
-    sources = "\n".join(f"| {fact.source} | {fact.documents:,} | {fact.bytes / 1e6:.2f} |" for fact in record.sources)
     coded = any(score.bits_per_byte is not None for score in record.held_out)
     unit = "bits per byte" if coded else "nats per token that is asked for"
     return f"""---
@@ -112,7 +109,7 @@ true nor safe to rely on.
 
 {_training(record, stages)}
 
-The corpora hold {available} tokens. `pretraining.json` has all settings.
+`pretraining.json` has all settings.
 
 ## Curve
 
@@ -125,11 +122,10 @@ Loss in nats per token of the training; {unit} of the first windows of each held
 ## Data and terms
 
 Names of sources carry their terms, as the data set states them. Weights learned from text under CC BY-SA are derived
-from it as far as the law of the reader's country says so.
+from it as far as the law of the reader's country says so. Sources that were mixed as one have their tokens and their
+share of the windows in one row; shares are those of the last stage.
 
-| source | documents | MB |
-|---|--:|--:|
-{sources}
+{_sources(record)}
 
 ## Held-out text
 
@@ -138,6 +134,20 @@ Over all of them: {overall(record.held_out):.4f} {unit}{_overall_beside(record)}
 
 {_held_out(record)}
 """
+
+
+def _sources(record: PretrainingRecord) -> str:
+    """Table of the text: a corpus's tokens and share stand in the row of its first source."""
+    rows = ["| source | documents | MB | tokens | windows |", "|---|--:|--:|--:|--:|"]
+    told: set[int] = set()
+    for fact in record.sources:
+        mixed = ["", ""]
+        if fact.corpus not in told:
+            share = record.weights[fact.corpus] / sum(record.weights)
+            mixed = [f"{record.tokens_available[fact.corpus]:,}", f"{share:.1%}"]
+        told.add(fact.corpus)
+        rows.append(f"| {' | '.join((fact.source, f'{fact.documents:,}', f'{fact.bytes / 1e6:.2f}', *mixed))} |")
+    return "\n".join(rows)
 
 
 def _stages(record: Mapping[str, Any]) -> tuple[_Stage, ...]:
@@ -158,7 +168,6 @@ def _stages(record: Mapping[str, Any]) -> tuple[_Stage, ...]:
             f"{OPTIMIZERS[settings['optimizer']]}, weight decay {settings['weight_decay']:g}",
             f"{settings['learning_rate']:g} ({settings['decay']})",
             f"{settings['precision']}, {settings['seed']}",
-            " : ".join(f"{share:g}" for share in record["weights"]),
         ),
     )
     before = record.get("before")
@@ -173,8 +182,12 @@ def _training(record: PretrainingRecord, stages: Sequence[_Stage]) -> str:
     if len(stages) > 1:
         tokens, minutes = sum(stage.tokens for stage in stages), sum(stage.seconds for stage in stages) / 60
         table = f"{table}\n\nIn all {tokens:,} tokens in {minutes:.1f} minutes."
-    begun = "" if record.begun_from is None else f"\n\nIt began with the weights of {record.begun_from}."
-    return f"{table}{begun}{_attention(record.objective)}{_taught(record)}"
+    begun = (
+        ""
+        if record.begun_from is None or record.before is not None
+        else f"\n\nIt began with the weights of {record.begun_from}."
+    )
+    return f"{table}{begun}{_attention(record.objective)}{_taught(record.json())}"
 
 
 def _attention(objective: str) -> str:
@@ -188,23 +201,35 @@ def _attention(objective: str) -> str:
     )
 
 
-def _taught(record: PretrainingRecord) -> str:
-    """Sentences on teachers: what they were tuned on is no test of what learned from them."""
-    told = ""
-    if record.embeddings is not None:
+def _taught(record: Mapping[str, Any], *, last: bool = True) -> str:
+    """Sentences on the teachers of all stages: what those were tuned on is no test of what learned from them.
+
+    Args:
+        last: no stage follows this one.
+    """
+    before = record.get("before")
+    told = _taught(before, last=False) if before else ""
+    if (began := record.get("embeddings")) is not None:
         told += (
-            f"\n\nIts token embeddings began at vectors of {record.embeddings.passages:,} tokens' texts by "
-            f"{record.embeddings.words()}."
+            f"\n\nIts token embeddings began at vectors of {began['passages']:,} tokens' texts by {_encoder(began)}."
         )
-    if record.teacher is not None:
-        end = record.teacher.held_out
+    if (teacher := record.get("teacher")) is not None:
+        stage = f" in stage {len(_stages(record))}" if before or not last else ""
+        end = teacher["held_out"]
         judged = "" if end is None else f" (cosine on held-out passages at the end: {1 - end:.3f})"
         told += (
-            f"\n\nThe mean of its last hidden states, read both ways, was pulled towards vectors of "
-            f"{record.teacher.passages:,} passages of the text by {record.teacher.words()}, with the weight "
-            f"{record.teacher.weight:g} beside the objective{judged}."
+            f"\n\nThe mean of its last hidden states, read both ways, was pulled{stage} towards vectors of "
+            f"{teacher['passages']:,} passages of the text by {_encoder(teacher)}, with the weight "
+            f"{teacher['weight']:g} beside the objective{judged}."
         )
     return told
+
+
+def _encoder(taught: Mapping[str, Any]) -> str:
+    encoder = taught["encoder"]
+    prefix = f", behind {encoder['prefix']!r}" if encoder["prefix"] else ""
+    note = f" ({encoder['note']})" if encoder["note"] else ""
+    return f"{encoder['name']}{note}, pooled by {encoder['pooling']}{prefix}"
 
 
 def _points(stages: Sequence[_Stage], curve: Sequence[Record]) -> str:

@@ -42,12 +42,6 @@ class Taught:
     held_out: float | None = None
     """One minus the mean cosine over passages of held-out documents, at the end."""
 
-    def words(self) -> str:
-        """A sentence about the encoder, for the card."""
-        prefix = f", behind {self.encoder.prefix!r}" if self.encoder.prefix else ""
-        note = f" ({self.encoder.note})" if self.encoder.note else ""
-        return f"{self.encoder.name}{note}, pooled by {self.encoder.pooling}{prefix}"
-
 
 LENGTHS = (16, 32, 64, 128)
 """Tokens that passages are padded to, so that few shapes are compiled; a longer passage is read as far as the last."""

@@ -136,13 +136,13 @@ def test_the_command_prints_what_comes_next(tmp_path: Path, say: Say) -> None:
     assert f"--teacher {out}" in told.out
 
 
-def test_a_causal_backbone_reads_both_ways_when_asked(tmp_path: Path) -> None:
+def test_a_causal_backbone_reads_as_it_learned_to_unless_asked(tmp_path: Path) -> None:
     import lmtasks
 
     texts = ["The mill by the river.", "Birds over the sea."]
     causal, both = (lmtasks.embed("lmtasks-mini", texts, attention=way) for way in ("causal", "both"))  # type: ignore[arg-type]
-    np.testing.assert_allclose(causal, lmtasks.embed("lmtasks-mini", texts), atol=1e-6)  # v2 was pretrained one way
+    np.testing.assert_allclose(both, lmtasks.embed("lmtasks-mini", texts), atol=1e-6)  # it was pretrained both ways
     assert np.abs(causal - both).max() > 0.01
-    asked = request(tmp_path, model="lmtasks-mini", attention="both")
+    asked = request(tmp_path, model="lmtasks-mini", attention="causal")
     embed_texts(asked, report=lambda _: None)
-    assert read_vectors(asked.out).encoder.attention == "both"
+    assert read_vectors(asked.out).encoder.attention == "causal"

@@ -27,65 +27,77 @@ from lmtasks.task.generation import generation_of, with_generation
 
 PROMPTS = ("The theatre's budget has been cut, so", "Question: What is a river?\nAnswer:", "今天天气很好，")
 LENGTH = {"max_gen_toks": 12}
-GREEDY = (" it's the only thing to do. The old man has", " 10.\nAnswer: 10", "但他没有人知道。\n我听到她说")
+GREEDY = (
+    " it is a very important to the government.\nThe F",
+    " What is the river?\nThe river is the river?",
+    "我每天都都都都都都都都都都",
+)
 BEAMS = {"num_beams": 3, "length_penalty": 2.0, "early_stopping": True}
 GOLDEN: Mapping[str, tuple[Mapping[str, object], Mapping[str, object], Sequence[str]]] = {
     "nothing": ({}, {}, GREEDY),
     "repetition_penalty": (
         {"repetition_penalty": 1.3},
         {},
-        (" it is not a bit of water.", " 10.5, and the rat of the", "但他没有人知道。\n我听到她说"),
+        (
+            " it is a very important to the government.\nIn ",
+            " The river, and the lake.\nThe river was in",
+            "我每天都要去。\n我们不能在车上",
+        ),
     ),
     "the task's on top": ({"repetition_penalty": 1.3}, {"repetition_penalty": 1.0}, GREEDY),
     "no_repeat_ngram_size": (
         {"no_repeat_ngram_size": 2, "min_new_tokens": 6},
         {},
-        (" it's the only thing to do. The old man has", " 10.\nAbswer. It is also", "但他没有人知道。\n我听到她说"),
+        (
+            " it is a very important to the government.\nThe F",
+            " The river is the river, and the lake is located in",
+            "我每天都都去去。\n我去过。",
+        ),
     ),
     # Without a stop string: of several beams lm-evaluation-harness ends all as soon as the first one has it.
     "beams": (
         BEAMS,
         {"until": [""]},
-        (
-            " it's not to be done, and it's not to",
-            " what is the name of the river?\nAnswer",
-            "但我们在10月10日正式开始。",
-        ),
+        (" it has been made.\nIn 1996", " What is the river?\nThe river?\nThe river", "我每天都都都都都都都都都都"),
     ),
     "other beams": (
         {"num_beams": 4, "length_penalty": 0.5, "repetition_penalty": 1.2},
         {"until": [""]},
-        (
-            " it's not to be done.\n\n\"Well,",
-            " what is the name of the city?\nThe city is",
-            "但我们在1970年代开始出现。",
-        ),
+        (" it has been made.\nIn 1996", " What is the name of the river?\nWhat is the", "我每天都都都都都都都都都都"),
     ),
     "no beams for the task": (BEAMS, {"num_beams": 1}, GREEDY),
     "both": (
         {"num_beams": 3, "no_repeat_ngram_size": 3},
         {"early_stopping": "never"},
-        (" it's not to be done.", " 2000.\nAwesome.", "但我们在10月10日正式开始。"),
+        (
+            " it has been made.\nIn 1996",
+            " What does the river? What is the name of the river",
+            "我每天都每天都睡觉了。\n我每天",
+        ),
     ),
-    "shorter": ({"max_new_tokens": 5}, {}, (" it's the only thing", " 10.\n", "但他没有人知道")),
+    "shorter": ({"max_new_tokens": 5}, {}, (" it is a very important", " What is the river?", "我每天都都都")),
     "longer": (
         {"max_new_tokens": 20},
         {},
         (
-            " it's the only thing to do. The old man has been cut off, and he has been",
-            " 10.\nAnswer: 10.\nAnswer: 1",
-            "但他没有人知道。\n我听到她说她。\n我听到她说",
+            " it is a very important to the government.\nThe Facebook is a very important to the",
+            " What is the river?\nThe river is the river?\nThe river is the river.\n",
+            "我每天都都都都都都都都都都都都都都都都都都",
         ),
     ),
     "drawn by itself, greedy for the task": (
         {"max_length": 16, "do_sample": True, "temperature": 0.7, "top_k": 20, "repetition_penalty": 1.05},
         {},
-        (" it's a great deal to be done. The old man", " 10.\nAbswer: 10", "但他没有人知道。\n我听到她说"),
+        GREEDY,
     ),
     "encoder_no_repeat_ngram_size": (
         {"encoder_no_repeat_ngram_size": 2},
         {},
-        (" it's the only thing to do. The old man has", " 10.\nAbswer.\nAbs", "但他没有人知道。\n我听到她说"),
+        (
+            " it is a very important to the government.\nThe F",
+            " The river is the river, and the river is the river",
+            "我每天都都都都都都都都都都",
+        ),
     ),
 }
 
