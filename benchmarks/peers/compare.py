@@ -55,6 +55,7 @@ def main() -> int:
         threads=options.threads,
         only_tasks=tuple(options.tasks.split(",")) if options.tasks else (),
         only_checkpoints=tuple(options.checkpoints.split(",")) if options.checkpoints else (),
+        only_works=tuple(options.works.split(",")) if options.works else (),
     )
     for part in PARTS if options.part == "all" else (options.part,):
         _carry_out(part, place, again=options.again)
@@ -105,6 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tasks", default="", help="only these, comma separated (equality)")
     parser.add_argument("--checkpoints", default="", help="only these, comma separated (equality)")
+    parser.add_argument("--works", default="", help="only those that have such a word in their name (speed)")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--publish", action="store_true")
     options = parser.parse_args()

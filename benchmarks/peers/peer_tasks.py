@@ -107,6 +107,17 @@ UNEVEN = {
 }
 """Answers of very different lengths."""
 
+LABELS = {
+    "output_type": "multiple_choice",
+    "training_split": "train",
+    "test_split": "test",
+    "doc_to_text": "{{text}}\nTopic:",
+    "doc_to_target": "label",
+    "doc_to_choice": ["world", "sports", "business", "knowledge"],
+    "metric_list": [{"metric": "acc"}],
+}
+"""Labels as answers, each one token of the checkpoints' tokenizer."""
+
 TASKS: tuple[PeerTask, ...] = (
     PeerTask(name="arc_easy", include="arc/arc_easy.yaml", data="allenai/ai2_arc/ARC-Easy", keys=ARC, shots=(0, 5)),
     PeerTask(
@@ -152,6 +163,7 @@ TASKS: tuple[PeerTask, ...] = (
         shots=(0, 5),
     ),
     PeerTask(name="arc_letters", data="allenai/ai2_arc/ARC-Easy", keys=LETTERS, shots=(0, 5), limit=40),
+    PeerTask(name="labels", data="fancyzhx/ag_news", keys=LABELS, shots=(0, 5), limit=40),
     PeerTask(name="uneven", data="allenai/ai2_arc/ARC-Easy", keys=UNEVEN, shots=()),
     PeerTask(name="sums", data="", keys=SUMS, shots=(0, 5), limit=40),
     PeerTask(

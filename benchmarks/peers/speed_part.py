@@ -5,7 +5,10 @@ rounds, ratios round by round.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import median
@@ -33,11 +36,16 @@ class Workload:
     num_fewshot: int = 0
     memory: bool = False
     """Is its memory compared?"""
+    taken: bool = False
+    """Does another process use one core all the while?"""
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    Workload(name="4 choices, no shots", task="arc_easy", documents=240, wanted=3.0, memory=True),
-    Workload(name="4 choices, 5 shots", task="arc_easy", documents=60, num_fewshot=5, wanted=4.0, memory=True),
+    Workload(name="4 choices, no shots", task="arc_easy", documents=240, wanted=5.0, memory=True),
+    Workload(name="4 choices, 5 shots", task="arc_easy", documents=60, num_fewshot=5, wanted=6.0, memory=True),
+    Workload(name="4 labels of one token, no shots", task="labels", documents=240, wanted=3.0),
+    Workload(name="4 labels of one token, 5 shots", task="labels", documents=60, num_fewshot=5, wanted=2.0),
+    Workload(name="the same, one core taken", task="labels", documents=40, num_fewshot=5, wanted=1.5, taken=True),
     Workload(name="rolling perplexity", task="wikitext", documents=8, wanted=1.5),
     Workload(name="generation", task="uneven", documents=64, wanted=1.5),
 )
@@ -45,8 +53,9 @@ WORKLOADS: tuple[Workload, ...] = (
 
 def run_speed(place: Workplace) -> Mapping[str, Any]:
     """All workloads, then the bootstrap."""
-    timed = [_timed(place, workload) for workload in WORKLOADS]
-    drawn = [_bootstrap(place, alone=True), _bootstrap(place, alone=False)]
+    chosen = [work for work in WORKLOADS if not place.only_works or any(word in work.name for word in place.only_works)]
+    timed = [_timed(place, workload) for workload in chosen]
+    drawn = [] if place.only_works else [_bootstrap(place, alone=True), _bootstrap(place, alone=False)]
     return {"checkpoint": CHECKPOINT, "batch_size": BATCH, "threads": place.threads, "timed": [*timed, *drawn]}
 
 
@@ -62,7 +71,8 @@ def _timed(place: Workplace, workload: Workload) -> dict[str, Any]:
     request = Request(
         checkpoint=str(place.checkpoints[CHECKPOINT]), jobs=(job,), threads=place.threads, batch_size=BATCH
     )
-    answers = _rounds(place, {side: _for(side, request) for side in SIDES}, name=f"speed/{workload.task}")
+    with _core_taken() if workload.taken else nullcontext():
+        answers = _rounds(place, {side: _for(side, request) for side in SIDES}, name=f"speed/{workload.task}")
     record = _record(workload.name, workload.wanted, answers)
     if workload.memory:
         record["memory_mb"] = {
@@ -73,6 +83,17 @@ def _timed(place: Workplace, workload: Workload) -> dict[str, Any]:
             for side in SIDES
         }
     return record
+
+
+@contextmanager
+def _core_taken() -> Iterator[None]:
+    """A process beside the others that never rests."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
 
 
 def _for(side: Side, request: Request) -> Request:

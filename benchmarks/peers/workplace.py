@@ -23,6 +23,8 @@ class Workplace:
     threads: int
     only_tasks: tuple[str, ...] = ()
     only_checkpoints: tuple[str, ...] = ()
+    only_works: tuple[str, ...] = ()
+    """Of `speed`: those whose name holds one of these words."""
 
     def scaled(self, count: int, *, least: int = 2) -> int:
         """So many documents at this scale."""

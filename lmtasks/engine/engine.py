@@ -181,7 +181,8 @@ class Engine:
                 budget=self.budget,
                 run=run,
                 give=lambda batch, found: answers.give(found),
-                callers=self.card.callers,
+                callers=self.runtime.reading_callers,
+                choice=self.budget.choice if self.runtime.measures_callers else None,
             )
         return answers.all()
 

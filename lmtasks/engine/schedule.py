@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from time import perf_counter
 from typing import Generic, TypeVar
 
 from lmtasks.errors import UsageError, WorkError
@@ -47,6 +48,13 @@ SHARE = 0.5
 """Of the free memory, for one batch."""
 KEPT_TOKENS = 4
 """While texts are written, so many times the tokens of a batch are kept as keys and values."""
+WINDOW_BATCHES, WINDOW_SECONDS = 6, 0.3
+"""A rate is measured over so many batches, and over no less time."""
+FALLEN = 0.6
+"""Of the best rate so far: below it layouts are compared again."""
+CLEARLY_FASTER = 1.05
+"""So much faster must batches run one behind another to do so: beside each other they suffer less from whatever else
+uses a core."""
 _Ran = TypeVar("_Ran")
 _Found = TypeVar("_Found")
 _Answer = TypeVar("_Answer")
@@ -79,6 +87,7 @@ class Budget:
         self.tokens = tokens
         self.rows = rows
         self.enough = enough
+        self.choice = CallerChoice()
         self._warn = warn or _LOGGER.warning
         self._warned = False
         self._halving = Lock()
@@ -93,6 +102,63 @@ class Budget:
                 f"memory ran out on a batch of {rows} {'row' if rows == 1 else 'rows'} of {longest} tokens; it runs "
                 "again in halves, and later batches are as small. A --batch-size below that avoids the detour."
             )
+
+
+class CallerChoice:
+    """Whether batches run beside each other, in threads of their own, or one behind another, each with all threads:
+    what reads more tokens a second on this machine now.
+
+    Both are timed on the work itself, the first time that there is enough of it, and again once the rate falls, as it
+    does when another program takes a core: threads that share a product wait for the one that was put aside (256 x 512
+    x 512 on two cores: a tenth of one thread's rate). Answers do not depend on it beyond the last bits.
+
+    >>> seconds = iter(range(1000))
+    >>> choice = CallerChoice(clock=lambda: next(seconds))
+    >>> said = []
+    >>> for tokens in [100] * 20:  # 100 tokens a second beside each other
+    ...     said.append(choice.beside)
+    ...     if not choice.finished(tokens if choice.beside else 3 * tokens):
+    ...         choice.begin()
+    >>> said.count(True), choice.beside
+    (8, False)
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = perf_counter) -> None:
+        self.beside = True
+        self._clock = clock
+        self._rates: dict[bool, float] = {}
+        """Tokens a second: of the layouts that were timed since they were compared last."""
+        self.begin()
+
+    def begin(self) -> None:
+        """A stretch of batches begins."""
+        self._batches, self._tokens, self._since = 0, 0, 0.0
+
+    def finished(self, tokens: int) -> bool:
+        """Count a batch that was answered. Returns whether the next ones run as those before."""
+        self._batches += 1
+        if self._batches <= 2:  # until then callers had to come into step
+            self._since, self._tokens = self._clock(), 0
+            return True
+        self._tokens += tokens
+        seconds = self._clock() - self._since
+        if self._batches < 2 + WINDOW_BATCHES or seconds < WINDOW_SECONDS:
+            return True
+        rate, settled = self._tokens / seconds, len(self._rates) == 2
+        self._batches, self._tokens, self._since = 2, 0, self._clock()
+        if settled and rate >= FALLEN * self._rates[self.beside]:
+            self._rates[self.beside] = max(rate, self._rates[self.beside])
+            return True
+        before = self.beside
+        self._rates = {**({} if settled else self._rates), before: rate}
+        if len(self._rates) < 2:
+            self.beside = not before
+        else:
+            self.beside = self._rates[False] < CLEARLY_FASTER * self._rates[True]
+        return self.beside == before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +193,7 @@ def run_batches(
     run: Callable[[list[_Item], bool], _Found],
     give: Callable[[list[_Item], _Found], None],
     callers: int = 1,
+    choice: CallerChoice | None = None,
     unshared: Callable[[_Item], int] | None = None,
     split: Callable[[_Item], Sequence[_Item]] | None = None,
 ) -> None:
@@ -138,6 +205,7 @@ def run_batches(
             their own.
         give: is called with each batch and its answer, in the caller's own thread, in the order of the batches.
         callers: so many batches may run beside each other. Once memory ran out, one behind another.
+        choice: whether they do; None: always. The callers share the tokens of one batch then.
         unshared: tokens of the longest row that an item would be without sharing; None: its size.
         split: an item that does not fit alone, in parts; None: there are none.
 
@@ -147,25 +215,37 @@ def run_batches(
     waiting = deque(sorted(items, key=size, reverse=True))
     # No caller is left with a few rows while another one has a whole batch of them.
     share = max(2 * budget.enough, -(-sum(map(size, items)) // callers))
+    if choice is not None:
+        share = min(share, max(budget.enough, budget.tokens // callers))
+        choice.begin()
 
     def take(most: int | None = None) -> list[_Item]:
         return _take(waiting, size=size, unshared=unshared or size, budget=budget, most=most)
 
-    if callers > 1 and waiting:
-        first = take(share)
-        if waiting:
-            waiting.extendleft(reversed(first))
-            left = _run_concurrently(
-                waiting, take=lambda: take(share), run=lambda batch: run(batch, True), give=give, callers=callers
-            )
-            waiting.extendleft(reversed(sorted(left, key=size, reverse=True)))
-        else:
-            waiting.extend(first)
+    def finish(batch: list[_Item], found: _Found) -> bool:
+        give(batch, found)
+        return choice is None or choice.finished(sum(map(size, batch)))
+
     while waiting:
+        if callers > 1 and (choice is None or choice.beside):
+            first = take(share)
+            if waiting:
+                waiting.extendleft(reversed(first))
+                left = _run_concurrently(
+                    waiting, take=lambda: take(share), run=lambda batch: run(batch, True), give=finish, callers=callers
+                )
+                if left:
+                    callers = 1
+                    waiting.extendleft(reversed(sorted(left, key=size, reverse=True)))
+                elif choice is not None:
+                    choice.begin()
+                continue
+            waiting.extend(first)
         batch = take()
         try:
             with uninterrupted():  # what was computed is kept, too
-                give(batch, run(batch, False))
+                if not finish(batch, run(batch, False)) and choice is not None:
+                    choice.begin()
             continue
         except OutOfMemory:
             longest = max(map(size, batch))
@@ -184,15 +264,17 @@ def _run_concurrently(
     *,
     take: Callable[[], list[_Item]],
     run: Callable[[list[_Item]], _Found],
-    give: Callable[[list[_Item], _Found], None],
+    give: Callable[[list[_Item], _Found], bool],
     callers: int,
 ) -> list[_Item]:
-    """Run batches in threads until all are answered, or memory runs out: what had no room then is yielded."""
+    """Run batches in threads until all are answered, `give` says that no more are to run so, or memory runs out: what
+    had no room then is yielded."""
     left: list[_Item] = []
     running: deque[tuple[list[_Item], Future[_Found]]] = deque()
+    goes_on = True
     with ThreadPoolExecutor(callers) as pool:
-        while running or (waiting and not left):
-            while waiting and not left and len(running) < 2 * callers:  # no thread waits for an answer to be given
+        while running or (waiting and goes_on and not left):
+            while waiting and goes_on and not left and len(running) < 2 * callers:  # no thread waits for `give`
                 batch = take()
                 running.append((batch, pool.submit(run, batch)))
             batch, answer = running.popleft()
@@ -204,7 +286,7 @@ def _run_concurrently(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             else:
-                give(batch, found)
+                goes_on = give(batch, found) and goes_on
     return left
 
 

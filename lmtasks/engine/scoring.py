@@ -165,7 +165,8 @@ class _Scorer:
             budget=self._budget,
             run=lambda batch, concurrent: self._score(batch, prefix_state=prefix_state, concurrent=concurrent),
             give=lambda batch, found: self._answers.give(found),
-            callers=self._runtime.card.callers,
+            callers=self._runtime.reading_callers,
+            choice=self._budget.choice if self._runtime.measures_callers else None,
         )
 
     def _size(self, unit: Unit) -> int:

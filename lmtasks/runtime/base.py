@@ -165,9 +165,20 @@ class Runtime(ABC):
         del rows, length
         return None
 
+    @property
+    def reading_callers(self) -> int:
+        """So many calls of `predict` and `score` may run beside each other; texts are written by `card.callers`."""
+        return self.card.callers
+
+    @property
+    def measures_callers(self) -> bool:
+        """Is it open whether calls that read are faster beside each other, or one behind another with all threads? For
+        a runtime that has both layouts in the memory of one."""
+        return False
+
     def for_concurrent_calls(self) -> "Runtime":
-        """This runtime, laid out for `card.callers` calls at a time from threads of their own; itself where that is 1.
-        Each understands the states of the other; slots and states are still used by one thread at a time."""
+        """This runtime, laid out for `reading_callers` calls at a time from threads of their own; itself where that is
+        1. Each understands the states of the other; slots and states are still used by one thread at a time."""
         return self
 
     @abstractmethod

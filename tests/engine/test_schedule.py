@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from lmtasks.engine.schedule import Budget, distinct, run_batches
+from lmtasks.engine.schedule import Budget, CallerChoice, distinct, run_batches
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.runtime.memory import OutOfMemory
 
@@ -213,3 +213,71 @@ def test_an_error_of_one_batch_ends_all() -> None:
     with pytest.raises(UsageError, match="no"):
         run_batches(keys, size=len, budget=Budget(tokens=9, rows=1), run=run, give=noted(ran), callers=2)
     assert ran == [[key] for key in reversed(keys[5:])]
+
+
+class Clock:
+    """Seconds that pass as batches run."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ran_at(choice: CallerChoice, clock: Clock, seconds_a_batch: Callable[[bool], float], *, batches: int) -> list[bool]:
+    """The layout in which each batch of 100 tokens ran."""
+    told = []
+    for _ in range(batches):
+        told.append(choice.beside)
+        clock.now += seconds_a_batch(choice.beside)
+        if not choice.finished(100):
+            choice.begin()
+    return told
+
+
+def test_layouts_are_timed_on_the_work_and_the_faster_one_goes_on() -> None:
+    for faster in (True, False):
+        clock = Clock()
+        choice = CallerChoice(clock=clock)
+        told = ran_at(choice, clock, lambda beside, faster=faster: 1.0 if beside is faster else 2.0, batches=60)  # type: ignore[misc]
+        assert told[0]  # beside each other first
+        assert told[20:] == [faster] * 40
+        assert 6 <= told.count(not faster) <= 8
+
+
+def test_layouts_that_are_alike_run_beside_each_other() -> None:
+    clock = Clock()
+    choice = CallerChoice(clock=clock)
+    assert ran_at(choice, clock, lambda beside: 1.0 if beside else 0.98, batches=40)[-1]
+
+
+def test_layouts_are_compared_again_once_the_rate_falls() -> None:
+    clock = Clock()
+    choice = CallerChoice(clock=clock)
+    ran_at(choice, clock, lambda beside: 1.2 if beside else 1.0, batches=40)
+    assert not choice.beside
+    told = ran_at(choice, clock, lambda beside: 2.0 if beside else 10.0, batches=60)  # a core was taken
+    assert told[-1]
+    assert told.count(False) <= 20
+
+
+def test_a_choice_changes_layout_between_batches_and_loses_none() -> None:
+    clock, ran, layouts = Clock(), list[list[Key]](), list[bool]()
+    budget = Budget(tokens=12, enough=4)
+    budget.choice = CallerChoice(clock=clock)
+
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
+        layouts.append(concurrent)
+        return batch
+
+    def give(batch: list[Key], found: list[Key]) -> None:
+        clock.now += 2.0 if layouts[-1] else 1.0
+        ran.append(batch)
+
+    keys = [(number, 1, 1, 1) for number in range(300)]
+    run_batches(keys, size=len, budget=budget, run=run, give=give, callers=2, choice=budget.choice)
+    assert sorted(key for batch in ran for key in batch) == keys
+    assert layouts[0]
+    assert not layouts[-1]
+    assert max(len(batch) * 4 for batch, beside in zip(ran, layouts, strict=True) if beside) <= 6 + 4  # one's share

@@ -25,6 +25,7 @@ LOGITS_BYTES = 4 * 2**20
 """So much memory may the logits of one piece take while scoring."""
 WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")
 """Settings by which a model looks back over a part of a long row only."""
+CHANGING_ROTATIONS = frozenset({"dynamic", "longrope"})
 
 DecodingCache = DynamicCache | EncoderDecoderCache
 
@@ -64,6 +65,22 @@ class TorchBody(TorchDevice):
         other = copy.copy(self)
         other.model, other.card, other.choose = model, model.card, choose
         return other
+
+    def with_threads(self, threads: int) -> "TorchBody":
+        """The same with another number of threads in each computation."""
+        other = copy.copy(self)
+        other._threads = threads
+        return other
+
+    def changes_while_it_reads(self) -> bool:
+        """Does its module keep something of the rows that it reads, so that one call at a time may read? Rotations
+        that depend on the length of a row do."""
+        parameters = getattr(self.model.hf.config, "rope_parameters", None) or {}
+        kinds = {
+            parameters.get("rope_type"),
+            *(each.get("rope_type") for each in parameters.values() if isinstance(each, dict)),
+        }
+        return not kinds.isdisjoint(CHANGING_ROTATIONS)
 
     def pack(self) -> bool:
         """Pack the products, where this computes in fp32 on the CPU. Returns whether it was done."""

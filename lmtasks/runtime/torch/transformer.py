@@ -32,6 +32,9 @@ from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agree
 from lmtasks.runtime.torch.device import DTYPES, beside, to_numpy, torch_card, torch_precision
 from lmtasks.runtime.torch.slots import TorchCausalSlots, TorchSeq2SeqSlots
 
+MOST_CALLERS = 8
+"""Calls that run beside each other: their operators are started by Python, one at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TorchState(DecodingState):
@@ -91,6 +94,26 @@ class TorchRuntime(Driver[TorchState]):
         other = self.copied_for(model.card, beside(self.card, size_bytes=size_bytes, numbers=numbers))
         other._model = model.to(self._body.device, self._body.dtype).eval()
         other._body, other._heads = self._body.over(model, choose), model.heads_logits
+        return other
+
+    @property
+    def reading_callers(self) -> int:
+        """See `Runtime`: on a processor as many as threads, up to eight."""
+        alone = self.card.device != "cpu" or self.card.runtime != "torch" or self._body.changes_while_it_reads()
+        return 1 if alone else min(self.card.threads, MOST_CALLERS)
+
+    @property
+    def measures_callers(self) -> bool:
+        """See `Runtime`: weights are in memory once."""
+        return self.reading_callers > 1
+
+    def for_concurrent_calls(self) -> "TorchRuntime":
+        """See `Runtime`."""
+        if self.reading_callers == 1:
+            return self
+        threads = self.card.threads // self.reading_callers
+        other = self.copied_for(self.model, replace(self.card, threads=threads))
+        other._body = self._body.with_threads(threads)
         return other
 
     @property

@@ -1,6 +1,8 @@
 """What torch alone offers: bf16, torch.compile, and models that make their logits themselves."""
 
 import functools
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +69,22 @@ def test_8_bits_are_not_torchs_business() -> None:
         open_runtime(model_folder("gpt2"), runtime="torch", precision="int8")
     with pytest.raises(UsageError, match="lmtasks export --precision int8"):
         TorchRuntime(load_model(model_folder("gpt2")), precision="int8")  # type: ignore[arg-type]
+
+
+def test_calls_beside_each_other_answer_as_one_alone(tmp_path: Path) -> None:
+    """Several callers, each with its share of the threads, over one set of weights; not where a module keeps what it
+    reads."""
+    ours = open_runtime(model_folder("llama"), runtime="torch", threads=4)
+    assert (ours.card.callers, ours.reading_callers, ours.measures_callers) == (1, 4, True)
+    other = ours.for_concurrent_calls()
+    assert other.card.threads == 1
+    batches = [padded(random_rows(seed, 2, 17, 5)) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: score_all(other, batch).logprobs, batches))
+    for batch, logprobs in zip(batches, found, strict=True):
+        np.testing.assert_allclose(logprobs, score_all(ours, batch).logprobs, atol=1e-5)
+    tiny_checkpoint(tmp_path, "llama")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_runtime(tmp_path, runtime="torch", threads=4).reading_callers == 1
