@@ -85,7 +85,12 @@ class Client:
             raise UsageError(NEEDS) from None
         key = _key(settings.api_key_env)
         limit = settings.concurrent + 1
+        try:
+            trusted = httpx2.create_ssl_context()  # as the environment says, also where its proxies do not count
+        except OSError as error:
+            raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates to be read ({error}).") from None
         self._http = httpx2.Client(
+            verify=trusted,
             headers={"Accept": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})},
             timeout=httpx2.Timeout(settings.request_timeout, connect=min(30.0, settings.request_timeout)),
             limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
@@ -207,14 +212,14 @@ class Client:
 
     def _refuse_certificate(self, error: BaseException) -> None:
         cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(cause):
-                why = getattr(cause, "verify_message", "") or str(cause)
-                raise ServerError(
-                    f"{self.address}: the server's certificate or its TLS does not hold ({why}); nothing was sent. "
-                    "Give an address whose certificate this machine trusts (SSL_CERT_FILE names others)."
-                ) from None
+        while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            why = getattr(cause, "verify_message", "") or cause.reason or str(cause)
+            raise ServerError(
+                f"{self.address}: the server's certificate or its TLS does not hold ({why}); nothing was sent. "
+                "Give an address whose certificate this machine trusts (SSL_CERT_FILE names others)."
+            ) from None
 
     def _refuse(self, response: "httpx2.Response", content: bytes) -> NoReturn:
         status = response.status_code

@@ -1,8 +1,9 @@
 """Abilities of a server, found out with known texts when it is opened, and who it says that it is.
 
 Log-probabilities of a given text count only where they can be right: one for each token but the first, finite, not all
-equal, and where the server wrote a text itself, those that it told while it wrote. Shifted by one token they would
-agree with that text one place further, and are refused as such.
+equal, and those that the server told while it wrote the text itself. Shifted by one token they would agree with that
+text one place further, and are refused as such. Where a text of its own is cut into other tokens when it is given, the
+likeliest token of a place must be what the server writes behind the text up to there.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
+from itertools import accumulate, product
 from typing import TypeVar
 
 from lmtasks.data.tokenizer import Tokenizer
@@ -46,6 +47,8 @@ SAME_NATS, SAME_ON_AVERAGE = 0.5, 0.1
 and in 16 bits: one token's, and all tokens' on average."""
 OUGHT_TO_AGREE = 0.25
 """Nats: between a token's log-probability while it was written and when it was given."""
+HELD = 3
+"""Parts into which a known text is cut, to write behind each."""
 CLOSE = 0.01
 """Nats: nearer than this is no difference."""
 
@@ -350,8 +353,8 @@ def why_no_scores(found: PlacedTokens) -> str:
 
 
 def _why_unlike_own(client: Client, server: Server, own: Written, *, way: str, known: PlacedTokens) -> str:
-    """Why the log-probabilities of a given text are not those that the server told while it wrote that text. Where it
-    wrote none that is cut into the same tokens again, they stand at least among the likeliest ones of their place."""
+    """Why the log-probabilities of a given text are not those that the server told while it wrote that text; where it
+    wrote none that is cut into the same tokens again: those that it told while it wrote behind a part of the text."""
     for prompt in (KNOWN, *OTHERS):
         wrote = own if prompt == KNOWN else _completed(client, server, prompt, told=True)
         if len(wrote.logprobs) < 2 or "".join(wrote.tokens) != wrote.text:
@@ -361,10 +364,32 @@ def _why_unlike_own(client: Client, server: Server, own: Written, *, way: str, k
             border = given.border(len(prompt))
         except RequestFailedError:
             continue
-        if len(given.logprobs) - border < len(wrote.logprobs):
+        starts = accumulate(map(len, wrote.tokens[:-1]), initial=len(prompt))
+        if given.starts[border : border + len(wrote.tokens)] != tuple(starts):
             continue
         return why_unlike(given.logprobs, wrote.logprobs, border=border)
-    return "" if known.among_likeliest else "it tells none of its own tokens that they could be held against"
+    return _why_unlike_next(client, server, known)
+
+
+def _why_unlike_next(client: Client, server: Server, known: PlacedTokens) -> str:
+    """Why the likeliest tokens of a given text's places are not those that the server writes there."""
+    likeliest = {
+        start: told
+        for start, told in zip(known.starts, known.likeliest, strict=True)
+        if told is not None and start and KNOWN[start] == " "  # a part up to there is cut as the whole text is
+    }
+    starts = sorted(likeliest)
+    alike: list[bool] = []
+    for start in dict.fromkeys(starts[(len(starts) - 1) * part // HELD] for part in range(HELD + 1) if starts):
+        wrote, told = _completed(client, server, KNOWN[:start], told=True), likeliest[start]
+        if wrote.logprobs:
+            apart = abs(wrote.logprobs[0] - told.logprob)
+            alike.append((wrote.tokens[0] == told.token and apart <= OUGHT_TO_AGREE) or apart <= CLOSE)
+    if len(alike) < 2:
+        return "it tells none of its own tokens that they could be held against"
+    if sum(alike) <= len(alike) / 2:
+        return "the likeliest tokens that it tells of a text's places are not those that it writes there"
+    return ""
 
 
 def why_unlike(given: Sequence[float | None], own: Sequence[float], *, border: int) -> str:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from lmtasks.endpoint.client import MalformedError, RequestFailedError
 
@@ -29,6 +30,13 @@ CHAT_SIGN = "\x02chat\x03"
 """Begins a prompt that is a chat: the rest is JSON."""
 
 
+class Named(NamedTuple):
+    """A token as the server calls it, with its log-probability."""
+
+    token: str
+    logprob: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacedTokens:
     """Tokens of a given text with their log-probabilities. T tokens."""
@@ -41,8 +49,8 @@ class PlacedTokens:
     """(T,) was no token more likely? None: the server does not say."""
     pieces: tuple[bool, ...] = ()
     """(T,) is it a piece of a character? Empty where token ids were sent."""
-    among_likeliest: bool = False
-    """Does each token stand with its log-probability among the likeliest ones that are told of its place?"""
+    likeliest: tuple[Named | None, ...] = ()
+    """(T,) the likeliest token that is told of each place; None: none is told."""
 
     def border(self, place: int) -> int:
         """The first token of what begins at a place of the text, in characters.
@@ -212,8 +220,8 @@ class _Told:
     texts: Sequence[str]
     logprobs: Sequence[float | None]
     greedy: Sequence[bool | None]
+    likeliest: Sequence[Named | None]
     offsets: Sequence[int] | None
-    among_likeliest: bool = False
     ids: Sequence[int] | None = None
 
 
@@ -226,35 +234,32 @@ def _echoed(choice: Mapping[str, object]) -> _Told:
         raise MalformedError("the server's tokens and log-probabilities are not of equal number")
     logprobs = [None if value is None else finite(value) for value in values]
     tops, offsets = told.get("top_logprobs"), told.get("text_offset")
-    greedy: list[bool | None] = [None] * len(texts)
-    among = False
+    likeliest: list[Named | None] = [None] * len(texts)
     if isinstance(tops, list) and len(tops) == len(texts):
-        among = all(
-            value is None or (isinstance(top, dict) and top.get(text) == value)
-            for top, text, value in zip(tops, texts, values, strict=True)
-        )
-        greedy = [_is_greedy(top, value) for top, value in zip(tops, logprobs, strict=True)]
+        likeliest = [_likeliest(top) for top in tops]
     usable = isinstance(offsets, list) and len(offsets) == len(texts) and all(type(each) is int for each in offsets)
     return _Told(
         texts=[str(text) for text in texts],
         logprobs=logprobs,
-        greedy=greedy,
-        among_likeliest=among,
+        greedy=[_is_greedy(best, value) for best, value in zip(likeliest, logprobs, strict=True)],
+        likeliest=likeliest,
         offsets=[int(each) for each in offsets] if usable and isinstance(offsets, list) else None,
     )
 
 
-def _is_greedy(top: object, logprob: float | None) -> bool | None:
-    """Is none of the most likely tokens more likely? They are names with values, or a list of objects."""
-    if logprob is None or not top:
-        return None
+def _likeliest(top: object) -> Named | None:
+    """The likeliest token of a place. They are names with values, or a list of objects."""
+    found: list[Named] = []
     if isinstance(top, dict):
-        values = [finite(value) for value in top.values()]
+        found = [Named(str(name), finite(value)) for name, value in top.items()]
     elif isinstance(top, list) and all(isinstance(each, dict) for each in top):
-        values = [finite(each.get("logprob")) for each in top]
-    else:
-        return None
-    return logprob >= max(values) - TIE
+        found = [Named(str(each.get("token")), finite(each.get("logprob"))) for each in top]
+    return max(found, key=lambda each: each.logprob, default=None)
+
+
+def _is_greedy(likeliest: Named | None, logprob: float | None) -> bool | None:
+    """Is no other token of the place more likely?"""
+    return None if likeliest is None or logprob is None else logprob >= likeliest.logprob - TIE
 
 
 def _of_prompt(choice: Mapping[str, object]) -> _Told:
@@ -264,12 +269,14 @@ def _of_prompt(choice: Mapping[str, object]) -> _Told:
     texts: list[str] = []
     logprobs: list[float | None] = []
     greedy: list[bool | None] = []
+    likeliest: list[Named | None] = []
     ids: list[int] = []
     for each in told:
         if each is None:  # of the first token nothing is told, not even which one it is
             texts.append("")
             logprobs.append(None)
             greedy.append(None)
+            likeliest.append(None)
             ids.append(-1)
             continue
         if not isinstance(each, dict) or not each:
@@ -278,11 +285,13 @@ def _of_prompt(choice: Mapping[str, object]) -> _Told:
         if not isinstance(first, dict) or not str(key).isdigit():
             raise MalformedError("the server's prompt_logprobs are not of the form of vLLM's")
         rank = first.get("rank")
-        texts.append(str(first.get("decoded_token") or ""))
-        logprobs.append(finite(first.get("logprob")))
+        named = Named(str(first.get("decoded_token") or ""), finite(first.get("logprob")))
+        texts.append(named.token)
+        logprobs.append(named.logprob)
         greedy.append(rank == 1 if isinstance(rank, int) else None)
+        likeliest.append(named if rank == 1 else None)
         ids.append(int(key))
-    return _Told(texts=texts, logprobs=logprobs, greedy=greedy, offsets=None, ids=ids)
+    return _Told(texts=texts, logprobs=logprobs, greedy=greedy, likeliest=likeliest, offsets=None, ids=ids)
 
 
 def _numbered(found: _Told, ids: Sequence[int]) -> PlacedTokens:
@@ -316,7 +325,7 @@ def _placed(found: _Told, prompt: str) -> PlacedTokens:
                     starts=tuple(starts[place] for place in inside),
                     greedy=tuple(found.greedy[place] for place in inside),
                     pieces=tuple(_is_piece(texts[place]) for place in inside),
-                    among_likeliest=found.among_likeliest,
+                    likeliest=tuple(found.likeliest[place] for place in inside),
                 )
     raise MalformedError("the tokens that the server tells are not those of the text that was sent")
 

@@ -39,6 +39,7 @@ def test_a_first_token_that_the_server_adds() -> None:
         ("empty", "0 of 19 tokens have a log-probability"),
         ("equal", "all 18 tokens have the same log-probability, 0"),
         ("shifted", "shifted by one token"),
+        ("behind", "nats a token off those that it told while it wrote"),
         ("none", "tells no log-probabilities"),
     ],
 )
@@ -46,6 +47,14 @@ def test_log_probabilities_that_are_none(told: str, why: str) -> None:
     server = probed(Toy(echo_logprobs=told))
     assert server.scores == ""
     assert why in server.why_no_scores
+
+
+def test_a_text_of_its_own_that_is_cut_otherwise_when_it_is_given() -> None:
+    """Behind parts of a known text the server writes what it says to be likeliest there, or it says something else."""
+    assert probed(Toy(own_pairs=True)).scores == "echo"
+    server = probed(Toy(own_pairs=True, echo_logprobs="behind"))
+    assert server.scores == ""
+    assert "are not those that it writes there" in server.why_no_scores
 
 
 def test_without_its_own_tokens_nothing_shows_that_they_are_right() -> None:

@@ -1,8 +1,8 @@
 """Real servers' answers to the probe, as they were recorded, and what is made of them.
 
-`transformers serve` 5.23.0 over SmolLM2-135M-Instruct (dequantised Q4_1), and `lmtasks serve` over lmtasks-mini, asked
-on 2026-12-01 by `probe` of this package with no retries; each entry is a question and its answer, or the client's
-error.
+`transformers serve` 5.23.0 over SmolLM2-135M-Instruct (dequantised Q4_1), the server of llama-cpp-python 0.3.36 over
+the same model's GGUF file (Q4_1), and `lmtasks serve` over lmtasks-mini, asked on 2026-12-01 by `probe` of this package
+with no retries; each entry is a question and its answer, or the client's error.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from lmtasks.endpoint.client import Client, RequestFailedError
+from lmtasks.endpoint.client import Client, MalformedError, RequestFailedError
 from lmtasks.endpoint.probe import Server, probe
 from lmtasks.settings.endpoint import Endpoint
 
@@ -38,7 +38,10 @@ class Replayed(Client):
         asked = json.loads(json.dumps(body))
         said = next(each for each in self.said if (each["method"], each["path"], each["body"]) == (method, path, asked))
         if "answer" in said:
-            return read(said["answer"])
+            try:
+                return read(said["answer"])
+            except MalformedError as error:
+                raise RequestFailedError(f"{self.address}: {error}") from None
         raise RequestFailedError(said["error"], status=said["status"])
 
 
@@ -59,4 +62,13 @@ def test_transformers_serve_tells_no_log_probabilities() -> None:
     server = replayed("transformers-serve-5.23.0", Endpoint(served_name="smollm2"))
     assert (server.completes, server.chats, server.scores, server.tells_own) == (True, True, "", False)
     assert "prompt_logprobs" in server.why_no_scores
+    assert server.answers.text.startswith(" Tokyo")
+
+
+def test_llama_cpp_python_tells_log_probabilities_of_each_token_behind_itself() -> None:
+    """Its `echo` takes the scores of a token's own place, where those of the next one stand: finite, unequal, and
+    unlike what it told while it wrote."""
+    server = replayed("llama-cpp-python-0.3.36", Endpoint(served_name="smollm2"))
+    assert (server.completes, server.chats, server.scores, server.tells_own) == (True, True, "", True)
+    assert server.why_no_scores.startswith("echo: they are 9.1 nats a token off those that it told while it wrote")
     assert server.answers.text.startswith(" Tokyo")

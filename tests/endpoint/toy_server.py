@@ -8,6 +8,7 @@ log-probabilities agree, as they do in a model.
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -43,6 +44,12 @@ def logprob_of_text(context: str, target: str) -> float:
     return found
 
 
+def in_pairs(wrote: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Tokens behind the first one, two of them told as one."""
+    pairs = [wrote[place : place + 2] for place in range(1, len(wrote), 2)]
+    return wrote[:1] + [("".join(token for token, _ in pair), sum(value for _, value in pair)) for pair in pairs]
+
+
 @dataclass(kw_only=True)
 class Toy:
     """What the server does; tests change fields."""
@@ -54,11 +61,13 @@ class Toy:
     echo: bool = True
     """Does it take `echo`?"""
     echo_logprobs: str = "right"
-    """right, empty, equal, shifted or none."""
+    """right, empty, equal, shifted, none, or behind: of each token behind itself, as llama-cpp-python tells them."""
     first_token: str | None = None
     """Stands before every text, as `<s>` of a server that adds one."""
     prompt_logprobs: bool = False
     own_logprobs: bool = True
+    own_pairs: bool = False
+    """Is what it writes told in other tokens than those that the same text has when it is given?"""
     tops: bool = True
     context: int | None = 512
     key: str = ""
@@ -92,17 +101,20 @@ class Toy:
         logprobs: dict[str, object] | None = None
         if body.get("logprobs") is not None and (self.own_logprobs or told):
             values, texts = self.spoiled(values, texts) if told else ([], [])
-            texts = texts + [token for token, _ in wrote]
-            values = values + [value for _, value in wrote]
+            pieces = in_pairs(wrote) if self.own_pairs else wrote
+            texts = texts + [token for token, _ in pieces]
+            values = values + [value for _, value in pieces]
             offsets, place = [], 0
             for token in texts:
                 offsets.append(place)
                 place += len(token)
             own = [None if value is None else {token: value} for token, value in zip(texts, values, strict=True)]
-            before = [likeliest(one) for one in ["", *texts[:-1]]]
+            ahead = ["", *texts[:-1]]
+            if told and self.echo_logprobs == "behind":
+                ahead[: len(given)] = given
             tops = [
                 None if top is None else {best: self.logprob(one, best), **top}
-                for top, best, one in zip(own, before, ["", *texts[:-1]], strict=True)
+                for top, best, one in zip(own, map(likeliest, ahead), ahead, strict=True)
             ]
             logprobs = {"tokens": texts, "token_logprobs": values, "text_offset": offsets}
             logprobs |= {"top_logprobs": tops} if self.tops else {}
@@ -125,6 +137,8 @@ class Toy:
             return [None, *([0.0] * (len(values) - 1))], texts
         if self.echo_logprobs == "shifted":
             return [*values[1:], -1.0], texts
+        if self.echo_logprobs == "behind":
+            return [None, *(self.logprob(token, token) for token in texts[1:])], texts
         return values, texts
 
     def write(self, given: list[str], most: int, body: Mapping[str, object]) -> tuple[list[tuple[str, float]], bool]:
@@ -272,13 +286,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(toy: Toy) -> Iterator[str]:
+def serving(toy: Toy, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The toy behind an address of this machine."""
     server = _Server(("127.0.0.1", 0), type("ToyHandler", (Handler,), {"toy": toy}))
+    if tls is not None:
+        # Each connection's own thread shakes hands: a client that breaks off is no fault of the one that listens.
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/v1"
     finally:
         server.shutdown()
         server.server_close()
