@@ -20,6 +20,7 @@ from lmtasks.backbone.family import new_backbone
 from lmtasks.backbone.sizes import Vocabulary
 from lmtasks.data.continuation import end_tokens
 from lmtasks.data.vocabulary import learn_tokenizer
+from lmtasks.export.ranges import CalibrationRow
 from lmtasks.model.closed_form import FittedModel, NgramClasses, NgramSizes, save_fitted
 from lmtasks.model.store import load_model, save_model
 from lmtasks.prove.export import export_and_prove
@@ -27,6 +28,7 @@ from lmtasks.records import Bools, Floats32, HeadSpec, TokenBatch
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
+from lmtasks.settings.runtimes import MADE_FOR, package_label, runs_packages
 from lmtasks.training.closed_form import fit_text, fitted_card
 
 HEADS = (
@@ -59,6 +61,12 @@ TRACED = frozenset({"pegasus"})
 """No graphs are built for them: torch's exporter traces them, which takes ten times as long."""
 LANGUAGE_MODELS = ("llama", "gpt2", *PAIRS)
 VOCABULARY = 290
+_RANDOM = np.random.default_rng(7)
+CALIBRATION = tuple(
+    CalibrationRow(ids=tuple(_RANDOM.integers(2, VOCABULARY, int(_RANDOM.integers(3, 20))).tolist()))
+    for _ in range(120)
+)
+"""What stands for real rows, of `int8-static`."""
 CATS_AND_DOGS = [
     "the cat sat on the mat",
     "the dog sat on the cat",
@@ -115,10 +123,10 @@ def model_folder(name: str, seed: int = 0) -> Path:
     return folder
 
 
-def package(name: str, precision: str = "fp32") -> Path:
-    """The model of seed 0 exported and proved."""
-    base = None if precision == "fp32" else package(name)
-    with made_once(f"{name}-{precision}.package") as out:
+def package(name: str, precision: str = "fp32", made_for: str = MADE_FOR) -> Path:
+    """The model of seed 0 exported for a runtime and proved there."""
+    base = None if (precision, made_for) == ("fp32", MADE_FOR) else package(name)
+    with made_once(f"{name}-{package_label(made_for, precision)}.package") as out:
         if not out.exists():
             export_and_prove(
                 model_folder(name),
@@ -128,14 +136,16 @@ def package(name: str, precision: str = "fp32") -> Path:
                 report=lambda progress: None,
                 base=base,
                 threads=1,
+                rows=CALIBRATION if precision == "int8-static" else (),
+                runtime=made_for,
             )
     return out
 
 
 @cache
 def runtime(kind: str, name: str, precision: str = "fp32") -> Runtime:
-    """`torch` or `onnx` over a tiny model, open until the tests end."""
-    folder = package(name, precision) if kind == "onnx" else model_folder(name)
+    """`torch`, `onnx` or `openvino` over a tiny model, open until the tests end."""
+    folder = package(name, precision, kind) if runs_packages(kind) else model_folder(name)
     return open_runtime(folder, runtime=kind, precision=precision, threads=1)
 
 

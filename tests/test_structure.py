@@ -12,7 +12,7 @@ import lmtasks
 PACKAGE = Path(lmtasks.__file__).parent
 KIND_FILES = 6
 """Files that may mention a kind of task by its name."""
-FILES = 462
+FILES = 467
 """Raised from 355 for what a file each was added for: trials, sweeps and curves of plans, vectors and teachers, heads,
 kinds and rescoring of speech; from 380 for kinds, heads and metrics of numbers, sets of labels and rankings; from 390
 for changes of low rank, one's own data without a plan; from 400 for the decision of a page (its record, what computes
@@ -21,7 +21,8 @@ head, a checkpoint's own vectors, the order of a corpus, and mixtures; from 410 
 trackers, trainings and the Chinese of pages; from 418 for what is not loaded here: answers that exist, GGUF files, and
 servers (client, protocol, probe, engine, solver, settings, opening), for largest rates and costs; from 440 for a model
 behind HTTP (wire format, worker, texts, names of tokens, heads, addresses, server, settings); from 450 for shards,
-their merging, and cells on many machines. A new use case is two files; a helper lies with its user."""
+their merging, and cells on many machines; from 462 for the runtime openvino (driver, opener), what openers of packages
+have in common, and what a processor computes itself. A new use case is two files; a helper lies with its user."""
 ONE_NEIGHBOUR = 92
 """Files that one other file alone imports: about forty are lines of a table, a file each (commands, kinds, heads,
 metrics, graphs, drivers); curves and sweeps are sections of a report and of a run by themselves.

@@ -108,6 +108,7 @@ def opening_of(
     batch_size: int | Literal["auto"],
     label_map: Mapping[str, str] | None,
     *,
+    force: bool = False,
     cache: Path | None = None,
     server: Endpoint | None = None,
 ) -> OpenOptions:
@@ -116,7 +117,7 @@ def opening_of(
     from lmtasks.settings.runs_on import RunsOn
     from lmtasks.workflow.choose_models import OpenOptions
 
-    on = RunsOn(runtime=runtime, device=device, precision=precision, threads=threads)  # type: ignore[arg-type]  # checked
+    on = RunsOn(runtime=runtime, device=device, precision=precision, threads=threads, force=force)  # type: ignore[arg-type]  # checked
     if batch_size != "auto" and (not isinstance(batch_size, int) or not COUNT.holds(batch_size)):
         raise UsageError(f"batch size must be auto or a whole number of at least 1, was {shown(batch_size)}.")
     return OpenOptions(

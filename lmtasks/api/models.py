@@ -39,6 +39,7 @@ def load_model(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     batch_size: int | Literal["auto"] = "auto",
     label_map: Mapping[str, str] | None = None,
     offline: bool = False,
@@ -67,7 +68,7 @@ def load_model(
     from lmtasks.workflow.open_model import card_in
 
     data = access_of(None, offline=offline, token=token)
-    opening = opening_of(runtime, device, precision, threads, batch_size, label_map)
+    opening = opening_of(runtime, device, precision, threads, batch_size, label_map, force=force)
     refs = [ref_of(each) for each in (ref, *adapters)]
     if servers := [each for each in refs if is_address(each)]:
         raise UsageError(f"{servers[0]} is a server, of which nothing is loaded; give it to evaluate or predict.")
@@ -239,6 +240,7 @@ def predict(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     batch_size: int | Literal["auto"] = "auto",
     label_map: Mapping[str, str] | None = None,
     server: Endpoint | None = None,
@@ -286,7 +288,7 @@ def predict(
         request = PredictRequest(
             model=ref,
             tasks=tasks_of(() if task is None else task, include_path=include_path, trust_code=trust_code),
-            opening=opening_of(runtime, device, precision, threads, batch_size, label_map, server=server),
+            opening=opening_of(runtime, device, precision, threads, batch_size, label_map, force=force, server=server),
             new_tokens=new_tokens,
             generation=dict(generation or {}),
             seed=seed,
@@ -301,6 +303,7 @@ def predict(
         device=device,
         precision=precision,
         threads=threads,
+        force=force,
         batch_size=batch_size,
         label_map=label_map,
         offline=offline,
@@ -398,6 +401,7 @@ def export(
     *,
     out: PathLike,
     precision: str = "fp32",
+    runtime: str = "onnx",
     rows: GivenRows | None = None,
     data: PathLike | None = None,
     text: str = "text",
@@ -412,6 +416,7 @@ def export(
     label_map: Mapping[str, str] | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    force: bool = False,
     data_root: PathLike | None = None,
     offline: bool = False,
     token: str | None = None,
@@ -425,7 +430,9 @@ def export(
 
     Args:
         tasks: on whose texts it is proved, or give `rows` or `data`; nothing: embedded texts.
+        runtime: what is to run it, `onnx` or `openvino`; it is proved there.
         max_drop: points of the main metric that rounding may cost on validation rows.
+        force: also in a precision that the processor emulates.
 
     Raises:
         UsageError: an argument is wrong, or the model is a package already.
@@ -441,6 +448,7 @@ def export(
         model=ref_of(model),
         out=Path(out),
         precision=precision,
+        runtime=runtime,
         tasks=tasks_of(
             tasks,
             rows=rows,
@@ -460,6 +468,7 @@ def export(
         label_names=dict(label_map or {}),
         limit=limit,
         threads=threads,
+        force=force,
     )
     with drawn(progress) as report:
         return ProvedPackage(exported=export_model(request, report=report))

@@ -60,6 +60,7 @@ def evaluate(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     batch_size: int | Literal["auto"] = "auto",
     server: Endpoint | None = None,
     num_fewshot: int | None = None,
@@ -137,6 +138,7 @@ def evaluate(
         threads,
         batch_size,
         label_map,
+        force=force,
         cache=cache_file(None if cache is None else str(cache)),
         server=server,
     )
@@ -261,6 +263,7 @@ def bench(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     batch_size: int | Literal["auto"] = "auto",
     limit: int | None = None,
     rounds: int = 5,
@@ -317,7 +320,7 @@ def bench(
         price_hour=price_hour,
     )
     own = rows is not None or data is not None
-    opening = opening_of(None, device, precision, threads, batch_size, None, server=server)
+    opening = opening_of(None, device, precision, threads, batch_size, None, force=force, server=server)
     request = BenchRequest(
         models=refs_of(models),
         tasks=tasks_of(
@@ -334,6 +337,7 @@ def bench(
         device=device,
         precision=opening.on.precision,
         threads=opening.on.threads,
+        force=opening.on.force,
         rows_at_once=opening.rows_per_batch,
         limit=limit,
         rounds=settings.rounds,

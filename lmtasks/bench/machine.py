@@ -36,7 +36,7 @@ FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnn
 LIBRARIES = (
     "lmtasks", "torch", "transformers", "tokenizers", "safetensors", "datasets", "accelerate", "peft", "numpy",
     "scikit-learn", "sacrebleu", "rouge-score", "regex", "jieba", "onnx", "onnx-ir", "onnxscript", "onnxruntime",
-    "onnxruntime-gpu", "ctranslate2",
+    "onnxruntime-gpu", "openvino", "ctranslate2",
 )  # fmt: skip
 """Distributions whose version can change a score or a timing."""
 NO_LIMIT = 1 << 60

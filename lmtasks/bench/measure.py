@@ -160,7 +160,12 @@ def open_variant(spec: SpeedSpec) -> OpenedVariant:
     from lmtasks.runtime.open import open_runtime
 
     runtime = open_runtime(
-        spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
+        spec.ref,
+        runtime=spec.runtime,
+        device=spec.device,
+        precision=spec.precision,
+        threads=spec.threads,
+        force=spec.force,
     )
     tokenizer = load_tokenizer(tokenizer_folder(spec.ref))
     return OpenedVariant(

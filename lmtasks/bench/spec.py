@@ -41,6 +41,8 @@ class SpeedSpec:
     """None: the runtime's own choice (fp32 in torch, what a package was exported in)."""
     threads: int
     """For the runtime and BLAS alike, and the machine's limits beside them."""
+    force: bool = False
+    """Also in a precision that the processor emulates."""
     workloads: tuple[Workload, ...]
     settings: SpeedSettings
     server: TimedServerSpec | None = None
@@ -65,6 +67,7 @@ class SpeedSpec:
             "device": self.device,
             "precision": self.precision,
             "threads": self.threads,
+            "force": self.force,
             "workloads": [workload.as_json() for workload in self.workloads],
             "settings": asdict(self.settings),
             "server": None if self.server is None else asdict(self.server),
@@ -86,6 +89,7 @@ def spec_from_json(record: Json) -> SpeedSpec:
         device=str(record["device"]),
         precision=None if record["precision"] is None else str(record["precision"]),
         threads=int(str(record["threads"])),
+        force=bool(record["force"]),
         workloads=tuple(Workload.from_json(workload) for workload in workloads),
         settings=SpeedSettings(
             **{

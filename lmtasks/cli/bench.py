@@ -15,7 +15,7 @@ from lmtasks.settings.data import DataAccess, TrustCode
 from lmtasks.settings.endpoint import Endpoint
 from lmtasks.settings.evaluation import Limit, Out, Seed
 from lmtasks.settings.models import BatchSize, Models, batch_rows
-from lmtasks.settings.runs_on import Device, RunPrecision, Runtimes, Threads
+from lmtasks.settings.runs_on import Device, Force, RunPrecision, Runtimes, Threads
 
 if TYPE_CHECKING:
     from lmtasks.bench.compare import SideBySide, SpeedComparison
@@ -36,6 +36,7 @@ def command(
     device: Device = "cpu",
     precision: RunPrecision = None,
     threads: Threads = None,
+    force: Force = False,
     batch_size: BatchSize = "auto",
     limit: Limit = None,
     bench: BenchSettings,
@@ -63,6 +64,7 @@ def command(
         device=device,
         precision=precision,
         threads=threads,
+        force=force,
         rows_at_once=batch_rows(batch_size),
         limit=limit,
         rounds=bench.rounds,

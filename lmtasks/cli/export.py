@@ -16,7 +16,7 @@ from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
 from lmtasks.settings.evaluation import Limit
 from lmtasks.settings.models import LabelMap, MaxDrop, Model
-from lmtasks.settings.runs_on import PackagePrecision, Threads
+from lmtasks.settings.runs_on import Force, PackagePrecision, PackageRuntime, Threads
 
 if TYPE_CHECKING:
     from lmtasks.metric.drop import Drop
@@ -33,11 +33,13 @@ def command(
     model: Model,
     out: Annotated[Path, Setting("Folder of the new package; of n-grams NAME.arpa[.gz].", metavar="FOLDER")],
     precision: PackagePrecision = "fp32",
+    runtime: PackageRuntime = "onnx",
     choice: Annotated[TaskChoice, Without("include_path")],
     max_drop: MaxDrop = None,
     label_map: LabelMap = "",
     limit: Limit = None,
     threads: Threads = None,
+    force: Force = False,
     access: DataAccess,
     trust_code: TrustCode = False,
 ) -> None:
@@ -65,12 +67,14 @@ def command(
         model=model,
         out=out,
         precision=precision,
+        runtime=runtime,
         tasks=TaskRequest.of(choice),
         data=sources,
         max_drop=max_drop,
         label_names=label_names(label_map),
         limit=limit,
         threads=threads,
+        force=force,
     )
     with progress_bars() as report:
         exported = export_model(request, report=report)
@@ -98,7 +102,8 @@ def _print(parity: Parity) -> None:
     }
     said = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
     print(
-        f"\nAllowed in {parity.precision}: {said}. Compared with torch {parity.torch} in fp32 on {parity.texts} texts."
+        f"\nAllowed in {parity.precision}: {said}. Compared on {parity.texts} texts: {parity.runtime} "
+        f"{parity.version} with torch {parity.torch} in fp32."
     )
     counts = "; ".join(
         f"{graph} {', '.join(f'{number} {name}' for name, number in operators.items() if number)}"

@@ -12,8 +12,8 @@ from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import ARCHITECTURES, architecture_of
 from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
 from lmtasks.export.emitters.architecture import Graphs, rounded_operators
-from lmtasks.export.graph import count_operators, fold_transposes, save_graphs
-from lmtasks.export.half import check_half
+from lmtasks.export.graph import count_operators, fold_transposes, save_graphs, state_defaults
+from lmtasks.export.half import check_half, to_half
 from lmtasks.export.package import (
     EMITTED,
     NOTHING_WANTED,
@@ -30,7 +30,15 @@ from lmtasks.export.weight_rounding import LEAST_ROWS, LEAST_SIDE
 from lmtasks.files import parse_json, write_json
 from lmtasks.model.files import copy_tokenizer
 from lmtasks.records import TRAINING_ROWS, ModelCard, Progress
-from lmtasks.settings.runtimes import PRECISIONS, Precision, needs_gpu
+from lmtasks.settings.runtimes import (
+    MADE_FOR,
+    PRECISIONS,
+    RUNTIMES,
+    Precision,
+    RuntimeName,
+    needs_gpu,
+    package_runtimes,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,6 +46,10 @@ if TYPE_CHECKING:
     from lmtasks.export.trace import Traceable
     from lmtasks.model.model import Model
 
+SPELLED_OUT: Mapping[RuntimeName, Mapping[str, Mapping[str, int]]] = {
+    "openvino": {"RotaryEmbedding": {"interleaved": 0}},
+}
+"""By runtime, then operator: attributes that it does not read where they are left at their defaults."""
 EVERYTHING: Mapping[GraphName, Collection[str]] = MappingProxyType({})
 """Nothing is kept."""
 _LOGGER = logging.getLogger(__name__)
@@ -53,6 +65,7 @@ def export_model(
     emitters: Collection[str] | None = None,
     keep: Mapping[GraphName, Collection[str]] = EVERYTHING,
     rows: Sequence[CalibrationRow] = (),
+    runtime: RuntimeName = MADE_FOR,
 ) -> None:
     """Write the package of a model into `out`, an existing empty folder.
 
@@ -62,6 +75,7 @@ def export_model(
         emitters: names of those that may be used, None: all; a model that none of them builds is traced.
         keep: weights that stay in fp32, by graph; see `export.layers`.
         rows: real ones, on which `int8-static` measures how far activations reach.
+        runtime: that the package is for.
 
     Raises:
         UsageError: a precision or model that cannot be exported.
@@ -78,24 +92,31 @@ def export_model(
         model = load_model(model_folder)
         model.card = _exported(model.card)
         _check_exportable(model, model_folder)
-        check_precision(wanted, model.card)
+        check_precision(wanted, model.card, runtime=runtime)
         emitter, graphs, operators = _build(model, report, emitters)
         card = model.card
         _copy_tokenizer(model.folder, out, takes_types=model.backbone.traits.takes_types)
     else:
         package = _checked_base(base, model_folder)
-        check_precision(wanted, package.model)
+        check_precision(wanted, package.model, runtime=runtime)
         emitter, graphs, card, operators = package.emitter, load_graphs(package), package.model, package.operators
         copy_tokenizer(base, out)
-    if needs_gpu(wanted):
+    if needs_gpu(wanted, runtime=runtime):
         check_half(wanted, family=card.family, built=emitter.startswith(EMITTED), name=card.name)
-    graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
+        for graph in graphs.values():
+            to_half(graph, precision=wanted)
+    else:
+        graphs = _rounded(graphs, wanted, folder=out, built=emitter.startswith(EMITTED), keep=keep, rows=rows)
+    for graph in graphs.values():
+        state_defaults(graph, SPELLED_OUT.get(runtime, {}))
     files: dict[GraphName, str] = {name: f"{name}.onnx" for name in graphs}
     save_graphs({out / files[name]: graph for name, graph in graphs.items()}, weights=out / WEIGHTS)
     if training_rows_file(model_folder).is_file():
         shutil.copyfile(training_rows_file(model_folder), out / TRAINING_ROWS)
     operators = rounded_operators(operators, precision=wanted)
-    write_manifest(out, model=card, precision=wanted, graphs=files, emitter=emitter, operators=operators)
+    write_manifest(
+        out, model=card, precision=wanted, graphs=files, emitter=emitter, operators=operators, runtime=runtime
+    )
 
 
 def _build(
@@ -171,16 +192,12 @@ def _rounded(
     keep: Mapping[GraphName, Collection[str]],
     rows: Sequence[CalibrationRow],
 ) -> Graphs:
-    from lmtasks.export.half import to_half
+    """The graphs in a precision. A runtime may compute in bf16 what stands in fp32 in a graph, which is then left."""
     from lmtasks.export.int8_tensor import quantize_tensors
     from lmtasks.export.quantize import quantize_fixed, quantize_rows, quantize_weights, quantize_whole
     from lmtasks.export.ranges import measure_ranges
 
     kept = {name: keep.get(name, ()) for name in graphs}
-    if needs_gpu(precision):
-        for graph in graphs.values():
-            to_half(graph, precision=precision)
-        return graphs
     if precision == "int8-tensor" and not built:
         return {name: quantize_tensors(graph, folder=folder, keep=kept[name]) for name, graph in graphs.items()}
     rewrites: Mapping[str, Callable[[GraphName, ir.Model], int]] = {
@@ -230,8 +247,19 @@ def _checked_base(base: Path, model_folder: Path) -> Package:
     return package
 
 
-def check_precision(precision: str, card: ModelCard) -> None:
-    """Raises: UsageError: no model of this kind is made in that precision."""
+def check_precision(precision: str, card: ModelCard, *, runtime: RuntimeName = MADE_FOR) -> None:
+    """Raises: UsageError: no package of a model of this kind is made in that precision, or for that runtime."""
+    spec = RUNTIMES[runtime]
+    if precision not in spec.packages:
+        raise UsageError(
+            f"packages for {runtime} are in {', '.join(spec.packages)}, not in {precision}; take one of these, or "
+            f"another --runtime: {', '.join(package_runtimes())}."
+        )
+    if spec.reads_only and card.kind != "encoder":
+        raise UsageError(
+            f"{runtime} runs packages of encoders; {card.name} is {card.kind} and writes token by token: leave "
+            "--runtime out, and onnx runs it."
+        )
     if precision == "int8-static" and card.kind != "encoder":
         raise UsageError(
             f"int8-static is for encoders, which read a text once; {card.name} is {card.kind} and writes token by "

@@ -190,6 +190,20 @@ def fold_transposes(model: "ir.Model") -> None:
             del model.graph.initializers[str(given.name)]
 
 
+def state_defaults(model: "ir.Model", defaults: Mapping[str, Mapping[str, int]]) -> None:
+    """Write attributes out in place that stand at their defaults.
+
+    Args:
+        defaults: operator to attribute to value.
+    """
+    import onnx_ir as ir
+
+    for node in model.graph:
+        for name, value in defaults.get(node.op_type, {}).items():
+            if name not in node.attributes:
+                node.attributes.add(ir.AttrInt64(name, value))
+
+
 def count_operators(model: "ir.Model") -> Mapping[str, int]:
     """How often each operator stands in a graph."""
     counts: dict[str, int] = {}

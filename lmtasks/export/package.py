@@ -33,7 +33,7 @@ from lmtasks.files import parse_json, read_object, write_json
 from lmtasks.model.files import tokenizer_files
 from lmtasks.model.weights import digest_of
 from lmtasks.records import TRAINING_ROWS, HeadSpec, Json, ModelCard, card_from_json
-from lmtasks.settings.runtimes import PRECISIONS, Precision
+from lmtasks.settings.runtimes import MADE_FOR, PRECISIONS, RUNTIMES, Precision, RuntimeName, package_runtimes
 
 SCHEMA = 1
 MANIFEST = "package.json"
@@ -80,6 +80,13 @@ class Package:
     """The proof; empty while a package is being made."""
     gate: Json = field(default_factory=dict)
     """The cost of rounding, and what stayed in fp32 for that; empty where nobody asked."""
+    runtime: RuntimeName = MADE_FOR
+    """The runtime that it was exported for and proved in; no other one opens it."""
+
+    @property
+    def device(self) -> str:
+        """The device on which it was proved, and runs unless somebody says otherwise."""
+        return RUNTIMES[self.runtime].packages[self.precision][0]
 
     @property
     def emitted(self) -> bool:
@@ -101,11 +108,6 @@ class Package:
 def heads_graph(model: ModelCard, head: HeadSpec) -> GraphName:
     """The graph that a head stands in: of those that a causal backbone reads both ways for, another one."""
     return "heads_both" if model.kind == "causal" and head.attention == "both" else "heads"
-
-
-def device_of(precision: Precision) -> str:
-    """Where packages in this precision are proved, and run unless somebody says otherwise."""
-    return PRECISIONS[precision].package_devices[0]
 
 
 def is_package(folder: Path) -> bool:
@@ -140,6 +142,12 @@ def load_package(folder: Path) -> Package:
                 f"{folder} was made by another version: it is in {precision!r}, and this one reads "
                 f"{', '.join(PRECISIONS)}; export the model again."
             )
+        runtime = str(content.get("runtime", MADE_FOR))
+        if runtime not in package_runtimes() or precision not in RUNTIMES[runtime].packages:
+            raise UsageError(
+                f"{folder} was made by another version: it is for {runtime!r} in {precision}, and this one reads "
+                f"packages for {', '.join(package_runtimes())}; export the model again."
+            )
         graphs: dict[GraphName, str] = dict(content["graphs"])
         emitter = str(content["emitter"])
         operators: Operators = dict(content.get("operators", {}))
@@ -169,6 +177,7 @@ def load_package(folder: Path) -> Package:
         operators=operators,
         parity=_read(folder / PARITY),
         gate=_read(folder / GATE),
+        runtime=runtime,
     )
 
 
@@ -180,6 +189,7 @@ def write_manifest(
     graphs: Mapping[GraphName, str],
     emitter: str,
     operators: Operators = NOTHING_WANTED,
+    runtime: RuntimeName = MADE_FOR,
 ) -> None:
     """Write `package.json` over the files that lie in `folder` now; the caller renames the folder into place."""
     top = [item for item in folder.iterdir() if item.is_file() and item.name != MANIFEST]
@@ -188,6 +198,7 @@ def write_manifest(
         "schema": SCHEMA,
         "model": asdict(model),
         "precision": precision,
+        **({} if runtime == MADE_FOR else {"runtime": runtime}),
         "emitter": emitter,
         "operators": {graph: dict(counts) for graph, counts in operators.items()},
         "graphs": dict(graphs),
@@ -209,6 +220,7 @@ def write_proofs(folder: Path, *, parity: Json, gate: Json | None = None) -> Non
         graphs=package.graphs,
         emitter=package.emitter,
         operators=package.operators,
+        runtime=package.runtime,
     )
 
 

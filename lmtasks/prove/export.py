@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtasks.errors import UsageError, WorkError
+from lmtasks.errors import UsageError, WorkError, unknown
 from lmtasks.export.emit import EVERYTHING, export_model
 from lmtasks.export.layers import Keep
 from lmtasks.export.package import write_proofs
@@ -15,7 +15,19 @@ from lmtasks.prove.parity import Parity, check_parity
 from lmtasks.records import Progress
 from lmtasks.results.proof import Check, Rule
 from lmtasks.runtime.onnx.session import PROVIDERS, devices
-from lmtasks.settings.runtimes import needs_gpu, package_precisions
+from lmtasks.runtime.open import check_runs
+from lmtasks.settings.runtimes import (
+    MADE_FOR,
+    PRECISIONS,
+    Precision,
+    RuntimeName,
+    needs_gpu,
+    package_precisions,
+    package_runtimes,
+)
+
+COMPUTED_WHOLE: frozenset[Precision] = frozenset({"fp16", "bf16"})
+"""Precisions in which all of a graph is computed: no layer of it can stay in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +50,8 @@ def export_and_prove(
     threads: int | None = None,
     gate: Gate | None = None,
     rows: Sequence[CalibrationRow] = (),
+    runtime: RuntimeName = MADE_FOR,
+    force: bool = False,
 ) -> Exported:
     """Export a model, and keep the package only if it answers as the model does.
 
@@ -47,6 +61,8 @@ def export_and_prove(
         base: an fp32 package of the same model; its graphs are then rounded, and not made anew.
         gate: what rounding may cost; layers stay in fp32 until it holds.
         rows: real ones, on which `int8-static` measures its scales.
+        runtime: that the package is for, and is proved in.
+        force: also in a precision that the processor emulates.
 
     Raises:
         UsageError: `out` exists, or the model or precision cannot be exported.
@@ -57,14 +73,23 @@ def export_and_prove(
         raise UsageError(f"{out} exists already; remove it, or give another --out.")
     if gate is not None and precision == "fp32":
         raise UsageError("--max-drop measures what rounding costs, and fp32 rounds nothing; give another --precision.")
-    _check_provable(precision)
+    _check_provable(precision, runtime=runtime, force=force)
     aside, plain = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.fp32.part")
 
     def write(folder: Path, keep: Keep, *, plain: Path | None) -> None:
-        export_model(model_folder, out=folder, precision=precision, report=report, base=plain, keep=keep, rows=rows)
+        export_model(
+            model_folder,
+            out=folder,
+            precision=precision,
+            report=report,
+            base=plain,
+            keep=keep,
+            rows=rows,
+            runtime=runtime,
+        )
 
     def proved(folder: Path) -> Parity:
-        return _proved(folder, model_folder, texts=texts, threads=threads, report=report)
+        return _proved(folder, model_folder, texts=texts, threads=threads, force=force, report=report)
 
     try:
         for folder in (aside, plain):
@@ -85,7 +110,7 @@ def export_and_prove(
                 make=lambda folder, keep: write(folder, keep, plain=base),
                 threads=threads,
                 report=report,
-                layers=not needs_gpu(precision),
+                layers=precision not in COMPUTED_WHOLE,
             ).run()
         write(aside, gated.keep if gated else EVERYTHING, plain=base)
         parity = proved(aside)
@@ -99,9 +124,18 @@ def export_and_prove(
     return Exported(parity=parity, gated=gated)
 
 
-def _check_provable(precision: str) -> None:
+def _check_provable(precision: str, *, runtime: RuntimeName, force: bool) -> None:
     """Raises: UsageError: what cannot be run here cannot be proved here."""
-    if needs_gpu(precision) and "cuda" not in devices():
+    if runtime not in package_runtimes():
+        raise UsageError(
+            f"packages are made for {' or '.join(package_runtimes())}; {runtime} runs what `lmtasks adapt` makes, as "
+            "it is."
+        )
+    if precision not in PRECISIONS:
+        raise unknown("precision of an export", precision, PRECISIONS)
+    if runtime != MADE_FOR:
+        check_runs(runtime=runtime, device="cpu", precision=precision, force=force)
+    elif needs_gpu(precision) and "cuda" not in devices():
         raise UsageError(
             f"a package in {precision} is computed and proved on a GPU, and onnxruntime has no {PROVIDERS['cuda']} "
             f"here; it computes on {', '.join(devices())}. Put onnxruntime-gpu in the place of onnxruntime (each "
@@ -116,16 +150,21 @@ def _proved(
     *,
     texts: Sequence[str],
     threads: int | None,
+    force: bool,
     report: Callable[[Progress], None],
 ) -> Parity:
-    parity = check_parity(folder, model_folder, texts=texts, threads=threads, report=report)
+    parity = check_parity(folder, model_folder, texts=texts, threads=threads, force=force, report=report)
     if not parity.ok:
         failed = next((check for check in parity.checks if not check.ok), None)
         raise WorkError(
-            f"the {parity.precision} export of {model_folder} failed its proof and was not kept: "
+            f"the {parity.precision} export of {model_folder} {_for(parity)}failed its proof and was not kept: "
             f"{f'{parity.missing}.' if failed is None else _failure(failed, parity.rule)}"
         )
     return parity
+
+
+def _for(parity: Parity) -> str:
+    return "" if parity.runtime == MADE_FOR else f"for {parity.runtime} "
 
 
 def _failure(check: Check, rule: Rule) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtasks.export.layers import Keep, WeightGroup, joined_layers, keep_of
-from lmtasks.export.package import device_of, load_package
+from lmtasks.export.package import load_package
 from lmtasks.head import head_of
 from lmtasks.records import Floats, Progress, TokenBatch, softmax_log
 from lmtasks.runtime.align import every_next
@@ -94,8 +94,8 @@ def _distance(wanted: Sequence[Floats], found: Sequence[Floats]) -> float:
 
 def _answers(package: Path, probes: Sequence[Probe], *, threads: int | None) -> list[Floats]:
     """Log-probabilities of each probe, in one row."""
-    device = device_of(load_package(package).precision)
-    runtime = open_runtime(package, runtime="onnx", device=device, threads=threads)
+    made = load_package(package)
+    runtime = open_runtime(package, runtime=made.runtime, device=made.device, threads=threads, force=True)
     try:
         return [_answered(runtime, probe) for probe in probes]
     finally:

@@ -19,7 +19,7 @@ import numpy as np
 from lmtasks.errors import UsageError
 from lmtasks.export.emit import graph_operators
 from lmtasks.export.emitters.architecture import missing_operators
-from lmtasks.export.package import Operators, device_of, load_package
+from lmtasks.export.package import Operators, load_package
 from lmtasks.head import head_of
 from lmtasks.prove.compare import RULES, Logits, Scores, check_logits, check_scores
 from lmtasks.records import Floats32, HeadSpec, Ints, Progress, TokenBatch
@@ -27,7 +27,7 @@ from lmtasks.results.proof import Check, ProofRecord, Rule
 from lmtasks.runtime.align import every_next
 from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.open import open_runtime
-from lmtasks.settings.runtimes import Precision
+from lmtasks.settings.runtimes import MADE_FOR, Precision
 
 LONGEST_TOKENS = 1024
 """Models that take more are checked up to here."""
@@ -76,7 +76,10 @@ class Parity:
     checks: tuple[Check, ...]
     texts: int
     torch: str
-    onnxruntime: str
+    runtime: str
+    """That the package was proved in."""
+    version: str
+    """Of it."""
     operators: Operators
     """How often each stands in each graph."""
     wanted: Operators
@@ -108,7 +111,8 @@ class Parity:
             checks=self.checks,
             texts=self.texts,
             torch=self.torch,
-            onnxruntime=self.onnxruntime,
+            onnxruntime=self.version if self.runtime == MADE_FOR else "",
+            openvino=self.version if self.runtime == "openvino" else "",
             operators=_by_name(self.operators),
             wanted=_by_name(self.wanted),
         )
@@ -120,12 +124,14 @@ def check_parity(
     *,
     texts: Sequence[str],
     threads: int | None = None,
+    force: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Parity:
     """Compare a package with the model that it was made from.
 
     Args:
         texts: real ones; some of different lengths are enough.
+        force: also in a precision that the processor emulates.
 
     Raises:
         UsageError: no text, or a folder that does not hold what it should.
@@ -138,10 +144,11 @@ def check_parity(
     reference = open_runtime(model_folder, runtime="torch", precision="fp32", threads=threads)
     exported = open_runtime(
         package_folder,
-        runtime="onnx",
-        device=device_of(package.precision),
+        runtime=package.runtime,
+        device=package.device,
         precision=package.precision,
         threads=threads,
+        force=force,
     )
     cases = proof_cases(rows, longest=package.model.max_length_tokens)
     heads = {f"head.{head.name}": head for head in package.model.heads if head.predicts}
@@ -174,7 +181,8 @@ def check_parity(
         checks=(*checks, *(check_scores(scores, rule=rule) if scores else ()), *greedy),
         texts=len(texts),
         torch=reference.card.version,
-        onnxruntime=exported.card.version,
+        runtime=package.runtime,
+        version=exported.card.version,
         operators=operators,
         wanted=package.operators,
     )

@@ -33,6 +33,7 @@ from lmtasks.results.decision import (
     TaskAnswer,
     VariantCosts,
 )
+from lmtasks.settings.runtimes import runs_packages
 
 NORMAL_95 = 1.96
 EXACT = frozenset({"", "none", "fp32"})
@@ -216,7 +217,7 @@ def _base(run: RunRecords, chosen: Variant) -> tuple[Against, Variant] | None:
 
 def _parent(run: RunRecords, variant: Variant) -> Variant | None:
     """The variant that an exported one was made from."""
-    if variant.runtime != "onnx":
+    if not runs_packages(variant.runtime):
         return None
     base = next((e.base for e in run.comparisons if (e.relation, e.variant) == ("parent", variant.name)), None)
     found = next((each for each in run.variants if each.name == base), None) or reference_of(run, variant)

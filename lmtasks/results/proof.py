@@ -1,9 +1,9 @@
 """parity.json and gate.json of a package: does it answer as its model does in torch, and what does rounding cost?"""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from lmtasks.results.base import Flag, Number, StoredFile, StoredModel, Whole
+from lmtasks.results.base import SPARSE, Flag, Number, StoredFile, StoredModel, Whole
 from lmtasks.results.scores import Interval
 
 REMEDY = "delete the package and run the plan again, or export the model again."
@@ -62,7 +62,10 @@ class ProofRecord(StoredFile):
     texts: Whole
     """That answers were compared on."""
     torch: str
-    onnxruntime: str
+    """Version."""
+    onnxruntime: Annotated[str, SPARSE] = ""
+    """Version; empty of a package for another runtime."""
+    openvino: Annotated[str, SPARSE] = ""
     operators: Mapping[str, Mapping[str, Whole]] = {}
     """How often each stands in each graph."""
     wanted: Mapping[str, Mapping[str, Whole]] = {}

@@ -33,6 +33,7 @@ from lmtasks.results.cell import CellRecord, LearnedRows, RowsAsked, Status, Tas
 from lmtasks.results.run import RunRecord, StoredPlan
 from lmtasks.run.plan import Plan, VariantPlan
 from lmtasks.run.trials import Trial
+from lmtasks.settings.runtimes import MADE_FOR, package_label
 from lmtasks.task.task import Task
 
 
@@ -46,10 +47,12 @@ class RunFolder:
         """An adapted model; `task` where it is a model of that task alone."""
         return self.root / "models" / _made_of(name, trial=trial, task=task)
 
-    def package(self, name: str, *, trial: Trial, precision: str, task: str = "", gate: str = "") -> Path:
+    def package(
+        self, name: str, *, trial: Trial, precision: str, runtime: str = MADE_FOR, task: str = "", gate: str = ""
+    ) -> Path:
         """An exported model; with a gate it may be another one in the same precision."""
-        made = _made_of(name, trial=trial, task=task)
-        return self.root / "packages" / f"{made}-{precision}{f'-{slug(gate)}' if gate else ''}"
+        made = f"{_made_of(name, trial=trial, task=task)}-{package_label(runtime, precision)}"
+        return self.root / "packages" / f"{made}{f'-{slug(gate)}' if gate else ''}"
 
     def sweep(self, name: str, *, rows: RowsAsked, task: str = "") -> Path:
         """The settings that were tried for a model."""

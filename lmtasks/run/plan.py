@@ -44,7 +44,7 @@ from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.settings.evaluation import AllowMissing
 from lmtasks.settings.generation import Decoding
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
-from lmtasks.settings.runtimes import Precision
+from lmtasks.settings.runtimes import Precision, package_runtimes, runs_packages
 from lmtasks.settings.training import (
     Adaptation,
     AdaptSettings,
@@ -193,7 +193,7 @@ class VariantPlan(RunsOn):
     runtime: AnyRuntime = "torch"
     """`native` for a model of this plan that is fitted at once (n-grams, linear classifiers)."""
     precision: Precision = "fp32"
-    """What the weights of its package are kept in; other than fp32 with `runtime: onnx` alone."""
+    """What it computes in; of a package for onnx or openvino, what it was exported in."""
     max_drop: Annotated[float | None, NOT_NEGATIVE] = None
     """Points that rounding may cost on the variant's tasks, on their validation rows; None: nobody asks."""
     tasks: Names = ()
@@ -476,10 +476,10 @@ def _check(plan: Plan, file: Path) -> None:
             changed(Decoding(), variant.generation_kwargs)
         except UsageError as error:
             raise UsageError(f"{file}: variant {variant.name!r}: {error}") from None
-        if variant.max_drop is not None and (variant.runtime != "onnx" or variant.precision == "fp32"):
+        if variant.max_drop is not None and (not runs_packages(variant.runtime) or variant.precision == "fp32"):
             raise UsageError(
                 f"{file}: variant {variant.name!r} has a `max_drop`, which is about packages that are rounded: "
-                "`runtime: onnx` and a `precision` other than fp32."
+                f"`runtime: {' or '.join(package_runtimes())}` and a `precision` other than fp32."
             )
 
 

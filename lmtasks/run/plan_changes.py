@@ -193,7 +193,9 @@ def _packages(folder: RunFolder, held: Plan, plan: Plan) -> Iterator[Path]:
         if variant.model and _measured_on_tasks(variant) and not _model_changed(variant.model, held, plan):
             for trial in trials_of(plan, variant):
                 gate = gate_name(variant)
-                package = folder.package(variant.model, trial=trial, precision=variant.precision, gate=gate)
+                package = folder.package(
+                    variant.model, trial=trial, precision=variant.precision, runtime=variant.runtime, gate=gate
+                )
                 if package.is_dir():
                     yield package
 

@@ -14,9 +14,10 @@ from lmtasks.records import Progress
 from lmtasks.run.plan import ModelPlan, Plan, VariantPlan
 from lmtasks.run.trials import TrainingSplit, few_rows, training_splits, trainings_of
 from lmtasks.run.variants import given_answers, tasks_of
-from lmtasks.runtime.open import check_runs
+from lmtasks.runtime.open import check_runs, precision_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
+from lmtasks.settings.runtimes import RUNTIMES
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import check_attention
 from lmtasks.workflow.choose_models import check_given
@@ -97,7 +98,12 @@ def check_devices(plan: Plan) -> None:
     for variant in plan.variants:
         if variant.model:
             try:
-                check_runs(runtime=variant.runtime, device=variant.device, precision=variant.precision)
+                check_runs(
+                    runtime=variant.runtime,
+                    device=variant.device,
+                    precision=variant.precision,
+                    force=variant.force,
+                )
             except UsageError as error:
                 raise UsageError(f"variant {variant.name!r} of the plan cannot run on this machine: {error}") from None
 
@@ -213,7 +219,6 @@ def _described(model: ModelPlan, start: Start) -> str:
 
 def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
     from lmtasks.export.package import is_package
-    from lmtasks.runtime.onnx.open import check_package
 
     ref = str(variant.model)
     if is_address(ref):
@@ -221,8 +226,14 @@ def _used_as_it_is(variant: VariantPlan, plan: Plan) -> str:
     try:
         told = _card(ref)
         folder = _there(ref)
-        if variant.runtime == "onnx" and folder is not None and is_package(folder):
-            check_package(folder, device=variant.device, precision=variant.precision)
+        if RUNTIMES[variant.runtime].folders == "onnx" and folder is not None and is_package(folder):
+            precision_of(
+                folder,
+                runtime=variant.runtime,
+                device=variant.device,
+                precision=variant.precision,
+                force=variant.force,
+            )
     except UsageError:
         if "/" not in ref and not Path(ref).exists():  # a slip in a name of this plan, most likely
             error = unknown("model", ref, [*plan.models, *shipped_names()], hint="Or give a folder, or a Hub id.")

@@ -15,6 +15,7 @@ from lmtasks.run.folder import Cell
 from lmtasks.run.plan import ModelPlan, Plan
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.endpoint import is_address
+from lmtasks.settings.runtimes import MADE_FOR, package_label, runs_packages
 from lmtasks.settings.training import BackboneChoice
 
 PLACE = PurePosixPath("runs/by-hand")
@@ -70,14 +71,16 @@ def cell_commands(
             model,
         ]
         commands.append(shlex.join(["lmtasks", "adapt", *options]))
-    if variant.runtime == "onnx" and made is not None:
-        package = f"{model}-{variant.precision}"
+    if runs_packages(variant.runtime) and made is not None:
+        package = f"{model}-{package_label(variant.runtime, variant.precision)}"
         drop = (
             []
             if variant.max_drop is None
             else ["--max-drop", f"{variant.max_drop:g}", "--tasks", cell.task.name, *mirror]
         )
-        options = ["--model", model, "--precision", variant.precision, *drop, "--out", package]
+        runtime = [] if variant.runtime == MADE_FOR else ["--runtime", variant.runtime]
+        force = ["--force"] if variant.force else []
+        options = ["--model", model, "--precision", variant.precision, *runtime, *force, *drop, "--out", package]
         commands.append(shlex.join(["lmtasks", "export", *options]))
         model = package
     elif is_address(model):
@@ -85,6 +88,7 @@ def cell_commands(
     else:
         scored += ["--runtime", variant.runtime]
         scored += ["--precision", variant.precision] if variant.precision != "fp32" else []
+    scored += ["--force"] if variant.force else []
     scored += ["--num-fewshot", str(variant.num_fewshot)] if variant.num_fewshot else []
     written = ",".join(f"{name}={value}" for name, value in variant.generation_kwargs.items())
     scored += ["--gen-kwargs", written] if written else []

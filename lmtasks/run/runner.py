@@ -244,6 +244,7 @@ class CellRunner:
                 device=variant.device,
                 precision=variant.precision,
                 threads=self.threads(variant),
+                force=variant.force,
             ) as engine,
             with_cache(engine, folder=ref, cache=self.options.cache) as answers,
         ):

@@ -24,6 +24,7 @@ from lmtasks.evaluation.given_answers import GivenAnswers
 from lmtasks.metric.drop import loss_of
 from lmtasks.model.resolve import resolve
 from lmtasks.model.store import read_provenance
+from lmtasks.processor import INSTRUCTIONS
 from lmtasks.records import ModelCard, Progress
 from lmtasks.results.cell import TrainedRecord, Variant
 from lmtasks.results.comparison import PairedRecords
@@ -35,7 +36,7 @@ from lmtasks.run.sweep import SettingsSweep, Train
 from lmtasks.run.trials import Trial, trials_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
-from lmtasks.settings.runtimes import RUNTIMES, TorchPrecision
+from lmtasks.settings.runtimes import MADE_FOR, RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
@@ -109,7 +110,9 @@ class Artefacts:
         sweep = wanted is not None and wanted.sweep is not None
         return MadeFolders(
             model=out,
-            package=made.package(self.folder, precision=variant.precision, gate=gate_name(variant))
+            package=made.package(
+                self.folder, precision=variant.precision, runtime=variant.runtime, gate=gate_name(variant)
+            )
             if exported
             else None,
             bases=(made.package(self.folder, precision="fp32"),) if exported else (),
@@ -253,7 +256,7 @@ class Artefacts:
         from lmtasks.prove.export import export_and_prove
 
         tasks = self.tasks if made.task is None else [made.task]
-        out = made.package(self.folder, precision=variant.precision, gate=gate_name(variant))
+        out = made.package(self.folder, precision=variant.precision, runtime=variant.runtime, gate=gate_name(variant))
         if is_package(out):
             if card_in(out).weights_hash != card_in(model).weights_hash:
                 raise UsageError(f"{out} was exported from other weights than {model} has now; delete it to go on.")
@@ -270,6 +273,8 @@ class Artefacts:
             base=plain if is_package(plain) else None,
             gate=self._gate(variant, model, tasks),
             rows=self._rows(variant, model, tasks),
+            runtime=variant.runtime,
+            force=variant.force,
         )
         self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
         return out
@@ -340,9 +345,9 @@ class _Made:
     def folder(self, folder: RunFolder) -> Path:
         return folder.model(self.name, trial=self.trial, task=self.task.name if self.task is not None else "")
 
-    def package(self, folder: RunFolder, *, precision: str, gate: str = "") -> Path:
+    def package(self, folder: RunFolder, *, precision: str, runtime: str = MADE_FOR, gate: str = "") -> Path:
         task = self.task.name if self.task is not None else ""
-        return folder.package(self.name, trial=self.trial, precision=precision, task=task, gate=gate)
+        return folder.package(self.name, trial=self.trial, precision=precision, runtime=runtime, task=task, gate=gate)
 
 
 def gate_name(variant: VariantPlan) -> str:
@@ -446,6 +451,7 @@ def speed_spec(
         device=variant.device,
         precision=variant.precision,
         threads=threads,
+        force=variant.force,
         workloads=(*own, *at_lengths(own, bench.lengths, model=model)),
         settings=settings,
     )
@@ -501,7 +507,8 @@ def _computed_in(training: AdaptTraining, model: str) -> TorchPrecision:
     from lmtasks.training.schedule import computes_bf16
 
     if training.precision == "bf16" and not computes_bf16("cpu"):
-        log.warning("model %s is trained in fp32, not in bf16: this processor has no AVX-512 BF16", model)
+        lacking = INSTRUCTIONS["bf16"].names
+        log.warning("model %s is trained in fp32, not in bf16: this processor has none of %s", model, lacking)
         return "fp32"
     return training.precision
 

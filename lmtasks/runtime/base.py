@@ -16,7 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from lmtasks.errors import UsageError
+from lmtasks.processor import INSTRUCTIONS
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
+from lmtasks.settings.runtimes import product_of
 
 
 class DecodingState:
@@ -201,6 +203,8 @@ class RuntimeInfo:
     """Where it can compute on this machine; empty where it cannot run at all."""
     precisions: tuple[str, ...]
     """Precisions in which it can compute on this machine."""
+    emulated: tuple[str, ...] = ()
+    """Precisions that the processor has no instructions for: refused, unless somebody wants to measure that."""
     note: str = ""
     """Why something is missing, and how to get it."""
 
@@ -215,6 +219,8 @@ class RuntimeRequest:
     """None: fp32, or a package's own."""
     threads: int | None
     """None: as many as the process may use."""
+    force: bool = False
+    """Also in a precision that the processor emulates."""
 
 
 class RuntimeOpener(ABC):
@@ -248,13 +254,32 @@ class RuntimeOpener(ABC):
             "--runtime torch."
         )
 
-    def check(self, *, device: str, precision: str | None) -> None:
+    def precision_of(self, request: RuntimeRequest) -> str:
+        """The precision in which a folder would be computed, without loading its weights.
+
+        Raises:
+            UsageError: as `open`.
         """
+        self.check(device=request.device, precision=request.precision, force=request.force)
+        return request.precision or "fp32"
+
+    def check(self, *, device: str, precision: str | None, force: bool = False) -> None:
+        """
+        Args:
+            force: also in a precision that the processor emulates.
+
         Raises:
             UsageError: the runtime cannot compute there, or in that, on this machine.
         """
         info = self.info()
-        for wanted, allowed, how in ((device, info.devices, "on"), (precision or "fp32", info.precisions, "in")):
+        if precision in info.emulated and not force and device == "cpu":
+            raise UsageError(
+                f"{info.name} would emulate {precision} here: the processor has none of "
+                f"{INSTRUCTIONS[product_of(str(precision))].names}, and is many times slower for it. Take --precision "
+                "fp32; --force measures it all the same."
+            )
+        precisions = (*info.precisions, *info.emulated)
+        for wanted, allowed, how in ((device, info.devices, "on"), (precision or "fp32", precisions, "in")):
             if wanted not in allowed:
                 raise UsageError(
                     f"{info.name} cannot compute {how} {wanted!r} here; it can {how}: "

@@ -20,26 +20,34 @@ def open_runtime(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
 ) -> Runtime:
     """Load what lies in `ref`.
 
     Args:
-        ref: a model folder for torch and native, an exported package for onnx.
-        runtime: `torch`, `torch-compile`, `onnx`, `native`, or one that another package brings.
+        ref: a model folder for torch and native, an exported package for onnx and openvino.
+        runtime: `torch`, `torch-compile`, `onnx`, `openvino`, `native`, or one that another package brings.
         device: `cpu`, or `cuda` where the runtime has it.
-        precision: None: fp32 in torch, the package's own in onnx.
+        precision: None: fp32 in torch, a package's own.
         threads: inside an operator; None: as many as the process may use.
+        force: also in a precision that the processor emulates.
 
     Raises:
         UsageError: the folder does not suit the runtime, or this machine cannot run it so. Nothing is replaced.
         WorkError: the weights or graphs cannot be loaded.
     """
-    request = RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads)
+    request = RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads, force=force)
     return opener_of(runtime).open(request)
 
 
 def open_runtimes(
-    refs: Sequence[Path], *, runtime: str, device: str = "cpu", precision: str | None = None, threads: int | None = None
+    refs: Sequence[Path],
+    *,
+    runtime: str,
+    device: str = "cpu",
+    precision: str | None = None,
+    threads: int | None = None,
+    force: bool = False,
 ) -> tuple[Runtime, ...]:
     """Load several models over one backbone, which is in memory once; see `open_runtime`.
 
@@ -47,17 +55,29 @@ def open_runtimes(
         UsageError: as `open_runtime`; they stand over different backbones; or the runtime opens one at a time.
         WorkError: the weights cannot be loaded.
     """
-    asked = [RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads) for ref in refs]
+    asked = [RuntimeRequest(ref=ref, device=device, precision=precision, threads=threads, force=force) for ref in refs]
     return opener_of(runtime).open_together(asked)
 
 
-def check_runs(*, runtime: str, device: str, precision: str | None) -> None:
+def check_runs(*, runtime: str, device: str, precision: str | None, force: bool = False) -> None:
     """Before there is anything to load: could it run here?
 
     Raises:
         UsageError: this machine cannot run the runtime so.
     """
-    opener_of(runtime).check(device=device, precision=precision)
+    opener_of(runtime).check(device=device, precision=precision, force=force)
+
+
+def precision_of(
+    ref: Path, *, runtime: str, device: str = "cpu", precision: str | None = None, force: bool = False
+) -> str:
+    """The precision in which a folder would be computed, without loading its weights.
+
+    Raises:
+        UsageError: as `open_runtime`.
+    """
+    asked = RuntimeRequest(ref=ref, device=device, precision=precision, threads=None, force=force)
+    return opener_of(runtime).precision_of(asked)
 
 
 def list_runtimes() -> tuple[RuntimeInfo, ...]:

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.bounds import COUNT
-from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision
+from lmtasks.settings.runtimes import PRECISIONS, RUNTIMES, Precision, package_runtimes
 
 
 def _known(given: str) -> str:
@@ -33,6 +33,10 @@ RunPrecision = Annotated[
     Setting(f"{', '.join(PRECISIONS)}; default: fp32, or what a package was exported in.", metavar="NAME"),
 ]
 PackagePrecision = Annotated[Precision, Setting(f"{', '.join(PRECISIONS)}.", metavar="NAME")]
+PackageRuntime = Annotated[
+    AnyRuntime,
+    Setting(f"What is to run it, {' or '.join(package_runtimes())}; it is proved there.", metavar="NAME"),
+]
 Threads = Annotated[
     int | None,
     COUNT,
@@ -50,6 +54,12 @@ ManyMachines = Annotated[
 ]
 
 
+Force = Annotated[
+    bool,
+    Setting("Also in a precision that the processor emulates, many times slower; it is refused otherwise."),
+]
+
+
 class RunsOn(Settings):
     """Runtime, device, precision and threads of a model."""
 
@@ -59,3 +69,4 @@ class RunsOn(Settings):
     device: Device = "cpu"
     precision: RunPrecision = None
     threads: Threads = None
+    force: Force = False

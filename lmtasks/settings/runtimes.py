@@ -4,10 +4,12 @@ This module imports nothing heavy: the process that times a model reads it befor
 
 >>> [name for name in PRECISIONS if needs_gpu(name)]
 ['fp16', 'bf16']
+>>> [name for name in RUNTIMES if package_precisions("cpu", runtime=name)]
+['onnx', 'openvino']
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lmtasks.plugins import PluginTable
@@ -19,6 +21,11 @@ TorchPrecision = Literal["fp32", "bf16"]
 """Precisions in which torch runs and trains models."""
 FolderKind = Literal["torch", "onnx", "native", "server"]
 """A model folder, an exported package, a model that was fitted at once, or no folder: a server's address."""
+Packages = Mapping[Precision, tuple[str, ...]]
+"""Precisions of packages, each with the devices that they run on; they are proved on the first."""
+MADE_FOR: RuntimeName = "onnx"
+"""The runtime that packages are exported for where nobody says otherwise."""
+ANYWHERE, ON_CPU, ON_CUDA = ("cpu", "cuda"), ("cpu",), ("cuda",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,10 @@ class RuntimeSpec:
     """Modules that it imports before it can load anything."""
     versions_in_cache_key: tuple[str, ...] = ()
     """Distributions that compute besides the one whose version stands on the runtime's card."""
+    packages: Packages = field(default_factory=dict)
+    """The packages that are exported for it and proved in it; none of a runtime that loads something else."""
+    reads_only: bool = False
+    """Are its packages those of encoders alone?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +56,6 @@ class PrecisionSpec:
     about: str
     product: str
     """The matrix product of the machine that bounds it in the roofline. Weight-only graphs may compute in 8 bits."""
-    package_devices: tuple[str, ...] = ("cpu", "cuda")
-    """Devices of packages in it; they are proved on the first."""
     in_torch: bool = False
     cached: bool = True
     """False: an answer depends on its neighbours in the batch, so it is never kept."""
@@ -77,6 +86,25 @@ _OWN: Mapping[RuntimeName, RuntimeSpec] = {
         folders="onnx",
         devices=("cpu", "cuda"),
         imports=("onnxruntime", "lmtasks.runtime.onnx.open"),
+        packages={
+            "fp32": ANYWHERE,
+            "fp16": ON_CUDA,  # no processor computes in it faster than in fp32
+            "bf16": ON_CUDA,  # onnxruntime has no such product on the processor
+            "int8": ANYWHERE,
+            "int8-static": ANYWHERE,
+            "int8-tensor": ANYWHERE,
+            "w8": ANYWHERE,
+            "int4": ANYWHERE,
+        },
+    ),
+    "openvino": RuntimeSpec(
+        about="OpenVINO, over packages of encoders made by `lmtasks export --runtime openvino`",
+        opener="lmtasks.runtime.openvino.open:OpenVinoOpener",
+        folders="onnx",
+        devices=("cpu",),
+        imports=("openvino", "lmtasks.runtime.openvino.open"),
+        packages={"fp32": ON_CPU, "bf16": ON_CPU, "int8-static": ON_CPU},
+        reads_only=True,
     ),
     "native": RuntimeSpec(
         about="NumPy and SciPy, over models that are fitted at once: n-grams, linear classifiers",
@@ -100,12 +128,10 @@ PRECISIONS: Mapping[Precision, PrecisionSpec] = {
     "fp16": PrecisionSpec(
         about="weights and activations in 16 bits, for GPUs; norms and softmax in fp32",
         product="fp16",
-        package_devices=("cuda",),  # no processor computes in it faster than in fp32
     ),
     "bf16": PrecisionSpec(
-        about="the same with the range of fp32 and fewer digits",
+        about="the same with the range of fp32 and fewer digits; also on processors that multiply in it",
         product="bf16",
-        package_devices=("cuda",),
         in_torch=True,
     ),
     "int8": PrecisionSpec(
@@ -133,18 +159,39 @@ PRECISIONS: Mapping[Precision, PrecisionSpec] = {
 }
 
 
-def package_precisions(*devices: str) -> tuple[Precision, ...]:
+def package_precisions(*devices: str, runtime: RuntimeName = MADE_FOR) -> tuple[Precision, ...]:
     """Precisions whose packages run on one of the devices.
 
     >>> package_precisions("cpu")
     ('fp32', 'int8', 'int8-static', 'int8-tensor', 'w8', 'int4')
+    >>> package_precisions("cpu", runtime="openvino")
+    ('fp32', 'bf16', 'int8-static')
     """
-    return tuple(name for name, spec in PRECISIONS.items() if set(devices) & set(spec.package_devices))
+    return tuple(name for name, on in RUNTIMES[runtime].packages.items() if set(devices) & set(on))
 
 
-def needs_gpu(precision: str) -> bool:
+def needs_gpu(precision: str, *, runtime: RuntimeName = MADE_FOR) -> bool:
     """Do packages in it run on a GPU only?"""
-    return precision in PRECISIONS and precision not in package_precisions("cpu")
+    return precision in RUNTIMES[runtime].packages and precision not in package_precisions("cpu", runtime=runtime)
+
+
+def package_label(runtime: RuntimeName, precision: str) -> str:
+    """A short name for what a package is made for.
+
+    >>> package_label("onnx", "int8"), package_label("openvino", "bf16")
+    ('int8', 'openvino-bf16')
+    """
+    return precision if runtime == MADE_FOR else f"{runtime}-{precision}"
+
+
+def runs_packages(runtime: RuntimeName) -> bool:
+    """Are packages exported for it? Of no runtime that a report may name besides (`answers`)."""
+    return runtime in package_runtimes()
+
+
+def package_runtimes() -> tuple[RuntimeName, ...]:
+    """Runtimes that packages are exported for."""
+    return tuple(name for name in RUNTIMES.own if RUNTIMES[name].packages)
 
 
 def is_cached(precision: str) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lmtasks.errors import UsageError
 from lmtasks.files import aside
 from lmtasks.interruption import uninterrupted
+from lmtasks.processor import INSTRUCTIONS
 from lmtasks.records import Progress
 from lmtasks.settings.training import TrainingSettings
 from lmtasks.training.checkpoint import (
@@ -87,7 +88,7 @@ def train(
         KeyboardInterrupt: a signal came; the step was finished, and the checkpoint is that of this step.
     """
     if settings.precision == "bf16" and not computes_bf16(device):
-        raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
+        raise UsageError(f"precision bf16 needs a processor with {INSTRUCTIONS['bf16'].names}; use --precision fp32.")
     # Autocast is entered here, around the loss: accelerate's own wraps the module, and would turn logits to fp32.
     shared = DistributedDataParallelKwargs(find_unused_parameters=partly)
     accelerator = Accelerator(mixed_precision="no", cpu=device == "cpu", kwargs_handlers=[shared])

@@ -2,15 +2,14 @@
 
 import math
 
+from lmtasks.processor import computes
 from lmtasks.settings.training import TrainingSettings
 
 
 def computes_bf16(device: str) -> bool:
-    """Does bf16 make a training faster there? A processor without AVX-512 BF16 takes it apart, and is 100 times
+    """Does bf16 make a training faster there? A processor without instructions for it takes it apart, and is 100 times
     slower for it (two AVX2 cores, products of 2,048 x 1,024 x 3,072: 1 of 130 GFLOP/s)."""
-    import torch
-
-    return device != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
+    return device != "cpu" or computes("bf16")
 
 
 def learning_rate_share(settings: TrainingSettings, *, step: int, progress: float) -> float:

@@ -48,6 +48,7 @@ AUTO_BATCH = 16
 WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
+    "openvino": "a package made by `lmtasks export --runtime openvino`",
     "native": "a model that was fitted at once (ngram, svm, ...)",
     "server": "a server's address (--model http://...)",
 }
@@ -65,6 +66,8 @@ class BenchRequest:
     device: str = "cpu"
     precision: str | None = None
     threads: int | None = None
+    force: bool = False
+    """Also in a precision that the processor emulates."""
     rows_at_once: int | None = None
     """None: auto."""
     label_names: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +177,7 @@ def time_scored(
         device=opening.on.device,
         precision=opening.on.precision,
         threads=opening.on.threads,
+        force=opening.on.force,
         rows_at_once=opening.rows_per_batch,
         label_names=opening.label_names,
         seed=seed,
@@ -250,20 +254,35 @@ def runtime_pairs(models: Sequence[ChosenModel], runtimes: Sequence[str]) -> lis
         if chosen.folder is None:
             raise UsageError(f"{chosen.ref} is a baseline; bench times models and packages.")
         own = runtime_for(chosen.folder, wanted=None)
-        suiting = [name for name in runtimes if RUNTIMES[name].folders == own] if runtimes else [own]
+        suiting = [name for name in runtimes if _suits(name, own)] if runtimes else [own]
         if not suiting:
             advice = (
                 f"make a package with `lmtasks export --model {chosen.ref}`" if own == "torch" else f"it runs on {own}"
             )
             raise UsageError(
-                f"{chosen.ref} is {WHAT[own]}, which none of the runtimes {', '.join(runtimes)} runs; {advice}."
+                f"{chosen.ref} is {what_runs_on(own)}, which none of the runtimes {', '.join(runtimes)} runs; {advice}."
             )
         pairs += [(chosen, name) for name in suiting]
     idle = [name for name in runtimes if name not in {on for _, on in pairs}]
     if idle:
-        what = WHAT[RUNTIMES[idle[0]].folders]
+        what = what_runs_on(idle[0])
         raise UsageError(f"--runtime {idle[0]} has nothing to run; add a --model that is {what}.")
     return pairs
+
+
+def what_runs_on(runtime: str) -> str:
+    """Folders that a runtime runs, in words.
+
+    >>> what_runs_on("torch-compile")
+    'a model folder of torch'
+    """
+    return WHAT.get(runtime) or WHAT[RUNTIMES[runtime].folders]
+
+
+def _suits(runtime: str, own: str) -> bool:
+    """Does a runtime run what is made for another? A package is proved in its own, and runs in no other of ours."""
+    alike = RUNTIMES[runtime].folders == RUNTIMES[own].folders
+    return alike and (runtime == own or not (RUNTIMES[runtime].packages and RUNTIMES[own].packages))
 
 
 def _checked_precision(folder: Path, runtime: str, request: BenchRequest) -> str:
@@ -272,19 +291,13 @@ def _checked_precision(folder: Path, runtime: str, request: BenchRequest) -> str
     Raises:
         UsageError: it cannot run so on this machine, which is better said before minutes of measuring than after.
     """
-    from lmtasks.runtime.onnx.open import check_package
-    from lmtasks.runtime.open import check_runs
+    from lmtasks.runtime.open import precision_of
 
-    if runtime == "onnx":
-        return check_package(folder, device=request.device, precision=request.precision).precision
-    precision = request.precision or "fp32"
-    if (runtime, request.device, precision) != (
-        "torch",
-        "cpu",
-        "fp32",
-    ):  # runs anywhere; torch is long to load
-        check_runs(runtime=runtime, device=request.device, precision=precision)
-    return precision
+    if (runtime, request.device, request.precision or "fp32") == ("torch", "cpu", "fp32"):
+        return "fp32"  # runs anywhere, and torch is long to load
+    return precision_of(
+        folder, runtime=runtime, device=request.device, precision=request.precision, force=request.force
+    )
 
 
 def _specs(
@@ -323,6 +336,7 @@ def _specs(
             device=request.device,
             precision=computed_in,
             threads=threads,
+            force=request.force,
             workloads=workloads,
             settings=settings,
         )

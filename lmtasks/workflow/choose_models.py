@@ -65,6 +65,7 @@ class OpenOptions:
             device=self.on.device,
             precision=self.on.precision,
             threads=self.on.threads,
+            force=self.on.force,
             rows_per_batch=self.rows_per_batch,
         )
 
@@ -78,6 +79,7 @@ class OpenOptions:
             device=self.on.device,
             precision=self.on.precision,
             threads=self.on.threads,
+            force=self.on.force,
             rows_per_batch=self.rows_per_batch,
         )
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lmtasks.data.vectors import EmbeddingModel, read_vectors, text_key, write_vectors
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.files import first_line, locked, parse_json
+from lmtasks.processor import INSTRUCTIONS
 from lmtasks.records import Progress
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def open_encoder(asked: EmbedText, *, device: str, data: DataAccess) -> tuple[Em
 
     assert asked.model is not None
     if asked.precision == "bf16" and not computes_bf16(device):
-        raise UsageError("precision bf16 needs a processor with AVX-512 BF16; use --precision fp32.")
+        raise UsageError(f"precision bf16 needs a processor with {INSTRUCTIONS['bf16'].names}; use --precision fp32.")
     folder = resolve(asked.model, offline=data.offline, token=data.token)
     model = load_model(folder)
     model.to(device)

@@ -47,6 +47,8 @@ class ExportRequest:
     model: str
     out: Path
     precision: str = "fp32"
+    runtime: str = "onnx"
+    """What is to run the package; it is proved there."""
     tasks: TaskRequest = field(default_factory=TaskRequest)
     """Nothing chosen: the proof is on embedded texts."""
     data: DataAccess
@@ -56,6 +58,8 @@ class ExportRequest:
     limit: int | None = None
     """Validation rows of each task at most, for `max_drop`."""
     threads: int | None = None
+    force: bool = False
+    """Also in a precision that the processor emulates."""
 
     def __post_init__(self) -> None:
         if self.max_drop is None and (self.limit is not None or self.label_names):
@@ -119,7 +123,7 @@ def export_model(request: ExportRequest, *, report: Callable[[Progress], None]) 
             )
         rows: Sequence[CalibrationRow] = ()
         if request.precision == CALIBRATED:
-            check_precision(request.precision, card_of(folder))
+            check_precision(request.precision, card_of(folder), runtime=request.runtime)
             if not request.is_about_tasks:
                 raise UsageError(
                     f"{CALIBRATED} measures its scales on real rows; name --tasks with training rows, or give --data "
@@ -135,6 +139,8 @@ def export_model(request: ExportRequest, *, report: Callable[[Progress], None]) 
             report=report,
             gate=gate,
             rows=rows,
+            runtime=request.runtime,
+            force=request.force,
         )
     return ExportedModel(package=load_package(request.out), parity=proved.parity, gated=proved.gated)
 

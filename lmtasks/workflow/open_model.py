@@ -28,13 +28,13 @@ HASHES = "training-rows"
 
 
 def runtime_for(folder: Path, *, wanted: str | None) -> str:
-    """The runtime that was asked for, else what the folder is made for: onnx for a package, native for a model that is
+    """The runtime that was asked for, else what the folder is made for: a package's own, native for a model that is
     fitted at once, torch for any other."""
-    from lmtasks.export.package import is_package
+    from lmtasks.export.package import is_package, load_package
     from lmtasks.model.closed_form import fitted_family
 
     if wanted or is_package(folder):
-        return wanted or "onnx"
+        return wanted or load_package(folder).runtime
     return "torch" if fitted_family(folder) is None else "native"
 
 
@@ -46,14 +46,16 @@ def open_engine(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     rows_per_batch: int | None = None,
 ) -> "Iterator[Engine]":
     """The model or package in a folder, loaded; its memory is given back at the end.
 
     Args:
         runtime: None: what the folder is made for.
-        precision: None: fp32 in torch, the package's own in onnx.
+        precision: None: fp32 in torch, a package's own.
         threads: None: as many as the process may use.
+        force: also in a precision that the processor emulates.
         rows_per_batch: rows of a batch at most; None: as many as the memory has room for, and are of use.
 
     Raises:
@@ -67,7 +69,12 @@ def open_engine(
 
     tokenizer = load_tokenizer(tokenizer_folder(folder))  # first: a missing one is found without loading weights
     opened = open_runtime(
-        folder, runtime=runtime_for(folder, wanted=runtime), device=device, precision=precision, threads=threads
+        folder,
+        runtime=runtime_for(folder, wanted=runtime),
+        device=device,
+        precision=precision,
+        threads=threads,
+        force=force,
     )
     try:
         yield Engine(
@@ -87,6 +94,7 @@ def open_engines(
     device: str = "cpu",
     precision: str | None = None,
     threads: int | None = None,
+    force: bool = False,
     rows_per_batch: int | None = None,
 ) -> "Iterator[tuple[Engine, ...]]":
     """Several models over one backbone, which is in memory once; each is asked for itself, one at a time. Of one folder
@@ -108,13 +116,14 @@ def open_engines(
             device=device,
             precision=precision,
             threads=threads,
+            force=force,
             rows_per_batch=rows_per_batch,
         ) as engine:
             yield (engine,)
         return
     tokenizers = [load_tokenizer(tokenizer_folder(folder)) for folder in folders]
     wanted = runtime_for(folders[0], wanted=runtime)
-    opened = open_runtimes(folders, runtime=wanted, device=device, precision=precision, threads=threads)
+    opened = open_runtimes(folders, runtime=wanted, device=device, precision=precision, threads=threads, force=force)
     try:
         yield tuple(
             Engine(each, tokenizer, rows_per_batch=rows_per_batch)

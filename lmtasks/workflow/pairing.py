@@ -34,6 +34,7 @@ from lmtasks.report.grid import comparable_metric, is_per_token
 from lmtasks.report.records import told_apart
 from lmtasks.results.cell import CellRecord, RowsAsked, Variant
 from lmtasks.results.comparison import PairedRecord, PairedRecords, Relation, TogetherRecord
+from lmtasks.settings.runtimes import runs_packages
 
 NO_CHANGES: Mapping[str, str] = MappingProxyType({})
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
@@ -249,7 +250,7 @@ def _of_task(cells: Sequence[CellRecord], task: str, rows: RowsAsked) -> list[Ce
 def _parent(exported: _Scored, models: Sequence[_Scored]) -> _Scored | None:
     """The variant that the exported one was made from: the same model in torch, in fp32 where there is one."""
     mine = exported.variant
-    if mine.runtime != "onnx":
+    if not runs_packages(mine.runtime):
         return None
     same = [
         each

@@ -61,7 +61,12 @@ def _scored(
     report: Callable[[Progress], None] | None,
 ) -> Mapping[str, TaskResult]:
     with open_engine(
-        spec.ref, runtime=spec.runtime, device=spec.device, precision=spec.precision, threads=spec.threads
+        spec.ref,
+        runtime=spec.runtime,
+        device=spec.device,
+        precision=spec.precision,
+        threads=spec.threads,
+        force=spec.force,
     ) as engine:
         solver = EngineSolver(engine)
         answerable = [task for task in tasks if not solver.why_not(task, way="auto")]

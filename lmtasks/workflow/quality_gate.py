@@ -15,7 +15,7 @@ from lmtasks.evaluation.engine_solver import EngineSolver
 from lmtasks.evaluation.evaluate import evaluate
 from lmtasks.evaluation.prepare import EvalOptions, first_rows
 from lmtasks.evaluation.scoring import scorings_for
-from lmtasks.export.package import device_of, load_package
+from lmtasks.export.package import load_package
 from lmtasks.model.store import read_provenance
 from lmtasks.prove.gate import Gate, ScoredTask
 from lmtasks.prove.layer_sensitivity import ROWS, Probe
@@ -84,7 +84,7 @@ class _Asked:
 
     def score(self, package: Path) -> tuple[ScoredTask, ...]:
         """The main metric of each task over the answers of a package."""
-        with open_engine(package, device=device_of(load_package(package).precision), threads=self.threads) as engine:
+        with open_engine(package, device=load_package(package).device, threads=self.threads, force=True) as engine:
             solver = EngineSolver(engine, label_names=self.label_names)
             results = evaluate(
                 solver=solver,
@@ -110,7 +110,7 @@ class _Asked:
         """Rows of each task as the package would read them."""
         from lmtasks.data.examples import ReadingSettings
 
-        with open_engine(package, device=device_of(load_package(package).precision), threads=self.threads) as engine:
+        with open_engine(package, device=load_package(package).device, threads=self.threads, force=True) as engine:
             solver = EngineSolver(engine, label_names=self.label_names)
             heads = {task.name: solver.head(task, way="auto") for task in self.tasks}
             card, tokenizer = engine.model, engine.tokenizer

@@ -297,7 +297,7 @@ def test_a_plan_for_bf16_runs_where_there_is_none_and_says_so(
     monkeypatch.setattr("lmtasks.training.schedule.computes_bf16", lambda device: False)
     (tmp_path / "plan.yaml").write_text(SEEDED.replace("epochs: 0.3", "epochs: 0.3, precision: bf16"))
     assert carry_out(tmp_path, only=["average"]).failed == ()
-    assert "model small is trained in fp32, not in bf16: this processor has no AVX-512 BF16" in caplog.text
+    assert "model small is trained in fp32, not in bf16: this processor has none of AVX-512 BF16" in caplog.text
     settings = read_provenance(tmp_path / "run" / "models" / "small-s1")["settings"]
     assert settings["precision"] == "fp32"  # type: ignore[index, call-overload]
 

@@ -7,6 +7,7 @@ transformers in `test_runtimes.py`, and for families of our own in their drivers
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from lmtasks.runtime.onnx.recurrent import OnnxRecurrentRuntime
 from lmtasks.runtime.onnx.seq2seq import OnnxSeq2SeqRuntime
 from lmtasks.runtime.onnx.traced import OnnxTracedRuntime
 from lmtasks.runtime.open import open_runtime
+from lmtasks.runtime.openvino.graphs import OpenVinoRuntime
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.torch.own_families import OwnFamilyRuntime
 from lmtasks.runtime.torch.transformer import TorchRuntime
@@ -59,18 +61,26 @@ OPENED: Mapping[str, tuple[type[Runtime], Callable[[], Runtime]]] = {
     "onnx bart": (OnnxSeq2SeqRuntime, lambda: runtime("onnx", "bart")),
     "onnx t5": (OnnxSeq2SeqRuntime, lambda: runtime("onnx", "t5")),
     "onnx recurrent": (OnnxRecurrentRuntime, lambda: runtime("onnx", "gru")),
+    "openvino encoder": (OpenVinoRuntime, lambda: runtime("openvino", "bert")),
     "native": (NativeRuntime, lambda: open_runtime(native_folder(), runtime="native")),
 }
 """Every driver with every kind of model that it runs, and every kind of positions."""
-HEADS_ALONE = ("torch encoder", "own encoder", "onnx encoder")
+HEADS_ALONE = ("torch encoder", "own encoder", "onnx encoder", "openvino encoder")
 WRITING = tuple(name for name in OPENED if name not in HEADS_ALONE)
 
 COMPILED_FIRST = ("onnx traced", "torch-compile")
 """torch's exporter and compiler take seconds."""
 
 
+NEEDS_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+
 def _marked(names: Iterable[str]) -> list[object]:
-    return [pytest.param(name, marks=pytest.mark.slow) if name in COMPILED_FIRST else name for name in names]
+    def marks(name: str) -> list[pytest.MarkDecorator]:
+        slow = [pytest.mark.slow] if name in COMPILED_FIRST else []
+        return [*slow, NEEDS_OPENVINO] if name.startswith("openvino") else slow
+
+    return [pytest.param(name, marks=marks(name)) for name in names]
 
 
 over_all = pytest.mark.parametrize("name", _marked(OPENED))

@@ -13,7 +13,9 @@ from lmtasks.settings.runtimes import (
     Precision,
     is_cached,
     needs_gpu,
+    package_runtimes,
     product_of,
+    runs_packages,
 )
 
 
@@ -26,12 +28,15 @@ def test_every_name_has_a_line_and_every_line_is_carried_out() -> None:
 def test_what_a_runtime_imports_is_there() -> None:
     for spec in RUNTIMES.values():
         for module in spec.imports:
-            assert find_spec(module) is not None, module
+            assert module == "openvino" or find_spec(module) is not None, module  # an extra
 
 
 def test_facts_of_precisions() -> None:
     assert [name for name in PRECISIONS if not is_cached(name)] == ["int8-tensor"]
     assert [name for name in PRECISIONS if needs_gpu(name)] == ["fp16", "bf16"]
+    assert not any(needs_gpu(name, runtime="openvino") for name in PRECISIONS)
+    assert all(set(RUNTIMES[name].packages) <= set(PRECISIONS) for name in package_runtimes())
+    assert not runs_packages("answers")
     assert product_of("int8-static") == product_of("w8") == "int8"
     assert product_of("none") == ""
 

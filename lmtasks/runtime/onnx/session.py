@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtasks.errors import UsageError, WorkError, unknown
+from lmtasks.processor import computes
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,9 +32,6 @@ SHAPES = frozenset(
 """What onnxruntime works out on the processor for a graph on a GPU, by its own choice: shapes are whole numbers of a
 few bytes. Any other operator there was handed over for want of a kernel."""
 
-PROCESSOR = Path("/proc/cpuinfo")
-EXACT_PRODUCTS = ("avx512_vnni", "avx_vnni")
-"""Processors with one of these add up 8-bit products exactly."""
 DISABLED = ("SkipLayerNormFusion",)
 """On CPU the fused operator is 8 times slower than Add and LayerNormalization."""
 
@@ -50,7 +48,7 @@ def config() -> Mapping[str, str]:
         "session.force_spinning_stop": "1",
         # Without VNNI 8-bit products saturate, unless they are added up in this way. With it there is nothing to mend,
         # and it makes 8-bit graphs 1.4 to 2.2 times as slow (seen on one AVX-512 core, onnxruntime 1.32).
-        "session.x64quantprecision": "0" if _adds_exactly() else "1",
+        "session.x64quantprecision": "0" if computes("int8") else "1",
     }
 
 
@@ -142,11 +140,3 @@ def shares(counts: Mapping[str, Mapping[str, int]]) -> str:
 def session_options(device: str = "cpu") -> dict[str, str]:
     """Options that are recorded with every answer."""
     return {"provider": PROVIDERS[device], "optimization": "all", "disabled": ",".join(DISABLED), **config()}
-
-
-def _adds_exactly() -> bool:
-    try:
-        words = PROCESSOR.read_text(encoding="ascii", errors="replace").split()
-    except OSError:
-        return False  # not Linux: the careful way
-    return any(flag in words for flag in EXACT_PRODUCTS)

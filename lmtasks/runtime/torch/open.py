@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmtasks.errors import UsageError
 from lmtasks.export.package import is_package
+from lmtasks.processor import INSTRUCTIONS, computes
 from lmtasks.runtime.base import Runtime, RuntimeInfo, RuntimeOpener, RuntimeRequest, weight_bytes
 from lmtasks.settings.runtimes import RUNTIMES, torch_precisions
 
@@ -32,9 +33,9 @@ class TorchOpener(RuntimeOpener):
         devices, notes = ["cpu"], []
         if torch.cuda.is_available():
             devices.append("cuda")
-        fast_bf16 = torch.cpu._is_avx512_bf16_supported() or "cuda" in devices
-        if not fast_bf16:
-            notes.append("bf16 needs a processor with AVX-512 BF16.")
+        emulated = () if computes("bf16") else ("bf16",)
+        if emulated:
+            notes.append(f"bf16 is emulated: the processor has none of {INSTRUCTIONS['bf16'].names}.")
         if self.compiled and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
             devices.remove("cpu")
             notes.append("torch.compile needs a C++ compiler on cpu; install g++.")
@@ -43,7 +44,8 @@ class TorchOpener(RuntimeOpener):
             about=RUNTIMES[self.name].about,
             version=torch.__version__,
             devices=tuple(devices),
-            precisions=torch_precisions() if fast_bf16 else ("fp32",),
+            precisions=torch_precisions() if "cuda" in devices or not emulated else ("fp32",),
+            emulated=emulated,
             note=" ".join(notes),
         )
 
@@ -82,7 +84,7 @@ class TorchOpener(RuntimeOpener):
                 f"{request.ref} is an exported package, which runs in onnx: use --runtime onnx, or give {self.name} "
                 "the model folder that `lmtasks export` was given."
             )
-        self.check(device=request.device, precision=request.precision)
+        self.check(device=request.device, precision=request.precision, force=request.force)
 
     def _driver(self, model: "Model", request: RuntimeRequest) -> "TorchRuntime | OwnFamilyRuntime":
         from lmtasks.runtime.torch.own_families import OwnFamilyRuntime

@@ -1,0 +1,1 @@
+"""The runtime over OpenVINO: encoders with their heads, on the processor."""
