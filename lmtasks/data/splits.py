@@ -6,8 +6,11 @@ scored on, a seeded part of its training data is set apart for that.
 
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -158,7 +161,11 @@ def read_split(task: Task, split: SplitName, *, options: DataAccess) -> Sequence
         UsageError: as `load_task_data`.
         WorkError: as there.
     """
-    return _read(task, task.sources[split], options=options, split=split, on_notice=lambda sentence: None).rows
+    return _read(task, task.sources[split], options=options, split=split, on_notice=_silent).rows
+
+
+def _silent(sentence: str) -> None:
+    """Tell nobody."""
 
 
 def _open(
@@ -185,6 +192,8 @@ class _Read:
     where: str
     notes: Sequence[str]
     left_out: int
+    silent: bool
+    """Nobody has been told the notices yet."""
 
     def rows_with(self, rows: Sequence[Row], *, where: str) -> Rows:
         return make_rows(rows, where=where, notes=self.notes, left_out=self.left_out)
@@ -200,7 +209,31 @@ def _read(
     on_notice: Notify = log_notice,
 ) -> _Read:
     """A split after the task's `process_docs`; the limit counts the rows that come out of it, as in the harness. A
-    single file is divided once rows without a label are left out."""
+    single file is divided once rows without a label are left out. Notices are told once, however often it is read
+    within `read_once`."""
+    memory = _MEMORY.get()
+    if memory is None:
+        return _read_anew(task, source, options=options, split=split, limit=limit, on_notice=on_notice)
+    found = memory.found(task, source, split=split, limit=limit)
+    if found is None:
+        found = _read_anew(task, source, options=options, split=split, limit=limit, on_notice=on_notice)
+    elif found.silent:
+        for sentence in found.notes:
+            on_notice(sentence)
+    found = replace(found, silent=found.silent and on_notice is _silent)
+    memory.keep(found, task, source, split=split, limit=limit)
+    return found
+
+
+def _read_anew(
+    task: Task,
+    source: Source,
+    *,
+    options: DataAccess,
+    split: SplitName,
+    limit: int | None,
+    on_notice: Notify,
+) -> _Read:
     notes: list[str] = []
 
     def notify(sentence: str) -> None:
@@ -221,7 +254,48 @@ def _read(
     rows = rows if limit is None else rows[:limit]
     if source.changed is not None:
         rows = _changed(task, source.changed, rows, notify=notify)
-    return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out)
+    silent = on_notice is _silent
+    return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out, silent=silent)
+
+
+ROWS_KEPT = 200_000
+"""Rows that `read_once` holds at most; those that were not needed for longest are read again."""
+
+
+@dataclass(kw_only=True)
+class _Memory:
+    """Splits that were read. One source object is one state of the data; it is held, so that no other takes its id."""
+
+    splits: OrderedDict[tuple[int, str, SplitName, int | None], tuple[Source, _Read]] = field(
+        default_factory=OrderedDict
+    )
+
+    def found(self, task: Task, source: Source, *, split: SplitName, limit: int | None) -> _Read | None:
+        known = self.splits.get((id(source), task.hash, split, limit))
+        return known[1] if known else None
+
+    def keep(self, read: _Read, task: Task, source: Source, *, split: SplitName, limit: int | None) -> None:
+        key = (id(source), task.hash, split, limit)
+        self.splits[key] = (source, read)
+        self.splits.move_to_end(key)
+        while sum(len(each.rows) for _, each in self.splits.values()) > ROWS_KEPT:
+            self.splits.popitem(last=False)
+
+
+_MEMORY: ContextVar[_Memory | None] = ContextVar("splits that were read", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read each split of a task once within the block, as many cells over few tasks want it.
+
+    A file that changes meanwhile is not read again, and its notices are not repeated.
+    """
+    token = _MEMORY.set(_Memory())
+    try:
+        yield
+    finally:
+        _MEMORY.reset(token)
 
 
 def with_corpus(task: Task, rows: Sequence[Row], *, options: DataAccess) -> Sequence[Row]:

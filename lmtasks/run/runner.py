@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmtasks.cores import usable_cores
 from lmtasks.data.row_hashes import read_training_rows
+from lmtasks.data.splits import read_once
 from lmtasks.errors import GateError, LmtasksError, WorkError
 from lmtasks.evaluation.endpoint_solver import EndpointSolver
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -99,11 +100,12 @@ class CellRunner:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
         tally.begin()
         began = time.monotonic()
-        for (variant, trial), group in groupby(tally.coming, key=lambda cell: (cell.variant, cell.trial)):
-            for cell, status, reason in self.trial_cells(variant, list(group), trial):
-                now = time.monotonic()
-                tally.ended(cell, status, reason, seconds=now - began)
-                began = now
+        with read_once():
+            for (variant, trial), group in groupby(tally.coming, key=lambda cell: (cell.variant, cell.trial)):
+                for cell, status, reason in self.trial_cells(variant, list(group), trial):
+                    now = time.monotonic()
+                    tally.ended(cell, status, reason, seconds=now - began)
+                    began = now
 
     def not_applicable(self, cell: Cell) -> "Scored | None":
         """Store that a cell has too few rows, or no model; None where it has both."""

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lmtasks.data.splits import carve, load_task_data
+import lmtasks.data.splits as splits
+from lmtasks.data.splits import carve, load_task_data, read_once, read_split
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
 from lmtasks.task.load import load_task
-from lmtasks.task.task import SplitName, Task
+from lmtasks.task.task import Source, SplitName, Task
 
 ALL: frozenset[SplitName] = frozenset({"train", "validation", "test"})
 NO_NETWORK = DataAccess(offline=True)
@@ -121,3 +122,42 @@ def test_only_what_is_needed_is_opened(tmp_path: Path) -> None:
     data = load_task_data(task, options=NO_NETWORK, need=frozenset({"test"}))
     assert data.test
     assert data.train is None
+
+
+def test_a_split_is_read_once_within_a_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows are those of a reading of their own; whoever first reads aloud hears the notices, and nobody else does."""
+    answers = [*rows("b", 30), {"text": " ", "label": 0}]
+    lines = "training_split: train\ntest_split: test"
+    task = make_task(tmp_path, files={"train": rows("a", 40), "test": answers}, lines=lines)
+    apart = load_task_data(task, options=NO_NETWORK, need=ALL)
+    caplog.set_level("INFO", "lmtasks")
+    read: list[str] = []
+    reader = splits.read_rows
+
+    def counted(source: Source, **others: object) -> object:
+        read.append(source.split)
+        return reader(source, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(splits, "read_rows", counted)
+    with read_once():
+        assert read_split(task, "test", options=NO_NETWORK) == list(answers)
+        caplog.clear()
+        assert load_task_data(task, options=NO_NETWORK, need=ALL) == apart
+        assert "no text" in caplog.text
+        caplog.clear()
+        assert load_task_data(task, options=NO_NETWORK, need=ALL) == apart
+        assert "no text" not in caplog.text
+        limited = load_task_data(task, options=NO_NETWORK, need=frozenset({"test"}), limit=7).test
+        assert limited is not None
+        assert len(limited.rows) == 7
+    assert read == ["test", "train", "test"]
+    monkeypatch.setattr(splits, "ROWS_KEPT", 50)  # both do not fit
+    read.clear()
+    with read_once():
+        for _ in range(2):
+            load_task_data(task, options=NO_NETWORK, need=ALL)
+    assert read == ["train", "test"] * 2
+    load_task_data(task, options=NO_NETWORK, need=frozenset({"test"}))
+    assert read[4:] == ["test"]
