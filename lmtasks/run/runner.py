@@ -39,6 +39,7 @@ from lmtasks.run.trials import (
     why_too_few,
 )
 from lmtasks.run.variants import Artefacts, given_answers, stored_variant, tasks_of
+from lmtasks.runtime.kept_states import states_kept
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.task.task import Task
@@ -100,7 +101,7 @@ class CellRunner:
         """Score every cell that is not scored yet, one variant after the other, its model loaded once."""
         tally.begin()
         began = time.monotonic()
-        with read_once():
+        with read_once(), states_kept():
             for (variant, trial), group in groupby(tally.coming, key=lambda cell: (cell.variant, cell.trial)):
                 for cell, status, reason in self.trial_cells(variant, list(group), trial):
                     now = time.monotonic()

@@ -12,6 +12,7 @@ Axes: B batch, T time, P tokens before, V vocabulary, S target tokens or source 
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,10 +23,15 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, EncoderDecoderCache
 
+from lmtasks.head import head_of
+from lmtasks.head.module import TokenRows, pooled
+from lmtasks.model.files import settings_files
 from lmtasks.model.model import Model
+from lmtasks.model.weights import base_facts, weights_home
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints, TokenBatch
 from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Sharing, Slots
 from lmtasks.runtime.driver import Driver, ScoreInput
+from lmtasks.runtime.kept_states import kept_states, state_keys
 from lmtasks.runtime.memory import give_back_freed_memory
 from lmtasks.runtime.torch.body import DecodingCache, TorchBody, seq2seq_inputs
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
@@ -88,11 +94,14 @@ class TorchRuntime(Driver[TorchState]):
         self._heads: Callable[..., list[Tensor]] = (
             torch.compile(model.heads_logits, dynamic=True) if compiled else model.heads_logits
         )
+        self._kept = kept_states() if model.card.adaptation == "probe" and not compiled else None
+        self._scope = b"" if self._kept is None else _states_scope(model, self.card.device, precision)
 
     def over(self, model: Model, choose: Callable[[], None], *, size_bytes: int, numbers: int) -> "TorchRuntime":
         """The same for another model over the same backbone; see `TorchBody.over`."""
         other = self.copied_for(model.card, beside(self.card, size_bytes=size_bytes, numbers=numbers))
         other._model = model.to(self._body.device, self._body.dtype).eval()
+        other._kept = None  # adapters change what the backbone makes of a text
         other._body, other._heads = self._body.over(model, choose), model.heads_logits
         return other
 
@@ -142,7 +151,31 @@ class TorchRuntime(Driver[TorchState]):
         return logits
 
     def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
-        return self._body.heads_logits(self._heads, [spec.name for spec in specs], batch)
+        if self._kept is None or any(spec.pooling == "own" or head_of(spec).per_token for spec in specs):
+            return self._body.heads_logits(self._heads, [spec.name for spec in specs], batch)
+        return [self._from_kept(spec, batch) for spec in specs]
+
+    def _from_kept(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
+        """Logits of a head that reads one state a row, (B, C); a row that was read before is not read again."""
+        assert self._kept is not None
+        keys = state_keys(self._scope, spec, batch)
+        known = self._kept.get(keys)
+        places = [place for place, key in enumerate(keys) if key not in known]
+        with self._body.computing():
+            ids, mask = self._body.tensor(batch.ids), self._body.tensor(batch.mask)
+            if places:
+                length = int(batch.mask[places].sum(1).max())
+                types = None if batch.types is None else self._body.tensor(batch.types[places, :length])
+                rows = ids[places, :length], mask[places, :length]
+                hidden = self._model.encode(*rows, types, attention=spec.attention)
+                fresh = dict(
+                    zip([keys[place] for place in places], to_numpy(pooled(hidden, rows[1], spec.pooling)), strict=True)
+                )
+                self._kept.put(fresh)
+                known |= fresh
+            states = self._body.tensor(np.stack([known[key] for key in keys]))[:, None].to(self._body.dtype)
+            alone = torch.ones((len(keys), 1), dtype=torch.bool, device=states.device)
+            return to_numpy(self._model.head(spec.name)(states, alone, TokenRows(ids=ids, mask=mask)))
 
     def _score(self, given: ScoreInput[TorchState]) -> tuple[Floats32, Bools]:
         """A piece of the logits stands in memory at a time."""
@@ -246,6 +279,13 @@ class TorchRuntime(Driver[TorchState]):
         if not self.predicts_tokens or self._body.looks_back() < self.model.max_length_tokens:
             return False
         return slots_agree(self, lambda: self._make_slots(rows=3, length=12), joins=self.model.kind == "causal")
+
+
+def _states_scope(model: Model, device: str, precision: str) -> bytes:
+    """Hash of what states of a text depend on besides the head and the text."""
+    settings = [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings_files(model.folder)]
+    facts = (base_facts(weights_home(model.folder)).hash, settings, model.card.kind, device, precision)
+    return hashlib.blake2b(repr(facts).encode()).digest()
 
 
 def tree_mask(ids: Tensor, subtree_end: Tensor | None) -> Tensor:

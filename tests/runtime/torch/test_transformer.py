@@ -2,8 +2,11 @@
 
 import functools
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +17,9 @@ from transformers import AutoModelForCausalLM
 
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
+from lmtasks.records import Floats32
+from lmtasks.runtime import kept_states
+from lmtasks.runtime.kept_states import states_kept
 from lmtasks.runtime.open import open_runtime
 from lmtasks.runtime.torch.transformer import TorchRuntime
 
@@ -88,3 +94,45 @@ def test_calls_beside_each_other_answer_as_one_alone(tmp_path: Path) -> None:
     config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert open_runtime(tmp_path, runtime="torch", threads=4).reading_callers == 1
+
+
+def test_probes_over_one_backbone_read_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits are those of reading it anew; heads that read otherwise, and models that learned whole, share nothing."""
+    read: list[tuple[int, ...]] = []
+
+    def opened(adaptation: Literal["probe", "full"]) -> TorchRuntime:
+        model = load_model(model_folder("llama"))
+        model.card = replace(model.card, adaptation=adaptation)
+        encode = model.encode
+
+        def counted(ids: torch.Tensor, *others: object, **named: object) -> torch.Tensor:
+            read.append(tuple(ids.shape))
+            return encode(ids, *others, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(model, "encode", counted)
+        return TorchRuntime(model, threads=1)
+
+    def asked(runtime: TorchRuntime, rows: Sequence[Sequence[int]], head: str = "mood") -> Floats32:
+        read.clear()
+        return runtime.predict(head, padded(rows))
+
+    wanted = asked(opened("full"), ROWS)
+    with states_kept():
+        first, second, whole = opened("probe"), opened("probe"), opened("full")
+        np.testing.assert_allclose(asked(first, ROWS), wanted, atol=1e-5)
+        assert read == [(4, 17)]
+        np.testing.assert_allclose(asked(second, ROWS[::-1]), wanted[::-1], atol=1e-5)
+        assert read == []
+        other = [*ROWS, ROWS[0][:4]]
+        np.testing.assert_allclose(asked(second, other)[:4], wanted, atol=1e-5)
+        assert read == [(1, 4)]  # only what is new, as long as that is
+        asked(second, ROWS, "find")  # reads all states of a row
+        assert read == [(4, 17)]
+        asked(whole, ROWS)
+        assert read == [(4, 17)]
+        monkeypatch.setattr(kept_states, "KEPT_BYTES", 0)
+        asked(second, [ROWS[1] + ROWS[2]])
+        asked(second, ROWS)
+        assert read == [(4, 17)]
+    asked(opened("probe"), ROWS)
+    assert read == [(4, 17)]
