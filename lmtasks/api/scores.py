@@ -76,6 +76,7 @@ def evaluate(
     overwrite: bool = False,
     no_samples: bool = False,
     speed: bool = False,
+    explain: int = 0,
     cache: PathLike | None = None,
     data_root: PathLike | None = None,
     offline: bool = False,
@@ -112,6 +113,8 @@ def evaluate(
         generation: settings of generation in place of the tasks' own, as `{"num_beams": 4}`.
         baseline_rows: training rows that baselines learn from at most.
         speed: time the models, too, each in fresh processes; `report` has quality beside speed then.
+        explain: rows of each task of which the words that moved the answers are told, wrong ones first; `report` marks
+            them.
         track: also write the scores to mlflow, tensorboard or trackio.
         shard: answer this part of every task's rows alone, `2/4`, below `out`, for `merge`; nothing is scored.
         out: folder of the results; None: `runs/eval-N`.
@@ -122,7 +125,14 @@ def evaluate(
         WorkError: nothing could be scored. What failed beside scores that are kept stands in `Results.failed`.
     """
     from lmtasks.evaluation.shards import parse_shard
-    from lmtasks.settings.evaluation import ExistingAnswers, PromptFormat, ResultsOut, Scoring, Uncertainty
+    from lmtasks.settings.evaluation import (
+        BesideScores,
+        ExistingAnswers,
+        PromptFormat,
+        ResultsOut,
+        Scoring,
+        Uncertainty,
+    )
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models, evaluate_shard
     from lmtasks.workflow.open_model import cache_file
     from lmtasks.workflow.track import check_tracker, track_results
@@ -167,6 +177,7 @@ def evaluate(
         generation=dict(generation or {}),
         output=ResultsOut(out=None if out is None else Path(out), overwrite=overwrite, no_samples=no_samples),
         speed=speed,
+        explain=BesideScores(explain=explain).explain,
         given={
             **dict.fromkeys(("gen_kwargs", "label_map", "metrics"), ""),
             **dict(scoring),
@@ -377,6 +388,7 @@ def try_(
     data_root: PathLike | None = None,
     offline: bool = False,
     token: str | None = None,
+    page_language: PageLanguage = "en",
     track: TrackerName | None = None,
     progress: bool | Report = True,
 ) -> TriedReport:
@@ -393,6 +405,7 @@ def try_(
         kind: what the column `label` holds: one class, a list of them (`multi_label`), or a number (`regression`).
         models: beside the shipped backbone.
         minutes: for all of it, about; trainings keep to their share of it.
+        page_language: of the page, which has a switch to the other one, too.
         track: also write results and learning curves to mlflow, tensorboard or trackio.
         out: folder of the run; None: `runs/try-NAME`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
@@ -429,6 +442,7 @@ def try_(
         seed=seed,
         cache=cache_file(None if cache is None else str(cache)),
         out=None if out is None else Path(out),
+        page_language=page_language,
     )
     with drawn(progress) as report:
         tried = try_data(request, report=report, on_plan=made.append)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmtasks.evaluation.evaluate import TaskResult
     from lmtasks.evaluation.shards import Shard
     from lmtasks.results.scores import GroupScores
+    from lmtasks.settings.evaluation import PageLanguage
     from lmtasks.workflow.evaluate import EvalRequest, Evaluated
 
 RESCORING = frozenset(
@@ -125,6 +126,7 @@ def command(
         uncertainty=uncertainty,
         output=output,
         speed=beside.speed,
+        explain=beside.explain,
         given=context.params,
     )
     if beside.shard:
@@ -136,7 +138,7 @@ def command(
     if first:
         if beside.track is not None:
             track_results(beside.track, evaluated)
-        tell_scores(evaluated)
+        tell_scores(evaluated, page_language=beside.page_language)
 
 
 def _answer_shard(request: EvalRequest, shard: Shard) -> None:
@@ -176,7 +178,7 @@ def _check_rescoring(context: typer.Context) -> None:
             )
 
 
-def tell_scores(evaluated: Evaluated) -> None:
+def tell_scores(evaluated: Evaluated, *, page_language: PageLanguage = "en") -> None:
     """The table, where it is written down, and what failed.
 
     Raises:
@@ -192,7 +194,7 @@ def tell_scores(evaluated: Evaluated) -> None:
 
             print()
             print_compared(evaluated.speed)
-        for sentence in evaluated.not_timed:
+        for sentence in (*evaluated.not_timed, *evaluated.not_explained):
             print(f"note: {sentence}")
         folders = [each.folder for each in evaluated.models if each.results]
         print(f"\nScores are in {', '.join(str(each / 'results.json') for each in folders)}.")
@@ -201,6 +203,7 @@ def tell_scores(evaluated: Evaluated) -> None:
             out=evaluated.folder,
             command=typed_command(),
             reasons=evaluated.reasons,
+            language=page_language,
         )
         page, decision = made.page, decide(made.records)
         if decision.variants > 1:

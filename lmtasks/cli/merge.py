@@ -10,6 +10,7 @@ import typer
 from lmtasks.cli.eval import tell_scores
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import IncludePath, TaskList, TrustCode
+from lmtasks.settings.evaluation import PagesIn
 
 
 def command(
@@ -24,6 +25,7 @@ def command(
     tasks: TaskList = "",
     include_path: IncludePath = (),
     trust_code: TrustCode = False,
+    page_language: PagesIn = "en",
 ) -> None:
     """Merge shards that `lmtasks eval --shard` wrote: the scores of all rows, as one process makes them.
 
@@ -41,4 +43,4 @@ def command(
             overwrite=overwrite,
         )
     )
-    tell_scores(merged)
+    tell_scores(merged, page_language=page_language)

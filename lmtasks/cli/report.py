@@ -10,7 +10,7 @@ import typer
 from lmtasks.cli.output import tell
 from lmtasks.errors import UsageError
 from lmtasks.settings.base import Setting
-from lmtasks.settings.evaluation import PageLanguage, Publish
+from lmtasks.settings.evaluation import PagesIn, Publish
 
 if TYPE_CHECKING:
     from lmtasks.workflow.report import MadeReport
@@ -43,9 +43,7 @@ def command(
             metavar="FOLDER",
         ),
     ] = None,
-    language: Annotated[
-        PageLanguage, Setting("Of the pages: en or zh; each has a switch, too.", metavar="CODE")
-    ] = "en",
+    page_language: PagesIn = "en",
 ) -> None:
     """Make pages from stored records: of each run its own, of results one; nothing is scored or timed."""
     from lmtasks.workflow.report import ReportRequest, make_reports
@@ -58,7 +56,7 @@ def command(
         publish=Path("reports") if publish else None,
         every_eval_ever=every_eval_ever,
         hub_results=hub_results,
-        language=language,
+        language=page_language,
     )
     for made in make_reports(request):
         if markdown or latex:

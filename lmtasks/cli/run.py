@@ -14,8 +14,8 @@ from lmtasks.cli.progress import progress_bars
 from lmtasks.cli.values import data_options
 from lmtasks.errors import GateError, WorkError
 from lmtasks.settings.base import Setting
-from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
-from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, Publish, Track
+from lmtasks.settings.data import DataAccess, DropUnlabelled, IncludePath, TrustCode
+from lmtasks.settings.evaluation import Cache, Limit, NoSamples, Out, PagesIn, Publish, Track
 from lmtasks.settings.runs_on import ManyMachines, Threads
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def command(
     include_path: IncludePath = (),
     out: Out = None,
     publish: Publish = False,
+    page_language: PagesIn = "en",
     only: Annotated[str, Setting("Carry out these variants now, comma separated.", metavar="NAMES")] = "",
     dry_run: Annotated[
         bool, Setting("Say what would be done, and how much of it is there already, and do nothing.")
@@ -36,6 +37,7 @@ def command(
     limit: Limit = None,
     on: ManyMachines = "",
     threads: Threads = None,
+    drop_unlabelled: DropUnlabelled = False,
     access: DataAccess,
     trust_code: TrustCode = False,
     no_samples: NoSamples = False,
@@ -82,10 +84,10 @@ def command(
             report=report,
             trust_code=trust_code,
         )
-    page = write_report(folder)
+    page = write_report(folder, language=page_language)
     if track is not None:
         track_run(track, folder)
-    published = publish_run(folder, reports=Path("reports")) if publish else None
+    published = publish_run(folder, reports=Path("reports"), language=page_language) if publish else None
     tell_run(ran, page=page, published=published)
     if not publish:
         print(f"Next: open it, or publish it with `lmtasks run {shlex.quote(plan)} --publish`.")

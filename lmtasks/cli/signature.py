@@ -172,7 +172,8 @@ def _parameter(key: str, field: FieldInfo, setting: Setting, *, option: str) -> 
     if not native:
         annotation = list[str] if listed else str | None
     parser = None if native else _parser(inner, () if listed else field.metadata, option)
-    info = typer.Option(option, metavar=setting.metavar or None, help=setting.help, parser=parser)
+    names = (option, *([setting.also] if setting.also else []))
+    info = typer.Option(*names, metavar=setting.metavar or None, help=setting.help, parser=parser)
     return inspect.Parameter(
         key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, info]
     )

@@ -12,7 +12,7 @@ from lmtasks.cli.values import data_options
 from lmtasks.settings.base import Setting
 from lmtasks.settings.bounds import POSITIVE
 from lmtasks.settings.data import DataAccess, TaskChoice
-from lmtasks.settings.evaluation import Cache, Out, Seed, Track
+from lmtasks.settings.evaluation import Cache, Out, PagesBesideData, Seed, Track
 from lmtasks.settings.models import Models
 from lmtasks.settings.runs_on import Threads
 
@@ -33,6 +33,7 @@ def command(
     seed: Seed = 1234,
     out: Out = None,
     cache: Cache = None,
+    page_language: PagesBesideData = "en",
     track: Track = None,
     access: DataAccess,
 ) -> None:
@@ -60,6 +61,7 @@ def command(
         cache=cache_file(cache),
         out=out,
         command=typed_command(),
+        page_language=page_language,
     )
     with progress_bars() as report:
         tried = try_data(request, report=report, on_plan=_say)

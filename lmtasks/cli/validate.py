@@ -16,7 +16,7 @@ from lmtasks.cli.values import data_options, open_options
 from lmtasks.errors import LmtasksError, UsageError
 from lmtasks.settings.base import Setting
 from lmtasks.settings.bounds import COUNT_OR_NONE
-from lmtasks.settings.data import DataAccess, IncludePath, TrustCode
+from lmtasks.settings.data import DataAccess, DropUnlabelled, IncludePath, TrustCode
 from lmtasks.settings.evaluation import Limit, NumFewshot, Seed
 from lmtasks.settings.models import BatchSize, LabelMap
 from lmtasks.settings.runs_on import RunsOn
@@ -48,6 +48,7 @@ def command(
     num_fewshot: NumFewshot = None,
     limit: Limit = None,
     seed: Seed = 1234,
+    drop_unlabelled: DropUnlabelled = False,
     access: DataAccess,
     trust_code: TrustCode = False,
 ) -> None:

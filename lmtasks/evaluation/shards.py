@@ -139,6 +139,8 @@ class ShardScored:
     resamples: int | None
     draws: Literal["ours", "lm-eval"]
     asked: Json
+    place: int
+    """Of the model among those of the command."""
 
 
 def write_shard(out: Path, scored: ShardScored, *, samples: SampleFiles) -> ShardRecord:
@@ -162,6 +164,7 @@ def write_shard(out: Path, scored: ShardScored, *, samples: SampleFiles) -> Shar
         groups=tuple(ShardGroup.model_validate(asdict(group)) for group in scored.groups),
         failed=scored.failed,
         asked=scored.asked,
+        place=scored.place,
         checksums=samples.checksums(),
     )
     (out / SHARD).unlink(missing_ok=True)  # samples of another one must not stand below it

@@ -4,6 +4,7 @@
     OUT/samples-<task>.jsonl    one line an example
     OUT/statistics.json         statistics of each example and metric: what paired comparisons need
     OUT/speed.json              time and memory of the model, where that was asked
+    OUT/words-<task>.json       the words that moved some answers, where that was asked
 
 `results.scores` and `results.sample` describe their fields. All files are written aside and then renamed, results.json
 last: where it stands, the others stand too. It holds the checksum of every other file (`checksums`), and one of its own
@@ -73,6 +74,7 @@ def write_results(
     groups: Mapping[str, GroupScores] = NO_GROUPS,
     failed: Mapping[str, str] = NOTHING,
     asked: Json | None = None,
+    place: int = 0,
     processes: int = 1,
 ) -> None:
     """Write the scores of one model. Results that stand in the folder are replaced, samples included.
@@ -82,6 +84,7 @@ def write_results(
         groups: a group's name to its aggregates, as `groups.py` makes them.
         failed: tasks without scores, and why.
         asked: what was asked, so that the same can be told from something else.
+        place: of the model among those of the command.
         processes: that shared the work.
 
     Raises:
@@ -97,6 +100,7 @@ def write_results(
         processes=processes,
         failed=failed,
         asked=asked,
+        place=place,
     )
     with writing(f"results cannot be written to {out}"):
         files: dict[str, Iterable[str]] = {
@@ -108,7 +112,9 @@ def write_results(
         checksums: dict[str, str] = dict(streamed.checksums()) if streamed else {}
         files = {name: summed(pieces, name, checksums) for name, pieces in files.items()}
         files[RESULTS] = _results_text(record, checksums)
-        old = _old_samples(out) - set(files) - set(streamed.checksums() if streamed else ())
+        tasks = _old_tasks(out)
+        old = {samples_file(task) for task in tasks} - set(files) - set(streamed.checksums() if streamed else ())
+        old |= {words_file(task) for task in tasks}  # of samples that are no more
         write_files(out, files, before=streamed.rename if streamed else lambda: None)
         for name in old:
             (out / name).unlink(missing_ok=True)
@@ -116,7 +122,8 @@ def write_results(
 
 def remove_results(out: Path) -> None:
     """Remove the results in a folder, and the folder where nothing else is in it."""
-    for name in (*_old_samples(out), STATISTICS, RESULTS):
+    samples = (name(task) for task in _old_tasks(out) for name in (samples_file, words_file))
+    for name in (*samples, STATISTICS, RESULTS):
         (out / name).unlink(missing_ok=True)
     with suppress(OSError):
         out.rmdir()
@@ -197,6 +204,11 @@ def samples_file(task: str) -> str:
     return f"samples-{task}.jsonl"
 
 
+def words_file(task: str) -> str:
+    """The file in a results folder that holds the words that moved some answers of a task."""
+    return f"words-{task}.json"
+
+
 def storable(statistics: Mapping[str, Floats]) -> Mapping[str, Floats]:
     """The statistics that are numbers. Those of a metric that code of the task file aggregates are whatever it made:
     nothing else could compute with them again."""
@@ -244,11 +256,11 @@ def _statistics_lines(results: Sequence[TaskResult]) -> Iterator[str]:
     yield "}}\n"
 
 
-def _old_samples(out: Path) -> set[str]:
-    """The samples of results that stand in the folder already."""
+def _old_tasks(out: Path) -> set[str]:
+    """The tasks of results that stand in the folder already."""
     if not (out / RESULTS).is_file():
         return set()
     try:
-        return {samples_file(task) for task in ResultsRecord.read(out / RESULTS).results}
+        return set(ResultsRecord.read(out / RESULTS).results)
     except UsageError:
         return set()  # not ours to clean up

@@ -38,6 +38,8 @@ CHINESE: Mapping[str, str] = {
     "By the number of labelled rows": "按标注行数",
     "Quality": "质量",
     "Every metric, task by task": "各任务的全部指标",
+    "Label by label": "逐标签",
+    "{}: recall of each label, points, with its 95 % interval": "{}：各标签的召回率（百分制），附 95 % 区间",
     "Beside what was published": "与已发表结果对照",
     "Paired by example": "逐例配对比较",
     "Against the trivial answer": "与平凡答案比较",
@@ -97,6 +99,20 @@ CHINESE: Mapping[str, str] = {
     "A and B answer differently": "A 与 B 回答不同",
     "A is better than B": "A 优于 B",
     "B is better than A": "B 优于 A",
+    "with the words that moved an answer": "标出影响答案的词",
+    "without it:": "去掉后：",
+    "points of probability that the answer has by a word": "某词为答案带来的概率（百分点）",
+    "words that have another tag without a word": "去掉某词后标签改变的词数",
+    "Of examples that come first the words that moved an answer are marked: each was left out in turn, and what the "
+    "model said then was held against what it had said (occlusion, Zeiler and Fergus 2014).": "排在前面的样例标出了影响答案的词：逐一去掉每个词，"
+    "再将模型此时的回答与原来的回答对照（遮挡法，Zeiler 与 Fergus 2014）。",
+    "words that moved an answer are told of models; a baseline, or an answer that was given, has none": "影响答案的词只对模型给出；基线或已有的"
+    "答案没有",
+    "{}: words that moved an answer are told of heads, and of prompts without worked examples and chat templates": "{}：影响答案的词"
+    "只对任务头、以及不含示例与对话模板的提示给出",
+    "{}: asked again, the model answers otherwise, so no words are told": "{}：再次询问时模型的回答不同，因此不给出影响答案的词",
+    "--explain is about labels and tags of texts; {} asks for {}": "--explain 针对文本的标签与标注；{} 所问的是 {}",
+    "{}: the words of {} cannot be read ({})": "{}：{} 的词无法读取（{}）",
     "all that are shown": "全部已显示的",
     "right answer": "正确答案",
     "no class": "无此类别",

@@ -24,7 +24,13 @@ from lmtasks.visible import visible
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 WIDTH, HEIGHT = 360, 250
 INK, PALE, ACCENT, PAPER = "#20242a", "#5d646e", "#0b6577", "#ffffff"
-ROLES: Mapping[str, str] = {INK: "ink", PALE: "pale", ACCENT: "accent", PAPER: "paper"}
+HUES: Sequence[str] = (ACCENT, "#a84300", "#6a3d9a", "#2b7a2b", "#b0286b", "#7a6200", "#2f5fb3", "#8c4b3c")
+"""Of lines that cross each other, one each, told apart by those who see few colours, too, and by mark and dash by
+those who see none; on white all have a contrast of 4.5 or more."""
+ROLES: Mapping[str, str] = {
+    **{INK: "ink", PALE: "pale", ACCENT: "accent", PAPER: "paper"},
+    **{hue: f"hue-{number}" for number, hue in enumerate(HUES) if number},
+}
 """Each colour has one role, so that a page can put its own in its place, in light and in dark."""
 SHAPES: Sequence[str] = ("circle", "square", "triangle", "diamond", "cross", "star")
 DASHES: Sequence[str] = ("", "6 3", "2 2", "8 3 2 3", "12 4")
@@ -184,19 +190,28 @@ def draw_lines(
     boxes = _Boxes()
     body = [*chart.levels(levels, boxes)]
     ends: list[tuple[float, float]] = []
+    hues = _hues(series)
     for number, one in enumerate(series):
-        colour = ACCENT if one.is_main else PALE
+        colour = hues[number]
         spots = [(chart.x.at(point.x), chart.y.at(point.y)) for point in one.points]
         ends.append(spots[-1])
-        parts = [*chart.band(one)]
+        parts = [*chart.band(one, colour)]
         if one.has_line:
             parts.append(_path(spots, colour, dash=DASHES[number % len(DASHES)], width=1.8 if one.is_main else 1.3))
         if one.has_marks:
-            parts += [chart.mark(point, one, number) for point in one.points]
+            parts += [chart.mark(point, one, number, colour) for point in one.points]
         body.append(_group(one, parts))
-    for (x, y), one, place in zip(ends, series, _apart([y for _, y in ends], under=chart.y.start), strict=True):
-        body += _name(one, (x + 8, place + 4, x + 4 if abs(place - y) > 6 else None, y))
+    places = _apart([y for _, y in ends], under=chart.y.start)
+    for (x, y), one, place, colour in zip(ends, series, places, hues, strict=True):
+        own = INK if len(set(hues) - {PALE}) < 2 and one.is_main else colour
+        body += _name(one, (x + 8, place + 4, x + 4 if abs(place - y) > 6 else None, y), own)
     return chart.svg(body, title=title, subtitle=subtitle, x_title=x_title, y_title=y_title, x_ticks=x_ticks)
+
+
+def _hues(series: Sequence[Series]) -> list[str]:
+    """A colour for each line: pale is what others are held to."""
+    main = [number for number, one in enumerate(series) if one.is_main]
+    return [HUES[main.index(number) % len(HUES)] if one.is_main else PALE for number, one in enumerate(series)]
 
 
 class _Chart:
@@ -256,7 +271,7 @@ class _Chart:
                 boxes.add((x, y - SIZE - 3, x + width, y))
                 yield _text(x, y - 4, name, colour=PALE)
 
-    def band(self, one: Series) -> Iterator[str]:
+    def band(self, one: Series, colour: str) -> Iterator[str]:
         """The area between the ends of the intervals."""
         ends = [point for point in one.points if point.low is not None and point.high is not None]
         if len(ends) < 2:
@@ -264,7 +279,7 @@ class _Chart:
         above = [(self.x.at(p.x), self.y.at(p.high)) for p in ends if p.high is not None]
         below = [(self.x.at(p.x), self.y.at(p.low)) for p in reversed(ends) if p.low is not None]
         spots = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*above, *below))
-        yield f'<polygon points="{spots}" fill="{ACCENT if one.is_main else PALE}" opacity="0.13"/>'
+        yield f'<polygon points="{spots}" fill="{colour}" opacity="0.13"/>'
 
     def bars(self, point: PlotPoint, one: Series) -> Iterator[str]:
         """Lines from end to end of the intervals."""
@@ -274,9 +289,9 @@ class _Chart:
         if point.left is not None and point.right is not None:
             yield _path([(self.x.at(point.left), y), (self.x.at(point.right), y)], colour, width=1.4)
 
-    def mark(self, point: PlotPoint, one: Series, number: int) -> str:
+    def mark(self, point: PlotPoint, one: Series, number: int, colour: str = "") -> str:
         """One mark, with what is said under the pointer."""
-        x, y, colour = self.x.at(point.x), self.y.at(point.y), ACCENT if one.is_main else PALE
+        x, y, colour = self.x.at(point.x), self.y.at(point.y), colour or (ACCENT if one.is_main else PALE)
         drawn = MARKS[SHAPES[number % len(SHAPES)]](x, y)
         said = escape(visible(point.said or one.name))
         return f'<g stroke="{colour}" stroke-width="1.8" fill="{PAPER}"><title>{said}</title>{drawn}</g>'
@@ -347,6 +362,8 @@ def _axis(values: Sequence[float], *, start: float, end: float) -> Axis:
         room = (high / low) ** ROOM
         return Axis(low=low / room, high=high * room, start=start, end=end, is_log=True)
     room = ROOM * ((high - low) or abs(high) or 1.0)
+    if low - room == high + room:  # of numbers that are as good as zero
+        room = ROOM
     return Axis(low=low - room, high=high + room, start=start, end=end, is_log=False)
 
 
@@ -400,14 +417,14 @@ def _apart(heights: Sequence[float], *, under: float) -> list[float]:
     return placed
 
 
-def _name(one: Series, place: tuple[float, float, float | None, float]) -> Iterator[str]:
+def _name(one: Series, place: tuple[float, float, float | None, float], colour: str = "") -> Iterator[str]:
     """The name, and a line to its mark where it stands apart."""
     x, y, from_x, from_y = place
     if from_x is not None:
         near = min(max(from_x, x), x + _width(one.name))
         yield f'<line x1="{from_x:.1f}" y1="{from_y:.1f}" x2="{near:.1f}" y2="{y - 4:.1f}" stroke="{PALE}" ' \
               'stroke-width="0.7" opacity="0.7"/>'  # fmt: skip
-    yield _text(x, y, one.name, colour=INK if one.is_main else PALE)
+    yield _text(x, y, one.name, colour=colour or (INK if one.is_main else PALE))
 
 
 def _group(one: Series, parts: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lmtasks.metric import METRICS
+from lmtasks.metric.interval import wilson_interval
 from lmtasks.report import format as show
 from lmtasks.report.grid import Score, baseline_of, bounds, contenders, main_metric, metrics_of, models, score
 from lmtasks.report.overlap import is_marked, mean_on_the_others, seen_rows
@@ -11,12 +12,14 @@ from lmtasks.report.records import RunRecords
 from lmtasks.report.standing import standings
 from lmtasks.report.table import Column, Line, Notes, Table, TableCell, readable
 from lmtasks.results.cell import CellRecord, TaskInfo, Variant
-from lmtasks.results.scores import KnownOverlap
+from lmtasks.results.scores import KnownOverlap, LabelCount
 
 PER_TENSOR = "one activation scale per tensor: an answer depends on what else is in its batch"
 """Note on precision int8-tensor in every table."""
 ANSWERS, GIVEN = "answers", "given answers"
 """The runtime of a system whose answers are in a file, and what stands beside its name."""
+MOST_LABELS = 40
+"""Of a task; of more the recalls fill pages."""
 UNVERIFIED = "a server: the model is what the server says it is; nobody has verified it"
 """Note on runtime endpoint in every table."""
 
@@ -78,6 +81,52 @@ def quality_table(run: RunRecords) -> Table:
 def metric_tables(run: RunRecords) -> tuple[Table, ...]:
     """One table a task with every metric that was scored."""
     return tuple(_metric_table(run, task) for task in run.tasks if metrics_of(run, task))
+
+
+def label_tables(run: RunRecords) -> tuple[Table, ...]:
+    """A table for each task of which one label is answered: how often each is found where it is right."""
+    return tuple(table for task in run.tasks if (table := _label_table(run, task)) is not None)
+
+
+def _label_table(run: RunRecords, task: TaskInfo) -> Table | None:
+    """None where no labels were counted, or too many for a page."""
+    cells = {
+        variant.name: [cell for cell in run.of(variant=variant.name, task=task.name) if cell.status == "done"]
+        for variant in (*models(run), *(each for each in run.variants if baseline_of(run, each)))
+    }
+    counts = {name: [cell.scores.labels for cell in own] for name, own in cells.items()}
+    counts = {name: own for name, own in counts.items() if own and all(own)}
+    rows: dict[str, int] = {}  # a label that is answered and never right has none
+    for each in (counted for own in counts.values() for counted in own):
+        rows |= {label: count.true for label, count in each.items() if count.true}
+    if not 1 < len(rows) <= MOST_LABELS:
+        return None
+    return Table(
+        caption=f"{task.name}: recall of each label, points, with its 95 % interval",
+        corner="right answer",
+        columns=tuple(Column(title=name) for name in counts),
+        lines=tuple(
+            Line(
+                name=label,
+                detail=f"n {show.count(n)}",
+                cells=tuple(_recall([each[label] for each in own if label in each]) for own in counts.values()),
+            )
+            for label, n in rows.items()
+        ),
+    )
+
+
+def _recall(counts: Sequence[LabelCount]) -> TableCell:
+    """The mean over seeds, which have the same rows."""
+    true, right = sum(count.true for count in counts), sum(count.right for count in counts)
+    if not true:
+        return TableCell(text=show.MISSING, quiet=True)
+    interval = wilson_interval(right / true, true / len(counts))
+    return TableCell(
+        text=show.value(right / true, "fraction"),
+        detail=show.uncertainty(right / true, interval, "fraction"),
+        sort=right / true,
+    )
 
 
 def marked(run: RunRecords, task: TaskInfo, metric: str | None) -> frozenset[str]:

@@ -62,6 +62,8 @@ class RunRecords:
     """How each model was trained, by its folder; empty where no log is stored."""
     samples: Mapping[str, Path] = field(default_factory=dict)
     """Files with the scored examples, by cell; empty where none are stored."""
+    words: Mapping[str, Path] = field(default_factory=dict)
+    """Files with the words that moved some answers, by cell."""
     required: RequiredRecord | None = None
     """Which variants fulfil what the plan requires; None where it requires nothing."""
 
@@ -175,6 +177,7 @@ def read_run(folder: Path) -> RunRecords:
         sweeps=tuple(sorted(map(SweepRecord.read, (folder / "sweeps").glob("*.json")), key=_sweep_place)),
         trainings=read_looks(folder),
         samples={cell.id: file for cell in cells if (file := folder / "samples" / f"{cell.id}.jsonl").is_file()},
+        words={cell.id: file for cell in cells if (file := folder / "words" / f"{cell.id}.json").is_file()},
         required=_read_if_there(RequiredRecord, folder / "required.json"),
     )
 

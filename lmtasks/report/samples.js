@@ -39,17 +39,52 @@ if (place) {
     const [x, y] = [row.values[one], row.values[other]];
     return x !== null && y !== null && x !== y && (task.lower ? x < y : x > y);
   };
+  // Words that moved a variant's answer: marked in the text, and in a list that can be read without colours.
+  const LISTED = 8;
+  const changesOf = (row, number) => row.words?.changes[number];
+  const signed = change => `${change > 0 ? "+" : "−"}${Math.abs(change)}`;
+  const wordsOf = (row, number) => {
+    const changes = changesOf(row, number), moved = row.words.moved[number] ?? {};
+    const order = changes.map((_, place) => place).filter(place => changes[place] || moved[place])
+      .sort((a, b) => Math.abs(changes[b]) - Math.abs(changes[a])).slice(0, LISTED);
+    const line = make("p", null, { class: "moved", title: say(task.tagged ? "words that have another tag without a word" : "points of probability that the answer has by a word") });
+    for (const place of order) {
+      const one = make("span", null);
+      one.append(make("bdi", row.words.pieces[2 * place + 1]), " ", make("b", signed(changes[place])));
+      if (moved[place]) one.append(make("i", ` ${say("without it:")} `), make("bdi", moved[place]));
+      line.append(one, " ");
+    }
+    if (!order.length) line.append("–");
+    return line;
+  };
+  const markedWords = (row, number) => {
+    const changes = changesOf(row, number), most = Math.max(task.tagged ? 1 : 10, ...changes.map(Math.abs));
+    const shown = make("p", null, { class: "asked", dir: "auto" });
+    row.words.pieces.forEach((piece, at) => {
+      const change = at % 2 ? changes[(at - 1) / 2] : 0, share = Math.round(45 * Math.abs(change) / most);
+      if (share < 2) { shown.append(piece); return; }
+      const mark = make("span", piece, { class: change > 0 ? "word" : "word against", title: signed(change) });
+      mark.style.setProperty("--share", `${share}%`);
+      shown.append(mark);
+    });
+    return shown;
+  };
   const answerOf = (row, number, against) => {
     const line = make("p", null, { class: "said-by" }), text = row.answers[number] < 0 ? null : task.texts[row.answers[number]];
     line.append(make("b", task.variants[number]), " ");
     const value = row.values[number];
     line.append(make("span", value === null ? "–" : value === 1 ? "✓" : value === 0 ? "✗" : String(value), { class: "value" }), " ");
     line.append(text === null ? make("i", "–") : marked(text, against, make("bdi", null)));
-    return line;
+    if (!changesOf(row, number)) return line;
+    const both = document.createDocumentFragment();
+    both.append(line, wordsOf(row, number));
+    return both;
   };
   const drawRow = (row, one, other) => {
     const card = make("article", null);
-    card.append(make("p", `#${row.id}`, { class: "over" }), make("p", row.text, { class: "asked", dir: "auto" }));
+    const told = [one, other].find(number => changesOf(row, number));
+    const text = told === undefined ? make("p", row.text, { class: "asked", dir: "auto" }) : markedWords(row, told);
+    card.append(make("p", `#${row.id}`, { class: "over" }), text);
     const target = make("p", null, { class: "said-by" });
     target.append(make("b", say("right answer")), " ", make("bdi", row.target));
     card.append(target, answerOf(row, one, row.target));
@@ -98,7 +133,7 @@ if (place) {
     const kinds = {
       all: () => true, differ: row => row.part === "differ", fail: row => row.part === "fail",
       pair: row => row.answers[one] !== row.answers[other],
-      wins: row => better(row, one, other), losses: row => better(row, other, one),
+      wins: row => better(row, one, other), losses: row => better(row, other, one), words: row => row.words,
     };
     const rows = task.rows.filter(row => {
       const own = [row.text, row.target, ...row.answers.map(each => task.texts[each] ?? "")].join(" ").toLowerCase();

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import quote
 
 import numpy as np
@@ -27,7 +27,7 @@ from lmtasks.report.grid import main_metric
 from lmtasks.report.records import RunRecords
 from lmtasks.report.table import Column, Line, Table, TableCell
 from lmtasks.results.cell import CellRecord, TaskInfo
-from lmtasks.results.sample import SampleRecord
+from lmtasks.results.sample import ExplainedSample, SampleRecord, WordsRecord
 from lmtasks.visible import visible
 
 MOST = 60
@@ -45,10 +45,18 @@ BINS = 10
 """Of equal width, for how often a probability is right (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
 PARTS = (("differ", 0.5), ("fail", 0.25), ("right", 0.25))
 """Kinds of examples and their shares of those that are shown."""
+MOST_CHANGES = 60_000
+"""Changes by words of all tasks together; those of later variants are left out."""
+LONGEST_REST = 160
+"""Characters of a text between words, or behind the last one that was left out."""
 CAPTION = (
     "Examples on which the variants differ (one has a better value than another), on which all fail (no value above 0, "
     "or, of values that are no yes or no, the worst tenth), and the others. Those that are shown are taken from each "
     "kind at even distances, none is chosen by hand."
+)
+WORDS = (
+    "Of examples that come first the words that moved an answer are marked: each was left out in turn, and what the "
+    "model said then was held against what it had said (occlusion, Zeiler and Fergus 2014)."
 )
 LINE = re.compile(
     rb'"target": ?("(?:[^"\\]|\\.)*"|\[(?:"(?:[^"\\]|\\.)*"(?:, ?)?)*\]), ?"raw": ?(.*?), ?'
@@ -57,6 +65,18 @@ LINE = re.compile(
 )
 """The end of a line of samples, as `evaluation.samples` writes it."""
 FIRST = re.compile(rb'\{"doc_id": ?(\d+),')
+
+
+class ShownWords(TypedDict):
+    """The text of an example cut at its words, and what each word did, as the page's script reads it."""
+
+    pieces: list[str]
+    """What stands between words and words, in turn; it begins and ends with what is none."""
+    changes: dict[str, list[float]]
+    """By the number of the variant: of labels points of the answer's probability that it has by the word, of tags how
+    many other words have another tag without it."""
+    moved: dict[str, dict[str, str]]
+    """By the number of the variant and of the word: what is answered without it."""
 
 
 class ShownRow(TypedDict):
@@ -69,6 +89,7 @@ class ShownRow(TypedDict):
     answers: list[int]
     """By variant: the place of its text among the task's `texts`; -1: it has none."""
     values: list[float | None]
+    words: NotRequired[ShownWords]
 
 
 class ShownTask(TypedDict):
@@ -83,6 +104,8 @@ class ShownTask(TypedDict):
     texts: list[str]
     rows: list[ShownRow]
     classes: list[str]
+    tagged: bool
+    """Are the answers tags?"""
     confusion: list[list[list[int]]]
     """By variant: how often a class (line) was answered as which (column; the last: as none of them). Empty: not of
     classes."""
@@ -146,7 +169,21 @@ def read_samples(run: RunRecords, *, out: Path) -> tuple[TaskSamples, ...]:
     tasks = [(task, cells) for task in run.tasks if (cells := _cells(run, task))]
     answers = sum(len(cells) for _, cells in tasks)
     most = max(LEAST, min(MOST, ALL_TASKS // max(1, answers)))
-    return tuple(found for task, cells in tasks if (found := _task(run, task, cells, out=out, most=most)) is not None)
+    left = _Room(left=MOST_CHANGES)
+    read = (_task(run, task, cells, out=out, most=most, room=left) for task, cells in tasks)
+    return tuple(found for found in read if found is not None)
+
+
+@dataclass(kw_only=True)
+class _Room:
+    """What is left of a number."""
+
+    left: int
+
+    def take(self, wanted: int) -> bool:
+        """Is there so much? It is gone then."""
+        self.left -= wanted if (there := wanted <= self.left) else 0
+        return there
 
 
 def samples_table(samples: Sequence[TaskSamples]) -> Table | None:
@@ -172,7 +209,14 @@ def samples_table(samples: Sequence[TaskSamples]) -> Table | None:
             )
             for each in samples
         ),
-        notes=tuple(dict.fromkeys(remark for each in samples for remark in each.remarks)),
+        notes=tuple(
+            dict.fromkeys(
+                [
+                    *([WORDS] if any("words" in row for each in samples for row in each.shown["rows"]) else []),
+                    *(remark for each in samples for remark in each.remarks),
+                ]
+            )
+        ),
     )
 
 
@@ -193,7 +237,9 @@ def _cells(run: RunRecords, task: TaskInfo) -> list[CellRecord]:
     return list(found.values())
 
 
-def _task(run: RunRecords, task: TaskInfo, cells: Sequence[CellRecord], *, out: Path, most: int) -> TaskSamples | None:
+def _task(
+    run: RunRecords, task: TaskInfo, cells: Sequence[CellRecord], *, out: Path, most: int, room: _Room
+) -> TaskSamples | None:
     metric = main_metric(run, task) or ""
     read: list[_Read] = []
     remarks: list[str] = []
@@ -212,7 +258,15 @@ def _task(run: RunRecords, task: TaskInfo, cells: Sequence[CellRecord], *, out: 
     names = {cell.variant.name: cell for cell in cells}
     classes = _classes(read)
     texts: dict[str, int] = {}
-    rows = [_row(read, ids[place], part, values[:, place], texts) for part, place in _chosen(parts, most)]
+    words = _words(run, [names[each.variant] for each in read], remarks)
+    told = [place for place, doc in enumerate(ids) if any(doc in own for own in words)][:most]
+    chosen = [(str(parts[place]), place) for place in told]
+    chosen += [each for each in _chosen(parts, most) if each[1] not in told][: most - len(told)]
+    rows = [_row(read, ids[place], part, values[:, place], texts) for part, place in chosen]
+    for row in rows:
+        pieces = _row_words(read, row["id"], words, room)
+        if pieces is not None:
+            row["words"] = pieces
     return TaskSamples(
         shown=ShownTask(
             name=task.name,
@@ -222,8 +276,9 @@ def _task(run: RunRecords, task: TaskInfo, cells: Sequence[CellRecord], *, out: 
             variants=[each.variant for each in read],
             files=[_link(run.samples[names[each.variant].id], out) for each in read],
             texts=list(texts),
-            rows=sorted(rows, key=lambda row: row["id"]),
+            rows=sorted(rows, key=lambda row: ("words" not in row, row["id"])),
             classes=[visible(name)[:40] for name in classes],
+            tagged=any(each.probability is None for own in words for each in own.values()),
             confusion=[_confusion(each, len(classes)) for each in read] if classes else [],
         ),
         parts={part: int((parts == part).sum()) for part, _ in PARTS},
@@ -316,6 +371,88 @@ def _row(read: Sequence[_Read], doc: int, part: str, values: Floats, texts: dict
         answers=answers,
         values=[None if not np.isfinite(value) else round(float(value), 4) for value in values],
     )
+
+
+def _words(run: RunRecords, cells: Sequence[CellRecord], remarks: list[str]) -> list[Mapping[int, ExplainedSample]]:
+    """Of each cell the examples whose words are told; why there are none goes to the remarks."""
+    found: list[Mapping[int, ExplainedSample]] = []
+    for cell in cells:
+        own: Mapping[int, ExplainedSample] = {}
+        if cell.id in run.words:
+            try:
+                record = WordsRecord.read(run.words[cell.id])
+            except UsageError as error:
+                remarks.append(f"{cell.task.name}: the words of {cell.variant.name} cannot be read ({error})")
+            else:
+                is_of_these = record.samples_checksum == cell.samples_checksum
+                own = {each.doc_id: each for each in record.rows} if is_of_these else {}
+                remarks += (
+                    [record.reason.rstrip(".")] if record.reason and record.reason.rstrip(".") not in remarks else []
+                )
+        found.append(own)
+    return found
+
+
+def _row_words(
+    read: Sequence[_Read], doc: int, words: Sequence[Mapping[int, ExplainedSample]], room: _Room
+) -> ShownWords | None:
+    """The example's text cut at its words, and what they did to each variant's answer, while there is room."""
+    told = [(number, own[doc]) for number, own in enumerate(words) if doc in own]
+    told = [(number, each) for number, each in told if each.words and room.take(len(each.words))]
+    if not told:
+        return None
+    first = told[0][1]
+    whole = json.loads(read[told[0][0]].lines[read[told[0][0]].places[doc]])["doc"]
+    return ShownWords(
+        pieces=_pieces(whole, first),
+        changes={
+            str(number): [_points(word.change, tags=each.probability is None) for word in each.words]
+            for number, each in told
+            if len(each.words) == len(first.words)
+        },
+        moved={
+            str(number): {
+                str(place): visible("; ".join(word.moved))[:LONGEST_REST]
+                for place, word in enumerate(each.words)
+                if word.moved
+            }
+            for number, each in told
+        },
+    )
+
+
+def _points(change: float, *, tags: bool) -> float:
+    return round(change if tags else 100 * change, 1) + 0.0
+
+
+def _pieces(doc: Mapping[str, object], told: ExplainedSample) -> list[str]:
+    """The columns that words are of, cut at them; columns stand on lines of their own."""
+    pieces, between, column, place = list[str](), "", "", 0
+
+    def rest(value: object, start: int, end: int | None) -> str:
+        text = (
+            value[start:end]
+            if isinstance(value, str)
+            else " ".join(map(str, value[start:]))
+            if isinstance(value, list)
+            else ""
+        )
+        return text if end is not None else _cut(text, LONGEST_REST)
+
+    for word in told.words:
+        value = doc.get(word.column)
+        if word.column != column:
+            between = f"{rest(doc.get(column), place, None)}\n" if column else ""
+            column, place = word.column, 0
+        if isinstance(value, str):
+            pieces += [_cut(between + rest(value, place, word.start), LONGEST_REST), visible(word.word)]
+            place = word.start + len(word.word)
+        else:
+            pieces += [between or (" " if place else ""), visible(word.word)]
+            place = word.start + 1
+        between = ""
+    tail = rest(doc.get(column), place, None)
+    return [*pieces, f" {tail}" if tail and not isinstance(doc.get(column), str) else tail]
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ from lmtasks.report.grid import baseline_of, models
 from lmtasks.report.groups import groups_table
 from lmtasks.report.paired import paired_tables, published_table
 from lmtasks.report.proofs import gates_table, proofs_table
-from lmtasks.report.quality import metric_tables, quality_table
+from lmtasks.report.quality import label_tables, metric_tables, quality_table
 from lmtasks.report.records import RunRecords
 from lmtasks.report.samples import TaskSamples, samples_table
 from lmtasks.report.speed_tables import (
@@ -72,6 +72,8 @@ class Report:
     """Who cannot be told apart; only where a task has three variants."""
     metrics: tuple[Table, ...]
     """Only of tasks with more than one metric."""
+    labels: tuple[Table, ...]
+    """Recall of each label, of tasks of which one is answered."""
     samples: Table | None
     """How many examples of each kind there are; None where no samples are stored."""
     shown_samples: tuple[TaskSamples, ...]
@@ -154,6 +156,7 @@ def view(run: RunRecords, *, samples: tuple[TaskSamples, ...] = ()) -> Report:
         if by_rows
         else paired_tables(run),
         groups=_of_rows(groups, whole) if (groups := groups_table(run)) is not None else None,
+        labels=label_tables(run),
         metrics=tuple(table for table in metric_tables(run) if len(table.columns) > 1),
         samples=samples_table(samples),
         shown_samples=samples,

@@ -62,7 +62,10 @@ INDEX = "index.html.j2"
 DECISION = "decision.json"
 SCRIPT, SAMPLES_SCRIPT = "page.js", "samples.js"
 """Together the only script that a page may run, the second where it shows samples; its content policy has the hash."""
-SAMPLES_WORDS = ("right answer", "no class", "all variants")
+SAMPLES_WORDS = (
+    *("right answer", "no class", "all variants", "without it:"),
+    *("points of probability that the answer has by a word", "words that have another tag without a word"),
+)
 """Words that the second one writes."""
 KINDS_OF_SAMPLES = (
     ("differ", "variants differ"),
@@ -70,6 +73,7 @@ KINDS_OF_SAMPLES = (
     ("pair", "A and B answer differently"),
     ("wins", "A is better than B"),
     ("losses", "B is better than A"),
+    ("words", "with the words that moved an answer"),
     ("all", "all that are shown"),
 )
 
@@ -147,6 +151,8 @@ def render_markdown(report: Report, *, chart_files: Sequence[str], language: Pag
         "\n".join(trivial_answers),
         "## Every metric" if report.metrics else None,
         *(_table(table) for table in report.metrics),
+        "## Label by label" if report.labels else None,
+        *(_table(table) for table in report.labels),
         "## Samples" if report.samples else None,
         _table(report.samples),
         *islice(pictures, len(report.calibration_charts)),
@@ -255,13 +261,14 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
         scripts.append(SAMPLES_SCRIPT)
         for said in SAMPLES_WORDS:
             words.word(said)
+    has_words = any("words" in row for each in report.shown_samples for row in each.shown["rows"])
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in scripts)
     return environment.get_template(TEMPLATE).render(
         report=report,
         by_hand=BY_HAND,
         language=language,
         pairs=lambda: Markup(as_json(words.pairs)),
-        kinds_of_samples=KINDS_OF_SAMPLES,
+        kinds_of_samples=KINDS_OF_SAMPLES if has_words else KINDS_OF_SAMPLES[:-1],
         sample_data=Markup(as_json([each.shown for each in report.shown_samples])),
         script=Markup(script),
         script_hash=_content_hash(script),

@@ -14,7 +14,7 @@ from lmtasks.results.comparison import ComparedRecord, PairedRecords
 from lmtasks.results.decision import DecisionRecord
 from lmtasks.results.proof import GateRecord, ProofRecord
 from lmtasks.results.run import RunRecord, TryRecord
-from lmtasks.results.sample import SampleRecord
+from lmtasks.results.sample import SampleRecord, WordsRecord
 from lmtasks.results.scores import ResultsRecord, StatisticsRecord
 from lmtasks.results.shard import ShardRecord
 from lmtasks.results.speed import BenchRecord, RequiredRecord, SpeedRecord
@@ -24,6 +24,7 @@ SCHEMAS: Mapping[str, type[StoredModel]] = {
     "results": ResultsRecord,
     "statistics": StatisticsRecord,
     "sample": SampleRecord,
+    "words": WordsRecord,
     "shard": ShardRecord,
     "cell": CellRecord,
     "run": RunRecord,

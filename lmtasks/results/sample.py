@@ -1,15 +1,16 @@
-"""Samples: a line of samples-<task>.jsonl each, with all that an example's outcome can be made from again."""
+"""Samples: a line of samples-<task>.jsonl each, with all that an example's outcome can be made from again; and beside
+them the words that moved some answers."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, ValidationError
 
 from lmtasks.errors import UsageError
 from lmtasks.files import first_line, parse_json
 from lmtasks.records import Json
-from lmtasks.results.base import SPARSE, Flag, Number, StoredModel, Whole, wrong_field
+from lmtasks.results.base import SPARSE, Flag, Number, StoredFile, StoredModel, Whole, wrong_field
 
 
 class ChoiceOutcome(StoredModel):
@@ -124,6 +125,48 @@ class SampleRecord(StoredModel):
     def targets(self) -> tuple[str, ...]:
         """All right answers."""
         return (self.target,) if isinstance(self.target, str) else self.target
+
+
+class StoredWord(StoredModel):
+    """A word of an example that was left out."""
+
+    word: str
+    column: str
+    """Of the row."""
+    start: Whole
+    """Its first character in the column's text; of a list of words its place among them."""
+    change: Number
+    """Of labels: the answer's probability with the word less that without, -1 to 1. Of tags: how many other words have
+    another tag without it."""
+    moved: Annotated[tuple[str, ...], SPARSE] = ()
+    """Without the word: the other label, or `WORD: TAG -> TAG` of each word that has another tag."""
+
+
+class ExplainedSample(StoredModel):
+    """The words that moved the answer to one example, each left out in turn."""
+
+    doc_id: Whole
+    answer: str
+    probability: Annotated[Number | None, SPARSE] = None
+    """Of the answer; None: of tags."""
+    words: tuple[StoredWord, ...]
+    """In the order of the text."""
+    left: Annotated[Whole, SPARSE] = 0
+    """Words behind the first ones, which were not left out."""
+
+
+class WordsRecord(StoredFile):
+    """words-TASK.json beside samples, words/CELL.json of a run: of some samples the words that moved their answers."""
+
+    remedy: ClassVar[str] = "delete it; the same command again computes the words once more."
+
+    samples_checksum: str
+    """Of the file of samples that they are of."""
+    asked: tuple[Whole, ...]
+    """`doc_id` of the examples that words were asked of."""
+    rows: tuple[ExplainedSample, ...] = ()
+    reason: Annotated[str, SPARSE] = ""
+    """Why there are none; empty where there are."""
 
 
 def read_sample_file(file: Path) -> Iterator[SampleRecord]:

@@ -181,6 +181,8 @@ class ResultsRecord(StoredFile):
     """Tasks without scores to the reason."""
     asked: Annotated[Json | None, SPARSE] = None
     """What the command asked, so that the same can be told from something else."""
+    place: Annotated[Whole, SPARSE] = 0
+    """Of the model among those of the command, from 0; pages and comparisons keep that order."""
     checksums: Mapping[str, str] = Field(default_factory=dict)
     """sha256 of every other file of the folder; results of earlier versions have none."""
 

@@ -127,5 +127,7 @@ class ShardRecord(StoredFile):
     """Tasks without answers to the reason."""
     asked: Json
     """What the command asked but for the shard."""
+    place: Annotated[Whole, SPARSE] = 0
+    """Of the model among those of the command, from 0."""
     checksums: Mapping[str, str] = Field(default_factory=dict)
     """sha256 of the files of samples."""

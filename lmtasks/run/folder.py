@@ -8,6 +8,7 @@ packages/<model>-s<seed>-<precision>/
 sweeps/<model>.json        settings of its training that were tried, and the chosen ones; <model>--<task>-r<rows>
 cells/<id>.json            scores of one variant on one task under one seed, from so many rows
 samples/<id>.jsonl         its examples, with prompt, answer and values
+words/<id>.json            the words that moved some of its answers, where the plan asks for them
 speed/<variant>.json       timings of one variant in a process of its own
 paired.json                variants against each other, paired by example
 required.json              which variants fulfil what the plan requires, where it requires anything
@@ -66,6 +67,10 @@ class RunFolder:
     def samples(self, identity: str) -> Path:
         """The examples of a cell."""
         return self.root / "samples" / f"{identity}.jsonl"
+
+    def words(self, identity: str) -> Path:
+        """The words that moved some answers of a cell."""
+        return self.root / "words" / f"{identity}.json"
 
     def speed(self, variant: str) -> Path:
         """The timings of a variant."""

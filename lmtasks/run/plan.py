@@ -299,6 +299,9 @@ class Plan(Settings):
     """Scored rows of each task at most, a prefix."""
     sample: Count | None = None
     """Scored rows of each task at most, drawn by the first seed, each label with its share; not with `limit`."""
+    explain: Annotated[int, COUNT_OR_NONE] = 0
+    """Rows of each task of which the words that moved the answers are told, of labels and tags: wrong ones of any
+    variant first, the same of all. The page marks them beside its samples."""
     bench: BenchPlan | None = BenchPlan()
     """How speed is measured; null: it is not."""
     margin: Annotated[float, Bound(least=0, above=True, most=100)] = 1.0

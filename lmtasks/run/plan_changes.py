@@ -25,7 +25,10 @@ from lmtasks.settings.base import RENAMED
 from lmtasks.task.task import Task
 
 NOT_OF_ALL_CELLS = frozenset(
-    {"plan", "question", "about", "tasks", "models", "variants", "seeds", "rows", "bench", "published", "margin"}
+    {
+        *("plan", "question", "about", "tasks", "models", "variants", "seeds", "rows", "bench", "published", "margin"),
+        *("reference", "explain"),
+    }
 )
 """Keys of a plan that are about no cell, or about some; any other (`limit`, say) is about all."""
 
@@ -112,10 +115,11 @@ def set_aside(folder: RunFolder, *, held: Plan, plan: Plan, tasks: Sequence[Task
     kept_speeds = {slug(variant.name) for variant in same if _timed_alike(variant, held, plan)}
     cells = [file for file in (folder.root / "cells").glob("*.json") if file.stem not in kept_cells]
     samples = [file for file in (folder.root / "samples").glob("*.jsonl") if file.stem not in kept_cells]
+    words = [file for file in (folder.root / "words").glob("*.json") if file.stem not in kept_cells]
     speeds = [file for file in (folder.root / "speed").glob("*.json") if file.stem not in kept_speeds]
     made = [*_made(folder, models), *_packages(folder, held, plan), *_sweeps(folder, held, plan, models)]
     place = _place(folder)
-    for item in (*cells, *samples, *speeds, *made):
+    for item in (*cells, *samples, *words, *speeds, *made):
         target = place / item.relative_to(folder.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         item.rename(target)

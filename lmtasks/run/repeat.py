@@ -6,7 +6,7 @@ lmtasks eval --model runs/by-hand/mini-r64-s1 --tasks trec --seed 1
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pydantic.fields import FieldInfo
 
@@ -14,6 +14,7 @@ from lmtasks.files import slug
 from lmtasks.run.folder import Cell
 from lmtasks.run.plan import ModelPlan, Plan
 from lmtasks.settings.base import Setting, Settings
+from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import is_address
 from lmtasks.settings.runtimes import MADE_FOR, package_label, runs_packages
 from lmtasks.settings.training import BackboneChoice
@@ -28,7 +29,7 @@ def cell_commands(
     rows: int | None,
     tasks: Sequence[str],
     chosen: Mapping[str, object],
-    data_root: Path | None,
+    data: DataAccess,
 ) -> tuple[str, ...]:
     """The commands of a cell, in order.
 
@@ -36,9 +37,10 @@ def cell_commands(
         rows: training rows at most, of a model of the plan or of baselines; None: all.
         tasks: that a model of the plan is trained on.
         chosen: settings of its training that a sweep has chosen.
-        data_root: the mirror that the run reads; None: none.
+        data: how the run reads its rows.
     """
-    mirror = [] if data_root is None else ["--data-root", str(data_root)]
+    mirror = [] if data.data_root is None else ["--data-root", str(data.data_root)]
+    mirror += ["--drop-unlabelled"] if data.drop_unlabelled else []
     variant, seed = cell.variant, cell.trial.seed
     scored = ["--tasks", cell.task.name, *mirror]
     scored += ["--limit", str(plan.limit)] if plan.limit is not None else []

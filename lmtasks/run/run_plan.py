@@ -142,7 +142,8 @@ def run_plan(
         tally = CellTally(runner=runner, coming=runner.coming())
         with carried_out(runner, tally, on=options.on, threads=options.threads) as speeds:
             paired_record(folder, plan=plan, tasks=tasks).write(folder.paired)
-            failed = (*tally.failed, *speeds()) if plan.bench else tuple(tally.failed)
+            unexplained = runner.words() if plan.explain else ()
+            failed = (*tally.failed, *unexplained, *(speeds() if plan.bench else ()))
         if plan.bench:
             reckon(folder, plan, plan.bench)
         missed = ""

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.task.task import Task
 from lmtasks.workflow.choose_models import as_asked
+from lmtasks.workflow.explain import SampleFile, explain_samples, has_words, wrong_first
 from lmtasks.workflow.open_endpoint import chat_of_server, open_endpoint, probe_server, server_solver
 from lmtasks.workflow.open_model import card_in, hashes_folder, open_engine, settings_hash, with_cache
 
@@ -155,6 +156,82 @@ class CellRunner:
             for record in compared.variants:
                 record.write(self.folder.speed(record.variant.name))
         return tuple(failed)
+
+    def words(self) -> tuple[str, ...]:
+        """Tell the words that moved some answers of every cell of a model that has samples, where they are not there
+        yet: the same examples of all; of several seeds and numbers of training rows those that a page shows, the first
+        and the most. A sentence for each cell that failed."""
+        cells = self._with_samples()
+        ids = {
+            name: wrong_first(
+                [self.folder.samples(cell.id) for cell in cells if cell.task.name == name], self.plan.explain
+            )
+            for name in dict.fromkeys(cell.task.name for cell in cells)
+        }
+        waiting = [
+            (cell, file)
+            for cell in cells
+            if cell.variant.model and not has_words(file := self._sample_file(cell), ids[cell.task.name])
+        ]
+        failed: list[str] = []
+        for _, group in groupby(waiting, key=lambda each: (each[0].variant, each[0].trial, self._own(each[0]))):
+            asked = list(group)
+            try:
+                with self._solver_of(asked[0][0]) as solver:
+                    for cell, file in asked:
+                        file = replace(file, task=as_asked(solver, cell.task))
+                        told = explain_samples(solver, file, ids[cell.task.name], seed=self.plan.seeds[0],
+                                               report=self.report)  # fmt: skip
+                        if told.reason:
+                            log.info("%s: %s", cell.variant.name, told.reason)
+            except LmtasksError as error:
+                failed.append(f"words of {asked[0][0].variant.name}: {error}")
+        return tuple(failed)
+
+    def _own(self, cell: Cell) -> str:
+        """The task of a model for it alone; empty where one model answers all."""
+        return cell.task.name if self.artefacts.is_apart(cell.variant) else ""
+
+    def _sample_file(self, cell: Cell) -> SampleFile:
+        record = CellRecord.read(self.folder.cell(cell.id))
+        return SampleFile(
+            task=cell.task,
+            samples=self.folder.samples(cell.id),
+            checksum=record.samples_checksum or "",
+            out=self.folder.words(cell.id),
+            conditions=record.conditions,
+        )
+
+    def _with_samples(self) -> list[Cell]:
+        """One cell a variant and task that was scored and has samples."""
+        found: dict[tuple[str, str], Cell] = {}
+        for cell in self.coming():
+            key, there = (cell.variant.name, cell.task.name), self.folder.samples(cell.id).is_file()
+            record = CellRecord.read_if_whole(self.folder.cell(cell.id)) if there else None
+            is_done = record is not None and record.status == "done"
+            if is_done and (key not in found or self.rows_of(cell) > self.rows_of(found[key])):
+                found[key] = cell
+        return list(found.values())
+
+    @contextmanager
+    def _solver_of(self, cell: Cell) -> Iterator[EngineSolver]:
+        """The model of a cell that was scored, loaded.
+
+        Raises:
+            WorkError: it is not on this machine any more, or the server cannot be reached.
+        """
+        variant, settings, cache = cell.variant, cell.variant.server or Endpoint(), self.options.cache
+        if variant.runtime == "endpoint":
+            server = probe_server(str(variant.model), settings, cache=cache)
+            with open_endpoint(server, settings, cache=cache) as engine:
+                yield server_solver(engine, server, settings)
+            return
+        made = self.artefacts.folders(variant, trial=cell.trial, task=cell.task)
+        away = next((each for each in (made.model, made.package) if each is not None and not each.is_dir()), None)
+        if away is not None:
+            raise WorkError(f"{away} is not on this machine; what it answered was scored elsewhere.")
+        with self.opened(variant, self.artefacts.of(variant, trial=cell.trial, task=cell.task)) as solver:
+            yield solver
 
     def untimed(self) -> list[VariantPlan]:
         """Variants that are to be timed, and are not yet."""
@@ -379,7 +456,7 @@ class CellRunner:
                 rows=self._rival_rows(cell) if cell.variant.baseline else self.artefacts.most_rows(cell),
                 tasks=[task.name for task in self.artefacts.learned(cell.variant, cell.task)],
                 chosen=self.artefacts.chosen(cell),
-                data_root=self.options.data.data_root,
+                data=self.options.data,
             ),
         )
 

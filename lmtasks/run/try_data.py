@@ -28,7 +28,7 @@ from lmtasks.run.runner import RunOptions
 from lmtasks.run.trials import Trial
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import is_address
-from lmtasks.settings.evaluation import ResultsOut, Scoring
+from lmtasks.settings.evaluation import PageLanguage, ResultsOut, Scoring
 from lmtasks.settings.runs_on import RunsOn
 from lmtasks.task.index import default_index
 from lmtasks.task.kinds import kind_of
@@ -70,6 +70,7 @@ class TryRequest:
     """None: `runs/try-NAME`."""
     command: str = ""
     """The command that repeats it, for the page."""
+    page_language: PageLanguage = "en"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ def try_data(
         with locked(folder):
             _choose(request, record, folder=folder, report=report)
     ran = _run(request, made, report=report)
-    return TriedData(folder=folder, page=write_report(folder), plan=made.plan, ran=ran)
+    return TriedData(folder=folder, page=write_report(folder, language=request.page_language), plan=made.plan, ran=ran)
 
 
 def _run(request: TryRequest, made: DataPlan, *, report: Callable[[Progress], None]) -> Ran:

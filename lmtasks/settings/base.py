@@ -64,6 +64,8 @@ class Setting:
     """Stands for the value on the command line."""
     option: str = ""
     """The option, where it is not called as the field is."""
+    also: str = ""
+    """Another name of the option."""
     unit: str = ""
 
 

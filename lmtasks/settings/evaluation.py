@@ -15,6 +15,10 @@ Origin = Literal["ours", "lm-eval"]
 SplitName = Literal["test", "validation", "all"]
 PageLanguage = Literal["en", "zh"]
 """Of pages; each has a switch to the other."""
+_LANGUAGE = "Of the pages: en or zh; each has a switch, too."
+PagesIn = Annotated[PageLanguage, Setting(_LANGUAGE, option="--page-language", also="--language", metavar="CODE")]
+PagesBesideData = Annotated[PageLanguage, Setting(_LANGUAGE, option="--page-language", metavar="CODE")]
+"""Of commands whose `--language` is that of the data."""
 AT_LEAST_TWO = Bound(least=2, most=10**9, whole=True)
 
 
@@ -195,10 +199,24 @@ AllowMissing = Annotated[
 ]
 
 
+Explain = Annotated[
+    int,
+    COUNT_OR_NONE,
+    Setting(
+        "Of labels and tags: also the words that moved the answers to so many rows of each task, wrong ones first; the "
+        "page marks them.",
+        metavar="NUMBER",
+        unit="rows",
+    ),
+]
+
+
 class BesideScores(Settings):
-    """Timings beside the scores, a tracker's copy of both, and which part of the rows is answered here."""
+    """Timings, words and a page beside the scores, a tracker's copy, and which part of the rows is answered here."""
 
     speed: Speed = False
+    explain: Explain = 0
+    page_language: PagesBesideData = "en"
     track: Track = None
     shard: Annotated[
         str,

@@ -14,6 +14,7 @@ from lmtasks.evaluation.comparing import Compared, MetricComparison, compare_res
 from lmtasks.evaluation.write import RESULTS, SPEED, check_samples, read_results
 from lmtasks.metric.ratio import unpaired_ratio
 from lmtasks.results.comparison import ComparedMetric, ComparedRecord, KnownCounts
+from lmtasks.results.scores import ResultsRecord
 from lmtasks.results.speed import SpeedRecord
 from lmtasks.settings.bounds import shown
 
@@ -26,15 +27,18 @@ MACHINE = ("processor", "cores_usable", "cpu_limit_cores", "memory_bytes", "syst
 
 
 def results_folders(given: Path) -> list[Path]:
-    """The folder itself, or those in it: where `eval` was given several models, each has its own.
+    """The folder itself, or those in it: where `eval` was given several models, each has its own, in the order that
+    they were given in.
 
     Raises:
-        UsageError: no such folder.
+        UsageError: no such folder, or a file in it is damaged.
     """
     if not given.is_dir():
         raise missing("folder", given, hint="give the --out of `lmtasks eval`")
     inner = sorted(file.parent for file in given.glob(f"*/{RESULTS}"))
-    return inner if inner and not (given / RESULTS).is_file() else [given]
+    if not inner or (given / RESULTS).is_file():
+        return [given]
+    return sorted(inner, key=lambda folder: ResultsRecord.read(folder / RESULTS).place)
 
 
 def compare_folders(given: Sequence[Path], *, only: Sequence[str] = (), seed: int = 1234) -> Compared:

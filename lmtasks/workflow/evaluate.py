@@ -17,7 +17,7 @@ from lmtasks.evaluation.groups import group_results
 from lmtasks.evaluation.prepare import EvalOptions
 from lmtasks.evaluation.processes import ALONE, Processes, launched_here, started
 from lmtasks.evaluation.shards import SHARD, Shard, ShardScored, StoredShard, write_shard
-from lmtasks.evaluation.write import SPEED
+from lmtasks.evaluation.write import RESULTS, SPEED
 from lmtasks.files import locked
 from lmtasks.records import Json, Progress
 from lmtasks.results.scores import GroupScores
@@ -72,6 +72,8 @@ class EvalRequest:
     """`out` None: `runs/eval-N`. The cache stands in `opening`."""
     speed: bool = False
     """Time the models, too: `speed.json` beside the scores of each."""
+    explain: int = 0
+    """Rows of each task of which the words that moved the answers are told: `words-TASK.json` beside the samples."""
     given: Mapping[str, object] = field(default_factory=dict)
     """Options as they were given, for results.json."""
 
@@ -83,6 +85,8 @@ class EvalRequest:
             )
         if self.scoring.split == "all" and not self.tasks.is_single:
             raise UsageError("--split all scores every row of a single --data file; of tasks and folders give test.")
+        if self.explain and self.output.no_samples:
+            raise UsageError("--explain tells words of stored samples; leave out --no-samples, or --explain.")
         if self.speed and launched_here() > 1:
             raise UsageError("--speed times models in processes of its own; leave the launcher out, or --speed.")
 
@@ -98,6 +102,8 @@ class EvalRequest:
             raise UsageError("--no-samples leaves nothing that shards could be merged from; leave it out.")
         if self.speed:
             raise UsageError("--speed times a model on all rows; leave out --speed, or --shard.")
+        if self.explain:
+            raise UsageError("--explain tells words of the rows of all shards; leave out --explain, or --shard.")
         if launched_here() > 1:
             raise UsageError("a launcher divides the rows itself; leave the launcher out, or --shard.")
 
@@ -128,6 +134,8 @@ class Evaluated:
     """Models that were timed side by side."""
     not_timed: tuple[str, ...] = ()
     """A sentence for each model that could not be timed."""
+    not_explained: tuple[str, ...] = ()
+    """Why no words are told of some answers, where they were asked for."""
 
     @property
     def kept(self) -> int:
@@ -197,6 +205,10 @@ class _Prepared:
     asks: Mapping[Path, Json]
     """By that folder."""
 
+    def place_of(self, chosen: ChosenModel) -> int:
+        """Of a model among those of the command."""
+        return [each.label for each in self.models].index(chosen.label)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Evaluation:
@@ -247,6 +259,7 @@ class _Evaluation:
             if self.processes.first:
                 (make_free if self.request.output.overwrite else check_free)(prepared.asks, out=prepared.folder)
             scores = tuple(self._score(chosen, prepared) for chosen in prepared.models)
+            not_explained = self._explained(prepared, scores) if self.processes.first else ()
             speed, not_timed = self._timed(prepared, scores)
         return Evaluated(
             folder=prepared.folder,
@@ -255,6 +268,7 @@ class _Evaluation:
             reasons=prepared.reasons,
             speed=speed,
             not_timed=not_timed,
+            not_explained=not_explained,
         )
 
     def shard(self, shard: Shard) -> tuple[StoredShard, ...]:
@@ -300,6 +314,7 @@ class _Evaluation:
                 resamples=options.resamples,
                 draws=options.draws,
                 asked=asks,
+                place=prepared.place_of(chosen),
             )
             return StoredShard(folder=out, record=write_shard(out, scored, samples=samples))
 
@@ -339,6 +354,47 @@ class _Evaluation:
         for record in compared.variants if compared is not None else ():
             record.write(next(each.folder for each in scores if each.label == record.variant.name) / SPEED)
         return compared, failed
+
+    def _explained(self, prepared: _Prepared, scores: Sequence[ModelScores]) -> tuple[str, ...]:
+        """Words beside the samples of every model, the same rows of each; sentences on what has none."""
+        from lmtasks.evaluation.write import samples_file, words_file
+        from lmtasks.results.scores import ResultsRecord
+        from lmtasks.workflow.explain import SampleFile, explain_samples, wrong_first
+
+        if not self.request.explain:
+            return ()
+        ids = {
+            task.name: wrong_first(
+                [
+                    each.folder / samples_file(task.name)
+                    for each in scores
+                    if any(result.task == task.name for result in each.results)
+                ],
+                self.request.explain,
+            )
+            for task in prepared.tasks
+        }
+        reasons: list[str] = []
+        for chosen, each in zip(prepared.models, scores, strict=True):
+            if not each.results:
+                continue
+            checksums = ResultsRecord.read(each.folder / RESULTS).checksums
+            conditions = {result.task: result.conditions for result in each.results}
+            with open_solver(chosen, prepared.opening) as solver:
+                for task in (task for task in prepared.answered[chosen.label] if task.name in conditions):
+                    name = samples_file(task.name)
+                    file = SampleFile(
+                        task=task,
+                        samples=each.folder / name,
+                        checksum=checksums[name],
+                        out=each.folder / words_file(task.name),
+                        conditions=conditions[task.name],
+                    )
+                    record = explain_samples(
+                        solver, file, ids[task.name], seed=self.request.scoring.seed, report=self.report
+                    )
+                    reasons += [record.reason] if record.reason else []
+        return tuple(dict.fromkeys(reasons))
 
     def _use(self) -> Literal["score", "both"]:
         request = self.request
@@ -381,6 +437,7 @@ class _Evaluation:
                     processes=self.processes.count,
                     failed={task: str(error) for task, error in failed.items()},
                     asked=prepared.asks[out],
+                    place=prepared.place_of(chosen),
                 )
         return ModelScores(label=chosen.label, folder=out, results=results, groups=found, failed=failed)
 

@@ -12,10 +12,18 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmtasks.data.rows import make_rows
+from lmtasks.data.splits import TaskData
 from lmtasks.errors import UsageError
-from lmtasks.records import Row
+from lmtasks.evaluation.engine_solver import EngineSolver
+from lmtasks.evaluation.protocols import PromptContext, Solved, Solver
+from lmtasks.records import Json, Row
+from lmtasks.results.sample import ExplainedSample, StoredWord, WordsRecord, parse_sample, read_sample_file
 from lmtasks.task.kinds import kind_of
 from lmtasks.workflow.predict import Predictor, probabilities_of
 from lmtasks.workflow.unlabelled_rows import row_of
@@ -77,14 +85,131 @@ def explain(
         WorkError: the model failed.
     """
     task = predictor.task
+    refused = why_not(task)
+    if refused:
+        raise UsageError(refused)
+    return _explained(task, [row_of(task, text) for text in texts], partial(predictor.solve, report=report))
+
+
+def why_not(task: Task) -> str:
+    """Why no words can be told of a task's answers; empty where they can."""
     kind = kind_of(task)
     others = {*kind.roles, *kind.optional_roles} - {*TEXT_ROLES, kind.answer_role}
-    if kind.answer not in ("label", "tags") or others:
-        raise UsageError(f"--explain is about labels and tags of texts; {task.name} asks for {kind.about}.")
-    whole = [row_of(task, text) for text in texts]
+    if kind.answer in ("label", "tags") and not others:
+        return ""
+    return f"--explain is about labels and tags of texts; {task.name} asks for {kind.about}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFile:
+    """Stored samples of one model on one task."""
+
+    task: Task
+    """As the model was asked."""
+    samples: Path
+    checksum: str
+    """Of their file."""
+    out: Path
+    """The file of the words."""
+    conditions: Json
+    """Of the scores."""
+
+
+def wrong_first(files: Sequence[Path], count: int) -> tuple[int, ...]:
+    """Numbers of examples, so many: first those that some file of samples has a wrong answer to, in an order that no
+    model and no place in the data has a part in; so models that fail alike are told of the same examples."""
+    wrong: set[int] = set()
+    there: set[int] = set()
+    for file in files:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                sample = parse_sample(line, file=file, number=number)
+                there.add(sample.doc_id)
+                if sample.answer not in sample.targets:
+                    wrong.add(sample.doc_id)
+    ordered = sorted(there, key=lambda doc: (doc not in wrong, sha256(str(doc).encode()).digest()))
+    return tuple(sorted(ordered[:count]))
+
+
+def has_words(file: SampleFile, ids: Sequence[int]) -> bool:
+    """Are the words of these examples there already?"""
+    held = WordsRecord.read_if_whole(file.out)
+    return held is not None and (held.samples_checksum, held.asked) == (file.checksum, tuple(ids))
+
+
+def explain_samples(
+    solver: Solver, file: SampleFile, ids: Sequence[int], *, seed: int, report: Callable[[Progress], None]
+) -> WordsRecord:
+    """Write the words that moved the answers to some stored samples; of a task that has none, why.
+
+    Args:
+        seed: that the answers were made with.
+
+    Raises:
+        UsageError: a sample is damaged.
+        WorkError: the model failed, or the words cannot be written.
+    """
+    found: tuple[ExplainedSample, ...] = ()
+    reason = _why_not_asked_again(solver, file)
+    if isinstance(solver, EngineSolver) and not reason:
+        wanted = set(ids)
+        samples = [sample for sample in read_sample_file(file.samples) if sample.doc_id in wanted]
+        context = PromptContext(seed=seed)
+
+        def solve(rows: Sequence[Row]) -> Solved:
+            data = TaskData(test=make_rows(list(rows), where=str(file.samples)))
+            return solver.solve(file.task, data, prompt_context=context, report=report)
+
+        explained = _explained(file.task, [sample.doc for sample in samples], solve)
+        found = tuple(
+            _stored(sample.doc_id, each)
+            for sample, each in zip(samples, explained, strict=True)
+            if each.answer == sample.answer  # else the last bits decide, and the words are of another answer
+        )
+        if samples and not found:
+            reason = f"{file.task.name}: asked again, the model answers otherwise, so no words are told."
+    record = WordsRecord(samples_checksum=file.checksum, asked=tuple(ids), rows=found, reason=reason)
+    record.write(file.out)
+    return record
+
+
+def _why_not_asked_again(solver: Solver, file: SampleFile) -> str:
+    """Why the samples of a solver have no words; empty where they have."""
+    if not isinstance(solver, EngineSolver):
+        return "words that moved an answer are told of models; a baseline, or an answer that was given, has none."
+    if file.conditions.get("num_fewshot") or file.conditions.get("chat"):
+        return (
+            f"{file.task.name}: words that moved an answer are told of heads, and of prompts without worked examples "
+            "and chat templates."
+        )
+    return why_not(file.task)
+
+
+def _stored(doc_id: int, each: Explanation) -> ExplainedSample:
+    return ExplainedSample(
+        doc_id=doc_id,
+        answer=each.answer,
+        probability=each.probability,
+        words=tuple(
+            StoredWord(
+                word=word.word, column=word.column, start=word.start, change=round(word.change, 6), moved=word.moved
+            )
+            for word in each.words
+        ),
+        left=each.left,
+    )
+
+
+def _explained(task: Task, whole: Sequence[Row], solve: Callable[[Sequence[Row]], Solved]) -> tuple[Explanation, ...]:
+    """Answer rows, and each of them without each of its words.
+
+    Args:
+        solve: answers rows together.
+    """
+    kind = kind_of(task)
     occluded = [list(_words(task, row)) for row in whole]
     rows = [each for row, words in zip(whole, occluded, strict=True) for each in (row, *(w.row for w in words))]
-    solved = iter(predictor.solve(rows, report=report).examples)
+    solved = iter(solve(rows).examples) if rows else iter(())
     found: list[Explanation] = []
     for row, words in zip(whole, occluded, strict=True):
         first = next(solved)

@@ -72,7 +72,8 @@ def find_shards(folders: Sequence[Path]) -> dict[str, tuple[StoredShard, ...]]:
             raise UsageError(f"{folder} holds no shards; `lmtasks eval --shard 1/4 --out {folder}` writes one.")
         for name, inner in found.items():
             places.setdefault(name, []).extend(inner)
-    return {name: check_shards([read_shard(each) for each in inner]) for name, inner in places.items()}
+    checked = {name: check_shards([read_shard(each) for each in inner]) for name, inner in places.items()}
+    return dict(sorted(checked.items(), key=lambda each: each[1][0].record.place))
 
 
 def merge_found(
@@ -106,6 +107,7 @@ def _merged(label: str, shards: Sequence[StoredShard], out: Path, tasks: Sequenc
                 processes=len(shards),
                 failed=merged.failed,
                 asked=record.asked,
+                place=record.place,
             )
     return ModelScores(
         label=label,

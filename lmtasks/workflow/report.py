@@ -17,6 +17,7 @@ from lmtasks.evaluation.write import (
     check_samples,
     read_results,
     samples_file,
+    words_file,
 )
 from lmtasks.files import locked, slug
 from lmtasks.report.eval_records import HubDataset, write_eval_records, write_hub_results
@@ -217,6 +218,12 @@ def records_of(
         for task in each.tasks
         if (file := each.folder / samples_file(task)).is_file()
     }
+    words = {
+        slug(f"{variant}--{task}"): file
+        for each, variant in zip(stored, names, strict=True)
+        for task in each.tasks
+        if (file := each.folder / words_file(task)).is_file()
+    }
     cells = list(told_apart(cells))
     tasks = list(dict.fromkeys(cell.task.name for cell in cells))
     return RunRecords(
@@ -236,6 +243,7 @@ def records_of(
         proofs={},
         gates={},
         samples=samples,
+        words=words,
         paired=pair_cells(
             cells,
             variants=list(dict.fromkeys(names)),
@@ -317,6 +325,7 @@ def _cell(stored: StoredResults, task: StoredTask, *, variant: Variant) -> CellR
         machine=record.machine,
         versions=record.versions,
         conditions=scores.conditions,
+        samples_checksum=record.checksums.get(samples_file(task.name), ""),
         result=scores,
         recipes=task.statistics.recipes,
         statistics=task.statistics.tables,

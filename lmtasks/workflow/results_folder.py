@@ -20,6 +20,7 @@ NO_MATTER = frozenset(
     {
         *("model", "answers", "tasks", "include_path", "data", "data_root"),  # what these led to is asked instead
         *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed", "track"),
+        *("page_language", "explain"),
         *("served_name", "api_key_env", "concurrent", "request_timeout", "retries"),
         "shard",
     }

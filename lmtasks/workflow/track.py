@@ -3,16 +3,19 @@ accelerate's trackers.
 
 Written once a piece is whole, from what is stored: a tracker that fails or is slow changes no training and no score.
 Where nothing else says where (`MLFLOW_TRACKING_URI`), MLflow writes to `runs/mlflow.db` and TensorBoard below
-`runs/tensorboard/`.
+`runs/tensorboard/`; Trackio to its own store, in which `trackio show --project lmtasks` looks (`TRACKIO_DIR`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +41,7 @@ MLFLOW_FILE = "mlflow.db"
 MLFLOW_PLACE = "MLFLOW_TRACKING_URI"
 NAME = re.compile(r"[^\w./ -]", re.ASCII)
 """Marks that trackers allow in no name of a value."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +123,26 @@ def write_tracked(tracker: TrackerName, tracked: Sequence[Tracked]) -> None:
         WorkError: the tracker failed; what was made is kept all the same.
     """
     for each in tracked:
+        said = StringIO()  # standard output holds answers alone
         try:
-            writer = OPENERS[tracker](each.name)
-            writer.start()
-            writer.store_init_configuration(
-                {NAME.sub("_", name): _plain(value) for name, value in each.parameters.items()}
-            )
-            for record in each.curve:
-                values = {f"train/{name}": value for name, value in record.items() if name != "step"}
-                writer.log(_numbers(values), step=int(str(record["step"])))
-            if each.results:
-                last = int(str(each.curve[-1]["step"])) if each.curve else 0
-                writer.log(_numbers(each.results), step=last)
-            writer.finish()
+            with redirect_stdout(said):
+                _write(OPENERS[tracker](each.name), each)
         except Exception as error:  # whatever a library of somebody else says of its server
             raise WorkError(f"everything is kept, but --track {tracker} failed: {first_line(error)}") from error
+        finally:
+            log.debug("%s: %s", tracker, said.getvalue())
+
+
+def _write(writer: GeneralTracker, each: Tracked) -> None:
+    writer.start()
+    writer.store_init_configuration({NAME.sub("_", name): _plain(value) for name, value in each.parameters.items()})
+    for record in each.curve:
+        values = {f"train/{name}": value for name, value in record.items() if name != "step"}
+        writer.log(_numbers(values), step=int(str(record["step"])))
+    if each.results:
+        last = int(str(each.curve[-1]["step"])) if each.curve else 0
+        writer.log(_numbers(each.results), step=last)
+    writer.finish()
 
 
 def _training(folder: Path) -> Tracked:
@@ -209,9 +218,19 @@ def _tensorboard(name: str) -> GeneralTracker:
 
 
 def _trackio(name: str) -> GeneralTracker:
+    from accelerate import PartialState
     from accelerate.tracking import TrackioTracker
 
-    return TrackioTracker(PROJECT, name=name)
+    PartialState()  # this tracker writes to accelerate's log, which asks whether this is the first process
+    class Tracker(TrackioTracker):
+        """Ends the run where Trackio would else end it, and say so, when the process does."""
+
+        def finish(self) -> None:
+            import trackio
+
+            trackio.finish()
+
+    return Tracker(PROJECT, name=name, embed=False, auto_log_cpu=False, auto_log_gpu=False)
 
 
 OPENERS: Mapping[TrackerName, Callable[[str], GeneralTracker]] = {

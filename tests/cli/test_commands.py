@@ -391,3 +391,30 @@ def test_first_rows_of_one_class_are_told_and_a_sample_has_all(say: Say, tmp_pat
     assert sorted(json.loads(sample)["target"] for sample in samples) == ["0"] * 20 + ["1"] * 20
     said = say(*line, "--sample", 40, "--limit", 40)
     assert (said.code, "give one of them" in said.err) == (2, True)
+
+
+def test_models_keep_the_order_that_they_were_given_in(say: Say, tmp_path: Path) -> None:
+    models = ("--model", "random", "--model", "majority")
+    out = tmp_path / "out"
+    asked = ("eval", *models, "--tasks", "starter_sentiment_en", "--limit", 6, "--out", out, "--page-language", "zh")
+    assert say(*asked).code == 0
+    assert '<html lang="zh">' in (out / "index.html").read_text(encoding="utf-8")
+    compared = say("compare", out).out
+    assert compared.index("random") < compared.index("majority")
+    assert say("report", out, "--page-language", "en").code == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in page
+    assert page.index('data-sort="random"') < page.index('data-sort="majority"')
+    assert say("report", out, "--language", "zh").code == 0
+    assert say("report", out, "--language", "fr").code == 2
+
+
+def test_a_file_of_defaults_names_the_language_of_all_pages(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lmtasks.toml").write_text('page_language = "zh"\n')
+    assert say("eval", "--model", "majority", "--tasks", "starter_topic_zh", "--limit", 4, "--out", "out").code == 0
+    assert '<html lang="zh">' in Path("out/index.html").read_text(encoding="utf-8")
+    assert say("report", "out").code == 0
+    assert '<html lang="zh">' in Path("out/index.html").read_text(encoding="utf-8")

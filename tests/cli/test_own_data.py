@@ -134,3 +134,27 @@ def test_predict_asks_the_one_head_that_a_model_has(say: Say, tmp_path: Path, ll
     few = ("--gen-kwargs", "max_gen_toks=8")
     said = say("predict", "--model", tmp_path / "model-french", "--tasks", tmp_path / "french.yaml", *few, "a")
     assert (said.code, "not known here" in said.err) == (0, False)
+
+
+def test_validate_and_run_leave_rows_out_as_eval_does(say: Say, holes: Path, tmp_path: Path) -> None:
+    task = tmp_path / "mine.yaml"
+    task.write_text(
+        "task: mine\nkind: classification\ndataset_path: csv\ntest_split: test\nlabels: [bad, good]\n"
+        f"dataset_kwargs: {{data_files: {{test: {holes}}}}}\ninputs: {{text: comment, label: verdict}}\n"
+        "doc_to_text: comment\n"
+    )
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(f"plan: tiny\ntasks: [{task}]\nbench: null\nvariants: [{{name: trivial, baseline: random}}]\n")
+    for command in (("validate", task), ("validate", plan), ("run", plan, "--out", tmp_path / "refused")):
+        said = say(*command)
+        assert said.code in (1, 2), said.out
+        assert "have no label" in said.err
+        assert "--drop-unlabelled" in said.err
+    assert say("validate", task, "--drop-unlabelled").code == 0
+    assert say("validate", plan, "--drop-unlabelled").code == 0
+    said = say("run", plan, "--out", tmp_path / "run", "--drop-unlabelled", "--language", "zh")
+    assert said.code == 0, said.err
+    (cell,) = (json.loads(file.read_text()) for file in (tmp_path / "run" / "cells").iterdir())
+    assert cell["result"]["n"] == 6
+    assert "--drop-unlabelled" in cell["repeat"][0]
+    assert '<html lang="zh">' in (tmp_path / "run" / "index.html").read_text(encoding="utf-8")

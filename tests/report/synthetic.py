@@ -1,6 +1,7 @@
 """A small run folder, as the suite writes it: 3 variants of a model and 2 baselines on 5 tasks. Numbers are made up."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -202,6 +203,28 @@ def write_samples(
             )  # fmt: skip
         file = folder / "samples" / f"{variant}--{task}--s1234.jsonl"
         file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+def write_words(folder: Path, *, variants: Sequence[str], docs: Sequence[int], task: str = "sst2") -> None:
+    """Words of some samples: the first one speaks for the answer, `film` against it."""
+    for variant in variants:
+        name = f"{variant}--{task}--s1234"
+        samples = [json.loads(line) for line in (folder / "samples" / f"{name}.jsonl").read_text().splitlines()]
+        rows = [
+            {
+                "doc_id": doc,
+                "answer": samples[doc]["answer"],
+                "probability": 0.8,
+                "words": [
+                    {"word": word.group(), "column": "text", "start": word.start(),
+                     "change": {"sentence": 0.4151, "film": -0.123}.get(word.group(), 0.0),
+                     **({"moved": ["positive"]} if word.group() == "sentence" else {})}
+                    for word in re.finditer(r"\w+", samples[doc]["doc"]["text"])
+                ],
+            }
+            for doc in docs
+        ]  # fmt: skip
+        _write(folder / "words" / f"{name}.json", {"samples_checksum": "", "asked": list(docs), "rows": rows})
 
 
 def variant_of(name: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import write_run, write_samples
+from synthetic import write_run, write_samples, write_words
 
 from lmtasks.report.write import write_report
 
@@ -290,3 +290,31 @@ def test_a_page_in_chinese_has_no_cut_column_and_nothing_serious(browser: "Brows
         assert found.page.locator("#quality h2").inner_text() == "Quality"
         assert found.faults == []
         found.page.context.close()
+
+
+def test_words_that_moved_an_answer_are_marked_and_listed(browser: "Browser", tmp_path: Path) -> None:
+    from axe_core_python.sync_playwright import Axe
+
+    folder = write_run(tmp_path / "run")
+    write_samples(folder)
+    write_words(folder, variants=("torch", "onnx int8"), docs=(5, 7))
+    write_report(folder)
+    found = opened(browser, folder / "index.html")
+    page = found.page
+    page.select_option("select[name=kind]", "words")
+    cards = page.locator("#sample-box article")
+    assert cards.count() == 2
+    first = cards.first
+    assert first.locator(".asked").inner_text() == "sentence 5 on the film and on and on and on and on and on"
+    assert first.locator(".word").all_inner_texts() == ["sentence", "film"]
+    assert first.locator(".word.against").all_inner_texts() == ["film"]
+    lists = [" ".join(text.split()) for text in first.locator(".moved").all_inner_texts()]
+    assert lists == ["sentence +41.5 without it: positive film −12.3"] * 2
+    page.click("#language")
+    assert "去掉后：" in first.locator(".moved").first.inner_text()
+    assert "遮挡法" in page.locator("#samples details.notes").first.text_content()
+    assert found.faults == []
+    violations = Axe().run(page)["violations"]
+    assert [each["id"] for each in violations if each["impact"] in SERIOUS] == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

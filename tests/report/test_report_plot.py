@@ -1,15 +1,19 @@
 """Charts that are drawn here: axes, names, intervals, and what a page does with them."""
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmtasks.report import plot
 from lmtasks.report.plot import (
     ADVANCE,
+    HUES,
     MOST_NAMED,
+    PALE,
     SIZE,
     Axis,
     PlotPoint,
@@ -97,3 +101,45 @@ def test_a_mark_says_whose_it_is_and_is_asked_for_by_it() -> None:
     assert [each.text for each in group.iter(f"{SPACE}title")] == ["<int8>: 4.0 at 3/s"]
     assert len(group.findall(f"{SPACE}polyline")) == 2  # its bars
     assert not re.search(r"#[0-9a-f]{6}", without_own_colours(svg))
+
+
+def test_lines_have_a_colour_each_and_what_they_are_held_to_is_pale() -> None:
+    points = (PlotPoint(x=0, y=1, low=0, high=2), PlotPoint(x=1, y=2, low=1, high=3))
+    series = [Series(name=name, points=points, is_main=name != "diagonal") for name in ("diagonal", *"abcdefgh")]
+    svg = draw_lines(series, title="t", x_title="x", y_title="y")
+    groups = list(ElementTree.fromstring(svg).iter(f"{SPACE}polyline"))
+    colours = [line.attrib["stroke"] for line in groups if "stroke-width" in line.attrib][-9:]
+    assert colours == [PALE, *HUES]
+    shown = without_own_colours(svg)
+    assert "#" not in shown.replace("&#", "")
+    assert 'stroke="var(--hue-7)"' in shown
+
+
+def test_colours_of_lines_are_read_on_paper_and_on_the_dark_page() -> None:
+    """WCAG 2.2 contrast of at least 4.5, since names of lines have their colour."""
+    style = (Path(plot.__file__).parent / "page.html.j2").read_text(encoding="utf-8")
+    light, dark = (
+        dict(
+            re.findall(r"--([\w-]+): (#[0-9a-f]{6});", style[style.index(start) : style.index("}", style.index(start))])
+        )
+        for start in (":root {", ":root { --paper: #15181b")
+    )
+    for names in (light, dark):
+        hues = {name: colour for name, colour in names.items() if name.startswith("hue-")}
+        assert len(hues) == len(HUES) - 1
+        assert {name: round(contrast(colour, names["paper"]), 1) for name, colour in hues.items()
+                if contrast(colour, names["paper"]) < 4.5} == {}  # fmt: skip
+    assert [colour for colour in HUES if contrast(colour, "#ffffff") < 4.5] == []
+    assert {f"hue-{number}": colour for number, colour in enumerate(HUES) if number} == {
+        name: colour for name, colour in light.items() if name.startswith("hue-")
+    }
+
+
+def contrast(one: str, other: str) -> float:
+    def light(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dim = sorted((light(one), light(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)

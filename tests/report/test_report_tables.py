@@ -7,7 +7,7 @@ import pytest
 from lmtasks.errors import UsageError
 from lmtasks.report.conditions import conditions_table, machine_facts
 from lmtasks.report.proofs import proofs_table
-from lmtasks.report.quality import metric_tables, quality_table
+from lmtasks.report.quality import label_tables, metric_tables, quality_table
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.speed_tables import timing_table, variant_table
 
@@ -226,3 +226,25 @@ def test_rows_that_were_left_out_stand_among_the_conditions(folder: Path) -> Non
     table = conditions_table(read_run(folder))
     assert table.columns[-1].title == "rows without a label, left out"
     assert [line.cells[-1].text for line in table.lines[:2]] == ["7", "–"]
+
+
+def test_recall_of_each_label_stands_beside_the_metrics(folder: Path) -> None:
+    counts = {"torch": (90, 60), "onnx int8": (89, 20)}
+    for variant, (good, bad) in counts.items():
+        found = {file: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("cells/*.json")}
+        ((file, record),) = (
+            (file, record)
+            for file, record in found.items()
+            if (record["variant"]["name"], record["task"]["name"]) == (variant, "sst2")
+        )
+        record["result"]["labels"] = {
+            "good": {"true": 100, "answered": 120, "right": good},
+            "bad": {"true": 80, "answered": 60, "right": bad},
+            "other": {"true": 0, "answered": 1, "right": 0},
+        }
+        file.write_text(json.dumps(record), encoding="utf-8")
+    (table,) = label_tables(read_run(folder))
+    assert [column.title for column in table.columns] == list(counts)
+    assert [(line.name, line.detail) for line in table.lines] == [("good", "n 100"), ("bad", "n 80")]
+    assert [cell.text for cell in table.lines[1].cells] == ["75.0", "25.0"]
+    assert table.lines[1].cells[0].detail == "[64.5, 83.2]"  # SciPy: binomtest(60, 80).proportion_ci(method="wilson")

@@ -1,6 +1,7 @@
 """Words that moved an answer: what is said of a word is what the model says of the text without it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,16 @@ import lmtasks
 from lmtasks.errors import UsageError
 from lmtasks.evaluation.outcome import Answered
 from lmtasks.evaluation.protocols import Solved
+from lmtasks.evaluation.write import read_samples
 from lmtasks.records import Row, Text
+from lmtasks.results.sample import WordsRecord
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.training import AdaptSettings
 from lmtasks.task.index import default_index
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import AdaptRequest, adapt_model
 from lmtasks.workflow.choose_tasks import TaskRequest
-from lmtasks.workflow.explain import explain, word_spans
+from lmtasks.workflow.explain import explain, why_not, word_spans
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.predict import PredictRequest, open_predictor
 from tests.said import Say
@@ -140,3 +143,59 @@ def test_python_gets_probabilities_and_words(model: Path) -> None:
     assert shares is not None
     assert explanation.probability == pytest.approx(shares[found.answers[0]])
     assert plain.explanations == ()
+
+
+def test_eval_tells_the_words_of_samples_wrong_ones_first(say: Say, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    models = ("--model", model, "--model", "majority")
+    asked = ("eval", *models, "--tasks", "starter_sentiment_en", "--limit", 40, "--out", out, "--cache", "off")
+    said = say(*asked, "--explain", 3)
+    assert said.code == 0, said.err
+    assert "note: words that moved an answer are told of models; a baseline" in said.out
+    record = WordsRecord.read(out / "model" / "words-starter_sentiment_en.json")
+    samples = {each.doc_id: each for each in read_samples(out / "model", "starter_sentiment_en")}
+    wrong = {each.doc_id for folder in ("model", "majority")
+             for each in read_samples(out / folder, "starter_sentiment_en") if each.answer != each.target}  # fmt: skip
+    assert len(record.asked) == 3
+    assert set(record.asked) <= wrong
+    with open_predictor(PredictRequest(model=str(model), tasks=TaskRequest(tasks="starter_sentiment_en"))) as predictor:
+        for each in record.rows:
+            (found,) = explain(predictor, [str(samples[each.doc_id].doc["text"])])
+            assert each.answer == samples[each.doc_id].answer == found.answer
+            assert [(word.word, word.start) for word in each.words] == [(w.word, w.start) for w in found.words]
+            assert [w.change for w in each.words] == pytest.approx([w.change for w in found.words], abs=1e-6)
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert '"words":{"pieces":[' in page
+    # The same command without words replaces the results, and words of samples that are no more go with them.
+    assert say(*asked).code == 0
+    assert not (out / "model" / "words-starter_sentiment_en.json").exists()
+    assert '"words":{"pieces":[' not in (out / "index.html").read_text(encoding="utf-8")
+    assert "leave out --no-samples" in say(*asked, "--explain", 3, "--no-samples").sentence
+
+
+def test_a_plan_tells_words_and_says_of_which_tasks_it_cannot(say: Say, model: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    text = (
+        "plan: tiny\ntasks: [starter_sentiment_en]\nlimit: 20\nbench: null\n"
+        f"variants: [{{name: trivial, baseline: majority}}, {{name: mine, model: {model}}}]\n"
+    )
+    plan.write_text(text)
+    out = tmp_path / "run"
+    assert say("run", plan, "--out", out).code == 0
+    assert not (out / "words").exists()
+    plan.write_text(text + "explain: 4\nreference: mine\n")
+    said = say("run", plan, "--out", out)
+    assert said.code == 0, said.err
+    assert "0 cells scored, 2 found from before" in said.out  # what is asked beside scores changes none of them
+    (file,) = (out / "words").iterdir()
+    assert len(WordsRecord.read(file).rows) == 4
+    before = file.stat().st_mtime_ns
+    assert say("run", plan, "--out", out).code == 0
+    assert file.stat().st_mtime_ns == before
+
+
+def test_answers_without_words_say_why_in_a_sentence() -> None:
+    (task,) = default_index().find("starter_summarization_en")
+    assert re.fullmatch(
+        r"--explain is about labels and tags of texts; starter_summarization_en asks for .+\.", why_not(task)
+    )

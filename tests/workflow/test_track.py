@@ -1,6 +1,11 @@
 """Trackers: what is written to them; that of MLflow, TensorBoard and Trackio where they are installed."""
 
 import importlib.util
+import json
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,8 +171,25 @@ def test_tensorboards_events_hold_curve_and_results(tmp_path: Path, monkeypatch:
     assert events.Scalars(f"{TASK}/acc")[0].value == pytest.approx(0.8)
 
 
-def test_trackio_holds_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackios_store_holds_parameters_curve_results(tmp_path: Path) -> None:
     _installed("trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    write_tracked("trackio", [MADE])
-    assert any((tmp_path / "trackio").rglob("lmtasks*"))
+    work = (
+        "from test_track import MADE\n"
+        "from lmtasks.workflow.track import Tracked, write_tracked\n"
+        "write_tracked('trackio', [MADE, Tracked(name='other', results={'sst2/acc': 0.7})])\n"
+    )
+    place = {"TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", work], env={**os.environ, **place}, cwd=tmp_path, check=False,
+                           capture_output=True, text=True)  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr  # standard output holds answers alone
+    with sqlite3.connect(tmp_path / "trackio" / "lmtasks.db") as store:
+        configs = {name: json.loads(text) for name, text in store.execute("select run_name, config from configs")}
+        logged = [(name, step, json.loads(text)) for name, step, text in
+                  store.execute("select run_name, step, metrics from metrics order by id")]  # fmt: skip
+    assert configs["mine"]["rows"] == 20
+    assert logged[:2] == [
+        ("mine", 1, {"train/loss": 0.7}),
+        ("mine", 2, {"train/loss": 0.5, "train/validation": 0.9}),
+    ]
+    assert logged[2][2][f"{TASK}/acc"] == 0.8
+    assert logged[3] == ("other", 0, {"sst2/acc": 0.7})
