@@ -222,7 +222,8 @@ def _trackio(name: str) -> GeneralTracker:
     from accelerate.tracking import TrackioTracker
 
     PartialState()  # this tracker writes to accelerate's log, which asks whether this is the first process
-    class Tracker(TrackioTracker):
+
+    class Tracker(TrackioTracker):  # type: ignore[misc]  # accelerate has no types
         """Ends the run where Trackio would else end it, and say so, when the process does."""
 
         def finish(self) -> None:
