@@ -67,13 +67,14 @@ SAMPLES_WORDS = (
     *("points of probability that the answer has by a word", "words that have another tag without a word"),
 )
 """Words that the second one writes."""
+WITH_WORDS = "words"
 KINDS_OF_SAMPLES = (
     ("differ", "variants differ"),
     ("fail", "all fail"),
     ("pair", "A and B answer differently"),
     ("wins", "A is better than B"),
     ("losses", "B is better than A"),
-    ("words", "with the words that moved an answer"),
+    (WITH_WORDS, "with the words that moved an answer"),
     ("all", "all that are shown"),
 )
 
@@ -268,7 +269,7 @@ def render_page(report: Report, *, language: PageLanguage = "en") -> str:
         by_hand=BY_HAND,
         language=language,
         pairs=lambda: Markup(as_json(words.pairs)),
-        kinds_of_samples=KINDS_OF_SAMPLES if has_words else KINDS_OF_SAMPLES[:-1],
+        kinds_of_samples=[each for each in KINDS_OF_SAMPLES if has_words or each[0] != WITH_WORDS],
         sample_data=Markup(as_json([each.shown for each in report.shown_samples])),
         script=Markup(script),
         script_hash=_content_hash(script),
