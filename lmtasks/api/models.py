@@ -417,6 +417,7 @@ def export(
     limit: int | None = None,
     threads: int | None = None,
     force: bool = False,
+    proof_seconds: float = 600.0,
     data_root: PathLike | None = None,
     offline: bool = False,
     token: str | None = None,
@@ -433,6 +434,7 @@ def export(
         runtime: what is to run it, `onnx` or `openvino`; it is proved there.
         max_drop: points of the main metric that rounding may cost on validation rows.
         force: also in a precision that the processor emulates.
+        proof_seconds: budget of the proof; what it had no room for is named in the package's `parity.json`.
 
     Raises:
         UsageError: an argument is wrong, or the model is a package already.
@@ -469,6 +471,7 @@ def export(
         limit=limit,
         threads=threads,
         force=force,
+        proof_seconds=proof_seconds,
     )
     with drawn(progress) as report:
         return ProvedPackage(exported=export_model(request, report=report))

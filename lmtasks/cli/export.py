@@ -15,7 +15,7 @@ from lmtasks.cli.values import asked_again, data_options, label_names
 from lmtasks.settings.base import Setting
 from lmtasks.settings.data import DataAccess, TaskChoice, TrustCode
 from lmtasks.settings.evaluation import Limit
-from lmtasks.settings.models import LabelMap, MaxDrop, Model
+from lmtasks.settings.models import PROOF_SECONDS, LabelMap, MaxDrop, Model, ProofSeconds
 from lmtasks.settings.runs_on import Force, PackagePrecision, PackageRuntime, Threads
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def command(
     limit: Limit = None,
     threads: Threads = None,
     force: Force = False,
+    proof_seconds: ProofSeconds = PROOF_SECONDS,
     access: DataAccess,
     trust_code: TrustCode = False,
 ) -> None:
@@ -75,6 +76,7 @@ def command(
         limit=limit,
         threads=threads,
         force=force,
+        proof_seconds=proof_seconds,
     )
     with progress_bars() as report:
         exported = export_model(request, report=report)
@@ -105,6 +107,8 @@ def _print(parity: Parity) -> None:
         f"\nAllowed in {parity.precision}: {said}. Compared on {parity.texts} texts: {parity.runtime} "
         f"{parity.version} with torch {parity.torch} in fp32."
     )
+    if parity.record.cut:
+        print(f"Cut by --proof-seconds: {parity.record.cut}.")
     counts = "; ".join(
         f"{graph} {', '.join(f'{number} {name}' for name, number in operators.items() if number)}"
         for graph, operators in parity.wanted.items()

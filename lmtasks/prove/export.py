@@ -52,6 +52,7 @@ def export_and_prove(
     rows: Sequence[CalibrationRow] = (),
     runtime: RuntimeName = MADE_FOR,
     force: bool = False,
+    proof_seconds: float | None = None,
 ) -> Exported:
     """Export a model, and keep the package only if it answers as the model does.
 
@@ -63,6 +64,7 @@ def export_and_prove(
         rows: real ones, on which `int8-static` measures its scales.
         runtime: that the package is for, and is proved in.
         force: also in a precision that the processor emulates.
+        proof_seconds: budget of each proof, see `check_parity`; None: all cases are proved.
 
     Raises:
         UsageError: `out` exists, or the model or precision cannot be exported.
@@ -89,7 +91,15 @@ def export_and_prove(
         )
 
     def proved(folder: Path) -> Parity:
-        return _proved(folder, model_folder, texts=texts, threads=threads, force=force, report=report)
+        return _proved(
+            folder,
+            model_folder,
+            texts=texts,
+            threads=threads,
+            force=force,
+            budget_seconds=proof_seconds,
+            report=report,
+        )
 
     try:
         for folder in (aside, plain):
@@ -151,9 +161,18 @@ def _proved(
     texts: Sequence[str],
     threads: int | None,
     force: bool,
+    budget_seconds: float | None,
     report: Callable[[Progress], None],
 ) -> Parity:
-    parity = check_parity(folder, model_folder, texts=texts, threads=threads, force=force, report=report)
+    parity = check_parity(
+        folder,
+        model_folder,
+        texts=texts,
+        threads=threads,
+        force=force,
+        budget_seconds=budget_seconds,
+        report=report,
+    )
     if not parity.ok:
         failed = next((check for check in parity.checks if not check.ok), None)
         raise WorkError(

@@ -361,6 +361,16 @@ CHINESE: Mapping[str, str] = {
     "costs. The divergence is Kullback and Leibler's, of the package's probabilities from the model's, the mean over all "
     "choices.": "每个导出包都与训练所得的模型作了比较，使用若干长度的真实文本，两侧填充以及带空洞。量化后的权重按设计会略有不同；"
     "其代价见“质量”。KL 散度是导出包的概率相对于模型概率的散度，对全部选择取平均。",
+    "two tokens": "两个词元",
+    "one text": "一篇文本",
+    "texts padded left": "左侧填充的文本",
+    "texts with holes": "带空洞的文本",
+    "longest": "最长的",
+    "one below the longest": "比最长少一个词元的",
+    "{} greedy tokens": "{} 个贪心生成的词元",
+    "{} · allowed: {} · proved {} of {} cases in {} seconds, of {} at most; not proved: {}": (
+        "{} · 允许：{} · {4} 秒内（至多 {5} 秒）证明了 {3} 组中的 {2} 组；未证明：{6}"
+    ),
     "{} · allowed: {}": "{} · 允许：{}",
     "largest difference {}": "最大差异 {}",
     "cosine at least {}": "余弦至少 {}",

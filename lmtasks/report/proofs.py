@@ -76,6 +76,8 @@ def _lines(name: str, proof: ProofRecord, *, divergence: bool) -> list[Line]:
     }
     limits = ", ".join(f"{words} {value:g}" for words, value in allowed.items() if value is not None)
     group = f"{name} · allowed: {limits}" if limits else name
+    if proof.cut:
+        group += f" · {proof.cut}"
     return [
         _line(graph, list(members), group, divergence=divergence)
         for graph, members in groupby(_by_graph(proof.checks), lambda c: c.graph)

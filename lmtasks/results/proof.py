@@ -70,6 +70,25 @@ class ProofRecord(StoredFile):
     """How often each stands in each graph."""
     wanted: Mapping[str, Mapping[str, Whole]] = {}
     """How often some must, by the model's shape."""
+    cases: Whole = 0
+    """Of a whole proof; 0: it was made before they were counted."""
+    seconds: Number | None = None
+    """That the comparisons took."""
+    budget_seconds: Number | None = None
+    """Comparisons that were not expected to fit into it were left out; None: all were made."""
+    not_proved: tuple[str, ...] = ()
+    """What was left out for that, by the names of cases."""
+
+    @property
+    def cut(self) -> str:
+        """What was proved and what was not, in words; empty: everything was."""
+        if not self.not_proved:
+            return ""
+        done, seconds = self.cases - len(self.not_proved), self.seconds or 0.0
+        return (
+            f"proved {done} of {self.cases} cases in {seconds:.0f} seconds, of "
+            f"{self.budget_seconds or 0.0:g} at most; not proved: {', '.join(self.not_proved)}"
+        )
 
 
 class TaskDropRecord(StoredModel):

@@ -36,6 +36,7 @@ from lmtasks.run.sweep import SettingsSweep, Train
 from lmtasks.run.trials import Trial, trials_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
+from lmtasks.settings.models import PROOF_SECONDS
 from lmtasks.settings.runtimes import MADE_FOR, RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
@@ -275,6 +276,7 @@ class Artefacts:
             rows=self._rows(variant, model, tasks),
             runtime=variant.runtime,
             force=variant.force,
+            proof_seconds=PROOF_SECONDS,
         )
         self.report(Progress(stage=f"export {variant.name}", done=1, total=1, unit="package"))
         return out

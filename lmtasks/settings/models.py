@@ -6,7 +6,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from lmtasks.settings.base import BOUND, Setting, Settings
-from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, shown
+from lmtasks.settings.bounds import COUNT, NOT_NEGATIVE, POSITIVE, shown
 
 Models = Annotated[
     tuple[str, ...],
@@ -47,6 +47,19 @@ MaxDrop = Annotated[
         "validation rows; the layers that hurt most stay in fp32 for it; exit code 3 where that does not help.",
         metavar="POINTS",
         unit="points",
+    ),
+]
+
+PROOF_SECONDS = 600.0
+"""A model of 135M parameters takes a tenth of it on two cores."""
+ProofSeconds = Annotated[
+    float,
+    POSITIVE,
+    Setting(
+        "Budget of the proof that a package answers as its model does: cases that are not expected to fit into it are "
+        "named as not proved.",
+        metavar="SECONDS",
+        unit="s",
     ),
 ]
 

@@ -20,6 +20,7 @@ from lmtasks.model.closed_form import FittedModel, Ngram, NgramSizes, fitted_fam
 from lmtasks.model.files import tokenizer_folder
 from lmtasks.model.resolve import resolve
 from lmtasks.settings.data import DataAccess
+from lmtasks.settings.models import PROOF_SECONDS
 from lmtasks.training.closed_form import fitted_card
 from lmtasks.workflow.choose_tasks import TaskRequest, chosen_tasks
 
@@ -60,6 +61,8 @@ class ExportRequest:
     threads: int | None = None
     force: bool = False
     """Also in a precision that the processor emulates."""
+    proof_seconds: float | None = PROOF_SECONDS
+    """Budget of the proof; None: all cases are proved, whatever they take."""
 
     def __post_init__(self) -> None:
         if self.max_drop is None and (self.limit is not None or self.label_names):
@@ -141,6 +144,7 @@ def export_model(request: ExportRequest, *, report: Callable[[Progress], None]) 
             rows=rows,
             runtime=request.runtime,
             force=request.force,
+            proof_seconds=request.proof_seconds,
         )
     return ExportedModel(package=load_package(request.out), parity=proved.parity, gated=proved.gated)
 

@@ -1,6 +1,7 @@
 """A package is written when it answers as its model does, and not otherwise."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +13,11 @@ from tiny import TEXTS
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.export.package import load_package
 from lmtasks.prove.export import export_and_prove
-from lmtasks.prove.parity import check_parity
-from lmtasks.records import Progress
+from lmtasks.prove.parity import check_greedy, check_parity
+from lmtasks.records import Floats32, Ints, Progress
+from lmtasks.results.proof import ProofRecord
+from lmtasks.runtime.base import DecodingState
+from lmtasks.runtime.open import open_runtime
 
 
 def ignored(progress: Progress) -> None:
@@ -94,3 +98,61 @@ def test_progress_is_told_to_the_end() -> None:
     assert parity.max_difference < 1e-4
     assert told[-1].done == told[-1].total
     assert all(one.done <= two.done for one, two in pairwise(told))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "marian"])
+def test_a_proof_out_of_its_budget_says_what_was_not_proved(name: str) -> None:
+    told: list[Progress] = []
+    parity = check_parity(
+        package(name), model_folder(name), texts=TEXTS, threads=1, budget_seconds=1e-9, report=told.append
+    )
+    assert parity.ok
+    assert parity.cases == 10
+    cases = {check.case for check in parity.checks}
+    assert {"one token", "texts padded right", "prompts padded left"} <= cases  # what every proof has
+    assert {"texts padded left", "texts with holes", "longest", "64 greedy tokens"} <= set(parity.not_proved)
+    assert not cases & set(parity.not_proved)
+    done = 10 - len(parity.not_proved)
+    found = (
+        re.escape(f"proved {done} of 10 cases in ")
+        + r"\d+ seconds, of 1e-09 at most; not proved: .*longest.*, 64 greedy"
+    )
+    assert re.match(found, parity.record.cut)
+    assert ProofRecord.model_validate_json(parity.record.model_dump_json()).not_proved == parity.not_proved
+    assert told[-1].done == told[-1].total
+
+
+def test_a_proof_in_its_budget_is_whole_and_tells_the_time_left() -> None:
+    told: list[Progress] = []
+    parity = check_parity(
+        package("gpt2"), model_folder("gpt2"), texts=TEXTS, threads=1, budget_seconds=3600.0, report=told.append
+    )
+    assert (parity.not_proved, parity.record.cut, parity.budget_seconds) == ((), "", 3600.0)
+    assert 0 < parity.seconds < 3600
+    assert all(one.seconds_left is not None for one in told[1:-1])
+    assert any("of 64 greedy tokens" in one.note for one in told)
+
+
+def test_a_greedy_text_is_held_against_torch_token_by_token() -> None:
+    """A package that writes something else from some step on is found there."""
+    torch_, onnx = (
+        open_runtime(model_folder("gpt2"), runtime="torch", threads=1),
+        open_runtime(package("gpt2"), runtime="onnx", threads=1),
+    )
+    whole = check_greedy(torch_, onnx, prompt=5, steps=20)
+    assert (whole.case, whole.numbers, whole.agreement, whole.ok) == ("20 greedy tokens", 20, 1.0, True)
+    assert whole.max_difference < 1e-3
+
+    class Astray(type(onnx)):  # type: ignore[misc]
+        steps = 0
+
+        def step(self, state: DecodingState, ids: Ints) -> tuple[DecodingState, Floats32]:
+            state, logits = super().step(state, ids)
+            self.steps += 1
+            return state, -logits if self.steps == 7 else logits
+
+    onnx.__class__ = Astray
+    wrong = check_greedy(torch_, onnx, prompt=5, steps=20)
+    assert (wrong.numbers, wrong.ok, wrong.agreement) == (7, False, 7 / 20)
+    cut = check_greedy(torch_, onnx, prompt=5, steps=20, go_on=lambda step, seconds: step < 3)
+    assert (cut.case, cut.numbers, cut.ok) == ("3 of 20 greedy tokens", 3, True)

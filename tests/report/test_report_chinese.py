@@ -11,6 +11,7 @@ import pytest
 from synthetic import write_run, write_samples
 
 import lmtasks.report
+from lmtasks.prove.parity import LEAST, greedy_case, proof_cases
 from lmtasks.report.chinese import CHINESE, chinese
 from lmtasks.report.records import RunRecords, read_run
 from lmtasks.report.samples import read_samples
@@ -55,6 +56,15 @@ def left_in_english(run: RunRecords, *, samples: bool = True) -> list[str]:
 
 def test_no_word_of_a_made_run_is_left_in_english(folder: Path) -> None:
     write_samples(folder)
+    assert left_in_english(read_run(folder)) == []
+
+
+def test_a_proof_that_was_cut_has_its_chinese(folder: Path) -> None:
+    file = folder / "packages/mini-s1234-fp32/parity.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    names = [case.name for case in proof_cases([(5, 6, 7), (8, 9)], longest=9) if case.name not in LEAST]
+    content |= {"cases": 10, "seconds": 61.4, "budget_seconds": 60.0, "not_proved": [*names, greedy_case(512)]}
+    file.write_text(json.dumps({**content, "checksum": ""} if "checksum" in content else content), encoding="utf-8")
     assert left_in_english(read_run(folder)) == []
 
 

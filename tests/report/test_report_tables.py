@@ -202,6 +202,25 @@ def test_proofs_are_told_graph_by_graph(run: RunRecords) -> None:
     assert table.lines[0].group.endswith("allowed: largest difference 0.001")
 
 
+def cut_proof(folder: Path) -> Path:
+    """The run with a package whose proof had no room for two cases."""
+    file = folder / "packages/mini-s1234-fp32/parity.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content.pop("checksum", None)
+    content |= {"cases": 10, "seconds": 61.4, "budget_seconds": 60.0, "not_proved": ["longest", "512 greedy tokens"]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_a_proof_out_of_its_budget_says_what_was_not_proved(folder: Path) -> None:
+    table = proofs_table(read_run(cut_proof(folder)))
+    assert table is not None
+    assert table.lines[0].group.endswith(
+        "allowed: largest difference 0.001 · proved 8 of 10 cases in 61 seconds, of 60 at most; not proved: longest, "
+        "512 greedy tokens"
+    )
+
+
 def test_a_damaged_proof_is_named(folder: Path) -> None:
     (folder / "packages/mini-s1234-fp32/parity.json").write_text('{"ok": true, "checks": []}', encoding="utf-8")
     with pytest.raises(UsageError, match=r"parity\.json: the field max_difference is missing"):
