@@ -25,12 +25,13 @@ from lmtasks.engine.requests import (
     ScoreRequest,
     TokenLogprobs,
 )
-from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches
+from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches, too_long
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head import head_of
 from lmtasks.records import Floats32, HeadSpec, ModelCard, RuntimeCard
 from lmtasks.runtime.base import Runtime
+from lmtasks.runtime.memory import OutOfMemory
 
 NO_TOKEN_LIMIT = 1 << 30
 TOLD_SCORES = 1 << 21
@@ -72,6 +73,7 @@ class Engine:
     ) -> None:
         self.runtime = runtime
         self.tokenizer = tokenizer
+        self._heads = {head.name: head for head in runtime.model.answering}
         tokens = auto_tokens(runtime) if tokens_per_batch is None else tokens_per_batch
         self.budget = Budget(tokens=tokens, rows=rows_per_batch, enough=enough_tokens(runtime), warn=warn)
         # A step of writing reads one token a row, so the rows that were asked for fit, however long they are.
@@ -108,10 +110,9 @@ class Engine:
         Raises:
             UsageError: it has none.
         """
-        heads = {head.name: head for head in self.runtime.model.answering}
-        if name not in heads:
-            raise unknown(f"head of {self.runtime.model.name}", name, heads)
-        return heads[name]
+        if name not in self._heads:
+            raise unknown(f"head of {self.runtime.model.name}", name, self._heads)
+        return self._heads[name]
 
     def predict(
         self,
@@ -142,11 +143,18 @@ class Engine:
         Raises:
             UsageError: the model has no such head, or a row is longer than it takes.
         """
-        per_token = {head: head_of(self.head(head)).per_token for head in dict.fromkeys(heads)}
+        for head in dict.fromkeys(heads):
+            self.head(head)
         for number, row in enumerate(rows):
             self._check_length(len(row.ids), number)
-        keys = [(tuple(row.ids), tuple(row.types)) for row in rows]
-        plan = distinct(keys)
+        if len(rows) == 1:
+            answer = self._predict_alone(heads[0], rows[0])
+            if on_progress is not None:
+                on_progress(1)
+            if on_answers is not None:
+                on_answers([(0, answer)])
+            return [answer]
+        plan = distinct([(tuple(row.ids), tuple(row.types)) for row in rows])
         answers = AnswerRouter[Mapping[str, Floats32], Floats32](
             plan,
             count=len(rows),
@@ -157,22 +165,9 @@ class Engine:
         asked = {first: tuple(sorted({heads[copy] for copy in plan.copies[first]})) for first in plan.firsts}
 
         def run(batch: list[int], concurrent: bool) -> list[tuple[int, Mapping[str, Floats32]]]:
-            names = asked[batch[0]]
-            ids = [rows[index].ids for index in batch]
-            types = [rows[index].types for index in batch] if self.tokenizer.takes_types else None
             runtime = self.runtime.for_concurrent_calls() if concurrent else self.runtime
-            found = runtime.predict_heads(names, pad(ids, pad_id=self.tokenizer.pad, types=types))
-            logits = dict(zip(names, found, strict=True))
-            return [
-                (
-                    index,
-                    {
-                        name: (table[place, : len(ids[place])] if per_token[name] else table[place]).copy()
-                        for name, table in logits.items()
-                    },
-                )
-                for place, index in enumerate(batch)
-            ]
+            found = self._predict_together(runtime, asked[batch[0]], [rows[index] for index in batch])
+            return list(zip(batch, found, strict=True))
 
         for names in dict.fromkeys(asked.values()):
             run_batches(
@@ -185,6 +180,30 @@ class Engine:
                 choice=self.budget.choice if self.runtime.measures_callers else None,
             )
         return answers.all()
+
+    def _predict_alone(self, head: str, row: HeadRow) -> Floats32:
+        """What a single row is answered, without the work of planning batches, which takes as long as a small model.
+
+        Raises:
+            WorkError: it does not fit into memory.
+        """
+        try:
+            return self._predict_together(self.runtime, (head,), (row,))[0][head]
+        except OutOfMemory:
+            pass  # its traceback holds the tensors that are to be given back
+        raise too_long(len(row.ids))
+
+    def _predict_together(
+        self, runtime: Runtime, heads: Sequence[str], rows: Sequence[HeadRow]
+    ) -> list[Mapping[str, Floats32]]:
+        """Logits of some heads for the rows of one batch, unpadded: by row, and by head."""
+        types = [row.types for row in rows] if self.tokenizer.takes_types else None
+        tables = runtime.predict_heads(heads, pad([row.ids for row in rows], pad_id=self.tokenizer.pad, types=types))
+        found = [(head, head_of(self._heads[head]).per_token, table) for head, table in zip(heads, tables, strict=True)]
+        return [
+            {head: (table[place, : len(row.ids)] if whole else table[place]).copy() for head, whole, table in found}
+            for place, row in enumerate(rows)
+        ]
 
     def score(
         self,

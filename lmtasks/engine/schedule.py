@@ -22,9 +22,11 @@ tokens a batch holds, they are as many as are of use, and as the memory has room
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
+from itertools import chain, count
+from queue import SimpleQueue
+from threading import Event, Lock, Semaphore
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -268,25 +270,53 @@ def _run_concurrently(
     callers: int,
 ) -> list[_Item]:
     """Run batches in threads until all are answered, `give` says that no more are to run so, or memory runs out: what
-    had no room then is yielded."""
+    had no room then is yielded.
+
+    A thread takes its next batch itself: handing each one over would take as long as a small model's answer.
+    """
     left: list[_Item] = []
-    running: deque[tuple[list[_Item], Future[_Found]]] = deque()
-    goes_on = True
+    finished: SimpleQueue[tuple[int, list[_Item], _Found | OutOfMemory] | None] = SimpleQueue()
+    taking, numbers, ended = Lock(), count(), Event()
+    ahead = Semaphore(2 * callers)  # batches that run or wait to be given
+
+    def call() -> None:
+        try:
+            while True:
+                ahead.acquire()
+                with taking:
+                    if ended.is_set() or not waiting:
+                        return
+                    number, batch = next(numbers), take()
+                try:
+                    finished.put((number, batch, run(batch)))
+                except OutOfMemory as error:
+                    finished.put((number, batch, error))
+                    return
+        finally:
+            ended.set()
+            ahead.release()  # whoever waits there ends as well
+            finished.put(None)
+
+    early: dict[int, tuple[list[_Item], _Found | OutOfMemory]] = {}
+    due = 0
     with ThreadPoolExecutor(callers) as pool:
-        while running or (waiting and goes_on and not left):
-            while waiting and goes_on and not left and len(running) < 2 * callers:  # no thread waits for `give`
-                batch = take()
-                running.append((batch, pool.submit(run, batch)))
-            batch, answer = running.popleft()
-            try:
-                found = answer.result()
-            except OutOfMemory:
-                left += batch
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            else:
-                goes_on = give(batch, found) and goes_on
+        calls = [pool.submit(call) for _ in range(callers)]
+        try:
+            for number, batch, found in chain.from_iterable(iter(finished.get, None) for _ in calls):
+                early[number] = batch, found
+                while due in early:
+                    batch, found = early.pop(due)
+                    due += 1
+                    if isinstance(found, OutOfMemory):
+                        left += batch
+                    elif not give(batch, found):
+                        ended.set()
+                    ahead.release()
+        finally:
+            ended.set()
+            ahead.release(callers)
+    for each in calls:
+        each.result()
     return left
 
 

@@ -134,6 +134,8 @@ class Driver(Runtime, Generic[S]):
         names = ", ".join(map(repr, heads))
         with memory_errors(f"head {names} reads {_counted(rows)} of {columns} tokens"):
             found = self._predict_heads(specs, aligned.batch)
+        if aligned.places is None:
+            return found
         kinds = [head_of(spec) for spec in specs]
         return [
             aligned.restore(logits, padding=kind.padding) if kind.per_token else logits
@@ -232,23 +234,29 @@ class Driver(Runtime, Generic[S]):
     def _aligned(
         self, batch: TokenBatch, *, side: Literal["left", "right"], longest: int | None, empty_rows: bool = False
     ) -> Aligned:
-        """A batch with its padding on one side, which is checked as by `_check_lengths`."""
-        aligned = align(batch, side=side)
-        self._check_lengths(aligned.lengths, longest=longest, empty_rows=empty_rows)
-        return aligned
+        """A batch with its padding on one side.
 
-    def _check_lengths(self, lengths: Ints, *, longest: int | None = None, empty_rows: bool = False) -> None:
-        """
         Raises:
             UsageError: no rows, one of no tokens (but for `empty_rows`), or one of more than `longest`.
+        """
+        aligned = align(batch, side=side)
+        rows, columns = aligned.batch.ids.shape
+        if not rows or aligned.places is not None:
+            self._check_lengths(aligned.lengths, empty_rows=empty_rows)
+        if longest is not None and columns > longest:
+            raise self._too_long(columns)
+        return aligned
+
+    def _check_lengths(self, lengths: Ints, *, empty_rows: bool = False) -> None:
+        """
+        Raises:
+            UsageError: no rows, or one of no tokens (but for `empty_rows`).
         """
         if not len(lengths):
             raise UsageError("a batch of no rows was given; it needs at least one.")
         if not empty_rows and not lengths.all():
             row = int(lengths.argmin())
             raise UsageError(f"row {row} of a batch of {len(lengths)} has no tokens; each needs at least one token.")
-        if longest is not None and int(lengths.max()) > longest:
-            raise self._too_long(int(lengths.max()))
 
     def _too_long(self, tokens: int) -> UsageError:
         """The error for a row that has more tokens than the model has positions."""

@@ -10,7 +10,7 @@ from fake_runtime import FakeRuntime, FakeState
 from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
-from lmtasks.errors import UsageError
+from lmtasks.errors import UsageError, WorkError
 from lmtasks.records import HeadSpec
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
@@ -130,3 +130,31 @@ def test_heads_are_checked() -> None:
     rows = [Encoded(tuple(range(length)), (0,) * length) for length in (8, 9)]
     with pytest.raises(UsageError, match="row 1 has 9 tokens, but fake takes 8"):
         engine(fake(max_length=8)).predict("mood", rows)
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+@pytest.mark.parametrize("head", ["mood", "answer"])
+def test_a_row_by_itself_is_answered_as_among_others(head: str, callers: int) -> None:
+    """It is not planned into batches, and all else is the same."""
+    asking = engine(fake(callers=callers))
+    rows = [Encoded(ids=(3, 4, 5)[:length], types=(0,) * length) for length in (3, 1, 2)]
+    together = asking.predict(head, rows)
+    for row, wanted in zip(rows, together, strict=True):
+        told: list[object] = []
+        (alone,) = asking.predict(head, [row], on_progress=told.append, on_answers=told.append)
+        assert alone.shape == wanted.shape
+        np.testing.assert_allclose(alone, wanted, atol=1e-6)
+        assert told[0] == 1
+        ((place, answer),) = told[1]  # type: ignore[misc, attr-defined]
+        assert place == 0
+        assert answer is alone
+
+
+def test_a_row_by_itself_that_is_wrong_is_named() -> None:
+    asking = engine(fake(max_length=8, most_tokens=5))
+    with pytest.raises(UsageError, match="unknown head of fake 'moo'"):
+        asking.predict("moo", [Encoded(ids=(3,), types=(0,))])
+    with pytest.raises(UsageError, match="row 0 has 9 tokens"):
+        asking.predict("mood", [Encoded(ids=(3,) * 9, types=(0,) * 9)])
+    with pytest.raises(WorkError, match="a single row of 6 tokens does not fit into memory"):
+        asking.predict("mood", [Encoded(ids=(3,) * 6, types=(0,) * 6)])

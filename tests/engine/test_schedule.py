@@ -1,7 +1,7 @@
 """Batches over requests."""
 
 from collections.abc import Callable, Sequence
-from threading import Barrier, get_ident
+from threading import Barrier, Event, get_ident
 from typing import TypeVar
 
 import numpy as np
@@ -281,3 +281,24 @@ def test_a_choice_changes_layout_between_batches_and_loses_none() -> None:
     assert layouts[0]
     assert not layouts[-1]
     assert max(len(batch) * 4 for batch, beside in zip(ran, layouts, strict=True) if beside) <= 6 + 4  # one's share
+
+
+def test_an_error_behind_which_others_wait_to_be_given_ends_all() -> None:
+    """The second caller runs ahead as far as it may, and waits; then the first batch fails."""
+    others, ahead = list[list[Key]](), Event()
+
+    def run(batch: list[Key], concurrent: bool) -> list[Key]:
+        if len(batch[0]) == 8:
+            assert ahead.wait(timeout=30)
+            raise UsageError("no")
+        others.append(batch)
+        if len(others) == 3:
+            ahead.set()
+        return batch
+
+    ran: list[list[Key]] = []
+    keys = [(1,) * length for length in range(1, 9)]
+    with pytest.raises(UsageError, match="no"):
+        run_batches(keys, size=len, budget=Budget(tokens=9, rows=1), run=run, give=noted(ran), callers=2)
+    assert not ran
+    assert len(others) < 7

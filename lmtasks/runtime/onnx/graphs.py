@@ -241,14 +241,16 @@ class GraphDriver(Driver[S]):
         return logits
 
     def _predict_heads(self, specs: Sequence[HeadSpec], batch: TokenBatch) -> list[Floats32]:
-        types = batch.types if batch.types is not None else np.zeros_like(batch.ids)
-        given = {"ids": batch.ids, "mask": batch.mask, "types": types}
+        names: dict[GraphName, list[str]] = {}
+        for spec in specs:
+            names.setdefault(heads_graph(self.model, spec), []).append(f"head.{spec.name}")
         found: dict[str, Floats32] = {}
-        for graph in dict.fromkeys(heads_graph(self.model, spec) for spec in specs):
-            names = [spec.name for spec in specs if heads_graph(self.model, spec) == graph]
-            logits = self._graphs.ask(graph, given, [f"head.{name}" for name in names])
-            found.update(zip(names, logits, strict=True))
-        return [found[spec.name] for spec in specs]
+        for graph, outputs in names.items():
+            given: dict[str, Array] = {"ids": batch.ids, "mask": batch.mask}
+            if "types" in self._graphs.inputs(graph):
+                given["types"] = batch.types if batch.types is not None else np.zeros_like(batch.ids)
+            found.update(zip(outputs, self._graphs.ask(graph, given, outputs), strict=True))
+        return [found[f"head.{spec.name}"] for spec in specs]
 
 
 def copied(value: "OrtValue") -> Floats32:
