@@ -11,7 +11,8 @@ from lmtasks.data.tokenizer import train_byte_bpe
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import ScoreRequest
 from lmtasks.errors import UsageError, WorkError
-from lmtasks.records import HeadSpec
+from lmtasks.records import Floats32, HeadSpec, TokenBatch
+from lmtasks.runtime.memory import OutOfMemory
 
 TOKENIZER = train_byte_bpe(["a cat sat", "a hat"], vocabulary=265)
 HEADS = (
@@ -150,11 +151,16 @@ def test_a_row_by_itself_is_answered_as_among_others(head: str, callers: int) ->
         assert answer is alone
 
 
-def test_a_row_by_itself_that_is_wrong_is_named() -> None:
-    asking = engine(fake(max_length=8, most_tokens=5))
+def test_a_row_by_itself_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = engine(fake(max_length=8))
     with pytest.raises(UsageError, match="unknown head of fake 'moo'"):
         asking.predict("moo", [Encoded(ids=(3,), types=(0,))])
     with pytest.raises(UsageError, match="row 0 has 9 tokens"):
         asking.predict("mood", [Encoded(ids=(3,) * 9, types=(0,) * 9)])
+
+    def without_room(head: str, batch: TokenBatch) -> Floats32:
+        raise OutOfMemory(head)
+
+    monkeypatch.setattr(asking.runtime, "predict", without_room)
     with pytest.raises(WorkError, match="a single row of 6 tokens does not fit into memory"):
         asking.predict("mood", [Encoded(ids=(3,) * 6, types=(0,) * 6)])
