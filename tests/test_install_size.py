@@ -3,13 +3,13 @@
 import importlib.util
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from listening import listening
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "install_size.py"
 CONTENT = {"/a.whl": 300_000, "/b.whl": 5_000_000}
@@ -46,10 +46,8 @@ class _Packages(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _Packages) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{serving.server_port}"
-        serving.shutdown()
+    with listening(_Packages) as address:
+        yield address
 
 
 def test_sizes_and_the_rate_are_asked_of_the_servers(

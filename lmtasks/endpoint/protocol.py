@@ -30,7 +30,7 @@ CHAT_SIGN = "\x02chat\x03"
 """Begins a prompt that is a chat: the rest is JSON."""
 
 
-class Named(NamedTuple):
+class ToldToken(NamedTuple):
     """A token as the server calls it, with its log-probability."""
 
     token: str
@@ -49,7 +49,7 @@ class PlacedTokens:
     """(T,) was no token more likely? None: the server does not say."""
     pieces: tuple[bool, ...] = ()
     """(T,) is it a piece of a character? Empty where token ids were sent."""
-    likeliest: tuple[Named | None, ...] = ()
+    likeliest: tuple[ToldToken | None, ...] = ()
     """(T,) the likeliest token that is told of each place; None: none is told."""
 
     def border(self, place: int) -> int:
@@ -220,7 +220,7 @@ class _Told:
     texts: Sequence[str]
     logprobs: Sequence[float | None]
     greedy: Sequence[bool | None]
-    likeliest: Sequence[Named | None]
+    likeliest: Sequence[ToldToken | None]
     offsets: Sequence[int] | None
     ids: Sequence[int] | None = None
 
@@ -234,7 +234,7 @@ def _echoed(choice: Mapping[str, object]) -> _Told:
         raise MalformedError("the server's tokens and log-probabilities are not of equal number")
     logprobs = [None if value is None else finite(value) for value in values]
     tops, offsets = told.get("top_logprobs"), told.get("text_offset")
-    likeliest: list[Named | None] = [None] * len(texts)
+    likeliest: list[ToldToken | None] = [None] * len(texts)
     if isinstance(tops, list) and len(tops) == len(texts):
         likeliest = [_likeliest(top) for top in tops]
     usable = isinstance(offsets, list) and len(offsets) == len(texts) and all(type(each) is int for each in offsets)
@@ -247,17 +247,17 @@ def _echoed(choice: Mapping[str, object]) -> _Told:
     )
 
 
-def _likeliest(top: object) -> Named | None:
+def _likeliest(top: object) -> ToldToken | None:
     """The likeliest token of a place. They are names with values, or a list of objects."""
-    found: list[Named] = []
+    found: list[ToldToken] = []
     if isinstance(top, dict):
-        found = [Named(str(name), finite(value)) for name, value in top.items()]
+        found = [ToldToken(str(name), finite(value)) for name, value in top.items()]
     elif isinstance(top, list) and all(isinstance(each, dict) for each in top):
-        found = [Named(str(each.get("token")), finite(each.get("logprob"))) for each in top]
+        found = [ToldToken(str(each.get("token")), finite(each.get("logprob"))) for each in top]
     return max(found, key=lambda each: each.logprob, default=None)
 
 
-def _is_greedy(likeliest: Named | None, logprob: float | None) -> bool | None:
+def _is_greedy(likeliest: ToldToken | None, logprob: float | None) -> bool | None:
     """Is no other token of the place more likely?"""
     return None if likeliest is None or logprob is None else logprob >= likeliest.logprob - TIE
 
@@ -269,7 +269,7 @@ def _of_prompt(choice: Mapping[str, object]) -> _Told:
     texts: list[str] = []
     logprobs: list[float | None] = []
     greedy: list[bool | None] = []
-    likeliest: list[Named | None] = []
+    likeliest: list[ToldToken | None] = []
     ids: list[int] = []
     for each in told:
         if each is None:  # of the first token nothing is told, not even which one it is
@@ -285,7 +285,7 @@ def _of_prompt(choice: Mapping[str, object]) -> _Told:
         if not isinstance(first, dict) or not str(key).isdigit():
             raise MalformedError("the server's prompt_logprobs are not of the form of vLLM's")
         rank = first.get("rank")
-        named = Named(str(first.get("decoded_token") or ""), finite(first.get("logprob")))
+        named = ToldToken(str(first.get("decoded_token") or ""), finite(first.get("logprob")))
         texts.append(named.token)
         logprobs.append(named.logprob)
         greedy.append(rank == 1 if isinstance(rank, int) else None)

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from listening import listening
 from said import Say
 
 import lmtasks
@@ -110,25 +111,10 @@ class Handler(BaseHTTPRequestHandler):
         return
 
 
-class Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        return
-
-
 @contextmanager
 def serving(delays: Delays) -> Iterator[str]:
-    server = Quiet(("127.0.0.1", 0), type("OfDelays", (Handler,), {"delays": delays}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler, delays=delays) as address:
+        yield f"{address}/v1"
 
 
 def spec_of(address: str) -> SpeedSpec:

@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
+
+from listening import listening
 
 TOKEN = re.compile(r" ?\w+|\s|[^\w\s]")
 WORDS = (" Tokyo", ".", " the", " of", " B", " A", " seven", " is", "\n")
@@ -277,29 +279,11 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        return  # a client that went away
-
-
 @contextmanager
 def serving(toy: Toy, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The toy behind an address of this machine."""
-    server = _Server(("127.0.0.1", 0), type("ToyHandler", (Handler,), {"toy": toy}))
-    if tls is not None:
-        # Each connection's own thread shakes hands: a client that breaks off is no fault of the one that listens.
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler, tls=tls, toy=toy) as address:
+        yield f"{address}/v1"
 
 
 class Faults:
