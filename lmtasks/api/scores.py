@@ -85,6 +85,8 @@ def evaluate(
     trust_code: bool = False,
     track: TrackerName | None = None,
     shard: str = "",
+    on: str = "",
+    shards: int | None = None,
     progress: bool | Report = True,
 ) -> Results:
     """Score models and baselines on tasks or on rows of your own, as `lmtasks eval` does.
@@ -117,6 +119,8 @@ def evaluate(
             them.
         track: also write the scores to mlflow, tensorboard or trackio.
         shard: answer this part of every task's rows alone, `2/4`, below `out`, for `merge`; nothing is scored.
+        on: engine for many machines, `ray` or `ray://...`, over which the rows are divided, and merged at the end.
+        shards: of `on`: parts of every task's rows.
         out: folder of the results; None: `runs/eval-N`.
         cache: file in which answers are kept; None: one in your cache folder; "off": none.
 
@@ -135,9 +139,11 @@ def evaluate(
     )
     from lmtasks.workflow.evaluate import EvalRequest, evaluate_models, evaluate_shard
     from lmtasks.workflow.open_model import cache_file
+    from lmtasks.workflow.shards_on_cluster import evaluate_on_cluster
     from lmtasks.workflow.track import check_tracker, track_results
 
     check_tracker(track)
+    BesideScores(speed=speed, track=track, shard=shard, on=on, shards=shards)
     scoring = Scoring(num_fewshot=num_fewshot, split=split, limit=limit, sample=sample, rows=baseline_rows, seed=seed)
     prompts, uncertainty = prompts or PromptFormat(), uncertainty or Uncertainty()
     given = ExistingAnswers(answers_id=answers_id, allow_missing=allow_missing)
@@ -195,10 +201,13 @@ def evaluate(
     )
     with drawn(progress) as report:
         if shard:
-            shards = evaluate_shard(request, parse_shard(shard), report=report)
-            lost = {(each.record.model.name, task): why for each in shards for task, why in each.record.failed.items()}
+            written = evaluate_shard(request, parse_shard(shard), report=report)
+            lost = {(each.record.model.name, task): why for each in written for task, why in each.record.failed.items()}
             return Results(folder=Path(out or ""), models={}, failed=lost)
-        evaluated = evaluate_models(request, report=report)
+        if on:
+            evaluated = evaluate_on_cluster(request, on=on, shards=shards, report=report)
+        else:
+            evaluated = evaluate_models(request, report=report)
     if track is not None:
         track_results(track, evaluated)
     return _results_of(evaluated)

@@ -61,7 +61,7 @@ def command(
     model: Models = (),
     choice: TaskChoice,
     opened: Opening,
-    on: RunsOn,
+    runs_on: RunsOn,
     server: Endpoint,
     scoring: Scoring,
     output: ResultsOut,
@@ -114,7 +114,7 @@ def command(
         answers=read_given(stored.answers, id_column=stored.answers_id, allow_missing=stored.allow_missing),
         tasks=TaskRequest.of(choice),
         opening=open_options(
-            on,
+            runs_on,
             batch_size=opened.batch_size,
             label_map=opened.label_map,
             cache=cache_file(output.cache),
@@ -131,6 +131,15 @@ def command(
     )
     if beside.shard:
         _answer_shard(request, parse_shard(beside.shard))
+        return
+    if beside.on:
+        from lmtasks.workflow.shards_on_cluster import evaluate_on_cluster
+
+        with progress_bars() as report:
+            evaluated = evaluate_on_cluster(request, on=beside.on, shards=beside.shards, report=report)
+        if beside.track is not None:
+            track_results(beside.track, evaluated)
+        tell_scores(evaluated)
         return
     first = is_first()  # of several processes one prints and writes
     with progress_bars() if first else nullcontext(quiet) as report:

@@ -1,21 +1,19 @@
 """The cells of a plan over many machines: trainings and exports first, cells as soon as what they run on is there, and
 timings at the end, alone on one machine.
 
-A hand writes a cell into a folder of this one try (`in-progress/`), and the process that was asked for the run, the
-only one that does, moves it into its place: whoever is lost while it writes leaves nothing in the results, and a cell
-that two hands have carried out, because one was only thought to be lost, is there once.
+Hands write cells aside, and the process that was asked for the run moves them into place (`cluster.handover`).
 """
 
 import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 from lmtasks.cluster.dispatch import ClusterJob, Dispatcher, JobOutcome, Needs, summed
+from lmtasks.cluster.handover import answering_bytes, is_seen, making_bytes, new_stage, staging
 from lmtasks.cluster.ray_pool import HandPlace, Made, RayPool
 from lmtasks.errors import GateError, UsageError, WorkError
 from lmtasks.evaluation.engine_solver import EngineSolver
@@ -26,15 +24,6 @@ from lmtasks.run.trials import TrainingSplit, Trial
 from lmtasks.run.variants import Artefacts
 from lmtasks.task.task import Task
 from lmtasks.workflow.open_model import card_in, settings_hash
-
-STAGE = "in-progress"
-"""Inside a run's folder, gone when it ends: cells that are written, one folder a try."""
-CELL_MEMORY, MAKE_MEMORY = 600_000_000, 1_200_000_000
-"""Bytes that the libraries take, beside the model."""
-CELL_COPIES, MAKE_COPIES = 3, 8
-"""Size of a model's files, to the memory that answering and training take."""
-SEEN_SECONDS = 30.0
-"""Until a file that another machine has written must be seen in the shared folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +133,7 @@ class _PlanContext:
 
     def _score(self, work: ScoreWork) -> Made:
         began = time.monotonic()
-        stage = f"{STAGE}/{uuid.uuid4().hex}"
+        stage = new_stage()
         runner = self._runner(RunFolder(root=self.place.root / stage), threads=self.setup.options.threads)
         cell = Cell(variant=self._variant(work.variant), task=self._task(work.variant, work.task), trial=work.trial)
         if cell.variant.model is None:
@@ -218,20 +207,13 @@ class ClusterCells:
 
     def run(self) -> None:
         """Carry them out; `tally` has how they ended."""
-        shutil.rmtree(self._stage, ignore_errors=True)
-        try:
+        with staging(self.runner.folder.root):
             self._dispatcher.run(self._first_jobs())
             for cells in self._of_servers:
                 began = time.monotonic()
                 for cell, status, reason in self.runner.trial_cells(cells[0].variant, cells, cells[0].trial):
                     self._tell(cell, status, reason, seconds=time.monotonic() - began)
                     began = time.monotonic()
-        finally:
-            shutil.rmtree(self._stage, ignore_errors=True)
-
-    @property
-    def _stage(self) -> Path:
-        return self.runner.folder.root / STAGE
 
     def _first_jobs(self) -> list[ClusterJob]:
         jobs: list[ClusterJob] = []
@@ -260,7 +242,7 @@ class ClusterCells:
         if self.runner.is_found(cell):
             self._tell(cell, "found", "")
         else:
-            yield self._score_job(cell, holds="", memory=CELL_MEMORY, wants=())
+            yield self._score_job(cell, holds="", memory=answering_bytes(None), wants=())
 
     def _model_group(self, variant: VariantPlan, trial: Trial, cells: list[Cell]) -> list[ClusterJob]:
         artefacts = self.runner.artefacts
@@ -282,7 +264,7 @@ class ClusterCells:
                 job = ClusterJob(
                     name=f"{'export' if export else 'training'} of {folder.name}",
                     work=work,
-                    needs=self._needs(variant, memory=MAKE_MEMORY + MAKE_COPIES * _bytes(made.backbone)),
+                    needs=self._needs(variant, memory=making_bytes(made.backbone)),
                     first=True,
                     wants=("sweeps", *(self._inside(each) for each in (made.model, *made.bases) if each is not None)),
                 )
@@ -312,7 +294,7 @@ class ClusterCells:
         except (WorkError, GateError) as error:
             self._fail(cells, str(error))
             return
-        memory = CELL_MEMORY + CELL_COPIES * _bytes(ref)
+        memory = answering_bytes(ref)
         wants = tuple(self._inside(each) for each in (made.model, made.package) if each is not None)
         for cell in cells:
             if is_finished(self.runner.folder, cell, model=model, settings=settings):
@@ -334,7 +316,7 @@ class ClusterCells:
 
     def _needs(self, variant: VariantPlan, *, memory: int) -> Needs:
         cores = 1 if variant.model is None else self.runner.threads(variant)
-        return Needs(cores=cores, gpus=int(variant.device.startswith("cuda")), memory_bytes=_rounded(memory))
+        return Needs(cores=cores, gpus=int(variant.device.startswith("cuda")), memory_bytes=memory)
 
     def _ended(self, job: ClusterJob, outcome: JobOutcome) -> Iterable[ClusterJob]:
         held = self._of_job.pop(id(job))
@@ -349,7 +331,7 @@ class ClusterCells:
                 chain.remove(each)
                 for cells in each.groups:
                     self._fail(cells, outcome.error)
-        elif not _until(lambda: step.is_there):
+        elif not is_seen(lambda: step.is_there):
             chain.remove(step)
             for cells in step.groups:
                 self._fail(cells, f"{step.made} is not seen here, though another machine has written it.")
@@ -371,7 +353,7 @@ class ClusterCells:
     def _publish(self, stage: Path, cell: Cell) -> None:
         """Move a cell into its place: its samples, then the record that makes it finished."""
         written, folder = RunFolder(root=stage), self.runner.folder
-        _until(written.cell(cell.id).is_file)
+        is_seen(written.cell(cell.id).is_file)
         samples, place = written.samples(cell.id), folder.samples(cell.id)
         place.parent.mkdir(parents=True, exist_ok=True)
         if samples.is_file():
@@ -418,25 +400,3 @@ def time_on_cluster(runner: CellRunner, *, pool: RayPool, cores: int) -> tuple[s
         return (f"timing: {outcome.error}",)
     value = outcome.value.value if isinstance(outcome.value, Made) else ()
     return tuple(map(str, value)) if isinstance(value, tuple) else ()
-
-
-def _rounded(memory: int) -> int:
-    """Up to 256 MB: jobs of nearly the same needs share their hands."""
-    step = 256_000_000
-    return -(-memory // step) * step
-
-
-def _bytes(folder: Path | None) -> int:
-    if folder is None or not folder.is_dir():
-        return 0
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _until(is_seen: Callable[[], bool]) -> bool:
-    """Wait until what another machine has written is seen here: a network's folders lag behind."""
-    until = time.monotonic() + SEEN_SECONDS
-    while not is_seen():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.2)
-    return True

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from lmtasks.settings.base import BOUND, Setting, Settings, refusal
 from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, SEED, Bound, shown
+from lmtasks.settings.runs_on import ManyMachines
 
 Origin = Literal["ours", "lm-eval"]
 """Whose way of drawing: this package's, or lm-evaluation-harness'."""
@@ -212,7 +213,7 @@ Explain = Annotated[
 
 
 class BesideScores(Settings):
-    """Timings, words and a page beside the scores, a tracker's copy, and which part of the rows is answered here."""
+    """Timings, words and a page beside the scores, a tracker's copy, and where which part of the rows is answered."""
 
     speed: Speed = False
     explain: Explain = 0
@@ -226,6 +227,23 @@ class BesideScores(Settings):
             metavar="I/N",
         ),
     ] = ""
+    on: ManyMachines = ""
+    shards: Annotated[
+        int | None,
+        COUNT_OR_NONE,
+        Setting(
+            "Of --on: parts that every task's rows are divided into, a few for each process; merged at the end.",
+            metavar="N",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.on and self.shard:
+            raise refusal("--shard is a part that one process answers, and --on has many; leave out one of the two")
+        if self.shards is not None and not self.on:
+            raise refusal("--shards is about --on ray, which answers all of them; one alone is answered by --shard 1/4")
+        return self
 
 
 class ExistingAnswers(Settings):

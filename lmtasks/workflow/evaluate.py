@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from lmtasks.bench.compare import SpeedComparison
     from lmtasks.evaluation.given_answers import GivenAnswers
+    from lmtasks.evaluation.protocols import Solver
     from lmtasks.task.groups import Group
     from lmtasks.task.task import Task
 
@@ -150,7 +151,7 @@ class Evaluated:
         if self.kept == 0 and len(failed) == 1:
             return failed[0][1]
         several = len(self.models) > 1
-        told = " ".join(f"{each.label + ', ' if several else ''}{error}" for each, error in failed)
+        told = " ".join(dict.fromkeys(f"{each.label + ', ' if several else ''}{error}" for each, error in failed))
         names = "; ".join(_kept(each, several=several) for each in self.models if each.results) or "nothing"
         return WorkError(f"{len(failed)} of {self.kept + len(failed)} failed: {told} Kept: {names}.")
 
@@ -168,7 +169,7 @@ def evaluate_models(request: EvalRequest, *, report: Callable[[Progress], None])
             `Evaluated.failure`.
     """
     with started() as processes:
-        return _Evaluation(request=request, processes=processes, report=report).run()
+        return Evaluation(request=request, processes=processes, report=report).run()
 
 
 def evaluate_shard(
@@ -183,11 +184,11 @@ def evaluate_shard(
             `failed`.
     """
     request.check_divided()
-    return _Evaluation(request=request, processes=ALONE, report=report).shard(shard)
+    return Evaluation(request=request, processes=ALONE, report=report).shard(shard)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Prepared:
+class PreparedEvaluation:
     """All of a request that is known before a model is loaded."""
 
     opening: OpenOptions
@@ -211,12 +212,15 @@ class _Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Evaluation:
+class Evaluation:
+    """Carries out a request, whole or in shards."""
+
     request: EvalRequest
     processes: Processes
     report: Callable[[Progress], None]
 
-    def _prepare(self) -> _Prepared:
+    def prepare(self) -> PreparedEvaluation:
+        """Everything that is known before a model is loaded, checked."""
         request = self.request
         opening = replace(request.opening, on=_shared(request.opening.on))
         generation = {**read_kwargs(request.scoring.gen_kwargs), **request.generation}
@@ -236,7 +240,7 @@ class _Evaluation:
         chats = {chosen.label: _chat_of(chosen, request.prompts, variables) for chosen in models}
         folder = self.processes.share(request.output.out or next_folder("eval"))
         places = {chosen.label: folder / chosen.label if len(models) > 1 else folder for chosen in models}
-        return _Prepared(
+        return PreparedEvaluation(
             opening=opening,
             tasks=tasks,
             models=models,
@@ -254,12 +258,12 @@ class _Evaluation:
 
     def run(self) -> Evaluated:
         """Score and write."""
-        prepared = self._prepare()
+        prepared = self.prepare()
         with locked(prepared.folder) if self.processes.first else nullcontext():
             if self.processes.first:
                 (make_free if self.request.output.overwrite else check_free)(prepared.asks, out=prepared.folder)
-            scores = tuple(self._score(chosen, prepared) for chosen in prepared.models)
-            not_explained = self._explained(prepared, scores) if self.processes.first else ()
+            scores = tuple(self.score(chosen, prepared) for chosen in prepared.models)
+            not_explained = self.explained(prepared, scores) if self.processes.first else ()
             speed, not_timed = self._timed(prepared, scores)
         return Evaluated(
             folder=prepared.folder,
@@ -273,24 +277,44 @@ class _Evaluation:
 
     def shard(self, shard: Shard) -> tuple[StoredShard, ...]:
         """Answer a part of the rows and write it."""
-        prepared = self._prepare()
+        prepared = self.prepare()
         with locked(prepared.folder / shard.folder):  # others write beside it
-            return tuple(self._answer_shard(chosen, prepared, shard) for chosen in prepared.models)
+            return tuple(self._own_shard(chosen, prepared, shard) for chosen in prepared.models)
 
-    def _answer_shard(self, chosen: ChosenModel, prepared: _Prepared, shard: Shard) -> StoredShard:
+    def _own_shard(self, chosen: ChosenModel, prepared: PreparedEvaluation, shard: Shard) -> StoredShard:
+        place = prepared.places[chosen.label]
+        out, asked = place / shard.folder, prepared.asks[place]
+        held = ShardRecord.read_if_whole(out / SHARD)
+        if held is not None and held.asked != asked and not self.request.output.overwrite:
+            raise UsageError(f"{out} holds a shard of something else; give another --out, or --overwrite.")
+        with open_solver(chosen, prepared.opening) as solver:
+            return self.answer_shard(
+                shard, chosen, prepared, solver=solver, out=out, asked=asked, place=prepared.place_of(chosen)
+            )
+
+    def answer_shard(
+        self,
+        shard: Shard,
+        chosen: ChosenModel,
+        prepared: PreparedEvaluation,
+        *,
+        solver: Solver,
+        out: Path,
+        asked: Json,
+        place: int,
+    ) -> StoredShard:
+        """Let a loaded model answer its part of the rows, and write it into the folder `out`.
+
+        Args:
+            place: of the model among those of the command.
+        """
         from lmtasks.bench.machine import machine, versions
         from lmtasks.evaluation.samples import sample_files
         from lmtasks.evaluation.write import samples_file
 
-        place = prepared.places[chosen.label]
-        out, asks = place / shard.folder, prepared.asks[place]
-        held = ShardRecord.read_if_whole(out / SHARD)
-        if held is not None and held.asked != asks and not self.request.output.overwrite:
-            raise UsageError(f"{out} holds a shard of something else; give another --out, or --overwrite.")
         failed: dict[str, LmtasksError] = {}
-        options = self._options(chosen, prepared)
-        tasks = prepared.answered[chosen.label]
-        with sample_files(out, name=samples_file) as samples, open_solver(chosen, prepared.opening) as solver:
+        options, tasks = self._options(chosen, prepared), prepared.answered[chosen.label]
+        with sample_files(out, name=samples_file) as samples:
             answered = answer_shard(
                 shard.part,
                 solver=solver,
@@ -313,12 +337,12 @@ class _Evaluation:
                 seed=options.seed,
                 resamples=options.resamples,
                 draws=options.draws,
-                asked=asks,
-                place=prepared.place_of(chosen),
+                asked=asked,
+                place=place,
             )
             return StoredShard(folder=out, record=write_shard(out, scored, samples=samples))
 
-    def _options(self, chosen: ChosenModel, prepared: _Prepared) -> EvalOptions:
+    def _options(self, chosen: ChosenModel, prepared: PreparedEvaluation) -> EvalOptions:
         request = self.request
         cache = prepared.opening.cache
         return EvalOptions(data=request.data, chat=prepared.chats[chosen.label], hashes=hashes_folder(cache)).but(
@@ -331,7 +355,7 @@ class _Evaluation:
         )
 
     def _timed(
-        self, prepared: _Prepared, scores: Sequence[ModelScores]
+        self, prepared: PreparedEvaluation, scores: Sequence[ModelScores]
     ) -> tuple[SpeedComparison | None, tuple[str, ...]]:
         """Models that were timed, and why others were not; each record lies beside the scores of its model."""
         from lmtasks.workflow.bench import time_scored
@@ -355,7 +379,7 @@ class _Evaluation:
             record.write(next(each.folder for each in scores if each.label == record.variant.name) / SPEED)
         return compared, failed
 
-    def _explained(self, prepared: _Prepared, scores: Sequence[ModelScores]) -> tuple[str, ...]:
+    def explained(self, prepared: PreparedEvaluation, scores: Sequence[ModelScores]) -> tuple[str, ...]:
         """Words beside the samples of every model, the same rows of each; sentences on what has none."""
         from lmtasks.evaluation.write import samples_file, words_file
         from lmtasks.results.scores import ResultsRecord
@@ -403,7 +427,8 @@ class _Evaluation:
         )
         return "both" if request.tasks.is_single and divided else "score"
 
-    def _score(self, chosen: ChosenModel, prepared: _Prepared) -> ModelScores:
+    def score(self, chosen: ChosenModel, prepared: PreparedEvaluation) -> ModelScores:
+        """Scores of one model, written."""
         from lmtasks.bench.machine import machine, versions
         from lmtasks.evaluation.samples import sample_files
         from lmtasks.evaluation.write import samples_file, write_results

@@ -85,15 +85,18 @@ def merge_found(
     with locked(out):
         asks = {places[name]: shards[0].record.asked for name, shards in found.items()}
         (make_free if overwrite else check_free)(asks, out=out)
-        scores = tuple(_merged(labels[name], shards, places[name], tasks) for name, shards in found.items())
+        scores = tuple(merged_scores(labels[name], shards, places[name], tasks) for name, shards in found.items())
     names = dict.fromkeys(result.task for each in scores for result in each.results)
     return Evaluated(folder=out, tasks=tuple(names), models=scores, reasons={})
 
 
-def _merged(label: str, shards: Sequence[StoredShard], out: Path, tasks: Sequence[Task]) -> ModelScores:
+def merged_scores(
+    label: str, shards: Sequence[StoredShard], out: Path, tasks: Sequence[Task], *, keep_samples: bool = True
+) -> ModelScores:
+    """Make the scores of a model's shards, which were found whole, and write them into the folder `out`."""
     record = shards[0].record
     with sample_files(out, name=samples_file) as samples:
-        merged = merge_shards(shards, tasks=tasks, samples=samples)
+        merged = merge_shards(shards, tasks=tasks, samples=samples if keep_samples else None)
         if merged.results:
             write_results(
                 out,
@@ -102,7 +105,7 @@ def _merged(label: str, shards: Sequence[StoredShard], out: Path, tasks: Sequenc
                 runtime=record.runtime,
                 machine=record.machine,
                 versions=record.versions,
-                samples=samples,
+                samples=samples if keep_samples else False,
                 groups=merged.groups,
                 processes=len(shards),
                 failed=merged.failed,

@@ -22,7 +22,7 @@ NO_MATTER = frozenset(
         *("out", "overwrite", "cache", "threads", "batch_size", "offline", "token", "trust_code", "speed", "track"),
         *("page_language", "explain"),
         *("served_name", "api_key_env", "concurrent", "request_timeout", "retries"),
-        "shard",
+        *("shard", "on", "shards"),
     }
 )
 """Options that say where things are, or how fast, and not what is asked."""

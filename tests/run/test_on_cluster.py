@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lmtasks.cluster.handover import STAGE
 from lmtasks.records import Progress
 from lmtasks.run.folder import RunFolder
-from lmtasks.run.on_cluster import STAGE
 from lmtasks.run.plan import Plan, VariantPlan, load_plan
 from lmtasks.run.run_plan import Ran, run_plan
 from lmtasks.run.runner import CellRunner, CellTally, RunOptions
@@ -89,6 +89,7 @@ def test_cells_of_killed_processes_are_those_of_one(tmp_path: Path, monkeypatch:
             killing.join()
         ray.shutdown()
         cluster.shutdown()
+    assert killed
     assert (ran.done, ran.failed) == (alone.done, ())
     assert (found.done, found.found) == (0, alone.done)
     assert seen[-1].done == seen[-1].total == alone.done
