@@ -84,7 +84,7 @@ class Shard:
         return Processes(rank=self.index - 1, count=self.count)
 
 
-def parse_shard(text: str, *, variables: Mapping[str, str] = os.environ) -> Shard:
+def parse_shard(text: str, *, option: str = "--shard", variables: Mapping[str, str] = os.environ) -> Shard:
     """The shard of `2/4`, or the one that SLURM's variables of an array job name.
 
         >>> parse_shard("2/4")
@@ -97,26 +97,27 @@ def parse_shard(text: str, *, variables: Mapping[str, str] = os.environ) -> Shar
         UsageError: it is neither, or a variable is missing.
     """
     if text == SLURM:
-        task, count = _slurm("TASK_ID", variables), _slurm("TASK_COUNT", variables)
-        first, step = _slurm("TASK_MIN", variables, default=1), _slurm("TASK_STEP", variables, default=1)
+        task, count = _slurm("TASK_ID", option, variables), _slurm("TASK_COUNT", option, variables)
+        first = _slurm("TASK_MIN", option, variables, default=1)
+        step = _slurm("TASK_STEP", option, variables, default=1)
         index = (task - first) // max(1, step) + 1
     else:
         parts = text.split("/")
         if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-            raise UsageError(f"--shard must be i/n, as 2/4, or slurm, was {text!r}.")
+            raise UsageError(f"{option} must be i/n, as 2/4, or slurm, was {text!r}.")
         index, count = map(int, parts)
     if not 1 <= index <= count:
-        raise UsageError(f"--shard {text}: there is no shard {index} of {count}; they are counted from 1.")
+        raise UsageError(f"{option} {text}: there is no part {index} of {count}; they are counted from 1.")
     return Shard(index=index, count=count)
 
 
-def _slurm(name: str, variables: Mapping[str, str], *, default: int | None = None) -> int:
+def _slurm(name: str, option: str, variables: Mapping[str, str], *, default: int | None = None) -> int:
     text = variables.get(f"SLURM_ARRAY_{name}", "")
     if not text and default is not None:
         return default
     if not text.isascii() or not text.isdigit():
         raise UsageError(
-            f"--shard slurm reads SLURM_ARRAY_{name}, which is {text!r} here; start it as an array job "
+            f"{option} slurm reads SLURM_ARRAY_{name}, which is {text!r} here; start it as an array job "
             "(sbatch --array=1-8), or give i/n."
         )
     return int(text)

@@ -101,7 +101,8 @@ class _PlanContext:
 
     def _runner(self, folder: RunFolder, *, threads: int | None) -> CellRunner:
         setup = self.setup
-        options = replace(setup.options, threads=threads)
+        # a file of answers on a disk of many machines is no place that all of them may write to
+        options = replace(setup.options, threads=threads, answers=False)
         artefacts = Artefacts(
             plan=setup.plan,
             tasks=setup.tasks,

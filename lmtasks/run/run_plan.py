@@ -19,6 +19,7 @@ from lmtasks.results.comparison import PairedRecords
 from lmtasks.results.run import RunRecord
 from lmtasks.run.folder import RunFolder, cell_id
 from lmtasks.run.on_cluster import ClusterCells, PlanSetup, time_on_cluster
+from lmtasks.run.parts import RunPart, chains_of, claimed, make_models, part_of_cells, take_in
 from lmtasks.run.plan import Plan
 from lmtasks.run.plan_changes import take_over
 from lmtasks.run.preflight import check_devices, check_models, check_tasks
@@ -89,7 +90,7 @@ def run_plan(
     report: Callable[[Progress], None],
     trust_code: bool = False,
 ) -> Ran:
-    """Carry out a plan into the folder `out`, or finish the one that is there.
+    """Carry out a plan into the folder `out`, or finish the one that is there; what parts have done is taken in.
 
     A cell that fails does not stop the others.
 
@@ -98,47 +99,13 @@ def run_plan(
         WorkError: the folder cannot be written, or another process writes it.
     """
     began = time.monotonic()
-    tasks = with_clean(index.find(",".join(plan.tasks), trust_code=trust_code))
-    check_tasks(plan, tasks)
-    if options.on:
-        check_on(options.on)
-    else:
-        check_devices(plan)
-    check_models(plan, only=options.only, data=options.data)
-    names = [variant.name for variant in plan.variants]
-    for name in options.only:
-        if name not in names:
-            raise unknown("variant", name, names)
-    folder = RunFolder(root=out)
+    tasks = _checked(plan, index=index, options=options, trust_code=trust_code)
+    folder, header = RunFolder(root=out), _header(options)
     with locked(out):
-        header = RunRecord(
-            command=options.command,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=machine(),
-            versions=versions(),
-        )
         take_over(folder, plan, tasks=tasks, plan_file=plan_file, header=header)
-        splits = training_splits(tasks, plan=plan, options=options.data)
-        for name, told in few_rows(plan, splits).items():
-            log.warning("task %s: %s", name, told)
-        artefacts = Artefacts(
-            plan=plan,
-            tasks=tasks,
-            folder=folder,
-            options=options.data,
-            report=report,
-            features=features_file(options.cache),
-        )
+        take_in(folder, plan)
         threads = options.threads if not options.on else options.threads or 1
-        runner = CellRunner(
-            plan=plan,
-            tasks=tasks,
-            splits=splits,
-            folder=folder,
-            options=replace(options, threads=threads),
-            artefacts=artefacts,
-            report=report,
-        )
+        runner = _runner(plan, tasks, folder=folder, options=replace(options, threads=threads), report=report)
         tally = CellTally(runner=runner, coming=runner.coming())
         with carried_out(runner, tally, on=options.on, threads=options.threads) as speeds:
             paired_record(folder, plan=plan, tasks=tasks).write(folder.paired)
@@ -159,6 +126,122 @@ def run_plan(
         failed=failed,
         seconds=time.monotonic() - began,
         missed=missed,
+    )
+
+
+def run_part(
+    plan: Plan,
+    part: RunPart,
+    *,
+    plan_file: Path,
+    index: TaskIndex,
+    out: Path,
+    options: RunOptions,
+    report: Callable[[Progress], None],
+    trust_code: bool = False,
+) -> Ran:
+    """Carry out one part of a plan's models or cells, beside other processes that carry out others; `run_plan` takes
+    them in.
+
+    Raises:
+        UsageError: as `run_plan`; or the folder holds another form of the plan.
+        WorkError: the folder cannot be written, or another process carries out this part.
+    """
+    began = time.monotonic()
+    tasks = _checked(plan, index=index, options=options, trust_code=trust_code)
+    folder = RunFolder(root=out)
+    with claimed(folder, part, plan, plan_file=plan_file, header=_header(options)) as own:
+        runner = _runner(plan, tasks, folder=folder, options=replace(options, answers=False), report=report)
+        if part.step == "models":
+            failed = make_models(runner, part.shard)
+            return Ran(
+                folder=own.root,
+                done=0,
+                found=0,
+                not_applicable=0,
+                failed=tuple(failed),
+                seconds=time.monotonic() - began,
+            )
+        coming = part_of_cells(runner, folder, part.shard)
+        beside = replace(runner, folder=own)
+        tally = CellTally(runner=beside, coming=coming)
+        beside.cells(tally)
+    return Ran(
+        folder=own.root,
+        done=tally.count["done"],
+        found=tally.count["found"],
+        not_applicable=tally.count["not-applicable"],
+        failed=tuple(tally.failed),
+        seconds=time.monotonic() - began,
+    )
+
+
+def planned_parts(
+    plan: Plan, *, index: TaskIndex, out: Path, options: RunOptions, trust_code: bool = False
+) -> tuple[int, int]:
+    """Into how many parts the models and the cells of a plan can be divided at most; 0 where there are none.
+
+    Raises:
+        UsageError: the plan, a task or a model is wrong.
+    """
+    tasks = _checked(plan, index=index, options=options, trust_code=trust_code)
+    runner = _runner(plan, tasks, folder=RunFolder(root=out), options=options, report=lambda progress: None)
+    cells = runner.coming()
+    return len(chains_of(runner, cells)), len(cells)
+
+
+def _checked(plan: Plan, *, index: TaskIndex, options: RunOptions, trust_code: bool) -> Sequence[Task]:
+    """The tasks of a plan, once all is looked at that can be known before any work."""
+    tasks = with_clean(index.find(",".join(plan.tasks), trust_code=trust_code))
+    check_tasks(plan, tasks)
+    if options.on:
+        check_on(options.on)
+    else:
+        check_devices(plan)
+    check_models(plan, only=options.only, data=options.data)
+    names = [variant.name for variant in plan.variants]
+    for name in options.only:
+        if name not in names:
+            raise unknown("variant", name, names)
+    return tasks
+
+
+def _header(options: RunOptions) -> RunRecord:
+    return RunRecord(
+        command=options.command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+        versions=versions(),
+    )
+
+
+def _runner(
+    plan: Plan,
+    tasks: Sequence[Task],
+    *,
+    folder: RunFolder,
+    options: RunOptions,
+    report: Callable[[Progress], None],
+) -> CellRunner:
+    splits = training_splits(tasks, plan=plan, options=options.data)
+    for name, told in few_rows(plan, splits).items():
+        log.warning("task %s: %s", name, told)
+    artefacts = Artefacts(
+        plan=plan,
+        tasks=tasks,
+        folder=folder,
+        options=options.data,
+        report=report,
+        features=features_file(options.cache) if options.answers else None,
+    )
+    return CellRunner(
+        plan=plan,
+        tasks=tasks,
+        splits=splits,
+        folder=folder,
+        options=options,
+        artefacts=artefacts,
+        report=report,
     )
 
 

@@ -64,7 +64,10 @@ class RunOptions:
     """For variants that set none; None: all cores that this process may use."""
     samples: bool = True
     cache: Path | None = None
-    """The file in which answers are kept; None: they are not. What is timed never sees it."""
+    """The file in which answers are kept, beside which hashes of rows are; None: nothing is. What is timed never sees
+    it."""
+    answers: bool = True
+    """Keep answers of models in folders, too; else hashes alone."""
     command: str = ""
     """The command that repeats the run, for the report."""
     on: str = ""
@@ -326,7 +329,7 @@ class CellRunner:
                 threads=self.threads(variant),
                 force=variant.force,
             ) as engine,
-            with_cache(engine, folder=ref, cache=self.options.cache) as answers,
+            with_cache(engine, folder=ref, cache=self.options.cache if self.options.answers else None) as answers,
         ):
             yield EngineSolver(answers, training=read_training_rows(training_rows_file(ref)))
 

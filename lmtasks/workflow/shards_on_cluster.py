@@ -84,7 +84,9 @@ class _ShardsContext:
         if self._solver is None or chosen is not self._chosen:
             self._loaded.close()
             self._loaded, self._solver = ExitStack(), None
-            self._solver = self._loaded.enter_context(open_solver(chosen, self._prepared.opening))
+            # a file of answers on a disk of many machines is no place that all of them may write to
+            opening = replace(self._prepared.opening, cache=None)
+            self._solver = self._loaded.enter_context(open_solver(chosen, opening))
             self._chosen = chosen
         stage = new_stage()
         self._evaluation.answer_shard(
@@ -180,7 +182,6 @@ class _Shards:
                 request,
                 models=refs,
                 answers=(),
-                opening=replace(request.opening, cache=None),
                 output=request.output.but({"out": prepared.folder.absolute()}),
             ),
             asks={chosen.ref: prepared.asks[prepared.places[chosen.label]] for chosen in self.models},
