@@ -136,7 +136,7 @@ def part_of_cells(runner: CellRunner, folder: RunFolder, shard: Shard) -> list[C
         kept.append(cell)
     if missing:
         log.warning(
-            "the model of %s is not there; `lmtasks run --models 1/1` makes it, or the last `lmtasks run`, with its cells",
+            "the model of %s is not there; `lmtasks run --models 1/1` makes it, or the last command with its cells",
             ", ".join(sorted(missing)),
         )
     return kept
