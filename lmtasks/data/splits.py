@@ -17,7 +17,7 @@ import numpy as np
 from lmtasks.data.decoding import Notify, log_notice
 from lmtasks.data.labelled import labelled_rows
 from lmtasks.data.local import split_parts
-from lmtasks.data.mirror import find_local
+from lmtasks.data.mirror import find_local, with_stand_ins
 from lmtasks.data.rows import Rows, make_rows, read_rows
 from lmtasks.data.sampling import NO_LABEL, Sample, labels_of, nested_order, part_of, sampled
 from lmtasks.data.table import class_names
@@ -72,6 +72,7 @@ def load_task_data(
         UsageError: no source for a needed split; or it cannot be read, is empty, or lacks a column.
         WorkError: the Hub could not be reached.
     """
+    task = with_stand_ins(task, options=options)
     carves = not _has_own_validation(task)
     learned = task.clean or task  # whose rows are learned from, whatever is scored
     train, validation = None, None

@@ -9,6 +9,7 @@ from lmtasks.data.splits import carve, load_task_data, read_once, read_split
 from lmtasks.errors import UsageError
 from lmtasks.records import Row
 from lmtasks.settings.data import DataAccess
+from lmtasks.task.index import default_index
 from lmtasks.task.load import load_task
 from lmtasks.task.task import Source, SplitName, Task
 
@@ -161,3 +162,17 @@ def test_a_split_is_read_once_within_a_block(
     assert read == ["train", "test"] * 2
     load_task_data(task, options=NO_NETWORK, need=frozenset({"test"}))
     assert read[4:] == ["test"]
+
+
+def test_whoever_opens_a_task_reads_what_stands_in_for_its_data(tmp_path: Path) -> None:
+    """An export's texts, a gate and a prediction open tasks, too, and found that the data set is not there."""
+    folder = tmp_path / "mirror" / "stanfordnlp" / "sst2"
+    folder.mkdir(parents=True)
+    labelled = [{"sentence": f"row {number}", "text": f"row {number}", "label": number % 2} for number in range(6)]
+    for split in ("train", "validation", "test"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    (task,) = default_index().find("sst2_sentences")
+    options = DataAccess(offline=True, data_root=tmp_path / "mirror")
+    data = load_task_data(task, options=options, need=frozenset({"test"}))
+    assert data.test is not None
+    assert len(data.test.rows) == 6
