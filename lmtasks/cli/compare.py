@@ -195,14 +195,15 @@ def _row(base: StoredResults, comparison: MetricComparison) -> Sequence[str]:
     from lmtasks.report import format as form
 
     paired, scale = comparison.result, comparison.metric.scale
-    interval = "" if paired.ci95 is None else f"[{form.difference(paired.ci95[0])}, {form.difference(paired.ci95[1])}]"
+    ends = (form.difference(end, scale) for end in paired.ci95 or ())
+    interval = f"[{', '.join(ends)}]" if paired.ci95 is not None else ""
     return (
         comparison.task,
         str(paired.n),
         comparison.name,
         form.value(paired.a, scale) + _known_mark(base, comparison.task),
         form.value(paired.b, scale) + _known_mark(comparison.other, comparison.task),
-        form.difference(paired.difference),
+        form.difference(paired.difference, scale),
         interval,
         _p_value(paired.p_value),
         _p_value(comparison.p_adjusted),

@@ -389,11 +389,16 @@ def _changes(found: Mapping[tuple[str, str], TaskResult]) -> list[str]:
     for (model, task), result in found.items():
         if (change := result.changed) is None:
             continue
-        ends = "" if change.ci95 is None else f", 95 % {' to '.join(map(form.difference, change.ci95))}"
+        ends = (
+            ""
+            if change.ci95 is None
+            else f", 95 % {' to '.join(form.difference(end, change.scale) for end in change.ci95)}"
+        )
         unit = "" if change.scale == "raw" else " points"
+        by = f"{form.difference(change.difference, change.scale)}{unit}"
         notes.append(
-            f"{model}, {task}: {change.metric} changes by {form.difference(change.difference)}{unit} against "
-            f"{change.clean}, paired by row{ends}, p {change.p_holm:.2g} by Holm's procedure."
+            f"{model}, {task}: {change.metric} changes by {by} against {change.clean}, paired by "
+            f"row{ends}, p {change.p_holm:.2g} by Holm's procedure."
         )
     return notes
 

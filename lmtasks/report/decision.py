@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from lmtasks.metric.base import Scale
 from lmtasks.report import format as show
 from lmtasks.report.curves import curve_sentences, rows_text
 from lmtasks.report.grid import baseline_of, contenders, main_metric, main_score, models, reference_of, score_text
@@ -551,9 +552,9 @@ def _speed_line(speed: SpeedAgainst) -> str:
 def _named_change(change: QualityChange) -> str:
     """`sst2 −0.5 points [−1.9, +0.9]`."""
     unit = "" if change.scale == "raw" else " points"
-    interval = "" if change.ci95 is None else f" {_interval(change.ci95)}"
+    interval = "" if change.ci95 is None else f" {_interval(change.ci95, change.scale)}"
     part = f", {change.part}" if change.part else ""
-    return f"{change.task}{part} {show.difference(change.difference)}{unit}{interval}"
+    return f"{change.task}{part} {show.difference(change.difference, change.scale)}{unit}{interval}"
 
 
 def _margin(change: QualityChange) -> str:
@@ -561,8 +562,8 @@ def _margin(change: QualityChange) -> str:
     return f"{change.margin:.3g}{unit}"
 
 
-def _interval(ci95: tuple[float, float]) -> str:
-    return f"[{show.difference(ci95[0])}, {show.difference(ci95[1])}]"
+def _interval(ci95: tuple[float, float], scale: Scale = "points") -> str:
+    return f"[{show.difference(ci95[0], scale)}, {show.difference(ci95[1], scale)}]"
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -22,6 +22,10 @@ EVEN = 0.1
 MISSING = "–"
 
 
+SMALL = 0.05
+"""Differences below it would be none with one decimal."""
+
+
 def in_points(number: float, scale: Scale) -> float:
     """Fractions in points (0-100); anything else as it is."""
     return POINTS * number if scale == "fraction" else number
@@ -44,13 +48,16 @@ def uncertainty(number: float, ci95: tuple[float, float] | None, scale: Scale) -
     return f"[{_decimals(low, places)}, {_decimals(high, places)}]"
 
 
-def difference(points: float) -> str:
-    """A difference with its sign, in points or in the metric's unit.
+def difference(points: float, scale: Scale = "points") -> str:
+    """A difference with its sign, in points or in the metric's unit; in a unit of its own also a small one is told.
 
-    >>> difference(-0.04), difference(-2.35)
-    ('+0.0', '−2.4')
+    >>> difference(-0.04), difference(-2.35), difference(116672.5), difference(-0.0123, "raw")
+    ('+0.0', '−2.4', '+116,672.5', '−0.012')
     """
-    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
+    places = (
+        1 if scale != "raw" or not points or abs(points) >= SMALL else min(4, 1 - math.floor(math.log10(abs(points))))
+    )
+    return f"{round(points, places) + 0.0:+,.{places}f}".replace("-", "−")
 
 
 def effect(size: float) -> str:

@@ -65,8 +65,8 @@ def _cells(record: TogetherRecord) -> Mapping[str, TableCell]:
         detail = "best"
         if place:
             change, half = unit * (record.values[place] - record.values[0]), unit * record.halves[place][0]
-            ends = ", ".join(map(show.difference, (change - half, change + half)))
-            detail = f"{show.difference(change)} [{ends}]"
+            ends = ", ".join(show.difference(end, record.scale) for end in (change - half, change + half))
+            detail = f"{show.difference(change, record.scale)} [{ends}]"
         found[name] = TableCell(text=letter, detail=detail, sort=letter)
     return found
 

@@ -90,7 +90,8 @@ def _table(run: RunRecords, relation: str) -> Table | None:
 def _cell(record: PairedRecord | None, notes: Notes) -> TableCell:
     if record is None:
         return TableCell(text=show.MISSING, quiet=True)
-    interval = "" if record.ci95 is None else f"[{show.difference(record.ci95[0])}, {show.difference(record.ci95[1])}]"
+    ends = (show.difference(end, record.scale) for end in record.ci95 or ())
+    interval = f"[{', '.join(ends)}]" if record.ci95 is not None else ""
     shown = "" if record.verdict == "open" else record.verdict
     marks: tuple[int, ...] = ()
     if record.detectable is not None and not shown:
@@ -98,7 +99,7 @@ def _cell(record: PairedRecord | None, notes: Notes) -> TableCell:
         few = f"{record.task}: {show.count(record.n)} examples would hardly show less than "
         marks = (notes.number(f"{few}{show.value(record.detectable, 'points')}{unit}"),)
     return TableCell(
-        text=show.difference(record.difference),
+        text=show.difference(record.difference, record.scale),
         detail=" · ".join(filter(None, [interval, shown])),
         sort=record.difference,
         notes=marks,

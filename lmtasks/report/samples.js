@@ -47,7 +47,7 @@ if (place) {
     const changes = changesOf(row, number), moved = row.words.moved[number] ?? {};
     const order = changes.map((_, place) => place).filter(place => changes[place] || moved[place])
       .sort((a, b) => Math.abs(changes[b]) - Math.abs(changes[a])).slice(0, LISTED);
-    const line = make("p", null, { class: "moved", title: say(task.tagged ? "words that have another tag without a word" : "points of probability that the answer has by a word") });
+    const line = make("p", null, { class: "moved", title: task.tagged ? say("words that have another tag without a word") : say("points of probability that the answer has by a word") });
     for (const place of order) {
       const one = make("span", null);
       one.append(make("bdi", row.words.pieces[2 * place + 1]), " ", make("b", signed(changes[place])));

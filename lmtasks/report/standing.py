@@ -36,7 +36,7 @@ class Standing:
     def shown(self) -> str:
         """The change, for people."""
         apart = ", not paired" if self.loss is None else ""
-        return f"{show.difference(self.change)}{_unit(self.scale)}{apart}"
+        return f"{show.difference(self.change, self.scale)}{_unit(self.scale)}{apart}"
 
     @property
     def shown_loss(self) -> str:

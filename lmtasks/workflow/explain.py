@@ -25,6 +25,7 @@ from lmtasks.evaluation.protocols import PromptContext, Solved, Solver
 from lmtasks.records import Json, Row
 from lmtasks.results.sample import ExplainedSample, StoredWord, WordsRecord, parse_sample, read_sample_file
 from lmtasks.task.kinds import kind_of
+from lmtasks.task.templates import columns_in
 from lmtasks.workflow.predict import Predictor, probabilities_of
 from lmtasks.workflow.unlabelled_rows import row_of
 
@@ -254,14 +255,15 @@ def _words(task: Task, row: Row) -> Iterator[_Occluded]:
 
 
 def _spans(task: Task, row: Row) -> Sequence[tuple[str, Sequence[tuple[int, int]]]]:
-    """Words of each column that a head reads as text: from where to where; of a list of words their places."""
+    """Words of each column that a head reads as text, also by a template: from where to where; of a list of words their
+    places."""
     found: list[tuple[str, Sequence[tuple[int, int]]]] = []
-    for role in TEXT_ROLES:
-        column = task.inputs.get(role)
-        value = row.get(column) if isinstance(column, str) else None
-        if isinstance(column, str) and isinstance(value, str):
+    specs = (task.inputs.get(role) for role in TEXT_ROLES)
+    for column in dict.fromkeys(name for spec in specs if isinstance(spec, str) for name in columns_in(spec)):
+        value = row.get(column)
+        if isinstance(value, str):
             found.append((column, word_spans(value)))
-        elif isinstance(column, str) and isinstance(value, Sequence):
+        elif isinstance(value, Sequence):
             found.append((column, [(place, place + 1) for place in range(len(value))] if len(value) > 1 else []))
     return found
 

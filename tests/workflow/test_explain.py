@@ -199,3 +199,23 @@ def test_answers_without_words_say_why_in_a_sentence() -> None:
     assert re.fullmatch(
         r"--explain is about labels and tags of texts; starter_summarization_en asks for .+\.", why_not(task)
     )
+
+
+def test_a_task_that_reads_its_text_by_a_template_has_words_too(say: Say, model: Path, tmp_path: Path) -> None:
+    rows = [
+        {"sentence": TEXT, "title": "Awful", "label": "negative"},
+        {"sentence": "Dull.", "title": "", "label": "positive"},
+    ]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = tmp_path / "starter_sentiment_en.yaml"
+    task.write_text(
+        "task: starter_sentiment_en\nkind: classification\nlanguage: en\nlabels: [negative, positive]\n"
+        "dataset_path: json\ndataset_kwargs: {data_files: {test: test.jsonl}}\ntest_split: test\n"
+        "inputs: {text: '{{ title }}: {{ sentence }}', label: label}\ndoc_to_text: '{{ sentence }}'\n"
+    )
+    said = say("eval", "--model", model, "--tasks", task, "--out", tmp_path / "out", "--explain", 2, "--cache", "off")
+    assert said.code == 0, said.err
+    first, second = WordsRecord.read(tmp_path / "out" / "words-starter_sentiment_en.json").rows
+    assert {word.column for word in first.words} == {"title", "sentence"}
+    assert any(word.change for word in first.words)
+    assert [word.word for word in second.words] == ["Dull"]
