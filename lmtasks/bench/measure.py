@@ -57,6 +57,9 @@ class OpenedVariant:
     """What a pass, for a head where it is one's, must at least read and multiply; None where nobody knows."""
     apart: bool = False
     """Is it a server, which answers each request by itself?"""
+    rows_together: Callable[[int], int] = lambda length: 0
+    """Texts of at most so many tokens that each caller writes together, by what the engine has found; 0: it does not
+    choose."""
     usage: Callable[[], tuple[int, int, int] | None] = lambda: None
     """Requests that a server has answered so far, and the tokens that it bills as read and as written; None: it does
     not tell."""
@@ -168,8 +171,10 @@ def open_variant(spec: SpeedSpec) -> OpenedVariant:
         force=spec.force,
     )
     tokenizer = load_tokenizer(tokenizer_folder(spec.ref))
+    engine = Engine(runtime, tokenizer, ends=frozenset())
     return OpenedVariant(
-        engine=Engine(runtime, tokenizer, ends=frozenset()),
+        engine=engine,
+        rows_together=engine.rows_together,
         model=runtime.model,
         card=runtime.card,
         traffic=lambda graph, head: traffic_of(spec.ref, graph=graph, precision=spec.precision, head=head),
@@ -224,7 +229,11 @@ def _load(spec: SpeedSpec, open_engine: Open) -> _Loaded:
 def _jobs(spec: SpeedSpec) -> list[_Job]:
     sizes = list(dict.fromkeys(spec.settings.batch_sizes))
     return [
-        *(_Job(workload=workload, rows=size) for workload in spec.workloads for size in sizes),
+        *(
+            _Job(workload=workload, rows=size)
+            for workload in spec.workloads
+            for size in (sizes if not all_at_once(spec, workload) else (*sizes[:-1], len(workload.requests)))
+        ),
         *(
             _Job(workload=workload, rows=max(sizes), load=load)
             for workload in spec.workloads
@@ -241,10 +250,18 @@ def _jobs(spec: SpeedSpec) -> list[_Job]:
     ]
 
 
+def all_at_once(spec: SpeedSpec, workload: Workload) -> bool:
+    """Is the engine handed all texts of a workload, and chooses how many it writes together?"""
+    return spec.settings.writes_all and workload.kind == "generate"
+
+
 def _timing(spec: SpeedSpec, opened: OpenedVariant, job: _Job) -> WorkloadSpeed:
     answer = answer_to(opened.engine, workload=job.workload)
     before = opened.usage()
     found = time_workload(answer, workload=job.workload, batch_size=job.rows, settings=spec.settings)
+    if all_at_once(spec, job.workload) and job.rows > 1:
+        longest = max(len(request.ids) for request in job.workload.requests) + job.workload.new_tokens
+        found = replace(found, rows_together=opened.rows_together(longest))
     after = opened.usage()
     if before is None or after is None or after[0] == before[0]:
         return found

@@ -128,6 +128,7 @@ def timing(parts: Sequence[WorkloadSpeed], *, limits: MachineLimits, precision: 
         passes=None if pool.passes is None else tuple(PassRecord(**asdict(each)) for each in pool.passes),
         rounds=tuple(rounded(part.examples_per_s) for part in parts),
         limit=_limit_share(pool, limits=limits, precision=precision),
+        rows_together=pool.rows_together,
         billed=None if pool.billed is None else BilledTokens(read=pool.billed[0], written=pool.billed[1]),
     )
 

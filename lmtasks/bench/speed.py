@@ -26,6 +26,9 @@ class SpeedSettings:
     """How long is measured."""
 
     batch_sizes: tuple[int, ...] = (1, 16)
+    writes_all: bool = False
+    """Instead of the largest batch, are texts asked for all at once, and the engine writes as many of them together as
+    it finds best?"""
     least_seconds: float = 1.0
     """Passes go on at least so long for each workload and batch size."""
     most_seconds: float = 30.0
@@ -73,6 +76,8 @@ class WorkloadSpeed:
     """What disturbed the machine meanwhile."""
     passes: tuple[Pass, ...] | None = None
     """The least that a call has to do, where the files of the model tell."""
+    rows_together: int = 0
+    """Texts that each caller of the engine wrote together, where the engine chose; 0: it did not."""
     billed: tuple[float, float] | None = None
     """Tokens read and written of a request, as a server bills them."""
 

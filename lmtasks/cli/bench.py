@@ -193,7 +193,7 @@ def _speeds(compared: SpeedComparison) -> bool:
     columns: Columns[tuple[SideBySide, Timing]] = (
         ("task", False, lambda each: each[1].task),
         ("tokens", True, lambda each: str(each[1].length or _lengths(each[1].read_tokens))),
-        ("batch", True, lambda each: str(each[1].batch_size)),
+        ("batch", True, lambda each: each[1].shape.removeprefix("batch ")),
         ("variant", False, lambda each: each[0].variant),
         ("p50", True, lambda each: form.milliseconds(each[1].latency_ms.p50)),
         ("p95", True, lambda each: form.milliseconds(each[1].latency_ms.p95)),

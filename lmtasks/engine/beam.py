@@ -8,11 +8,6 @@ the `num_beams` best of those are kept, and the best one is the answer. When a p
 `early_stopping` says; all is as in transformers 5: only ends among the `num_beams` best candidates of a step count, and
 whatever changes scores acts on log-probabilities.
 
-The best continuations are found without sorting a vocabulary. A row's logits are cut into blocks, of which only the
-largest are looked at. The k-th largest of them over all rows of a prompt is reached by k continuations at least, so
-whatever lies below it is none of the k best ones. What is left is some dozens, and those are ranked exactly. Rows with
-32,000 logits take 40 us each, most of it for their normalization.
-
 Axes: R rows of the state (all beams of all unfinished prompts, in order), V vocabulary.
 """
 
@@ -25,14 +20,12 @@ from itertools import accumulate
 import numpy as np
 
 from lmtasks.data.batches import pad
+from lmtasks.engine.continuations import Continuation, block_peaks, continuations, log_sums, look_over
 from lmtasks.engine.decode import Answer, Decode, EncodedPrompt, OnStep, TextStream, TokenStep
 from lmtasks.engine.requests import Stopped
-from lmtasks.engine.sampling import greedy
 from lmtasks.records import Floats, Floats32
 from lmtasks.runtime.base import Runtime
 from lmtasks.settings.generation import Decoding
-
-BLOCK = 256
 
 
 def beam_rows(
@@ -49,7 +42,6 @@ def beam_rows(
     state, logits = runtime.prefill(pad([prompt.ids for prompt in prompts], pad_id=pad_id))
     step = 0
     while True:
-        greedy(logits)  # refuses NaN
         first = 0
         parents: list[int] = []
         tokens: list[int] = []
@@ -197,86 +189,14 @@ def _length_penalty(settings: Decoding) -> float:
 def _best(searches: Sequence[_Search], logits: Floats32) -> list[list[Continuation]]:
     """The continuations that each search wants, from next-token logits (R, V)."""
     beams = [len(search.beams) for search in searches]
-    sums = log_sums(logits)
+    peaks, sums = look_over(logits)
     if any(search.is_changed for search in searches):
         logits = logits.copy()
         for search, end in zip(searches, accumulate(beams), strict=True):
             if search.is_changed:
                 mine = slice(end - len(search.beams), end)
                 search.change(logits[mine], sums[mine])
+                peaks[mine] = block_peaks(logits[mine])
     so_far = np.array([beam.logprob for search in searches for beam in search.beams])
-    return continuations(logits, so_far - sums, beams=beams, counts=[search.wanted for search in searches])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Continuation:
-    """One of the best ones of a prompt."""
-
-    logprob: float
-    """of the whole text"""
-    beam: int
-    """which it continues, of the prompt's"""
-    token: int
-
-
-def continuations(
-    logits: Floats32, gains: Floats, *, beams: Sequence[int], counts: Sequence[int]
-) -> list[list[Continuation]]:
-    """The most likely continuations of each prompt, best first; of equals the first beam and token.
-
-    Args:
-        logits: next-token logits (R, V), without NaN.
-        gains: what is added to each row's logits to get the log-probabilities of whole texts, (R,).
-        beams: number of beams of each prompt.
-        counts: how many are wanted of each.
-
-    >>> logits = np.log(np.array([[0.2, 0.8], [0.4, 0.6]], dtype=np.float32))
-    >>> found = continuations(logits, np.array([0.0, -0.1]), beams=[2], counts=[3])
-    >>> [(each.beam, each.token) for each in found[0]]
-    [(0, 1), (1, 1), (1, 0)]
-    """
-    ends = np.cumsum(beams)
-    peaks = _peaks(logits) + gains[:, None]
-    least = np.empty(len(logits))
-    for end, of, count in zip(ends.tolist(), beams, counts, strict=True):
-        mine = peaks[end - of : end].reshape(-1)
-        least[end - of : end] = np.partition(mine, -count)[-count] if count <= mine.size else -np.inf
-    # One step down in single precision: nothing is lost by rounding.
-    floor = np.nextafter((least - gains).astype(np.float32), np.float32(-np.inf))
-    rows, tokens = np.divmod(np.flatnonzero(logits >= floor[:, None]), logits.shape[1])  # nonzero is 10 times as slow
-    totals = logits[rows, tokens].astype(np.float64) + gains[rows]
-    borders = np.searchsorted(rows, [0, *ends.tolist()])
-    found = []
-    for number, (of, count) in enumerate(zip(beams, counts, strict=True)):
-        part = slice(borders[number], borders[number + 1])
-        best = np.argsort(-totals[part], kind="stable")[:count]  # they stand in the order of beams and tokens
-        first = int(ends[number]) - of
-        found.append(
-            [
-                Continuation(logprob=total, beam=row - first, token=token)
-                for total, row, token in zip(
-                    totals[part][best].tolist(), rows[part][best].tolist(), tokens[part][best].tolist(), strict=True
-                )
-            ]
-        )
-    return found
-
-
-def log_sums(logits: Floats32) -> Floats:
-    """(R, V) -> (R,): log of the sum of the exponentials."""
-    highest = logits.max(axis=1, keepdims=True)
-    shifted = logits - highest
-    np.exp(shifted, out=shifted)
-    result: Floats = highest[:, 0] + np.log(shifted.sum(axis=1).astype(np.float64))
-    return result
-
-
-def _peaks(logits: Floats32) -> Floats:
-    """The largest logit of each block of a row, (R, blocks)."""
-    rows, wide = logits.shape
-    whole = wide - wide % BLOCK
-    peaks = logits[:, :whole].reshape(rows, -1, BLOCK).max(axis=2)
-    if whole < wide:
-        peaks = np.concatenate([peaks, logits[:, whole:].max(axis=1, keepdims=True)], axis=1)
-    result: Floats = peaks.astype(np.float64)
-    return result
+    counts = [search.wanted for search in searches]
+    return continuations(logits, so_far - sums, peaks=peaks, beams=beams, counts=counts)

@@ -5,11 +5,13 @@ Axes: B rows that are being written, V vocabulary.
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from time import perf_counter
 
 import numpy as np
 
 from lmtasks.data.batches import pad
 from lmtasks.engine.decode import Decode, EncodedPrompt, OnStep, Row, next_tokens, written_token
+from lmtasks.engine.rows_together import RowsTogether
 from lmtasks.engine.schedule import Budget, too_long
 from lmtasks.records import Floats32
 from lmtasks.runtime.base import Slots
@@ -29,7 +31,7 @@ def write_queue(
     make: Callable[[int], Slots],
     prompts: Sequence[EncodedPrompt],
     *,
-    rows: int,
+    rows: RowsTogether,
     budget: Budget,
     pad_id: int,
     decode: Decode,
@@ -43,7 +45,7 @@ def write_queue(
     Args:
         make: slots for so many rows.
         prompts: what is to be continued; `Step.row` is the place in this list.
-        rows: written at a time, at most.
+        rows: written at a time; is told what steps take.
         budget: how many prompt tokens are read at once; made smaller where memory runs out.
         decode: token ids to text.
         ends: tokens that end a text.
@@ -73,7 +75,7 @@ def write_arriving(
     make: Callable[[int], Slots],
     arriving: Arriving,
     *,
-    rows: int,
+    rows: RowsTogether,
     budget: Budget,
     pad_id: int,
     decode: Decode,
@@ -117,7 +119,7 @@ class _Writer:
         make: Callable[[int], Slots],
         prompts: Sequence[EncodedPrompt],
         *,
-        rows: int,
+        rows: RowsTogether,
         budget: Budget,
         pad_id: int,
         decode: Decode,
@@ -128,7 +130,9 @@ class _Writer:
         self.waiting: deque[Row] = deque()
         self.writing: list[Row] = []
         self._make = make
-        self._rows = min(rows, len(prompts)) if prompts else rows
+        self._choice = rows
+        self._places = min(rows.most, len(prompts)) if prompts else rows.most
+        """There is room for so many, whether or not as many are written."""
         self._decode = decode
         self._came = 0
         self._budget = budget
@@ -156,6 +160,11 @@ class _Writer:
         for place in range(len(self.writing) - 1, -1, -1):
             if self.writing[place].number in numbers:
                 self._leave(place)
+
+    @property
+    def _rows(self) -> int:
+        """To be written together now."""
+        return min(self._places, self._choice.rows)
 
     def go_on(self) -> None:
         """Let rows join where they may, and write one token further."""
@@ -187,11 +196,13 @@ class _Writer:
     def step(self) -> None:
         """One token further."""
         assert self._slots is not None
+        rows, started = len(self.writing), perf_counter()
         logits = self._step(self._slots)
         if logits is None:
             self._give_up_half()
         else:
             self._append(logits, first=0)
+            self._choice.took(rows, perf_counter() - started)
 
     def _next_rows(self) -> list[Row]:
         rows = [self.waiting.popleft()]
@@ -234,7 +245,7 @@ class _Writer:
         """None: memory ran out."""
         try:
             if self._slots is None:
-                self._slots = self._make(self._rows)
+                self._slots = self._make(self._places)
             return self._slots.fill(pad([row.prompt.ids for row in rows], pad_id=self._pad_id))
         except OutOfMemory:
             return None
@@ -251,10 +262,11 @@ class _Writer:
         if not self.writing:
             if rows == 1 and self._rows == 1:
                 raise too_long(longest)
-            self._rows = max(1, min(rows, self._rows) // 2)
+            self._places = max(1, min(rows, self._rows) // 2)
             self._slots = None
         else:
-            self._rows = len(self.writing)
+            self._places = len(self.writing)
+        self._choice.cap(self._places)
         self._budget.halve(rows=rows, longest=longest)
 
     def _give_up_half(self) -> None:
@@ -263,7 +275,8 @@ class _Writer:
         if len(self.writing) == 1:
             raise too_long(longest)
         self._budget.halve(rows=len(self.writing), longest=longest)
-        self._rows = len(self.writing) // 2
-        for place in range(len(self.writing) - 1, self._rows - 1, -1):
+        self._places = len(self.writing) // 2
+        self._choice.cap(self._places)
+        for place in range(len(self.writing) - 1, self._places - 1, -1):
             self.waiting.appendleft(self.writing[place].again())
             self._leave(place)

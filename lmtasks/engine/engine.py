@@ -25,7 +25,18 @@ from lmtasks.engine.requests import (
     ScoreRequest,
     TokenLogprobs,
 )
-from lmtasks.engine.schedule import AnswerRouter, Budget, auto_tokens, distinct, enough_tokens, run_batches, too_long
+from lmtasks.engine.rows_together import RowsByLength, RowsTogether
+from lmtasks.engine.schedule import (
+    KEPT_TOKENS,
+    AnswerRouter,
+    Budget,
+    auto_tokens,
+    distinct,
+    enough_tokens,
+    kept_tokens,
+    run_batches,
+    too_long,
+)
 from lmtasks.engine.scoring import score_pairs, score_rows
 from lmtasks.errors import UsageError, unknown
 from lmtasks.head import head_of
@@ -34,6 +45,9 @@ from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.memory import OutOfMemory
 
 NO_TOKEN_LIMIT = 1 << 30
+SEARCHES = 8
+"""Beam searches that are carried out together where nobody says so: with four beams each they are 32 rows, with which
+products are about as fast a row as they get."""
 TOLD_SCORES = 1 << 21
 """Log-probabilities of all tokens stand in memory for so many of them at a time."""
 
@@ -56,7 +70,8 @@ class Engine:
         tokenizer: the model's.
         tokens_per_batch: rows times longest row of a batch, padding counted; None: as many as the memory has room for,
             and are of use. Where memory runs out, batches become smaller.
-        rows_per_batch: at most so many rows; None: as many as the tokens allow.
+        rows_per_batch: at most so many rows; None: as many as the tokens allow; of texts that are written, as many as
+            make their tokens come fastest, which their first steps find out (`rows_together.py`).
         ends: tokens that end a text; None: the model's, or the tokenizer's EOS where the model names none.
         warn: is called once when memory ran out and batches become smaller; None: a warning is logged.
     """
@@ -79,6 +94,10 @@ class Engine:
         # A step of writing reads one token a row, so the rows that were asked for fit, however long they are.
         written = NO_TOKEN_LIMIT if tokens_per_batch is None and rows_per_batch is not None else tokens
         self._writing = Budget(tokens=written, rows=rows_per_batch, warn=warn)
+        auto = tokens_per_batch is None and rows_per_batch is None
+        kept = kept_tokens(runtime) if auto else KEPT_TOKENS * written
+        self._rows = RowsByLength(kept_tokens=kept, rows=rows_per_batch, measured=auto and runtime.card.device == "cpu")
+        self._searching = Budget(tokens=kept, rows=SEARCHES, warn=warn) if auto else self._writing
         start = runtime.model.decoder_start
         self._start = tokenizer.pad if start is None else start
         own = frozenset(runtime.model.ends) or frozenset(() if tokenizer.eos is None else (tokenizer.eos,))
@@ -300,10 +319,17 @@ class Engine:
             plan=plan,
             answers=answers,
             budget=self._writing,
+            beam_budget=self._searching,
+            rows=self._rows,
             decoding=self._text_settings(),
             on_token=on_token,
         )
         return answers.all()
+
+    def rows_together(self, length: int) -> int:
+        """So many texts of at most `length` tokens, prompt and answer, are written together by each caller
+        (`card.callers`), by what was found out so far."""
+        return self._rows.of(length).rows
 
     def joins(self) -> bool:
         """Can new texts join while others are being written, as `serve` needs it?"""
@@ -314,7 +340,7 @@ class Engine:
         self,
         arriving: Callable[[bool], Sequence[GenerateRequest] | None],
         *,
-        rows: int,
+        rows: int | None,
         length: int,
         on_token: OnToken,
         leaving: Callable[[], Collection[int]] = lambda: (),
@@ -325,7 +351,7 @@ class Engine:
         Args:
             arriving: gives the requests that came since it was last asked. Asked with True, nothing is being written
                 and it may wait for one; None: no more will come. Without beams.
-            rows: written at a time, at most.
+            rows: written at a time, at most; None: as many as make tokens come fastest.
             length: tokens of a prompt and its answer, at most.
             on_token: is called with every step; `request` counts the requests in the order in which they came.
             leaving: gives the requests that nobody waits for any more; they are not written further.
@@ -352,7 +378,7 @@ class Engine:
         serve_all(
             self.runtime,
             coming,
-            rows=rows,
+            rows=self._rows.of(length) if rows is None else RowsTogether(most=rows, first=rows),
             length=length,
             budget=self._writing,
             decoding=self._text_settings(),

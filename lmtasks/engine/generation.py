@@ -11,7 +11,8 @@ from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.continuous import Arriving, Leaving, write_arriving, write_queue
 from lmtasks.engine.decode import Answer, Decode, EncodedPrompt, OnStep, TokenStep, continue_rows
 from lmtasks.engine.requests import Generated, OnToken, TokenEvent
-from lmtasks.engine.schedule import KEPT_TOKENS, AnswerRouter, Budget, Distinct, run_batches
+from lmtasks.engine.rows_together import RowsByLength, RowsTogether
+from lmtasks.engine.schedule import AnswerRouter, Budget, Distinct, run_batches
 from lmtasks.runtime.base import Runtime, Slots
 
 _Message = TypeVar("_Message")
@@ -39,6 +40,8 @@ def generate_all(
     plan: Distinct,
     answers: AnswerRouter[Answer, Generated],
     budget: Budget,
+    beam_budget: Budget,
+    rows: RowsByLength,
     decoding: TextSettings,
     on_token: OnToken | None,
 ) -> None:
@@ -46,6 +49,8 @@ def generate_all(
 
     Args:
         prompts: all of them; `plan` says which are different.
+        beam_budget: of beam searches; their tokens are those of all beams.
+        rows: written together; without slots the budget alone says how many.
         on_token: is called with every step; with beams, with finished texts only.
     """
     writer = _Writing(prompts, plan=plan, answers=answers, on_token=on_token)
@@ -85,7 +90,7 @@ def generate_all(
     run_batches(
         beams,
         size=lambda index: _cost(prompts[index]),
-        budget=budget,
+        budget=beam_budget,
         run=run_beams,
         give=give_beams,
         callers=runtime.card.callers,
@@ -107,6 +112,7 @@ def generate_all(
             prompts,
             cohort,
             budget=budget,
+            rows=rows,
             decoding=decoding,
             streaming=on_token is not None,
             writer=writer,
@@ -119,6 +125,7 @@ def _write_cohort(
     cohort: Sequence[int],
     *,
     budget: Budget,
+    rows: RowsByLength,
     decoding: TextSettings,
     streaming: bool,
     writer: "_Writing",
@@ -128,16 +135,16 @@ def _write_cohort(
     mine = [prompts[index] for index in cohort]
     apart = runtime.model.kind == "encoder-decoder"
     longest = max((0 if apart else len(prompt.ids)) + prompt.settings.max_new_tokens for prompt in mine)
-    most = max(1, KEPT_TOKENS * budget.tokens // _cost(mine[0]))
-    rows = most if budget.rows is None else min(most, budget.rows)
-    callers = runtime.card.callers if len(mine) > rows or len(mine) >= LEAST_ROWS * runtime.card.callers else 1
+    choice = rows.of(_cost(mine[0]))
+    many = len(mine) > choice.most or len(mine) >= LEAST_ROWS * runtime.card.callers
+    callers = runtime.card.callers if many else 1
     laid_out = runtime if callers == 1 else runtime.for_concurrent_calls()
 
     def write(dealt: Sequence[int], on_step: OnStep, stopped: Callable[[], bool]) -> None:
         write_queue(
             _slots_of(laid_out, longest),
             [prompts[index] for index in dealt],
-            rows=rows,
+            rows=choice,
             budget=budget,
             pad_id=decoding.pad_id,
             decode=decoding.decode,
@@ -167,7 +174,7 @@ def serve_all(
     runtime: Runtime,
     arriving: Arriving,
     *,
-    rows: int,
+    rows: RowsTogether,
     length: int,
     budget: Budget,
     decoding: TextSettings,

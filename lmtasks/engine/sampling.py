@@ -150,11 +150,24 @@ def greedy(logits: Floats32) -> Ints:
     best: Ints = logits.argmax(axis=-1)
     # argmax finds a NaN before any number. One by one: of few rows that takes less than an array of them.
     if not all(isfinite(logits[row, token]) for row, token in enumerate(best.tolist())):
-        raise NoNumberError(
-            "the model's next-token scores are not numbers; did it overflow in this precision, or are its weights "
-            "damaged?"
-        )
+        raise _no_numbers()
     return best
+
+
+def check_finite(highest: Floats32) -> None:
+    """Check the largest scores of rows.
+
+    Raises:
+        NoNumberError: one is no number: its row holds NaN, or nothing but minus infinity.
+    """
+    if not np.isfinite(highest).all():
+        raise _no_numbers()
+
+
+def _no_numbers() -> NoNumberError:
+    return NoNumberError(
+        "the model's next-token scores are not numbers; did it overflow in this precision, or are its weights damaged?"
+    )
 
 
 def draw(*, seed: int, number: int, step: int) -> float:

@@ -20,6 +20,7 @@ tokens a batch holds, they are as many as are of use, and as the memory has room
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,11 @@ ACTIVATIONS = 96
 SHARE = 0.5
 """Of the free memory, for one batch."""
 KEPT_TOKENS = 4
-"""While texts are written, so many times the tokens of a batch are kept as keys and values."""
+"""While texts are written, so many times the tokens of a batch are kept as keys and values, where nobody knows what
+memory has room for."""
+KEPT = 48
+"""Bytes that the keys and values of a token take for each unit of the width that the model had with one layer: with L
+layers they are 8 L / sqrt(L) of them, and L is seldom more than 36."""
 WINDOW_BATCHES, WINDOW_SECONDS = 6, 0.3
 """A rate is measured over so many batches, and over no less time."""
 FALLEN = 0.6
@@ -399,10 +404,19 @@ def auto_tokens(runtime: Runtime) -> int:
     """
     most = MOST_TOKENS.get(runtime.card.device.split(":")[0], MOST_TOKENS_ELSEWHERE)
     free = runtime.free_bytes()
-    if free is None:
-        return most
-    width = max(64.0, (runtime.model.parameters / 12) ** 0.5)
-    return max(LEAST_TOKENS, min(most, int(free * SHARE / (ACTIVATIONS * width))))
+    return most if free is None else max(LEAST_TOKENS, min(most, int(free * SHARE / (ACTIVATIONS * _width(runtime)))))
+
+
+def kept_tokens(runtime: Runtime) -> int:
+    """Tokens that all texts together may have which are written at a time, prompts and answers: what half of the memory
+    that is free now has room for, and no fewer than a few batches."""
+    batches = KEPT_TOKENS * auto_tokens(runtime)
+    free = runtime.free_bytes()
+    return batches if free is None else max(batches, int(free * SHARE / (KEPT * _width(runtime))))
+
+
+def _width(runtime: Runtime) -> float:
+    return max(64.0, math.sqrt(runtime.model.parameters / 12))
 
 
 def enough_tokens(runtime: Runtime) -> int:

@@ -12,7 +12,7 @@ from lmtasks.export.emitters.modernbert import MODERNBERT
 from lmtasks.export.emitters.recurrent import BIDIRECTIONAL, RECURRENT
 from lmtasks.export.emitters.shallow import AVERAGE, CNN
 from lmtasks.export.emitters.t5 import T5
-from lmtasks.export.package import EMITTED, TRACED
+from lmtasks.export.package import EMITTED, REVISED, TRACED
 from lmtasks.records import ModelCard
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -66,5 +66,9 @@ def is_of_this_version(maker: str) -> bool:
 
     >>> [is_of_this_version(maker) for maker in ("emitted:gpt2 1", "emitted:gpt2 99", "traced-2 torch-2.13.0+cpu")]
     [True, False, True]
+    >>> is_of_this_version("emitted:gpt2 1; w8 2")
+    True
     """
-    return maker in LABELS if maker.startswith(EMITTED) else maker.partition(" ")[0] == TRACED
+    if not maker.startswith(EMITTED):
+        return maker.partition(" ")[0] == TRACED
+    return any(maker in (label, *(label + revised for revised in REVISED.values())) for label in LABELS)

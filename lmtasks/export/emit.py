@@ -17,6 +17,7 @@ from lmtasks.export.half import check_half, to_half
 from lmtasks.export.package import (
     EMITTED,
     NOTHING_WANTED,
+    REVISED,
     TRACED,
     WEIGHTS,
     GraphName,
@@ -114,9 +115,8 @@ def export_model(
     if training_rows_file(model_folder).is_file():
         shutil.copyfile(training_rows_file(model_folder), out / TRAINING_ROWS)
     operators = rounded_operators(operators, precision=wanted)
-    write_manifest(
-        out, model=card, precision=wanted, graphs=files, emitter=emitter, operators=operators, runtime=runtime
-    )
+    label = emitter + REVISED.get(wanted, "")
+    write_manifest(out, model=card, precision=wanted, graphs=files, emitter=label, operators=operators, runtime=runtime)
 
 
 def _build(

@@ -47,6 +47,9 @@ EMITTED = "emitted:"
 """How the emitter of a package begins whose graphs were built block by block; all others were traced."""
 TRACED = "traced-2"
 """How that of the others begins. Changes whenever tracing or quantizing may yield other numbers."""
+REVISED: Mapping[Precision, str] = MappingProxyType({"w8": "; w8 2"})
+"""Precisions whose rounding was changed once, and what the label of an emitter has behind it since: answers of packages
+from before are other ones. They still run."""
 
 GraphName = Literal["heads", "heads_both", "score", "encoder", "decoder"]
 Operators = Mapping[GraphName, Mapping[str, int]]

@@ -17,7 +17,7 @@ graphs; `int8_tensor.py` has the rest of it.
 `int8-static`: one scale for all rows that was fixed beforehand, by what real rows needed (`ranges.py`): an answer
 depends on its own row alone, and nothing is measured while it is computed.
 
-`w8`, `int4`: weights alone are rounded, in blocks of 32 along K with a scale each; see `weight_rounding.py`.
+`w8`, `int4`: weights alone are rounded, in blocks along K with a scale each; see `weight_rounding.py`.
 
 Large tables of embeddings are kept in 8 bits with a scale per row, which for a tied embedding and `int8` are the very
 values that the last product uses.
@@ -32,7 +32,15 @@ from numpy.typing import NDArray
 
 from lmtasks.export.graph import FLOAT, FUSED, FUSED_OPERATORS, Attribute, stored
 from lmtasks.export.int8_tensor import clear_unread_rows, round_lstms
-from lmtasks.export.weight_rounding import ACCURACY, BLOCK, column_scales, packed_blocks, rounded, table_of, weight_of
+from lmtasks.export.weight_rounding import (
+    ACCURACY,
+    block_length,
+    column_scales,
+    packed_blocks,
+    rounded,
+    table_of,
+    weight_of,
+)
 from lmtasks.records import Floats32
 
 if TYPE_CHECKING:
@@ -196,7 +204,8 @@ class _Rewriter:
             bias if inside else None,
         ]
         inner, outer = weight.shape
-        sizes = {"K": inner, "N": outer, "bits": bits, "block_size": BLOCK, "accuracy_level": ACCURACY}
+        length = block_length(inner, bits=bits)
+        sizes = {"K": inner, "N": outer, "bits": bits, "block_size": length, "accuracy_level": ACCURACY}
         out = self._add(node, "MatMulNBits", inputs, sizes)
         return out if inside or bias is None else self._add(node, "Add", [out, bias])
 

@@ -2,8 +2,11 @@
 
 Products with stored weights and tables are rounded where they are large enough. In 8 bits each column has a scale. For
 `MatMulNBits` (`w8`, `int4`) blocks along the inner axis have one each: onnxruntime rounds the activations of a block to
-8 bits while it multiplies (accuracy level 4), each row for itself, so that answers do not depend on the batch. In 4
-bits the value of largest size in a block becomes -8 exactly, which leaves one more step than a symmetric range.
+8 bits while it multiplies (accuracy level 4), each row for itself, so that answers do not depend on the batch. The
+value of largest size in a block becomes -128 (-8) exactly, which leaves one more step than a symmetric range.
+
+Blocks of `w8` are long: a step of one text (30M Llama shape, two threads, AMD EPYC with AVX-512 VNNI and without AMX)
+takes 1.49 times as long in `int8` as with blocks of 256, 1.36 with 128 and 1.09 with 32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +25,11 @@ LEAST_SIDE = 16
 LEAST_ROWS = 1024
 """A table with fewer rows (token types, short positions) stays in fp32."""
 BLOCK = 32
+"""Of 4 bits, where a longer one would lose too much, and of widths that longer ones do not suit."""
+LONG_BLOCKS = (256, 128, 64)
+"""Of 8 bits, the best first."""
+MOST_FILLED = 1 / 16
+"""So large a part of a width may be filled up with zeros, all of which are read and multiplied, to make it blocks."""
 ACCURACY = 4
 """Products in 8 bits, the fastest that the operator has."""
 Bytes = NDArray[np.uint8]
@@ -75,17 +83,29 @@ def rounded(weight: Floats32, scales: Floats32) -> NDArray[np.int8]:
     return whole
 
 
+def block_length(inner: int, *, bits: int) -> int:
+    """Weights of a block, along an inner axis of this width.
+
+    >>> [block_length(inner, bits=8) for inner in (512, 1360, 576, 384, 96)], block_length(512, bits=4)
+    ([256, 128, 64, 128, 32], 32)
+    """
+    suiting = [length for length in LONG_BLOCKS if -inner % length <= MOST_FILLED * inner]
+    return suiting[0] if bits == 8 and suiting else BLOCK
+
+
 def packed_blocks(weight: Floats32, *, bits: int) -> tuple[Bytes, Floats32]:
-    """W (K, N) -> blocks (N, K / 32, 32 x bits / 8), and scales (N, K / 32). The last block is filled up with zeros.
+    """W (K, N) -> blocks (N, K / L, L x bits / 8), and scales (N, K / L), with L as `block_length` has it. The last
+    block is filled up with zeros.
 
     >>> blocks, scales = packed_blocks(np.eye(32, 1, dtype=np.float32), bits=4)
     >>> blocks.shape, blocks[0, 0, :2].tolist(), scales.tolist()
     ((1, 1, 16), [128, 136], [[-0.125]])
     """
     inner, outer = weight.shape
-    filled = np.zeros((outer, -(-inner // BLOCK) * BLOCK), dtype=np.float32)
+    length = block_length(inner, bits=bits)
+    filled = np.zeros((outer, -(-inner // length) * length), dtype=np.float32)
     filled[:, :inner] = weight.T
-    blocks = filled.reshape(outer, -1, BLOCK)
+    blocks = filled.reshape(outer, -1, length)
     middle = 2 ** (bits - 1)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[:, :, None], axis=2)
     scales = (largest / np.float32(-middle)).astype(np.float32)

@@ -122,13 +122,17 @@ class Timing(StoredModel):
     """Examples a second in each round."""
     limit: LimitShare | None = None
     """None where it is not known."""
+    rows_together: Annotated[Whole, SPARSE] = 0
+    """Texts that each caller of the engine wrote together, as it found best: it was handed `batch_size` of them at
+    once; 0: it did not choose."""
     billed: Annotated[BilledTokens | None, SPARSE] = None
     """Of a server that tells them."""
 
     @property
     def shape(self) -> str:
-        """For people: `batch 16`."""
-        return f"batch {self.batch_size}"
+        """For people: `batch 16`, or `batch 48, 32 together` where the engine chose."""
+        together = f", {self.rows_together} together" if self.rows_together else ""
+        return f"batch {self.batch_size}{together}"
 
     @property
     def examples_ci95(self) -> tuple[float, float] | None:

@@ -43,6 +43,7 @@ from lmtasks.settings.bounds import COUNT, COUNT_OR_NONE, MOST, NOT_NEGATIVE, PO
 from lmtasks.settings.endpoint import Endpoint, is_address
 from lmtasks.settings.evaluation import AllowMissing
 from lmtasks.settings.generation import Decoding
+from lmtasks.settings.models import BatchSize
 from lmtasks.settings.runs_on import AnyRuntime, RunsOn
 from lmtasks.settings.runtimes import Precision, package_runtimes, runs_packages
 from lmtasks.settings.training import (
@@ -219,8 +220,9 @@ class BenchPlan(Settings):
     """Time for each task and batch size, all rounds together."""
     rounds: Rounds = 3
     """Every variant is measured so often, in alternation with the others."""
-    batch_size: Count = 16
-    """Rows at once in the measurement of throughput; latency is measured one by one."""
+    batch_size: BatchSize = 16
+    """Rows at once in the measurement of throughput; latency is measured one by one. `auto`: 16, and texts that are
+    written all at once, of which the engine writes as many together as it finds best."""
     batch_sizes: tuple[Count, ...] = ()
     """Instead of 1 and `batch_size`."""
     lengths: tuple[Count, ...] = ()

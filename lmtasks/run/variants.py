@@ -36,13 +36,13 @@ from lmtasks.run.sweep import SettingsSweep, Train
 from lmtasks.run.trials import Trial, trials_of
 from lmtasks.settings.data import DataAccess
 from lmtasks.settings.endpoint import Endpoint, is_address
-from lmtasks.settings.models import PROOF_SECONDS
+from lmtasks.settings.models import PROOF_SECONDS, batch_rows
 from lmtasks.settings.runtimes import MADE_FOR, RUNTIMES, TorchPrecision
 from lmtasks.settings.training import AdaptTraining
 from lmtasks.task.generation import with_generation
 from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
-from lmtasks.workflow.bench import spec_of_server
+from lmtasks.workflow.bench import AUTO_BATCH, spec_of_server
 from lmtasks.workflow.choose_models import read_given
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_endpoint import probe_server
@@ -462,7 +462,8 @@ def speed_spec(
 def _speed_settings(plan: Plan, bench: BenchPlan) -> SpeedSettings:
     seconds = bench.seconds / bench.rounds
     return SpeedSettings(
-        batch_sizes=bench.batch_sizes or (1, bench.batch_size),
+        batch_sizes=bench.batch_sizes or (1, batch_rows(bench.batch_size) or AUTO_BATCH),
+        writes_all=not bench.batch_sizes and bench.batch_size == "auto",
         least_seconds=seconds,
         most_seconds=seconds * 4,
         most_warm_up_seconds=min(SpeedSettings().most_warm_up_seconds, seconds * 4),

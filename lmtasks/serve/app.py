@@ -77,10 +77,10 @@ class Door:
     """Counts requests that are inside, and lets no more in than there is room for.
 
     Args:
-        room: requests inside, at most.
+        room: gives how many requests may be inside now.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: Callable[[], int]) -> None:
         self._room = room
         self._inside = 0
         self._seconds: deque[float] = deque(maxlen=REMEMBERED)
@@ -101,7 +101,7 @@ class Door:
         """
         if self.is_shut:
             raise Refused("the server is ending; ask another one.", status=503, headers={"Connection": "close"})
-        if self._inside >= self._room:
+        if self._inside >= self._room():
             raise Refused(
                 f"{self._inside} requests are being answered or wait, which is as many as this server takes "
                 "(--rows and --queue); come again later.",

@@ -30,6 +30,7 @@ from lmtasks.serve.asking import WorkerClient
 from lmtasks.serve.heads import HeadService, VectorService
 from lmtasks.serve.texts import ServedModel, TextService
 from lmtasks.serve.worker import EngineWorker
+from lmtasks.settings.models import batch_rows
 from lmtasks.settings.serve import ServeSettings
 from lmtasks.workflow.choose_models import OpenOptions, labels_of
 from lmtasks.workflow.choose_tasks import TaskRequest
@@ -97,7 +98,7 @@ def serve(request: ServeRequest, *, on_ready: Callable[[Serving], None], on_acce
     settings = request.settings
     token = _token(settings)
     with _listening(settings) as listener, _services(request) as services:
-        door = Door(settings.rows + settings.queue)
+        door = Door(lambda: services.worker.rows + settings.queue)
         app = application(services, settings=settings, token=token, door=door, on_access=on_access)
         port = listener.getsockname()[1]
         address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
@@ -216,7 +217,7 @@ def _services(request: ServeRequest) -> Iterator[Services]:
             created=int(time.time()),
             length=_length(engine, settings.max_length),
         )
-        worker = EngineWorker(engine, rows=settings.rows, length=model.length)
+        worker = EngineWorker(engine, rows=batch_rows(settings.rows), length=model.length)
         client = WorkerClient(worker)
         template, why_not = _template(folder, name=model.name)
         texts = TextService(engine, client=client, model=model, template=template, no_template=why_not)

@@ -90,11 +90,11 @@ class EngineWorker:
 
     Args:
         engine: asked in the worker's thread alone.
-        rows: texts that are written at once, at most.
+        rows: texts that are written at once, at most; None: as many as make tokens come fastest.
         length: tokens of a prompt and its answer, at most.
     """
 
-    def __init__(self, engine: Engine, *, rows: int, length: int) -> None:
+    def __init__(self, engine: Engine, *, rows: int | None, length: int) -> None:
         self._engine = engine
         self._rows, self._length = rows, length
         self._waiting = _Waiting()
@@ -138,6 +138,11 @@ class EngineWorker:
         """End, and wait for the thread's end."""
         self.end()
         self._thread.join()
+
+    @property
+    def rows(self) -> int:
+        """Texts that are written at once, at most, by what is known now."""
+        return self._engine.rows_together(self._length) if self._rows is None else self._rows
 
     @property
     def writing(self) -> int:
@@ -216,7 +221,7 @@ class EngineWorker:
             if self._waiting.is_closed:
                 return
             calls, self._waiting.calls = self._waiting.calls, deque()
-            most = min(self._rows, len(self._waiting.texts))
+            most = min(self.rows, len(self._waiting.texts))
             texts = [self._waiting.texts.popleft() for _ in range(most)]
         _answer(calls)
         texts = [text for text in texts if not text.is_dropped]

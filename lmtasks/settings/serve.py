@@ -1,9 +1,12 @@
 """Settings of `serve`: where it listens, who may ask, and how much."""
 
-from typing import Annotated
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from lmtasks.settings.base import Setting, Settings
 from lmtasks.settings.bounds import COUNT, POSITIVE, Bound
+from lmtasks.settings.models import auto_or_count
 
 PORT = Bound(least=0, most=65535, whole=True)
 WAITING = Bound(least=0, most=100_000, whole=True)
@@ -31,8 +34,15 @@ class ServeSettings(Settings):
         str | None, Setting("Name by which requests call the model; default: that of its folder.", metavar="NAME")
     ] = None
     rows: Annotated[
-        int, COUNT, Setting("Texts that are written at once, at most; others wait.", metavar="NUMBER", unit="texts")
-    ] = 8
+        int | Literal["auto"],
+        BeforeValidator(auto_or_count),
+        Setting(
+            "Texts that are written at once, at most, or auto: as many as make tokens come fastest, which their first "
+            "steps find out; others wait.",
+            metavar="NUMBER",
+            unit="texts",
+        ),
+    ] = "auto"
     queue: Annotated[
         int,
         WAITING,

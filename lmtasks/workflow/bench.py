@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 RECORD = "bench.json"
 AUTO_BATCH = 16
-"""Rows at once for throughput, where --batch-size is auto."""
+"""Rows at once for throughput, where --batch-size is auto; texts that are written are asked for all at once, and the
+engine chooses how many of them it writes together."""
 WHAT: Mapping[str, str] = {
     "torch": "a model folder of torch",
     "onnx": "a package made by `lmtasks export`",
@@ -347,6 +348,7 @@ def _specs(
 def _settings(request: BenchRequest) -> SpeedSettings:
     return SpeedSettings(
         batch_sizes=request.sweep.batch or (1, request.rows_at_once or AUTO_BATCH),
+        writes_all=not request.sweep.batch and request.rows_at_once is None,
         least_seconds=request.seconds,
         most_seconds=request.seconds * 4,
         loads=loads_of(

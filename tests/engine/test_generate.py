@@ -1,6 +1,7 @@
 """Continuations: greedy, drawn, with beams; stop strings, streaming."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
@@ -13,6 +14,7 @@ from lmtasks.engine.beam import beam_rows
 from lmtasks.engine.decode import EncodedPrompt, TokenStep
 from lmtasks.engine.engine import Engine
 from lmtasks.engine.requests import Generated, GenerateRequest, ScoreRequest, TokenEvent
+from lmtasks.engine.rows_together import RowsTogether
 from lmtasks.errors import UsageError, WorkError
 from lmtasks.settings.generation import Decoding
 
@@ -65,6 +67,44 @@ def test_answers_do_not_depend_on_batch_or_order(settings: Decoding, kind: str) 
     assert engine(fake(kind=kind, banned=banned), rows_per_batch=3).generate(asked) == alone
     assert engine(fake(kind=kind, banned=banned, keeps_slots=False), rows_per_batch=3).generate(asked) == alone
     assert engine(fake(kind=kind, banned=banned, callers=2), rows_per_batch=3).generate(asked) == alone
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+def test_the_number_of_texts_written_together_is_chosen_and_changes_no_text(
+    callers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = requests(Decoding(max_new_tokens=20), count=150)
+    alone = engine(fake(banned=[END]), rows_per_batch=1).generate(asked)
+    runtime = fake(banned=[END], callers=callers)
+    monkeypatch.setattr(RowsTogether, "took", _measured(RowsTogether.took))
+    chooses = engine(runtime)
+    assert chooses.generate(asked) == alone
+    assert chooses.rows_together(28) == 32
+    assert set(runtime.calls.steps) >= {16, 32, 64}
+    runtime.calls.steps.clear()
+    assert chooses.generate(asked) == alone
+    assert max(runtime.calls.steps) == 32  # what was found out holds
+    assert chooses.rows_together(1000) == 8  # longer texts are others, and memory has room for fewer
+    assert engine(runtime, rows_per_batch=5).rows_together(28) == 5
+
+
+def _measured(took: Callable[[RowsTogether, int, float], None]) -> Callable[[RowsTogether, int, float], None]:
+    """Of 32 rows a row's token is cheapest, and of 64 hardly cheaper."""
+    seconds = {16: 0.16, 32: 0.2, 64: 0.39}
+    return lambda choice, rows, _: took(choice, rows, seconds.get(rows, 1.0))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 12, 30])
+def test_what_memory_has_room_for_is_remembered(rows: int) -> None:
+    """Rows that did not fit are not tried again, whether somebody asked for them or the engine chose them."""
+    asked = requests(Decoding(max_new_tokens=12), count=60)
+    plenty = engine(fake(banned=[END])).generate(asked)
+    runtime = fake(banned=[END], most_tokens=rows * 20)
+    tight = engine(runtime)
+    assert tight.generate(asked) == plenty
+    refused = runtime.calls.refused
+    assert tight.generate(asked) == plenty
+    assert runtime.calls.refused <= max(1, refused)
 
 
 def test_rows_that_wait_take_the_places_of_those_that_are_finished() -> None:

@@ -225,3 +225,30 @@ def test_the_per_tensor_package_carries_its_own_name() -> None:
     found = load_package(package("gpt2", "int8-tensor"))
     assert found.precision == "int8-tensor"
     assert runtime("onnx", "gpt2", "int8-tensor").card.precision == "int8-tensor"
+
+
+@pytest.mark.parametrize(("wide", "length"), [(512, 256), (320, 64), (250, 256), (90, 32)])
+def test_eight_bit_blocks_are_as_long_as_the_width_allows(wide: int, length: int, tmp_path: Path) -> None:
+    """A width that they do not divide is filled up, and answers stay those of fp32, one row or several."""
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=["rows", wide])
+    weight = stored("w", RANDOM.normal(size=(wide, 40)).astype(np.float32))
+    assert weight.const_value is not None
+    matrix = weight.const_value.numpy()
+    model = graph(ir.node("MatMul", [x, weight]), given=x, constants=(weight,))
+    assert quantize_weights(model, bits=8) == 1
+    (node,) = [node for node in model.graph if node.op_type == "MatMulNBits"]
+    assert node.attributes.get_int("block_size") == length
+    given = RANDOM.normal(size=(5, wide)).astype(np.float32)
+    wanted = given @ matrix
+    save_graphs({tmp_path / "graph.onnx": model}, weights=tmp_path / "weights.bin")
+    session = open_session(tmp_path / "graph.onnx", threads=1)
+    (together,) = session.run(None, {"x": given})
+    assert np.abs(together - wanted).max() < 0.02 * np.abs(wanted).max()
+    for number in range(len(given)):
+        np.testing.assert_allclose(session.run(None, {"x": given[[number]]})[0][0], together[number], atol=1e-4)
+
+
+def test_packages_tell_a_revised_rounding() -> None:
+    """Answers that were kept for blocks of 32 are not taken for those of longer ones."""
+    revised, plain = (load_package(package("gpt2", precision)) for precision in ("w8", "int8"))
+    assert revised.emitter == plain.emitter + "; w8 2"
