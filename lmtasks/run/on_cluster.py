@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
-from lmtasks.cluster.dispatch import ClusterJob, Dispatcher, JobOutcome, Needs, summed
+from lmtasks.cluster.dispatch import ClusterJob, Dispatcher, HandPool, JobOutcome, Needs, summed
 from lmtasks.cluster.handover import answering_bytes, is_seen, making_bytes, new_stage, staging
 from lmtasks.cluster.ray_pool import HandPlace, Made, RayPool
 from lmtasks.errors import GateError, UsageError, WorkError
@@ -191,13 +191,13 @@ class ClusterCells:
     """Carries out the cells of a plan that are not there yet."""
 
     runner: CellRunner
-    pool: RayPool
+    pool: HandPool
     tally: CellTally
     _chains: dict[object, list[_Step]] = field(default_factory=dict)
     """Steps one behind the other: the trainings of a sweep, the exports of a model (later ones round the graphs of the
     first)."""
-    _of_servers: list[list[Cell]] = field(default_factory=list)
-    """Cells that a server answers: this process asks it, behind all others."""
+    _here: list[list[Cell]] = field(default_factory=list)
+    """Cells that this process scores, behind all others: it asks the servers, and has the answers that exist."""
     _of_job: dict[int, tuple[object, _Step] | Cell] = field(default_factory=dict)
     _dispatcher: Dispatcher = field(init=False)
 
@@ -210,7 +210,7 @@ class ClusterCells:
         """Carry them out; `tally` has how they ended."""
         with staging(self.runner.folder.root):
             self._dispatcher.run(self._first_jobs())
-            for cells in self._of_servers:
+            for cells in self._here:
                 began = time.monotonic()
                 for cell, status, reason in self.runner.trial_cells(cells[0].variant, cells, cells[0].trial):
                     self._tell(cell, status, reason, seconds=time.monotonic() - began)
@@ -227,8 +227,8 @@ class ClusterCells:
                     kept.append(cell)
                 else:
                     self._tell(*scored)
-            if variant.runtime == "endpoint":
-                self._of_servers += [kept] if kept else []
+            if variant.runtime == "endpoint" or variant.answers:
+                self._here += [kept] if kept else []
             elif variant.model is None:
                 jobs += [job for cell in kept for job in self._without_model(cell)]
             else:

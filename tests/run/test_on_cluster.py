@@ -7,15 +7,17 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from lmtasks.cluster.dispatch import ClusterJob, Event, Needs
 from lmtasks.cluster.handover import STAGE
 from lmtasks.records import Progress
 from lmtasks.run.folder import RunFolder
+from lmtasks.run.on_cluster import ClusterCells
 from lmtasks.run.plan import Plan, VariantPlan, load_plan
 from lmtasks.run.run_plan import Ran, run_plan
 from lmtasks.run.runner import CellRunner, CellTally, RunOptions
@@ -135,3 +137,42 @@ def test_a_hundred_thousand_cells_are_planned_at_once(tmp_path: Path) -> None:
     assert len(tally.coming) == 100_000
     assert time.process_time() - began < 10
     assert sum(tally.count.values()) == 2000
+
+
+class NoHands:
+    """A pool that has no room for anything."""
+
+    def fits(self, needs: Needs) -> bool:
+        return False
+
+    def largest(self) -> str:
+        return "nothing"
+
+    def start(self, needs: Needs) -> int | None:
+        return None
+
+    def give(self, hand: int, job: ClusterJob) -> None:
+        raise AssertionError(job.name)
+
+    def wait(self, seconds: float) -> Sequence[Event]:
+        return ()
+
+    def stop(self, hand: int) -> None:
+        raise AssertionError(hand)
+
+
+def test_answers_that_exist_are_scored_where_they_lie(tmp_path: Path) -> None:
+    """No machine of the cluster needs the file."""
+    (task,) = default_index().find("starter_sentiment_en")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(f'{{"row": {row}, "answer": "{task.labels[0]}"}}\n' for row in range(6)))
+    plan = Plan(plan="p", tasks=(task.name,), variants=(VariantPlan(name="mine", answers=str(answers)),), limit=6)
+    folder, options = RunFolder(root=tmp_path / "out"), RunOptions(data=DataAccess(offline=True), threads=1)
+    artefacts = Artefacts(plan=plan, tasks=[task], folder=folder, options=options.data, report=lambda _: None)
+    runner = CellRunner(
+        plan=plan, tasks=[task], splits={}, folder=folder, options=options, artefacts=artefacts, report=lambda _: None
+    )
+    tally = CellTally(runner=runner, coming=runner.coming())
+    ClusterCells(runner=runner, pool=NoHands(), tally=tally).run()
+    assert (tally.count["done"], tally.failed) == (1, [])
+    assert not (folder.root / STAGE).exists()
