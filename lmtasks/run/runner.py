@@ -167,7 +167,8 @@ class CellRunner:
         cells = self._with_samples()
         ids = {
             name: wrong_first(
-                [self.folder.samples(cell.id) for cell in cells if cell.task.name == name], self.plan.explain
+                [self.folder.samples(cell.id) for cell in cells if cell.task.name == name and cell.variant.model],
+                self.plan.explain,
             )
             for name in dict.fromkeys(cell.task.name for cell in cells)
         }

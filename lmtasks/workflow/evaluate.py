@@ -391,8 +391,8 @@ class Evaluation:
             task.name: wrong_first(
                 [
                     each.folder / samples_file(task.name)
-                    for each in scores
-                    if any(result.task == task.name for result in each.results)
+                    for chosen, each in zip(prepared.models, scores, strict=True)
+                    if not chosen.is_baseline and any(result.task == task.name for result in each.results)
                 ],
                 self.request.explain,
             )

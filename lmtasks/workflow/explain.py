@@ -118,7 +118,11 @@ class SampleFile:
 
 def wrong_first(files: Sequence[Path], count: int) -> tuple[int, ...]:
     """Numbers of examples, so many: first those that some file of samples has a wrong answer to, in an order that no
-    model and no place in the data has a part in; so models that fail alike are told of the same examples."""
+    model and no place in the data has a part in; so models that fail alike are told of the same examples.
+
+    Args:
+        files: of models; a baseline's mistakes would come first everywhere.
+    """
     wrong: set[int] = set()
     there: set[int] = set()
     for file in files:

@@ -154,10 +154,9 @@ def test_eval_tells_the_words_of_samples_wrong_ones_first(say: Say, model: Path,
     assert "note: words that moved an answer are told of models; a baseline" in said.out
     record = WordsRecord.read(out / "model" / "words-starter_sentiment_en.json")
     samples = {each.doc_id: each for each in read_samples(out / "model", "starter_sentiment_en")}
-    wrong = {each.doc_id for folder in ("model", "majority")
-             for each in read_samples(out / folder, "starter_sentiment_en") if each.answer != each.target}  # fmt: skip
+    wrong = {each.doc_id for each in samples.values() if each.answer != each.target}
     assert len(record.asked) == 3
-    assert set(record.asked) <= wrong
+    assert len(wrong & set(record.asked)) == min(3, len(wrong)) > 0
     with open_predictor(PredictRequest(model=str(model), tasks=TaskRequest(tasks="starter_sentiment_en"))) as predictor:
         for each in record.rows:
             (found,) = explain(predictor, [str(samples[each.doc_id].doc["text"])])
