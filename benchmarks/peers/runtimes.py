@@ -1,8 +1,8 @@
 """Runtimes on the same checkpoints and inputs: transformers, torch.compile, lmtasks on torch and on ONNX Runtime,
-CTranslate2, optimum-onnx, onnxruntime-genai.
+CTranslate2, optimum-onnx, onnxruntime-genai, OpenVINO.
 
     python benchmarks/peers/runtimes.py [--shapes llama,gpt2,marian,minilm] [--data-root MIRROR]
-        [--ctranslate2 PYTHON] [--optimum PYTHON] [--genai PYTHON]
+        [--ctranslate2 PYTHON] [--optimum PYTHON] [--genai PYTHON] [--openvino PYTHON]
 
 Checkpoints, packages and converted folders are made first, and kept (`--prepare` stops there). Each work that is done
 leaves runs/peers/runtimes/works/<work>.json, so shapes can be raced one at a time; the table is

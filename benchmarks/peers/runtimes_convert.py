@@ -1,6 +1,6 @@
 """A checkpoint in a peer's own format, made by its own means in its own environment.
 
-    python runtimes_convert.py ctranslate2|optimum|genai CHECKPOINT OUT fp32|int8
+    python runtimes_convert.py ctranslate2|optimum|genai|openvino CHECKPOINT OUT fp32|bf16|int8
 
 Nothing of lmtasks is imported here.
 """
@@ -45,6 +45,30 @@ def genai(checkpoint: Path, out: Path, *, precision: str) -> None:
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
 
 
+def openvino(checkpoint: Path, out: Path, *, precision: str) -> None:
+    """Converted from torch; int8 by NNCF's post-training quantization, over the inputs of the race. Computing in bf16
+    is a setting of the model in fp32."""
+    import nncf
+    import openvino
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    example = torch.ones((2, 8), dtype=torch.long)
+    made = openvino.convert_model(model, example_input={"input_ids": example, "attention_mask": example})
+    if precision == "int8":
+        rows = json.loads((checkpoint.parent / "inputs.json").read_text(encoding="utf-8"))[:CALIBRATION_ROWS]
+        given = [{"input_ids": torch.tensor([row]), "attention_mask": torch.ones((1, len(row)))} for row in rows]
+        made = nncf.quantize(
+            made,
+            nncf.Dataset([{name: value.long().numpy() for name, value in row.items()} for row in given]),
+            model_type=nncf.ModelType.TRANSFORMER,
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(made, out / "model.xml", compress_to_fp16=False)
+
+
+CALIBRATION_ROWS = 300
 TASKS = {
     "llama": "text-generation-with-past",
     "gpt2": "text-generation-with-past",
@@ -52,7 +76,7 @@ TASKS = {
     "bert": "text-classification",
 }
 """By the checkpoint's type."""
-MAKERS = {"ctranslate2": ctranslate2, "optimum": optimum, "genai": genai}
+MAKERS = {"ctranslate2": ctranslate2, "optimum": optimum, "genai": genai, "openvino": openvino}
 
 if __name__ == "__main__":
     side, given, made, wanted = sys.argv[1:]

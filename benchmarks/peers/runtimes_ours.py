@@ -21,7 +21,9 @@ class Lmtasks:
         from lmtasks.runtime.open import open_runtime
 
         self.folder = Path(asked["folder"])
-        self.runtime = open_runtime(self.folder, runtime=asked["runtime"], threads=asked["threads"])
+        self.runtime = open_runtime(
+            self.folder, runtime=asked["runtime"], precision=asked.get("precision"), threads=asked["threads"]
+        )
         self.tokenizer = load_tokenizer(tokenizer_folder(self.folder))
         self.head = asked.get("head", "")
 

@@ -145,6 +145,51 @@ class Genai:
         return answers
 
 
+class OpenVino:
+    """Its queue of requests, a stream a thread, as its guide for throughput has it."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        import openvino
+
+        self.asked = asked
+        self.core = openvino.Core()
+        self.library = openvino
+        self.queue: Any = None
+
+    def versions(self) -> Mapping[str, str]:
+        return {"openvino": version("openvino"), "nncf": version("nncf")}
+
+    def open(self, work: Work) -> None:
+        threads = self.asked["threads"]
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_PRECISION_HINT": "bf16" if self.asked["precision"] == "bf16" else "f32",
+        }
+        model = self.core.compile_model(Path(self.asked["folder"]) / "model.xml", "CPU", settings)
+        self.queue = self.library.AsyncInferQueue(model, threads)
+
+    def answer(self, work: Work, inputs: Inputs) -> Answers:
+        import numpy as np
+
+        answers: Answers = [[]] * len(inputs)
+
+        def label(request: Any, places: list[int]) -> None:
+            for at, found in zip(places, request.get_output_tensor(0).data.argmax(-1), strict=True):
+                answers[at] = [int(found)]
+
+        self.queue.set_callback(label)
+        for places in batches(work, inputs):
+            shape = (len(places), max(len(inputs[at]) for at in places))
+            ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+            for row, at in enumerate(places):
+                ids[row, : len(inputs[at])], mask[row, : len(inputs[at])] = inputs[at], 1
+            self.queue.start_async({"input_ids": ids, "attention_mask": mask}, places)
+        self.queue.wait_all()
+        return answers
+
+
 class CTranslate2:
     """One worker of all threads for one stream, a worker a thread for many; ids go in and out as its vocabulary names
     them."""

@@ -26,7 +26,7 @@ class Prepared:
     def folder(self, contender: Contender) -> Path:
         """What the contender opens."""
         names: Mapping[str, str] = {
-            "lmtasks": f"package-{contender.precision}" if contender.runtime == "onnx" else "checkpoint",
+            "lmtasks": "checkpoint" if contender.runtime == "torch" else _package(contender),
             "transformers": "checkpoint",
             "compiled": "checkpoint",
             "packed": "checkpoint",
@@ -48,17 +48,29 @@ def prepare(shape: ShapeName, *, out: Path, data_root: Path | None, pythons: Map
     home = out / shape
     checkpoint = make_shape(home / "checkpoint", shape=shape, tokenizer=PACKAGED)
     raced = [CONTENDERS[name] for name in contenders_of(shape)]
-    for precision in dict.fromkeys(each.precision for each in raced):
-        export(checkpoint, home / f"package-{precision}", precision=precision, base=home / "package-fp32")
+    for contender in raced:
+        if contender.side == "lmtasks" and contender.runtime != "torch" and not contender.lacks:
+            export(
+                checkpoint,
+                home / _package(contender),
+                precision=contender.precision,
+                base=home / "package-fp32",
+                runtime=contender.runtime,
+            )
+    inputs, texts = _inputs(shape, data_root=data_root)
+    (home / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
     for contender in raced:
         if contender.side in pythons:
             _convert(pythons[contender.side], contender, checkpoint, home=home)
-    inputs, texts = _inputs(shape, data_root=data_root)
-    (home / "inputs.json").write_text(json.dumps(inputs), encoding="utf-8")
     return Prepared(shape=shape, home=home, texts=texts)
 
 
-def export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
+def _package(contender: Contender) -> str:
+    """The folder of a package of ours."""
+    return f"package-{'' if contender.runtime == 'onnx' else f'{contender.runtime}-'}{contender.precision}"
+
+
+def export(checkpoint: Path, out: Path, *, precision: str, base: Path, runtime: str = "onnx") -> None:
     """As `lmtasks export` makes it; its proof is left to the tests, and to the equal answers of this race."""
     from lmtasks.export.emit import export_model
 
@@ -72,7 +84,8 @@ def export(checkpoint: Path, out: Path, *, precision: str, base: Path) -> None:
         out=aside,
         precision=precision,
         report=lambda progress: None,
-        base=None if precision == "fp32" else base,
+        base=None if out == base else base,
+        runtime=runtime,
     )
     aside.rename(out)
 

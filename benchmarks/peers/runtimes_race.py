@@ -103,7 +103,9 @@ def race(
         threads: each may use.
     """
     sides = {name: CONTENDERS[name].side for name in contenders_of(prepared.shape)}
-    contenders = [name for name, side in sides.items() if side in pythons or side not in PEERS]
+    contenders = [
+        name for name, side in sides.items() if (side in pythons or side not in PEERS) and not CONTENDERS[name].lacks
+    ]
     with _started(contenders, prepared, pythons=pythons, threads=threads) as workers:
         versions = {name: each for worker in workers.values() for name, each in worker.versions.items()}
         for work in map(WORKS.__getitem__, names):

@@ -147,7 +147,8 @@ def _absent(works: Mapping[str, Any]) -> Iterator[str]:
         missing = [_title(work) for work in able if name not in works[work]["rates"]]
         if missing:
             peer = PEERS.get(contender.side)
-            why = f"not installed (`{peer.get}`; `--{contender.side} PYTHON`)" if peer else "not raced in these runs"
+            own = f"not installed (`{contender.lacks}`)" if contender.lacks else "not raced in these runs"
+            why = f"not installed (`{peer.get}`; `--{contender.side} PYTHON`)" if peer else own
             where = "all works" if len(missing) == len(able) else "; ".join(missing)
             yield f"- {name}: {why}; missing from {where}."
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 from runtimes_contestant import Contestant, Stepper
 from runtimes_ours import Lmtasks, Memory
 from runtimes_packed import Packed
-from runtimes_peers import Compiled, CTranslate2, Genai, Optimum, Transformers
+from runtimes_peers import Compiled, CTranslate2, Genai, OpenVino, Optimum, Transformers
 
 SIDES: Mapping[str, type[Contestant]] = {
     "transformers": Transformers,
@@ -28,6 +28,7 @@ SIDES: Mapping[str, type[Contestant]] = {
     "optimum": Optimum,
     "genai": Genai,
     "ctranslate2": CTranslate2,
+    "openvino": OpenVino,
     "packed": Packed,
     "lmtasks": Lmtasks,
     "memory": Memory,

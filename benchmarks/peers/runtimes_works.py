@@ -5,11 +5,12 @@ One line a work, one line a contender, one line a wanted ratio; nothing here com
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 ShapeName = Literal["llama", "gpt2", "marian", "minilm", "bilstm", "bigru"]
-Side = Literal["transformers", "compiled", "packed", "lmtasks", "ctranslate2", "optimum", "genai", "memory"]
-Precision = Literal["fp32", "int8", "int8-tensor"]
+Side = Literal["transformers", "compiled", "packed", "lmtasks", "ctranslate2", "optimum", "genai", "openvino", "memory"]
+Precision = Literal["fp32", "bf16", "int8", "int8-static", "int8-tensor"]
 
 SHAPES: Mapping[ShapeName, str] = {
     "llama": "30M Llama shape",
@@ -97,7 +98,7 @@ class Contender:
     name: str
     side: Side
     precision: Precision
-    runtime: Literal["", "torch", "onnx"] = ""
+    runtime: Literal["", "torch", "onnx", "openvino"] = ""
     shapes: Sequence[ShapeName] = ()
     """Those that it can run."""
 
@@ -106,10 +107,19 @@ class Contender:
         """Is it asked for a part of the work only? Those that run torch, or generate as transformers does."""
         return self.side in ("transformers", "compiled", "packed", "optimum") or self.runtime == "torch"
 
+    @property
+    def lacks(self) -> str:
+        """What our own Python has not, of a contender of ours, and how to get it; empty: nothing."""
+        lacking = self.runtime == "openvino" and find_spec("openvino") is None
+        return "pip install 'lmtasks[openvino]'" if lacking else ""
+
 
 REFERENCE, PACKED = "transformers fp32", "torch packed fp32"
 PRETRAINED: Sequence[ShapeName] = tuple(shape for shape in SHAPES if shape not in RECURRENT)
 """Those that are classes of transformers."""
+
+
+OPENVINO: Sequence[Precision] = ("fp32", "bf16", "int8")
 
 
 def _contenders() -> tuple[Contender, ...]:
@@ -123,6 +133,17 @@ def _contenders() -> tuple[Contender, ...]:
         Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx", shapes=PRETRAINED),
         Contender(
             name="lmtasks onnx int8-tensor", side="lmtasks", precision="int8-tensor", runtime="onnx", shapes=("bilstm",)
+        ),
+        Contender(name="lmtasks torch bf16", side="lmtasks", precision="bf16", runtime="torch", shapes=("minilm",)),
+        Contender(
+            name="lmtasks openvino fp32", side="lmtasks", precision="fp32", runtime="openvino", shapes=("minilm",)
+        ),
+        Contender(
+            name="lmtasks openvino bf16", side="lmtasks", precision="bf16", runtime="openvino", shapes=("minilm",)
+        ),
+        *(
+            Contender(name=f"OpenVINO {precision}", side="openvino", precision=precision, shapes=("minilm",))
+            for precision in OPENVINO
         ),
         Contender(name="CTranslate2 fp32", side="ctranslate2", precision="fp32", shapes=PRETRAINED),
         Contender(name="CTranslate2 int8", side="ctranslate2", precision="int8", shapes=PRETRAINED),
@@ -165,6 +186,11 @@ PEERS: Mapping[Side, Peer] = {
         title="optimum-onnx",
         imports="optimum.onnxruntime",
         get='pip install "optimum-onnx[onnxruntime]" "transformers==4.57.*" torch',
+    ),
+    "openvino": Peer(
+        title="OpenVINO",
+        imports="openvino, nncf, torch, transformers",
+        get="pip install openvino nncf transformers torch",
     ),
     "genai": Peer(
         title="onnxruntime-genai",
