@@ -43,7 +43,7 @@ HEADS = (
     HeadSpec(name="multi_label", kind="multi_label", labels=LABELS),
     HeadSpec(name="regression", kind="regression"),
     HeadSpec(name="ranking", kind="ranking"),
-    HeadSpec(name="embedding", kind="embedding", width=64),
+    HeadSpec(name="embedding", kind="embedding", width=WIDTH),
     HeadSpec(name="span", kind="span"),
     HeadSpec(name="tagging", kind="tagging", labels=("O", "B-a", "I-a")),
     HeadSpec(name="semantic_roles", kind="semantic_roles", labels=("O", "B-V", "I-V")),
