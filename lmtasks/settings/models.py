@@ -51,7 +51,7 @@ MaxDrop = Annotated[
 ]
 
 PROOF_SECONDS = 600.0
-"""A model of 135M parameters takes a tenth of it on two cores."""
+"""Of a proof where nobody says another budget."""
 ProofSeconds = Annotated[
     float,
     POSITIVE,
