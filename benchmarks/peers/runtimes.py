@@ -91,7 +91,7 @@ def _found(kept: Path) -> dict[str, Any]:
 
     works = {name: record for name in WORKS for record in read([name])}
     reached = set(missed({"works": works}))
-    profiles = read([f"{work}.{precision}.profile" for work in WORKS for precision in ("fp32", "int8")])
+    profiles = read([f"{work}.{precision}.profile" for work in WORKS for precision in ("fp32", "int8", "w8")])
     return {
         "runs": read([f"{shape}.run" for shape in SHAPES]),
         "works": works,

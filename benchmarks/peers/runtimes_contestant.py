@@ -24,6 +24,10 @@ class Stepper(Contestant, Protocol):
     def steps(self, work: Work, inputs: Inputs) -> dict[str, Any]: ...
 
 
+OWN_BATCHES = (8, 16, 32, 64)
+"""Tried where a contender is to have its own best batch, and does not choose one itself."""
+
+
 def batches(work: Work, inputs: Inputs) -> list[list[int]]:
     """Places of inputs in batches of about equal lengths, long ones first."""
     order = sorted(range(len(inputs)), key=lambda at: -len(inputs[at]))

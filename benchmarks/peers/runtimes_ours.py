@@ -15,6 +15,8 @@ RECURRENT = ("bilstm", "bigru")
 class Lmtasks:
     """The engine, as `lmtasks eval` and `predict` use it."""
 
+    chooses_batch = True
+
     def __init__(self, asked: Mapping[str, Any]) -> None:
         from lmtasks.data.tokenizer import load_tokenizer
         from lmtasks.model.files import tokenizer_folder
@@ -37,7 +39,7 @@ class Lmtasks:
 
         # No text ends before it has the length that was asked for.
         recurrent = self.runtime.model.family in RECURRENT
-        rows = work["batch"] if work["new"] or recurrent else None
+        rows = (work["batch"] or None) if work["new"] or recurrent else None  # None: the engine's own choice
         self.engine = Engine(self.runtime, self.tokenizer, rows_per_batch=rows, ends=frozenset())
 
     def answer(self, work: Work, inputs: Inputs) -> Answers:

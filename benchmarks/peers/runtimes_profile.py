@@ -39,7 +39,7 @@ def main(asked: Mapping[str, Any]) -> None:
         side, work = Lmtasks(asked), asked["work"]
         side.open(work)
         inputs = json.loads(Path(asked["inputs"]).read_text(encoding="utf-8"))
-        side.answer(work, inputs[: 1 if work["batch"] == 1 else 2 * work["batch"] if work["new"] else 200])
+        side.answer(work, inputs[: 1 if work["batch"] == 1 else 2 * (work["batch"] or 32) if work["new"] else 200])
 
     print(json.dumps(spent_by_operator(carry_out)))
 

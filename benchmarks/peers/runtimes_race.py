@@ -135,8 +135,9 @@ def _started(
 
 def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[str, Any]:
     given = {**asdict(work)}
-    for worker in workers.values():
-        worker.ask({"open": given})
+    batches: dict[str, int] = {}
+    for name, worker in workers.items():
+        batches[name] = worker.ask({"open": given})["batch"]
         sleep(REST)
     draw = random.Random(1)
     rates: dict[str, list[float]] = {name: [] for name in workers}
@@ -163,6 +164,7 @@ def _raced(work: Work, workers: Mapping[str, Worker], *, rounds: int) -> dict[st
         "rates": rates,
         "others": others,
         "peak_mb": peaks,
+        **({} if work.batch else {"batches": batches}),
         "distinct": _distinct(work, answers[reference_of(work.shape)]),
         "agreement": {name: _agreement(answers[reference_of(work.shape)], found) for name, found in answers.items()},
     }

@@ -198,7 +198,7 @@ def _works(works: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"### {_title(name)}"
         yield ""
-        yield f"Inputs: {record['inputs']}.{_varied(record)}{_disturbed(record)}"
+        yield f"Inputs: {record['inputs']}.{_varied(record)}{_batched(record)}{_disturbed(record)}"
         yield ""
         yield f"| contender | {record['unit']} | range | peak, MB | agreement |"
         yield "|---|---:|---|---:|---:|"
@@ -207,6 +207,12 @@ def _works(works: Mapping[str, Any]) -> Iterator[str]:
                 f"| {contender} | {_rate(median(rates))} | {_rate(min(rates))}-{_rate(max(rates))} "
                 f"| {record['peak_mb'][contender]:.0f} | {record['agreement'][contender]:.1%} |"
             )
+
+
+def _batched(record: Mapping[str, Any]) -> str:
+    """The batch that each contender took, where it was to have its own best one."""
+    taken = ", ".join(f"{name} {batch or 'chooses'}" for name, batch in record.get("batches", {}).items())
+    return f" Batches: {taken}." if taken else ""
 
 
 def _profiles(profiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
     python runtimes_worker.py '{"side", "runtime", "precision", "folder", "inputs", "threads", "marian"}'
 
-    {"open": work}                     -> {"opened": true}      layout and warm-up for a work
+    {"open": work}                     -> {"opened": true, "batch"}      layout and warm-up for a work; where its batch
+                                          is 0, the fastest of a few, or 0 where the contender chooses itself
     {"run": work, "inputs": [0, 1]}    -> {"seconds", "count", "answers", "peak_mb"}
     {"steps": work}                    -> {"python_us", "step_ms", "weight_bytes"}     lmtasks over ONNX Runtime only
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
-from runtimes_contestant import Contestant, Stepper
+from runtimes_contestant import OWN_BATCHES, Contestant, Inputs, Stepper, Work
 from runtimes_ours import Lmtasks, Memory
 from runtimes_packed import Packed
 from runtimes_peers import Compiled, CTranslate2, Genai, OpenVino, Optimum, Transformers
@@ -45,22 +46,36 @@ def main(asked: dict[str, Any]) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "open" in request:
-            work = request["open"]
+            work = _with_batch(side, request["open"], inputs)
             side.open(work)
             for count in (1, 2) if work["batch"] == 1 else (1,):
-                side.answer(work, inputs[: count * work["batch"] if work["new"] else 200])
+                side.answer(work, inputs[: (count * work["batch"] or work["inputs"]) if work["new"] else 200])
             _forget_peak()
-            answer: dict[str, Any] = {"opened": True}
+            answer: dict[str, Any] = {"opened": True, "batch": work["batch"]}
         elif "steps" in request:
             answer = cast("Stepper", side).steps(request["steps"], inputs)  # of ours and of memory only
         else:
             chosen = [inputs[at] for at in request["inputs"]]
             started = perf_counter()
-            answers = side.answer(request["run"], chosen)
+            answers = side.answer({**request["run"], "batch": work["batch"]}, chosen)
             seconds = perf_counter() - started
             count = sum(map(len, answers)) if request["run"]["new"] else len(answers)
             answer = {"seconds": seconds, "count": count, "answers": answers, "peak_mb": _peak_mb()}
         said.write(json.dumps(answer) + "\n")
+
+
+def _with_batch(side: Contestant, work: Work, inputs: Inputs) -> Work:
+    """The work at the contender's own best batch, where it is to have that."""
+    if work["batch"] or getattr(side, "chooses_batch", False):
+        return work
+
+    def seconds(batch: int) -> float:
+        side.open({**work, "batch": batch})
+        started = perf_counter()
+        side.answer({**work, "batch": batch}, inputs[: work["inputs"]])
+        return perf_counter() - started
+
+    return {**work, "batch": min(OWN_BATCHES, key=seconds)}
 
 
 def _forget_peak() -> None:

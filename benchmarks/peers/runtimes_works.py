@@ -10,7 +10,7 @@ from typing import Literal
 
 ShapeName = Literal["llama", "gpt2", "marian", "minilm", "bilstm", "bigru"]
 Side = Literal["transformers", "compiled", "packed", "lmtasks", "ctranslate2", "optimum", "genai", "openvino", "memory"]
-Precision = Literal["fp32", "bf16", "int8", "int8-static", "int8-tensor"]
+Precision = Literal["fp32", "bf16", "int8", "int8-static", "int8-tensor", "w8"]
 
 SHAPES: Mapping[ShapeName, str] = {
     "llama": "30M Llama shape",
@@ -36,7 +36,7 @@ class Work:
     few: int
     """Asked of the contenders that run torch: whole batches of them, which go no slower alone; they are slow."""
     batch: int
-    """1: one after the other, a stream."""
+    """1: one after the other, a stream; 0: each contender's own best one."""
     new: int = 0
     """Tokens written behind each input; 0: a head answers."""
     beams: int = 1
@@ -57,6 +57,18 @@ def _works() -> tuple[Work, ...]:
     ]
     many = [
         Work(name=f"{shape}-many", shape=shape, about="64 prompts, batch 8", inputs=64, few=8, batch=8, new=64)
+        for shape in causal
+    ]
+    own = [
+        Work(
+            name=f"{shape}-own",
+            shape=shape,
+            about="64 prompts, each at its own best batch",
+            inputs=64,
+            few=64,
+            batch=0,
+            new=64,
+        )
         for shape in causal
     ]
     pairs = [
@@ -85,7 +97,7 @@ def _works() -> tuple[Work, ...]:
         for shape in RECURRENT
         for batch in (1, 32)
     ]
-    return (*one, *many, *pairs, head, *recurrent)
+    return (*one, *many, *own, *pairs, head, *recurrent)
 
 
 WORKS: Mapping[str, Work] = {work.name: work for work in _works()}
@@ -131,6 +143,7 @@ def _contenders() -> tuple[Contender, ...]:
         Contender(name="lmtasks torch fp32", side="lmtasks", precision="fp32", runtime="torch", shapes=every),
         Contender(name="lmtasks onnx fp32", side="lmtasks", precision="fp32", runtime="onnx", shapes=every),
         Contender(name="lmtasks onnx int8", side="lmtasks", precision="int8", runtime="onnx", shapes=PRETRAINED),
+        Contender(name="lmtasks onnx w8", side="lmtasks", precision="w8", runtime="onnx", shapes=("llama", "gpt2")),
         Contender(
             name="lmtasks onnx int8-tensor", side="lmtasks", precision="int8-tensor", runtime="onnx", shapes=("bilstm",)
         ),
@@ -217,6 +230,8 @@ def _wanted() -> tuple[Wanted, ...]:
         "gpt2-one": (1.4, 2.0),
         "llama-many": (1.5, 1.3),
         "gpt2-many": (1.5, 1.3),
+        "llama-own": (1.05, 1.1),
+        "gpt2-own": (1.05, 1.1),
         "marian-greedy": (1.6, 1.3),
         "marian-beam": (1.3, 1.35),
     }
@@ -229,6 +244,10 @@ def _wanted() -> tuple[Wanted, ...]:
         Wanted(work=f"{shape}-one", ours="lmtasks onnx fp32", against=REFERENCE, ratio=2.2)
         for shape in ("llama", "gpt2")
     ]
+    eight = [
+        Wanted(work=f"{shape}-one", ours="lmtasks onnx w8", against="CTranslate2 int8", ratio=1.5)
+        for shape in ("llama", "gpt2")
+    ]
     head = [
         Wanted(work="minilm-head", ours="lmtasks onnx fp32", against=REFERENCE, ratio=1.15),
         Wanted(work="minilm-head", ours="lmtasks onnx int8", against="CTranslate2 int8", ratio=1.25),
@@ -238,7 +257,7 @@ def _wanted() -> tuple[Wanted, ...]:
         for shape in RECURRENT
         for batch, ratio in ((1, 4.0), (32, 2.5))
     ]
-    return (*pairs, *torch, *head, *recurrent)
+    return (*pairs, *eight, *torch, *head, *recurrent)
 
 
 WANTED: Sequence[Wanted] = _wanted()
