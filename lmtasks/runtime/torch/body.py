@@ -73,8 +73,11 @@ class TorchBody(TorchDevice):
         return other
 
     def changes_while_it_reads(self) -> bool:
-        """Does its module keep something of the rows that it reads, so that one call at a time may read? Rotations
-        that depend on the length of a row do."""
+        """Does a call change what the next one finds, so that one call at a time may read? Rotations that depend on the
+        length of a row do; and a head that a causal backbone reads both ways for: for as long as that pass takes,
+        transformers puts its way to read in the place of the configuration's, which all calls look at."""
+        if self.card.kind == "causal" and any(head.attention == "both" for head in self.card.answering):
+            return True
         parameters = getattr(self.model.hf.config, "rope_parameters", None) or {}
         kinds = {
             parameters.get("rope_type"),

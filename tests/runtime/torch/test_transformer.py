@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from packed import model_folder, padded, random_rows, runtime, score_all
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
+from lmtasks.engine.engine import Engine
 from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
-from lmtasks.records import Floats32
+from lmtasks.records import Floats32, HeadSpec
 from lmtasks.runtime import kept_states
 from lmtasks.runtime.kept_states import states_kept
 from lmtasks.runtime.open import open_runtime
@@ -94,6 +96,18 @@ def test_calls_beside_each_other_answer_as_one_alone(tmp_path: Path) -> None:
     config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert open_runtime(tmp_path, runtime="torch", threads=4).reading_callers == 1
+
+
+def test_heads_read_both_ways_leave_likelihoods_causal() -> None:
+    """transformers turns the way to read for all calls at once: two that overlapped would leave it turned."""
+    model = load_model(model_folder("llama"))
+    model.add_heads((HeadSpec(name="turned", kind="classification", labels=("a", "b"), attention="both"),))
+    ours = TorchRuntime(model, threads=4)
+    assert ours.reading_callers == 1
+    wanted = score_all(ours, padded(ROWS)).logprobs
+    rows = [SimpleNamespace(ids=row, types=()) for seed in range(40) for row in random_rows(seed, 40, 30, 25)]
+    Engine(ours, tiny_tokenizer()).predict("turned", rows)
+    np.testing.assert_array_equal(score_all(ours, padded(ROWS)).logprobs, wanted)
 
 
 def test_probes_over_one_backbone_read_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
