@@ -47,7 +47,7 @@ OTHERS: Mapping[str, Callable[[list[str]], bool]] = {
     ".venv/bin/python": lambda words: words[1] == "-m",
     ".ci/run": lambda words: (ROOT / ".ci" / "run").is_file(),
     "sbatch": lambda words: words[-2] == "--wrap" and shlex.split(words[-1])[:2] == ["lmtasks", "eval"],
-    "bash": lambda words: (ROOT / words[1]).is_file(),
+    "bash": lambda words: (ROOT / words[1]).is_file() or words[1] == "starter.sh",  # which the line above it writes
 }
 """Programs beside `lmtasks` that a page may name, each with what must hold of its words."""
 BACKGROUND = "in the background"
@@ -84,7 +84,7 @@ def lines(page: Path) -> Iterator[Line]:
         codes = CODES.match(rule)
         allowed = tuple(map(int, codes[1].split(" or "))) if codes else (0,)
         for text in block["code"].replace("\\\n", " ").splitlines():
-            before, _, command = text.rpartition(" | ")
+            before, _, command = re.sub(r" > \S+$", "", text).rpartition(" | ")
             words = shlex.split(command, comments=True)
             if words:
                 given = " ".join(shlex.split(before)[1:]) + "\n" if before else ""

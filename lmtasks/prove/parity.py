@@ -140,7 +140,7 @@ class Parity:
 
 
 class ProofClock:
-    """What comparisons take, what the next ones will, and whether the budget has room for them.
+    """Times what comparisons take, to tell what the next ones will, and whether the budget has room for them.
 
     >>> clock = ProofClock(10.0, now=iter([0.0, 4.0, 4.0, 4.0]).__next__)
     >>> clock.took(4.0, tokens=100)

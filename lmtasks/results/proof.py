@@ -81,7 +81,7 @@ class ProofRecord(StoredFile):
 
     @property
     def cut(self) -> str:
-        """What was proved and what was not, in words; empty: everything was."""
+        """Sentence on what was proved and what was not; empty: everything was."""
         if not self.not_proved:
             return ""
         done, seconds = self.cases - len(self.not_proved), self.seconds or 0.0

@@ -207,7 +207,7 @@ class PreparedEvaluation:
     """By that folder."""
 
     def place_of(self, chosen: ChosenModel) -> int:
-        """Of a model among those of the command."""
+        """Place of a model among those of the command."""
         return [each.label for each in self.models].index(chosen.label)
 
 

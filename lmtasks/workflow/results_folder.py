@@ -117,7 +117,7 @@ def _check_same(file: Path, asked: Json) -> None:
     held = _read(file).get("asked")
     if not isinstance(held, dict):
         raise UsageError(f"{file.parent} holds results that do not say what was asked; {WAY_OUT}.")
-    unlike = [_difference(name, held, asked) for name in {**held, **asked} if held.get(name) != asked.get(name)]
+    unlike = [_difference(name, held, asked) for name in {**held, **asked} if _given(held, name) != _given(asked, name)]
     if unlike:
         more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
         raise UsageError(
@@ -130,7 +130,7 @@ def _difference(name: str, held: Json, asked: Json) -> str:
         if name not in held:
             return f"{name} is new"
         return f"{name} has changed" if name in asked else f"{name} is not asked any more"
-    return f"{name} was {_shown(held.get(name))} and is {_shown(asked.get(name))}"
+    return f"{name} was {_given(held, name)} and is {_given(asked, name)}"
 
 
 def _read(file: Path) -> Json:
@@ -141,8 +141,10 @@ def _read(file: Path) -> Json:
         return {}
 
 
-def _shown(value: object) -> str:
-    return "not given" if value in (None, "", False, []) else str(value)
+def _given(asked: Json, name: str) -> object:
+    """The value of an option; a switch that is off, and what an earlier version did not have, are not given."""
+    value = asked.get(name)
+    return "not given" if value is None or value is False or value in ("", []) else value
 
 
 def _results_below(out: Path) -> Sequence[Path]:

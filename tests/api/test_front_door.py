@@ -246,7 +246,7 @@ def test_a_package_is_proved_scored_and_shown(tmp_path: Path) -> None:
 
 
 def test_a_report_is_rebuilt_and_shown(tmp_path: Path) -> None:
-    shutil.copytree(Path(lmtasks.__file__).parents[1] / "reports" / "pretrained", tmp_path / "run")
+    shutil.copytree(Path(lmtasks.__file__).parents[1] / "reports" / "families", tmp_path / "run")
     page = lmtasks.report(tmp_path / "run")
     assert page.page == tmp_path / "run" / "index.html"
     assert page.answer

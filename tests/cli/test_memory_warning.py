@@ -29,7 +29,9 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         return score(self, batch, wanted, **named)
 
     monkeypatch.setattr(TorchRuntime, "score", tight)
-    monkeypatch.setattr(lmtasks.report.write, "write_report", lambda folder: folder / "index.html")  # takes long
+    monkeypatch.setattr(
+        lmtasks.report.write, "write_report", lambda folder, **others: folder / "index.html"
+    )  # takes long
 
 
 def _eval(say: Say, model: Path, folder: Path) -> Said:

@@ -53,7 +53,7 @@ def answer(shard: Shard, solver: Solver, tasks: Sequence[Task], out: Path, optio
         scored = ShardScored(
             shard=shard, answered=answered, changes=changes_of(tasks), groups=(), model=solver.model,
             runtime=solver.card, machine={}, versions={}, seed=options.seed, resamples=options.resamples,
-            draws=options.draws, asked={}, failed={name: str(error) for name, error in failed.items()},
+            draws=options.draws, asked={}, place=0, failed={name: str(error) for name, error in failed.items()},
         )  # fmt: skip
         write_shard(place, scored, samples=samples)
     return place

@@ -89,7 +89,9 @@ def test_the_runtime_follows_the_folder(tmp_path: Path) -> None:
     assert runtime_for(tmp_path, wanted=None) == "torch"
     assert runtime_for(tmp_path, wanted="torch-compile") == "torch-compile"
     (tmp_path / "package.json").write_text("{}")
-    assert runtime_for(tmp_path, wanted=None) == "onnx"
+    assert runtime_for(tmp_path, wanted="onnx") == "onnx"
+    with pytest.raises(UsageError, match=r"package\.json is damaged"):
+        runtime_for(tmp_path, wanted=None)  # it says for which one it was made
 
 
 def _written(folder: Path, lines: str) -> Task:

@@ -44,7 +44,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_model_is_a_variant_and_has_its_scores(both: Path) -> None:
     records = records_of([both], name="mine")
-    assert [variant.name for variant in records.variants] == ["majority", "tfidf"]
+    assert [variant.name for variant in records.variants] == ["tfidf", "majority"]
     stored = json.loads((both / "tfidf" / "results.json").read_text())["results"]
     for cell in records.cells:
         if cell.variant.name == "tfidf":
