@@ -237,7 +237,7 @@ def test_broken_links_of_the_built_site_are_found(tmp_path: Path) -> None:
 
 def test_pages_are_laid_with_what_they_lead_to(tmp_path: Path) -> None:
     laid = {file.as_posix() for file in make_site.lay(["README.md", "docs/notebook.md"], out=tmp_path / "out")}
-    assert {"docs/start.md", "reports/first-light/index.html", "benchmarks/starter.yaml", "docs/notebook.md"} <= laid
+    assert {"docs/start.md", "reports/few-rows/index.html", "benchmarks/starter.yaml", "docs/notebook.md"} <= laid
     page = (tmp_path / "out" / "docs" / "notebook.md").read_text(encoding="utf-8")
     assert "```python\nimport pandas as pd" in page
     assert (tmp_path / "out" / "docs" / "notebook.ipynb").is_file()

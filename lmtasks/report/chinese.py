@@ -596,6 +596,10 @@ CHINESE: Mapping[str, str] = {
     "{} no score": "{} 无得分",
     "Nobody keeps the quality of the best {}; {} comes nearest among the models, worse by more than chance on {}.": "没有变体{}保持最佳者的"
     "质量；模型中 {} 最接近，显著更差之处：{}。",
+    "Nobody keeps the quality of the best {}; {} comes nearest among the models, worse by more than chance on {}; "
+    "without a score on {}.": "没有变体{}保持最佳者的质量；模型中 {} 最接近，显著更差之处：{}；无得分之处：{}。",
+    "Nobody keeps the quality of the best {}; {} comes nearest among the models, without a score on {}.": "没有变体{}"
+    "保持最佳者的质量；模型中 {} 最接近，无得分之处：{}。",
     "{} is faster still, {} {}, but not shown to keep the quality: {}.": "{} 更快，为 {2} 的 {1}，但未证明保持质量：{3}。",
     "A rival is ahead of every model on {}.": "对手领先所有模型之处：{}。",
     "{} ({} by {} against {}: {})": "{}（{2} 的 {1} 对 {3}：{4}）",

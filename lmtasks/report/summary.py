@@ -26,6 +26,8 @@ from lmtasks.results.cell import TaskInfo, Variant
 
 Losses = list[tuple[TaskInfo, str]]
 """Tasks, and how much was lost there, in words."""
+NO_SCORE = "no score"
+"""In the place of what was lost, on a task that a variant has no score on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +188,13 @@ def _choice(run: RunRecords, choice: Shortlist) -> str:
         )
     least = choice.nearest
     assert least is not None  # somebody was scored on all tasks
+    worse = [loss for loss in choice.lost[least.name] if loss[1] != NO_SCORE]
+    unscored = [task.name for task, by in choice.lost[least.name] if by == NO_SCORE]
+    where = [f"worse by more than chance on {losses_text(worse)}"] if worse else []
+    where += [f"without a score on {_list(unscored)}"] if unscored else []
     return (
         f"Nobody keeps the quality of the best {on_tasks}; {least.name} comes nearest among the models, "
-        f"worse by more than chance on {losses_text(choice.lost[least.name])}."
+        f"{'; '.join(where)}."
     )
 
 
@@ -255,7 +261,7 @@ def _lost(
     for task in tasks:
         at = everywhere[task.name].get(variant.name)
         if at is None:
-            found += [(task, "no score")] if status == "worse" else []
+            found += [(task, NO_SCORE)] if status == "worse" else []
         elif at.status == status:
             found.append((task, at.shown if status == "worse" else at.shown_loss))
     return found

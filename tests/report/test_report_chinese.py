@@ -42,6 +42,7 @@ def left_in_english(run: RunRecords, *, samples: bool = True) -> list[str]:
     names = {each.name for each in run.variants} | {each.name for each in run.tasks}
     names |= {each.model for each in run.variants} | {metric for cell in run.cells for metric in cell.metrics}
     names |= {name for cell in run.cells for name in cell.versions}
+    names |= {label for cell in run.cells for label in cell.scores.labels or ()}
     flags = [str(flag) for cell in run.cells for flag in (cell.machine.get("flags") or ())]
     names |= {*flags, *(str(cell.machine.get(key)) for cell in run.cells for key in ("processor", "kernel", "system"))}
     known = re.compile("|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))))
