@@ -259,7 +259,7 @@ def test_python_tries_as_the_command_does(tmp_path: Path) -> None:
 def test_the_right_winner_on_two_thousand_rows(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, column: str
 ) -> None:
-    """Learned from 1,600 rows, TF-IDF and its kin are ahead of the shipped backbone on both (reports/few-rows has 1,000)."""
+    """Learned from 1,600 rows, TF-IDF and its kin are ahead of the shipped backbone as a minute adapts it."""
     rows = pyarrow.parquet.read_table(data_root / name / "train.parquet", columns=[column, "label"]).to_pylist()
     drawn = random.Random(5).sample(rows, 2000)
     monkeypatch.setattr("lmtasks.bench.isolate.Isolated", AtOnce)
