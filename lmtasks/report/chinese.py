@@ -345,6 +345,8 @@ CHINESE: Mapping[str, str] = {
     "loss": "损失",
     "loss, nats per token": "损失，纳特/词元",
     "best look: step {#}": "最好的一次验证：第 {} 步",
+    "kept: step {#}": "保留：第 {} 步",
+    "validation": "验证",
     "training rows": "训练行数",
     "validation score, points": "验证分数，百分点",
     "chosen": "选定",
