@@ -139,7 +139,7 @@ def command(
             evaluated = evaluate_on_cluster(request, on=beside.on, shards=beside.shards, report=report)
         if beside.track is not None:
             track_results(beside.track, evaluated)
-        tell_scores(evaluated)
+        tell_scores(evaluated, page_language=beside.page_language)
         return
     first = is_first()  # of several processes one prints and writes
     with progress_bars() if first else nullcontext(quiet) as report:

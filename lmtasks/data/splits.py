@@ -218,10 +218,10 @@ def _read(
     found = memory.found(task, source, split=split, limit=limit)
     if found is None:
         found = _read_anew(task, source, options=options, split=split, limit=limit, on_notice=on_notice)
-    elif found.silent:
+    elif found.silent and on_notice is not _silent:
         for sentence in found.notes:
             on_notice(sentence)
-    found = replace(found, silent=found.silent and on_notice is _silent)
+        found = replace(found, silent=False)
     memory.keep(found, task, source, split=split, limit=limit)
     return found
 
@@ -255,8 +255,7 @@ def _read_anew(
     rows = rows if limit is None else rows[:limit]
     if source.changed is not None:
         rows = _changed(task, source.changed, rows, notify=notify)
-    silent = on_notice is _silent
-    return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out, silent=silent)
+    return _Read(rows=rows, where=where, notes=notes, left_out=labelled.left_out, silent=on_notice is _silent)
 
 
 ROWS_KEPT = 200_000
@@ -265,18 +264,18 @@ ROWS_KEPT = 200_000
 
 @dataclass(kw_only=True)
 class _Memory:
-    """Splits that were read. One source object is one state of the data; it is held, so that no other takes its id."""
+    """Splits that were read, by the name and hash of their task, the split and its limit."""
 
-    splits: OrderedDict[tuple[int, str, SplitName, int | None], tuple[Source, _Read]] = field(
+    splits: OrderedDict[tuple[str, str, SplitName, int | None], tuple[Source, _Read]] = field(
         default_factory=OrderedDict
     )
 
     def found(self, task: Task, source: Source, *, split: SplitName, limit: int | None) -> _Read | None:
-        known = self.splits.get((id(source), task.hash, split, limit))
-        return known[1] if known else None
+        known = self.splits.get((task.name, task.hash, split, limit))
+        return known[1] if known and known[0] == source else None
 
     def keep(self, read: _Read, task: Task, source: Source, *, split: SplitName, limit: int | None) -> None:
-        key = (id(source), task.hash, split, limit)
+        key = (task.name, task.hash, split, limit)
         self.splits[key] = (source, read)
         self.splits.move_to_end(key)
         while sum(len(each.rows) for _, each in self.splits.values()) > ROWS_KEPT:

@@ -170,8 +170,8 @@ def take_in(folder: RunFolder, plan: Plan) -> int:
 
 
 def _move_cells(own: RunFolder, folder: RunFolder) -> int:
-    files = sorted((own.root / "cells").glob("*.json"))
-    for file in files:
+    moved = 0
+    for file in sorted((own.root / "cells").glob("*.json")):
         target, samples = folder.cell(file.stem), folder.samples(file.stem)
         if CellRecord.read_if_whole(file) is None:
             continue  # it is scored again
@@ -182,7 +182,8 @@ def _move_cells(own: RunFolder, folder: RunFolder) -> int:
         else:
             samples.unlink(missing_ok=True)
         file.replace(target)  # last: it makes the cell finished
-    return len(files)
+        moved += 1
+    return moved
 
 
 def _is_of(folder: RunFolder, plan: Plan) -> bool:

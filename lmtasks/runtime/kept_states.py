@@ -1,23 +1,19 @@
 """Pooled states of backbones that stand still, kept in memory while a plan is carried out.
 
 Many probes stand over one backbone, one for each seed and number of rows, and are scored on the same texts. Within
-`states_kept` the backbone reads each text once for all of them: what is kept stands under a hash of its weights and of
-how it computes, the head's attention and pooling, and the row's tokens.
+`states_kept` the backbone reads each text once for all of them (`model.state_keys` tells texts and ways to read apart).
 """
 
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from hashlib import blake2b
 from threading import Lock
 
-from lmtasks.records import Floats32, HeadSpec, TokenBatch
+from lmtasks.records import Floats32
 
 KEPT_BYTES = 512 * 2**20
 """Of states; those that were not needed for longest are computed again."""
-KEY_BYTES = 16
 
 
 class KeptStates:
@@ -62,22 +58,3 @@ def states_kept() -> Iterator[None]:
 def kept_states() -> KeptStates | None:
     """Where states are kept now; None: nowhere."""
     return _KEPT.get()
-
-
-def state_keys(scope: bytes, spec: HeadSpec, batch: TokenBatch) -> list[bytes]:
-    """A key for each row of a batch.
-
-    Args:
-        scope: all that states depend on besides the head's way to read and the row.
-    """
-    head = f"{spec.attention} {spec.pooling}".encode()
-    lengths = batch.mask.sum(1)
-    return [
-        blake2b(
-            array("q", (*row[:length], *(() if batch.types is None else batch.types[number, :length]))).tobytes(),
-            key=scope,
-            person=head,
-            digest_size=KEY_BYTES,
-        ).digest()
-        for number, (row, length) in enumerate(zip(batch.ids, lengths, strict=True))
-    ]

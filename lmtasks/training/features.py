@@ -10,13 +10,8 @@ Ten probes over the same rows, with other seeds, labels, strengths or fewer rows
 Axes: B batch, T time (tokens of a row), D width.
 """
 
-import hashlib
-import json
-import sys
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from time import perf_counter
 from typing import Protocol
 
@@ -29,15 +24,12 @@ from lmtasks.data.examples import TrainingExample
 from lmtasks.head import head_of
 from lmtasks.head.base import IGNORED
 from lmtasks.head.module import pooled
-from lmtasks.model.files import settings_files
 from lmtasks.model.model import Model
+from lmtasks.model.state_keys import state_key, states_scope
 from lmtasks.records import Floats32, HeadSpec, Progress
 from lmtasks.settings.runtimes import TorchPrecision
 from lmtasks.training.stepping import Batch
 
-MEANING = 1
-"""Raised when the same key would stand for other numbers, so that nothing older is found any more."""
-KEY_BYTES = 16
 TOKENS_AT_ONCE = 4096
 """Of a batch that the backbone reads."""
 HELD_BYTES = 2 * 2**30
@@ -71,7 +63,9 @@ class FeatureReader:
         self._bf16 = precision == "bf16"
         self.width = model.backbone.traits.width
         self.computed, self.found, self.seconds = 0, 0, 0.0
-        self._scope = _scope(model, device=self._device.type, precision=precision)
+        self._scope = states_scope(
+            model, weights=model.card.weights_hash, device=self._device.type, precision=precision
+        )
 
     def lengths(self, head: str, rows: Sequence[TrainingExample]) -> list[int]:
         """How many states a head of the model reads of each row."""
@@ -92,7 +86,8 @@ class FeatureReader:
         """
         began = perf_counter()
         spec = self._model.spec(head)
-        keys = [self._key(spec, row) for row in rows]
+        kind = self._model.card.kind
+        keys = [state_key(self._scope, spec, kind=kind, ids=row.ids, types=row.types) for row in rows]
         first = {key: place for place, key in reversed(list(enumerate(keys)))}
         known = {} if self._kept is None else self._kept.get(list(first))
         found = {key: np.frombuffer(value, dtype=np.float32).reshape(-1, self.width) for key, value in known.items()}
@@ -123,14 +118,6 @@ class FeatureReader:
         if head_of(spec).per_token:
             return [_numbers(states[real]) for states, real in zip(hidden, mask, strict=True)]
         return [_numbers(state[None]) for state in pooled(hidden, mask, spec.pooling)]
-
-    def _key(self, spec: HeadSpec, row: TrainingExample) -> bytes:
-        read = "tokens" if head_of(spec).per_token else str(spec.pooling)
-        if spec.attention == "both" and self._model.card.kind == "causal":  # else as the configuration says
-            read = f"{read} both"
-        digest = hashlib.blake2b(self._scope, digest_size=KEY_BYTES, person=read.encode())
-        digest.update(array("q", (len(row.ids), *row.ids, *row.types)))
-        return digest.digest()
 
 
 class FeatureRows:
@@ -193,19 +180,6 @@ def collate(examples: Sequence[TrainingExample], *, pad_id: int) -> Batch:
         batch["decoder_ids"] = _padded([example.decoder_ids for example in examples], pad_id)
         batch["decoder_mask"] = _padded([(1,) * len(example.decoder_ids) for example in examples], 0).bool()
     return batch
-
-
-def _scope(model: Model, *, device: str, precision: TorchPrecision) -> bytes:
-    settings = [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings_files(model.folder)]
-    facts = {
-        "meaning": [MEANING, sys.byteorder],
-        "weights": model.card.weights_hash,
-        "settings": settings,
-        "kind": model.card.kind,
-        "computed": [device, precision],
-        "libraries": [version("torch"), version("transformers")],
-    }
-    return hashlib.blake2b(json.dumps(facts).encode()).digest()
 
 
 def _numbers(states: Tensor) -> Floats32:

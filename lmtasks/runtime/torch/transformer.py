@@ -12,7 +12,6 @@ Axes: B batch, T time, P tokens before, V vocabulary, S target tokens or source 
 """
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -25,13 +24,13 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, Encod
 
 from lmtasks.head import head_of
 from lmtasks.head.module import TokenRows, pooled
-from lmtasks.model.files import settings_files
 from lmtasks.model.model import Model
-from lmtasks.model.weights import base_facts, weights_home
+from lmtasks.model.state_keys import state_key, states_scope
+from lmtasks.model.weights import base_facts
 from lmtasks.records import Bools, Floats32, HeadSpec, Ints, TokenBatch
 from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Sharing, Slots
 from lmtasks.runtime.driver import Driver, ScoreInput
-from lmtasks.runtime.kept_states import kept_states, state_keys
+from lmtasks.runtime.kept_states import kept_states
 from lmtasks.runtime.memory import give_back_freed_memory
 from lmtasks.runtime.torch.body import DecodingCache, TorchBody, seq2seq_inputs
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
@@ -95,7 +94,10 @@ class TorchRuntime(Driver[TorchState]):
             torch.compile(model.heads_logits, dynamic=True) if compiled else model.heads_logits
         )
         self._kept = kept_states() if model.card.adaptation == "probe" and not compiled else None
-        self._scope = b"" if self._kept is None else _states_scope(model, self.card.device, precision)
+        self._scope = b""
+        if self._kept is not None:  # a probe has the weights of its backbone in its own folder
+            weights = base_facts(model.folder).hash
+            self._scope = states_scope(model, weights=weights, device=self.card.device, precision=precision)
 
     def over(self, model: Model, choose: Callable[[], None], *, size_bytes: int, numbers: int) -> "TorchRuntime":
         """The same for another model over the same backbone; see `TorchBody.over`."""
@@ -158,7 +160,10 @@ class TorchRuntime(Driver[TorchState]):
     def _from_kept(self, spec: HeadSpec, batch: TokenBatch) -> Floats32:
         """Logits of a head that reads one state a row, (B, C); a row that was read before is not read again."""
         assert self._kept is not None
-        keys = state_keys(self._scope, spec, batch)
+        keys = []
+        for row, real in enumerate(batch.mask):
+            own = () if batch.types is None else batch.types[row, real]
+            keys.append(state_key(self._scope, spec, kind=self.model.kind, ids=batch.ids[row, real], types=own))
         known = self._kept.get(keys)
         places = [place for place, key in enumerate(keys) if key not in known]
         with self._body.computing():
@@ -279,13 +284,6 @@ class TorchRuntime(Driver[TorchState]):
         if not self.predicts_tokens or self._body.looks_back() < self.model.max_length_tokens:
             return False
         return slots_agree(self, lambda: self._make_slots(rows=3, length=12), joins=self.model.kind == "causal")
-
-
-def _states_scope(model: Model, device: str, precision: str) -> bytes:
-    """Hash of what states of a text depend on besides the head and the text."""
-    settings = [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings_files(model.folder)]
-    facts = (base_facts(weights_home(model.folder)).hash, settings, model.card.kind, device, precision)
-    return hashlib.blake2b(repr(facts).encode()).digest()
 
 
 def tree_mask(ids: Tensor, subtree_end: Tensor | None) -> Tensor:
