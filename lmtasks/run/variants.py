@@ -44,6 +44,7 @@ from lmtasks.task.task import Task
 from lmtasks.workflow.adapt import adapt_to_tasks
 from lmtasks.workflow.bench import AUTO_BATCH, spec_of_server
 from lmtasks.workflow.choose_models import read_given
+from lmtasks.workflow.export import proof_texts
 from lmtasks.workflow.new_backbone import Start
 from lmtasks.workflow.open_endpoint import probe_server
 from lmtasks.workflow.open_model import card_in
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
     from lmtasks.prove.gate import Gate
 
 log = logging.getLogger(__name__)
-PROOF_TEXTS = 12
-"""Texts that an export is proved on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +268,7 @@ class Artefacts:
             model,
             out=out,
             precision=variant.precision,
-            texts=self._texts(tasks),
+            texts=proof_texts(tasks, self.options),
             report=self.report,
             base=plain if is_package(plain) else None,
             gate=self._gate(variant, model, tasks),
@@ -303,21 +302,6 @@ class Artefacts:
         if variant.precision != "int8-static":
             return ()
         return calibration_rows(tasks, model=model, options=self.options)
-
-    def _texts(self, tasks: Sequence[Task]) -> tuple[str, ...]:
-        """Texts of several lengths from the tasks' own rows: an export is proved on what it will meet."""
-        from lmtasks.data.splits import load_task_data
-        from lmtasks.task.kinds import baseline_source
-
-        texts: list[str] = []
-        each = max(2, -(-PROOF_TEXTS // len(tasks)))
-        for task in tasks:
-            data = load_task_data(task, options=self.options, need=frozenset({"test"}), limit=each)
-            assert data.test is not None  # it was needed
-            texts += [baseline_source(task, row) for row in data.test.rows]
-        longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
-        step = max(1, len(longest_first) // PROOF_TEXTS)
-        return tuple(longest_first[::step][:PROOF_TEXTS])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ def export_model(request: ExportRequest, *, report: Callable[[Progress], None]) 
         raise UsageError(f"{request.model} is exported already; give the model folder that it was made from.")
     choice = request.tasks if request.is_about_tasks else replace(request.tasks, tasks=PROOF_TASKS)
     tasks = chosen_tasks(choice, use="both" if choice.is_single else "score")
-    texts = _texts(tasks, data)
+    texts = proof_texts(tasks, data)
     with locked(request.out):
         gate = None
         if request.max_drop is not None:
@@ -218,25 +218,29 @@ def arpa_to_model(file: Path, out: Path) -> Ngram:
     return ngram
 
 
-def _texts(tasks: Sequence[Task], data: DataAccess) -> tuple[str, ...]:
-    """Texts of several lengths from the tasks' scored rows.
+def proof_texts(tasks: Sequence[Task], data: DataAccess) -> tuple[str, ...]:
+    """Texts of several lengths from the tasks' scored rows: an export is proved on what it will meet.
 
     Raises:
         UsageError: the rows hold no text.
     """
     from lmtasks.data.splits import load_task_data
-    from lmtasks.task.kinds import baseline_source
+    from lmtasks.task.kinds import baseline_source, head_input, kind_of
 
-    texts: list[str] = []
-    each = -(-TEXTS // len(tasks))
+    texts: set[str] = set()
+    each = max(2, -(-TEXTS // len(tasks)))
     for task in tasks:
         found = load_task_data(task, options=data, need=frozenset({"test"}), limit=each)
         assert found.test is not None  # it was needed
-        texts += [baseline_source(task, row) for row in found.test.rows]
-    kept = tuple(dict.fromkeys(text for text in texts if text.strip()))[:TEXTS]
-    if not kept:
+        for number, row in enumerate(found.test.rows):
+            text = baseline_source(task, row)
+            if not text.strip() and kind_of(task).roles:  # words to be tagged are no source of anything
+                text = head_input(task, row, row_number=number, labelled=False).first
+            texts.add(text)
+    longest_first = sorted((text for text in texts if text.strip()), key=lambda text: (-len(text), text))
+    if not longest_first:
         raise UsageError("the tasks' rows hold no text that the answers could be compared on; name other --tasks.")
-    return kept
+    return tuple(longest_first[:: max(1, len(longest_first) // TEXTS)][:TEXTS])
 
 
 def _check_free(out: Path) -> None:

@@ -9,7 +9,9 @@ from said import Say
 import lmtasks
 from lmtasks.model.model import Model
 from lmtasks.runtime.onnx.graphs import Graphs
+from lmtasks.settings.data import DataAccess
 from lmtasks.workflow.choose_tasks import TaskRequest
+from lmtasks.workflow.export import proof_texts
 from lmtasks.workflow.predict import PredictRequest, open_predictor
 
 INTENT = """task: about
@@ -140,3 +142,8 @@ def test_scores_are_those_of_each_task_by_itself(say: Say, folder: Path, monkeyp
     for name in ("about", "places"):
         for kept in ("off", "kept"):
             assert results[f"both-{kept}"][name]["metrics"] == results[f"{name}-{kept}"][name]["metrics"]
+
+
+def test_an_export_is_proved_on_the_words_of_a_task_that_tags_them(folder: Path) -> None:
+    task = lmtasks.load_task(folder / "places.yaml")
+    assert proof_texts([task], DataAccess())[0] in {"eat in san jose", "fly in san jose"}
