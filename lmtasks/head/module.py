@@ -95,6 +95,8 @@ class HeadModule(nn.Module):
 class WordsModule(nn.Module):
     """The n-grams of a head: which of them stand in a text, and what they weigh (see `words`).
 
+    Logistic regression finds their weights; no step moves them.
+
     Args:
         count: G, of the n-grams.
         outputs: C.
@@ -102,7 +104,7 @@ class WordsModule(nn.Module):
 
     def __init__(self, count: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(count + 1, outputs))
+        self.weight = nn.Parameter(torch.zeros(count + 1, outputs), requires_grad=False)
         self.squares: Tensor
         self.slots: Tensor
         self.ngrams: Tensor
@@ -174,7 +176,13 @@ class TorchOperators:
         return pooled(hidden, self._mask, pooling)
 
     def words(self, logits: Tensor) -> Tensor:
-        """See `HeadOperators`."""
+        """See `HeadOperators`.
+
+        While the head learns they say nothing: they know the training rows by heart already, and would leave a backbone
+        nothing to learn from.
+        """
+        if self._module.training:
+            return logits
         assert self._tokens is not None  # whoever asks a head with words has them
         found: Tensor = self._module.get_submodule(WORDS)(self._tokens)
         return logits + found

@@ -297,7 +297,8 @@ class AdaptTraining(Settings):
         NewHeads | None,
         Setting(
             "Weights that new heads begin with: random, or logistic (regression over the backbone as it was, for "
-            "labels and tags; then all weights learn); default: logistic where a trained backbone has few rows.",
+            "labels and tags; then all weights learn but those of words); default: logistic where a trained backbone "
+            "has few rows, for labels of texts at most 10,000.",
             metavar="NAME",
         ),
     ] = None

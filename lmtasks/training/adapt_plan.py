@@ -17,6 +17,9 @@ from lmtasks.training.tbptt import Streams, streams_of
 REFERENCE_PARAMETERS = 11e6
 LORA_RATE = 5e-3
 """The most that adapters learn with by themselves."""
+MOST_BEGUN = 10_000
+"""Training rows of a head that begins with logistic regression because of its words; of more they add little, and
+regression takes long."""
 FEW_ROWS_RATE = 0.3
 """A trained backbone learns from few rows with so much of its learning rate; from those of N tasks together, each of
 which has its steps, with this over the root of N."""
@@ -112,9 +115,12 @@ def plan_adaptation(
     if settings.words == "yes":
         _check_words(model, heads, new=frozenset(head.head.name for head in heads) if fitted else new)
     streams = _streams(heads, pace, window=settings.window)
-    asked = settings.new_heads == "logistic" or settings.words == "yes"
-    regression = not probe and (asked or (settings.new_heads is None and few))
-    begun = frozenset(head.head.name for head in heads if regression and head.head.name in new and _is_linear(head))
+    by_itself = [few or (pretrained and _is_begun_with_words(head, settings)) for head in heads]
+    begun = frozenset(
+        head.head.name
+        for head, suited in zip(heads, by_itself, strict=True)
+        if head.head.name in new and not probe and _begins_fitted(settings, by_itself=suited) and _is_linear(head)
+    )
     return AdaptPlan(
         heads=tuple(heads),
         pace=pace,
@@ -241,6 +247,16 @@ def _counted(head: HeadExamples, *, window: int) -> HeadSize:
 
 def _number(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+def _begins_fitted(settings: AdaptSettings, *, by_itself: bool) -> bool:
+    """Does a new head begin with logistic regression: because somebody says so, or by itself?"""
+    return settings.new_heads == "logistic" or settings.words == "yes" or (settings.new_heads is None and by_itself)
+
+
+def _is_begun_with_words(head: HeadExamples, settings: AdaptSettings) -> bool:
+    """Do words stand beside the states of a head for one label, and is it worth finding their weights?"""
+    return head_of(head.head).takes_words and settings.words != "no" and len(head.train) <= MOST_BEGUN
 
 
 def _is_linear(head: HeadExamples) -> bool:
