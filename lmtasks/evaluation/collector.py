@@ -9,6 +9,7 @@ Axes: N examples, K columns of statistics.
 """
 
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -229,7 +230,8 @@ class StatisticsCollector:
     _truncated: int = 0
     _coding: Coding = field(default_factory=Coding)
     _remarks: Counter[str] = field(default_factory=Counter)
-    _hashes: list[tuple[int, int]] = field(default_factory=list)
+    _row_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+    _target_hashes: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def take(self, finished: Sequence[Finished]) -> None:
         """Count some answers.
@@ -270,7 +272,10 @@ class StatisticsCollector:
         if self.identify is None:
             return
         try:
-            self._hashes += [self.identify(each.example.row) for each in finished]
+            for each in finished:
+                row, target = self.identify(each.example.row)
+                self._row_hashes.append(row)
+                self._target_hashes.append(target)
         except LmtasksError:
             self.identify = None  # a row that can be scored need not say what is right
 
@@ -311,7 +316,11 @@ class StatisticsCollector:
             unlisted=() if self.unlisted is None else tuple(self.unlisted.scored),
             parts=tuple(self.parts.parts) if self.parts is not None and self.parts.parts else None,
             labels={} if self.parts is None else self.parts.label_counts(),
-            hashes=None if self.identify is None else _columns(self._hashes),
+            hashes=None
+            if self.identify is None
+            else RowHashes(
+                rows=np.array(self._row_hashes, dtype=np.uint64), targets=np.array(self._target_hashes, dtype=np.uint64)
+            ),
         )
 
 
@@ -370,13 +379,6 @@ def _of_part(part: CollectedStatistics, scoring: TaskMetric) -> Floats:
 
 def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:
     return concatenate(metric, tables) if tables else np.zeros((0, 0))
-
-
-def _columns(hashes: Sequence[tuple[int, int]]) -> RowHashes:
-    return RowHashes(
-        rows=np.array([row for row, _ in hashes], dtype=np.uint64),
-        targets=np.array([target for _, target in hashes], dtype=np.uint64),
-    )
 
 
 def _cluster(row: Row, column: str, *, task: str) -> str:
