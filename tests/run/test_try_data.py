@@ -1,6 +1,7 @@
 """One's own data to a decision: what is found, what the plan asks, who is exported, and what is refused in one
 sentence."""
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -259,7 +260,8 @@ def test_python_tries_as_the_command_does(tmp_path: Path) -> None:
 def test_the_right_winner_on_two_thousand_rows(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, column: str
 ) -> None:
-    """Learned from 1,600 rows, TF-IDF and its kin are ahead of the shipped backbone as a minute adapts it."""
+    """The classical way or the shipped backbone: a minute adapts it as far as the machine is fast, so that the scores say
+    who is right."""
     rows = pyarrow.parquet.read_table(data_root / name / "train.parquet", columns=[column, "label"]).to_pylist()
     drawn = random.Random(5).sample(rows, 2000)
     monkeypatch.setattr("lmtasks.bench.isolate.Isolated", AtOnce)
@@ -267,4 +269,9 @@ def test_the_right_winner_on_two_thousand_rows(
         rows=drawn, text=column, label="label", name="mine", minutes=1, out=tmp_path / "run", progress=False
     )
     assert not tried.failed
-    assert tried.report.decision.variant == "classical"
+    with (tried.folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        scores = {line["variant"]: float(line["value"]) for line in csv.DictReader(file) if line["metric"] == "acc"}
+    learned = {name: score for name, score in scores.items() if name != "trivial"}
+    assert len(learned) >= 3
+    assert min(learned.values()) > scores["trivial"] + 0.1
+    assert scores[tried.report.decision.variant] >= max(scores.values()) - 0.01  # the margin of a plan
