@@ -260,8 +260,7 @@ def test_python_tries_as_the_command_does(tmp_path: Path) -> None:
 def test_the_right_winner_on_two_thousand_rows(
     tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, name: str, column: str
 ) -> None:
-    """The classical way or the shipped backbone: a minute adapts it as far as the machine is fast, so that the scores say
-    who is right."""
+    """A minute adapts the backbone as far as the machine is fast, so that the scores say who is right."""
     rows = pyarrow.parquet.read_table(data_root / name / "train.parquet", columns=[column, "label"]).to_pylist()
     drawn = random.Random(5).sample(rows, 2000)
     monkeypatch.setattr("lmtasks.bench.isolate.Isolated", AtOnce)
