@@ -102,7 +102,7 @@ def score_text(found: Score) -> str:
 
 def baseline_of(run: RunRecords, variant: Variant) -> str:
     """The baseline's name; empty for a model."""
-    return next((cell.baseline for cell in run.cells if cell.variant.name == variant.name and cell.baseline), "")
+    return run.baselines.get(variant.name, "")
 
 
 def models(run: RunRecords) -> tuple[Variant, ...]:

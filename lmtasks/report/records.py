@@ -127,6 +127,20 @@ class RunRecords:
         return self._by_place.get((variant, task), ())
 
     @cached_property
+    def baselines(self) -> Mapping[str, str]:
+        """By the variant's name, of those that are no model."""
+        return {cell.variant.name: cell.baseline for cell in self.cells if cell.baseline}
+
+    @cached_property
+    def pairs(self) -> Mapping[tuple[str, str, str], tuple[PairedRecord, ...]]:
+        """Paired comparisons by task, variant and base."""
+        found: dict[tuple[str, str, str], tuple[PairedRecord, ...]] = {}
+        for each in self.comparisons:
+            place = each.task, each.variant, each.base
+            found[place] = (*found.get(place, ()), each)
+        return found
+
+    @cached_property
     def _by_place(self) -> Mapping[tuple[str, str], tuple[CellRecord, ...]]:
         """A large table asks for each of its cells many times."""
         found: dict[tuple[str, str], tuple[CellRecord, ...]] = {}

@@ -154,8 +154,8 @@ class _Read:
     """(N,) of the main metric, in the order of the lines; nan where it has none."""
     targets: Sequence[object]
     answers: Sequence[str]
-    gold: list[int | None]
-    raw: list[bytes]
+    gold: Sequence[int | None]
+    raw: Sequence[bytes]
 
 
 def read_samples(run: RunRecords, *, out: Path) -> tuple[TaskSamples, ...]:
@@ -290,32 +290,37 @@ def _task(
 def _read(file: Path, variant: str, metric: str) -> _Read:
     """Raises: UsageError: a line is no sample."""
     lines = file.read_bytes().splitlines()
-    found = [(FIRST.match(line), LINE.search(line)) for line in lines]
-    ids, targets, raw, answers, metrics, gold = [], [], [], [], [], []
-    for line, (first, rest) in zip(lines, found, strict=True):
-        if first is None or rest is None:  # written by something else: slower, and checked
-            record = SampleRecord.model_validate_json(line)
-            ids.append(record.doc_id)
-            targets.append(json.dumps(record.target).encode())
-            raw.append(json.dumps(record.raw).encode())
-            answers.append(json.dumps(record.answer).encode())
-            metrics.append(json.dumps(dict(record.metrics)).encode())
-            gold.append(record.outcome.gold[0] if record.outcome.kind == "choice" and record.outcome.gold else None)
-        else:
-            ids.append(int(first[1]))
-            for place, column in enumerate((targets, raw, answers, metrics), start=1):
-                column.append(rest[place])
-            gold.append(None if rest[5] is None else int(rest[5]))
+    found = [_columns(line) for line in lines]
+    ids, targets, raw, answers, metrics, gold = zip(*found, strict=True) if found else ((),) * 6
+    values = {piece: _number(each.get(metric)) for piece, each in _parsed(metrics).items()}
+    parsed = _parsed((*targets, *answers))
     return _Read(
         variant=variant,
         lines=lines,
-        places={doc: place for place, doc in enumerate(ids)},
-        values=np.array([_number(each.get(metric)) for each in _joined(metrics)], dtype=np.float64),
-        targets=_joined(targets),
-        answers=_joined(answers),
-        gold=gold,
+        places={int(doc): place for place, doc in enumerate(ids)},
+        values=np.array([values[piece] for piece in metrics], dtype=np.float64),
+        targets=[parsed[piece] for piece in targets],
+        answers=[parsed[piece] for piece in answers],
+        gold=[None if number is None else int(number) for number in gold],
         raw=raw,
     )
+
+
+def _columns(line: bytes) -> tuple[Any, ...]:
+    """doc_id, target, raw, answer, metrics and the first right class of a line, as they stand there."""
+    first, rest = FIRST.match(line), LINE.search(line)
+    if first is not None and rest is not None:
+        return first[1], *rest.groups()
+    record = SampleRecord.model_validate_json(line)  # written by something else: slower, and checked
+    pieces = (record.target, record.raw, record.answer, dict(record.metrics))
+    gold = record.outcome.gold if record.outcome.kind == "choice" else ()
+    return record.doc_id, *(json.dumps(piece).encode() for piece in pieces), next(iter(gold), None)
+
+
+def _parsed(pieces: Sequence[bytes]) -> dict[bytes, Any]:
+    """What each of these pieces of JSON says; equal ones are parsed once."""
+    distinct = list(set(pieces))
+    return dict(zip(distinct, _joined(distinct), strict=True))
 
 
 def _joined(pieces: Sequence[bytes]) -> Sequence[Any]:
@@ -499,10 +504,12 @@ def _confusion(read: _Read, classes: int) -> list[list[int]]:
 
 def _reliability(read: _Read) -> Reliability | None:
     """None where the scores of classes are no lists of numbers."""
-    scores = [each for each in _joined(read.raw)]
-    if not scores or not all(isinstance(each, list) and len(each) == len(scores[0]) > 1 for each in scores):
+    try:
+        table = np.array(_joined(read.raw), dtype=np.float64)
+    except (TypeError, ValueError):
         return None
-    table = np.array(scores, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] < 2:
+        return None
     table = np.exp(table - table.max(axis=1, keepdims=True))
     chance = table.max(axis=1) / table.sum(axis=1)
     right = table.argmax(axis=1) == np.array([-1 if each is None else each for each in read.gold])

@@ -74,9 +74,9 @@ def standings(run: RunRecords, task: TaskInfo) -> Mapping[str, Standing]:
 def pair_of(run: RunRecords, *, relation: str, variant: str, base: str, task: str) -> PairedRecord | None:
     """The stored comparison of two variants on a task: in the family of that relation, or else in another one; and
     whichever of the two was the base there."""
-    asked = [each for each in run.comparisons if (each.task, each.variant, each.base) == (task, variant, base)]
-    asked += [
-        _turned(each) for each in run.comparisons if (each.task, each.variant, each.base) == (task, base, variant)
+    asked = [
+        *run.pairs.get((task, variant, base), ()),
+        *(_turned(each) for each in run.pairs.get((task, base, variant), ())),
     ]
     return min(asked, key=lambda each: each.relation != relation, default=None)
 
