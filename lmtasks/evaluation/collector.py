@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from sys import intern
 
 import numpy as np
 
@@ -384,4 +385,4 @@ def _joined(metric: Metric, tables: Sequence[Floats]) -> Floats:
 def _cluster(row: Row, column: str, *, task: str) -> str:
     if column not in row:
         raise UsageError(f"task {task}: its cluster column {column!r} is not in the data. Columns: {', '.join(row)}.")
-    return str(plain(row[column]))
+    return intern(str(plain(row[column])))  # many rows have the same one
