@@ -53,8 +53,15 @@ FILLING: Mapping[str, str] = {"bert": "cls", "eurobert": "lm_head"}
 """Name of the module that makes logits where tokens are hidden, by model_type."""
 FEW_TOKENS = 8
 """By which a module is asked for its layers."""
-POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
 """Families that count positions from padding_idx + 1."""
+ROWS_BEFORE_POSITIONS: Mapping[str, int] = {"mra": 2, "nystromformer": 2, "yoso": 2}
+"""Rows of the table of positions that stand before a text's first one, by model_type; beside max_position_embeddings."""
 
 
 class TransformerBackbone(Backbone):
@@ -73,9 +80,7 @@ class TransformerBackbone(Backbone):
         self._ahead: bool | None = None
         self._turns: bool | None = None
         self.takes_positions = "position_ids" in inspect.signature(hf.forward).parameters
-        self.first_position = (
-            int(hf.config.pad_token_id) + 1 if traits.family in POSITIONS_AFTER_PADDING else 0  # type: ignore[union-attr, arg-type]
-        )
+        self.first_position = _first_position(hf.config)  # type: ignore[arg-type]
 
     def inputs(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> dict[str, Tensor]:
         """Arguments of the transformers module, for ids and mask (B, T)."""
@@ -359,8 +364,16 @@ def _longest(config: PreTrainedConfig) -> int:
     if not found:
         # T5 states nothing: it has relative positions and no limit, and 512 is what it was trained on.
         return NO_LIMIT if stated else 512
-    longest = found[0]
-    return longest - 2 if config.model_type in POSITIONS_AFTER_PADDING else longest
+    return found[0] - _first_behind_padding(config)
+
+
+def _first_position(config: PreTrainedConfig) -> int:
+    """The position of a text's first token."""
+    return ROWS_BEFORE_POSITIONS.get(config.model_type, _first_behind_padding(config))
+
+
+def _first_behind_padding(config: PreTrainedConfig) -> int:
+    return int(config.pad_token_id or 0) + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
 
 
 def _first_line(error: Exception) -> str:
