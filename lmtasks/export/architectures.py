@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from lmtasks.export.emitters.architecture import Architecture
-from lmtasks.export.emitters.bert import BERT, DISTILBERT
+from lmtasks.export.emitters.bert import ALBERT, BERT, DISTILBERT, MPNET
 from lmtasks.export.emitters.gpt2 import GPT2, OPT
 from lmtasks.export.emitters.gpt_neox import GPT_NEOX
 from lmtasks.export.emitters.llama import EUROBERT, LLAMA
@@ -16,6 +16,7 @@ from lmtasks.export.package import EMITTED, REVISED, TRACED
 from lmtasks.records import ModelCard
 
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "albert": ALBERT,
     "average": AVERAGE,
     "bart": MARIAN,
     "bert": BERT,
@@ -34,8 +35,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "marian": MARIAN,
     "mistral": LLAMA,
     "modernbert": MODERNBERT,
+    "mpnet": MPNET,
     "mt5": T5,
     "opt": OPT,
+    "phi3": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
     "rnn": RECURRENT,
@@ -47,6 +50,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 ENCODING: Mapping[str, Architecture] = {
     "llama": EUROBERT,
     "mistral": EUROBERT,
+    "phi3": EUROBERT,
     "qwen2": EUROBERT,
     "qwen3": EUROBERT,
 }

@@ -9,6 +9,11 @@ import torch
 from driving import Emitted, random_tokens, tiny_model
 from numpy.typing import NDArray
 from transformers import (
+    AlbertConfig,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    AlbertModel,
     BertConfig,
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -29,9 +34,12 @@ from transformers import (
     EuroBertForTokenClassification,
     EuroBertModel,
     LlamaConfig,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
     LlamaForTokenClassification,
     LlamaModel,
     MistralConfig,
+    MistralForSequenceClassification,
     MistralModel,
     ModernBertConfig,
     ModernBertForMaskedLM,
@@ -39,11 +47,20 @@ from transformers import (
     ModernBertForSequenceClassification,
     ModernBertForTokenClassification,
     ModernBertModel,
+    MPNetConfig,
+    MPNetForQuestionAnswering,
+    MPNetForSequenceClassification,
+    MPNetForTokenClassification,
+    MPNetModel,
+    Phi3Config,
+    Phi3ForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen2ForSequenceClassification,
     Qwen2Model,
     Qwen3Config,
+    Qwen3ForTokenClassification,
     Qwen3Model,
     RobertaConfig,
     RobertaForQuestionAnswering,
@@ -55,7 +72,7 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, checkpoint_of
-from lmtasks.export.emitters.bert import BERT, DISTILBERT
+from lmtasks.export.emitters.bert import ALBERT, BERT, DISTILBERT, MPNET
 from lmtasks.export.emitters.llama import EUROBERT
 from lmtasks.export.emitters.modernbert import MODERNBERT
 from lmtasks.export.quantize import quantize_rows
@@ -118,6 +135,19 @@ def _modernbert(**changed: object) -> ModernBertConfig:
     return ModernBertConfig(**{**SIZES, **ids, "num_hidden_layers": 4, "local_attention": 6, **changed})
 
 
+def _albert(**changed: object) -> AlbertConfig:
+    return AlbertConfig(**{**SIZES, "embedding_size": 16, **changed})
+
+
+def _mpnet(**changed: object) -> MPNetConfig:
+    sizes = {**SIZES, "max_position_embeddings": LONGEST + 2}
+    return MPNetConfig(**{**sizes, **changed})
+
+
+def _phi3(**changed: object) -> Phi3Config:
+    return Phi3Config(**{**SIZES, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0, **changed})
+
+
 def _xlm_roberta() -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**SIZES, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1})
 
@@ -147,6 +177,25 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
         MistralModel,
         _mistral(num_key_value_heads=2, sliding_window=5, is_causal=False, architectures=["MistralModel"]),
     ),
+    "llama, classifies": (LlamaForSequenceClassification, _llama(**THREE)),
+    "llama, tags": (LlamaForTokenClassification, _llama(**THREE)),
+    "llama, finds": (LlamaForQuestionAnswering, _llama()),
+    "qwen2, classifies": (Qwen2ForSequenceClassification, _qwen2(**THREE, num_key_value_heads=2)),
+    "qwen3, tags": (Qwen3ForTokenClassification, _qwen3(**THREE, num_key_value_heads=2)),
+    "mistral, classifies": (
+        MistralForSequenceClassification,
+        _mistral(**THREE, num_key_value_heads=2, sliding_window=5),
+    ),
+    "phi3, classifies": (Phi3ForSequenceClassification, _phi3(**THREE)),
+    "albert": (AlbertModel, _albert()),
+    "albert, two groups": (AlbertModel, _albert(num_hidden_layers=4, num_hidden_groups=2, hidden_act="gelu")),
+    "albert, classifies": (AlbertForSequenceClassification, _albert(**THREE)),
+    "albert, tags": (AlbertForTokenClassification, _albert(**THREE)),
+    "albert, finds": (AlbertForQuestionAnswering, _albert()),
+    "mpnet": (MPNetModel, _mpnet()),
+    "mpnet, classifies": (MPNetForSequenceClassification, _mpnet(**THREE)),
+    "mpnet, tags": (MPNetForTokenClassification, _mpnet(**THREE)),
+    "mpnet, finds": (MPNetForQuestionAnswering, _mpnet()),
     "modernbert": (ModernBertModel, _modernbert()),
     "modernbert, masked": (ModernBertForMaskedLM, _modernbert(tie_word_embeddings=False)),
     "modernbert, all biases": (ModernBertModel, _modernbert(attention_bias=True, mlp_bias=True, norm_bias=True)),
@@ -166,11 +215,14 @@ MODELS: Mapping[str, tuple[Callable[[PreTrainedConfig], PreTrainedModel], PreTra
 
 def _emit(name: str) -> Callable[[Checkpoint], Mapping[str, object]]:
     return {
+        "albert": ALBERT.emit,
         "distilbert": DISTILBERT.emit,
         "eurobert": EUROBERT.emit,
         "llama": EUROBERT.emit,
         "mistral": EUROBERT.emit,
         "modernbert": MODERNBERT.emit,
+        "mpnet": MPNET.emit,
+        "phi3": EUROBERT.emit,
         "qwen2": EUROBERT.emit,
         "qwen3": EUROBERT.emit,
     }.get(name.split(",")[0], BERT.emit)
@@ -217,6 +269,8 @@ LAYOUTS: Mapping[str, tuple[list[list[int]], int]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str) -> None:
     made = emitted(name)
+    if name.startswith("mpnet") and padding == "holes":
+        return  # its distances are counted in columns, as T5's
     columns, width = LAYOUTS[padding]
     ids, mask, types = laid_out(ROWS, columns, width)
     found = made.run("heads", {"ids": ids, "mask": mask, "types": types})
@@ -228,7 +282,10 @@ def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str
             np.testing.assert_allclose(given, alone(made, head.name, row), atol=CLOSE, rtol=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert", "eurobert", "modernbert"])
+@pytest.mark.parametrize(
+    "name",
+    ["bert", "roberta", "electra", "distilbert", "eurobert", "modernbert", "albert", "mpnet", "llama, classifies"],
+)
 @pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST])
 def test_one_row_of_every_length(name: str, length: int) -> None:
     made = emitted(name)
@@ -290,7 +347,6 @@ def test_an_encoder_that_attends_one_way_is_refused() -> None:
     ("make", "config", "message"),
     [
         (EuroBertForSequenceClassification, _eurobert(**THREE), "its own head for classification pools logits"),
-        (LlamaForTokenClassification, _llama(**THREE), "its attention is causal"),
     ],
 )
 def test_a_eurobert_of_another_shape_is_refused(

@@ -48,6 +48,8 @@ class Attention:
     """Keys closer than this are seen, the token itself at 0; None: all."""
     scale: float | None = None
     """Factor of the products of queries and keys; None: 1 / sqrt(width)."""
+    causal: bool = False
+    """Over whole texts: does no token see those behind it? Over a cache none does."""
 
     @property
     def takes_positions(self) -> bool:
@@ -164,7 +166,8 @@ def text_attention(graph: GraphBuilder, packed: "ir.Value", part: Attention, at:
         parts = (query, *(_repeated(graph, each, part) for each in (key, value)))
     bias = at.bias if part.window is None else at.windowed
     inputs = [*parts, None, at.real] if bias is None else [*parts, None, at.real, bias]
-    mixed = graph.add("MultiHeadAttention", *inputs, attributes=_scaled(part.heads, part.scale))
+    attributes = {**_scaled(part.heads, part.scale), **({"unidirectional": 1} if part.causal else {})}
+    mixed = graph.add("MultiHeadAttention", *inputs, attributes=attributes)
     return at.layout.together(graph, mixed, part.heads * part.width)
 
 

@@ -93,6 +93,11 @@ def read_both_ways(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     )
 
 
+def read_forwards(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers of a decoder over whole texts, in which no token sees those behind it."""
+    return tuple(replace(layer, attention=replace(layer.attention, causal=True)) for layer in layers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnHead:
     """The head that a checkpoint carries."""
@@ -104,7 +109,7 @@ class OwnHead:
     norm: Norm | None = None
     """Behind that."""
     pooling: str = "first"
-    """The token or tokens that a head for a whole text reads: `first` or `mean`."""
+    """The token or tokens that a head for a whole text reads: `first`, `last` or `mean`."""
 
 
 OwnHeads = Callable[[HeadWeights], OwnHead]

@@ -1,5 +1,6 @@
-"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), SmolLM; and
-EuroBERT, which is a Llama read both ways, behind heads.
+"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), Phi-3 (packed
+products), SmolLM; the same bodies behind a head of a checkpoint's own, which reads the last token or each; and EuroBERT,
+which is a Llama read both ways.
 
     x = embedding(ids)
     x = x + O attention(RMSNorm(x))                      rotary positions, grouped heads
@@ -12,10 +13,13 @@ the graph, whose weights stay those of the causal ones); positions are counted o
 anywhere.
 """
 
+from collections.abc import Sequence
+
 from lmtasks.export.checkpoint import CannotEmit, Checkpoint, Config, HeadWeights, Weights
 from lmtasks.export.emitters.architecture import RMS, Architecture, Graphs, decoder_operators, encoder_operators
 from lmtasks.export.emitters.attention import Attention
 from lmtasks.export.emitters.blocks import (
+    Dense,
     EmbeddingTable,
     check_activation,
     dense_of,
@@ -31,6 +35,7 @@ from lmtasks.export.emitters.encoder import (
     check_encoder,
     encoder_graphs,
     read_both_ways,
+    read_forwards,
     token_head,
 )
 from lmtasks.export.emitters.positions import Rotary, rotary_tables
@@ -76,9 +81,7 @@ def _layer(config: Config, weights: Weights, name: str, number: int, *, width: i
         attention=_attention(config, weights, f"{name}.self_attn", number, width=width, rotary=rotary),
         attention_norm=rms_norm_of(weights, f"{name}.input_layernorm", epsilon),
         feed=FeedForward(
-            up=side_by_side(
-                f"{name}.mlp.gate_up", *(dense_of(weights, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))
-            ),
+            up=_packed(weights, f"{name}.mlp", "gate_up", ("gate", "up")),
             down=dense_of(weights, f"{name}.mlp.down_proj"),
             act=check_activation(config.text("hidden_act", "silu")),
             gated=True,
@@ -91,7 +94,7 @@ def _attention(config: Config, weights: Weights, name: str, number: int, *, widt
     heads, epsilon = config.integer("num_attention_heads"), config.number("rms_norm_eps")
     normed = f"{name}.q_norm.weight" in weights
     return Attention(
-        packed=side_by_side(f"{name}.qkv", *(dense_of(weights, f"{name}.{part}_proj") for part in ("q", "k", "v"))),
+        packed=_packed(weights, name, "qkv", ("q", "k", "v")),
         out=dense_of(weights, f"{name}.o_proj"),
         heads=heads,
         key_heads=config.integer("num_key_value_heads", heads),
@@ -101,6 +104,13 @@ def _attention(config: Config, weights: Weights, name: str, number: int, *, widt
         key_norm=rms_norm_of(weights, f"{name}.k_norm", epsilon) if normed else None,
         window=_window(config, number),
     )
+
+
+def _packed(weights: Weights, name: str, whole: str, parts: Sequence[str]) -> Dense:
+    """Several products of the same rows as one, as Phi-3 has them anyway."""
+    if f"{name}.{whole}_proj.weight" in weights:
+        return dense_of(weights, f"{name}.{whole}_proj")
+    return side_by_side(f"{name}.{whole}", *(dense_of(weights, f"{name}.{part}_proj") for part in parts))
 
 
 def _window(config: Config, layer: int) -> int | None:
@@ -113,24 +123,27 @@ def _window(config: Config, layer: int) -> int | None:
     return window if slides and window < config.integer("max_position_embeddings") else None
 
 
-def _emit_both_ways(checkpoint: Checkpoint) -> Graphs:
+def _emit_encoder(checkpoint: Checkpoint) -> Graphs:
     check_encoder(checkpoint)
     config, weights = checkpoint.config, checkpoint.weights
-    if config.flag("is_causal", default=config.text("model_type") != "eurobert"):
-        raise CannotEmit("its attention is causal; one that looks both ways is built")
-    prefix = backbone_prefix(weights, "embed_tokens.weight", ("model.",))
+    prefix = backbone_prefix(weights, "embed_tokens.weight", ("model.", "transformer."))
+    layers = _layers(checkpoint, prefix)
+    causal = config.flag("is_causal", default=config.text("model_type") != "eurobert")
     model = Encoder(
         embeddings=Embeddings(
             tokens=EmbeddingTable(name="embedding.weight", rows=weights.take(f"{prefix}embed_tokens.weight"))
         ),
-        layers=read_both_ways(_layers(checkpoint, prefix)),
+        layers=read_forwards(layers) if causal else read_both_ways(layers),
         last=rms_norm_of(weights, f"{prefix}norm", config.number("rms_norm_eps")),
     )
-    return encoder_graphs(checkpoint, model, lambda head: _token_head_only(weights, head))
+    return encoder_graphs(checkpoint, model, lambda head: _own(config, weights, head))
 
 
-def _token_head_only(weights: Weights, head: HeadWeights) -> OwnHead:
-    if head.per_text or "qa_outputs.weight" in weights:
+def _own(config: Config, weights: Weights, head: HeadWeights) -> OwnHead:
+    """Bodies of decoders have one product, over each token or the last one. EuroBERT pools logits of tokens."""
+    if "score.weight" in weights:
+        return OwnHead(steps=(dense_of(weights, "score"),), pooling="last")
+    if config.text("model_type") == "eurobert" and (head.per_text or "qa_outputs.weight" in weights):
         raise CannotEmit(f"its own head for {head.spec.kind} pools logits; one for tagging is built")
     return token_head(weights)
 
@@ -141,7 +154,7 @@ def _operators(checkpoint: Checkpoint) -> Operators:
     )
 
 
-def _operators_both_ways(checkpoint: Checkpoint) -> Operators:
+def _operators_of_encoder(checkpoint: Checkpoint) -> Operators:
     layers = checkpoint.config.integer("num_hidden_layers")
     return encoder_operators(layers, norm=RMS, norms=_norms_per_layer(checkpoint.config) * layers + 1)
 
@@ -155,6 +168,6 @@ LLAMA = Architecture(name="llama", version=1, emit=_emit, operators=_operators)
 EUROBERT = Architecture(
     name="eurobert",
     version=1,
-    emit=_emit_both_ways,
-    operators=_operators_both_ways,
+    emit=_emit_encoder,
+    operators=_operators_of_encoder,
 )

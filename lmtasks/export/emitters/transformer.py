@@ -5,7 +5,7 @@
     x = x + out(attention(norm(x), source))            x = norm(x + out(attention(x, source)))      with a source only
     x = x + down(activation(up(norm(x))))              x = norm(x + down(activation(up(x))))
 
-Before the layers stand embeddings, behind them may stand one normalization more. An architecture is a mapping of its
+Gemma normalizes what a part yields as well, before it is added. Before the layers stand embeddings, behind them may stand one normalization more. An architecture is a mapping of its
 weights to these parts; what reads the text, and over what, is given by whoever runs the layers.
 """
 
@@ -90,6 +90,9 @@ class Layer:
     parallel: bool = False
     """Do both parts read what comes into the layer?"""
     cross: CrossAttention | None = None
+    attention_after: Norm | None = None
+    """Of what attention yields, before it is added."""
+    feed_after: Norm | None = None
 
 
 Attend = Callable[[int, Attention, "ir.Value"], "ir.Value"]
@@ -131,7 +134,9 @@ def run_layers(
         mixed = attend(number, part, dense(graph, read, part.packed))
         if layer.cross is None or attend_source is None:
             x, mixed = _picked(graph, cut, x, mixed)
-            after = _added(graph, mixed, part.out, x, layer.attention_norm if behind else None)
+            after = _added(
+                graph, mixed, part.out, x, layer.attention_norm if behind else None, before=layer.attention_after
+            )
         else:
             x = _added(graph, mixed, part.out, x, layer.attention_norm if behind else None)
             read = x if behind else norm(graph, x, layer.cross.norm)
@@ -139,7 +144,7 @@ def run_layers(
             after = _added(graph, mixed, layer.cross.out, x, layer.cross.norm if behind else None)
         read = after if behind else norm(graph, x if layer.parallel else after, layer.feed_norm)
         inner = fed_forward(graph, read, layer.feed)
-        x = _added(graph, inner, layer.feed.down, after, layer.feed_norm if behind else None)
+        x = _added(graph, inner, layer.feed.down, after, layer.feed_norm if behind else None, before=layer.feed_after)
     return x
 
 
@@ -152,9 +157,14 @@ def fed_forward(graph: GraphBuilder, x: "ir.Value", part: FeedForward) -> "ir.Va
     return graph.add("Mul", activation(graph, gate, part.act), rest)
 
 
-def _added(graph: GraphBuilder, x: "ir.Value", out: Dense, to: "ir.Value", behind: Norm | None) -> "ir.Value":
-    """`to` + out(x), normalized where the normalization stands behind."""
-    total = dense(graph, x, out, plus=to)
+def _added(
+    graph: GraphBuilder, x: "ir.Value", out: Dense, to: "ir.Value", behind: Norm | None, *, before: Norm | None = None
+) -> "ir.Value":
+    """`to` + out(x), normalized where a normalization stands behind, or before the sum."""
+    if before is None:
+        total = dense(graph, x, out, plus=to)
+    else:
+        total = graph.add("Add", to, norm(graph, dense(graph, x, out), before))
     return total if behind is None else norm(graph, total, behind)
 
 
