@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lmtasks.export.emitters.architecture import Architecture
 from lmtasks.export.emitters.bert import ALBERT, BERT, DISTILBERT, MPNET
+from lmtasks.export.emitters.gemma import GEMMA3
 from lmtasks.export.emitters.gpt2 import GPT2, OPT
 from lmtasks.export.emitters.gpt_neox import GPT_NEOX
 from lmtasks.export.emitters.llama import EUROBERT, LLAMA
@@ -27,17 +28,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "distilbert": DISTILBERT,
     "electra": BERT,
     "eurobert": EUROBERT,
+    "gemma3_text": GEMMA3,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "gru": RECURRENT,
     "llama": LLAMA,
     "lstm": RECURRENT,
+    "m2m_100": MARIAN,
     "marian": MARIAN,
+    "mbart": MARIAN,
     "mistral": LLAMA,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
     "mt5": T5,
     "opt": OPT,
+    "pegasus": MARIAN,
     "phi3": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,

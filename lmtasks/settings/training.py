@@ -225,7 +225,7 @@ class AdaptTraining(Settings):
         int | None,
         TOKENS_PER_BATCH,
         Setting(
-            "Tokens of a training batch; default: 2048, and at most 16 rows where they are few.",
+            "Tokens of a training batch; default: 2048, and at most 16 rows where they are few, 32 for tags.",
             metavar="NUMBER",
             unit="tokens",
         ),

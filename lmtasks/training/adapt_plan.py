@@ -242,7 +242,9 @@ def _counted(head: HeadExamples, *, window: int) -> HeadSize:
         train, judged = (-(-len(text) // window) for text in (head.text, head.validation_text))
         return HeadSize(train=train, judged=judged, tokens=window, streamed=True)
     tokens = sum(len(row.ids) + len(row.decoder_ids) for row in head.train) / max(1, len(head.train))
-    return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens)
+    kind = head_of(head.head)
+    per_token = kind.per_token and not kind.over_tokens
+    return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens, per_token=per_token)
 
 
 def _number(count: int, thing: str) -> str:

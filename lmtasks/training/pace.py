@@ -24,6 +24,8 @@ EPOCHS = 4.0
 TOKENS_PER_BATCH = 2048
 FEW_ROWS, FEW_AT_ONCE = 1000, 16
 """Rows that are few, and how many of them a batch has."""
+TAGGED_AT_ONCE = 32
+"""Rows of a batch of a head that answers at each token, however short they are: it begins at random and needs steps."""
 MOST_LOOKS, LEAST_LOOKS = 8, 4
 """At validation rows. Where they take too long first their number falls, then that of the rows, then theirs again."""
 MOST_JUDGED, LEAST_JUDGED = 1000, 100
@@ -58,6 +60,8 @@ class HeadSize:
     """Of a row, the mean."""
     streamed: bool = False
     """Are they windows of a running text, which stand in a batch as its tokens allow?"""
+    per_token: bool = False
+    """Has it one answer a token?"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +91,7 @@ def pace_of(
         epochs, tokens_per_batch, looks: what somebody said, and is then so; with `looks` all of `MOST_JUDGED` rows are
             looked at, however few are learned from.
     """
-    few = [tokens_per_batch is None and not head.streamed and is_few([head.train]) for head in heads]
-    at_once = tuple(FEW_AT_ONCE if each else None for each in few)
+    at_once = tuple(None if tokens_per_batch is not None else _rows_at_once(head) for head in heads)
     tokens = tokens_per_batch or TOKENS_PER_BATCH
     batches = sum(
         math.ceil(head.train / min(most or math.inf, max(1.0, tokens // max(1.0, head.tokens))))
@@ -112,6 +115,12 @@ def pace_of(
             judged = max(LEAST_JUDGED, int(min(judged, there) * room(suited) / least))
         looks = next((times for times in range(MOST_LOOKS, 1, -1) if looking(judged, times) <= room(passes)), 1)
     return Pace(epochs=passes, tokens_per_batch=tokens, rows_at_once=at_once, looks=looks, judged=judged)
+
+
+def _rows_at_once(head: HeadSize) -> int | None:
+    if head.streamed:
+        return None
+    return FEW_AT_ONCE if is_few([head.train]) else TAGGED_AT_ONCE if head.per_token else None
 
 
 def is_few(rows: Sequence[int]) -> bool:

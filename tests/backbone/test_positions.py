@@ -17,7 +17,17 @@ SIZES = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
-FROM_ZERO = ("albert", "bert", "bert-generation", "big_bird", "canine", "convbert", "deberta-v2", "distilbert", "electra")
+FROM_ZERO = (
+    "albert",
+    "bert",
+    "bert-generation",
+    "big_bird",
+    "canine",
+    "convbert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+)
 OTHERS = ("fnet", "gpt2", "layoutlm", "megatron-bert", "mobilebert", "modernbert", "opt", "rembert", "xlm")
 
 

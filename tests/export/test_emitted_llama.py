@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from causal_checks import (
     check_chunks,
     check_decoding,
@@ -15,10 +16,14 @@ from causal_checks import (
 )
 from driving import Emitted, tiny_model
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -27,6 +32,7 @@ from transformers import (
 )
 
 from lmtasks.export.checkpoint import CannotEmit, Config, checkpoint_of
+from lmtasks.export.emitters.gemma import GEMMA3
 from lmtasks.export.emitters.llama import LLAMA
 from lmtasks.export.emitters.positions import rotary_tables
 
@@ -73,6 +79,21 @@ def _mistral() -> PreTrainedModel:
     return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=5))
 
 
+def _gemma3() -> PreTrainedModel:
+    """A window in every layer but the third, whose frequencies are others."""
+    ropes = {
+        "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    }
+    sizes = {**SIZES, "num_hidden_layers": 3, "sliding_window": 5, "query_pre_attn_scalar": 24}
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, layer_types=kinds, rope_parameters=ropes))
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
 def _qwen2_window() -> PreTrainedModel:
     return Qwen2ForCausalLM(Qwen2Config(**PLAIN, use_sliding_window=True, sliding_window=6, max_window_layers=1))
 
@@ -87,13 +108,17 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
     "mistral, window": _mistral,
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**PLAIN, tie_word_embeddings=True)),
     "qwen2, window in one layer": _qwen2_window,
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**PLAIN)),
+    "phi3, window": lambda: Phi3ForCausalLM(Phi3Config(**PLAIN, sliding_window=5)),
+    "gemma3": _gemma3,
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**{**SIZES, "head_dim": 24}, tie_word_embeddings=True)),
 }
 
 
 @cache
 def emitted(name: str) -> Emitted:
-    return Emitted(name, tiny_model(name, MODELS[name]), LLAMA.emit)
+    emit = GEMMA3.emit if name.startswith("gemma3") else LLAMA.emit
+    return Emitted(name, tiny_model(name, MODELS[name]), emit)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -11,8 +11,15 @@ from packed import HEADS
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
     MarianConfig,
     MarianMTModel,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+    PreTrainedConfig,
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
@@ -67,6 +74,12 @@ def _bart(**changed: object) -> PreTrainedModel:
     return BartForConditionalGeneration(BartConfig(**{**PAIR, "bos_token_id": 2, **changed}))
 
 
+def _bart_like(
+    make: Callable[[PreTrainedConfig], PreTrainedModel], config: Callable[..., PreTrainedConfig], **changed: object
+) -> PreTrainedModel:
+    return make(config(**{**PAIR, "bos_token_id": 2, **changed}))
+
+
 def _t5(**changed: object) -> PreTrainedModel:
     return T5ForConditionalGeneration(T5Config(**{**TEXT, **changed}))
 
@@ -76,6 +89,11 @@ MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
     "marian, two vocabularies": lambda: _marian(share_encoder_decoder_embeddings=False, decoder_vocab_size=250),
     "marian, one decoder layer": lambda: _marian(decoder_layers=1),
     "bart": lambda: _bart(scale_embedding=True),
+    "mbart": lambda: _bart_like(MBartForConditionalGeneration, MBartConfig, scale_embedding=True),
+    "pegasus": lambda: _bart_like(PegasusForConditionalGeneration, PegasusConfig, scale_embedding=True),
+    "m2m100": lambda: _bart_like(
+        M2M100ForConditionalGeneration, M2M100Config, pad_token_id=250, max_position_embeddings=260
+    ),
     "t5": _t5,
     "t5, gated": lambda: _t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=3),
 }

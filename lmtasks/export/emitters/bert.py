@@ -182,9 +182,7 @@ def _emit_albert(checkpoint: Checkpoint) -> Graphs:
         for group in range(count)
     ]
     model = Encoder(
-        embeddings=_embeddings(
-            config, weights, f"{prefix}embeddings", f"{prefix}encoder.embedding_hidden_mapping_in"
-        ),
+        embeddings=_embeddings(config, weights, f"{prefix}embeddings", f"{prefix}encoder.embedding_hidden_mapping_in"),
         layers=tuple(groups[number * count // layers] for number in range(layers)),
     )
     weights.skip("pooler.weight", "pooler.bias")
