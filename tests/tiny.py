@@ -10,6 +10,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    BlenderbotConfig,
+    BlenderbotForConditionalGeneration,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -20,8 +22,6 @@ from transformers import (
     MarianMTModel,
     ModernBertConfig,
     ModernBertModel,
-    PegasusConfig,
-    PegasusForConditionalGeneration,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -200,8 +200,8 @@ def _bart(vocabulary: int, context: int) -> PreTrainedModel:
     return BartForConditionalGeneration(BartConfig(**_pair(vocabulary, context)))
 
 
-def _pegasus(vocabulary: int, context: int) -> PreTrainedModel:
-    return PegasusForConditionalGeneration(PegasusConfig(**_pair(vocabulary, context)))
+def _blenderbot(vocabulary: int, context: int) -> PreTrainedModel:
+    return BlenderbotForConditionalGeneration(BlenderbotConfig(**_pair(vocabulary, context)))
 
 
 def _t5(vocabulary: int, context: int) -> PreTrainedModel:
@@ -234,7 +234,7 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], PreTrainedModel]] = {
     "marian": _marian,
     "bart": _bart,
     "t5": _t5,
-    "pegasus": _pegasus,
+    "blenderbot": _blenderbot,
 }
 
 

@@ -61,7 +61,7 @@ POSITIONS_AFTER_PADDING = frozenset(
 )
 """Families that count positions from padding_idx + 1."""
 ROWS_BEFORE_POSITIONS: Mapping[str, int] = {"mra": 2, "nystromformer": 2, "yoso": 2}
-"""Rows of the table of positions that stand before a text's first one, by model_type; beside max_position_embeddings."""
+"""Rows of the table of positions before a text's first one, by model_type; max_position_embeddings counts none."""
 
 
 class TransformerBackbone(Backbone):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from lmtasks.errors import UsageError, unknown
 from lmtasks.export.architectures import ARCHITECTURES, architecture_of
-from lmtasks.export.checkpoint import CannotEmit, checkpoint_of
+from lmtasks.export.checkpoint import CannotEmit, Config, checkpoint_of
 from lmtasks.export.emitters.architecture import Graphs, rounded_operators
+from lmtasks.export.emitters.positions import check_rotary
 from lmtasks.export.graph import count_operators, fold_transposes, save_graphs, state_defaults
 from lmtasks.export.half import check_half, to_half
 from lmtasks.export.package import (
@@ -125,6 +126,7 @@ def _build(
     """The label of a model's graphs in fp32; the graphs; and how often operators must stand in them."""
     import torch
 
+    _check_graphs_exist(model)
     architecture = architecture_of(model.card)
     why = ""
     if architecture is not None and (emitters is None or architecture.name in emitters):
@@ -146,6 +148,22 @@ def _build(
         why.strip(" ()") or f"no graphs are built of {model.card.family}, only of {', '.join(sorted(ARCHITECTURES))}",
     )
     return f"{TRACED} torch-{torch.__version__}{why}", _trace(model, report), NOTHING_WANTED
+
+
+def _check_graphs_exist(model: "Model") -> None:
+    """
+    Raises:
+        UsageError: what the model computes depends on the length of the text: neither a built nor a traced graph of it
+            is right.
+    """
+    if model.backbone.traits.by_transformers:
+        try:
+            check_rotary(Config(model.hf.config.to_dict()))  # type: ignore[union-attr, operator]
+        except CannotEmit as refusal:
+            raise UsageError(
+                f"{model.card.name} cannot be exported: {refusal}, and a graph turns by one table; it stays with the "
+                "torch runtime."
+            ) from refusal
 
 
 def _trace(model: "Model", report: Callable[[Progress], None]) -> Graphs:

@@ -41,8 +41,8 @@ def test_logits_of_all_positions_never_leave_the_graph() -> None:
 
 @pytest.mark.slow  # traced
 def test_logits_of_all_positions_never_leave_a_traced_graph() -> None:
-    vocabulary = load_package(package("pegasus")).model.vocabulary
-    assert axes_of("pegasus", "encoder")["logits"] == ["batch", vocabulary]
+    vocabulary = load_package(package("blenderbot")).model.vocabulary
+    assert axes_of("blenderbot", "encoder")["logits"] == ["batch", vocabulary]
 
 
 def test_every_head_is_an_output_of_one_graph() -> None:
@@ -125,6 +125,20 @@ def test_a_model_that_keeps_no_keys_and_values_stays_with_torch(tmp_path: Path) 
     assert score_all(runtime, padded(random_rows(5, 3))).logprobs.shape == (2, 4)
     with pytest.raises(UsageError, match="it can be scored"):
         runtime.prefill(padded(random_rows(5, 3)))
+
+
+def test_positions_that_depend_on_the_length_are_refused_before_anything_is_traced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "llama", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    (out := tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match=r"'dynamic', which turn by the length .* stays with the torch runtime"):
+        export_model(folder, out=out, precision="fp32", report=ignored)
+    assert not caplog.records
+    assert not list(out.iterdir())
 
 
 def test_what_torch_cannot_export_is_said_in_one_sentence() -> None:

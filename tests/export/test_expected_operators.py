@@ -45,7 +45,7 @@ def test_the_proof_counts_them(name: str) -> None:
 
 @pytest.mark.slow  # traced
 def test_a_traced_package_wants_nothing_and_shows_what_it_has() -> None:
-    proof = load_package(package("pegasus")).parity
+    proof = load_package(package("blenderbot")).parity
     assert proof["wanted"] == {}
     assert proof["operators"]["decoder"]["MatMul"] > 0  # type: ignore[index]
 

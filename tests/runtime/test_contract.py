@@ -55,7 +55,7 @@ OPENED: Mapping[str, tuple[type[Runtime], Callable[[], Runtime]]] = {
     "own encoder": (OwnFamilyRuntime, lambda: runtime("torch", "cnn")),
     "onnx causal": (OnnxCausalRuntime, lambda: runtime("onnx", "llama")),
     "onnx encoder": (OnnxTracedRuntime, lambda: runtime("onnx", "bert")),
-    "onnx traced": (OnnxTracedRuntime, lambda: runtime("onnx", "pegasus")),
+    "onnx traced": (OnnxTracedRuntime, lambda: runtime("onnx", "blenderbot")),
     "onnx encoder-decoder": (OnnxSeq2SeqRuntime, lambda: runtime("onnx", "marian")),
     "onnx gpt2": (OnnxCausalRuntime, lambda: runtime("onnx", "gpt2")),
     "onnx bart": (OnnxSeq2SeqRuntime, lambda: runtime("onnx", "bart")),
@@ -346,7 +346,7 @@ def test_a_runtime_for_concurrent_calls_continues_its_states(name: str) -> None:
 
 def name_of(name: str) -> str:
     """The model that an onnx driver runs here."""
-    models = {"causal": "llama", "traced": "pegasus", "encoder-decoder": "marian", "recurrent": "gru"}
+    models = {"causal": "llama", "traced": "blenderbot", "encoder-decoder": "marian", "recurrent": "gru"}
     return models.get(name.removeprefix("onnx "), name.removeprefix("onnx "))
 
 

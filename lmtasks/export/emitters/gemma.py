@@ -5,8 +5,8 @@
     x = x + RMSNorm(down(gelu(gate(RMSNorm(x))) * up(...)))
     logits = embedding^T RMSNorm(x)
 
-Its normalizations multiply by 1 + weight. Local layers have a window, and rotate by frequencies of their own. Gemma team
-2025, arXiv:2503.19786.
+Its normalizations multiply by 1 + weight. Local layers have a window, and rotate by frequencies of their own. Gemma
+team 2025, arXiv:2503.19786.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), Phi-3 (packed
-products), SmolLM; the same bodies behind a head of a checkpoint's own, which reads the last token or each; and EuroBERT,
-which is a Llama read both ways.
+"""Llama and what is built like it: Qwen2 (biases), Qwen3 (normalized queries and keys), Mistral (a window), Phi-3
+(packed products), SmolLM; the same bodies behind a checkpoint's own head, which reads the last token or each; and
+EuroBERT, which is a Llama read both ways.
 
     x = embedding(ids)
     x = x + O attention(RMSNorm(x))                      rotary positions, grouped heads

@@ -6,9 +6,9 @@
 Marian (Junczys-Dowmunt et al. 2018, arXiv:1804.00344) has sinusoidal positions, BART (Lewis et al. 2019,
 arXiv:1910.13461) learned ones whose table starts two rows early, and a normalization behind its embeddings.
 
-mBART (Liu et al. 2020, arXiv:2001.08210), Pegasus (Zhang et al. 2020, arXiv:1912.08777) and M2M100 with NLLB (Fan et al.
-2020, arXiv:2010.11125) normalize before each part, and once more behind the layers. mBART is else as BART, Pegasus as
-Marian; the sinusoids of M2M100 start behind the padding id, and stand in no checkpoint.
+mBART (Liu et al. 2020, arXiv:2001.08210), Pegasus (Zhang et al. 2020, arXiv:1912.08777) and M2M100 with NLLB (Fan et
+al. 2020, arXiv:2010.11125) normalize before each part, and once more behind the layers. mBART is else as BART, Pegasus
+as Marian; the sinusoids of M2M100 start behind the padding id, and stand in no checkpoint.
 """
 
 import math

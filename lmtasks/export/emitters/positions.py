@@ -4,7 +4,7 @@ Counted positions pick rows of a learned table. Rotary ones (Su et al. 2021, arX
 sine of position x frequency, by which queries and keys are turned. Frequencies f_i = theta^(-2i/D) are changed by the
 schemes that let a model read further than it was trained: `linear` divides them, `llama3` divides the slow ones, `yarn`
 (Peng et al. 2023, arXiv:2309.00071) blends by wavelength and scales the tables. `dynamic` and `longrope` choose the
-frequencies by the length of the text, which no table can, and are refused.
+frequencies by the length of the text, which neither a table nor a traced graph can, and are refused.
 
 Distances (T5: Raffel et al. 2020, arXiv:1910.10683, section 2.1) have a number for each head, which is added to the
 products of queries and keys. T5 puts them into buckets, exact ones up close and wider ones further off; here the
@@ -26,6 +26,8 @@ from lmtasks.records import Floats, Floats32, Ints
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+BY_LENGTH = ("dynamic", "longrope")
+"""Schemes of rotary positions that depend on the length of the text."""
 MASKED = -1e30
 """Added to the score of a key that is not seen."""
 
@@ -67,6 +69,14 @@ def rotary_tables(
     return (np.cos(angles) * np.float32(scale)).astype(np.float32), (np.sin(angles) * np.float32(scale)).astype(
         np.float32
     )
+
+
+def check_rotary(config: Config) -> None:
+    """Raises: CannotEmit: frequencies depend on the length of the text, of which no graph is made at all."""
+    whole = config.part("rope_parameters")
+    for settings in (whole, *(whole.part(str(kind)) for kind in config.items("layer_types"))):
+        if (kind := settings.text("rope_type")) in BY_LENGTH:
+            raise CannotEmit(f"its rotary positions are of type {kind!r}, which turn by the length of the text")
 
 
 def counted(graph: GraphBuilder, mask: "ir.Value", *, first: int = 0) -> "ir.Value":

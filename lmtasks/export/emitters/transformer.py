@@ -5,8 +5,9 @@
     x = x + out(attention(norm(x), source))            x = norm(x + out(attention(x, source)))      with a source only
     x = x + down(activation(up(norm(x))))              x = norm(x + down(activation(up(x))))
 
-Gemma normalizes what a part yields as well, before it is added. Before the layers stand embeddings, behind them may stand one normalization more. An architecture is a mapping of its
-weights to these parts; what reads the text, and over what, is given by whoever runs the layers.
+Gemma normalizes what a part yields as well, before it is added. Before the layers stand embeddings, behind them may
+stand one normalization more. An architecture is a mapping of its weights to these parts; what reads the text, and over
+what, is given by whoever runs the layers.
 """
 
 from collections.abc import Callable, Sequence
