@@ -22,7 +22,7 @@ MOST_BEGUN = 10_000
 regression takes long."""
 FEW_ROWS_RATE = 0.3
 """A trained backbone learns from few rows with so much of its learning rate; from those of N tasks together, each of
-which has its steps, with this over the root of N."""
+which has its steps, with this over the root of N. Tags, of which each row has many, are learned with all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,7 @@ def plan_adaptation(
             )
     probe = settings.method == "probe"
     few = pretrained and is_few([len(head.train) for head in heads])
+    spared = few and not all(_is_tagged(head) for head in heads)
     mixture = _mixture(heads, settings) if len(heads) > 1 else None
     pace = _pace(heads, settings)
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -124,7 +125,7 @@ def plan_adaptation(
     return AdaptPlan(
         heads=tuple(heads),
         pace=pace,
-        learning_rate=rate or default_learning_rate(settings.method, size, few=len(heads) if few else 0),
+        learning_rate=rate or default_learning_rate(settings.method, size, few=len(heads) if spared else 0),
         begun=begun,
         judge_first=bool(begun) and all(head.head.name in begun or head.head.name not in new for head in heads),
         fitted=fitted,
@@ -183,7 +184,7 @@ def default_learning_rate(method: Adaptation, parameters: int, *, few: int = 0) 
 
     Args:
         parameters: of the model, those that stand still counted.
-        few: tasks of which a trained backbone learns from few rows; 0: the rows are many, or it is new.
+        few: tasks of which a trained backbone learns from few rows; 0: the rows are many, or of tags, or it is new.
     """
     if method == "probe":
         return 1e-2
@@ -242,9 +243,13 @@ def _counted(head: HeadExamples, *, window: int) -> HeadSize:
         train, judged = (-(-len(text) // window) for text in (head.text, head.validation_text))
         return HeadSize(train=train, judged=judged, tokens=window, streamed=True)
     tokens = sum(len(row.ids) + len(row.decoder_ids) for row in head.train) / max(1, len(head.train))
+    return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens, per_token=_is_tagged(head))
+
+
+def _is_tagged(head: HeadExamples) -> bool:
+    """Has it one answer a token?"""
     kind = head_of(head.head)
-    per_token = kind.per_token and not kind.over_tokens
-    return HeadSize(train=len(head.train), judged=len(head.validation), tokens=tokens, per_token=per_token)
+    return kind.per_token and not kind.over_tokens
 
 
 def _number(count: int, thing: str) -> str:
