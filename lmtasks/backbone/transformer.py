@@ -55,7 +55,7 @@ FEW_TOKENS = 8
 """By which a module is asked for its layers."""
 POSITIONS_AFTER_PADDING = frozenset(
     {
-        *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet"),
+        *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "markuplm", "mpnet"),
         *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
     }
 )
