@@ -48,6 +48,9 @@ NO_TOKEN_LIMIT = 1 << 30
 SEARCHES = 8
 """Beam searches that are carried out together where nobody says so: with four beams each they are 32 rows, with which
 products are about as fast a row as they get."""
+READS_PADDING = frozenset({"canine", "convbert", "fnet", "nystromformer", "yoso"})
+"""Families whose states of a text change with the padding beside it, mask or not: they mix, fold or gather columns. Of
+them rows of one length alone are read together."""
 TOLD_SCORES = 1 << 21
 """Log-probabilities of all tokens stand in memory for so many of them at a time."""
 
@@ -216,6 +219,9 @@ class Engine:
         self, runtime: Runtime, heads: Sequence[str], rows: Sequence[HeadRow]
     ) -> list[Mapping[str, Floats32]]:
         """Logits of some heads for the rows of one batch, unpadded: by row, and by head."""
+        lengths = {len(row.ids) for row in rows}
+        if len(lengths) > 1 and runtime.model.family in READS_PADDING:
+            return self._predict_by_length(runtime, heads, rows, lengths)
         types = [row.types for row in rows] if self.tokenizer.takes_types else None
         tables = runtime.predict_heads(heads, pad([row.ids for row in rows], pad_id=self.tokenizer.pad, types=types))
         found = [(head, head_of(self._heads[head]).per_token, table) for head, table in zip(heads, tables, strict=True)]
@@ -223,6 +229,17 @@ class Engine:
             {head: (table[place, : len(row.ids)] if whole else table[place]).copy() for head, whole, table in found}
             for place, row in enumerate(rows)
         ]
+
+    def _predict_by_length(
+        self, runtime: Runtime, heads: Sequence[str], rows: Sequence[HeadRow], lengths: Collection[int]
+    ) -> list[Mapping[str, Floats32]]:
+        """The same, without padding."""
+        found: dict[int, Mapping[str, Floats32]] = {}
+        for length in lengths:
+            places = [place for place, row in enumerate(rows) if len(row.ids) == length]
+            answers = self._predict_together(runtime, heads, [rows[place] for place in places])
+            found.update(zip(places, answers, strict=True))
+        return [found[place] for place in range(len(rows))]
 
     def score(
         self,

@@ -1,10 +1,12 @@
-"""Positions that a backbone is told are those that it counts itself where nobody tells it."""
+"""Positions that a backbone is told are those that it counts itself where nobody tells it; and padding changes nothing,
+but where the engine knows that it does."""
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from lmtasks.backbone.transformer import POSITIONS_AFTER_PADDING, ROWS_BEFORE_POSITIONS, TransformerBackbone, traits_of
+from lmtasks.engine.engine import READS_PADDING
 
 SIZES = {
     "vocab_size": 300,
@@ -45,4 +47,9 @@ def test_positions_are_those_that_the_model_counts_itself(family: str) -> None:
         counted = model(input_ids=ids, attention_mask=mask)[0]
         told = model(**backbone.inputs(ids, mask))[0]
     torch.testing.assert_close(told, counted)
+    if family not in READS_PADDING:
+        padded, real = torch.full((2, 17), config.pad_token_id), torch.zeros(2, 17, dtype=torch.bool)
+        padded[:, 5:], real[:, 5:] = ids, True
+        with torch.no_grad():
+            torch.testing.assert_close(backbone.encode(padded, real)[:, 5:], counted, atol=1e-5, rtol=1e-4)
     assert backbone.traits.max_length_tokens == 42 - (2 if family in POSITIONS_AFTER_PADDING else 0)

@@ -125,6 +125,25 @@ def test_head_logits_come_unpadded_and_do_not_depend_on_the_batch(head: str, sha
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_rows_of_a_family_that_reads_padding_are_read_by_their_length() -> None:
+    runtime = fake()
+    runtime.model = replace(runtime.model, family="fnet")
+    rows = [Encoded(ids=(5,) * length, types=(0,) * length) for length in (3, 7, 3, 1, 7, 7)]
+    seen: list[tuple[int, int]] = []
+    read = runtime.predict
+
+    def watched(head: str, batch: TokenBatch) -> Floats32:
+        assert batch.mask.all()
+        seen.append(batch.ids.shape)  # type: ignore[arg-type]
+        return read(head, batch)
+
+    runtime.predict = watched  # type: ignore[method-assign]
+    found = engine(runtime).predict("mood", rows)
+    assert sorted(seen) == [(1, 1), (1, 3), (1, 7)]  # equal requests are read once
+    for one, other in zip(found, engine(fake()).predict("mood", rows), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_heads_are_checked() -> None:
     with pytest.raises(UsageError, match="did you mean 'mood'"):
         engine(fake()).predict("moods", [])
