@@ -51,8 +51,6 @@ products are about as fast a row as they get."""
 READS_PADDING = frozenset({"canine", "convbert", "fnet", "nystromformer", "yoso"})
 """Families whose states of a text change with the padding beside it, mask or not: they mix, fold or gather columns. Of
 them rows of one length alone are read together."""
-TOLD_SCORES = 1 << 21
-"""Log-probabilities of all tokens stand in memory for so many of them at a time."""
 
 
 class HeadRow(Protocol):
@@ -295,14 +293,9 @@ class Engine:
         read = (*request.context_ids, *request.target_ids)[:-1]
         self._check_length(len(read), number)
         columns = np.arange(len(request.context_ids) - 1, len(read))
-        every = max(1, TOLD_SCORES // self.runtime.model.vocabulary)
         batch = pad([read], pad_id=self.tokenizer.pad)
-        found: list[TokenLogprobs] = []
-        for first in range(0, len(columns), every):
-            mine = columns[first : first + every]
-            logprobs = self.runtime.next_logprobs(batch, np.zeros_like(mine), mine)
-            found += [likeliest(row, count) for row in logprobs]
-        return tuple(found)
+        tables = self.runtime.next_logprobs(batch, np.zeros_like(columns), columns)
+        return tuple(likeliest(row, count) for table in tables for row in table)
 
     def generate(
         self,

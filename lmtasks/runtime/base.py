@@ -8,7 +8,7 @@ Axes: B batch, T time, S target tokens, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,9 @@ from lmtasks.errors import UsageError
 from lmtasks.processor import INSTRUCTIONS
 from lmtasks.records import Floats32, Ints, ModelCard, RuntimeCard, TokenBatch, TokenScores, TokenTargets
 from lmtasks.settings.runtimes import product_of
+
+TOLD_SCORES = 1 << 21
+"""Log-probabilities of all tokens stand in memory for so many of them at a time."""
 
 
 class DecodingState:
@@ -127,20 +130,23 @@ class Runtime(ABC):
                 padding.
         """
 
-    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Floats32:
-        """Log-probabilities of all tokens behind some places (N,) of the rows of a causal model: (N, V). By default
-        every token is a target there, which is cheap where logits of a place are made once.
+    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Iterator[Floats32]:
+        """Log-probabilities of all tokens behind some places (N,) of the rows of a causal model: tables (n, V) of the
+        places in their order. By default every token is a target there, and the rows are read once for each table.
 
         Raises:
             UsageError: as `score`.
         """
         vocabulary = self.model.vocabulary
-        targets = TokenTargets(
-            rows=np.repeat(rows, vocabulary),
-            columns=np.repeat(columns, vocabulary),
-            tokens=np.tile(np.arange(vocabulary), len(rows)),
-        )
-        return self.score(batch, targets).logprobs.reshape(len(rows), vocabulary)
+        every = max(1, TOLD_SCORES // vocabulary)
+        for first in range(0, len(rows), every):
+            part = slice(first, first + every)
+            targets = TokenTargets(
+                rows=np.repeat(rows[part], vocabulary),
+                columns=np.repeat(columns[part], vocabulary),
+                tokens=np.tile(np.arange(vocabulary), len(rows[part])),
+            )
+            yield self.score(batch, targets).logprobs.reshape(-1, vocabulary)
 
     @abstractmethod
     def prefill(self, batch: TokenBatch) -> tuple[DecodingState, Floats32]:

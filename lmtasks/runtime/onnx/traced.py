@@ -9,7 +9,7 @@ what it is to follow.
 Axes: B batch, T time, P cached positions, S source positions or target tokens, G dense rows, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -71,16 +71,15 @@ class OnnxTracedRuntime(GraphDriver[TracedState]):
         greedy: Bools = np.concatenate([part[1] for part in parts])[cells].astype(np.bool_, copy=False)
         return np.concatenate([part[0] for part in parts])[cells], greedy
 
-    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Floats32:
+    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Iterator[Floats32]:
         """See `Runtime`: its graph makes logits anew for each target of a place, so that each place is read as the end
         of a prompt."""
-        found = np.empty((len(rows), self.model.vocabulary), dtype=np.float32)
         every = max(1, PROMPT_TOKENS // batch.ids.shape[1])
         for first in range(0, len(rows), every):
             part = slice(first, first + every)
             read = batch.mask[rows[part]] & (np.arange(batch.ids.shape[1]) <= columns[part, None])
-            found[part] = softmax_log(self.prefill(TokenBatch(ids=batch.ids[rows[part]], mask=read))[1])
-        return found
+            logits = self.prefill(TokenBatch(ids=batch.ids[rows[part]], mask=read))[1]
+            yield softmax_log(logits).astype(np.float32, copy=False)
 
     def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[TracedState, Floats32]:
         if self.model.kind == "encoder-decoder":

@@ -5,7 +5,7 @@ Axes: B batch, T time, S source tokens or target tokens, D width, V vocabulary, 
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from lmtasks.errors import UsageError
 from lmtasks.model.model import Model, Projection
 from lmtasks.records import Bools, Floats32, Ints, TokenBatch
-from lmtasks.runtime.torch.device import TorchDevice
+from lmtasks.runtime.torch.device import TorchDevice, to_numpy
 from lmtasks.runtime.torch.packed_linear import pack, packed_product
 
 LOGITS_BYTES = 4 * 2**20
@@ -156,6 +156,15 @@ class TorchBody(TorchDevice):
             # Two to three times as fast as logsumexp, which takes a pass for each of its steps (torch 2.13 on CPU).
             logprobs[mine] = functional.log_softmax(logits, 1)[cells, wanted[mine]]
         return logprobs.cpu().numpy(), greedy.cpu().numpy()
+
+    def tables_at(self, called: Mapping[str, object], rows: Ints, columns: Ints) -> Iterator[Floats32]:
+        """Run over rows: log-probabilities of all tokens at each of the cells, tables (n, V) in their order."""
+        with self.computing():
+            read, cell_of = self._cells(called, rows, columns)
+        every = max(1, LOGITS_BYTES // (4 * self.card.vocabulary))
+        for first in range(0, len(cell_of), every):
+            with self.computing():
+                yield to_numpy(functional.log_softmax(self._logits(read[cell_of[first : first + every]]), 1))
 
     def rows_at_once(self, columns: Ints) -> int:
         """So many rows may be read while logits are wanted at these columns: a model that makes them itself makes them

@@ -12,7 +12,7 @@ Axes: B batch, T time, P tokens before, V vocabulary, S target tokens or source 
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,7 +31,7 @@ from lmtasks.records import Bools, Floats32, HeadSpec, Ints, TokenBatch
 from lmtasks.runtime.base import NOTHING_SHARED, DecodingState, Sharing, Slots
 from lmtasks.runtime.driver import Driver, ScoreInput
 from lmtasks.runtime.kept_states import kept_states
-from lmtasks.runtime.memory import give_back_freed_memory
+from lmtasks.runtime.memory import give_back_freed_memory, memory_errors
 from lmtasks.runtime.torch.body import DecodingCache, TorchBody, seq2seq_inputs
 from lmtasks.runtime.torch.capability_probes import branches_agree, prefix_agrees, slots_agree
 from lmtasks.runtime.torch.device import DTYPES, beside, to_numpy, torch_card, torch_precision
@@ -205,6 +205,16 @@ class TorchRuntime(Driver[TorchState]):
         if self._body.device == "cpu":
             give_back_freed_memory()  # 5 ms; a batch takes some hundred
         return logprobs, greedy
+
+    def next_logprobs(self, batch: TokenBatch, rows: Ints, columns: Ints) -> Iterator[Floats32]:
+        """See `Runtime`: rows without padding are read once for all places."""
+        if self.model.kind != "causal" or not batch.mask.all() or self._body.rows_at_once(columns) < len(batch.ids):
+            yield from super().next_logprobs(batch, rows, columns)
+            return
+        with memory_errors(f"scores of all tokens at {len(rows)} places"):
+            ids = self._body.tensor(batch.ids)
+            called = self._scoring_inputs(ids, subtree_end=None, prefix=None, encoded=None)
+            yield from self._body.tables_at(called, rows, columns)
 
     def _prefill(self, prompts: TokenBatch, lengths: Ints) -> tuple[TorchState, Floats32]:
         with self._body.computing():

@@ -21,6 +21,7 @@ from lmtasks.errors import UsageError
 from lmtasks.model.store import load_model
 from lmtasks.records import Floats32, HeadSpec
 from lmtasks.runtime import kept_states
+from lmtasks.runtime.base import Runtime
 from lmtasks.runtime.kept_states import states_kept
 from lmtasks.runtime.open import open_runtime
 from lmtasks.runtime.torch.transformer import TorchRuntime
@@ -70,6 +71,18 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own_logits(tmp_path: Path
         np.testing.assert_allclose(scores.logprobs[number, 17 - len(row) :], wanted.numpy(), atol=1e-4)
         np.testing.assert_allclose(logits[number], own[-1].numpy(), atol=1e-4)
     assert ours.step(state, np.array([5, 6, 7, 8]))[1].shape == (4, 300)
+
+
+@pytest.mark.parametrize("length", [5, 17])
+def test_scores_of_all_tokens_are_those_of_each(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """Read once for all places, in several pieces, or with padding, as every token's own score."""
+    monkeypatch.setattr("lmtasks.runtime.torch.body.LOGITS_BYTES", 4 * 300 * 4)  # four places a piece
+    ours = runtime("torch", "llama")
+    batch = padded(random_rows(3, length, 17))
+    rows, columns = np.array([1, 0, 1, 1, 0, 1]), np.array([9, 2, 0, 16, 4, 9])
+    given = np.concatenate(list(ours.next_logprobs(batch, rows, columns)))
+    wanted = np.concatenate(list(Runtime.next_logprobs(ours, batch, rows, columns)))
+    np.testing.assert_allclose(given, wanted, atol=1e-5)
 
 
 def test_8_bits_are_not_torchs_business() -> None:
