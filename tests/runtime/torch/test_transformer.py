@@ -78,7 +78,7 @@ def test_scores_of_all_tokens_are_those_of_each(monkeypatch: pytest.MonkeyPatch,
     """Read once for all places, in several pieces, or with padding, as every token's own score."""
     monkeypatch.setattr("lmtasks.runtime.torch.body.LOGITS_BYTES", 4 * 300 * 4)  # four places a piece
     ours = runtime("torch", "llama")
-    batch = padded(random_rows(3, length, 17))
+    batch = padded(random_rows(length, 17))
     rows, columns = np.array([1, 0, 1, 1, 0, 1]), np.array([9, 2, 0, 16, 4, 9])
     given = np.concatenate(list(ours.next_logprobs(batch, rows, columns)))
     wanted = np.concatenate(list(Runtime.next_logprobs(ours, batch, rows, columns)))
