@@ -88,7 +88,7 @@ class Driver(Runtime, Generic[S]):
         """This driver under other cards; what computes is the same, for the caller to change."""
         other = copy.copy(self)
         other.model, other.card = model, card
-        other._specs = {spec.name: spec for spec in model.heads}
+        other._specs = {spec.name: spec for spec in model.answering}
         return other
 
     # --- what a driver computes

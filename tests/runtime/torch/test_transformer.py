@@ -111,6 +111,14 @@ def test_calls_beside_each_other_answer_as_one_alone(tmp_path: Path) -> None:
     assert open_runtime(tmp_path, runtime="torch", threads=4).reading_callers == 1
 
 
+def test_calls_beside_each_other_give_the_vectors_of_a_checkpoint_that_nobody_adapted(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path, "bert")
+    ours = open_runtime(tmp_path, runtime="torch", threads=2)
+    other = ours.for_concurrent_calls()
+    assert other is not ours
+    np.testing.assert_allclose(other.predict("vectors", padded(ROWS)), ours.predict("vectors", padded(ROWS)), atol=1e-5)
+
+
 def test_heads_read_both_ways_leave_likelihoods_causal() -> None:
     """transformers turns the way to read for all calls at once: two that overlapped would leave it turned."""
     model = load_model(model_folder("llama"))
