@@ -552,6 +552,12 @@ CHINESE: Mapping[str, str] = {
     "Who cannot be told apart": "谁与谁无法区分",
     "may be best": "可能最佳",
     "May be best everywhere": "处处可能最佳",
+    "{#} of {#} are not told apart from the best on any task (simultaneous intervals)": "{1} 个中的 {0} 个在任何任务上都与最佳者无法区分"
+    "（同时区间）",
+    "{#} of {#} is not told apart from the best on any task (simultaneous intervals)": "{1} 个中的 {0} 个在任何任务上都与最佳者无法区分"
+    "（同时区间）",
+    "any of all {#}": "全部 {} 个中的任何一个",
+    "nobody is told apart from the best on any task (simultaneous intervals)": "在任何任务上都没有谁与最佳者可以区分（同时区间）",
     "of its tasks": "所答任务中",
     "mean over tasks": "各任务均值",
     "nobody": "无",
@@ -592,6 +598,7 @@ CHINESE: Mapping[str, str] = {
     ", with {} the throughput of the same model in torch (geometric mean over the tasks)": "，吞吐量为同一模型在 torch 中的 {}"
     "（各任务几何平均）",
     "{} ({})": "{}（{}）",
+    "{} ({} up to {#} points and {} up to {#} points)": "{}（{} 至多 {} 个百分点和 {} 至多 {} 个百分点）",
     "up to {}": "至多 {}",
     "{} up to {#} points": "{} 至多 {} 个百分点",
     "{} up to {#}": "{} 至多 {}",
