@@ -265,12 +265,17 @@ LAYOUTS: Mapping[str, tuple[list[list[int]], int]] = {
 }
 
 
-@pytest.mark.parametrize("padding", LAYOUTS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "padding"),
+    [
+        (name, padding)
+        for name in MODELS
+        for padding in LAYOUTS
+        if padding != "holes" or not name.startswith("mpnet")  # its distances are counted in columns, as T5's
+    ],
+)
 def test_it_answers_as_torch_wherever_the_padding_stands(name: str, padding: str) -> None:
     made = emitted(name)
-    if name.startswith("mpnet") and padding == "holes":
-        return  # its distances are counted in columns, as T5's
     columns, width = LAYOUTS[padding]
     ids, mask, types = laid_out(ROWS, columns, width)
     found = made.run("heads", {"ids": ids, "mask": mask, "types": types})

@@ -164,7 +164,8 @@ class TorchBody(TorchDevice):
         every = max(1, LOGITS_BYTES // (4 * self.card.vocabulary))
         for first in range(0, len(cell_of), every):
             with self.computing():
-                yield to_numpy(functional.log_softmax(self._logits(read[cell_of[first : first + every]]), 1))
+                table = functional.log_softmax(self._logits(read[cell_of[first : first + every]]), 1)
+            yield to_numpy(table)
 
     def rows_at_once(self, columns: Ints) -> int:
         """So many rows may be read while logits are wanted at these columns: a model that makes them itself makes them
